@@ -1,0 +1,1 @@
+"""What Kratos said, what we hold, and what follows; may know the standard library only."""

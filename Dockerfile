@@ -1,0 +1,43 @@
+FROM python:3.13.16-slim-trixie AS build
+
+ENV UV_COMPILE_BYTECODE=1 \
+    UV_LINK_MODE=copy \
+    UV_NO_CACHE=1 \
+    UV_PYTHON=/usr/local/bin/python \
+    UV_PYTHON_DOWNLOADS=never
+
+RUN pip install --no-cache-dir uv==0.13.9
+
+WORKDIR /app
+
+COPY pyproject.toml uv.lock ./
+RUN uv sync --locked --no-dev --no-editable --no-install-project
+
+COPY README.md LICENSE ./
+COPY src ./src
+RUN uv sync --locked --no-dev --no-editable
+
+
+FROM python:3.13.16-slim-trixie
+
+LABEL org.opencontainers.image.title="kratos-identity-sync" \
+      org.opencontainers.image.description="Keeps an application's own copy of its Ory Kratos identities right" \
+      org.opencontainers.image.licenses="Apache-2.0"
+
+RUN groupadd --gid 10001 kratos-sync \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent \
+            --shell /usr/sbin/nologin kratos-sync
+
+# The same path as in the build: a virtual environment's scripts name their interpreter absolutely.
+COPY --from=build /app/.venv /app/.venv
+
+ENV PATH="/app/.venv/bin:$PATH" \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+
+WORKDIR /app
+USER 10001:10001
+EXPOSE 8000
+
+ENTRYPOINT ["kratos-sync"]
+CMD ["--help"]

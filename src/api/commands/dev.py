@@ -1,0 +1,206 @@
+"""`kratos-sync dev`: everything on this machine, in one terminal."""
+
+import http.client
+import json
+import os
+import secrets
+import shlex
+import socket
+import sysconfig
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import click
+
+from api.commands.lifeline import Children, Interruptions, say
+
+READY_SECONDS = 60.0
+MIGRATE_SECONDS = 300.0
+PORT_SECONDS = 4.0
+"""How long the children of a `dev` that was killed may still hold the port."""
+POLL_SECONDS = 0.1
+
+
+@click.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(".data"),
+    show_default=True,
+    help="Where the servers keep what they hold.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where the API listens.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+def dev(data: Path, host: str, port: int) -> None:
+    """Run everything on this machine, in one terminal, until Ctrl-C.
+
+    Starts a PostgreSQL and a Valkey of its own (unless DATABASE_URL and BROKER_URL name others),
+    brings the tables up to date, and runs API, relay and worker.
+    """
+    from infrastructure.embedded import EmbeddedServerError, owned
+
+    asked = Interruptions()
+    exports = data / "env"
+    try:
+        with ExitStack() as undo:
+            data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (data / ".gitignore").write_text("*\n")
+            undo.enter_context(owned(data, "kratos-sync dev"))
+            # Still there: the dev before this one was killed, and its children may be ending yet.
+            require_free(host, port, PORT_SECONDS if exports.exists() else 0)
+            environment = _environment(data, undo)
+            names = ("DATABASE_URL", "BROKER_URL", "KRATOS_WEBHOOK_API_KEYS")
+            lines = [f"export {name}={shlex.quote(environment[name])}\n" for name in names]
+            _write_private(exports, "".join(lines))
+            undo.callback(exports.unlink, missing_ok=True)
+            _run(environment, exports, host, port, undo, asked)
+    except (EmbeddedServerError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def require_free(host: str, port: int, patience: float) -> None:
+    """Raise click.ClickException unless the API can listen there within this many seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            socket.create_server((host, port), family=family).close()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise click.ClickException(
+                    f"Cannot listen on {host}:{port} ({os.strerror(error.errno or 0)}): "
+                    "choose another with --port."
+                ) from error
+            time.sleep(POLL_SECONDS)
+        else:
+            return
+
+
+def kept_key(data: Path) -> str:
+    """The webhook key of this directory, made up the first time."""
+    file = data / "webhook-key"
+    if file.exists() and (key := file.read_text().strip()):
+        return key
+    key = secrets.token_urlsafe(32)
+    _write_private(file, key + "\n")
+    return key
+
+
+def program() -> str:
+    """The path of `kratos-sync` itself, in the environment that runs it now."""
+    return str(Path(sysconfig.get_path("scripts"), "kratos-sync"))
+
+
+def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
+    """What the children get, with servers started for what nobody configured."""
+    from dotenv import dotenv_values
+
+    from infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
+
+    given = {k: v for k, v in {**dotenv_values(".env"), **os.environ}.items() if v}
+    if "DATABASE_URL" not in given:
+        given["DATABASE_URL"] = undo.enter_context(EmbeddedPostgres(data / "postgresql")).url
+    if "BROKER_URL" not in given:
+        given["BROKER_URL"] = undo.enter_context(EmbeddedValkey(data / "valkey")).url
+    if "KRATOS_WEBHOOK_API_KEYS" not in given:
+        given["KRATOS_WEBHOOK_API_KEYS"] = kept_key(data)
+    return {"LOG_FORMAT": "console", **given}
+
+
+def _run(
+    environment: Mapping[str, str],
+    exports: Path,
+    host: str,
+    port: int,
+    undo: ExitStack,
+    asked: Interruptions,
+) -> None:
+    command = program()
+    children = undo.enter_context(Children(environment, hurried=lambda: asked.count > 1))
+    children.start("migrate", [command, "migrate"])
+    deadline = time.monotonic() + MIGRATE_SECONDS
+    while (ended := children.ended()) is None:
+        if asked.count:
+            return
+        if time.monotonic() > deadline:
+            raise click.ClickException(f"migrate took over {MIGRATE_SECONDS:.0f} s.")
+        time.sleep(POLL_SECONDS)
+    if ended[1] != 0:
+        raise click.ClickException(f"migrate failed with exit code {ended[1]}.")
+
+    children.start("api", [command, "api", "--host", host, "--port", str(port)])
+    children.start("relay", [command, "relay"])
+    children.start("worker", [command, "worker"])
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    deadline = time.monotonic() + READY_SECONDS
+    ready = False
+    while not asked.count:
+        if (ended := children.ended()) is not None:
+            raise click.ClickException(f"{ended[0]} ended by itself with exit code {ended[1]}.")
+        if not ready and (ready := _is_ready(reachable, port)):
+            say(_banner(environment, exports, reachable, port))
+        if not ready and time.monotonic() > deadline:
+            raise click.ClickException(f"the API was not ready within {READY_SECONDS:.0f} s.")
+        time.sleep(POLL_SECONDS)
+    say("Stopping. Ctrl-C again stops at once.")
+
+
+def _is_ready(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(host, port, timeout=1)
+    try:
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _banner(environment: Mapping[str, str], exports: Path, host: str, port: int) -> str:
+    key = environment["KRATOS_WEBHOOK_API_KEYS"].split(",")[0].strip()
+    header = environment.get("KRATOS_WEBHOOK_API_KEY_HEADER", "X-Api-Key")
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    identity = registration(datetime.now(UTC))
+    curl = ["curl", "-i", f"{url}/kratos/sync-identity", "-H", f"{header}: {key}"]
+    curl += ["-H", "Content-Type: application/json", "-d", json.dumps({"identity": identity})]
+    history = shlex.join([os.path.relpath(program()), "history", str(identity["id"])])
+    return f"""
+Ready: {url} (Ctrl-C stops everything)
+Key:   {header}: {key}
+
+Somebody registers; copy this line into another terminal:
+{shlex.join(curl)}
+
+See what became of it, there:
+. {shlex.quote(os.path.relpath(exports))} && {history}
+"""
+
+
+def registration(now: datetime) -> dict[str, object]:
+    """A made-up person who registers now, in the form in which Kratos tells it."""
+    times = {"created_at": now.isoformat(), "updated_at": now.isoformat()}
+    address = {"value": "robin@example.org", "via": "email", **times}
+    proof = {"status": "sent", "verified": False}
+    return {
+        "id": str(uuid4()),
+        "schema_id": "person",
+        "schema_url": "http://127.0.0.1:4433/schemas/cGVyc29u",
+        "state": "active",
+        "state_changed_at": now.isoformat(),
+        "traits": {"email": "robin@example.org", "name": {"first": "Robin", "last": "Example"}},
+        "verifiable_addresses": [{"id": str(uuid4()), **address, **proof}],
+        "recovery_addresses": [{"id": str(uuid4()), **address}],
+        "metadata_public": None,
+        "organization_id": None,
+        **times,
+    }
+
+
+def _write_private(file: Path, text: str) -> None:
+    file.touch(mode=0o600)
+    file.chmod(0o600)
+    file.write_text(text)

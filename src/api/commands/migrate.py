@@ -1,0 +1,17 @@
+"""`kratos-sync migrate`."""
+
+import click
+
+from api.commands.process import expected_errors, opened_container
+from infrastructure import migrations
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database schema up to this release; safe to run again, and by many at once."""
+    with opened_container(migrated=False) as container, expected_errors():
+        before, after = migrations.migrate(container.engine())
+    if before == after:
+        click.echo(f"The schema is at {after}: nothing to do.")
+    else:
+        click.echo(f"The schema went from {before or 'nothing'} to {after}.")

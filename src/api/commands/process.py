@@ -1,0 +1,59 @@
+"""What every long-running process does first and last."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+import pydantic
+from sqlalchemy.exc import SQLAlchemyError
+
+from infrastructure.container import Container
+from infrastructure.migrations import SchemaTooOld, require_schema
+from infrastructure.telemetry import configure_logging
+
+
+@contextmanager
+def opened_container(*, migrated: bool = True) -> Iterator[Container]:
+    """Give a container with logging set up, for a database whose schema is new enough.
+
+    Raises click.ClickException, in one line, for settings that are missing or wrong, and for a
+    database that is away or too old.
+    """
+    container = Container()
+    with expected_errors():
+        settings = container.settings()
+        configure_logging(settings.log_format, settings.log_level)
+        if migrated:
+            require_schema(container.engine())
+    try:
+        yield container
+    finally:
+        container.wake_relay().stop()
+        container.engine().dispose()
+
+
+@contextmanager
+def expected_errors() -> Iterator[None]:
+    """Say what a person can do about, in one line: no traceback, no URL, no password."""
+    try:
+        yield
+    except pydantic.ValidationError as error:
+        wrong = [f"{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+        raise click.UsageError("settings are missing or wrong: " + "; ".join(wrong)) from None
+    except SchemaTooOld as error:
+        raise click.ClickException(str(error)) from None
+    except SQLAlchemyError as error:
+        reason = type(getattr(error, "orig", None) or error).__name__
+        raise click.ClickException(
+            f"PostgreSQL did not answer as it should ({reason}): is DATABASE_URL right?"
+        ) from None
+
+
+def stopped_by_signal() -> threading.Event:
+    """Give what SIGTERM and SIGINT set."""
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    return stopped

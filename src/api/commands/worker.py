@@ -1,0 +1,42 @@
+"""`kratos-sync worker`, and the same for Dramatiq's own command line."""
+
+import click
+import dramatiq
+
+from api.commands.process import opened_container, stopped_by_signal
+from infrastructure.bus import actor
+from infrastructure.container import Container
+from infrastructure.telemetry import configure_logging
+
+# Workers are woken; this is how often they look when nothing wakes them.
+POLL_MILLISECONDS = 1_000
+STOP_MILLISECONDS = 30_000
+
+
+@click.command()
+@click.option("--threads", type=click.IntRange(1, 64), help="Threads; WORKER_THREADS if not given.")
+def worker(threads: int | None) -> None:
+    """Let consumers consume. Run as many as needed, one or two for each core."""
+    stopped = stopped_by_signal()
+    with opened_container() as container:
+        broker = container.broker()
+        actor.declare(broker, container.unit_of_work, container.failures())
+        running = dramatiq.Worker(
+            broker,
+            worker_threads=threads or container.settings().worker_threads,
+            worker_timeout=POLL_MILLISECONDS,
+        )
+        running.start()
+        stopped.wait()
+        running.stop(timeout=STOP_MILLISECONDS)
+        broker.close()
+
+
+def dramatiq_broker() -> None:
+    """Set up Dramatiq's global broker, for `dramatiq api.commands.worker:dramatiq_broker`."""
+    container = Container()
+    settings = container.settings()
+    configure_logging(settings.log_format, settings.log_level)
+    broker = container.broker()
+    actor.declare(broker, container.unit_of_work, container.failures())
+    dramatiq.set_broker(broker)

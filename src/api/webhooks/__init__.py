@@ -1,0 +1,1 @@
+"""What Kratos calls: handlers that check a call, read it, and answer in Kratos' own form."""

@@ -1,0 +1,97 @@
+"""What every webhook handler does before and around its own part."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from api.webhooks.api_keys import ApiKeys
+from api.webhooks.errors import ErrorMessage, error_response, status_response
+from api.webhooks.json_body import NotJson
+from api.webhooks.request_body import BodyTooLarge, BodyTooSlow, is_json, read_body
+from api.webhooks.safe_traceback import describe
+from application.ports.event_bus import LedgerUnavailable
+
+_log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
+_CLOSE: Final = {"Connection": "close"}
+
+
+@dataclass(frozen=True, slots=True)
+class KratosWebHookHandlerConfig:
+    """Who may call, and what a call may take. Any of the keys opens; their change needs two."""
+
+    api_keys: tuple[str, ...] = field(repr=False)
+    api_key_header_name: str | None = None
+    """The header that carries the key, where it is not the handler's own."""
+    max_body_bytes: int = 1_048_576
+    body_timeout: timedelta = timedelta(seconds=10)
+
+
+class KratosWebHookHandler(ABC):
+    """Answers a webhook: `handle` is the endpoint, `handle_core` the part to write.
+
+    Every refusal is in Kratos' form. 403, 415, 413 and 408 come before `handle_core`; after it 400
+    answers NotJson, 503 LedgerUnavailable (without Retry-After: Kratos would wait as long as it
+    says) and 500 anything else, of which neither the caller nor the log gets the text.
+    """
+
+    api_key_header_name: str = "X-Api-Key"
+
+    def __init__(self, config: KratosWebHookHandlerConfig) -> None:
+        """Raises ValueError when the configuration holds no key, or an empty one."""
+        self._config = config
+        self._keys = ApiKeys(config.api_keys)
+        self.api_key_header_name = config.api_key_header_name or self.api_key_header_name
+
+    async def handle(self, request: Request) -> Response:
+        """Answer a call; nothing but cancellation is raised."""
+        try:
+            return await self._handle(request)
+        except ClientDisconnect:
+            _log.info("webhook_caller_gone")
+            return Response(status_code=HTTPStatus.BAD_REQUEST)
+        except LedgerUnavailable as error:
+            _log.warning("webhook_not_recorded", **describe(error))
+            return status_response(HTTPStatus.SERVICE_UNAVAILABLE, "try again later")
+        except Exception as error:  # noqa: BLE001 - the server would log its text
+            _log.error("webhook_failed", **describe(error))
+            return status_response(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong")
+
+    @abstractmethod
+    async def handle_core(self, request: Request, body: bytes) -> Response:
+        """Answer a call that had a key and brought this body; its type is JSON, itself perhaps not."""
+
+    def write_error_response(
+        self, messages: Sequence[ErrorMessage], status_code: int = HTTPStatus.UNPROCESSABLE_ENTITY
+    ) -> Response:
+        """The answer that tells Kratos, and perhaps the person, what is wrong."""
+        return error_response(messages, status_code)
+
+    async def _handle(self, request: Request) -> Response:
+        # The key comes first: who has none learns nothing else.
+        offered = request.headers.get(self.api_key_header_name, "")
+        if not self._keys.open_to(offered.encode("latin-1")):
+            return _refuse(HTTPStatus.FORBIDDEN, "the API key is missing or wrong")
+        if not is_json(request.headers.get("content-type")):
+            return _refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body is not application/json")
+        try:
+            body = await read_body(request, self._config.max_body_bytes, self._config.body_timeout)
+            return await self.handle_core(request, body)
+        except NotJson as error:
+            return _refuse(HTTPStatus.BAD_REQUEST, str(error))
+        except BodyTooLarge:
+            # The rest of the body is still to come, so the connection is of no further use.
+            return _refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large", _CLOSE)
+        except BodyTooSlow:
+            return _refuse(HTTPStatus.REQUEST_TIMEOUT, "the body came too slowly", _CLOSE)
+
+
+def _refuse(status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None) -> Response:
+    _log.warning("webhook_refused", status=int(status), reason=text)
+    return status_response(status, text, headers)

@@ -1,0 +1,96 @@
+"""JSON bodies, read strictly: what PostgreSQL's `jsonb` could not keep does not get past here."""
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from domain.json_values import Json
+
+MAX_DEPTH: Final = 128
+"""Levels that a body may be nested: far beyond any identity, and within Python's own recursion."""
+
+_NOT_STORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+_REPLACEMENT: Final = "\ufffd"
+_FIELD: Final = re.compile(r"[a-z_]{1,64}")
+
+
+class NotJson(ValueError):
+    """The body is not JSON in UTF-8 that could be kept; the message says why, and quotes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonBody:
+    """What a body says, and how many characters were replaced in it, by field."""
+
+    value: Json
+    replaced: Mapping[str, int]
+
+
+def decode(body: bytes) -> JsonBody:
+    """Read a body; of keys that are there twice the last one counts, as in Go. Raises NotJson.
+
+    `jsonb` has neither U+0000 nor lone surrogates, but a person's name in Kratos may: each becomes
+    U+FFFD, since an identity with one odd character is better than an identity lost.
+    """
+    try:
+        value: Json = json.loads(
+            body.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite
+        )
+    except UnicodeDecodeError:
+        raise NotJson("the body is not UTF-8") from None
+    except RecursionError:
+        raise NotJson("the body is nested too deeply") from None
+    except NotJson:
+        raise
+    except ValueError:  # also an integer of more digits than Python reads, and a byte order mark
+        raise NotJson("the body is not JSON") from None
+    replaced: Counter[str] = Counter()
+    return JsonBody(_storable(value, "", MAX_DEPTH, replaced), replaced)
+
+
+def _storable(value: Json, field: str, depth: int, replaced: Counter[str]) -> Json:
+    """The value with what cannot be stored replaced, and counted under the field that holds it."""
+    if depth == 0:
+        raise NotJson("the body is nested too deeply")
+    if isinstance(value, str):
+        return _storable_text(value, field, replaced)
+    if isinstance(value, list):
+        return [_storable(item, field, depth - 1, replaced) for item in value]
+    if isinstance(value, dict):
+        return {
+            _storable_text(key, field, replaced): _storable(
+                item, _below(field, key, MAX_DEPTH - depth), depth - 1, replaced
+            )
+            for key, item in value.items()
+        }
+    return value
+
+
+def _storable_text(text: str, field: str, replaced: Counter[str]) -> str:
+    storable, count = _NOT_STORABLE.subn(_REPLACEMENT, text)
+    if count:
+        replaced[field] += count
+    return storable
+
+
+def _below(field: str, key: str, level: int) -> str:
+    """The two outer levels have names of Kratos', such as identity.traits; deeper ones may be personal."""
+    if level > 1:
+        return field
+    name = key if _FIELD.fullmatch(key) else "?"
+    return f"{field}.{name}" if field else name
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise NotJson(f"{constant} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise NotJson("a number is beyond the range of doubles")
+    return number

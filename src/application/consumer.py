@@ -1,0 +1,32 @@
+"""What a consumer is, and the policy of its deliveries."""
+
+from datetime import timedelta
+from typing import ClassVar, Protocol, TypeVar
+
+from domain.events import DomainEvent
+
+Event_contra = TypeVar("Event_contra", bound=DomainEvent, contravariant=True)
+
+
+class Consumer(Protocol[Event_contra]):
+    """A reaction to one kind of event: loads, tells, returns, and never commits.
+
+    Inherit to take over the policy's defaults, and override what should differ. ``name`` stands in
+    the ledger and in messages: a renamed consumer leaves behind what it is owed by its old name. A
+    consumer with effects outside the database says ``batch_size = 1``, and passes the event's id
+    on as idempotency key: such effects happen at least once.
+    """
+
+    name: ClassVar[str]
+    batch_size: ClassVar[int] = 100
+    """Events that may share one transaction."""
+    max_attempts: ClassVar[int] = 12
+    """Attempts before a delivery becomes a dead letter; with the backoff below, some hours."""
+    first_backoff: ClassVar[timedelta] = timedelta(seconds=1)
+    """The wait after the first failure; it doubles with each further one."""
+    longest_backoff: ClassVar[timedelta] = timedelta(hours=1)
+    time_limit: ClassVar[timedelta] = timedelta(seconds=20)
+    """How long any one SQL statement of a transaction may take."""
+
+    def consume(self, event: Event_contra) -> None:
+        """React to the event; whatever is raised makes this a failed attempt."""

@@ -1,0 +1,1 @@
+"""The consumers, one file each."""

@@ -1,0 +1,23 @@
+"""Counting registrations: what a consumer of a fact looks like."""
+
+from datetime import UTC
+
+from application.consumer import Consumer
+from application.ports.registration_counts import RegistrationCounts
+from domain.events import IdentityRegistered
+
+
+class CountRegistrations(Consumer[IdentityRegistered]):
+    """Count each registration on the day (UTC) it happened in Kratos.
+
+    A counter would show an event that took effect twice, or not at all.
+    """
+
+    name = "CountRegistrations"
+
+    def __init__(self, counts: RegistrationCounts) -> None:
+        self._counts = counts
+
+    def consume(self, event: IdentityRegistered) -> None:
+        """Count one."""
+        self._counts.add_one((event.created_at or event.date_occurred).astimezone(UTC).date())

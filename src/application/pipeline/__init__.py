@@ -1,0 +1,40 @@
+"""The way of a batch of deliveries to its consumer and back; commit is the last thing."""
+
+from functools import partial
+
+from application.pipeline.batch import Batch, CallNext, Middleware
+from application.pipeline.consume import consume
+from application.pipeline.inbox import open_inbox
+from application.pipeline.isolation import isolate_poison
+from application.pipeline.logging import log_outcome
+from application.pipeline.raised_events import publish_raised_events
+from application.pipeline.retries import record_failure, retry_conflicts
+from application.pipeline.transaction import commit_transaction
+
+PIPELINE: tuple[Middleware, ...] = (
+    isolate_poison,
+    record_failure,
+    retry_conflicts,
+    log_outcome,
+    commit_transaction,
+    open_inbox,
+    publish_raised_events,
+)
+
+
+def compose(middlewares: tuple[Middleware, ...], core: CallNext) -> CallNext:
+    """Wrap the core in the middlewares, the first outermost."""
+    call = core
+    for middleware in reversed(middlewares):
+        call = partial(_wrapped, middleware, call)
+    return call
+
+
+def _wrapped(middleware: Middleware, call_next: CallNext, batch: Batch) -> None:
+    middleware(batch, call_next)
+
+
+deliver: CallNext = compose(PIPELINE, consume)
+"""Bring a batch to its consumer; what that raises is written down. Raises LedgerUnavailable."""
+
+__all__ = ["PIPELINE", "Batch", "compose", "deliver"]

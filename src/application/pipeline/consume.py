@@ -1,0 +1,23 @@
+"""The core of the pipeline: the consumer itself."""
+
+import json
+
+from structlog.contextvars import bound_contextvars
+
+from application.pipeline.batch import Batch
+from application.pipeline.logging import describe
+from domain.events import EVENTS
+
+
+def consume(batch: Batch) -> None:
+    """Let the consumer consume each event still owed, in the order of their ids.
+
+    Whatever is logged meanwhile carries the delivery it was logged for.
+    """
+    consumer = batch.unit_of_work.consumer(batch.consumer)
+    for delivery in batch.owed:
+        with bound_contextvars(**describe(batch.consumer, delivery)):
+            payload = json.loads(delivery.payload)
+            consumer.consume(
+                EVENTS[delivery.name].from_json(delivery.event_id, delivery.occurred_at, payload)
+            )

@@ -1,0 +1,20 @@
+"""The inbox: what was settled before is not consumed again."""
+
+from application.pipeline.batch import Batch, CallNext
+from domain.events import EVENTS
+
+
+def open_inbox(batch: Batch, call_next: CallNext) -> None:
+    """Consume what is still owed, and settle it in the same transaction.
+
+    An event that this release does not know is given back: a newer release may know it.
+    """
+    inbox, name = batch.unit_of_work.inbox, batch.consumer.name
+    owed = inbox.open(name, batch.event_ids)
+    for unknown in {delivery.name for delivery in owed} - EVENTS.keys():
+        waiting = [delivery.event_id for delivery in owed if delivery.name == unknown]
+        inbox.postpone(name, waiting, f"UnknownEvent: {unknown}")
+    batch.owed = [delivery for delivery in owed if delivery.name in EVENTS]
+    if batch.owed:
+        call_next(batch)
+        inbox.settle(name, batch.owed, batch.started_at, batch.duration)

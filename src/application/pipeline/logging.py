@@ -1,0 +1,37 @@
+"""What the log says of a batch."""
+
+from typing import Any
+
+import structlog
+
+from application.consumer import Consumer
+from application.pipeline.batch import Batch, CallNext
+from application.ports.unit_of_work import Owed
+from application.tracing import trace_id
+
+log = structlog.get_logger()
+
+
+def log_outcome(batch: Batch, call_next: CallNext) -> None:
+    """Log what was committed: one line for a transaction, however many events shared it."""
+    call_next(batch)
+    if len(batch.owed) == 1:
+        log.info("delivered", **describe(batch.consumer, batch.owed[0]), **_took(batch))
+    elif batch.owed:
+        log.info("delivered", consumer=batch.consumer.name, events=len(batch.owed), **_took(batch))
+
+
+def describe(consumer: type[Consumer[Any]], delivery: Owed) -> dict[str, object]:
+    """Give what every line of a delivery carries; no traits, addresses or keys."""
+    return {
+        "event_id": str(delivery.event_id),
+        "consumer": consumer.name,
+        "attempt": delivery.attempt,
+        "identity_id": str(delivery.subject),
+        "event_name": delivery.name,
+        "trace_id": trace_id(delivery.traceparent),
+    }
+
+
+def _took(batch: Batch) -> dict[str, object]:
+    return {"milliseconds": round(batch.duration.total_seconds() * 1000, 1)}

@@ -1,0 +1,77 @@
+"""One transaction around one batch: inbox, the consumer's own writes, the events they raise."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+from uuid import UUID
+
+from application.consumer import Consumer
+from application.ports.event_bus import Provenance
+from domain.events import DomainEvent
+
+
+class ConcurrencyConflict(Exception):
+    """Another transaction got there first (one new row, a deadlock): once more may succeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A delivery still owed to a consumer, with its event as it stands in the ledger.
+
+    ``attempt`` counts from 1; ``payload`` is JSON text, not yet decoded, so that one that cannot be
+    decoded fails alone.
+    """
+
+    event_id: UUID
+    attempt: int
+    name: str
+    subject: UUID
+    occurred_at: datetime
+    payload: str
+    traceparent: str | None
+
+
+class Inbox(Protocol):
+    """The deliveries owed to a consumer; one that is no longer there was settled before."""
+
+    def open(self, consumer: str, event_ids: Sequence[UUID]) -> list[Owed]:
+        """Lock the deliveries still owed among these and load their events, in the order of ids.
+
+        Deliveries that another worker holds are left to it.
+        """
+
+    def settle(
+        self, consumer: str, owed: Sequence[Owed], started_at: datetime, duration: timedelta
+    ) -> None:
+        """Remove the deliveries and log an attempt that succeeded for each."""
+
+    def postpone(self, consumer: str, event_ids: Sequence[UUID], reason: str) -> None:
+        """Give deliveries back for later, counting no attempt; the reason is kept to be seen."""
+
+
+class UnitOfWork(Protocol):
+    """A transaction that leaves no trace unless ``commit`` returns."""
+
+    def begin(self, time_limit: timedelta) -> AbstractContextManager[None]:
+        """Open the transaction; leaving the context without a commit rolls it back.
+
+        No statement in it may take longer than the time limit. Raises LedgerUnavailable.
+        """
+
+    @property
+    def inbox(self) -> Inbox:
+        """The inbox, in this transaction."""
+
+    def consumer(self, kind: type[Consumer[Any]]) -> Consumer[Any]:
+        """Build a consumer whose ports work in this transaction."""
+
+    def collect_events(self) -> list[DomainEvent]:
+        """Take the events that aggregates have raised since the last call."""
+
+    def record(self, events: Sequence[tuple[DomainEvent, Provenance]]) -> None:
+        """Record events and what is owed to their consumers, in this transaction."""
+
+    def commit(self) -> None:
+        """Write what changed and commit. Raises ConcurrencyConflict or LedgerUnavailable."""

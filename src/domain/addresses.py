@@ -1,0 +1,178 @@
+"""The addresses of an identity: what can be verified, and what an account can be recovered by."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final, Protocol, Self, TypeAlias, TypeVar
+from uuid import UUID
+
+from domain import fields
+from domain.json_values import ABSENT, Absent, Json, canonical
+from domain.times import to_rfc3339
+
+_STATUS_RANKS: Final = {"pending": 1, "sent": 2, "completed": 3}
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
+
+Order: TypeAlias = tuple[int, str, bool, datetime, datetime, datetime, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiableAddress:
+    """An address that a person can prove to own, known by (via, value) whatever its id.
+
+    Verifying moves `verified`, `status` and `verified_at`, and no other time (facts/kratos 3.1).
+    """
+
+    id: UUID | None
+    value: str = field(repr=False)
+    verified: bool = field(repr=False)
+    via: str = field(repr=False)
+    status: str | None = field(repr=False)
+    verified_at: datetime | None = field(repr=False)
+    created_at: datetime | None = field(repr=False)
+    updated_at: datetime | None = field(repr=False)
+    unknown: Mapping[str, Json] = field(repr=False, default_factory=dict)
+
+    @classmethod
+    def from_kratos(cls, source: Mapping[str, Json]) -> Self:
+        """Read one item of `verifiable_addresses`; raises InvalidField naming what is wrong."""
+        return cls(
+            _id(source),
+            fields.required_text(source, "value"),
+            fields.flag(source, "verified"),
+            fields.required_text(source, "via"),
+            _none(fields.text(source, "status")),
+            fields.time_or_none(source, "verified_at"),
+            fields.time_or_none(source, "created_at"),
+            fields.time_or_none(source, "updated_at"),
+            _others(source, _VERIFIABLE_FIELDS),
+        )
+
+    def to_kratos(self) -> dict[str, Json]:
+        """The JSON object that Kratos would send for this address."""
+        verification: dict[str, Json] = {"verified": self.verified, "status": self.status}
+        return _to_kratos(self, verification, self.verified_at)
+
+    @property
+    def order(self) -> Order:
+        """Where this stands among equally recent reports of the address: a status only climbs."""
+        return (
+            _STATUS_RANKS.get(self.status or "", 0),
+            self.status or "",
+            self.verified,
+            self.verified_at or _NEVER,
+            self.updated_at or _NEVER,
+            self.created_at or _NEVER,
+            str(self.id),
+            canonical(dict(self.unknown)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryAddress:
+    """An address that Kratos sends recovery codes to, known by (via, value) whatever its id."""
+
+    id: UUID | None
+    value: str = field(repr=False)
+    via: str = field(repr=False)
+    created_at: datetime | None = field(repr=False)
+    updated_at: datetime | None = field(repr=False)
+    unknown: Mapping[str, Json] = field(repr=False, default_factory=dict)
+
+    @classmethod
+    def from_kratos(cls, source: Mapping[str, Json]) -> Self:
+        """Read one item of `recovery_addresses`; raises InvalidField naming what is wrong."""
+        return cls(
+            _id(source),
+            fields.required_text(source, "value"),
+            fields.required_text(source, "via"),
+            fields.time_or_none(source, "created_at"),
+            fields.time_or_none(source, "updated_at"),
+            _others(source, _RECOVERY_FIELDS),
+        )
+
+    def to_kratos(self) -> dict[str, Json]:
+        """The JSON object that Kratos would send for this address."""
+        return _to_kratos(self, {}, None)
+
+    @property
+    def order(self) -> Order:
+        """Where this stands among equally recent reports of the address."""
+        updated, created = self.updated_at or _NEVER, self.created_at or _NEVER
+        rest = canonical(dict(self.unknown))
+        return (0, "", False, _NEVER, updated, created, str(self.id), rest)
+
+
+class Address(Protocol):
+    """What both kinds of address have in common."""
+
+    @property
+    def id(self) -> UUID | None: ...
+    @property
+    def via(self) -> str: ...
+    @property
+    def value(self) -> str: ...
+    @property
+    def created_at(self) -> datetime | None: ...
+    @property
+    def updated_at(self) -> datetime | None: ...
+    @property
+    def unknown(self) -> Mapping[str, Json]: ...
+    @property
+    def order(self) -> Order: ...
+
+
+AnyAddress = TypeVar("AnyAddress", bound=Address)
+
+
+def united(addresses: Iterable[AnyAddress]) -> tuple[AnyAddress, ...]:
+    """Each (via, value) once, at its greatest `order`, sorted: two equal sets are equal tuples."""
+    greatest: dict[tuple[str, str], AnyAddress] = {}
+    for address in addresses:
+        key = address.via, address.value
+        known = greatest.get(key)
+        if known is None or address.order > known.order:
+            greatest[key] = address
+    if len(greatest) == 1:
+        return tuple(greatest.values())
+    return tuple(greatest[key] for key in sorted(greatest))
+
+
+def _id(source: Mapping[str, Json]) -> UUID | None:
+    value = fields.uuid(source, "id")
+    return None if value is ABSENT else value
+
+
+def _none(value: str | Absent | None) -> str | None:
+    return None if value is ABSENT else value
+
+
+def _others(source: Mapping[str, Json], known: frozenset[str]) -> dict[str, Json]:
+    if known.issuperset(source):
+        return {}
+    return {key: value for key, value in source.items() if key not in known}
+
+
+def _to_kratos(
+    address: Address, verification: dict[str, Json], verified_at: datetime | None
+) -> dict[str, Json]:
+    times = (
+        ("verified_at", verified_at),
+        ("created_at", address.created_at),
+        ("updated_at", address.updated_at),
+    )
+    shape: dict[str, Json] = {
+        "id": None if address.id is None else str(address.id),
+        "value": address.value,
+        "via": address.via,
+        **verification,
+        **{name: to_rfc3339(moment) for name, moment in times if moment is not None},
+        **address.unknown,
+    }
+    return {
+        key: value for key, value in shape.items() if value is not None or key in address.unknown
+    }
+
+
+_RECOVERY_FIELDS: Final = frozenset({"id", "value", "via", "created_at", "updated_at"})
+_VERIFIABLE_FIELDS: Final = _RECOVERY_FIELDS | {"verified", "status", "verified_at"}

@@ -1,0 +1,74 @@
+"""JSON as Python holds it: what is absent, and when two values are the same."""
+
+import json
+from enum import Enum
+from typing import Final, TypeAlias
+
+Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+
+
+class Absent(Enum):
+    """The type of `ABSENT`: a key that was not there, as opposed to one that was null."""
+
+    ABSENT = "absent"
+
+
+ABSENT: Final = Absent.ABSENT
+
+
+def canonical(value: Json) -> str:
+    """One text for all spellings of a value: keys sorted, numbers by what they count (1.0 is 1)."""
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"))
+
+
+def same(one: object, other: object) -> bool:
+    """Whether both say exactly the same; 1 is 1.0, but neither is true, nor 2**53 + 1."""
+    if one is other:
+        return True
+    if one != other:
+        return False
+    return isinstance(one, str) or _same_kinds(one, other)
+
+
+def same_as_doubles(one: Json | Absent, other: Json | Absent) -> bool:
+    """Whether both say the same once every number in them is a 64-bit float, as in Jsonnet."""
+    if one is other:
+        return True
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(
+            same_as_doubles(value, other[key]) for key, value in one.items()
+        )
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_as_doubles, one, other))
+    if isinstance(one, bool) or isinstance(other, bool):
+        return False
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return one == other or as_double(one) == as_double(other)
+    return one == other
+
+
+def as_double(number: float) -> float:
+    """The 64-bit float nearest to a number; beyond the largest of them, infinity."""
+    try:
+        return float(number)
+    except OverflowError:
+        return float("inf") if number > 0 else float("-inf")
+
+
+def _plain(value: Json) -> Json:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _same_kinds(one: object, other: object) -> bool:
+    """Whether two values that Python calls equal agree in what is a boolean and what a number."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return all(_same_kinds(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return all(map(_same_kinds, one, other))
+    return isinstance(one, bool) is isinstance(other, bool)

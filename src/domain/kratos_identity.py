@@ -1,0 +1,132 @@
+"""Our copy of an identity: the only place that decides what Kratos' word means."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, Self
+from uuid import UUID
+
+from domain.addresses import VerifiableAddress
+from domain.changes import newly_verified, trait_changes, traits_of
+from domain.events import (
+    AddressVerified,
+    DomainEvent,
+    IdentityDeleted,
+    IdentityDiscovered,
+    IdentityRegistered,
+    IdentityStateChanged,
+    IdentityTraitsChanged,
+    fact_id,
+)
+from domain.held_identity import BLANK, NEVER_TOLD, HeldIdentity
+from domain.identity import Identity
+from domain.json_values import Absent
+from domain.merging import merged
+
+REGISTRATION_WINDOW: Final = timedelta(minutes=10)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class KratosIdentity(HeldIdentity):
+    """An identity of Kratos as we follow it: what it hears, it may take in, and tell as facts.
+
+    In every operation `at` is when the event that brought the news occurred, `cause` its id.
+    """
+
+    _raised: list[DomainEvent] = field(init=False, repr=False, default_factory=list)
+
+    @classmethod
+    def seen(cls, identity: Identity, *, at: datetime, cause: UUID) -> Self:
+        """The copy of an identity that we had never heard of; raises its first facts."""
+        row = cls(id=identity.id, synced_at=at, version=0)
+        row._meet(identity, at, cause, registrable=True)
+        return row
+
+    @classmethod
+    def never_seen(cls, identity_id: UUID, *, at: datetime, cause: UUID) -> Self:
+        """The tombstone of an identity that we never saw: a late webhook will not revive it."""
+        row = cls(id=identity_id, synced_at=at, version=0)
+        row.gone(at=at, cause=cause)
+        return row
+
+    def update(self, identity: Identity, *, at: datetime, cause: UUID) -> None:
+        """Take in what is news in `identity`, and raise the facts that follow from it.
+
+        Snapshots may come in any order, and more than once. A deleted identity comes back only
+        by an exact snapshot later than `deleted_at`.
+        """
+        if self.deleted_at is not None:
+            if identity.is_exact and at > self.deleted_at:
+                self._meet(identity, at, cause, registrable=False)
+            return
+        state, traits, addresses = self.state, self.traits, self.verifiable_addresses
+        news = merged(self, identity)
+        if identity.is_exact and (self.seen_alive_at is None or at > self.seen_alive_at):
+            self._write({"seen_alive_at": at})
+        if not news:
+            return
+        self._advance(news, at)
+        if self.state != state:
+            whose = self._whose(cause, IdentityStateChanged.name)
+            self._raised.append(
+                IdentityStateChanged(*whose, state, self.state, self.state_changed_at)
+            )
+        if changes := trait_changes(traits, self.traits):
+            whose = self._whose(cause, IdentityTraitsChanged.name)
+            self._raised.append(IdentityTraitsChanged(*whose, changes))
+        self._tell_verified(addresses, cause)
+
+    def gone(self, *, at: datetime, cause: UUID) -> None:
+        """Forget the person, keep the id and times, for Kratos no longer has the identity.
+
+        Means nothing when the Admin API has shown the identity since.
+        """
+        if self.deleted_at is not None:
+            if at > self.deleted_at:
+                self._advance({"deleted_at": at}, at)
+            return
+        if self.seen_alive_at is not None and at < self.seen_alive_at:
+            return
+        self._advance({**BLANK, "deleted_at": at}, at)
+        self._raised.append(IdentityDeleted(*self._whose(cause, IdentityDeleted.name)))
+
+    def collect_events(self) -> list[DomainEvent]:
+        """Hand over the facts raised since the last call, in order."""
+        raised, self._raised = self._raised, []
+        return raised
+
+    def _meet(self, identity: Identity, at: datetime, cause: UUID, *, registrable: bool) -> None:
+        self._write(
+            {
+                **BLANK,
+                "part_recency": NEVER_TOLD,
+                "created_at": None,
+                "updated_at": None,
+                "deleted_at": None,
+                "seen_alive_at": at if identity.is_exact else None,
+            }
+        )
+        self._advance(merged(self, identity), at)
+        traits = traits_of(self.traits)
+        if registrable and self.created_at and at - self.created_at <= REGISTRATION_WINDOW:
+            whose = self._whose(cause, IdentityRegistered.name)
+            self._raised.append(IdentityRegistered(*whose, traits, self.created_at))
+            self._tell_verified((), cause)
+        else:
+            whose = self._whose(cause, IdentityDiscovered.name)
+            self._raised.append(IdentityDiscovered(*whose, traits, self.created_at))
+
+    def _advance(self, news: Mapping[str, object], at: datetime) -> None:
+        self._write({**news, "synced_at": at, "version": self.version + 1})
+
+    def _tell_verified(self, before: tuple[VerifiableAddress, ...] | Absent, cause: UUID) -> None:
+        for address in newly_verified(before, self.verifiable_addresses):
+            what = f"{AddressVerified.name}\0{address.via}\0{address.value}"
+            self._raised.append(
+                AddressVerified(
+                    *self._whose(cause, what), address.via, address.value, address.verified_at
+                )
+            )
+
+    def _whose(self, cause: UUID, what: str) -> tuple[UUID, datetime, UUID, int]:
+        return fact_id(cause, what), self.synced_at, self.id, self.version

@@ -1,0 +1,110 @@
+"""The relay: leases what is due in the ledger, and sends pointers to it to the broker."""
+
+import threading
+from collections.abc import Mapping
+from time import monotonic
+from typing import Any
+from uuid import UUID
+
+import dramatiq
+import redis
+import structlog
+
+from application.consumer import Consumer
+from application.ports.event_bus import LedgerUnavailable
+from infrastructure.bus import wire_format
+from infrastructure.bus.broker import WakefulRedisBroker
+from infrastructure.bus.window import Window
+from infrastructure.ledger.claims import Backlog, PostgresClaims
+from infrastructure.ledger.listener import WakeUpListener
+
+IDLE_SECONDS = 1.0
+"""The longest between two looks at the ledger, whatever wakes us."""
+BUSY_SECONDS = 0.01
+"""The shortest between two dispatches to a consumer that has work: so its batches fill."""
+
+log = structlog.get_logger()
+
+
+class Relay:
+    """Moves what is due to the broker; as many as wanted may run, without a leader."""
+
+    def __init__(
+        self,
+        claims: PostgresClaims,
+        broker: WakefulRedisBroker,
+        listener: WakeUpListener,
+        consumers: Mapping[str, type[Consumer[Any]]],
+    ) -> None:
+        self._claims = claims
+        self._broker = broker
+        self._listener = listener
+        self._consumers = consumers
+        self._windows = {name: Window(kind.batch_size) for name, kind in consumers.items()}
+        self._dispatched_at = dict.fromkeys(consumers, 0.0)
+        self._broker_away = False
+
+    def run(self, stopped: threading.Event) -> None:
+        """Relay until stopped; come back by itself from a ledger or broker that was away."""
+        while not stopped.is_set():
+            try:
+                pause = self.turn()
+            except LedgerUnavailable as error:
+                log.warning("ledger_unavailable", reason=str(error))
+                pause = IDLE_SECONDS
+            except redis.RedisError as error:
+                self._broker_away = True
+                log.warning("broker_unavailable", error=type(error).__name__)
+                pause = IDLE_SECONDS
+            self._listener.wait(pause, stopped)
+        self._listener.close()
+
+    def turn(self) -> float:
+        """Dispatch what is due; give the seconds until it is worth to look again.
+
+        Raises LedgerUnavailable or redis.RedisError; what was leased is given back then.
+        """
+        if self._broker_away:
+            self._broker.client.ping()
+            self._broker_away = False
+        backlogs = self._claims.survey(list(self._consumers))
+        pauses = [self._serve(consumer, backlog) for consumer, backlog in backlogs.items()]
+        return min(pauses, default=IDLE_SECONDS)
+
+    def _serve(self, consumer: str, backlog: Backlog) -> float:
+        if backlog.due_in is None:
+            return IDLE_SECONDS
+        if not backlog.is_due:
+            return min(backlog.due_in.total_seconds(), IDLE_SECONDS)
+        since = monotonic() - self._dispatched_at[consumer]
+        if backlog.leased and since < BUSY_SECONDS:
+            return BUSY_SECONDS - since
+        window = self._windows[consumer]
+        if room := window.room(backlog.leased):
+            claim = self._claims.claim(consumer, room)
+            if claim.expired:
+                window.leases_ran_out()
+                log.warning("leases_ran_out", consumer=consumer, deliveries=claim.expired)
+            if claim.event_ids:
+                self._send(consumer, claim.event_ids)
+                self._dispatched_at[consumer] = monotonic()
+        return BUSY_SECONDS
+
+    def _send(self, consumer: str, event_ids: list[UUID]) -> None:
+        size = self._consumers[consumer].batch_size
+        messages = [
+            dramatiq.Message[None](
+                queue_name=consumer,
+                actor_name=wire_format.ACTOR,
+                args=(),
+                kwargs=wire_format.write(consumer, event_ids[start : start + size]),
+                options={},
+            )
+            for start in range(0, len(event_ids), size)
+        ]
+        try:
+            self._broker.enqueue_many(messages)
+        except redis.RedisError:
+            self._claims.give_back(consumer, event_ids)
+            raise
+        log.debug("dispatched", consumer=consumer, deliveries=len(event_ids))

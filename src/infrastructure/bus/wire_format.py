@@ -1,0 +1,61 @@
+"""What a message on the broker says: version, one consumer, and the ids of some events.
+
+Version 1, the keyword arguments of the one actor ``deliver`` in Dramatiq's own message format:
+
+    {"version": 1, "consumer": "SyncKratosIdentity", "event_ids": ["0199…", "0199…"]}
+
+Nothing else ever goes to the broker: no personal data, no count of attempts. The consumer's name
+is also the name of its queue. A version that a release cannot read is dropped by it; the lease of
+these deliveries runs out, and they are sent again. So change it in two steps: first read the new
+version, and one release later write it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+VERSION = 1
+ACTOR = "deliver"
+# More than any batch holds; a message with more is not ours.
+MOST_EVENT_IDS = 10_000
+
+
+class UnreadableMessage(Exception):
+    """The message is not in a wire format that this release reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """Some deliveries of one consumer."""
+
+    consumer: str
+    event_ids: tuple[UUID, ...]
+
+
+def write(consumer: str, event_ids: Sequence[UUID]) -> dict[str, object]:
+    """Give the message's arguments."""
+    return {
+        "version": VERSION,
+        "consumer": consumer,
+        "event_ids": [str(event_id) for event_id in event_ids],
+    }
+
+
+def read(args: Sequence[object], arguments: Mapping[str, object]) -> Pointer:
+    """Read a message's arguments, whoever wrote them. Raises UnreadableMessage."""
+    consumer, event_ids = arguments.get("consumer"), arguments.get("event_ids")
+    if args or arguments.get("version") != VERSION:
+        raise UnreadableMessage("of another version")
+    if not isinstance(consumer, str):
+        raise UnreadableMessage("it names no consumer")
+    if not isinstance(event_ids, list) or not 0 < len(event_ids) <= MOST_EVENT_IDS:
+        raise UnreadableMessage(f"it does not name between 1 and {MOST_EVENT_IDS} events")
+    try:
+        return Pointer(consumer, tuple(dict.fromkeys(map(_uuid, event_ids))))
+    except ValueError:
+        raise UnreadableMessage("an event id is no UUID") from None
+
+
+def _uuid(value: object) -> UUID:
+    # UUID() takes much more than a string, and fails on it in as many ways.
+    return UUID(value if isinstance(value, str) else "")

@@ -1,0 +1,41 @@
+"""Building consumers, each with the ports that its constructor asks for."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from application.consumer import Consumer
+from infrastructure.transaction import Transaction
+
+
+class UnknownPort(Exception):
+    """A consumer asks in its constructor for something that no adapter serves."""
+
+
+class ConsumerFactory:
+    """Makes consumers; ``ports`` says which adapter, given a transaction, serves which port.
+
+    Raises UnknownPort at once, not when the first event comes.
+    """
+
+    def __init__(
+        self,
+        kinds: Iterable[type[Consumer[Any]]],
+        ports: Mapping[type[Any], Callable[[Transaction], Any]],
+    ) -> None:
+        self._ports = ports
+        self._asked = {kind: list(_annotations(kind)) for kind in kinds}
+        for kind, asked in self._asked.items():
+            if unknown := [port for port in asked if port not in ports]:
+                raise UnknownPort(f"{kind.__name__} asks for {unknown}, which nothing serves")
+
+    def __call__(self, kind: type[Consumer[Any]], transaction: Transaction) -> Consumer[Any]:
+        """Make a consumer whose ports work in the transaction."""
+        return kind(*(self._ports[port](transaction) for port in self._asked[kind]))
+
+
+def _annotations(kind: type[Consumer[Any]]) -> Iterable[Any]:
+    for parameter in inspect.signature(kind, eval_str=True).parameters.values():
+        # A consumer that asks for nothing inherits the protocol's (*args, **kwargs).
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
+            yield parameter.annotation

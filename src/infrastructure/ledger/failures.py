@@ -1,0 +1,46 @@
+"""Writing failed attempts down, each in a transaction of its own."""
+
+from sqlalchemy import Engine, text
+
+from application.ports.failures import FailedAttempt
+from infrastructure.database import errors_in_our_words
+
+RECORD_FAILURE = text("""
+    WITH failed AS (
+        UPDATE kratos_sync.deliveries
+        SET attempts = :number,
+            due_at = now() + coalesce(CAST(:retry_after AS interval), '0'),
+            leased = false,
+            last_error = :error,
+            failed_at = CASE WHEN CAST(:retry_after AS interval) IS NULL THEN now() END
+        WHERE consumer = :consumer AND event_id = :event_id AND attempts = :number - 1
+        RETURNING event_id
+    )
+    INSERT INTO kratos_sync.attempts
+           (event_id, consumer, number, outcome, started_at, duration, error)
+    SELECT event_id, :consumer, :number,
+           CASE WHEN CAST(:retry_after AS interval) IS NULL THEN 'gave_up' ELSE 'failed' END,
+           :started_at, :duration, :error
+    FROM failed
+""")
+
+
+class PostgresFailures:
+    """The failures port."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def record(self, attempt: FailedAttempt) -> None:
+        """Log the attempt; it counts once, whoever else holds the same message."""
+        parameters = {
+            "event_id": attempt.event_id,
+            "consumer": attempt.consumer,
+            "number": attempt.number,
+            "started_at": attempt.started_at,
+            "duration": attempt.duration,
+            "error": attempt.error.replace("\x00", "\N{REPLACEMENT CHARACTER}"),
+            "retry_after": attempt.retry_after,
+        }
+        with errors_in_our_words(), self._engine.begin() as connection:
+            connection.execute(RECORD_FAILURE, parameters)

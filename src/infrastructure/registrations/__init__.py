@@ -1,0 +1,1 @@
+"""The projection that CountRegistrations keeps."""

@@ -1,0 +1,135 @@
+"""The real servers that integration tests use: one of each a run, a database and a queue a test.
+
+They come from wheels, or from where TEST_DATABASE_URL and TEST_BROKER_URL say. Nothing here is
+imported before a test asks for it: the domain's tests need only pytest and hypothesis.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from uuid import uuid4
+import os
+
+import pytest
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from infrastructure.bus.broker import WakefulRedisBroker
+    from infrastructure.container import Container
+
+TEMPLATE = "kratos_sync_template"
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server's maintenance database."""
+    if given := os.environ.get("TEST_DATABASE_URL"):
+        yield given
+        return
+    from infrastructure.embedded import EmbeddedPostgres
+
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Redis-compatible server."""
+    if given := os.environ.get("TEST_BROKER_URL"):
+        yield given
+        return
+    from infrastructure.embedded import EmbeddedValkey
+
+    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_url: str) -> Iterator[str]:
+    """The name of a migrated database that others are copied from."""
+    from pydantic import SecretStr
+
+    from infrastructure.database import connect
+    from infrastructure.migrations import migrate
+
+    name = f"{TEMPLATE}_{uuid4().hex[:8]}"
+    _administer(postgres_url, f"CREATE DATABASE {name}")
+    engine = connect(SecretStr(_of_database(postgres_url, name)), pool_size=2)
+    migrate(engine)
+    engine.dispose()
+    yield name
+    _administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(postgres_url: str, migrated_template: str) -> Iterator[str]:
+    """A fresh, migrated database of the test's own."""
+    name = f"test_{uuid4().hex}"
+    _administer(postgres_url, f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
+    yield _of_database(postgres_url, name)
+    _administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_database_url(postgres_url: str) -> Iterator[str]:
+    """A fresh database that nobody has migrated."""
+    name = f"test_{uuid4().hex}"
+    _administer(postgres_url, f"CREATE DATABASE {name}")
+    yield _of_database(postgres_url, name)
+    _administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def engine(database_url: str) -> "Iterator[Engine]":
+    """Connections to the test's database."""
+    from pydantic import SecretStr
+
+    from infrastructure.database import connect
+
+    engine = connect(SecretStr(database_url), pool_size=8)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def broker(broker_url: str) -> "Iterator[WakefulRedisBroker]":
+    """A broker with queues of the test's own."""
+    import redis
+
+    from infrastructure.bus.broker import WakefulRedisBroker
+
+    client = redis.Redis.from_url(broker_url, socket_timeout=5)
+    broker = WakefulRedisBroker(client, namespace=f"test-{uuid4().hex}")
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def container(
+    database_url: str, broker_url: str, broker: "WakefulRedisBroker"
+) -> "Iterator[Container]":
+    """The whole service, wired to the test's database and queues."""
+    from infrastructure.container import Container
+    from infrastructure.settings import Settings
+
+    container = Container()
+    container.settings.override(
+        Settings(_env_file=None, database_url=database_url, broker_url=broker_url, lease_seconds=5)
+    )
+    container.broker.override(broker)
+    yield container
+    container.wake_relay().stop()
+    container.engine().dispose()
+
+
+def _administer(url: str, statement: str) -> None:
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement.encode())
+
+
+def _of_database(url: str, name: str) -> str:
+    from sqlalchemy import make_url
+
+    return make_url(url).set(database=name).render_as_string(hide_password=False)

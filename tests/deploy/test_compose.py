@@ -1,0 +1,247 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+
+ONE_SHOTS = {
+    name
+    for service in SERVICES.values()
+    for name, needed in service.get("depends_on", {}).items()
+    if needed["condition"] == "service_completed_successfully"
+}
+STAYING = sorted(SERVICES.keys() - ONE_SHOTS)
+OURS = sorted(
+    name for name in SERVICES if SERVICES[name]["image"].startswith("kratos-identity-sync:")
+)
+REQUIRED = re.compile(r"\$\{([A-Z_]+):\?[^}]+\}")
+UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "mb": 2**20}
+
+
+def bytes_of(size: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)([a-z]+)", size).groups()  # type: ignore[union-attr]
+    return int(number) * UNITS[unit]
+
+
+def test_the_compose_file_follows_the_compose_specification() -> None:
+    checked = subprocess.run(
+        [
+            *(sys.executable, "-m", "check_jsonschema"),
+            *("--builtin-schema", "vendor.compose-spec", str(ROOT / "docker-compose.yml")),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_everything_that_the_service_is_made_of_is_there() -> None:
+    assert {"migrate", "kratos-migrate"} == ONE_SHOTS
+    assert {
+        "api",
+        "kratos",
+        "kratos-postgres",
+        "mail",
+        "postgres",
+        "relay",
+        "valkey",
+        "worker",
+    } == {*STAYING}
+    assert OURS == ["api", "migrate", "relay", "worker"]
+
+
+def test_every_path_of_this_repository_that_compose_names_exists() -> None:
+    mounted = [
+        volume.split(":")[0]
+        for service in SERVICES.values()
+        for volume in service.get("volumes", [])
+        if volume.startswith((".", "/"))
+    ]
+    built = [service["build"] for service in SERVICES.values() if "build" in service]
+
+    assert "./deploy/kratos" in mounted
+    assert not [path for path in mounted + built if not (ROOT / path).exists()]
+    assert all((ROOT / path / "Dockerfile").is_file() for path in built)
+
+
+def test_what_is_mounted_from_here_cannot_be_written() -> None:
+    mounts = [volume for service in SERVICES.values() for volume in service.get("volumes", [])]
+
+    assert not [mount for mount in mounts if mount.startswith(".") and not mount.endswith(":ro")]
+
+
+def test_every_volume_that_is_named_is_declared() -> None:
+    named = {
+        volume.split(":")[0]
+        for service in SERVICES.values()
+        for volume in service.get("volumes", [])
+        if not volume.startswith((".", "/"))
+    }
+
+    assert named == COMPOSE["volumes"].keys()
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_command_that_a_service_runs_is_one_of_ours(name: str) -> None:
+    from api.commands import main
+
+    health = SERVICES[name].get("healthcheck", {}).get("test", [])
+    calls = [SERVICES[name]["command"], *([health[2:]] if health[1:2] == ["kratos-sync"] else [])]
+
+    for called, *words in calls:
+        command = main.get_command(click.Context(main), called)
+        assert command
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= options
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_service_is_given_every_setting_without_which_it_cannot_start(name: str) -> None:
+    from infrastructure.settings import Settings
+
+    needed = {
+        setting.upper() for setting, field in Settings.model_fields.items() if field.is_required()
+    }
+
+    assert needed | {"KRATOS_WEBHOOK_API_KEYS"} <= SERVICES[name]["environment"].keys()
+
+
+def test_kratos_starts_no_more_template_processes_than_its_limits_hold() -> None:
+    assert int(SERVICES["kratos"]["environment"]["GOMAXPROCS"]) <= 5
+
+
+def test_one_service_builds_the_image_that_all_of_ours_run() -> None:
+    assert [name for name in SERVICES if "build" in SERVICES[name]] == ["migrate"]
+    assert len({SERVICES[name]["image"] for name in OURS}) == 1
+    assert all("migrate" in SERVICES[name]["depends_on"] for name in OURS if name != "migrate")
+
+
+@pytest.mark.parametrize("name", STAYING)
+def test_a_service_that_stays_says_how_it_is_and_comes_back(name: str) -> None:
+    service = SERVICES[name]
+
+    assert service["restart"] == "unless-stopped"
+    assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
+    assert {"interval", "timeout", "retries", "start_period"} <= service["healthcheck"].keys()
+    assert "stop_grace_period" in service
+
+
+@pytest.mark.parametrize("name", sorted(ONE_SHOTS))
+def test_a_one_shot_is_tried_again_but_not_for_ever(name: str) -> None:
+    assert re.fullmatch(r"on-failure:\d", SERVICES[name]["restart"])
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_service_waits_until_the_one_it_needs_is_of_use(name: str) -> None:
+    for needed, how in SERVICES[name].get("depends_on", {}).items():
+        done = "service_completed_successfully" if needed in ONE_SHOTS else "service_healthy"
+        assert how == {"condition": done}
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_a_container_may_do_no_more_than_it_must(name: str) -> None:
+    service = SERVICES[name]
+
+    assert int(str(service["user"]).split(":")[0]) > 0
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert "cap_add" not in service
+    assert "privileged" not in service
+    assert bytes_of(service["mem_limit"]) <= 2**30
+    assert service["pids_limit"] <= 200
+
+
+def test_only_loopback_is_published() -> None:
+    published = {name: s["ports"] for name, s in SERVICES.items() if "ports" in s}
+
+    assert all(
+        re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port)
+        for ports in published.values()
+        for port in ports
+    )
+    assert not any(service.get("network_mode") for service in SERVICES.values())
+
+
+def test_the_admin_api_the_databases_and_redis_are_not_published() -> None:
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+
+    assert {port.rsplit(":", 1)[1] for port in published} == {"8000", "4433", "8025"}
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_an_image_is_pinned_to_one_version(name: str) -> None:
+    assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+(\.\d+)?(-alpine)?", SERVICES[name]["image"])
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_no_secret_stands_in_the_compose_file(name: str) -> None:
+    environment = SERVICES[name].get("environment", {})
+    secret = re.compile("PASSWORD|SECRET|KEY|TOKEN")
+
+    for variable, value in environment.items():
+        if secret.search(variable):
+            assert REQUIRED.fullmatch(value)
+        for password in re.findall(r"://[^:/@]*:(.*)@", value):
+            assert REQUIRED.fullmatch(password)
+
+
+def test_compose_asks_for_what_the_example_names_and_the_example_gives_nothing_away() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    example = dict(
+        line.split("=", 1)
+        for line in (ROOT / ".env.example").read_text().splitlines()
+        if line and not line.startswith("#")
+    )
+
+    assert set(REQUIRED.findall(text)) == example.keys()
+    assert len(REQUIRED.findall(text)) == len(re.findall(r"(?<!\$)\$\{", text))
+    assert set(example.values()) == {""}
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_redis_is_bounded_and_refuses_instead_of_forgetting() -> None:
+    valkey = SERVICES["valkey"]
+    command = valkey["command"]
+    options = dict(zip(command[1::2], command[2::2], strict=True))
+
+    assert options == {
+        "--save": "",
+        "--appendonly": "no",
+        "--maxmemory": "128mb",
+        "--maxmemory-policy": "noeviction",
+    }
+    assert bytes_of(options["--maxmemory"]) < bytes_of(valkey["mem_limit"])
+
+
+def test_postgresql_18_keeps_its_files_in_the_volume() -> None:
+    for name in ("postgres", "kratos-postgres"):
+        assert SERVICES[name]["image"].startswith("postgres:18.")
+        assert SERVICES[name]["volumes"] == [f"{name}:/var/lib/postgresql"]
+
+
+def test_the_databases_are_asked_by_tcp_as_those_who_use_them_do() -> None:
+    for name in ("postgres", "kratos-postgres"):
+        assert "--host 127.0.0.1" in SERVICES[name]["healthcheck"]["test"][1]
+
+
+def test_the_urls_that_a_service_is_given_lead_to_services() -> None:
+    given = [
+        value
+        for service in SERVICES.values()
+        for value in service.get("environment", {}).values()
+        if "://" in value
+    ]
+    hosts = {re.search(r"://(?:.*@)?([a-z-]+):\d+", value).group(1) for value in given}  # type: ignore[union-attr]
+
+    assert hosts == {"postgres", "kratos-postgres", "valkey", "kratos"}

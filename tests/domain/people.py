@@ -1,0 +1,123 @@
+"""Ada, Grace and Mary, as Kratos would tell of them."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from domain.identity import Identity
+from domain.json_values import Json
+from domain.kratos_identity import KratosIdentity
+
+ADA = UUID("e52e75c7-afbb-4316-a4ef-3977a428a2ca")
+GRACE = UUID("3280695c-9cfc-4f35-bc67-150e11d35f6d")
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+ADAS_ADDRESS = "8478cae5-8e9a-4cee-845c-2c296b4fe5bd"
+LOYAL = 2**53 + 1
+
+
+def minutes(count: float) -> datetime:
+    """That many minutes past noon."""
+    return NOON + timedelta(minutes=count)
+
+
+def written(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def cause(number: int = 1) -> UUID:
+    """The id of the event that brings the news."""
+    return UUID(int=0x019A_B000_0000_7000_8000_0000_0000_0000 + (number << 80) + number)
+
+
+def address(
+    value: str = "ada@example.org",
+    *,
+    status: str = "sent",
+    verified_at: datetime | None = None,
+    address_id: str = ADAS_ADDRESS,
+    **more: Json,
+) -> dict[str, Json]:
+    """A verifiable address; completed when it has been verified."""
+    shape: dict[str, Json] = {
+        "id": address_id,
+        "value": value,
+        "via": "email",
+        "verified": verified_at is not None,
+        "status": status if verified_at is None else "completed",
+        "created_at": written(NOON),
+        "updated_at": written(NOON),
+    }
+    if verified_at is not None:
+        shape["verified_at"] = written(verified_at)
+    return {**shape, **more}
+
+
+def document(updated: float | None = 0, **changes: Json) -> dict[str, Json]:
+    """Ada as a webhook tells of her, `updated` that many minutes past noon."""
+    shape: dict[str, Json] = {
+        "id": str(ADA),
+        "schema_id": "person",
+        "schema_url": "http://kratos/schemas/person",
+        "state": "active",
+        "state_changed_at": written(NOON),
+        "traits": {"email": "ada@example.org", "name": {"first": "Ada", "last": "Lovelace"}},
+        "verifiable_addresses": [address()],
+        "metadata_public": None,
+        "organization_id": None,
+        "created_at": written(NOON),
+    }
+    if updated is not None:
+        shape["updated_at"] = written(minutes(updated))
+    return {**shape, **changes}
+
+
+def without(source: dict[str, Json], *fields: str) -> dict[str, Json]:
+    return {key: value for key, value in source.items() if key not in fields}
+
+
+def webhook(updated: float | None = 0, **changes: Json) -> Identity:
+    return Identity.from_kratos(document(updated, **changes))
+
+
+def exact(updated: float | None = 0, **changes: Json) -> Identity:
+    """Ada as the Admin API tells of her."""
+    return webhook(updated, **{"metadata_admin": None, **changes})
+
+
+def partial(updated: float | None = 0, **fields: Json) -> Identity:
+    """A snapshot that tells nothing but these fields."""
+    shape: dict[str, Json] = {"id": str(ADA), **fields}
+    if updated is not None:
+        shape["updated_at"] = written(minutes(updated))
+    return Identity.from_kratos(shape)
+
+
+def met(*snapshots: Identity) -> KratosIdentity:
+    """Our copy after these snapshots, stored, and its facts collected."""
+    first, *others = snapshots
+    row = KratosIdentity.seen(first, at=minutes(1), cause=cause())
+    for number, snapshot in enumerate(others, start=2):
+        row.update(snapshot, at=minutes(1), cause=cause(number))
+    row.collect_events()
+    row.mark_stored()
+    return row
+
+
+def row_of(identity: KratosIdentity) -> dict[str, str]:
+    """Every column but those that tell of the events: two equal rows are equal texts."""
+    from domain.held_identity import COLUMNS
+
+    return {
+        column: told(getattr(identity, column))
+        for column in COLUMNS
+        if column not in {"version", "synced_at"}
+    }
+
+
+def told(value: object) -> str:
+    """One text for one value, where 1 and true differ."""
+    return (
+        json.dumps(value, sort_keys=True, default=repr)
+        if not isinstance(value, tuple)
+        else str([each.order + (each.via, each.value) for each in value])
+    )

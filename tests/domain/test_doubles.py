@@ -1,0 +1,51 @@
+import pytest
+
+from domain.doubles import large_integers, restored, rounded
+from domain.json_values import Json
+
+LOYAL = 2**53 + 1
+
+
+def test_large_integers_are_found_wherever_they_stand() -> None:
+    value: Json = {"cards": [{"number": LOYAL}, 7], "a/b~c": -LOYAL, "small": 2**53 - 1}
+
+    assert large_integers(value, "/traits") == {
+        "/traits/cards/0/number": LOYAL,
+        "/traits/a~1b~0c": -LOYAL,
+    }
+
+
+@pytest.mark.parametrize("value", [True, 1, 1.5, 1e300, "9007199254740993", None, {}, []])
+def test_nothing_else_is_a_large_integer(value: Json) -> None:
+    assert large_integers(value, "/traits") == {}
+
+
+def test_a_rounded_number_comes_back_where_the_register_knows_it() -> None:
+    said: Json = {"number": 2**53, "other": 2**53}
+
+    assert restored(said, "/traits", {"/traits/number": LOYAL}) == {"number": LOYAL, "other": 2**53}
+
+
+def test_a_double_written_with_an_exponent_comes_back_too() -> None:
+    number = 10**17 + 1
+
+    assert restored([1e17], "", {"/0": number}) == [number]
+
+
+def test_a_number_that_has_changed_since_stays_as_it_is() -> None:
+    assert restored({"number": 2**54}, "/traits", {"/traits/number": LOYAL}) == {"number": 2**54}
+
+
+def test_a_value_without_large_numbers_is_handed_back_as_it_is() -> None:
+    value: Json = {"name": {"first": "Ada"}, "pages": [1, 2.5, True]}
+
+    assert restored(value, "/traits", {"/traits/name": LOYAL}) is value
+
+
+@pytest.mark.parametrize("huge", [10**400, -(10**400), float("inf")])
+def test_what_no_double_can_hold_is_left_alone(huge: Json) -> None:
+    assert rounded(huge) == huge
+
+
+def test_rounding_is_what_a_webhook_does() -> None:
+    assert rounded({"n": 907600154270447233, "yes": True}) == {"n": 907600154270447232, "yes": True}
