@@ -48,7 +48,7 @@ class Health:
         return JSONResponse({"status": "unavailable", "down": down}, HTTPStatus.SERVICE_UNAVAILABLE)
 
     def _run(self, index: int) -> asyncio.Task[bool]:
-        """The check's run under way, or a new one: a check that hangs takes one thread, not many."""
+        """The run under way, or a new one: a check that hangs takes one thread, not many."""
         run = self._running.get(index)
         if run is None or run.done():
             run = self._running[index] = asyncio.create_task(_is_there(self._checks[index]))

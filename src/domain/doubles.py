@@ -62,7 +62,10 @@ def _collect(value: Json, place: str, found: dict[str, int]) -> None:
 
 def _restore(value: Json, place: str, register: Mapping[str, int]) -> Json:
     if isinstance(value, dict):
-        return {k: _restore(item, _below(place, k), register) for k, item in value.items()}
+        return {
+            key: _restore(item, _below(place, key), register) if _has_large(item) else item
+            for key, item in value.items()
+        }
     if isinstance(value, list):
         return [_restore(item, f"{place}/{i}", register) for i, item in enumerate(value)]
     if isinstance(value, int | float) and _is_large(value):

@@ -11,7 +11,7 @@ from domain.identity import SCALARS, Part
 from domain.json_values import ABSENT, Absent, Json
 
 BLANK: Final[Mapping[str, object]] = {
-    **dict.fromkeys(SCALARS),
+    **{scalar: None for scalar in SCALARS if scalar != "created_at"},
     "traits": ABSENT,
     "verifiable_addresses": ABSENT,
     "recovery_addresses": ABSENT,

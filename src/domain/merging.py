@@ -33,7 +33,8 @@ def merged(held: HeldIdentity, identity: Identity) -> dict[str, object]:
     numbers = cast("Mapping[str, int]", register.get("exact_numbers", held.exact_numbers) or {})
 
     if not word.exact:
-        said = {part: _restored(part, value, numbers) for part, value in said.items()}
+        for part in said.keys() - _NEVER_ROUNDED:
+            said[part] = _restored(part, said[part], numbers)
     news: dict[str, object] = {}
     unknown: dict[str, Part | Absent] = {}
     older: dict[str, Json] = {}

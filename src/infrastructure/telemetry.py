@@ -7,6 +7,8 @@ from typing import Literal
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from application.pipeline.logging import add_delivery
+
 # What other libraries say at INFO of their own inner life is noise, and may quote what they handle.
 QUIET_LIBRARIES = ("dramatiq", "sqlalchemy", "alembic", "asyncio", "httptools", "uvicorn")
 
@@ -19,6 +21,7 @@ def configure_logging(log_format: Literal["console", "json"], log_level: str) ->
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_delivery,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_traceback,

@@ -1,17 +1,18 @@
 """Ada, Grace and Mary, as Kratos would tell of them."""
 
-import json
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from domain.held_identity import COLUMNS
 from domain.identity import Identity
-from domain.json_values import Json
+from domain.json_values import Json, canonical
 from domain.kratos_identity import KratosIdentity
 
 ADA = UUID("e52e75c7-afbb-4316-a4ef-3977a428a2ca")
 GRACE = UUID("3280695c-9cfc-4f35-bc67-150e11d35f6d")
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ADAS_ADDRESS = "8478cae5-8e9a-4cee-845c-2c296b4fe5bd"
+ADAS_RECOVERY = "c0db3419-7881-4aa0-a87c-8cf2ee8f765e"
 LOYAL = 2**53 + 1
 
 
@@ -62,6 +63,7 @@ def document(updated: float | None = 0, **changes: Json) -> dict[str, Json]:
         "state_changed_at": written(NOON),
         "traits": {"email": "ada@example.org", "name": {"first": "Ada", "last": "Lovelace"}},
         "verifiable_addresses": [address()],
+        "recovery_addresses": [{"id": ADAS_RECOVERY, "via": "email", "value": "ada@example.org"}],
         "metadata_public": None,
         "organization_id": None,
         "created_at": written(NOON),
@@ -104,20 +106,17 @@ def met(*snapshots: Identity) -> KratosIdentity:
 
 
 def row_of(identity: KratosIdentity) -> dict[str, str]:
-    """Every column but those that tell of the events: two equal rows are equal texts."""
-    from domain.held_identity import COLUMNS
-
+    """Every column but those that tell of events, as texts in which 1 and true differ."""
     return {
-        column: told(getattr(identity, column))
+        column: _told(getattr(identity, column))
         for column in COLUMNS
         if column not in {"version", "synced_at"}
     }
 
 
-def told(value: object) -> str:
-    """One text for one value, where 1 and true differ."""
-    return (
-        json.dumps(value, sort_keys=True, default=repr)
-        if not isinstance(value, tuple)
-        else str([each.order + (each.via, each.value) for each in value])
-    )
+def _told(value: object) -> str:
+    if isinstance(value, tuple):
+        return str([(each.via, each.value, *each.order) for each in value])
+    if isinstance(value, dict):
+        return canonical(value)
+    return repr(value)

@@ -7,7 +7,7 @@ from domain.fields import InvalidField
 from domain.json_values import Json
 from tests.domain.people import address, minutes, without
 
-SENT = {
+SENT: dict[str, Json] = {
     "id": "8478cae5-8e9a-4cee-845c-2c296b4fe5bd",
     "value": "ada@example.org",
     "verified": True,
@@ -33,7 +33,7 @@ def test_an_unverified_address_has_no_time_of_verification() -> None:
 
 
 def test_a_recovery_address_goes_back_to_kratos_shape() -> None:
-    sent = without(dict(SENT), "verified", "status", "verified_at")
+    sent = without(SENT, "verified", "status", "verified_at")
 
     assert RecoveryAddress.from_kratos(sent).to_kratos() == sent
 
@@ -49,7 +49,7 @@ def test_an_address_needs_nothing_but_via_and_value() -> None:
 def test_an_address_without_a_value_is_invalid(
     kind: type[VerifiableAddress] | type[RecoveryAddress],
 ) -> None:
-    with pytest.raises(InvalidField, match="^value is not a string$"):
+    with pytest.raises(InvalidField, match=r"^value is not a string$"):
         kind.from_kratos({"via": "email"})
 
 

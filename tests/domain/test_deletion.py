@@ -111,6 +111,14 @@ def test_a_deletion_older_than_a_sign_of_life_is_ignored() -> None:
     assert row.collect_events() == []
 
 
+def test_of_a_deletion_and_a_sign_of_life_at_one_moment_the_deletion_stands() -> None:
+    row = KratosIdentity.seen(exact(), at=minutes(20), cause=cause())
+
+    row.gone(at=minutes(20), cause=cause(9))
+
+    assert row.deleted_at == minutes(20)
+
+
 def test_a_later_sign_of_life_is_kept_though_nothing_else_is_news() -> None:
     row = met(exact())
 

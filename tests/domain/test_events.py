@@ -1,9 +1,9 @@
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.events import (
@@ -36,8 +36,8 @@ anything: st.SearchStrategy[Json] = st.recursive(
     max_leaves=6,
 )
 objects = st.dictionaries(names, anything, max_size=3)
-times = st.datetimes(
-    min_value=datetime(2000, 1, 1), max_value=datetime(2100, 1, 1), timezones=st.just(UTC)
+times = st.integers(min_value=0, max_value=2**52).map(
+    lambda microseconds: NOON + timedelta(microseconds=microseconds)
 )
 common = {
     "id": st.uuids(),
@@ -68,6 +68,7 @@ facts: st.SearchStrategy[DomainEvent] = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(facts)
 def test_a_fact_survives_the_ledger(fact: DomainEvent) -> None:
     payload = json.loads(json.dumps(fact.to_json()))
@@ -91,7 +92,7 @@ def test_an_update_is_read_from_a_webhook_that_tells_more() -> None:
 
 @pytest.mark.parametrize("body", [{}, {"identity": None}, {"identity": [document()]}])
 def test_an_update_without_an_identity_is_invalid(body: dict[str, Json]) -> None:
-    with pytest.raises(InvalidField, match="^identity is not an object$"):
+    with pytest.raises(InvalidField, match=r"^identity is not an object$"):
         KratosIdentityUpdated.from_json(cause(), NOON, body)
 
 
@@ -140,6 +141,7 @@ def test_an_event_shows_no_personal_data() -> None:
     assert secret not in repr(told)
 
 
+@settings(deadline=None)
 @given(st.uuids(), names, names)
 def test_a_fact_id_follows_from_its_cause(cause: UUID, what: str, other: str) -> None:
     fact = fact_id(cause, what)

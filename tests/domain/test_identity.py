@@ -24,7 +24,7 @@ def test_an_identity_needs_nothing_but_its_id() -> None:
     "source", [{}, {"id": None}, {"id": ""}, {"id": "00000000-0000-0000-0000-000000000000"}]
 )
 def test_an_identity_before_kratos_stored_it_has_an_empty_id(source: dict[str, Json]) -> None:
-    with pytest.raises(IdentityIdIsEmpty, match="^id is empty$"):
+    with pytest.raises(IdentityIdIsEmpty, match=r"^id is empty$"):
         Identity.from_kratos(source)
 
 
@@ -44,7 +44,7 @@ def test_an_identity_before_kratos_stored_it_has_an_empty_id(source: dict[str, J
     ],
 )
 def test_an_id_that_is_no_uuid_is_invalid(wrong: Json) -> None:
-    with pytest.raises(InvalidIdentity, match="^id is not a UUID$") as refused:
+    with pytest.raises(InvalidIdentity, match=r"^id is not a UUID$") as refused:
         Identity.from_kratos({"id": wrong})
 
     assert not isinstance(refused.value, IdentityIdIsEmpty)
@@ -69,7 +69,7 @@ def test_an_id_that_is_no_uuid_is_invalid(wrong: Json) -> None:
 )
 def test_a_wrong_type_is_named_by_its_field_and_never_by_its_value(field: str, wrong: Json) -> None:
     with pytest.raises(InvalidIdentity) as refused:
-        Identity.from_kratos(document(**{field: wrong}))
+        Identity.from_kratos({**document(), field: wrong})
 
     assert refused.value.field == field
     assert str(refused.value) == f"{field} {refused.value.problem}"

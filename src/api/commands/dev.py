@@ -9,14 +9,14 @@ import socket
 import sysconfig
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
 import click
 
-from api.commands.lifeline import Children, Interruptions, say
+from api.commands.lifeline import Children, Interruptions, Stopped, say
 
 READY_SECONDS = 60.0
 MIGRATE_SECONDS = 300.0
@@ -43,51 +43,30 @@ def dev(data: Path, host: str, port: int) -> None:
     """
     from infrastructure.embedded import EmbeddedServerError, owned
 
-    asked = Interruptions()
     exports = data / "env"
     try:
-        with ExitStack() as undo:
+        with Interruptions() as asked, ExitStack() as undo:
             data.mkdir(mode=0o700, parents=True, exist_ok=True)
             (data / ".gitignore").write_text("*\n")
             undo.enter_context(owned(data, "kratos-sync dev"))
             # Still there: the dev before this one was killed, and its children may be ending yet.
-            require_free(host, port, PORT_SECONDS if exports.exists() else 0)
+            _require_free(host, port, PORT_SECONDS if exports.exists() else 0)
             environment = _environment(data, undo)
+            undo.callback(exports.unlink, missing_ok=True)
             names = ("DATABASE_URL", "BROKER_URL", "KRATOS_WEBHOOK_API_KEYS")
             lines = [f"export {name}={shlex.quote(environment[name])}\n" for name in names]
             _write_private(exports, "".join(lines))
-            undo.callback(exports.unlink, missing_ok=True)
-            _run(environment, exports, host, port, undo, asked)
+            children = undo.enter_context(Children(environment, hurried=lambda: asked.count > 1))
+            try:
+                _migrate(children, asked)
+                reachable = _serve(children, asked, host, port)
+                say(_banner(environment, exports, reachable, port))
+                while True:
+                    _pause(children, asked)
+            except Stopped:
+                say("Stopping. Ctrl-C again stops at once.")
     except (EmbeddedServerError, OSError) as error:
         raise click.ClickException(str(error)) from error
-
-
-def require_free(host: str, port: int, patience: float) -> None:
-    """Raise click.ClickException unless the API can listen there within this many seconds."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            socket.create_server((host, port), family=family).close()
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise click.ClickException(
-                    f"Cannot listen on {host}:{port} ({os.strerror(error.errno or 0)}): "
-                    "choose another with --port."
-                ) from error
-            time.sleep(POLL_SECONDS)
-        else:
-            return
-
-
-def kept_key(data: Path) -> str:
-    """The webhook key of this directory, made up the first time."""
-    file = data / "webhook-key"
-    if file.exists() and (key := file.read_text().strip()):
-        return key
-    key = secrets.token_urlsafe(32)
-    _write_private(file, key + "\n")
-    return key
 
 
 def program() -> str:
@@ -95,8 +74,52 @@ def program() -> str:
     return str(Path(sysconfig.get_path("scripts"), "kratos-sync"))
 
 
+def kept_key(data: Path) -> str:
+    """The webhook key of this directory, made up the first time."""
+    file = data / "webhook-key"
+    if not file.exists() or not file.read_text().strip():
+        _write_private(file, secrets.token_urlsafe(32) + "\n")
+    return file.read_text().strip()
+
+
+def registration(now: datetime) -> dict[str, object]:
+    """A made-up person who registers now, in the form in which Kratos tells it."""
+    email = "robin@example.org"
+    times = {"created_at": now.isoformat(), "updated_at": now.isoformat()}
+    address = {"value": email, "via": "email", **times}
+    unverified = {"status": "sent", "verified": False}
+    return {
+        "id": str(uuid4()),
+        "schema_id": "person",
+        "schema_url": "http://127.0.0.1:4433/schemas/cGVyc29u",
+        "state": "active",
+        "state_changed_at": now.isoformat(),
+        "traits": {"email": email, "name": {"first": "Robin", "last": "Example"}},
+        "verifiable_addresses": [{"id": str(uuid4()), **address, **unverified}],
+        "recovery_addresses": [{"id": str(uuid4()), **address}],
+        "metadata_public": None,
+        "organization_id": None,
+        **times,
+    }
+
+
+def _require_free(host: str, port: int, patience: float) -> None:
+    deadline = time.monotonic() + patience
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    while True:
+        try:
+            return socket.create_server((host, port), family=family).close()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise click.ClickException(
+                    f"Cannot listen on {host}, port {port} ({error.strerror}): "
+                    "choose another with --port."
+                ) from error
+        time.sleep(POLL_SECONDS)
+
+
 def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
-    """What the children get, with servers started for what nobody configured."""
+    """What the children get; servers are started for what nobody configured."""
     from dotenv import dotenv_values
 
     from infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
@@ -111,93 +134,65 @@ def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
     return {"LOG_FORMAT": "console", **given}
 
 
-def _run(
-    environment: Mapping[str, str],
-    exports: Path,
-    host: str,
-    port: int,
-    undo: ExitStack,
-    asked: Interruptions,
-) -> None:
-    command = program()
-    children = undo.enter_context(Children(environment, hurried=lambda: asked.count > 1))
-    children.start("migrate", [command, "migrate"])
+def _migrate(children: Children, asked: Interruptions) -> None:
+    asked.pause(0)
+    children.start("migrate", [program(), "migrate"])
     deadline = time.monotonic() + MIGRATE_SECONDS
     while (ended := children.ended()) is None:
-        if asked.count:
-            return
+        asked.pause(POLL_SECONDS)
         if time.monotonic() > deadline:
             raise click.ClickException(f"migrate took over {MIGRATE_SECONDS:.0f} s.")
-        time.sleep(POLL_SECONDS)
     if ended[1] != 0:
         raise click.ClickException(f"migrate failed with exit code {ended[1]}.")
 
-    children.start("api", [command, "api", "--host", host, "--port", str(port)])
-    children.start("relay", [command, "relay"])
-    children.start("worker", [command, "worker"])
+
+def _serve(children: Children, asked: Interruptions, host: str, port: int) -> str:
+    """Start the three, and answer with the host by which the API is reached once it is ready."""
+    children.start("api", [program(), "api", "--host", host, "--port", str(port)])
+    children.start("relay", [program(), "relay"])
+    children.start("worker", [program(), "worker"])
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     deadline = time.monotonic() + READY_SECONDS
-    ready = False
-    while not asked.count:
-        if (ended := children.ended()) is not None:
-            raise click.ClickException(f"{ended[0]} ended by itself with exit code {ended[1]}.")
-        if not ready and (ready := _is_ready(reachable, port)):
-            say(_banner(environment, exports, reachable, port))
-        if not ready and time.monotonic() > deadline:
-            raise click.ClickException(f"the API was not ready within {READY_SECONDS:.0f} s.")
-        time.sleep(POLL_SECONDS)
-    say("Stopping. Ctrl-C again stops at once.")
+    while not _is_ready(reachable, port):
+        _pause(children, asked)
+        if time.monotonic() > deadline:
+            raise click.ClickException(f"The API was not ready within {READY_SECONDS:.0f} s.")
+    return reachable
+
+
+def _pause(children: Children, asked: Interruptions) -> None:
+    asked.pause(POLL_SECONDS)
+    if (ended := children.ended()) is not None:
+        raise click.ClickException(f"{ended[0]} ended by itself with exit code {ended[1]}.")
 
 
 def _is_ready(host: str, port: int) -> bool:
-    connection = http.client.HTTPConnection(host, port, timeout=1)
-    try:
-        connection.request("GET", "/health/ready")
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
+    with closing(http.client.HTTPConnection(host, port, timeout=1)) as connection:
+        try:
+            connection.request("GET", "/health/ready")
+            return connection.getresponse().status == http.HTTPStatus.OK
+        except (OSError, http.client.HTTPException):
+            return False
 
 
 def _banner(environment: Mapping[str, str], exports: Path, host: str, port: int) -> str:
     key = environment["KRATOS_WEBHOOK_API_KEYS"].split(",")[0].strip()
-    header = environment.get("KRATOS_WEBHOOK_API_KEY_HEADER", "X-Api-Key")
+    header = f"{environment.get('KRATOS_WEBHOOK_API_KEY_HEADER', 'X-Api-Key')}: {key}"
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     identity = registration(datetime.now(UTC))
-    curl = ["curl", "-i", f"{url}/kratos/sync-identity", "-H", f"{header}: {key}"]
+    curl = ["curl", "-i", f"{url}/kratos/sync-identity", "-H", header]
     curl += ["-H", "Content-Type: application/json", "-d", json.dumps({"identity": identity})]
-    history = shlex.join([os.path.relpath(program()), "history", str(identity["id"])])
+    history = [os.path.relpath(program()), "history", str(identity["id"])]
     return f"""
 Ready: {url} (Ctrl-C stops everything)
-Key:   {header}: {key}
+Key:   {header}
 
 Somebody registers; copy this line into another terminal:
 {shlex.join(curl)}
 
 See what became of it, there:
-. {shlex.quote(os.path.relpath(exports))} && {history}
+. {shlex.quote(os.path.relpath(exports))} && {shlex.join(history)}
 """
-
-
-def registration(now: datetime) -> dict[str, object]:
-    """A made-up person who registers now, in the form in which Kratos tells it."""
-    times = {"created_at": now.isoformat(), "updated_at": now.isoformat()}
-    address = {"value": "robin@example.org", "via": "email", **times}
-    proof = {"status": "sent", "verified": False}
-    return {
-        "id": str(uuid4()),
-        "schema_id": "person",
-        "schema_url": "http://127.0.0.1:4433/schemas/cGVyc29u",
-        "state": "active",
-        "state_changed_at": now.isoformat(),
-        "traits": {"email": "robin@example.org", "name": {"first": "Robin", "last": "Example"}},
-        "verifiable_addresses": [{"id": str(uuid4()), **address, **proof}],
-        "recovery_addresses": [{"id": str(uuid4()), **address}],
-        "metadata_public": None,
-        "organization_id": None,
-        **times,
-    }
 
 
 def _write_private(file: Path, text: str) -> None:

@@ -1,7 +1,7 @@
 """Child processes that never outlive their parent, even a parent killed by force.
 
-The parent keeps the writing end of a pipe that nobody ever writes to; a child that reads its end learns
-from the kernel that the parent is gone.
+The parent keeps the writing end of a pipe that nobody ever writes to; a child that reads its end
+learns from the kernel that the parent is gone.
 """
 
 import os
@@ -10,9 +10,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import cycle
-from typing import IO, Self
+from typing import Self
 
 import click
 
@@ -73,9 +73,8 @@ class Children:
             # Out of the terminal's foreground group: Ctrl-C is for the parent, which asks in order.
             start_new_session=True,
         )
-        assert process.stdout is not None
         prefix = click.style(f"{name:>7} | ", fg=next(self._colours))
-        reader = threading.Thread(target=_show, args=(prefix, process.stdout), daemon=True)
+        reader = threading.Thread(target=_show, args=(prefix, process), daemon=True)
         reader.start()
         self._running[name] = process, reader
 
@@ -104,14 +103,35 @@ class Children:
             reader.join(timeout=1)
 
 
+class Stopped(Exception):
+    """Somebody asked this process to stop."""
+
+
 class Interruptions:
-    """How often somebody asked this process to stop: once is in order, twice is at once."""
+    """How often somebody asked this process to stop: once is in order, twice is at once.
+
+    While entered, SIGINT, SIGTERM and SIGHUP do nothing but count.
+    """
 
     def __init__(self) -> None:
         self.count = 0
+        self._undo = ExitStack()
+
+    def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, self._count)
+                self._undo.callback(signal.signal, number, signal.signal(number, self._count))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def pause(self, seconds: float) -> None:
+        """Wait. Raises Stopped if somebody has asked."""
+        if not self.count:
+            time.sleep(seconds)
+        if self.count:
+            raise Stopped
 
     def _count(self, *_: object) -> None:
         self.count += 1
@@ -123,7 +143,6 @@ def say(text: str) -> None:
         click.echo(text)
 
 
-def _show(prefix: str, output: IO[bytes]) -> None:
-    with output:
-        for line in output:
-            say(prefix + line.decode(errors="replace").rstrip("\r\n"))
+def _show(prefix: str, process: subprocess.Popen[bytes]) -> None:
+    for line in process.stdout or ():
+        say(prefix + line.decode(errors="replace").rstrip("\r\n"))

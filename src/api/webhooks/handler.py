@@ -65,7 +65,7 @@ class KratosWebHookHandler(ABC):
 
     @abstractmethod
     async def handle_core(self, request: Request, body: bytes) -> Response:
-        """Answer a call that had a key and brought this body; its type is JSON, itself perhaps not."""
+        """Answer a call that had a key and brought this body, of which only the type is known."""
 
     def write_error_response(
         self, messages: Sequence[ErrorMessage], status_code: int = HTTPStatus.UNPROCESSABLE_ENTITY

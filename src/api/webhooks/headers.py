@@ -18,7 +18,7 @@ _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 
 def trigger_id(headers: Headers) -> UUID | None:
-    """The id that all attempts of one webhook share; None if missing (before Kratos 25.4) or no UUID."""
+    """The id that all attempts of a call share; None if missing (before Kratos 25.4) or no UUID."""
     value = headers.get("ory-webhook-trigger-id")
     if value is None:
         return None
@@ -35,6 +35,6 @@ def traceparent(headers: Headers) -> str | None:
 
 
 def hook_label(headers: Headers) -> str | None:
-    """What a static header `X-Kratos-Hook` calls the hook; None if missing, too long or unprintable."""
+    """What a static header `X-Kratos-Hook` calls the hook; None if missing or unfit for a log."""
     value = headers.get("x-kratos-hook", "")
     return value if _LABEL.fullmatch(value) else None

@@ -19,7 +19,7 @@ _FIELD: Final = re.compile(r"[a-z_]{1,64}")
 
 
 class NotJson(ValueError):
-    """The body is not JSON in UTF-8 that could be kept; the message says why, and quotes nothing."""
+    """The body is not JSON in UTF-8 that could be kept; the message says why and quotes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def _storable_text(text: str, field: str, replaced: Counter[str]) -> str:
 
 
 def _below(field: str, key: str, level: int) -> str:
-    """The two outer levels have names of Kratos', such as identity.traits; deeper ones may be personal."""
+    """The two outer levels bear Kratos' names (identity.traits); deeper ones may be personal."""
     if level > 1:
         return field
     name = key if _FIELD.fullmatch(key) else "?"

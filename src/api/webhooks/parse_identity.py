@@ -25,7 +25,7 @@ _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class ParsedIdentity:
-    """An identity as it would be stored; at a registration it has no id yet, and times of year 1."""
+    """An identity as it would be stored; at a registration it has no id, and times of year 1."""
 
     id: UUID | None
     schema_id: str | None
@@ -74,7 +74,7 @@ class RefuseIdentity(Exception):
     """The identity shall not be stored; the messages say why, where the person sees them."""
 
     def __init__(self, messages: Sequence[ErrorMessage]) -> None:
-        """One message at least; those at "#/traits/email" stand at that field, at None above the form."""
+        """One message at least: "#/traits/email" shows it at that field, None above the form."""
         if not any(each.messages for each in messages):
             raise ValueError("a refusal without a message would reach nobody")
         super().__init__("the identity is refused")

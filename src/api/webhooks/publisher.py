@@ -1,9 +1,7 @@
 """Publishing for callers that can wait: what Kratos gives up on after three attempts is lost."""
 
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Final, NamedTuple
-from uuid import UUID
+from typing import Final
 
 import anyio
 import anyio.to_thread
@@ -17,13 +15,6 @@ _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 class TooManyCallsWait(LedgerUnavailable):
     """As many calls as are allowed wait for the ledger already."""
-
-
-class Published(NamedTuple):
-    """The id that the event was published under, and whether it had been recorded before."""
-
-    event_id: UUID
-    duplicate: bool
 
 
 class PatientPublisher:
@@ -49,11 +40,10 @@ class PatientPublisher:
         self._pause = pause
         self._calls = 0
 
-    async def publish(self, event: Callable[[], DomainEvent], provenance: Provenance) -> Published:
-        """Publish an event, made anew for each attempt; raises LedgerUnavailable.
+    async def publish(self, event: DomainEvent, provenance: Provenance) -> bool:
+        """Whether the event was recorded now, and not before; raises LedgerUnavailable.
 
-        An attempt whose commit was lost sight of may have recorded its event, so the next one
-        needs an id of its own; the dedupe key tells them apart.
+        The attempts are of one event: had one committed and not been heard of, the next finds it.
         """
         if self._calls >= self._max_calls:
             raise TooManyCallsWait
@@ -63,20 +53,17 @@ class PatientPublisher:
         finally:
             self._calls -= 1
 
-    async def _publish(self, event: Callable[[], DomainEvent], provenance: Provenance) -> Published:
+    async def _publish(self, event: DomainEvent, provenance: Provenance) -> bool:
         failure = LedgerUnavailable()
-        # A deadline cuts waiting short, never an attempt under way: a thread cannot be stopped.
+        # The deadline cuts waiting short, never an attempt under way: a thread cannot be stopped.
         with anyio.move_on_after(self._patience.total_seconds()):
             while True:
-                attempt = event()
                 try:
-                    recorded = await anyio.to_thread.run_sync(
-                        self._bus.publish, attempt, provenance, limiter=self._threads
+                    return await anyio.to_thread.run_sync(
+                        self._bus.publish, event, provenance, limiter=self._threads
                     )
                 except LedgerUnavailable as error:
                     failure = error
                     _log.warning("webhook_held", error=type(error).__qualname__)
                     await anyio.sleep(self._pause.total_seconds())
-                else:
-                    return Published(attempt.id, duplicate=not recorded)
         raise failure

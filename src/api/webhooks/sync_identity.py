@@ -64,15 +64,13 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
             dedupe_key=None if trigger is None else f"webhook:{trigger}",
             traceparent=traceparent(request.headers),
         )
-        received_at = self._now()
-        published = await self._publisher.publish(
-            lambda: KratosIdentityUpdated(self._new_id(), received_at, identity), provenance
-        )
+        event = KratosIdentityUpdated(self._new_id(), self._now(), identity)
+        recorded = await self._publisher.publish(event, provenance)
         _log.info(
             "webhook_accepted",
-            event_id=str(published.event_id),
+            event_id=str(event.id),
             identity_id=str(identity.id),
             hook=hook,
-            duplicate=published.duplicate,
+            duplicate=not recorded,
         )
         return JSONResponse({})

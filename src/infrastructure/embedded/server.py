@@ -95,16 +95,16 @@ class EmbeddedServer(ABC):
     def _is_ready(self) -> bool:
         """Whether the server that was just started answers."""
 
-    def _user(self) -> int | None:
-        """The user to run as; None is the one who asks."""
+    def _identity(self) -> tuple[int, int] | None:
+        """User and group to run as; None is who asks."""
         return None
 
     def _start(self, command: list[str]) -> None:
-        user = self._user()
+        user, group = self._identity() or (None, None)
         with self._server_lock().open("a") as lock, self.log.open("wb") as log:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The server inherits the locked file and never knows: the kernel frees the lock when
-            # the server is gone, so the lock tells an orphan from a pid that is somebody else's now.
+            # the server is gone, so it tells an orphan from a pid that is somebody else's now.
             self._process = subprocess.Popen(  # noqa: S603
                 command,
                 cwd=self._directory,
@@ -115,6 +115,7 @@ class EmbeddedServer(ABC):
                 start_new_session=True,
                 pass_fds=[lock.fileno()],
                 user=user,
+                group=group,
                 extra_groups=None if user is None else [],
             )
         deadline = time.monotonic() + START_SECONDS

