@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from pydantic import SecretStr
 from sqlalchemy import Engine, create_engine, make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from application.ports.event_bus import LedgerUnavailable
@@ -24,6 +24,8 @@ UNIQUE_VIOLATION, SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE = (
     "40P01",
     "55P03",
 )
+
+IDLE_IN_TRANSACTION = "25P03"
 
 
 def connect(url: SecretStr, pool_size: int, application_name: str = "kratos-sync") -> Engine:
@@ -68,6 +70,12 @@ def errors_in_our_words() -> Iterator[None]:
 
 
 def _is_away(error: DBAPIError, sqlstate: str | None) -> bool:
-    # Class 08 is a lost connection, 57P a shutdown, 53 a lack of resources; no state at all is a
-    # connection that never was.
-    return error.connection_invalidated or (sqlstate or "08").startswith(("08", "57P", "53"))
+    if sqlstate is None:
+        # A connection that never was, or is no more; what else has no state is a value that the
+        # driver cannot send, and no better next time.
+        return error.connection_invalidated or isinstance(error, OperationalError)
+    # Class 08 is a lost connection, 57P a shutdown, 53 a lack of resources. A connection lost to
+    # idling in a transaction is the fault of whoever idled.
+    return sqlstate != IDLE_IN_TRANSACTION and (
+        error.connection_invalidated or sqlstate.startswith(("08", "57P", "53"))
+    )

@@ -2,7 +2,6 @@
 
 from datetime import timedelta
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -10,7 +9,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 def _scheme_is(*schemes: str) -> AfterValidator:
     def check(url: SecretStr) -> SecretStr:
-        if urlsplit(url.get_secret_value()).scheme not in schemes:
+        # urlsplit would quote what it cannot read, a password included.
+        if url.get_secret_value().partition("://")[0] not in schemes:
             raise ValueError(f"must be a URL that starts with {' or '.join(schemes)}")
         return url
 

@@ -210,10 +210,10 @@ def test_a_second_verification_is_kept_and_not_told() -> None:
 
 
 def test_two_verifications_of_one_event_have_ids_of_their_own() -> None:
-    home = address("ada@home.org", verified_at=minutes(1))
-    work = address("ada@work.org", verified_at=minutes(1))
+    home: Json = address("ada@home.org", verified_at=minutes(1))
+    work: Json = address("ada@work.org", verified_at=minutes(1))
 
-    facts = facts_of(met(webhook()), webhook(verifiable_addresses=[home, work]))
+    facts = facts_of(met(webhook()), webhook(verifiable_addresses=[*[home], *[work]]))
 
     assert len({fact.id for fact in facts}) == 2
 

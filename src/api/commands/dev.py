@@ -21,7 +21,6 @@ from api.commands.lifeline import Children, Interruptions, Stopped, say
 READY_SECONDS = 60.0
 MIGRATE_SECONDS = 300.0
 PORT_SECONDS = 4.0
-"""How long the children of a `dev` that was killed may still hold the port."""
 POLL_SECONDS = 0.1
 
 
@@ -49,7 +48,7 @@ def dev(data: Path, host: str, port: int) -> None:
             data.mkdir(mode=0o700, parents=True, exist_ok=True)
             (data / ".gitignore").write_text("*\n")
             undo.enter_context(owned(data, "kratos-sync dev"))
-            # Still there: the dev before this one was killed, and its children may be ending yet.
+            # Still there: the last dev was killed, and its children may hold the port a moment yet.
             _require_free(host, port, PORT_SECONDS if exports.exists() else 0)
             environment = _environment(data, undo)
             undo.callback(exports.unlink, missing_ok=True)
@@ -85,7 +84,8 @@ def kept_key(data: Path) -> str:
 def registration(now: datetime) -> dict[str, object]:
     """A made-up person who registers now, in the form in which Kratos tells it."""
     email = "robin@example.org"
-    times = {"created_at": now.isoformat(), "updated_at": now.isoformat()}
+    moment = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    times = {"created_at": moment, "updated_at": moment}
     address = {"value": email, "via": "email", **times}
     unverified = {"status": "sent", "verified": False}
     return {
@@ -93,7 +93,7 @@ def registration(now: datetime) -> dict[str, object]:
         "schema_id": "person",
         "schema_url": "http://127.0.0.1:4433/schemas/cGVyc29u",
         "state": "active",
-        "state_changed_at": now.isoformat(),
+        "state_changed_at": moment,
         "traits": {"email": email, "name": {"first": "Robin", "last": "Example"}},
         "verifiable_addresses": [{"id": str(uuid4()), **address, **unverified}],
         "recovery_addresses": [{"id": str(uuid4()), **address}],

@@ -57,11 +57,11 @@ def record_failure(batch: Batch, call_next: CallNext) -> None:
         )
         batch.failures.record(attempt)
         log.warning(
-            "delivery_failed" if retry_after else "delivery_gave_up",
+            "delivery_gave_up" if retry_after is None else "delivery_failed",
             **describe(batch.consumer, delivery),
             error=type(error).__name__,
             at=_where(error),
-            retry_after_seconds=retry_after and round(retry_after.total_seconds(), 1),
+            retry_after_seconds=None if retry_after is None else round(retry_after.total_seconds(), 1),
         )
 
 
