@@ -20,7 +20,7 @@ Order: TypeAlias = tuple[int, str, bool, datetime, datetime, datetime, str, str]
 class VerifiableAddress:
     """An address that a person can prove to own, known by (via, value) whatever its id.
 
-    Verifying moves `verified`, `status` and `verified_at`, and no other time (facts/kratos 3.1).
+    Verifying moves `verified`, `status` and `verified_at`, and no other time.
     """
 
     id: UUID | None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from operator import attrgetter
 from typing import Final, Self, TypeAlias
 from uuid import UUID
 
@@ -27,6 +28,7 @@ SCALARS: Final = (
 )
 ADDRESSES: Final = ("verifiable_addresses", "recovery_addresses")
 PARTS: Final = (*SCALARS, "traits", "metadata_public", "metadata_admin", *ADDRESSES)
+_values: Final = attrgetter(*PARTS)
 _LEFT_OUT_WHEN_EMPTY: Final = ("external_id", "state_changed_at", "region")
 
 
@@ -107,7 +109,7 @@ class Identity:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every key is there that Kratos never leaves out (facts/kratos 3.1)."""
+        """Whether every key is there that Kratos never leaves out."""
         return (
             self.schema_id is not ABSENT
             and self.state is not ABSENT
@@ -124,11 +126,11 @@ class Identity:
         Kratos leaves out what is empty, so in a whole snapshot an absent scalar is none. Absent
         addresses are none only in an exact one: a webhook may not have loaded them.
         """
-        said: dict[str, Part] = {**self.unknown}
-        for part in PARTS:
-            value: Part | Absent = getattr(self, part)
-            if value is not ABSENT:
-                said[part] = value
+        values: tuple[Part | Absent, ...] = _values(self)
+        said = {
+            part: value for part, value in zip(PARTS, values, strict=True) if value is not ABSENT
+        }
+        said.update(self.unknown)
         if self.is_whole:
             for part in _LEFT_OUT_WHEN_EMPTY:
                 said.setdefault(part, None)

@@ -24,18 +24,21 @@ class ConsumerFactory:
         ports: Mapping[type[Any], Callable[[Transaction], Any]],
     ) -> None:
         self._ports = ports
-        self._asked = {kind: list(_annotations(kind)) for kind in kinds}
+        self._asked = {kind: _asked_by(kind) for kind in kinds}
         for kind, asked in self._asked.items():
-            if unknown := [port for port in asked if port not in ports]:
+            if unknown := [port for port in asked.values() if port not in ports]:
                 raise UnknownPort(f"{kind.__name__} asks for {unknown}, which nothing serves")
 
     def __call__(self, kind: type[Consumer[Any]], transaction: Transaction) -> Consumer[Any]:
         """Make a consumer whose ports work in the transaction."""
-        return kind(*(self._ports[port](transaction) for port in self._asked[kind]))
+        asked = self._asked[kind].items()
+        return kind(**{name: self._ports[port](transaction) for name, port in asked})
 
 
-def _annotations(kind: type[Consumer[Any]]) -> Iterable[Any]:
-    for parameter in inspect.signature(kind, eval_str=True).parameters.values():
+def _asked_by(kind: type[Consumer[Any]]) -> dict[str, Any]:
+    return {
+        name: parameter.annotation
+        for name, parameter in inspect.signature(kind, eval_str=True).parameters.items()
         # A consumer that asks for nothing inherits the protocol's (*args, **kwargs).
-        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
-            yield parameter.annotation
+        if parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
+    }

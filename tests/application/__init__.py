@@ -1,0 +1,1 @@
+"""The application, with no infrastructure under it: ports are served by fakes."""

@@ -192,7 +192,10 @@ def test_a_verification_is_told_though_no_updated_at_moves() -> None:
 
 def test_a_new_address_that_arrives_verified_is_told() -> None:
     row = met(webhook(verifiable_addresses=[address(verified_at=minutes(1))]))
-    both = [address(verified_at=minutes(1)), address("ada@king.org", verified_at=minutes(2))]
+    both: list[Json] = [
+        address(verified_at=minutes(1)),
+        address("ada@king.org", verified_at=minutes(2)),
+    ]
 
     (verified,) = facts_of(row, webhook(3, verifiable_addresses=both))
 
@@ -210,10 +213,10 @@ def test_a_second_verification_is_kept_and_not_told() -> None:
 
 
 def test_two_verifications_of_one_event_have_ids_of_their_own() -> None:
-    home: Json = address("ada@home.org", verified_at=minutes(1))
-    work: Json = address("ada@work.org", verified_at=minutes(1))
+    home = address("ada@home.org", verified_at=minutes(1))
+    work = address("ada@work.org", verified_at=minutes(1))
 
-    facts = facts_of(met(webhook()), webhook(verifiable_addresses=[*[home], *[work]]))
+    facts = facts_of(met(webhook()), webhook(verifiable_addresses=[home, work]))
 
     assert len({fact.id for fact in facts}) == 2
 

@@ -153,6 +153,20 @@ def test_what_a_killed_owner_left_running_is_ended_and_its_data_found(
     assert not lives(pid)
 
 
+def test_a_killed_owner_leaves_no_folder_of_sockets_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "tmp" / "left").mkdir()
+    deep = tmp_path / ("long" * 40)
+    deep.mkdir()
+    (deep / "sockets").symlink_to(tmp_path / "tmp" / "left")
+    with EmbeddedPostgres(deep) as postgres:
+        assert ask(postgres.url, "select 1") == 1
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 def test_a_stale_pid_file_harms_no_stranger(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as stranger:
         (tmp_path / "valkey.pid").write_text(str(stranger.pid))

@@ -22,16 +22,11 @@ READY_SECONDS = 60.0
 MIGRATE_SECONDS = 300.0
 PORT_SECONDS = 4.0
 POLL_SECONDS = 0.1
+FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
 @click.command()
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path(".data"),
-    show_default=True,
-    help="Where the servers keep what they hold.",
-)
+@click.option("--data", type=FOLDER, default=".data", show_default=True, help="Where data is kept.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where the API listens.")
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 def dev(data: Path, host: str, port: int) -> None:
@@ -111,9 +106,9 @@ def _require_free(host: str, port: int, patience: float) -> None:
             return socket.create_server((host, port), family=family).close()
         except OSError as error:
             if time.monotonic() > deadline:
+                reason = str(error.strerror).partition(" (while")[0]
                 raise click.ClickException(
-                    f"Cannot listen on {host}, port {port} ({error.strerror}): "
-                    "choose another with --port."
+                    f"Cannot listen on {host}, port {port} ({reason}): choose another with --port."
                 ) from error
         time.sleep(POLL_SECONDS)
 
@@ -182,7 +177,7 @@ def _banner(environment: Mapping[str, str], exports: Path, host: str, port: int)
     identity = registration(datetime.now(UTC))
     curl = ["curl", "-i", f"{url}/kratos/sync-identity", "-H", header]
     curl += ["-H", "Content-Type: application/json", "-d", json.dumps({"identity": identity})]
-    history = [os.path.relpath(program()), "history", str(identity["id"])]
+    history = [_nearby(Path(program())), "history", str(identity["id"])]
     return f"""
 Ready: {url} (Ctrl-C stops everything)
 Key:   {header}
@@ -191,8 +186,12 @@ Somebody registers; copy this line into another terminal:
 {shlex.join(curl)}
 
 See what became of it, there:
-. {shlex.quote(os.path.relpath(exports))} && {shlex.join(history)}
+. {shlex.quote(_nearby(exports.absolute()))} && {shlex.join(history)}
 """
+
+
+def _nearby(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _write_private(file: Path, text: str) -> None:

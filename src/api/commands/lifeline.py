@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, suppress
 from itertools import cycle
-from typing import Self
+from typing import IO, Self
 
 import click
 
@@ -74,7 +74,7 @@ class Children:
             start_new_session=True,
         )
         prefix = click.style(f"{name:>7} | ", fg=next(self._colours))
-        reader = threading.Thread(target=_show, args=(prefix, process), daemon=True)
+        reader = threading.Thread(target=_show, args=(prefix, process.stdout), daemon=True)
         reader.start()
         self._running[name] = process, reader
 
@@ -143,6 +143,7 @@ def say(text: str) -> None:
         click.echo(text)
 
 
-def _show(prefix: str, process: subprocess.Popen[bytes]) -> None:
-    for line in process.stdout or ():
-        say(prefix + line.decode(errors="replace").rstrip("\r\n"))
+def _show(prefix: str, output: IO[bytes]) -> None:
+    with output:
+        for line in output:
+            say(prefix + line.decode(errors="replace").rstrip("\r\n"))

@@ -54,7 +54,7 @@ def decode(body: bytes) -> JsonBody:
 
 def _storable(value: Json, field: str, depth: int, replaced: Counter[str]) -> Json:
     """The value with what cannot be stored replaced, and counted under the field that holds it."""
-    if depth == 0:
+    if depth == 0 and isinstance(value, list | dict):
         raise NotJson("the body is nested too deeply")
     if isinstance(value, str):
         return _storable_text(value, field, replaced)

@@ -14,7 +14,7 @@ _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 
 class TooManyCallsWait(LedgerUnavailable):
-    """As many calls as are allowed wait for the ledger already."""
+    """As many calls wait for the ledger as may, or this one waited too long for its turn."""
 
 
 class PatientPublisher:
@@ -54,7 +54,7 @@ class PatientPublisher:
             self._calls -= 1
 
     async def _publish(self, event: DomainEvent, provenance: Provenance) -> bool:
-        failure = LedgerUnavailable()
+        failure: LedgerUnavailable | None = None
         # The deadline cuts waiting short, never an attempt under way: a thread cannot be stopped.
         with anyio.move_on_after(self._patience.total_seconds()):
             while True:
@@ -63,7 +63,8 @@ class PatientPublisher:
                         self._bus.publish, event, provenance, limiter=self._threads
                     )
                 except LedgerUnavailable as error:
+                    if failure is None:
+                        _log.warning("webhook_held", error=type(error).__qualname__)
                     failure = error
-                    _log.warning("webhook_held", error=type(error).__qualname__)
                     await anyio.sleep(self._pause.total_seconds())
-        raise failure
+        raise failure or TooManyCallsWait

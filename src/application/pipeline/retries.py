@@ -61,7 +61,7 @@ def record_failure(batch: Batch, call_next: CallNext) -> None:
             **describe(batch.consumer, delivery),
             error=type(error).__name__,
             at=_where(error),
-            retry_after_seconds=None if retry_after is None else round(retry_after.total_seconds(), 1),
+            retry_after_seconds=_seconds(retry_after),
         )
 
 
@@ -83,6 +83,10 @@ def explain(error: Exception) -> str:
         return text
     half = LONGEST_ERROR // 2
     return f"{text[:half]}\n… {len(text) - 2 * half} characters cut …\n{text[-half:]}"
+
+
+def _seconds(duration: timedelta | None) -> float | None:
+    return None if duration is None else round(duration.total_seconds(), 1)
 
 
 def _where(error: Exception) -> str:

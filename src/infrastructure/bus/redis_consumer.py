@@ -8,7 +8,7 @@ import redis
 import structlog
 from dramatiq import DecodeError, Message
 from dramatiq.broker import Consumer, MessageProxy
-from dramatiq.errors import ConnectionClosed
+from dramatiq.errors import ActorNotFound, ConnectionClosed
 
 if TYPE_CHECKING:
     from infrastructure.bus.broker import WakefulRedisBroker
@@ -77,10 +77,16 @@ class WokenConsumer(Consumer):
         try:
             message: Message[None] = Message.decode(data)
             self._broker.get_actor(message.actor_name)
-            ours = isinstance(message.options["redis_message_id"], str)
-        except (DecodeError, LookupError, TypeError, AttributeError):
+            # A worker thread dies of what it cannot call, and of a queue that it does not know.
+            ours = (
+                message.queue_name == self._queue_name
+                and type(message.kwargs) is dict
+                and isinstance(message.options["redis_message_id"], str)
+                and "eta" not in message.options
+            )
+        except (DecodeError, ActorNotFound, LookupError, TypeError, AttributeError):
             return None
-        return MessageProxy(message) if ours and "eta" not in message.options else None
+        return MessageProxy(message) if ours else None
 
     def _drop_garbage(self) -> None:
         # A reply has no ids: what cannot be read is what is fetched and not known.
@@ -89,6 +95,7 @@ class WokenConsumer(Consumer):
         log.warning("garbage_dropped", queue=self._queue_name, messages=len(garbage))
         for message_id in garbage:
             self._ask("ack", message_id)
+        self._woken.set()  # there may be more behind it
 
     def _take_back(self) -> None:
         # After a lost connection, what this process had fetched may have been lost on the way:

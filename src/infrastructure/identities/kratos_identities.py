@@ -2,11 +2,16 @@
 
 from uuid import UUID
 
+from sqlalchemy import text
+
 from application.ports.unit_of_work import ConcurrencyConflict
 from domain.events import DomainEvent
 from domain.kratos_identity import KratosIdentity
 from infrastructure.identities.mapping import LOAD, STORE, from_row, to_row
 from infrastructure.transaction import Transaction
+
+# A row that is not there cannot be locked: whoever is adding the same one is waited for by its id.
+WAIT = text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
 
 
 class SqlAlchemyKratosIdentities:
@@ -54,8 +59,19 @@ class SqlAlchemyKratosIdentities:
         ]
 
     def _load(self, ids: set[UUID]) -> None:
+        self._looked_up |= ids
+        if new := self._lock_and_read(ids):
+            self._transaction.execute(WAIT, {"keys": sorted(_lock_key(each) for each in new)})
+            self._lock_and_read(new)
+
+    def _lock_and_read(self, ids: set[UUID]) -> set[UUID]:
+        """Give the ids that have no row."""
         for row in self._transaction.execute(LOAD, {"ids": sorted(ids)}):
             identity = from_row(row)
             self._identities[identity.id] = identity
             self._stored_versions[identity.id] = identity.version
-        self._looked_up |= ids
+        return ids - self._identities.keys()
+
+
+def _lock_key(identity_id: UUID) -> int:
+    return int.from_bytes(identity_id.bytes[:8], signed=True)

@@ -32,7 +32,7 @@ CLAIM = text("""
     SET due_at = now() + :lease, leased = true
     FROM due
     WHERE d.consumer = :consumer AND d.event_id = due.event_id
-    RETURNING d.event_id, due.leased
+    RETURNING d.subject, d.event_id, due.leased
 """)
 
 GIVE_BACK = text("""
@@ -59,7 +59,11 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Deliveries leased just now; ``expired`` of them had been leased before, in vain."""
+    """Deliveries leased just now; ``expired`` of them had been leased before, in vain.
+
+    The ids of events that concern one identity stand side by side: in one batch they share a row
+    lock, in two they would wait for each other.
+    """
 
     event_ids: list[UUID]
     expired: int
@@ -86,7 +90,8 @@ class PostgresClaims:
         parameters = {"consumer": consumer, "most": most, "lease": self._lease}
         with errors_in_our_words(), self._engine.begin() as connection:
             rows = connection.execute(CLAIM, parameters).all()
-        return Claim(sorted(row[0] for row in rows), sum(row[1] for row in rows))
+        ids = [event_id for _, event_id in sorted((row.subject, row.event_id) for row in rows)]
+        return Claim(ids, sum(row.leased for row in rows))
 
     def give_back(self, consumer: str, event_ids: Sequence[UUID]) -> None:
         """End leases early: their deliveries are due at once. Raises LedgerUnavailable."""

@@ -39,8 +39,14 @@ class PostgresFailures:
             "number": attempt.number,
             "started_at": attempt.started_at,
             "duration": attempt.duration,
-            "error": attempt.error.replace("\x00", "\N{REPLACEMENT CHARACTER}"),
+            "error": _storable(attempt.error),
             "retry_after": attempt.retry_after,
         }
         with errors_in_our_words(), self._engine.begin() as connection:
             connection.execute(RECORD_FAILURE, parameters)
+
+
+def _storable(error: str) -> str:
+    # PostgreSQL's text has neither U+0000 nor lone surrogates; what an error quotes may.
+    escaped = error.encode(errors="backslashreplace").decode()
+    return escaped.replace("\x00", "\N{REPLACEMENT CHARACTER}")

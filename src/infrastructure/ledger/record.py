@@ -15,10 +15,10 @@ RECORD_ONE = text("""
                (id, name, subject, occurred_at, payload, source, dedupe_key, trace_context)
         VALUES (:id, :name, :subject, :occurred_at, :payload, :source, :dedupe_key, :trace_context)
         ON CONFLICT DO NOTHING
-        RETURNING id
+        RETURNING id, subject
     ), owed AS (
-        INSERT INTO kratos_sync.deliveries (event_id, consumer)
-        SELECT event.id, consumer FROM event, unnest(CAST(:consumers AS text[])) AS consumer
+        INSERT INTO kratos_sync.deliveries (event_id, subject, consumer)
+        SELECT event.id, event.subject, consumer FROM event, unnest(CAST(:consumers AS text[])) AS consumer
     )
     SELECT count(*) FROM event
 """)

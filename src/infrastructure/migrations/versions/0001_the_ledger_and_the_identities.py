@@ -73,6 +73,7 @@ COMMENT ON COLUMN kratos_sync.events.payload IS 'As sent';
 CREATE TABLE kratos_sync.deliveries (
     event_id uuid NOT NULL,
     consumer text NOT NULL,
+    subject uuid NOT NULL,
     attempts integer NOT NULL DEFAULT 0,
     due_at timestamptz NOT NULL DEFAULT now(),
     leased boolean NOT NULL DEFAULT false,
@@ -85,6 +86,7 @@ CREATE INDEX deliveries_due ON kratos_sync.deliveries (consumer, due_at)
 CREATE INDEX deliveries_failed ON kratos_sync.deliveries (consumer, failed_at)
     WHERE failed_at IS NOT NULL;
 COMMENT ON TABLE kratos_sync.deliveries IS 'What is still owed to a consumer; a row goes away with the consumer''s own commit';
+COMMENT ON COLUMN kratos_sync.deliveries.subject IS 'As in events: what concerns one identity is dispatched together';
 COMMENT ON COLUMN kratos_sync.deliveries.leased IS 'Dispatched to the broker and not yet heard of';
 COMMENT ON COLUMN kratos_sync.deliveries.failed_at IS 'Set on a dead letter';
 

@@ -1,0 +1,127 @@
+"""`kratos-sync history`, and the JSON that ``--json`` prints.
+
+Durations are seconds, times ISO 8601 in UTC; keys are only ever added:
+
+    {"identity_id": "…", "at": "…",
+     "identity": {"state": "active", "version": 3, "created_at": "…", "updated_at": "…",
+                  "deleted_at": null, "synced_at": "…"},
+     "recorded": 1,
+     "events": [{"id": "…", "name": "kratos_identity.updated", "source": "webhook",
+                 "occurred_at": "…", "recorded_at": "…",
+                 "deliveries": [{"consumer": "SyncKratosIdentity",
+                                 "attempts": [{"number": 1, "outcome": "failed",
+                                               "started_at": "…", "duration_seconds": 0.012,
+                                               "error_type": "KeyError", "error": null}],
+                                 "outstanding": {"attempts": 1, "due_at": "…", "leased": false,
+                                                 "failed_at": null, "error_type": "KeyError",
+                                                 "error": null}}]}]}
+
+``identity`` is null while there is no copy; ``recorded`` counts all events of the identity, also
+those that ``--limit`` leaves out. ``outstanding`` is null once the delivery is done; with
+``failed_at`` it is a dead letter. ``error`` is always null without ``--verbose``: it may quote
+personal data.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import click
+
+from api.commands.history_report import print_history
+from api.commands.process import expected_errors, opened_container
+from api.commands.units import iso, seconds
+from application.ports.event_bus import LedgerUnavailable
+from application.ports.history import Attempt, Delivery, IdentityHistory, Outstanding, error_type
+
+
+@click.command()
+@click.argument("identity_id", metavar="ID", type=click.UUID)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    default=200,
+    show_default=True,
+    help="The newest so many events.",
+)
+@click.option("--verbose", is_flag=True, help="Whole errors: they may quote personal data.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
+def history(identity_id: UUID, limit: int, verbose: bool, as_json: bool) -> None:
+    """Tell what happened to the identity ID: every event, and what each consumer did with it."""
+    with opened_container() as container, expected_errors():
+        try:
+            found = container.history().of(identity_id, limit)
+        except LedgerUnavailable as error:
+            raise click.ClickException(f"{error}.") from None
+    if found is None:
+        raise click.ClickException(f"Nothing is known of an identity {identity_id}.")
+    if as_json:
+        click.echo(json.dumps(to_json(found, verbose)))
+    else:
+        print_history(found, verbose)
+
+
+def to_json(history: IdentityHistory, verbose: bool) -> dict[str, Any]:
+    """Give the object that the module's docstring shows."""
+    identity = history.identity
+    return {
+        "identity_id": str(history.identity_id),
+        "at": iso(history.at),
+        "identity": identity
+        and {
+            "state": identity.state,
+            "version": identity.version,
+            "created_at": iso(identity.created_at),
+            "updated_at": iso(identity.updated_at),
+            "deleted_at": iso(identity.deleted_at),
+            "synced_at": iso(identity.synced_at),
+        },
+        "recorded": history.recorded,
+        "events": [
+            {
+                "id": str(event.id),
+                "name": event.name,
+                "source": event.source,
+                "occurred_at": iso(event.occurred_at),
+                "recorded_at": iso(event.recorded_at),
+                "deliveries": [_delivery(delivery, verbose) for delivery in event.deliveries],
+            }
+            for event in history.events
+        ],
+    }
+
+
+def _delivery(delivery: Delivery, verbose: bool) -> Mapping[str, Any]:
+    return {
+        "consumer": delivery.consumer,
+        "attempts": [_attempt(attempt, verbose) for attempt in delivery.attempts],
+        "outstanding": delivery.outstanding and _outstanding(delivery.outstanding, verbose),
+    }
+
+
+def _attempt(attempt: Attempt, verbose: bool) -> Mapping[str, Any]:
+    return {
+        "number": attempt.number,
+        "outcome": attempt.outcome,
+        "started_at": iso(attempt.started_at),
+        "duration_seconds": seconds(attempt.duration),
+        **_error(attempt.error, verbose),
+    }
+
+
+def _outstanding(outstanding: Outstanding, verbose: bool) -> Mapping[str, Any]:
+    return {
+        "attempts": outstanding.attempts,
+        "due_at": iso(outstanding.due_at),
+        "leased": outstanding.leased,
+        "failed_at": iso(outstanding.failed_at),
+        **_error(outstanding.last_error, verbose),
+    }
+
+
+def _error(error: str | None, verbose: bool) -> Mapping[str, Any]:
+    return {
+        "error_type": None if error is None else error_type(error),
+        "error": error if verbose else None,
+    }

@@ -1,0 +1,132 @@
+"""What `kratos-sync history` tells a person."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from api.commands.units import amount, duration, moment
+from application.ports.history import (
+    Attempt,
+    Delivery,
+    IdentityHistory,
+    IdentitySummary,
+    Outstanding,
+    error_type,
+)
+
+UNKNOWN_EVENT: Final = "UnknownEvent"
+STYLES: Final = {"succeeded": "green", "failed": "yellow", "gave_up": "bold red"}
+
+
+def print_history(history: IdentityHistory, verbose: bool) -> None:
+    """Print the history on standard output, oldest event first."""
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    for line in _lines(history, verbose):
+        console.print(line)
+
+
+def _lines(history: IdentityHistory, verbose: bool) -> Iterator[Text | str]:
+    yield Text(f"Identity {history.identity_id}", style="bold")
+    yield f"  {_summary(history.identity, history.at)}"
+    yield ""
+    shown = len(history.events)
+    if shown < history.recorded:
+        yield Text(
+            f"The newest {shown:,} of {amount(history.recorded, 'event')}, oldest first;"
+            " --limit shows more.",
+            style="bold",
+        )
+    else:
+        yield f"{amount(shown, 'event')}, oldest first."
+    for event in history.events:
+        yield ""
+        yield Text(f"{moment(event.recorded_at)}  {event.name}  ({event.source})", style="bold")
+        yield f"  event {event.id}, occurred {moment(event.occurred_at)}"
+        if not event.deliveries:
+            yield "  nobody was subscribed to it"
+        for delivery in event.deliveries:
+            yield from _delivery(delivery, history.at, verbose)
+
+
+def _summary(identity: IdentitySummary | None, at: datetime) -> str:
+    if identity is None:
+        return "no copy of it (yet)"
+    facts = {
+        "created": identity.created_at,
+        "updated": identity.updated_at,
+        "deleted": identity.deleted_at,
+        "synced": identity.synced_at,
+    }
+    state = "DELETED" if identity.deleted_at else identity.state or "state unknown"
+    times = [f"{word} {_when(time, at)}" for word, time in facts.items() if time]
+    return f"{state}, version {identity.version}\n  " + "\n  ".join(times)
+
+
+def _delivery(delivery: Delivery, at: datetime, verbose: bool) -> Iterator[Text | str]:
+    yield f"  {delivery.consumer}"
+    for attempt in delivery.attempts:
+        yield _attempt(attempt)
+        if verbose and attempt.error:
+            yield _quoted(attempt.error)
+    if outstanding := delivery.outstanding:
+        yield _outstanding(outstanding, at)
+        if verbose and outstanding.last_error and not _is_told(outstanding, delivery.attempts):
+            yield _quoted(outstanding.last_error)
+
+
+def _attempt(attempt: Attempt) -> Text:
+    outcome = attempt.outcome.replace("_", " ")
+    line = Text(f"    {attempt.number:>2}  {moment(attempt.started_at)}  ")
+    line.append(f"{outcome:<9}", style=STYLES.get(attempt.outcome, ""))
+    line.append(f"  {duration(attempt.duration):>7}")
+    if attempt.error:
+        line.append(f"  {error_type(attempt.error)}")
+    return line
+
+
+def _outstanding(outstanding: Outstanding, at: datetime) -> Text:
+    line = Text("    ")
+    tried = f"after {amount(outstanding.attempts, 'attempt')}" if outstanding.attempts else ""
+    if outstanding.failed_at:
+        line.append("DEAD LETTER", style="bold red")
+        line.append(f" {tried}, since {_when(outstanding.failed_at, at)}")
+    else:
+        line.append("OWED", style="bold yellow")
+        line.append(f" {tried or 'and not tried yet'}: {_due(outstanding, at)}")
+    if outstanding.last_error:
+        line.append(f"; last error {_brief(outstanding.last_error)}")
+    return line
+
+
+def _due(outstanding: Outstanding, at: datetime) -> str:
+    overdue = outstanding.due_at <= at
+    if outstanding.leased:
+        end = "ran out" if overdue else "runs out"
+        return f"dispatched, and its lease {end} {_when(outstanding.due_at, at)}"
+    return f"due {'since ' if overdue else ''}{_when(outstanding.due_at, at)}"
+
+
+def _when(time: datetime, at: datetime) -> str:
+    away = duration(abs(at - time))
+    return f"{moment(time)} ({f'in {away}' if time > at else f'{away} ago'})"
+
+
+def _brief(error: str) -> str:
+    # The name of an event that a release does not know is nobody's secret, and what one looks for.
+    return error if error.startswith(f"{UNKNOWN_EVENT}: ") else error_type(error)
+
+
+def _is_told(outstanding: Outstanding, attempts: tuple[Attempt, ...]) -> bool:
+    return any(attempt.error == outstanding.last_error for attempt in attempts)
+
+
+def _quoted(error: str) -> Text:
+    # Whatever somebody typed may stand in an error, also what would steer a terminal.
+    lines = (
+        "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line.expandtabs())
+        for line in error.splitlines()
+    )
+    return Text("\n".join(f"        {line}" for line in lines), style="dim")

@@ -1,0 +1,94 @@
+"""`kratos-sync status`, and the JSON that ``--json`` prints.
+
+Durations are seconds, times ISO 8601 in UTC; keys are only ever added:
+
+    {"at": "2026-11-23T04:37:43.123456Z",
+     "schema": {"revision": "0001", "needed": "0001"},
+     "broker": {"answers": true, "error": null},
+     "identities": {"alive": 1204, "deleted": 3, "estimated": false},
+     "events": {"recorded": 2000000, "estimated": true},
+     "attempts": {"recorded": 2100000, "estimated": true},
+     "consumers": [{"name": "SyncKratosIdentity", "known": true, "backlog": 12, "due": 0,
+                    "dispatched": 10, "waiting": 2, "failed": 1, "lag_seconds": 4.2,
+                    "last_success_at": "2026-11-23T04:37:43.023456Z", "messages": 1}],
+     "unknown_events": [{"name": "kratos_identity.merged", "deliveries": 2,
+                         "oldest_seconds": 61.0}]}
+
+``backlog`` is ``due`` + ``dispatched`` (under lease) + ``waiting`` (for a retry, or for a release
+that knows the event); ``failed`` are dead letters. ``lag_seconds`` is the age of the oldest event
+in the backlog, null without one. ``last_success_at`` is null if none of the newest 100,000 attempts
+was one. ``messages`` wait at the broker, each for many deliveries; null if it does not answer.
+``broker.error`` is the exception's type.
+"""
+
+import json
+from contextlib import closing
+from typing import Any
+
+import click
+
+from api.commands.process import expected_errors, opened_container
+from api.commands.status_report import print_report
+from api.commands.units import iso, seconds
+from application.ports.event_bus import LedgerUnavailable
+from application.ports.status import BrokerStatus, StatusReport
+from application.subscriptions import CONSUMERS
+from infrastructure.bus.waiting import look_at
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
+def status(as_json: bool) -> None:
+    """Tell how everything stands: what each consumer is owed, what failed, how far behind it is.
+
+    Exits with 1 only when the database cannot tell; a broker that is down is something to tell.
+    """
+    with opened_container() as container, expected_errors(), closing(container.broker()) as broker:
+        try:
+            report = container.status().report(list(CONSUMERS))
+        except LedgerUnavailable as error:
+            raise click.ClickException(f"{error}.") from None
+        at_broker = look_at(broker, [consumer.name for consumer in report.consumers])
+    if as_json:
+        click.echo(json.dumps(to_json(report, at_broker)))
+    else:
+        print_report(report, at_broker)
+
+
+def to_json(report: StatusReport, broker: BrokerStatus) -> dict[str, Any]:
+    """Give the object that the module's docstring shows."""
+    return {
+        "at": iso(report.at),
+        "schema": {"revision": report.revision, "needed": report.needed_revision},
+        "broker": {"answers": broker.answers, "error": broker.error},
+        "identities": {
+            "alive": report.alive.number,
+            "deleted": report.deleted.number,
+            "estimated": report.alive.estimated,
+        },
+        "events": {"recorded": report.events.number, "estimated": report.events.estimated},
+        "attempts": {"recorded": report.attempts.number, "estimated": report.attempts.estimated},
+        "consumers": [
+            {
+                "name": consumer.name,
+                "known": consumer.known,
+                "backlog": consumer.backlog,
+                "due": consumer.due,
+                "dispatched": consumer.dispatched,
+                "waiting": consumer.waiting,
+                "failed": consumer.failed,
+                "lag_seconds": seconds(consumer.lag),
+                "last_success_at": iso(consumer.last_success_at),
+                "messages": broker.messages.get(consumer.name),
+            }
+            for consumer in report.consumers
+        ],
+        "unknown_events": [
+            {
+                "name": event.name,
+                "deliveries": event.deliveries,
+                "oldest_seconds": seconds(event.oldest),
+            }
+            for event in report.unknown_events
+        ],
+    }

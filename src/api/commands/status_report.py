@@ -1,0 +1,136 @@
+"""What `kratos-sync status` tells a person: first what needs attention, in words."""
+
+import textwrap
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from api.commands.units import amount, duration, moment, roughly
+from application.ports.status import BrokerStatus, ConsumerStatus, Count, StatusReport
+
+BEHIND: Final = timedelta(minutes=1)
+"""A consumer whose oldest event is older than this needs attention."""
+WIDTH: Final = 250
+"""Wider than any table of ours: a narrow terminal wraps its lines, and no name is ever cut."""
+NOTHING: Final = "-"
+
+
+def print_report(report: StatusReport, broker: BrokerStatus) -> None:
+    """Print the report on standard output."""
+    console = Console(highlight=False, markup=False, emoji=False)
+    # Sentences are folded for a terminal, and left whole for a pipe; tables are never folded.
+    folded = console.width if console.is_terminal else WIDTH
+    console.width = WIDTH
+    needs = list(attention(report, broker))
+    console.print(f"kratos-sync, {moment(report.at)}")
+    console.print()
+    if needs:
+        console.print("Needs attention:", style="bold red")
+        for sentence in needs:
+            console.print(
+                textwrap.fill(sentence, folded, initial_indent="  - ", subsequent_indent="    ")
+            )
+    else:
+        console.print("All is well.", style="bold green")
+    console.print()
+    console.print(_overview(report, broker))
+    console.print()
+    console.print(_consumers(report))
+
+
+def attention(report: StatusReport, broker: BrokerStatus) -> Iterator[str]:
+    """Say what is not as it should be, a sentence for each."""
+    if not broker.answers:
+        yield (
+            f"The broker does not answer ({broker.error}). Events are still recorded;"
+            " they are delivered once it is back."
+        )
+    for consumer in report.consumers:
+        if _is_behind(consumer) and consumer.lag is not None:
+            waiting = f" ({consumer.waiting:,} waiting to be tried again)" if consumer.waiting else ""
+            yield (
+                f"{consumer.name} is behind: {amount(consumer.backlog, 'delivery', 'deliveries')}"
+                f" owed{waiting}, the oldest for {duration(consumer.lag)}."
+            )
+        if consumer.failed:
+            yield (
+                f"{consumer.name} has {amount(consumer.failed, 'dead letter')}, kept until"
+                " somebody retries or discards what failed: `kratos-sync failed list`."
+            )
+        if not consumer.known:
+            yield (
+                f"{consumer.name} is not known to this release: what it is owed is kept for a"
+                " release that knows it."
+            )
+    for event in report.unknown_events:
+        since = "" if event.oldest is None else f", the oldest for {duration(event.oldest)}"
+        yield (
+            f"The event {event.name} is not known to this release:"
+            f" {amount(event.deliveries, 'delivery', 'deliveries')} of it kept for a release"
+            f" that knows it{since}."
+        )
+
+
+def _overview(report: StatusReport, broker: BrokerStatus) -> Table:
+    schema = f"schema {report.revision}"
+    if report.revision != report.needed_revision:
+        schema += f", newer than the {report.needed_revision} that this release needs"
+    table = Table.grid(padding=(0, 3, 0, 0))
+    table.add_row("Database", schema)
+    table.add_row("Broker", _broker(broker))
+    table.add_row("Identities", f"{_count(report.alive)} alive, {_count(report.deleted)} deleted")
+    table.add_row("Ledger", f"{_count(report.events)} events, {_count(report.attempts)} attempts")
+    return table
+
+
+def _broker(broker: BrokerStatus) -> Text:
+    if not broker.answers:
+        return Text(f"DOWN ({broker.error})", style="bold red")
+    waiting = [f"{name} {number:,}" for name, number in broker.messages.items() if number]
+    return Text(f"answers, messages waiting: {', '.join(waiting) or 'none'}")
+
+
+def _consumers(report: StatusReport) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("CONSUMER")
+    for heading in ("OWED", "LEASED", "WAITING", "FAILED", "LAG", "LAST SUCCESS"):
+        table.add_column(heading, justify="right")
+    table.add_column("STATE")
+    for consumer in report.consumers:
+        last = consumer.last_success_at
+        table.add_row(
+            consumer.name,
+            f"{consumer.backlog:,}",
+            f"{consumer.dispatched:,}",
+            f"{consumer.waiting:,}",
+            f"{consumer.failed:,}",
+            NOTHING if consumer.lag is None else duration(consumer.lag, units=1),
+            NOTHING if last is None else f"{duration(report.at - last, units=1)} ago",
+            _state(consumer),
+        )
+    return table
+
+
+def _state(consumer: ConsumerStatus) -> Text:
+    wrong = [
+        word
+        for word, applies in (
+            ("behind", _is_behind(consumer)),
+            ("dead letters", consumer.failed),
+            ("not known", not consumer.known),
+        )
+        if applies
+    ]
+    return Text(", ".join(wrong), style="bold red") if wrong else Text("ok", style="green")
+
+
+def _is_behind(consumer: ConsumerStatus) -> bool:
+    return consumer.lag is not None and consumer.lag > BEHIND
+
+
+def _count(count: Count) -> str:
+    return roughly(count.number) if count.estimated else f"{count.number:,}"

@@ -1,0 +1,93 @@
+"""How the ledger stands: what each consumer is owed, and how far behind it is."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+RECENT_ATTEMPTS: Final = 100_000
+"""How many of the newest attempts, of all consumers, are looked through for a success."""
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many there are; ``estimated`` where counting each would take too long."""
+
+    number: int
+    estimated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerStatus:
+    """What one consumer is owed.
+
+    Owed is what is ``due``, what is ``dispatched`` (under lease: at the broker or a worker) and
+    what is ``waiting`` (for a retry, or for a release that knows the event). What ``failed`` is a
+    dead letter, and not owed. ``lag`` is the age of the oldest event owed; None where nothing is.
+    ``known`` is False for a consumer that this release does not have.
+    """
+
+    name: str
+    known: bool
+    due: int = 0
+    dispatched: int = 0
+    waiting: int = 0
+    failed: int = 0
+    lag: timedelta | None = None
+    last_success_at: datetime | None = None
+    """When an attempt last succeeded; None if none of the RECENT_ATTEMPTS did."""
+
+    @property
+    def backlog(self) -> int:
+        """How many deliveries are owed."""
+        return self.due + self.dispatched + self.waiting
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownEvents:
+    """Deliveries that wait for a release which knows this event, the ``oldest`` for so long."""
+
+    name: str
+    deliveries: int
+    oldest: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """The ledger at one moment, by the database's clock."""
+
+    at: datetime
+    revision: str
+    needed_revision: str
+    alive: Count
+    deleted: Count
+    events: Count
+    attempts: Count
+    consumers: tuple[ConsumerStatus, ...]
+    unknown_events: tuple[UnknownEvents, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerStatus:
+    """Whether the broker answers, and the ``messages`` that wait there for each consumer.
+
+    ``error`` is the type of what was raised instead of an answer; there are no messages then.
+    """
+
+    messages: Mapping[str, int]
+    error: str | None = None
+
+    @property
+    def answers(self) -> bool:
+        """Whether it does."""
+        return self.error is None
+
+
+class Status(Protocol):
+    """A look at the whole ledger that stays quick when it is large."""
+
+    def report(self, consumers: Collection[str]) -> StatusReport:
+        """Tell how these consumers stand, in this order, and then any other that is owed something.
+
+        Raises LedgerUnavailable, or the reason why the schema cannot be read.
+        """

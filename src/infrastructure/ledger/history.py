@@ -1,0 +1,96 @@
+"""What happened to one identity, read from the ledger."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, text
+
+from application.ports.history import (
+    Attempt,
+    Delivery,
+    IdentityHistory,
+    IdentitySummary,
+    Outstanding,
+    RecordedEvent,
+)
+from infrastructure.ledger.snapshot import snapshot
+
+IDENTITY = text("""
+    SELECT state, version, created_at, updated_at, deleted_at, synced_at
+    FROM kratos_sync.kratos_identities WHERE id = :identity_id
+""")
+
+EVENTS = text("""
+    SELECT count(*) OVER () AS recorded, id, name, source, occurred_at, recorded_at
+    FROM kratos_sync.events WHERE subject = :identity_id
+    ORDER BY recorded_at DESC, id DESC
+    LIMIT :newest
+""")
+
+ATTEMPTS = text("""
+    SELECT event_id, consumer, number, outcome, started_at, duration, error
+    FROM kratos_sync.attempts WHERE event_id = ANY(:event_ids)
+    ORDER BY id
+""")
+
+OUTSTANDING = text("""
+    SELECT event_id, consumer, attempts, due_at, leased, failed_at, last_error
+    FROM kratos_sync.deliveries WHERE event_id = ANY(:event_ids)
+""")
+
+
+class PostgresHistory:
+    """The history port."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def of(self, identity_id: UUID, newest: int) -> IdentityHistory | None:
+        """Read the copy, the events and their deliveries, in one read-only transaction.
+
+        Raises SchemaTooOld, LedgerUnavailable or sqlalchemy.exc.DBAPIError.
+        """
+        person = {"identity_id": identity_id}
+        with snapshot(self._engine) as connection:
+            now = connection.execute(text("SELECT now()")).scalar_one()
+            identity = connection.execute(IDENTITY, person).one_or_none()
+            rows = connection.execute(EVENTS, {**person, "newest": newest}).all()
+            if identity is None and not rows:
+                return None
+            deliveries = _deliveries(connection, [row.id for row in rows])
+        return IdentityHistory(
+            identity_id=identity_id,
+            at=now,
+            identity=None if identity is None else IdentitySummary(*identity),
+            recorded=rows[0].recorded if rows else 0,
+            events=tuple(
+                RecordedEvent(
+                    row.id,
+                    row.name,
+                    row.source,
+                    row.occurred_at,
+                    row.recorded_at,
+                    deliveries.get(row.id, ()),
+                )
+                for row in reversed(rows)
+            ),
+        )
+
+
+def _deliveries(
+    connection: Connection, event_ids: Sequence[UUID]
+) -> dict[UUID, tuple[Delivery, ...]]:
+    attempts: dict[tuple[UUID, str], list[Attempt]] = defaultdict(list)
+    for event_id, consumer, *attempt in connection.execute(ATTEMPTS, {"event_ids": event_ids}):
+        attempts[event_id, consumer].append(Attempt(*attempt))
+    outstanding = {
+        (event_id, consumer): Outstanding(*owed)
+        for event_id, consumer, *owed in connection.execute(OUTSTANDING, {"event_ids": event_ids})
+    }
+    deliveries: dict[UUID, tuple[Delivery, ...]] = defaultdict(tuple)
+    for key in sorted(attempts.keys() | outstanding.keys()):
+        event_id, consumer = key
+        delivery = Delivery(consumer, tuple(attempts.get(key, ())), outstanding.get(key))
+        deliveries[event_id] += (delivery,)
+    return deliveries

@@ -1,0 +1,26 @@
+"""What relay and worker do, in one call."""
+
+from typing import Any
+from uuid import UUID
+
+from application.consumer import Consumer
+from application.pipeline import Batch, deliver
+from application.subscriptions import CONSUMERS
+from tests.fakes.unit_of_work import InMemoryLedger
+
+
+def deliver_to(
+    consumer: type[Consumer[Any]], ledger: InMemoryLedger, *event_ids: UUID
+) -> tuple[UUID, ...]:
+    """Bring the consumer these events, or all that are due, in one batch; give their ids."""
+    ids = event_ids or ledger.due(consumer.name)
+    if ids:
+        deliver(Batch(consumer, ids, ledger.unit_of_work(), ledger))
+    return ids
+
+
+def deliver_everything(ledger: InMemoryLedger) -> None:
+    """Deliver what is due, and what becomes due by it."""
+    while due := [kind for kind in CONSUMERS.values() if ledger.due(kind.name)]:
+        for consumer in due:
+            deliver_to(consumer, ledger)

@@ -1,0 +1,121 @@
+"""A poison event never holds the others of its batch."""
+
+import pytest
+
+from application.consumer import Consumer
+from application.ports.event_bus import LedgerUnavailable
+from application.ports.unit_of_work import ConcurrencyConflict
+from domain.events import KratosIdentityUpdated
+from domain.kratos_identities import KratosIdentities
+from domain.kratos_identity import KratosIdentity
+from tests.application.delivering import deliver_to
+from tests.domain.people import ADA, GRACE, cause
+from tests.fakes.unit_of_work import Attempt, InMemoryLedger
+from tests.suites.occurrences import HEDY, MARY, PEOPLE, WEBHOOK, subscribed, updated
+
+
+class AdmitAllButGrace(Consumer[KratosIdentityUpdated]):
+    """Adds whoever comes, and fails on Grace after having written."""
+
+    name = "AdmitAllButGrace"
+
+    def __init__(self, identities: KratosIdentities) -> None:
+        self._identities = identities
+
+    def consume(self, event: KratosIdentityUpdated) -> None:
+        who = KratosIdentity.seen(event.identity, at=event.date_occurred, cause=event.id)
+        self._identities.add(who)
+        if event.identity.id == GRACE:
+            raise PermissionError("not Grace")
+
+
+def publish_all(ledger: InMemoryLedger) -> None:
+    with subscribed(KratosIdentityUpdated, AdmitAllButGrace):
+        for number, who in enumerate(PEOPLE, start=1):
+            ledger.publish(updated(number, who), WEBHOOK)
+
+
+def test_the_others_of_a_batch_succeed(ledger: InMemoryLedger) -> None:
+    publish_all(ledger)
+
+    deliver_to(AdmitAllButGrace, ledger)
+
+    assert {each.id for each in ledger.identities} == {ADA, MARY, HEDY}
+
+
+def test_the_poison_alone_gets_an_attempt_that_failed_and_a_backoff(ledger: InMemoryLedger) -> None:
+    publish_all(ledger)
+
+    deliver_to(AdmitAllButGrace, ledger)
+
+    left = {key: each for key, each in ledger.deliveries.items() if key[0] == AdmitAllButGrace.name}
+    assert list(left) == [("AdmitAllButGrace", cause(2))]
+    (delivery,) = left.values()
+    assert (delivery.attempts, delivery.is_dead) == (1, False)
+    assert delivery.due_at > ledger.now
+    assert [(each.event_id, each.number, each.outcome) for each in ledger.attempts] == [
+        (cause(1), 1, "succeeded"),
+        (cause(2), 1, "failed"),
+        (cause(3), 1, "succeeded"),
+        (cause(4), 1, "succeeded"),
+    ]
+
+
+def test_a_batch_of_one_is_tried_once(ledger: InMemoryLedger) -> None:
+    publish_all(ledger)
+
+    deliver_to(AdmitAllButGrace, ledger, cause(2))
+
+    assert [each.outcome for each in ledger.attempts] == ["failed"]
+    assert ledger.commits == 0
+
+
+def test_a_failing_commit_of_a_batch_is_isolated_too(ledger: InMemoryLedger) -> None:
+    publish_all(ledger)
+    ledger.commit_errors.extend([RuntimeError("of the batch"), RuntimeError("of the first alone")])
+
+    deliver_to(AdmitAllButGrace, ledger, cause(1), cause(3))
+
+    assert {each.id for each in ledger.identities} == {MARY}
+    assert [(each.event_id, each.outcome) for each in ledger.attempts] == [
+        (cause(1), "failed"),
+        (cause(3), "succeeded"),
+    ]
+
+
+def test_a_batch_that_loses_every_race_goes_on_one_event_at_a_time(ledger: InMemoryLedger) -> None:
+    publish_all(ledger)
+    ledger.commit_errors.extend([ConcurrencyConflict("again")] * 5)
+
+    deliver_to(AdmitAllButGrace, ledger, cause(1), cause(3), cause(4))
+
+    assert {each.outcome for each in ledger.attempts} == {"succeeded"}
+    assert ledger.commits == 3
+
+
+def test_a_ledger_that_goes_away_stops_the_batch_at_once(ledger: InMemoryLedger) -> None:
+    publish_all(ledger)
+    ledger.commit_errors.append(LedgerUnavailable("gone"))
+
+    with pytest.raises(LedgerUnavailable):
+        deliver_to(AdmitAllButGrace, ledger, cause(1), cause(3))
+
+    assert ledger.attempts == []
+    assert all(delivery.attempts == 0 for delivery in ledger.deliveries.values())
+
+
+def test_a_ledger_that_goes_away_amid_the_single_ones_keeps_what_was_done(
+    ledger: InMemoryLedger,
+) -> None:
+    publish_all(ledger)
+    ledger.commit_errors.extend([RuntimeError("of the batch")])
+    deliver_to(AdmitAllButGrace, ledger, cause(1))
+    ledger.commit_errors.extend([RuntimeError("of the batch"), LedgerUnavailable("gone")])
+
+    with pytest.raises(LedgerUnavailable):
+        deliver_to(AdmitAllButGrace, ledger, cause(3), cause(4))
+
+    assert ledger.attempts == [
+        Attempt(cause(1), "AdmitAllButGrace", 1, "failed", ledger.attempts[0].error)
+    ]
+    assert ("AdmitAllButGrace", cause(4)) in ledger.deliveries

@@ -1,0 +1,88 @@
+from collections.abc import Callable
+
+import pytest
+
+from application.consumers.sync_kratos_identity import SyncKratosIdentity
+from application.pipeline import PIPELINE, Batch, compose
+from application.pipeline.batch import CallNext, Middleware
+from tests.application.delivering import deliver_to
+from tests.domain.people import ADA, GRACE, cause
+from tests.fakes.unit_of_work import InMemoryLedger
+from tests.suites.occurrences import WEBHOOK, updated
+
+
+@pytest.fixture
+def batch(ledger: InMemoryLedger) -> Batch:
+    return Batch(SyncKratosIdentity, (cause(1),), ledger.unit_of_work(), ledger)
+
+
+def noting(name: str, notes: list[str]) -> Middleware:
+    def middleware(batch: Batch, call_next: CallNext) -> None:
+        notes.append(f"{name} in")
+        call_next(batch)
+        notes.append(f"{name} out")
+
+    return middleware
+
+
+def test_the_pipeline_reads_from_the_outside_in() -> None:
+    assert [middleware.__name__ for middleware in PIPELINE] == [
+        "isolate_poison",
+        "record_failure",
+        "retry_conflicts",
+        "log_outcome",
+        "commit_transaction",
+        "open_inbox",
+        "publish_raised_events",
+    ]
+
+
+def test_the_first_middleware_is_the_outermost(batch: Batch) -> None:
+    notes: list[str] = []
+
+    compose((noting("log", notes), noting("commit", notes)), lambda _: notes.append("consume"))(
+        batch
+    )
+
+    assert notes == ["log in", "commit in", "consume", "commit out", "log out"]
+
+
+def test_a_middleware_may_call_the_rest_again(batch: Batch) -> None:
+    notes: list[str] = []
+
+    def twice(batch: Batch, call_next: CallNext) -> None:
+        call_next(batch)
+        call_next(batch)
+
+    compose((twice, noting("commit", notes)), lambda _: notes.append("consume"))(batch)
+
+    assert notes == 2 * ["commit in", "consume", "commit out"]
+
+
+def test_without_middlewares_the_core_is_left(batch: Batch) -> None:
+    seen: list[Batch] = []
+    core: Callable[[Batch], None] = seen.append
+
+    compose((), core)(batch)
+
+    assert seen == [batch]
+
+
+def test_a_batch_is_served_by_one_commit(ledger: InMemoryLedger) -> None:
+    ledger.publish(updated(1, ADA), WEBHOOK)
+    ledger.publish(updated(2, GRACE), WEBHOOK)
+
+    deliver_to(SyncKratosIdentity, ledger)
+
+    assert {each.id for each in ledger.identities} == {ADA, GRACE}
+    assert ledger.commits == 1
+
+
+def test_a_part_of_a_batch_starts_when_its_turn_comes(batch: Batch) -> None:
+    batch.started -= 100
+
+    part = batch.only(cause(2))
+
+    assert part.event_ids == (cause(2),)
+    assert part.duration < batch.duration
+    assert part.started_at >= batch.started_at

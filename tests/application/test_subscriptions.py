@@ -1,0 +1,71 @@
+"""The table of subscriptions, and what holds for every consumer in it."""
+
+from datetime import timedelta
+from typing import Any, get_type_hints
+
+import pytest
+
+from application.consumer import Consumer
+from application.subscriptions import CONSUMERS, SUBSCRIPTIONS, consumers_of
+from domain.events import EVENTS
+from tests.suites.occurrences import gone, updated
+
+every_consumer = pytest.mark.parametrize("consumer", CONSUMERS.values(), ids=CONSUMERS.keys())
+
+
+def test_the_events_that_consumers_hear_of() -> None:
+    heard = {
+        event.name: [consumer.name for consumer in consumers]
+        for event, consumers in SUBSCRIPTIONS.items()
+    }
+
+    assert heard == {
+        "kratos_identity.updated": ["SyncKratosIdentity"],
+        "kratos_identity.gone": ["DeleteKratosIdentity"],
+        "identity.registered": ["CountRegistrations"],
+    }
+
+
+def test_every_event_in_the_table_is_known_on_the_wire() -> None:
+    assert set(SUBSCRIPTIONS) <= set(EVENTS.values())
+
+
+def test_the_consumers_of_an_event_are_those_of_its_kind() -> None:
+    assert [consumer.name for consumer in consumers_of(updated(1))] == ["SyncKratosIdentity"]
+    assert [consumer.name for consumer in consumers_of(gone(1))] == ["DeleteKratosIdentity"]
+
+
+def test_an_event_that_nobody_subscribed_to_has_no_consumers() -> None:
+    class Nothing:
+        name = "nothing"
+
+    assert consumers_of(Nothing()) == ()  # type: ignore[arg-type]
+
+
+def test_no_two_consumers_share_a_name() -> None:
+    kinds = [consumer for consumers in SUBSCRIPTIONS.values() for consumer in consumers]
+
+    assert len({kind.name for kind in kinds}) == len(set(kinds)) == len(CONSUMERS)
+
+
+@every_consumer
+def test_a_consumer_is_named_after_its_class_and_explains_itself(
+    consumer: type[Consumer[Any]],
+) -> None:
+    assert consumer.name == consumer.__name__
+    assert consumer.__doc__
+
+
+@every_consumer
+def test_a_consumer_consumes_the_event_it_subscribed_to(consumer: type[Consumer[Any]]) -> None:
+    (event,) = (event for event, consumers in SUBSCRIPTIONS.items() if consumer in consumers)
+
+    assert get_type_hints(consumer.consume)["event"] is event
+
+
+@every_consumer
+def test_a_policy_lets_every_delivery_end(consumer: type[Consumer[Any]]) -> None:
+    assert consumer.batch_size >= 1
+    assert consumer.max_attempts >= 1
+    assert timedelta() <= consumer.first_backoff <= consumer.longest_backoff
+    assert timedelta() < consumer.time_limit

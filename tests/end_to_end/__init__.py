@@ -1,0 +1,1 @@
+"""The whole service, as the processes it is run as."""

@@ -1,0 +1,41 @@
+"""An event bus that remembers what was published."""
+
+from threading import Lock
+from uuid import UUID
+
+from application.ports.event_bus import LedgerUnavailable, Provenance
+from domain.events import DomainEvent
+
+
+class RecordingEventBus:
+    """An `EventBus` that records in memory, each event and each dedupe key once."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[DomainEvent, Provenance]] = []
+        self.attempts = 0
+        self._failures_left = 0.0
+        self._seen: set[str | UUID] = set()
+        self._lock = Lock()
+
+    def be_unavailable(self, times: float = float("inf")) -> None:
+        """Refuse the next so many events, or every one."""
+        self._failures_left = times
+
+    @property
+    def events(self) -> list[DomainEvent]:
+        """What was recorded, in order."""
+        return [event for event, _ in self.published]
+
+    def publish(self, event: DomainEvent, provenance: Provenance) -> bool:
+        """Record the event; False if it or its dedupe key was recorded before."""
+        with self._lock:
+            self.attempts += 1
+            if self._failures_left > 0:
+                self._failures_left -= 1
+                raise LedgerUnavailable("this bus was told to be unavailable")
+            keys = {event.id, provenance.dedupe_key or event.id}
+            if keys & self._seen:
+                return False
+            self._seen |= keys
+            self.published.append((event, provenance))
+            return True

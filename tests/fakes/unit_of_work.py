@@ -1,0 +1,252 @@
+"""The ledger in memory: who is owed what, and units of work that settle it."""
+
+import json
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_type_hints
+from uuid import UUID
+
+from application.consumer import Consumer
+from application.ports.event_bus import LedgerUnavailable, Provenance
+from application.ports.failures import FailedAttempt
+from application.ports.registration_counts import RegistrationCounts
+from application.ports.unit_of_work import ConcurrencyConflict, Owed
+from application.subscriptions import consumers_of
+from domain.events import DomainEvent
+from domain.kratos_identities import KratosIdentities
+from tests.fakes.kratos_identities import InMemoryKratosIdentities
+from tests.fakes.registration_counts import InMemoryRegistrationCounts
+
+POSTPONED_FOR = timedelta(minutes=1)
+
+Key = tuple[str, UUID]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEvent:
+    """An event as it stands in a ledger."""
+
+    id: UUID
+    name: str
+    subject: UUID
+    occurred_at: datetime
+    payload: str
+    source: str
+    dedupe_key: str | None = None
+    traceparent: str | None = None
+
+
+@dataclass(slots=True)
+class OwedDelivery:
+    """A delivery as it stands in a ledger."""
+
+    due_at: datetime
+    attempts: int = 0
+    last_error: str | None = None
+    is_dead: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt as a ledger logs it."""
+
+    event_id: UUID
+    consumer: str
+    number: int
+    outcome: str
+    error: str | None = None
+
+
+class InMemoryLedger:
+    """The ports EventBus and Failures, and the committed state that units of work share.
+
+    A test sets the clock by `now`, breaks commits by `commit_errors` (each is raised once), and
+    takes the ledger away by `is_away`.
+    """
+
+    def __init__(self) -> None:
+        self.now = datetime(2026, 11, 23, 13, tzinfo=UTC)
+        self.events: dict[UUID, RecordedEvent] = {}
+        self.deliveries: dict[Key, OwedDelivery] = {}
+        self.attempts: list[Attempt] = []
+        self.identities = InMemoryKratosIdentities()
+        self.counts = InMemoryRegistrationCounts()
+        self.held: set[Key] = set()
+        self.commit_errors: deque[Exception] = deque()
+        self.commits = 0
+        self.is_away = False
+
+    def publish(self, event: DomainEvent, provenance: Provenance) -> bool:
+        """Record the event and what is owed to its consumers."""
+        self.require_it_is_here()
+        return self.take_in(event, provenance)
+
+    def record(self, attempt: FailedAttempt) -> None:
+        """Log the attempt, once; make the delivery due after its backoff, or a dead letter."""
+        self.require_it_is_here()
+        delivery = self.deliveries.get((attempt.consumer, attempt.event_id))
+        if delivery is None or delivery.attempts != attempt.number - 1:
+            return
+        delivery.attempts = attempt.number
+        delivery.due_at = self.now + (attempt.retry_after or timedelta())
+        delivery.last_error = attempt.error
+        delivery.is_dead = attempt.retry_after is None
+        outcome = "gave_up" if delivery.is_dead else "failed"
+        self.attempts.append(
+            Attempt(attempt.event_id, attempt.consumer, attempt.number, outcome, attempt.error)
+        )
+
+    def unit_of_work(self) -> "InMemoryUnitOfWork":
+        """A unit of work on this ledger."""
+        return InMemoryUnitOfWork(self)
+
+    def due(self, consumer: str) -> tuple[UUID, ...]:
+        """The ids of the events that the consumer should get now."""
+        return tuple(
+            event_id
+            for (name, event_id), delivery in sorted(self.deliveries.items())
+            if name == consumer and not delivery.is_dead and delivery.due_at <= self.now
+        )
+
+    def take_in(self, event: DomainEvent, provenance: Provenance) -> bool:
+        """Record an event, unless it or one with its dedupe key is there."""
+        key = provenance.dedupe_key
+        keys = {recorded.dedupe_key for recorded in self.events.values()} - {None}
+        if event.id in self.events or key in keys:
+            return False
+        self.events[event.id] = RecordedEvent(
+            event.id,
+            event.name,
+            event.subject,
+            event.date_occurred,
+            json.dumps(event.to_json()),
+            provenance.source,
+            key,
+            provenance.traceparent,
+        )
+        for consumer in consumers_of(event):
+            self.deliveries[consumer.name, event.id] = OwedDelivery(self.now)
+        return True
+
+    def require_it_is_here(self) -> None:
+        """Raise LedgerUnavailable while a test has taken the ledger away."""
+        if self.is_away:
+            raise LedgerUnavailable("the test has taken it away")
+
+
+@dataclass
+class _Writes:
+    """What a unit of work has done and not committed."""
+
+    identities: InMemoryKratosIdentities
+    held: set[Key] = field(default_factory=set)
+    settled: set[Key] = field(default_factory=set)
+    postponed: dict[Key, str] = field(default_factory=dict)
+    recorded: list[tuple[DomainEvent, Provenance]] = field(default_factory=list)
+    counts: InMemoryRegistrationCounts = field(default_factory=InMemoryRegistrationCounts)
+
+
+class InMemoryUnitOfWork:
+    """The ports UnitOfWork and Inbox: nothing shows in the ledger before it commits."""
+
+    def __init__(self, ledger: InMemoryLedger) -> None:
+        self._ledger = ledger
+        self._uncommitted: _Writes | None = None
+        self.inbox = self
+
+    @contextmanager
+    def begin(self, time_limit: timedelta) -> Iterator[None]:
+        """Copy the identities, to be written back by a commit."""
+        self._ledger.require_it_is_here()
+        self._uncommitted = _Writes(deepcopy(self._ledger.identities))
+        self._begun_with = {each.id: each.version for each in self._ledger.identities}
+        try:
+            yield
+        finally:
+            self._ledger.held -= self._writes.held
+            self._uncommitted = None
+
+    @property
+    def _writes(self) -> _Writes:
+        assert self._uncommitted is not None, "no transaction has begun"
+        return self._uncommitted
+
+    def open(self, consumer: str, event_ids: Sequence[UUID]) -> list[Owed]:
+        """Hold what is owed and not held by another unit of work."""
+        self._ledger.require_it_is_here()
+        owed = []
+        for event_id in sorted(set(event_ids)):
+            key = consumer, event_id
+            delivery = self._ledger.deliveries.get(key)
+            if delivery is None or delivery.is_dead or key in self._ledger.held:
+                continue
+            event = self._ledger.events[event_id]
+            self._writes.held.add(key)
+            self._ledger.held.add(key)
+            owed.append(
+                Owed(
+                    event_id,
+                    delivery.attempts + 1,
+                    event.name,
+                    event.subject,
+                    event.occurred_at,
+                    event.payload,
+                    event.traceparent,
+                )
+            )
+        return owed
+
+    def settle(
+        self, consumer: str, owed: Sequence[Owed], started_at: datetime, duration: timedelta
+    ) -> None:
+        """Settle when this commits."""
+        self._writes.settled |= {(consumer, delivery.event_id) for delivery in owed}
+
+    def postpone(self, consumer: str, event_ids: Sequence[UUID], reason: str) -> None:
+        """Postpone when this commits."""
+        self._writes.postponed |= {(consumer, event_id): reason for event_id in event_ids}
+
+    def consumer(self, kind: type[Consumer[Any]]) -> Consumer[Any]:
+        """Build a consumer on the uncommitted state."""
+        ports = {KratosIdentities: self._writes.identities, RegistrationCounts: self._writes.counts}
+        hints = get_type_hints(kind.__init__)
+        return kind(**{name: ports[port] for name, port in hints.items() if name != "return"})
+
+    def collect_events(self) -> list[DomainEvent]:
+        """Take what the identities raised."""
+        return [event for each in self._writes.identities for event in each.collect_events()]
+
+    def record(self, events: Sequence[tuple[DomainEvent, Provenance]]) -> None:
+        """Record when this commits."""
+        self._writes.recorded.extend(events)
+
+    def commit(self) -> None:
+        """Write everything to the ledger, or raise and write nothing."""
+        ledger, writes = self._ledger, self._writes
+        ledger.require_it_is_here()
+        if ledger.commit_errors:
+            raise ledger.commit_errors.popleft()
+        changed = [each for each in writes.identities if each.changed]
+        for identity in changed:
+            now = ledger.identities.find(identity.id)
+            if (now and now.version) != self._begun_with.get(identity.id):
+                raise ConcurrencyConflict("an identity was added or changed meanwhile")
+        for identity in changed:
+            identity.mark_stored()
+        changed_ids = {each.id for each in changed}
+        kept = [each for each in ledger.identities if each.id not in changed_ids]
+        ledger.identities = InMemoryKratosIdentities([*kept, *changed])
+        ledger.counts.by_day += writes.counts.by_day
+        for key, reason in writes.postponed.items():
+            ledger.deliveries[key].due_at = ledger.now + POSTPONED_FOR
+            ledger.deliveries[key].last_error = reason
+        for consumer, event_id in sorted(writes.settled):
+            number = ledger.deliveries.pop((consumer, event_id)).attempts + 1
+            ledger.attempts.append(Attempt(event_id, consumer, number, "succeeded"))
+        for event, provenance in writes.recorded:
+            ledger.take_in(event, provenance)
+        ledger.commits += 1

@@ -1,0 +1,83 @@
+"""What the bus' tests look at: the ledger's rows, the broker's keys, who heard what."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Engine, Row, text
+
+from application.ports.event_bus import Provenance
+from domain.events import DomainEvent, KratosIdentityUpdated
+from infrastructure.bus.broker import WakefulRedisBroker
+from tests.domain.people import webhook
+from tests.infrastructure.bus.servers import ReturningValkey
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict
+
+
+class Ledger:
+    """The ledger's tables, as a test fills and reads them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def record(self, *events: DomainEvent) -> None:
+        from infrastructure.ledger.record import record_many
+
+        with self._engine.begin() as connection:
+            record_many(connection, [(event, Provenance("test")) for event in events])
+
+    def execute(self, statement: str, **parameters: object) -> Sequence[Row[Any]]:
+        with self._engine.begin() as connection:
+            result = connection.execute(text(statement), parameters)
+            return result.all() if result.returns_rows else []
+
+    def owed(self, consumer: str = "SyncKratosIdentity") -> list[UUID]:
+        rows = self.execute(
+            "SELECT event_id FROM kratos_sync.deliveries WHERE consumer = :consumer"
+            " ORDER BY event_id",
+            consumer=consumer,
+        )
+        return [row[0] for row in rows]
+
+    def count(self, condition: str) -> int:
+        statement = f"SELECT count(*) FROM kratos_sync.deliveries WHERE {condition}"
+        return int(self.execute(statement)[0][0])
+
+    def succeeded(self) -> list[UUID]:
+        statement = "SELECT event_id FROM kratos_sync.attempts WHERE outcome = 'succeeded'"
+        return [row[0] for row in self.execute(statement)]
+
+
+def news(person: UUID | None = None) -> KratosIdentityUpdated:
+    """Kratos said something of somebody."""
+    from uuid_utils.compat import uuid7
+
+    identity = webhook(id=str(person or uuid4()))
+    return KratosIdentityUpdated(uuid7(), datetime.now(UTC), identity)
+
+
+def names_logged(lines: "list[EventDict]") -> set[str]:
+    return {line["event"] for line in lines}
+
+
+def left_behind(broker: WakefulRedisBroker) -> set[str]:
+    """The broker's keys, without its heartbeats."""
+    keys = {key.decode() for key in broker.client.scan_iter(f"{broker.namespace}:*")}
+    return keys - {f"{broker.namespace}:__heartbeats__"}
+
+
+@pytest.fixture
+def ledger(engine: Engine) -> Ledger:
+    return Ledger(engine)
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[ReturningValkey]:
+    """A server of the test's own, to do with as it likes."""
+    with ReturningValkey(tmp_path / "valkey") as server:
+        yield server

@@ -1,0 +1,85 @@
+"""Servers that go away, and wires that break."""
+
+import socket
+import threading
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Self
+
+from infrastructure.embedded import EmbeddedValkey
+
+
+class ReturningValkey(EmbeddedValkey):
+    """A Valkey that comes back at the same address, with what it held."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._first_port = 0
+
+    def _prepare(self, undo: ExitStack) -> list[str]:
+        command = super()._prepare(undo)
+        chosen = str(self._port)
+        self._first_port = self._port = self._first_port or self._port
+        self.url = f"redis://127.0.0.1:{self._port}/0"
+        return [str(self._port) if part == chosen else part for part in command]
+
+    def go_away(self) -> None:
+        self.__exit__(None, None, None)
+
+    def come_back(self) -> None:
+        self.__enter__()
+
+
+class Wire:
+    """A wire to a server on this machine; it can lose an answer, and then it is cut."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self._lose_answer_to: bytes | None = None
+        self.lost = threading.Event()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Closing alone would leave accept() waiting.
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+
+    def lose_answer_to(self, command: bytes) -> None:
+        """Carry the next such command to the server, and cut the wire when it has answered."""
+        self._lose_answer_to = command
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listening.accept()
+                server = socket.create_connection(("127.0.0.1", self._to))
+                threading.Thread(target=self._carry, args=(client, server), daemon=True).start()
+
+    def _carry(self, client: socket.socket, server: socket.socket) -> None:
+        losing = threading.Event()
+        back = threading.Thread(target=self._carry_back, args=(server, client, losing), daemon=True)
+        back.start()
+        with client, server, suppress(OSError):
+            while data := client.recv(65536):
+                if self._lose_answer_to is not None and self._lose_answer_to in data:
+                    self._lose_answer_to = None
+                    losing.set()
+                server.sendall(data)
+
+    def _carry_back(
+        self, server: socket.socket, client: socket.socket, losing: threading.Event
+    ) -> None:
+        with suppress(OSError):
+            while data := server.recv(65536):
+                if losing.is_set():
+                    self.lost.set()
+                    break
+                client.sendall(data)
+        for end in (client, server):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)

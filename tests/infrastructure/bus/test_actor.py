@@ -1,0 +1,176 @@
+"""What a worker does with a message, whatever is in it and whatever is away."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import Engine
+from structlog.testing import capture_logs
+
+from infrastructure.bus import actor, wire_format
+from infrastructure.bus.broker import WakefulRedisBroker
+from infrastructure.container import Container
+from infrastructure.settings import Settings
+from tests.infrastructure.bus.conftest import Ledger, left_behind, names_logged, news
+from tests.infrastructure.bus.waiting import until
+from tests.infrastructure.bus.working import message, working
+
+NOWHERE = "postgresql://postgres@127.0.0.1:9/nowhere"
+
+
+def declared(container: Container) -> Callable[..., Any]:
+    """The function that a worker's thread calls."""
+    broker = container.broker()
+    actor.declare(broker, container.unit_of_work, container.failures())
+    perform: Callable[..., Any] = broker.get_actor(wire_format.ACTOR).fn
+    return perform
+
+
+def without_ledger(container: Container) -> Callable[..., Any]:
+    """The same, for a worker that cannot reach PostgreSQL."""
+    away = Container()
+    away.settings.override(
+        Settings(_env_file=None, database_url=NOWHERE, broker_url="redis://127.0.0.1:9/0")
+    )
+    away.broker.override(container.broker())
+    return declared(away)
+
+
+def test_every_consumer_has_a_queue_of_its_name(container: Container) -> None:
+    declared(container)
+
+    assert container.broker().get_declared_queues() == {
+        "CountRegistrations",
+        "DeleteKratosIdentity",
+        "SyncKratosIdentity",
+    }
+
+
+def test_a_message_has_its_events_consumed(container: Container, ledger: Ledger) -> None:
+    events = [news() for _ in range(3)]
+    ledger.record(*events)
+
+    declared(container)(**wire_format.write("SyncKratosIdentity", [event.id for event in events]))
+
+    assert ledger.owed() == []
+    rows = ledger.execute("SELECT id FROM kratos_sync.kratos_identities")
+    assert {row[0] for row in rows} == {event.identity.id for event in events}
+
+
+def test_a_message_that_comes_again_changes_nothing(container: Container, ledger: Ledger) -> None:
+    event = news()
+    ledger.record(event)
+    perform = declared(container)
+    for _ in range(3):
+        perform(**wire_format.write("SyncKratosIdentity", [event.id]))
+
+    assert ledger.succeeded() == [event.id]
+    (row,) = ledger.execute("SELECT version FROM kratos_sync.kratos_identities")
+    assert row[0] == 1
+
+
+def test_a_message_about_events_that_there_are_not_does_nothing(
+    container: Container, ledger: Ledger
+) -> None:
+    with capture_logs() as logged:
+        declared(container)(**wire_format.write("SyncKratosIdentity", [uuid4()]))
+
+    assert logged == []
+    assert ledger.succeeded() == []
+
+
+def test_an_unknown_consumers_message_is_dropped_and_its_delivery_stays(
+    container: Container, ledger: Ledger
+) -> None:
+    event = news()
+    ledger.record(event)
+    ledger.execute("UPDATE kratos_sync.deliveries SET consumer = 'SendPostcard'")
+
+    with capture_logs() as logged:
+        declared(container)(**wire_format.write("SendPostcard", [event.id]))
+
+    assert logged == [
+        {"event": "unknown_consumer", "log_level": "warning", "consumer": "SendPostcard"}
+    ]
+    assert ledger.owed("SendPostcard") == [event.id]
+    assert ledger.succeeded() == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"version": 2, "consumer": "SyncKratosIdentity", "event_ids": []}, id="newer"),
+        pytest.param({"number": 7}, id="something else"),
+    ],
+)
+def test_an_unreadable_message_is_logged_and_dropped(
+    container: Container, arguments: dict[str, Any]
+) -> None:
+    with capture_logs() as logged:
+        declared(container)(**arguments)
+        declared(container)(1, **arguments)
+
+    assert [line["event"] for line in logged] == ["garbage_dropped", "garbage_dropped"]
+
+
+def test_a_ledger_that_is_away_is_logged_and_fails_nothing(container: Container) -> None:
+    with capture_logs() as logged:
+        without_ledger(container)(**wire_format.write("SyncKratosIdentity", [uuid4()]))
+
+    assert names_logged(logged) == {"ledger_unavailable"}
+
+
+def test_a_delivery_is_due_again_when_the_worker_could_not_reach_the_ledger(
+    container: Container, ledger: Ledger, engine: Engine
+) -> None:
+    from datetime import timedelta
+
+    from infrastructure.ledger.claims import PostgresClaims
+
+    event = news()
+    ledger.record(event)
+    claims = PostgresClaims(engine, timedelta(milliseconds=300))
+    assert claims.claim("SyncKratosIdentity", 10).event_ids == [event.id]
+
+    without_ledger(container)(**wire_format.write("SyncKratosIdentity", [event.id]))
+
+    assert claims.claim("SyncKratosIdentity", 10).event_ids == []
+    again = until(lambda: claims.claim("SyncKratosIdentity", 10).event_ids)
+    assert again == [event.id]
+    assert ledger.count("attempts = 0 AND failed_at IS NULL") == 1
+
+
+def test_what_nobody_foresaw_is_logged_by_its_type_alone(
+    container: Container, ledger: Ledger
+) -> None:
+    ledger.execute("ALTER TABLE kratos_sync.deliveries RENAME TO parcels")
+
+    with capture_logs() as logged:
+        declared(container)(**wire_format.write("SyncKratosIdentity", [uuid4()]))
+
+    assert logged == [
+        {"event": "batch_abandoned", "log_level": "error", "error": "ProgrammingError"}
+    ]
+
+
+def test_whatever_happens_inside_the_message_is_acknowledged(
+    container: Container, ledger: Ledger, broker: WakefulRedisBroker
+) -> None:
+    event = news()
+    ledger.record(event)
+    declared(container)
+    sync = "SyncKratosIdentity"
+    broker.enqueue_many(
+        [
+            message(sync, **wire_format.write("SendPostcard", [event.id])),
+            message(sync, what="is this"),
+            message(sync, **wire_format.write(sync, [uuid4()])),
+            message(sync, **wire_format.write(sync, [event.id])),
+        ]
+    )
+    with working(broker):
+        until(lambda: not left_behind(broker))
+
+    assert ledger.succeeded() == [event.id]

@@ -1,0 +1,174 @@
+"""Messages on the way through a real Valkey: in bulk, at once, and without a trace."""
+
+import threading
+from queue import SimpleQueue
+from statistics import median
+from time import monotonic, perf_counter
+
+import pytest
+import redis
+
+from infrastructure.bus.broker import WakefulRedisBroker
+from tests.infrastructure.bus.conftest import left_behind
+from tests.infrastructure.bus.servers import ReturningValkey
+from tests.infrastructure.bus.waiting import until
+from tests.infrastructure.bus.working import declare_listener, hear, message, working
+
+QUEUES = ("mail", "parcels", "telegrams")
+
+
+def calls(client: "redis.Redis") -> dict[str, int]:
+    """How often each command was called at the server, but for those that only look at it."""
+    looks = {"ping", "info", "pubsub", "hello", "client", "scan", "config", "select"}
+    told = client.info("commandstats").items()
+    made = {name.removeprefix("cmdstat_"): command["calls"] for name, command in told}
+    return {name: count for name, count in made.items() if name.split("|")[0] not in looks}
+
+
+def test_messages_enqueued_together_are_all_consumed_and_leave_nothing(
+    broker: WakefulRedisBroker,
+) -> None:
+    heard = declare_listener(broker, *QUEUES)
+    broker.enqueue_many([message(QUEUES[number % 3], number=number) for number in range(60)])
+
+    with working(broker):
+        assert sorted(hear(heard, 60)) == list(range(60))
+        until(lambda: not left_behind(broker))
+    assert heard.empty()
+
+
+def test_messages_are_enqueued_in_one_transaction(valkey: ReturningValkey) -> None:
+    broker = WakefulRedisBroker(redis.Redis.from_url(valkey.url))
+    before = calls(broker.client)
+    broker.enqueue_many([message(QUEUES[number % 3], number=number) for number in range(30)])
+    after = calls(broker.client)
+
+    made = {name: after[name] - before.get(name, 0) for name in after}
+    assert made == {"multi": 1, "hset": 3, "rpush": 3, "publish": 3, "exec": 1}
+    broker.close()
+
+
+def test_messages_are_consumed_in_the_order_in_which_they_were_enqueued(
+    broker: WakefulRedisBroker,
+) -> None:
+    heard = declare_listener(broker, "mail")
+    broker.enqueue_many([message("mail", number=number) for number in range(40)])
+
+    with working(broker, threads=1):
+        assert hear(heard, 40) == list(range(40))
+
+
+def test_nothing_is_enqueued_for_nothing(broker: WakefulRedisBroker) -> None:
+    broker.enqueue_many([])
+
+    assert left_behind(broker) == set()
+
+
+def test_no_queue_has_a_delay_queue_beside_it(broker: WakefulRedisBroker) -> None:
+    broker.declare_queue("mail")
+    broker.declare_queue("mail")
+
+    assert broker.get_declared_queues() == {"mail"}
+    assert broker.get_declared_delay_queues() == set()
+
+
+def test_a_waiting_consumer_is_woken_long_before_it_would_look(valkey: ReturningValkey) -> None:
+    broker = WakefulRedisBroker(redis.Redis.from_url(valkey.url, socket_timeout=5))
+    broker.declare_queue("mail")
+    declare_listener(broker, "mail")
+    consumer = broker.consume("mail", prefetch=1, timeout=1_000)
+    arrived: SimpleQueue[float] = SimpleQueue()
+
+    def wait_for_messages() -> None:
+        for _ in range(7):
+            found = None
+            while found is None:
+                found = next(consumer)
+            arrived.put(perf_counter())
+            consumer.ack(found)
+
+    channel = f"{broker.namespace}:wake-up"
+    until(lambda: broker.client.pubsub_numsub(channel)[0][1] == 1)
+    waiting = threading.Thread(target=wait_for_messages)
+    waiting.start()
+    delays = []
+    for _ in range(7):
+        looked = calls(broker.client)["evalsha"]
+        until(lambda looked=looked: calls(broker.client)["evalsha"] > looked)  # type: ignore[misc]
+        sent = perf_counter()
+        broker.enqueue_many([message("mail", number=1)])
+        delays.append(arrived.get(timeout=30) - sent)
+    waiting.join(timeout=30)
+
+    assert median(delays) < 0.05
+    broker.close()
+
+
+def test_idle_workers_look_no_more_than_once_a_second_at_each_queue(
+    valkey: ReturningValkey,
+) -> None:
+    broker = WakefulRedisBroker(redis.Redis.from_url(valkey.url, socket_timeout=5))
+    declare_listener(broker, *QUEUES)
+    with working(broker, poll_milliseconds=1_000):
+        # Each has looked once, and the script is loaded.
+        until(lambda: calls(broker.client).get("evalsha", 0) >= len(QUEUES))
+        before, began = calls(broker.client), monotonic()
+        until(lambda: calls(broker.client)["evalsha"] - before["evalsha"] >= 2 * len(QUEUES))
+        after, seconds = calls(broker.client), monotonic() - began
+
+    made = {name: after[name] - before.get(name, 0) for name in after}
+    # Commands that the script itself calls are counted too: one LPOP, one ZADD, one look for dead.
+    looks = made.pop("evalsha")
+    print(f"\n{looks / len(QUEUES) / seconds:.2f} looks a second at each idle queue")
+    assert looks <= len(QUEUES) * (seconds + 1)
+    assert made.pop("lpop") <= looks
+    assert made.pop("zadd") <= looks
+    assert made.pop("zrangebyscore") <= 2 * looks
+    assert {name for name, count in made.items() if count} == set()
+    broker.close()
+
+
+def test_a_lost_wake_up_costs_one_poll(broker: WakefulRedisBroker) -> None:
+    heard = declare_listener(broker, "mail")
+    with working(broker):
+        sent = message("mail", number=1)
+        key = f"{broker.namespace}:mail"
+        encoded = sent.copy(options={"redis_message_id": sent.message_id}).encode()
+        broker.client.hset(f"{key}.msgs", sent.message_id, encoded)
+        broker.client.rpush(key, sent.message_id)
+
+        assert hear(heard, 1) == [1]
+
+
+def test_a_worker_that_stops_gives_back_what_it_had_not_begun(broker: WakefulRedisBroker) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def take_time(_: object) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    heard = declare_listener(broker, "mail", perform=take_time)
+    broker.enqueue_many([message("mail", number=number) for number in range(10)])
+    with working(broker, threads=1) as worker:
+        assert begun.wait(30)
+        for thread in worker.workers:
+            thread.stop()
+        go_on.set()
+    assert hear(heard, 1) == [0]
+
+    waiting = broker.client.lrange(f"{broker.namespace}:mail", 0, -1)
+    assert len(waiting) == len(set(waiting)) == 9
+    assert broker.client.hlen(f"{broker.namespace}:mail.msgs") == 9
+    assert left_behind(broker) == {f"{broker.namespace}:mail", f"{broker.namespace}:mail.msgs"}
+
+
+def test_enqueueing_says_when_the_server_is_away(valkey: ReturningValkey) -> None:
+    broker = WakefulRedisBroker(redis.Redis.from_url(valkey.url, socket_timeout=1))
+    valkey.go_away()
+
+    with pytest.raises(redis.RedisError):
+        broker.enqueue_many([message("mail", number=1)])
+
+    valkey.come_back()
+    assert left_behind(broker) == set()
+    broker.close()

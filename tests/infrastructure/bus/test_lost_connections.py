@@ -1,0 +1,172 @@
+"""Connections that break, workers that die, a Redis that goes away: nothing is stranded."""
+
+import threading
+from time import monotonic
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+import redis
+from dramatiq.errors import ConnectionClosed
+
+from infrastructure.bus.broker import WakefulRedisBroker
+from tests.infrastructure.bus.conftest import left_behind
+from tests.infrastructure.bus.servers import ReturningValkey, Wire
+from tests.infrastructure.bus.waiting import until
+from tests.infrastructure.bus.working import declare_listener, hear, message, working
+
+
+def broker_at(url: str, namespace: str = "test") -> WakefulRedisBroker:
+    return WakefulRedisBroker(redis.Redis.from_url(url, socket_timeout=2), namespace=namespace)
+
+
+def test_what_was_fetched_when_the_answer_was_lost_comes_again(broker_url: str) -> None:
+    namespace = f"test-{uuid4().hex}"
+    near = broker_at(broker_url, namespace)
+    near.enqueue_many([message("mail", number=number) for number in range(3)])
+    near.do_qsize("mail")  # so that the server knows the script, and executes the fetch at once
+
+    with Wire(urlsplit(broker_url).port or 6379) as wire:
+        broker = broker_at(f"redis://127.0.0.1:{wire.port}/0", namespace)
+        declare_listener(broker, "mail")
+        consumer = broker.consume("mail", prefetch=8, timeout=50)
+        wire.lose_answer_to(b"\r\nfetch\r\n")
+        with pytest.raises(ConnectionClosed):
+            while True:
+                assert next(consumer) is None
+        assert wire.lost.wait(30)
+        # They are this process' now, as far as Redis knows, and it has not seen them.
+        assert near.client.llen(f"{namespace}:mail") == 0
+
+        consumer = broker.consume("mail", prefetch=8, timeout=50)
+        again = [until(lambda: next(consumer)) for _ in range(3)]
+        for proxy in again:
+            consumer.ack(proxy)
+        broker.close()
+
+    assert sorted(proxy.kwargs["number"] for proxy in again) == [0, 1, 2]
+    assert left_behind(near) == set()
+    near.close()
+
+
+def test_messages_survive_connections_that_are_killed_while_they_are_processed(
+    valkey: ReturningValkey,
+) -> None:
+    broker = broker_at(valkey.url)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def take_time(_: object) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    heard = declare_listener(broker, "mail", perform=take_time)
+    broker.enqueue_many([message("mail", number=number) for number in range(20)])
+    with working(broker):
+        assert begun.wait(30)
+        for kind in ("normal", "pubsub"):
+            broker.client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+        go_on.set()
+
+        until(lambda: not left_behind(broker))
+        broker.enqueue_many([message("mail", number=20)])
+        until(lambda: not left_behind(broker))
+    assert {heard.get() for _ in range(heard.qsize())} == set(range(21))
+    broker.close()
+
+
+def test_a_dead_workers_messages_come_back_after_its_heartbeat_timeout(
+    broker: WakefulRedisBroker, broker_url: str
+) -> None:
+    dying = broker_at(broker_url, broker.namespace)
+    declare_listener(dying, "mail")
+    broker.enqueue_many([message("mail", number=number) for number in range(3)])
+    fetched = next(dying.consume("mail", prefetch=3, timeout=50))
+    last_heartbeat = monotonic()
+    assert fetched is not None
+    dying.close()
+
+    heard = declare_listener(broker, "mail")
+    broker.heartbeat_timeout = 400
+    with working(broker):
+        assert sorted(hear(heard, 3)) == [0, 1, 2]
+        assert monotonic() - last_heartbeat >= 0.4 - 0.01
+        until(lambda: not left_behind(broker))
+
+
+def test_a_living_workers_messages_are_left_to_it(
+    broker: WakefulRedisBroker, broker_url: str
+) -> None:
+    working_elsewhere = broker_at(broker_url, broker.namespace)
+    declare_listener(working_elsewhere, "mail")
+    broker.enqueue_many([message("mail", number=0)])
+    consumer = working_elsewhere.consume("mail", prefetch=1, timeout=20)
+    fetched = next(consumer)
+    assert fetched is not None
+
+    heard = declare_listener(broker, "mail")
+    broker.heartbeat_timeout = working_elsewhere.heartbeat_timeout = 400
+    with working(broker):
+        # It looks for more now and then, as it does while its threads are busy.
+        began = monotonic()
+        until(lambda: working_elsewhere.do_fetch("mail", 0) or monotonic() - began > 0.8)
+        assert heard.empty()
+    consumer.ack(fetched)
+    assert left_behind(broker) == set()
+    working_elsewhere.close()
+
+
+def test_a_worker_goes_on_when_redis_was_away(valkey: ReturningValkey) -> None:
+    broker = broker_at(valkey.url)
+    heard = declare_listener(broker, "mail")
+    with working(broker):
+        broker.enqueue_many([message("mail", number=0)])
+        assert hear(heard, 1) == [0]
+
+        valkey.go_away()
+        valkey.come_back()
+
+        until(lambda: broker.client.ping())
+        broker.enqueue_many([message("mail", number=1)])
+        assert hear(heard, 1) == [1]
+        until(lambda: not left_behind(broker))
+    broker.close()
+
+
+def test_what_was_being_processed_while_redis_was_away_is_not_stranded(
+    valkey: ReturningValkey,
+) -> None:
+    broker = broker_at(valkey.url)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def take_time(_: object) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    heard = declare_listener(broker, "mail", perform=take_time)
+    broker.enqueue_many([message("mail", number=number) for number in range(6)])
+    with working(broker):
+        assert begun.wait(30)
+        valkey.go_away()
+        go_on.set()
+        until(lambda: heard.qsize() == 2)
+        valkey.come_back()
+
+        until(lambda: not left_behind(broker))
+        assert set(hear(heard, heard.qsize())) == set(range(6))
+    broker.close()
+
+
+def test_a_flushed_redis_stops_nobody(valkey: ReturningValkey) -> None:
+    broker = broker_at(valkey.url)
+    heard = declare_listener(broker, "mail")
+    with working(broker):
+        broker.enqueue_many([message("mail", number=0)])
+        assert hear(heard, 1) == [0]
+
+        broker.client.flushall()
+        broker.client.script_flush()
+
+        broker.enqueue_many([message("mail", number=1)])
+        assert hear(heard, 1) == [1]
+        until(lambda: not left_behind(broker))
+    broker.close()

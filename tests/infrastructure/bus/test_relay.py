@@ -1,0 +1,333 @@
+"""From the ledger to the broker: what is due, when it is due, and nothing else."""
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from uuid import UUID
+
+import pytest
+import redis
+from sqlalchemy import Engine
+from structlog.testing import capture_logs
+from uuid_utils.compat import uuid7
+
+from application.ports.failures import FailedAttempt
+from application.subscriptions import CONSUMERS
+from domain.events import IdentityRegistered, KratosIdentityGone
+from infrastructure.bus import wire_format
+from infrastructure.bus.broker import WakefulRedisBroker
+from infrastructure.bus.relay import IDLE_SECONDS, Relay
+from infrastructure.bus.window import FIRST_BATCHES
+from infrastructure.container import Container
+from infrastructure.ledger.claims import PostgresClaims
+from tests.domain.people import ADA
+from tests.infrastructure.bus.conftest import Ledger, names_logged, news
+from tests.infrastructure.bus.servers import ReturningValkey
+from tests.infrastructure.bus.waiting import until
+from tests.infrastructure.bus.working import relaying
+
+SYNC = "SyncKratosIdentity"
+BATCH = CONSUMERS[SYNC].batch_size
+
+
+def registered() -> IdentityRegistered:
+    now = datetime.now(UTC)
+    return IdentityRegistered(uuid7(), now, ADA, 1, {}, now)
+
+
+def gone() -> KratosIdentityGone:
+    return KratosIdentityGone(uuid7(), datetime.now(UTC), ADA)
+
+
+def dispatched(broker: WakefulRedisBroker, consumer: str = SYNC) -> list[list[UUID]]:
+    """The event ids in each message on a consumer's queue, in order."""
+    key = f"{broker.namespace}:{consumer}"
+    batches = []
+    for message_id in broker.client.lrange(key, 0, -1):
+        encoded = broker.client.hget(f"{key}.msgs", message_id)
+        assert encoded is not None
+        message = json.loads(encoded)
+        assert message["queue_name"] == consumer
+        assert message["options"] == {"redis_message_id": message_id.decode()}
+        pointer = wire_format.read(message["args"], message["kwargs"])
+        assert pointer.consumer == consumer
+        batches.append(list(pointer.event_ids))
+    return batches
+
+
+def with_lease(container: Container, engine: Engine, lease: timedelta) -> Relay:
+    claims = PostgresClaims(engine, lease)
+    return Relay(claims, container.broker(), container.listener(), CONSUMERS)
+
+
+@pytest.fixture
+def relay(container: Container) -> Relay:
+    return container.relay()
+
+
+@pytest.fixture
+def away(container: Container, valkey: ReturningValkey) -> Iterator[WakefulRedisBroker]:
+    """The container's broker, on a server of the test's own that is away."""
+    broker = WakefulRedisBroker(redis.Redis.from_url(valkey.url, socket_timeout=2))
+    container.broker.override(broker)
+    valkey.go_away()
+    yield broker
+    broker.close()
+
+
+def test_what_is_due_is_dispatched_in_batches(
+    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+) -> None:
+    events = [news() for _ in range(2 * BATCH + 50)]
+    ledger.record(*events)
+
+    relay.turn()
+
+    batches = dispatched(broker)
+    assert list(map(len, batches)) == [BATCH, BATCH, 50]
+    assert [event_id for batch in batches for event_id in batch] == [event.id for event in events]
+    assert ledger.count("leased AND due_at > now()") == len(events)
+
+
+def test_each_consumer_gets_messages_of_its_own(
+    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+) -> None:
+    said, counted, left = news(), registered(), gone()
+    ledger.record(said, counted, left)
+
+    relay.turn()
+
+    assert dispatched(broker) == [[said.id]]
+    assert dispatched(broker, "CountRegistrations") == [[counted.id]]
+    assert dispatched(broker, "DeleteKratosIdentity") == [[left.id]]
+
+
+def test_what_is_under_lease_is_not_dispatched_again(
+    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+) -> None:
+    ledger.record(news())
+    for _ in range(5):
+        relay.turn()
+
+    assert list(map(len, dispatched(broker))) == [1]
+
+
+def test_with_nothing_owed_it_looks_again_in_a_second(relay: Relay) -> None:
+    assert relay.turn() == IDLE_SECONDS == 1
+
+
+def test_it_looks_again_when_the_next_delivery_is_due(
+    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+) -> None:
+    ledger.record(news())
+    ledger.execute("UPDATE kratos_sync.deliveries SET due_at = now() + interval '700 ms'")
+
+    assert 0 < relay.turn() <= 0.7
+    assert dispatched(broker) == []
+
+
+def test_a_failed_delivery_is_sent_when_its_backoff_is_over(
+    container: Container, relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+) -> None:
+    event = news()
+    ledger.record(event)
+    now, backoff = datetime.now(UTC), timedelta(seconds=2)
+    failed = FailedAttempt(event.id, SYNC, 1, now, timedelta(), "no luck", backoff)
+    container.failures().record(failed)
+    began = monotonic()
+
+    with relaying(relay):
+        until(lambda: dispatched(broker))
+        waited = monotonic() - began
+
+    assert dispatched(broker) == [[event.id]]
+    assert 1.9 < waited < 10
+    print(f"\nsent {1000 * (waited - 2):.0f} ms after it was due")
+
+
+def test_a_lease_that_ran_out_is_sent_again(
+    container: Container, engine: Engine, ledger: Ledger, broker: WakefulRedisBroker
+) -> None:
+    event = news()
+    ledger.record(event)
+
+    with relaying(with_lease(container, engine, timedelta(milliseconds=300))):
+        until(lambda: len(dispatched(broker)) >= 3)
+
+    assert {tuple(batch) for batch in dispatched(broker)} == {(event.id,)}
+
+
+def test_a_relay_dispatches_less_when_leases_ran_out(
+    container: Container, engine: Engine, ledger: Ledger, broker: WakefulRedisBroker
+) -> None:
+    ledger.record(*(news() for _ in range(FIRST_BATCHES * BATCH)))
+    relay = with_lease(container, engine, timedelta(seconds=30))
+    relay.turn()
+    ledger.execute("UPDATE kratos_sync.deliveries SET due_at = now() - interval '1 s'")
+    relay.turn()
+    sent = len(dispatched(broker))
+    ledger.execute("UPDATE kratos_sync.deliveries SET due_at = now() - interval '1 s'")
+
+    relay.turn()
+
+    assert sum(map(len, dispatched(broker)[sent:])) < FIRST_BATCHES * BATCH
+
+
+def test_a_backlog_waits_in_the_ledger_and_not_in_redis(
+    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+) -> None:
+    ledger.record(*(news() for _ in range(3 * FIRST_BATCHES * BATCH)))
+    began = monotonic()
+    until(lambda: relay.turn() and monotonic() - began > 0.3)
+
+    assert sum(map(len, dispatched(broker))) <= FIRST_BATCHES * BATCH
+    assert ledger.count("NOT leased") >= 2 * FIRST_BATCHES * BATCH
+
+
+def test_a_consumer_that_this_release_does_not_know_is_owed_as_before(
+    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+) -> None:
+    known, unknown = news(), news()
+    ledger.record(known, unknown)
+    ledger.execute(
+        "UPDATE kratos_sync.deliveries SET consumer = 'SendPostcard' WHERE event_id = :id",
+        id=unknown.id,
+    )
+    statement = "SELECT * FROM kratos_sync.deliveries WHERE consumer = 'SendPostcard'"
+    before = ledger.execute(statement)
+
+    relay.turn()
+
+    assert dispatched(broker) == [[known.id]]
+    assert dispatched(broker, "SendPostcard") == []
+    assert list(ledger.execute(statement)) == list(before)
+
+
+def test_a_dead_letter_is_not_dispatched(
+    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+) -> None:
+    ledger.record(news())
+    ledger.execute("UPDATE kratos_sync.deliveries SET failed_at = now()")
+
+    assert relay.turn() == IDLE_SECONDS
+    assert dispatched(broker) == []
+
+
+def test_leases_are_given_back_when_redis_is_away(
+    container: Container, ledger: Ledger, away: WakefulRedisBroker
+) -> None:
+    ledger.record(*(news() for _ in range(3)))
+
+    with pytest.raises(redis.RedisError):
+        container.relay().turn()
+
+    assert ledger.count("NOT leased AND due_at <= now() AND attempts = 0") == 3
+
+
+def test_everything_is_dispatched_when_redis_is_back(
+    container: Container, ledger: Ledger, valkey: ReturningValkey, away: WakefulRedisBroker
+) -> None:
+    events = [news() for _ in range(3)]
+    ledger.record(*events)
+
+    with capture_logs() as logged, relaying(container.relay()):
+        until(lambda: "broker_unavailable" in names_logged(logged))
+        valkey.come_back()
+        until(lambda: dispatched(away))
+
+    assert dispatched(away) == [[event.id for event in events]]
+
+
+def test_while_redis_is_away_nothing_is_leased_over_and_over(
+    container: Container, ledger: Ledger, away: WakefulRedisBroker
+) -> None:
+    ledger.record(news())
+    relay = container.relay()
+    with pytest.raises(redis.RedisError):
+        relay.turn()
+    (before,) = ledger.execute("SELECT xmin::text, due_at FROM kratos_sync.deliveries")
+
+    with pytest.raises(redis.RedisError):
+        relay.turn()
+
+    assert list(ledger.execute("SELECT xmin::text, due_at FROM kratos_sync.deliveries")) == [before]
+
+
+def test_it_survives_connections_to_postgresql_that_are_terminated(
+    container: Container, ledger: Ledger, broker: WakefulRedisBroker, postgres_url: str
+) -> None:
+    import psycopg
+
+    database = container.engine().url.database
+    first, second = news(), news()
+    with capture_logs() as logged, relaying(container.relay()):
+        ledger.record(first)
+        until(lambda: dispatched(broker) == [[first.id]])
+        with psycopg.connect(postgres_url, autocommit=True) as administrator:
+            cut = administrator.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+                [database],
+            ).fetchall()
+        assert len(cut) >= 2
+        until(lambda: "wake_ups_interrupted" in names_logged(logged))
+
+        ledger.record(second)
+        until(lambda: len(dispatched(broker)) == 2)
+
+    assert dispatched(broker) == [[first.id], [second.id]]
+
+
+def test_it_waits_for_a_ledger_that_is_away_and_stops_when_told(
+    container: Container, broker: WakefulRedisBroker
+) -> None:
+    from infrastructure.settings import Settings
+
+    nowhere = "postgresql://postgres@127.0.0.1:9/nowhere"
+    container.settings.override(
+        Settings(_env_file=None, database_url=nowhere, broker_url="redis://127.0.0.1:9/0")
+    )
+    with capture_logs() as logged, relaying(container.relay()):
+        until(lambda: [line["event"] for line in logged].count("ledger_unavailable") == 2)
+
+
+def test_two_relays_send_nothing_twice(
+    container: Container, engine: Engine, ledger: Ledger, broker: WakefulRedisBroker
+) -> None:
+    events = [news() for _ in range(4 * BATCH)]
+    ledger.record(*events)
+    relays = [with_lease(container, engine, timedelta(seconds=30)) for _ in range(2)]
+    together = threading.Barrier(2)
+
+    def dispatch(relay: Relay) -> None:
+        together.wait(30)
+        relay.turn()
+
+    threads = [threading.Thread(target=dispatch, args=(relay,)) for relay in relays]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+    sent = [event_id for batch in dispatched(broker) for event_id in batch]
+    assert sorted(sent) == [event.id for event in events]
+
+
+def test_an_event_published_next_door_is_dispatched_at_once(
+    container: Container, broker: WakefulRedisBroker
+) -> None:
+    from application.ports.event_bus import Provenance
+
+    delays = []
+    with relaying(container.relay()):
+        container.event_bus().publish(news(), Provenance("test"))
+        until(lambda: len(dispatched(broker)) == 1)
+        for count in range(2, 9):
+            began = monotonic()
+            container.event_bus().publish(news(), Provenance("test"))
+            until(lambda count=count: len(dispatched(broker)) == count)  # type: ignore[misc]
+            delays.append(monotonic() - began)
+
+    # Without being woken it would look once a second.
+    assert sorted(delays)[len(delays) // 2] < 0.2

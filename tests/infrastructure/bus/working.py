@@ -1,0 +1,65 @@
+"""Workers in the test's own process."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from queue import SimpleQueue
+from typing import Any
+
+import dramatiq
+
+from infrastructure.bus.broker import WakefulRedisBroker
+from infrastructure.bus.relay import Relay
+from infrastructure.bus.wire_format import ACTOR
+
+
+def message(queue_name: str, **arguments: Any) -> "dramatiq.Message[None]":
+    return dramatiq.Message(
+        queue_name=queue_name, actor_name=ACTOR, args=(), kwargs=arguments, options={}
+    )
+
+
+def declare_listener(
+    broker: WakefulRedisBroker, *queue_names: str, perform: Callable[..., None] | None = None
+) -> "SimpleQueue[Any]":
+    """Declare an actor that tells what it heard, after it has performed something."""
+    heard: SimpleQueue[Any] = SimpleQueue()
+
+    def listen(number: Any = None, **_: Any) -> None:
+        if perform is not None:
+            perform(number)
+        heard.put(number)
+
+    dramatiq.actor(actor_name=ACTOR, queue_name=queue_names[0], broker=broker)(listen)
+    for queue_name in queue_names[1:]:
+        broker.declare_queue(queue_name)
+    return heard
+
+
+def hear(heard: "SimpleQueue[Any]", count: int, seconds: float = 30) -> list[Any]:
+    return [heard.get(timeout=seconds) for _ in range(count)]
+
+
+@contextmanager
+def working(
+    broker: WakefulRedisBroker, threads: int = 2, poll_milliseconds: int = 50
+) -> Iterator[dramatiq.Worker]:
+    worker = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=poll_milliseconds)
+    worker.start()
+    try:
+        yield worker
+    finally:
+        worker.stop(timeout=20_000)
+
+
+@contextmanager
+def relaying(relay: Relay) -> Iterator[None]:
+    stopped = threading.Event()
+    thread = threading.Thread(target=relay.run, args=(stopped,), name="relay")
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join(timeout=20)
+        assert not thread.is_alive()

@@ -1,0 +1,1 @@
+"""One suite for each port, which its fake and its real adapter both pass."""

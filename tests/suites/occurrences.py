@@ -1,0 +1,54 @@
+"""Events about Ada, Grace and the others, and a way to subscribe to them for a while."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+from unittest.mock import patch
+from uuid import UUID, uuid5
+
+from application.consumer import Consumer
+from application.ports.event_bus import Provenance
+from application.subscriptions import CONSUMERS, SUBSCRIPTIONS
+from domain.events import DomainEvent, KratosIdentityGone, KratosIdentityUpdated
+from domain.identity import Identity
+from domain.json_values import Json
+from tests.domain.people import ADA, GRACE, cause, document, minutes
+
+MARY = uuid5(ADA, "Mary Somerville")
+HEDY = uuid5(ADA, "Hedy Lamarr")
+PEOPLE = (ADA, GRACE, MARY, HEDY)
+WEBHOOK = Provenance("webhook")
+
+
+def person(number: int) -> UUID:
+    """One of a crowd."""
+    return uuid5(ADA, str(number))
+
+
+def told_of(who: UUID, updated: float = 0, **changes: Json) -> Identity:
+    """What Kratos says of a person, in a webhook, so many minutes past noon."""
+    return Identity.from_kratos(document(updated, **{"id": str(who), **changes}))
+
+
+def updated(
+    number: int, who: UUID = ADA, *, at: datetime | None = None, minute: float = 0, **changes: Json
+) -> KratosIdentityUpdated:
+    """The event of that number: Kratos has told of a person, by default just registered."""
+    return KratosIdentityUpdated(cause(number), at or minutes(1), told_of(who, minute, **changes))
+
+
+def gone(number: int, who: UUID = ADA, *, at: datetime | None = None) -> KratosIdentityGone:
+    """The event of that number: Kratos no longer has a person."""
+    return KratosIdentityGone(cause(number), at or minutes(number), who)
+
+
+@contextmanager
+def subscribed(event: type[DomainEvent], *consumers: type[Consumer[Any]]) -> Iterator[None]:
+    """Let these consumers, and no others, hear of the event."""
+    by_name = {consumer.name: consumer for consumer in consumers}
+    with (
+        patch.dict(SUBSCRIPTIONS, {event: consumers}),  # type: ignore[arg-type]
+        patch.dict(CONSUMERS, by_name),  # type: ignore[arg-type]
+    ):
+        yield
