@@ -230,7 +230,9 @@ class InMemoryUnitOfWork:
         ledger.require_it_is_here()
         if ledger.commit_errors:
             raise ledger.commit_errors.popleft()
-        changed = [each for each in writes.identities if each.changed]
+        changed = [
+            each for each in writes.identities if each.changed or each.id not in self._begun_with
+        ]
         for identity in changed:
             now = ledger.identities.find(identity.id)
             if (now and now.version) != self._begun_with.get(identity.id):

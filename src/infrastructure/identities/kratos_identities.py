@@ -42,7 +42,11 @@ class SqlAlchemyKratosIdentities:
     def flush(self) -> None:
         """Write what changed. Raises ConcurrencyConflict where somebody else was first."""
         changed = sorted(
-            (identity for identity in self._identities.values() if identity.changed),
+            (
+                identity
+                for identity in self._identities.values()
+                if identity.changed or identity.id not in self._stored_versions
+            ),
             key=lambda identity: identity.id,
         )
         rows = [to_row(each, self._stored_versions.get(each.id, 0)) for each in changed]

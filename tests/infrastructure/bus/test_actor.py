@@ -108,9 +108,10 @@ def test_an_unknown_consumers_message_is_dropped_and_its_delivery_stays(
 def test_an_unreadable_message_is_logged_and_dropped(
     container: Container, arguments: dict[str, Any]
 ) -> None:
+    perform = declared(container)
     with capture_logs() as logged:
-        declared(container)(**arguments)
-        declared(container)(1, **arguments)
+        perform(**arguments)
+        perform(1, **arguments)
 
     assert [line["event"] for line in logged] == ["garbage_dropped", "garbage_dropped"]
 

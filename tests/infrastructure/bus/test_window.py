@@ -12,24 +12,25 @@ def test_at_first_a_few_batches_may_be_under_lease() -> None:
     assert Window(100).room(0) >= FIRST_BATCHES * 100
 
 
-def test_there_is_room_for_as_much_as_was_finished() -> None:
+def test_there_is_no_room_until_half_of_it_is_finished() -> None:
     window = Window(10)
     full = window.size
 
     assert window.room(full) == 0
-    assert window.room(full - 7) == 7
+    assert window.room(full // 2 + 1) == 0
+    assert window.room(full // 2) == full - full // 2
 
 
-def test_it_doubles_when_the_workers_have_less_than_half_left() -> None:
+def test_it_doubles_when_the_workers_have_no_more_than_a_quarter_left() -> None:
     window = Window(10)
 
-    assert window.room(window.size // 2 - 1) == 2 * FIRST_BATCHES * 10 - 19
+    assert window.room(window.size // 4) == 2 * FIRST_BATCHES * 10 - FIRST_BATCHES * 10 // 4
     assert window.size == 2 * FIRST_BATCHES * 10
 
 
 def test_it_stays_as_it_is_when_the_workers_are_busy() -> None:
     window = Window(10)
-    window.room(window.size // 2)
+    window.room(window.size // 4 + 1)
 
     assert window.size == FIRST_BATCHES * 10
 
@@ -61,5 +62,6 @@ def test_it_always_has_room_for_a_batch_and_never_for_more_than_its_bound(
             room = window.room(leased)
             assert 0 <= room <= window.size
             assert room == 0 or leased + room == window.size
+            assert room > 0 or leased > window.size // 2
         assert batch_size <= window.size <= MOST_BATCHES * batch_size
     assert window.room(0) >= batch_size

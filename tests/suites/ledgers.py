@@ -1,0 +1,101 @@
+"""What a suite may ask of a ledger, and the real one behind the same face."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+from sqlalchemy import Engine, text
+
+from application.ports.event_bus import Provenance
+from application.ports.failures import FailedAttempt
+from application.ports.registration_counts import RegistrationCounts
+from application.ports.unit_of_work import UnitOfWork
+from application.subscriptions import CONSUMERS
+from domain.events import DomainEvent
+from domain.kratos_identities import KratosIdentities
+from infrastructure.bus.event_bus import DramatiqEventBus
+from infrastructure.consumer_factory import ConsumerFactory
+from infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from infrastructure.ledger.failures import PostgresFailures
+from infrastructure.registrations.registration_counts import PostgresRegistrationCounts
+from infrastructure.transaction import Transaction
+from infrastructure.unit_of_work import PostgresUnitOfWork
+from tests.fakes.unit_of_work import Attempt, Key, OwedDelivery, RecordedEvent
+
+
+class Ledger(Protocol):
+    """The ports EventBus and Failures, units of work, and a look at what is committed."""
+
+    def publish(self, event: DomainEvent, provenance: Provenance) -> bool: ...
+    def record(self, attempt: FailedAttempt) -> None: ...
+    def unit_of_work(self) -> UnitOfWork: ...
+    @property
+    def events(self) -> Mapping[UUID, RecordedEvent]: ...
+    @property
+    def deliveries(self) -> Mapping[Key, OwedDelivery]: ...
+    @property
+    def attempts(self) -> list[Attempt]: ...
+    @property
+    def now(self) -> datetime: ...
+
+
+class PostgresLedger:
+    """The adapters on PostgreSQL, with nobody to wake."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.failures = PostgresFailures(engine)
+        self._bus = DramatiqEventBus(engine, wake_relay=lambda: None)
+
+    def publish(self, event: DomainEvent, provenance: Provenance) -> bool:
+        return self._bus.publish(event, provenance)
+
+    def record(self, attempt: FailedAttempt) -> None:
+        self.failures.record(attempt)
+
+    def unit_of_work(self) -> PostgresUnitOfWork:
+        factory = ConsumerFactory(
+            kinds=list(CONSUMERS.values()),
+            ports={
+                KratosIdentities: SqlAlchemyKratosIdentities,
+                RegistrationCounts: PostgresRegistrationCounts,
+            },
+        )
+        return PostgresUnitOfWork(Transaction(self.engine), factory, wake_relay=lambda: None)
+
+    @property
+    def events(self) -> dict[UUID, RecordedEvent]:
+        rows = self.query(
+            "SELECT id, name, subject, occurred_at, payload::text AS payload, source, dedupe_key,"
+            " trace_context AS traceparent FROM kratos_sync.events ORDER BY id"
+        )
+        return {row["id"]: RecordedEvent(**row) for row in rows}
+
+    @property
+    def deliveries(self) -> dict[Key, OwedDelivery]:
+        rows = self.query("SELECT * FROM kratos_sync.deliveries ORDER BY consumer, event_id")
+        return {
+            (row["consumer"], row["event_id"]): OwedDelivery(
+                row["due_at"], row["attempts"], row["last_error"], row["failed_at"] is not None
+            )
+            for row in rows
+        }
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        rows = self.query(
+            "SELECT event_id, consumer, number, outcome, error FROM kratos_sync.attempts ORDER BY id"
+        )
+        return [Attempt(**row) for row in rows]
+
+    @property
+    def now(self) -> datetime:
+        now: datetime = self.query("SELECT now() AS now")[0]["now"]
+        return now
+
+    def query(self, statement: str, **parameters: object) -> list[dict[str, Any]]:
+        """Run a statement in a transaction of its own, and give what it returns."""
+        with self.engine.begin() as connection:
+            result = connection.execute(text(statement), parameters)
+            return [dict(row) for row in result.mappings()] if result.returns_rows else []

@@ -1,0 +1,86 @@
+"""Repositories in transactions, in memory and in PostgreSQL, behind one face."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
+from datetime import date, timedelta
+from typing import Protocol
+
+from sqlalchemy import Engine, text
+
+from application.ports.registration_counts import RegistrationCounts
+from domain.kratos_identities import KratosIdentities
+from infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from infrastructure.registrations.registration_counts import PostgresRegistrationCounts
+from infrastructure.transaction import Transaction
+from tests.fakes.kratos_identities import InMemoryKratosIdentities
+from tests.fakes.registration_counts import InMemoryRegistrationCounts
+
+TIME_LIMIT = timedelta(seconds=20)
+
+Identities = Callable[[], AbstractContextManager[KratosIdentities]]
+"""Opens a transaction on the identities, which commits when left without an error."""
+
+
+class Counts(Protocol):
+    """Registration counts, in transactions that commit when left without an error."""
+
+    def begin(self) -> AbstractContextManager[RegistrationCounts]: ...
+    def by_day(self) -> dict[date, int]: ...
+
+
+def identities_in_memory() -> Identities:
+    stored = InMemoryKratosIdentities()
+
+    @contextmanager
+    def begin() -> Iterator[KratosIdentities]:
+        nonlocal stored
+        identities = deepcopy(stored)
+        yield identities
+        for identity in identities:
+            identity.mark_stored()
+        stored = identities
+
+    return begin
+
+
+def identities_in_postgres(engine: Engine) -> Identities:
+    @contextmanager
+    def begin() -> Iterator[KratosIdentities]:
+        transaction = Transaction(engine)
+        with transaction.begin(TIME_LIMIT):
+            yield SqlAlchemyKratosIdentities(transaction)
+            transaction.commit()
+
+    return begin
+
+
+class CountsInMemory:
+    def __init__(self) -> None:
+        self._stored = InMemoryRegistrationCounts()
+
+    @contextmanager
+    def begin(self) -> Iterator[RegistrationCounts]:
+        counts = deepcopy(self._stored)
+        yield counts
+        self._stored = counts
+
+    def by_day(self) -> dict[date, int]:
+        return dict(self._stored.by_day)
+
+
+class CountsInPostgres:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def begin(self) -> Iterator[RegistrationCounts]:
+        transaction = Transaction(self._engine)
+        with transaction.begin(TIME_LIMIT):
+            yield PostgresRegistrationCounts(transaction)
+            transaction.commit()
+
+    def by_day(self) -> dict[date, int]:
+        statement = text("SELECT day, registrations FROM kratos_sync.registrations_per_day")
+        with self._engine.connect() as connection:
+            return {day: count for day, count in connection.execute(statement)}

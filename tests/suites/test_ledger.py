@@ -1,0 +1,355 @@
+"""What every ledger does: EventBus, Inbox, UnitOfWork and Failures, in memory or in PostgreSQL."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from application.consumers.count_registrations import CountRegistrations
+from application.consumers.sync_kratos_identity import SyncKratosIdentity
+from application.ports.event_bus import Provenance
+from application.ports.failures import FailedAttempt
+from application.ports.unit_of_work import ConcurrencyConflict, Owed, UnitOfWork
+from domain.events import IdentityDeleted, IdentityRegistered
+from tests.domain.people import ADA, GRACE, NOON, cause, minutes
+from tests.fakes.unit_of_work import Attempt
+from tests.suites.ledgers import Ledger
+from tests.suites.occurrences import HEDY, MARY, WEBHOOK, gone, updated
+
+SYNC = SyncKratosIdentity.name
+TIME_LIMIT = timedelta(seconds=20)
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+FAILED = FailedAttempt(
+    cause(1), SYNC, 1, NOON, timedelta(milliseconds=5), "LookupError: no shoes", timedelta(hours=1)
+)
+REGISTERED = IdentityRegistered(cause(7), minutes(1), ADA, 1, {"name": "Ada"}, NOON)
+
+
+def opened(ledger: Ledger, *event_ids: UUID) -> list[Owed]:
+    unit = ledger.unit_of_work()
+    with unit.begin(TIME_LIMIT):
+        return unit.inbox.open(SYNC, event_ids)
+
+
+def settle(unit: UnitOfWork, *event_ids: UUID) -> None:
+    owed = unit.inbox.open(SYNC, event_ids)
+    unit.inbox.settle(SYNC, owed, NOON, timedelta(milliseconds=5))
+
+
+def settled(ledger: Ledger, *event_ids: UUID) -> None:
+    unit = ledger.unit_of_work()
+    with unit.begin(TIME_LIMIT):
+        settle(unit, *event_ids)
+        unit.commit()
+
+
+def test_an_event_is_recorded_and_owed_to_its_consumers(ledger: Ledger) -> None:
+    recorded = ledger.publish(updated(1), Provenance("webhook", "key", TRACEPARENT))
+
+    event = ledger.events[cause(1)]
+    assert recorded
+    assert list(ledger.events) == [cause(1)]
+    assert json.loads(event.payload) == updated(1).to_json()
+    assert (event.name, event.subject, event.occurred_at, event.source, event.dedupe_key) == (
+        "kratos_identity.updated",
+        ADA,
+        minutes(1),
+        "webhook",
+        "key",
+    )
+    assert event.traceparent == TRACEPARENT
+    assert list(ledger.deliveries) == [(SYNC, cause(1))]
+    (delivery,) = ledger.deliveries.values()
+    assert (delivery.attempts, delivery.last_error, delivery.is_dead) == (0, None, False)
+    assert delivery.due_at <= ledger.now
+
+
+def test_an_event_that_nobody_subscribed_to_is_recorded_and_owed_to_nobody(ledger: Ledger) -> None:
+    assert ledger.publish(IdentityDeleted(cause(1), NOON, ADA, 2), Provenance("test"))
+
+    assert (len(ledger.events), ledger.deliveries) == (1, {})
+
+
+def test_of_two_events_with_one_dedupe_key_the_first_is_recorded(ledger: Ledger) -> None:
+    assert ledger.publish(updated(1), Provenance("webhook", "ada at noon"))
+    assert not ledger.publish(updated(2), Provenance("webhook", "ada at noon"))
+
+    assert list(ledger.events) == [cause(1)]
+    assert list(ledger.deliveries) == [(SYNC, cause(1))]
+
+
+def test_a_dedupe_key_holds_when_its_delivery_is_long_settled(ledger: Ledger) -> None:
+    ledger.publish(updated(1), Provenance("webhook", "ada at noon"))
+    settled(ledger, cause(1))
+
+    assert not ledger.publish(updated(2), Provenance("webhook", "ada at noon"))
+    assert ledger.deliveries == {}
+
+
+def test_events_without_a_dedupe_key_are_all_recorded(ledger: Ledger) -> None:
+    assert ledger.publish(updated(1), WEBHOOK)
+    assert ledger.publish(updated(2), WEBHOOK)
+
+    assert list(ledger.events) == [cause(1), cause(2)]
+
+
+def test_one_event_is_recorded_once(ledger: Ledger) -> None:
+    assert ledger.publish(updated(1), WEBHOOK)
+    settled(ledger, cause(1))
+
+    assert not ledger.publish(updated(1), WEBHOOK)
+
+    assert ledger.deliveries == {}
+
+
+def test_the_inbox_gives_what_is_owed_in_the_order_of_ids(ledger: Ledger) -> None:
+    for number, who in ((3, MARY), (1, ADA), (2, GRACE)):
+        ledger.publish(updated(number, who), Provenance("webhook", traceparent=TRACEPARENT))
+
+    owed = opened(ledger, cause(2), cause(3), cause(1))
+
+    assert [delivery.event_id for delivery in owed] == [cause(1), cause(2), cause(3)]
+    first = replace(owed[0], payload="")
+    assert json.loads(owed[0].payload) == updated(1).to_json()
+    assert first == Owed(
+        event_id=cause(1),
+        attempt=1,
+        name="kratos_identity.updated",
+        subject=ADA,
+        occurred_at=minutes(1),
+        payload="",
+        traceparent=TRACEPARENT,
+    )
+
+
+def test_the_inbox_gives_only_what_was_asked_for(ledger: Ledger) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+    ledger.publish(updated(2), WEBHOOK)
+    ledger.publish(gone(3), WEBHOOK)
+
+    assert [each.event_id for each in opened(ledger, cause(2), cause(3), cause(9))] == [cause(2)]
+    assert opened(ledger) == []
+
+
+def test_an_event_named_twice_is_given_once(ledger: Ledger) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+
+    assert len(opened(ledger, cause(1), cause(1))) == 1
+
+
+def test_what_another_unit_of_work_holds_is_left_to_it(ledger: Ledger) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+    ledger.publish(updated(2), WEBHOOK)
+    other = ledger.unit_of_work()
+
+    with other.begin(TIME_LIMIT):
+        other.inbox.open(SYNC, [cause(1)])
+        meanwhile = opened(ledger, cause(1), cause(2))
+    afterwards = opened(ledger, cause(1), cause(2))
+
+    assert [each.event_id for each in meanwhile] == [cause(2)]
+    assert [each.event_id for each in afterwards] == [cause(1), cause(2)]
+
+
+def test_a_settled_delivery_is_gone_and_its_attempt_logged(ledger: Ledger) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+    ledger.publish(updated(2), WEBHOOK)
+
+    settled(ledger, cause(1), cause(2))
+
+    assert ledger.deliveries == {}
+    assert opened(ledger, cause(1), cause(2)) == []
+    assert ledger.attempts == [
+        Attempt(cause(1), SYNC, 1, "succeeded"),
+        Attempt(cause(2), SYNC, 1, "succeeded"),
+    ]
+
+
+def test_settling_is_undone_without_a_commit(ledger: Ledger) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+    unit = ledger.unit_of_work()
+
+    with unit.begin(TIME_LIMIT):
+        settle(unit, cause(1))
+
+    assert len(opened(ledger, cause(1))) == 1
+    assert ledger.attempts == []
+
+
+def test_a_failed_attempt_is_logged_and_the_delivery_due_after_its_backoff(ledger: Ledger) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+
+    ledger.record(FAILED)
+
+    (delivery,) = ledger.deliveries.values()
+    assert (delivery.attempts, delivery.is_dead) == (1, False)
+    assert delivery.last_error == "LookupError: no shoes"
+    assert timedelta(minutes=59) < delivery.due_at - ledger.now <= timedelta(hours=1)
+    assert ledger.attempts == [Attempt(cause(1), SYNC, 1, "failed", "LookupError: no shoes")]
+
+
+def test_attempts_are_numbered_on(ledger: Ledger) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+    ledger.record(FAILED)
+
+    (owed,) = opened(ledger, cause(1))
+    settled(ledger, cause(1))
+
+    assert owed.attempt == 2
+    assert [(each.number, each.outcome) for each in ledger.attempts] == [
+        (1, "failed"),
+        (2, "succeeded"),
+    ]
+
+
+def test_the_last_failure_leaves_a_dead_letter_that_stays(ledger: Ledger) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+
+    ledger.record(replace(FAILED, retry_after=None))
+
+    (delivery,) = ledger.deliveries.values()
+    assert (delivery.attempts, delivery.is_dead) == (1, True)
+    assert delivery.last_error == "LookupError: no shoes"
+    assert opened(ledger, cause(1)) == []
+    assert [each.outcome for each in ledger.attempts] == ["gave_up"]
+
+
+def test_one_failure_counts_once_whoever_reports_it(ledger: Ledger) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+
+    ledger.record(FAILED)
+    ledger.record(FAILED)
+
+    assert [delivery.attempts for delivery in ledger.deliveries.values()] == [1]
+    assert len(ledger.attempts) == 1
+
+
+def test_a_failure_of_what_was_settled_meanwhile_is_nothing(ledger: Ledger) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+    settled(ledger, cause(1))
+
+    ledger.record(FAILED)
+
+    assert ledger.deliveries == {}
+    assert [each.outcome for each in ledger.attempts] == ["succeeded"]
+
+
+@pytest.mark.parametrize(
+    "error", ["a NUL \x00 in it", "half a pair \ud83d of it", "😀 Ada \u2028", ""]
+)
+def test_whatever_an_error_says_it_is_written_down(ledger: Ledger, error: str) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+
+    ledger.record(replace(FAILED, error=error))
+
+    (delivery,) = ledger.deliveries.values()
+    assert delivery.attempts == 1
+    assert delivery.last_error is not None
+    assert delivery.last_error[:5] == error[:5]
+
+
+def test_a_postponed_delivery_comes_later_and_counts_no_attempt(ledger: Ledger) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+    unit = ledger.unit_of_work()
+    with unit.begin(TIME_LIMIT):
+        unit.inbox.postpone(SYNC, [cause(1)], "UnknownEvent: identity.knighted")
+        unit.commit()
+
+    (delivery,) = ledger.deliveries.values()
+    assert (delivery.attempts, delivery.is_dead) == (0, False)
+    assert delivery.last_error == "UnknownEvent: identity.knighted"
+    assert timedelta(seconds=50) < delivery.due_at - ledger.now <= timedelta(minutes=1)
+    assert ledger.attempts == []
+
+
+def test_postponing_is_undone_without_a_commit(ledger: Ledger) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+    unit = ledger.unit_of_work()
+    with unit.begin(TIME_LIMIT):
+        unit.inbox.postpone(SYNC, [cause(1)], "UnknownEvent: identity.knighted")
+
+    assert [delivery.last_error for delivery in ledger.deliveries.values()] == [None]
+
+
+def test_an_event_recorded_by_a_unit_of_work_shows_when_it_commits(ledger: Ledger) -> None:
+    unit = ledger.unit_of_work()
+    with unit.begin(TIME_LIMIT):
+        unit.record([(REGISTERED, Provenance(SYNC, traceparent=TRACEPARENT))])
+        before = dict(ledger.events)
+        unit.commit()
+
+    assert before == {}
+    event = ledger.events[REGISTERED.id]
+    assert (event.source, event.traceparent) == (SYNC, TRACEPARENT)
+    assert list(ledger.deliveries) == [(CountRegistrations.name, REGISTERED.id)]
+
+
+def test_an_event_recorded_by_a_unit_of_work_is_gone_without_a_commit(ledger: Ledger) -> None:
+    unit = ledger.unit_of_work()
+    with unit.begin(TIME_LIMIT):
+        unit.record([(REGISTERED, Provenance(SYNC))])
+
+    assert (ledger.events, ledger.deliveries) == ({}, {})
+
+
+def test_recording_an_event_again_owes_nobody_anything(ledger: Ledger) -> None:
+    unit = ledger.unit_of_work()
+    for _ in range(2):
+        with unit.begin(TIME_LIMIT):
+            unit.record([(REGISTERED, Provenance(SYNC))] * 2)
+            unit.record([])
+            unit.commit()
+
+    assert len(ledger.events) == len(ledger.deliveries) == 1
+
+
+def test_a_consumer_works_in_the_transaction(ledger: Ledger) -> None:
+    unit = ledger.unit_of_work()
+    with unit.begin(TIME_LIMIT):
+        unit.consumer(SyncKratosIdentity).consume(updated(1))
+        raised = unit.collect_events()
+        again = unit.collect_events()
+        unit.commit()
+    with unit.begin(TIME_LIMIT):
+        unit.consumer(SyncKratosIdentity).consume(updated(2))
+        heard_before = unit.collect_events()
+
+    assert [event.name for event in raised] == ["identity.registered"]
+    assert again == heard_before == []
+
+
+def test_what_a_consumer_did_is_undone_without_a_commit(ledger: Ledger) -> None:
+    unit = ledger.unit_of_work()
+    for _ in range(2):
+        with unit.begin(TIME_LIMIT):
+            unit.consumer(SyncKratosIdentity).consume(updated(1))
+            assert [event.name for event in unit.collect_events()] == ["identity.registered"]
+
+
+def test_who_is_second_with_a_new_identity_meets_a_conflict(ledger: Ledger) -> None:
+    first, second = ledger.unit_of_work(), ledger.unit_of_work()
+    with first.begin(TIME_LIMIT), second.begin(TIME_LIMIT):
+        for number, unit in enumerate((first, second), start=1):
+            unit.consumer(SyncKratosIdentity).consume(updated(number, HEDY))
+        first.commit()
+        with pytest.raises(ConcurrencyConflict):
+            second.commit()
+
+
+def test_who_lost_a_race_left_nothing(ledger: Ledger) -> None:
+    ledger.publish(updated(2, HEDY), WEBHOOK)
+    first, second = ledger.unit_of_work(), ledger.unit_of_work()
+    with first.begin(TIME_LIMIT), second.begin(TIME_LIMIT):
+        settle(second, cause(2))
+        for number, unit in enumerate((first, second), start=1):
+            unit.consumer(SyncKratosIdentity).consume(updated(number, HEDY))
+        second.record([(REGISTERED, Provenance(SYNC))])
+        first.commit()
+        with pytest.raises(ConcurrencyConflict):
+            second.commit()
+
+    assert list(ledger.events) == [cause(2)]
+    assert list(ledger.deliveries) == [(SYNC, cause(2))]
+    assert ledger.attempts == []
