@@ -85,7 +85,8 @@ class PostgresLedger:
     @property
     def attempts(self) -> list[Attempt]:
         rows = self.query(
-            "SELECT event_id, consumer, number, outcome, error FROM kratos_sync.attempts ORDER BY id"
+            "SELECT event_id, consumer, number, outcome, error"
+            " FROM kratos_sync.attempts ORDER BY id"
         )
         return [Attempt(**row) for row in rows]
 

@@ -38,6 +38,7 @@ def identities_in_memory() -> Identities:
         identities = deepcopy(stored)
         yield identities
         for identity in identities:
+            identity.collect_events()
             identity.mark_stored()
         stored = identities
 
@@ -83,4 +84,4 @@ class CountsInPostgres:
     def by_day(self) -> dict[date, int]:
         statement = text("SELECT day, registrations FROM kratos_sync.registrations_per_day")
         with self._engine.connect() as connection:
-            return {day: count for day, count in connection.execute(statement)}
+            return dict(connection.execute(statement).tuples().all())

@@ -4,7 +4,7 @@ from dataclasses import fields
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -55,7 +55,7 @@ recovery = st.builds(
 )
 rows = st.builds(
     KratosIdentity,
-    id=st.uuids(),
+    id=st.just(ADA),
     schema_id=st.none() | texts,
     schema_url=st.none() | texts,
     state=st.none() | texts,
@@ -116,9 +116,9 @@ def test_the_strategy_makes_every_field() -> None:
 )
 @given(row=rows)
 def test_every_field_comes_back_as_it_was(identities: Identities, row: KratosIdentity) -> None:
+    row.id = uuid4()
     with identities() as store:
-        if store.find(row.id) is None:
-            store.add(row)
+        store.add(row)
 
     assert differences(kept(identities, row.id), row) == {}
 

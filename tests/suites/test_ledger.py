@@ -7,16 +7,19 @@ from uuid import UUID
 
 import pytest
 
+from application.consumer import Consumer
 from application.consumers.count_registrations import CountRegistrations
 from application.consumers.sync_kratos_identity import SyncKratosIdentity
 from application.ports.event_bus import Provenance
 from application.ports.failures import FailedAttempt
 from application.ports.unit_of_work import ConcurrencyConflict, Owed, UnitOfWork
-from domain.events import IdentityDeleted, IdentityRegistered
+from domain.events import IdentityDeleted, IdentityRegistered, KratosIdentityUpdated
+from domain.kratos_identities import KratosIdentities
+from domain.kratos_identity import KratosIdentity
 from tests.domain.people import ADA, GRACE, NOON, cause, minutes
 from tests.fakes.unit_of_work import Attempt
 from tests.suites.ledgers import Ledger
-from tests.suites.occurrences import HEDY, MARY, WEBHOOK, gone, updated
+from tests.suites.occurrences import HEDY, MARY, WEBHOOK, gone, subscribed, updated
 
 SYNC = SyncKratosIdentity.name
 TIME_LIMIT = timedelta(seconds=20)
@@ -328,11 +331,24 @@ def test_what_a_consumer_did_is_undone_without_a_commit(ledger: Ledger) -> None:
             assert [event.name for event in unit.collect_events()] == ["identity.registered"]
 
 
+class Presume(Consumer[KratosIdentityUpdated]):
+    """Adds without looking."""
+
+    name = "Presume"
+
+    def __init__(self, identities: KratosIdentities) -> None:
+        self._identities = identities
+
+    def consume(self, event: KratosIdentityUpdated) -> None:
+        self._identities.add(KratosIdentity.seen(event.identity, at=NOON, cause=event.id))
+
+
 def test_who_is_second_with_a_new_identity_meets_a_conflict(ledger: Ledger) -> None:
-    first, second = ledger.unit_of_work(), ledger.unit_of_work()
+    with subscribed(KratosIdentityUpdated, Presume):
+        first, second = ledger.unit_of_work(), ledger.unit_of_work()
     with first.begin(TIME_LIMIT), second.begin(TIME_LIMIT):
         for number, unit in enumerate((first, second), start=1):
-            unit.consumer(SyncKratosIdentity).consume(updated(number, HEDY))
+            unit.consumer(Presume).consume(updated(number, HEDY))
         first.commit()
         with pytest.raises(ConcurrencyConflict):
             second.commit()
@@ -340,11 +356,12 @@ def test_who_is_second_with_a_new_identity_meets_a_conflict(ledger: Ledger) -> N
 
 def test_who_lost_a_race_left_nothing(ledger: Ledger) -> None:
     ledger.publish(updated(2, HEDY), WEBHOOK)
-    first, second = ledger.unit_of_work(), ledger.unit_of_work()
+    with subscribed(KratosIdentityUpdated, Presume):
+        first, second = ledger.unit_of_work(), ledger.unit_of_work()
     with first.begin(TIME_LIMIT), second.begin(TIME_LIMIT):
         settle(second, cause(2))
         for number, unit in enumerate((first, second), start=1):
-            unit.consumer(SyncKratosIdentity).consume(updated(number, HEDY))
+            unit.consumer(Presume).consume(updated(number, HEDY))
         second.record([(REGISTERED, Provenance(SYNC))])
         first.commit()
         with pytest.raises(ConcurrencyConflict):

@@ -55,5 +55,6 @@ def stopped_by_signal() -> threading.Event:
     """Give what SIGTERM and SIGINT set."""
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
+        # From a thread: the one that the signal interrupts may hold the event's lock.
+        signal.signal(number, lambda *_: threading.Thread(target=stopped.set).start())
     return stopped

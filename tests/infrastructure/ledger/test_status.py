@@ -1,0 +1,201 @@
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine, text
+
+from application.ports.event_bus import LedgerUnavailable
+from application.ports.status import RECENT_ATTEMPTS, ConsumerStatus, Count, StatusReport
+from infrastructure.database import connect
+from infrastructure.ledger.status import COUNTED, PostgresStatus
+from infrastructure.migrations import SchemaTooOld
+from tests.infrastructure.ledger.rows import A_MINUTE, add_event, add_identity, log_attempt, owe
+
+HOUR = timedelta(hours=1)
+
+
+def report(engine: Engine, *consumers: str) -> StatusReport:
+    return PostgresStatus(engine).report(consumers)
+
+
+def only(engine: Engine) -> ConsumerStatus:
+    (consumer,) = report(engine, "Greet").consumers
+    return consumer
+
+
+def about(lag: timedelta | None, expected: timedelta) -> bool:
+    return lag is not None and expected <= lag < expected + A_MINUTE
+
+
+def test_a_consumer_that_is_owed_nothing_is_listed_with_zeros(engine: Engine) -> None:
+    assert report(engine, "Greet", "Count").consumers == (
+        ConsumerStatus("Greet", known=True),
+        ConsumerStatus("Count", known=True),
+    )
+
+
+def test_what_is_owed_is_due_or_dispatched_or_waiting(engine: Engine) -> None:
+    for _ in range(3):
+        owe(engine, "Greet")
+    for _ in range(2):
+        owe(engine, "Greet", due_in=A_MINUTE, leased=True)
+    owe(engine, "Greet", due_in=A_MINUTE, attempts=1, last_error="KeyError")
+    greet = only(engine)
+    assert (greet.due, greet.dispatched, greet.waiting, greet.backlog) == (3, 2, 1, 6)
+
+
+def test_a_delivery_whose_lease_ran_out_is_due(engine: Engine) -> None:
+    owe(engine, "Greet", due_in=-A_MINUTE, leased=True)
+    assert (only(engine).due, only(engine).dispatched) == (1, 0)
+
+
+def test_a_dead_letter_is_failed_and_neither_owed_nor_part_of_the_lag(engine: Engine) -> None:
+    owe(engine, "Greet", age=HOUR, attempts=12, last_error="KeyError", failed_ago=A_MINUTE)
+    greet = only(engine)
+    assert (greet.failed, greet.backlog, greet.lag) == (1, 0, None)
+
+
+def test_the_lag_is_the_age_of_the_oldest_event_owed_whatever_its_state(engine: Engine) -> None:
+    owe(engine, "Greet", age=A_MINUTE)
+    owe(engine, "Greet", age=HOUR, due_in=A_MINUTE, leased=True)
+    assert about(only(engine).lag, HOUR)
+    owe(engine, "Greet", age=2 * HOUR, due_in=A_MINUTE, attempts=3)
+    assert about(only(engine).lag, 2 * HOUR)
+
+
+def test_the_lag_of_one_consumer_is_not_anothers(engine: Engine) -> None:
+    owe(engine, "Greet", age=A_MINUTE)
+    owe(engine, "Count", age=HOUR)
+    greet, count = report(engine, "Greet", "Count").consumers
+    assert about(greet.lag, A_MINUTE)
+    assert about(count.lag, HOUR)
+
+
+def test_a_delivery_without_its_event_is_owed_but_of_no_age(engine: Engine) -> None:
+    owe(engine, "Greet", uuid4())
+    assert (only(engine).due, only(engine).lag) == (1, None)
+
+
+def test_consumers_that_this_release_does_not_have_come_last(engine: Engine) -> None:
+    owe(engine, "Tickle")
+    owe(engine, "Applaud", attempts=12, failed_ago=A_MINUTE)
+    consumers = report(engine, "Greet").consumers
+    assert [(c.name, c.known) for c in consumers] == [
+        ("Greet", True),
+        ("Applaud", False),
+        ("Tickle", False),
+    ]
+
+
+def test_the_last_success_is_the_end_of_the_newest_attempt_that_succeeded(engine: Engine) -> None:
+    log_attempt(engine, "Greet", age=2 * HOUR)
+    log_attempt(engine, "Greet", age=HOUR, duration=A_MINUTE)
+    log_attempt(engine, "Greet", outcome="failed", error="KeyError")
+    log_attempt(engine, "Count")
+    last, now = only(engine).last_success_at, datetime.now(UTC)
+    assert last is not None
+    assert about(now - last, HOUR - A_MINUTE)
+
+
+def test_a_success_before_the_recent_attempts_is_not_looked_for(engine: Engine) -> None:
+    log_attempt(engine, "Greet", age=HOUR)
+    with engine.begin() as connection:
+        connection.execute(
+            text("SELECT setval('kratos_sync.attempts_id_seq', :id)"), {"id": RECENT_ATTEMPTS}
+        )
+    assert only(engine).last_success_at
+    log_attempt(engine, "Count")
+    assert only(engine).last_success_at is None
+
+
+def test_events_that_no_release_here_knows_are_named_and_counted(engine: Engine) -> None:
+    merged = "UnknownEvent: kratos_identity.merged"
+    owe(engine, "Greet", age=A_MINUTE, due_in=A_MINUTE, last_error=merged)
+    owe(engine, "Count", age=HOUR, last_error=merged)
+    owe(engine, "Greet", due_in=A_MINUTE, leased=True, last_error="UnknownEvent: identity.split")
+    owe(engine, "Greet", due_in=A_MINUTE, last_error="KeyError: 'UnknownEvent: nothing'")
+    split, merge = sorted(
+        report(engine, "Greet").unknown_events, key=lambda event: event.deliveries
+    )
+    assert (split.name, split.deliveries) == ("identity.split", 1)
+    assert (merge.name, merge.deliveries) == ("kratos_identity.merged", 2)
+    assert about(merge.oldest, HOUR)
+
+
+def test_few_rows_are_counted(engine: Engine) -> None:
+    add_identity(engine)
+    add_identity(engine, uuid4())
+    add_identity(engine, uuid4(), deleted_at=datetime.now(UTC))
+    add_event(engine)
+    log_attempt(engine, "Greet")
+    told = report(engine)
+    assert (told.alive, told.deleted) == (Count(2), Count(1))
+    assert (told.events, told.attempts) == (Count(1), Count(1))
+
+
+@pytest.mark.parametrize("analyzed", [True, False])
+def test_many_identities_are_estimated(engine: Engine, analyzed: bool) -> None:
+    many = 2 * COUNTED
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(
+            text("""
+                INSERT INTO kratos_sync.kratos_identities (id, deleted_at, synced_at, version)
+                SELECT gen_random_uuid(), CASE WHEN i % 4 = 0 THEN now() END, now(), 1
+                FROM generate_series(1, :many) i
+            """),
+            {"many": many},
+        )
+        if analyzed:
+            connection.execute(text("ANALYZE kratos_sync.kratos_identities"))
+    told = report(engine)
+    assert told.alive.estimated
+    assert told.deleted.estimated
+    total = told.alive.number + told.deleted.number
+    assert told.deleted.number == pytest.approx(total / 4, rel=0.01)
+    if analyzed:
+        assert total == pytest.approx(many, rel=0.01)
+
+
+def test_many_events_and_attempts_are_estimated(engine: Engine) -> None:
+    many = 2 * COUNTED
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        for statement in (
+            """INSERT INTO kratos_sync.events (id, name, subject, occurred_at, payload, source)
+               SELECT gen_random_uuid(), 'e', gen_random_uuid(), now(), '{}', 'test'
+               FROM generate_series(1, :many)""",
+            """INSERT INTO kratos_sync.attempts
+                      (event_id, consumer, number, outcome, started_at, duration)
+               SELECT gen_random_uuid(), 'Greet', 1, 'succeeded', now(), '1 ms'
+               FROM generate_series(1, :many)""",
+        ):
+            connection.execute(text(statement), {"many": many})
+        connection.execute(text("ANALYZE kratos_sync.events, kratos_sync.attempts"))
+    told = report(engine)
+    for count in (told.events, told.attempts):
+        assert count.estimated
+        assert count.number == pytest.approx(many, rel=0.01)
+
+
+def test_the_schema_is_told_beside_what_this_release_needs(engine: Engine) -> None:
+    told = report(engine)
+    assert told.revision == told.needed_revision
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE kratos_sync.alembic_version SET version_num = '9999'"))
+    assert report(engine).revision == "9999"
+    assert report(engine).needed_revision == told.needed_revision
+
+
+def test_a_database_that_nobody_migrated_cannot_tell(empty_database_url: str) -> None:
+    engine = connect(SecretStr(empty_database_url), pool_size=2)
+    try:
+        with pytest.raises(SchemaTooOld, match="kratos-sync migrate"):
+            report(engine)
+    finally:
+        engine.dispose()
+
+
+def test_a_database_that_is_away_is_an_unavailable_ledger() -> None:
+    engine = connect(SecretStr("postgresql://nobody@127.0.0.1:1/nothing"), pool_size=2)
+    with pytest.raises(LedgerUnavailable):
+        report(engine)
