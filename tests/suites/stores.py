@@ -84,4 +84,4 @@ class CountsInPostgres:
     def by_day(self) -> dict[date, int]:
         statement = text("SELECT day, registrations FROM kratos_sync.registrations_per_day")
         with self._engine.connect() as connection:
-            return dict(connection.execute(statement).tuples().all())
+            return {row.day: row.registrations for row in connection.execute(statement)}

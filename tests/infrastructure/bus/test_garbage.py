@@ -83,9 +83,7 @@ def put(broker: WakefulRedisBroker, data: bytes | None) -> None:
         pytest.param(None, id="an id without a message"),
     ],
 )
-def test_garbage_is_dropped_and_stops_no_neighbour(
-    office: Office, garbage: bytes | None
-) -> None:
+def test_garbage_is_dropped_and_stops_no_neighbour(office: Office, garbage: bytes | None) -> None:
     broker, worker, heard = office.broker, office.worker, office.heard
     with capture_logs() as logged:
         broker.enqueue_many([message("mail", number=1)])

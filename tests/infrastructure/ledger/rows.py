@@ -3,7 +3,7 @@
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, TextClause, text
 
 SOMEBODY = UUID("0199e6a0-0000-7000-8000-00000000da1a")
 AT_ONCE = timedelta()
@@ -31,9 +31,9 @@ IDENTITY = text("""
 """)
 
 
-def _write(engine: Engine, statement: object, **parameters: object) -> None:
+def _write(engine: Engine, statement: TextClause, **parameters: object) -> None:
     with engine.begin() as connection:
-        connection.execute(statement, parameters)  # type: ignore[call-overload]
+        connection.execute(statement, parameters)
 
 
 def add_event(

@@ -1,0 +1,211 @@
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from api.commands.status_report import print_report
+from application.ports.status import (
+    BrokerStatus,
+    ConsumerStatus,
+    Count,
+    StatusReport,
+    UnknownEvents,
+)
+from application.subscriptions import CONSUMERS
+from tests.api.commands.invoking import kratos_sync
+from tests.infrastructure.ledger.rows import A_MINUTE, add_identity, log_attempt, owe
+
+NOW = datetime(2026, 7, 1, 12, 0, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+NOWHERE = "redis://:secret@127.0.0.1:1/0"
+GREET = ConsumerStatus("Greet", known=True, last_success_at=NOW - timedelta(seconds=4.2))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_in_dot_env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def told(
+    capsys: pytest.CaptureFixture[str],
+    *consumers: ConsumerStatus,
+    broker: BrokerStatus = BrokerStatus({}),
+    unknown_events: tuple[UnknownEvents, ...] = (),
+    events: Count = Count(7),
+    needed_revision: str = "0001",
+) -> str:
+    report = StatusReport(
+        at=NOW,
+        revision="0001",
+        needed_revision=needed_revision,
+        alive=Count(1_204),
+        deleted=Count(3),
+        events=events,
+        attempts=Count(9),
+        consumers=consumers,
+        unknown_events=unknown_events,
+    )
+    print_report(report, broker)
+    return capsys.readouterr().out
+
+
+def row(output: str, consumer: str) -> list[str]:
+    (line,) = [line for line in output.splitlines() if line.startswith(consumer)]
+    return re.split(r"\s{2,}", line.strip())
+
+
+def test_when_all_is_well_it_says_so_first(capsys: pytest.CaptureFixture[str]) -> None:
+    output = told(capsys, GREET)
+    assert output.splitlines()[2] == "All is well."
+    assert "1,204 alive, 3 deleted" in output
+    assert row(output, "Greet") == ["Greet", "0", "0", "0", "0", "-", "4.2 s ago", "ok"]
+
+
+def test_nothing_but_words_tells_what_is_wrong_where_there_are_no_colours(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    behind = ConsumerStatus("Greet", True, 5, 2, 1, failed=2, lag=HOUR)
+    output = told(capsys, behind)
+    assert "\x1b" not in output
+    assert "Greet is behind: 8 deliveries owed (1 waiting to be tried again)" in output
+    assert "the oldest for 1 h." in output
+    assert "Greet has 2 dead letters" in output
+    assert row(output, "Greet")[1:] == ["8", "2", "1", "2", "1 h", "-", "behind, dead letters"]
+
+
+def test_a_lag_of_seconds_is_nothing_to_worry_about(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "All is well." in told(capsys, ConsumerStatus("Greet", True, due=1, lag=A_MINUTE))
+
+
+def test_a_consumer_of_another_release_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    output = told(capsys, ConsumerStatus("Tickle", known=False, due=1))
+    assert "Tickle is not known to this release: what it is owed is kept" in output
+    assert row(output, "Tickle")[-1] == "not known"
+
+
+def test_an_event_of_another_release_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    merged = UnknownEvents("kratos_identity.merged", 1_200, HOUR)
+    output = told(capsys, GREET, unknown_events=(merged,))
+    assert "kratos_identity.merged is not known to this release: 1,200 deliveries" in output
+
+
+def test_a_broker_that_is_down_needs_attention(capsys: pytest.CaptureFixture[str]) -> None:
+    output = told(capsys, GREET, broker=BrokerStatus({}, "TimeoutError"))
+    assert "The broker does not answer (TimeoutError)" in output
+    assert "DOWN (TimeoutError)" in output
+
+
+def test_messages_at_the_broker_are_told_where_there_are_any(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = told(capsys, GREET, broker=BrokerStatus({"Greet": 0, "Count": 1_200}))
+    assert "messages waiting: Count 1,200\n" in re.sub(" +\n", "\n", output)
+
+
+def test_estimates_say_so_and_give_no_false_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    output = told(capsys, GREET, events=Count(1_996_060, estimated=True))
+    assert "about 2,000,000 events, 9 attempts" in output
+
+
+def test_a_schema_newer_than_needed_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "newer than the 0000" in told(capsys, needed_revision="0000")
+
+
+def test_a_long_name_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "NotifyEverybodyWhoMightConceivablyWantToHearOfItOneDayOrAnother"
+    assert name in told(capsys, ConsumerStatus(name, known=True))
+
+
+def test_the_json_has_the_documented_keys(
+    engine: Engine, database_url: str, broker_url: str
+) -> None:
+    add_identity(engine)
+    name = next(iter(CONSUMERS))
+    log_attempt(engine, name)
+    merged = "UnknownEvent: kratos_identity.merged"
+    owe(engine, name, age=HOUR, due_in=A_MINUTE, last_error=merged)
+    result = kratos_sync("status", "--json", DATABASE_URL=database_url, BROKER_URL=broker_url)
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert datetime.fromisoformat(document.pop("at")).tzinfo is UTC
+    assert document.pop("schema") == {"revision": "0001", "needed": "0001"}
+    assert document.pop("broker") == {"answers": True, "error": None}
+    assert document.pop("identities") == {"alive": 1, "deleted": 0, "estimated": False}
+    assert document.pop("events") == {"recorded": 1, "estimated": False}
+    assert document.pop("attempts") == {"recorded": 1, "estimated": False}
+    (unknown,) = document.pop("unknown_events")
+    assert (unknown.pop("name"), unknown.pop("deliveries")) == ("kratos_identity.merged", 1)
+    assert 3_600 <= unknown.pop("oldest_seconds") < 3_700
+    consumer, *others = document.pop("consumers")
+    assert [consumer["name"], *(other["name"] for other in others)] == list(CONSUMERS)
+    assert 3_600 <= consumer.pop("lag_seconds") < 3_700
+    assert isinstance(consumer.pop("messages"), int)
+    assert datetime.fromisoformat(consumer.pop("last_success_at")).tzinfo is UTC
+    assert consumer == {
+        "name": name,
+        "known": True,
+        "backlog": 1,
+        "due": 0,
+        "dispatched": 0,
+        "waiting": 1,
+        "failed": 0,
+    }
+    assert not unknown
+    assert not document
+
+
+def test_a_broker_that_is_down_is_no_error_of_status(database_url: str) -> None:
+    result = kratos_sync("status", "--json", DATABASE_URL=database_url, BROKER_URL=NOWHERE)
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert document["broker"] == {"answers": False, "error": "ConnectionError"}
+    assert {consumer["messages"] for consumer in document["consumers"]} == {None}
+    assert "secret" not in result.output
+
+
+def test_the_report_tells_nothing_of_the_person(
+    engine: Engine, database_url: str, broker_url: str
+) -> None:
+    add_identity(engine)
+    owe(engine, "Greet", attempts=1, last_error="KeyError: 'dalia@example.org'")
+    for options in ([], ["--json"]):
+        result = kratos_sync("status", *options, DATABASE_URL=database_url, BROKER_URL=broker_url)
+        assert result.exit_code == 0
+        assert "Greet" in result.output
+        assert "dalia" not in result.output
+
+
+@pytest.mark.parametrize(
+    "command", [["status"], ["history", "0199e6a0-0000-7000-8000-00000000da1a"]]
+)
+def test_without_its_tables_it_fails_in_one_line(
+    command: list[str], empty_database_url: str, broker_url: str
+) -> None:
+    result = kratos_sync(*command, DATABASE_URL=empty_database_url, BROKER_URL=broker_url)
+    assert (result.exit_code, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert "kratos-sync migrate" in line
+
+
+@pytest.mark.parametrize(
+    "command", [["status"], ["history", "0199e6a0-0000-7000-8000-00000000da1a"]]
+)
+def test_without_a_database_it_fails_in_one_line_without_the_password(
+    command: list[str], broker_url: str
+) -> None:
+    away = "postgresql://dalia:secret@127.0.0.1:1/nothing"
+    result = kratos_sync(*command, DATABASE_URL=away, BROKER_URL=broker_url)
+    assert (result.exit_code, result.stdout) == (1, "")
+    (line,) = result.stderr.splitlines()
+    assert "PostgreSQL" in line
+    assert "secret" not in line
+
+
+def test_settings_that_are_missing_are_named() -> None:
+    result = kratos_sync("status", DATABASE_URL=None, BROKER_URL=None)
+    assert result.exit_code == 2
+    assert "DATABASE_URL" in result.stderr
+    assert "BROKER_URL" in result.stderr

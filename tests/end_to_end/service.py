@@ -1,0 +1,272 @@
+"""The service as it is deployed: api, relay and workers, each a process of its own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sysconfig
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from threading import Barrier
+from typing import Any, Self
+
+import httpx
+import psycopg
+import redis
+from psycopg.rows import dict_row
+
+from tests.infrastructure.bus.servers import ReturningValkey
+from tests.infrastructure.bus.waiting import until
+from tests.recorded import Call, Recording, as_held, as_stored
+
+KRATOS_SYNC = str(Path(sysconfig.get_path("scripts"), "kratos-sync"))
+KEY = "a-key-of-no-worth"
+LEASE_SECONDS = 5
+CONNECTIONS = 16
+TABLES = "events, deliveries, attempts, kratos_identities, registrations_per_day".split(", ")
+
+
+class Service:
+    """One api, one relay and one worker, and whatever else is started; ended all together."""
+
+    def __init__(self, folder: Path, database_url: str, valkey: ReturningValkey) -> None:
+        self._folder = folder
+        self.valkey = valkey
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = str(free.getsockname()[1])
+        self._lifeline, self._our_end = os.pipe()
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "DATABASE_URL": database_url,
+            "BROKER_URL": valkey.url,
+            "KRATOS_WEBHOOK_API_KEYS": f"an-older-key,{KEY}",
+            "LEASE_SECONDS": str(LEASE_SECONDS),
+            "LOG_FORMAT": "json",
+            # Should the tests be killed, the processes end by themselves.
+            "KRATOS_SYNC_LIFELINE": str(self._lifeline),
+        }
+        self._http = httpx.Client(
+            base_url=f"http://127.0.0.1:{self._port}",
+            headers={"X-Api-Key": KEY},
+            timeout=60,
+            trust_env=False,
+            limits=httpx.Limits(max_connections=CONNECTIONS),
+        )
+        self._database = psycopg.connect(database_url, autocommit=True, row_factory=dict_row)
+        self._url = database_url
+
+    def __enter__(self) -> Self:
+        try:
+            self.start("api", "api", "--port", self._port)
+            self.start("relay", "relay")
+            self.start("worker", "worker")
+            until(self._answers, seconds=60)
+        except BaseException:
+            self.kill(*list(self._running))
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            names = list(self._running)
+            assert self.stop(*names) == dict.fromkeys(names, 0)
+        finally:
+            self.kill(*list(self._running))
+            self._http.close()
+            self._database.close()
+            os.close(self._our_end)
+            os.close(self._lifeline)
+
+    def start(self, name: str, *command: str) -> None:
+        """Start a process of that name; what it writes is appended to one file."""
+        with (self._folder / f"{name}.log").open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                [KRATOS_SYNC, *command],
+                cwd=self._folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[self._lifeline],
+            )
+
+    def stop(self, *names: str) -> dict[str, int]:
+        """Ask processes to end, and give their exit codes."""
+        for name in names:
+            self._running[name].send_signal(signal.SIGTERM)
+        return {name: self._running.pop(name).wait(timeout=60) for name in names}
+
+    def kill(self, *names: str) -> None:
+        """End processes by force."""
+        for name in names:
+            self._running[name].kill()
+            self._running.pop(name).wait(timeout=60)
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        self._running[name].send_signal(number)
+
+    def log(self, name: str) -> str:
+        return (self._folder / f"{name}.log").read_text()
+
+    def post(self, calls: Iterable[Call], connections: int = CONNECTIONS) -> list[int]:
+        """Call the webhook, so many at a time, and give the answers."""
+        with ThreadPoolExecutor(connections) as threads:
+            return list(threads.map(self.post_one, calls))
+
+    def post_together(self, calls: Sequence[Call]) -> list[int]:
+        """Call the webhook with all of them in the same moment."""
+        together = Barrier(len(calls))
+
+        def post(call: Call) -> int:
+            together.wait(30)
+            return self.post_one(call)
+
+        with ThreadPoolExecutor(len(calls)) as threads:
+            return list(threads.map(post, calls))
+
+    def post_one(self, call: Call) -> int:
+        answer = self._http.post(
+            "/kratos/sync-identity", content=call.body, headers=dict(call.headers)
+        )
+        return answer.status_code
+
+    def ask(self, statement: str, *parameters: object) -> list[dict[str, Any]]:
+        return self._database.execute(statement.encode(), parameters).fetchall()
+
+    def count(self, table: str) -> int:
+        count: int = self.ask(f"SELECT count(*) AS rows FROM kratos_sync.{table}")[0]["rows"]
+        return count
+
+    def has(self, person: str) -> bool:
+        return bool(self.ask("SELECT FROM kratos_sync.kratos_identities WHERE id = %s", person))
+
+    def people(self) -> dict[str, dict[str, Any]]:
+        return {
+            str(row["id"]): row for row in self.ask("SELECT * FROM kratos_sync.kratos_identities")
+        }
+
+    def settle(self, seconds: float = 60) -> None:
+        """Wait until nothing is owed to anybody."""
+        until(lambda: self.count("deliveries") == 0, seconds)
+
+    def forget(self) -> None:
+        """Begin anew, with empty tables and an empty Redis."""
+        self.settle()
+        self._database.execute(
+            f"TRUNCATE {', '.join(f'kratos_sync.{table}' for table in TABLES)}".encode()
+        )
+
+    def flush_redis(self) -> None:
+        with redis.Redis.from_url(self.valkey.url) as client:
+            client.flushall()
+
+    @contextmanager
+    def holding(self, person: str) -> Iterator[None]:
+        """Hold the lock of a person's row, so that a batch with that person is under way."""
+        with psycopg.connect(self._url) as connection:
+            statement = "SELECT FROM kratos_sync.kratos_identities WHERE id = %s FOR UPDATE"
+            assert connection.execute(statement, [person]).rowcount == 1
+            yield
+
+    def waits_for_a_lock(self) -> bool:
+        return bool(
+            self.ask(
+                "SELECT pid FROM pg_stat_activity"
+                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+        )
+
+    def _answers(self) -> bool:
+        try:
+            return self._http.get("/health/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+def differences(service: Service, expected: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What our rows hold otherwise than Kratos said, field by field; also people too many."""
+    people = service.people()
+    wrong = [
+        f"{person} is {'missing' if person in expected else 'too many'}"
+        for person in sorted(expected.keys() ^ people.keys())
+    ]
+    for person in expected.keys() & people.keys():
+        held, stored = as_held(expected[person]), as_stored(people[person])
+        wrong += [
+            f"{person}.{name}: {stored[name]!r}, not {held[name]!r}"
+            for name in held
+            if stored[name] != held[name]
+        ]
+        # A webhook cannot tell the one, nobody was deleted, and nothing is unknown.
+        nothing = {"metadata_admin": None, "deleted_at": None, "unknown": {}}
+        wrong += [
+            f"{person}.{name}: {people[person][name]!r}"
+            for name, value in nothing.items()
+            if people[person][name] != value
+        ]
+    return wrong
+
+
+def assert_the_books_are_right(service: Service, told: int, recording: Recording) -> None:
+    """Everything recorded once, consumed once, at the first attempt, and counted once."""
+    people = {call.person for call in recording.calls}
+    registered = len(people)
+    names = Counter(row["name"] for row in service.ask("SELECT name FROM kratos_sync.events"))
+    assert names["kratos_identity.updated"] == told
+    assert names["identity.registered"] == registered
+    assert names["identity.discovered"] == names["identity.deleted"] == 0
+    assert service.count("deliveries") == 0
+    attempts = service.ask(
+        "SELECT e.name, a.consumer, a.outcome, a.number, count(*) AS attempts,"
+        " count(DISTINCT a.event_id) AS events"
+        " FROM kratos_sync.attempts a JOIN kratos_sync.events e ON e.id = a.event_id"
+        " GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+    )
+    assert [tuple(row.values()) for row in attempts] == [
+        ("identity.registered", "CountRegistrations", "succeeded", 1, registered, registered),
+        ("kratos_identity.updated", "SyncKratosIdentity", "succeeded", 1, told, told),
+    ]
+    assert service.count("attempts") == registered + told
+
+    days = Counter(as_held(call.identity)["created_at"].date() for call in _first_calls(recording))
+    counted = service.ask("SELECT day, registrations FROM kratos_sync.registrations_per_day")
+    assert {row["day"]: row["registrations"] for row in counted} == days
+    _assert_facts_tell_the_rows(service)
+
+
+def _first_calls(recording: Recording) -> Sequence[Call]:
+    return list({call.person: call for call in recording.calls}.values())
+
+
+def _assert_facts_tell_the_rows(service: Service) -> None:
+    """Who begins with the registration and applies each change ends with the row's traits."""
+    facts = service.ask(
+        "SELECT subject::text AS person, name, payload FROM kratos_sync.events"
+        " WHERE name LIKE 'identity.%%' ORDER BY subject, (payload ->> 'version')::int, name"
+    )
+    people = service.people()
+    for person, told in groupby(facts, key=itemgetter("person")):
+        traits: dict[str, Any] | None = None
+        seen = set()
+        for fact in told:
+            payload = fact["payload"]
+            assert payload["version"] <= people[person]["version"]
+            key = fact["name"], payload["version"], payload.get("via"), payload.get("value")
+            assert key not in seen
+            seen.add(key)
+            if fact["name"] == "identity.registered":
+                assert traits is None
+                traits = payload["traits"]
+            for change in payload.get("changes", ()):
+                assert traits is not None
+                assert traits.get(change["trait"]) == change.get("old")
+                traits[change["trait"]] = change.get("new")
+        assert traits is not None
+        kept = {name: value for name, value in traits.items() if value is not None}
+        assert kept == people[person]["traits"]

@@ -1,0 +1,112 @@
+"""Processes killed, Redis emptied, Redis away: nothing is lost and nothing happens twice."""
+
+from random import Random
+from signal import SIGCONT, SIGSTOP
+from statistics import quantiles
+from time import perf_counter
+
+from tests.end_to_end.service import Service, assert_the_books_are_right, differences
+from tests.infrastructure.bus.waiting import until
+from tests.recorded import Call, two_hundred_lives
+
+LIVES = two_hundred_lives()
+HELD = max(LIVES.listing)
+
+
+def a_thousand_calls(seed: int) -> list[Call]:
+    """All that is to be known, some of it twice; the one whose row is held comes late."""
+    random = Random(seed)
+    calls = [*LIVES.calls, *(call.anew() for call in random.sample(LIVES.calls, k=134))]
+    random.shuffle(calls)
+    return sorted(calls, key=lambda call: call.person == HELD)
+
+
+def introduce(service: Service, person: str) -> int:
+    """Let a person's row be there."""
+    first = next(call for call in LIVES.calls if call.person == person)
+    assert service.post_one(first.anew()) == 200
+    until(lambda: person in service.people())
+    service.settle()
+    return 1
+
+
+def test_a_worker_killed_among_a_thousand_events_costs_nothing(service: Service) -> None:
+    told = introduce(service, HELD) + 1_000
+    service.signal("worker", SIGSTOP)
+    assert service.post(a_thousand_calls(1)) == [200] * 1_000
+    assert service.count("attempts") == 2  # of the first call, and of the registration
+    with service.holding(HELD):
+        service.signal("worker", SIGCONT)
+        until(lambda: service.waits_for_a_lock() and service.count("attempts") >= 100)
+        service.kill("worker")
+        left = service.count("deliveries")
+    assert 0 < left < 1_000
+
+    began = perf_counter()
+    service.start("worker", "worker")
+    service.settle()
+
+    print(f"\n{left} events were left, and done {perf_counter() - began:.1f} s after the restart")
+    assert differences(service, LIVES.listing) == []
+    assert_the_books_are_right(service, told, LIVES)
+
+
+def test_a_flushed_redis_costs_nothing(service: Service) -> None:
+    told = introduce(service, HELD) + 1_000
+    with service.holding(HELD):
+        assert service.post(a_thousand_calls(2)) == [200] * 1_000
+        until(lambda: service.waits_for_a_lock() and service.count("attempts") >= 100)
+        service.flush_redis()
+        left = service.count("deliveries")
+    assert left > 0
+
+    began = perf_counter()
+    service.settle()
+
+    print(f"\n{left} events were left, and done after {perf_counter() - began:.1f} s")
+    assert differences(service, LIVES.listing) == []
+    assert_the_books_are_right(service, told, LIVES)
+
+
+def test_webhooks_are_taken_while_redis_is_away_and_arrive_when_it_is_back(
+    service: Service,
+) -> None:
+    first, *calls = LIVES.calls[:20]
+    assert service.post_one(first) == 200
+    service.settle()
+    service.valkey.go_away()
+
+    assert service.post(calls) == [200] * 19
+    until(lambda: "broker_unavailable" in service.log("relay"))
+    assert service.people().keys() == {first.person}
+
+    service.valkey.come_back()
+    service.settle()
+    assert service.people().keys() == {call.person for call in LIVES.calls[:20]}
+    assert service.count("attempts WHERE outcome <> 'succeeded'") == 0
+
+
+def test_a_webhook_is_in_its_row_milliseconds_after_its_answer(service: Service) -> None:
+    calls = list({call.person: call for call in reversed(LIVES.calls)}.values())[:30]
+    latencies = []
+    for call in calls:
+        assert service.post_one(call) == 200
+        answered = perf_counter()
+        until(lambda call=call: service.has(call.person))  # type: ignore[misc]
+        latencies.append(1000 * (perf_counter() - answered))
+
+    cut = quantiles(latencies, n=100, method="inclusive")
+    print(f"\nfrom 200 to the row: p50 {cut[49]:.1f} ms, p99 {cut[98]:.1f} ms")
+    assert cut[49] < 500
+
+
+def test_nothing_personal_is_ever_logged(service: Service) -> None:
+    assert service.post(LIVES.calls[:50]) == [200] * 50
+    service.settle()
+
+    for name in ("api", "relay", "worker"):
+        log = service.log(name)
+        assert "Traceback" not in log
+        assert "@" not in log
+        assert "No 8" not in log  # a last name, in this recording
+    assert '"webhook_accepted"' in service.log("api")
