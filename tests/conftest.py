@@ -119,6 +119,7 @@ def container(
     container.broker.override(broker)
     yield container
     container.wake_relay().stop()
+    container.intake().dispose()
     container.engine().dispose()
 
 

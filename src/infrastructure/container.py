@@ -1,5 +1,7 @@
 """The composition root: which adapter serves which port, in one screen."""
 
+from datetime import timedelta
+
 from dependency_injector import containers, providers
 
 from application.ports.registration_counts import RegistrationCounts
@@ -33,7 +35,14 @@ class Container(containers.DeclarativeContainer):
     )
     broker = providers.Singleton(broker.connect, settings.provided.broker_url)
     wake_relay = providers.Singleton(RelayWakeUp, engine)
-    event_bus = providers.Singleton(DramatiqEventBus, engine, wake_relay)
+    # Who publishes waits: Kratos gives a webhook 30 s, in which several attempts have to fit.
+    intake = providers.Singleton(
+        database.connect,
+        settings.provided.database_url,
+        settings.provided.database_pool_size,
+        statement_timeout=timedelta(seconds=4),
+    )
+    event_bus = providers.Singleton(DramatiqEventBus, intake, wake_relay)
 
     consumers = providers.Singleton(
         ConsumerFactory,

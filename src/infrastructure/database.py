@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from pydantic import SecretStr
 from sqlalchemy import Engine, create_engine, make_url
@@ -14,24 +15,28 @@ from application.ports.unit_of_work import ConcurrencyConflict
 CONNECT_TIMEOUT_SECONDS = 5
 POOL_TIMEOUT_SECONDS = 10
 # Longer than any statement of ours needs; a transaction may set a tighter one of its own.
-STATEMENT_TIMEOUT_MILLISECONDS = 30_000
+STATEMENT_TIMEOUT = timedelta(seconds=30)
 # A transaction that waits for a lock this long is better begun anew.
-LOCK_TIMEOUT_MILLISECONDS = 10_000
+LOCK_TIMEOUT = timedelta(seconds=10)
 
-UNIQUE_VIOLATION, SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE = (
-    "23505",
-    "40001",
-    "40P01",
-    "55P03",
-)
+SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE = "40001", "40P01", "55P03"
 IDLE_IN_TRANSACTION = "25P03"
+QUERY_CANCELED = "57014"
 
 
-def connect(url: SecretStr, pool_size: int, application_name: str = "kratos-sync") -> Engine:
+def connect(
+    url: SecretStr, pool_size: int, statement_timeout: timedelta = STATEMENT_TIMEOUT
+) -> Engine:
     """Make an engine; it connects when it is first used.
 
     Connections that have died are noticed before use, and every wait on them has a timeout.
     """
+    timeouts = {
+        "statement_timeout": statement_timeout,
+        "lock_timeout": LOCK_TIMEOUT,
+        "idle_in_transaction_session_timeout": 2 * STATEMENT_TIMEOUT,
+    }
+    options = [f"-c {name}={milliseconds(timeout)}" for name, timeout in timeouts.items()]
     return create_engine(
         make_url(url.get_secret_value()).set(drivername="postgresql+psycopg"),
         pool_size=pool_size,
@@ -41,15 +46,18 @@ def connect(url: SecretStr, pool_size: int, application_name: str = "kratos-sync
         hide_parameters=True,
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-            "application_name": application_name,
-            "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MILLISECONDS}"
-            f" -c lock_timeout={LOCK_TIMEOUT_MILLISECONDS}"
-            " -c idle_in_transaction_session_timeout=60000 -c timezone=UTC",
+            "application_name": "kratos-sync",
+            "options": " ".join([*options, "-c timezone=UTC"]),
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
         },
     )
+
+
+def milliseconds(duration: timedelta) -> int:
+    """Give a duration as PostgreSQL's settings take it."""
+    return round(duration / timedelta(milliseconds=1))
 
 
 @contextmanager

@@ -1,17 +1,23 @@
 """What a deployment may set, from the environment or a ``.env`` file."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.connection import parse_url
+from sqlalchemy import make_url
 
 
-def _scheme_is(*schemes: str) -> AfterValidator:
+def _url_of(parse: Callable[[str], object], *schemes: str) -> AfterValidator:
     def check(url: SecretStr) -> SecretStr:
-        # urlsplit would quote what it cannot read, a password included.
         if url.get_secret_value().partition("://")[0] not in schemes:
             raise ValueError(f"must be a URL that starts with {' or '.join(schemes)}")
+        try:
+            parse(url.get_secret_value())
+        except Exception:  # noqa: BLE001  # whatever it is, it may quote a piece of the password
+            raise ValueError("is no URL: in a password, is every @ : / escaped?") from None
         return url
 
     return AfterValidator(check)
@@ -21,8 +27,8 @@ def _split(keys: object) -> object:
     return tuple(k.strip() for k in keys.split(",") if k.strip()) if isinstance(keys, str) else keys
 
 
-DatabaseUrl = Annotated[SecretStr, _scheme_is("postgresql", "postgres")]
-BrokerUrl = Annotated[SecretStr, _scheme_is("redis", "rediss", "unix")]
+DatabaseUrl = Annotated[SecretStr, _url_of(make_url, "postgresql", "postgres")]
+BrokerUrl = Annotated[SecretStr, _url_of(parse_url, "redis", "rediss", "unix")]
 ApiKeys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 
 

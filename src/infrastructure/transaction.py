@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, CursorResult, Engine, Executable, text
 
 from domain.events import DomainEvent
-from infrastructure.database import errors_in_our_words
+from infrastructure.database import errors_in_our_words, milliseconds
 
 SET_STATEMENT_TIMEOUT = text("SELECT set_config('statement_timeout', :milliseconds, true)")
 
@@ -42,8 +42,8 @@ class Transaction:
         """
         with errors_in_our_words(), self._engine.connect() as connection:
             self._connection, self._participants, self.subjects = connection, [], ()
-            milliseconds = str(round(time_limit / timedelta(milliseconds=1)))
-            connection.execute(SET_STATEMENT_TIMEOUT, {"milliseconds": milliseconds})
+            limit = {"milliseconds": str(milliseconds(time_limit))}
+            connection.execute(SET_STATEMENT_TIMEOUT, limit)
             try:
                 yield
             finally:

@@ -28,13 +28,19 @@ KRATOS_SYNC = str(Path(sysconfig.get_path("scripts"), "kratos-sync"))
 KEY = "a-key-of-no-worth"
 LEASE_SECONDS = 5
 CONNECTIONS = 16
-TABLES = "events, deliveries, attempts, kratos_identities, registrations_per_day".split(", ")
+TABLES = ["events", "deliveries", "attempts", "kratos_identities", "registrations_per_day"]
 
 
 class Service:
     """One api, one relay and one worker, and whatever else is started; ended all together."""
 
-    def __init__(self, folder: Path, database_url: str, valkey: ReturningValkey) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        database_url: str,
+        valkey: ReturningValkey,
+        lease_seconds: int = LEASE_SECONDS,
+    ) -> None:
         self._folder = folder
         self.valkey = valkey
         self._running: dict[str, subprocess.Popen[bytes]] = {}
@@ -46,7 +52,7 @@ class Service:
             "DATABASE_URL": database_url,
             "BROKER_URL": valkey.url,
             "KRATOS_WEBHOOK_API_KEYS": f"an-older-key,{KEY}",
-            "LEASE_SECONDS": str(LEASE_SECONDS),
+            "LEASE_SECONDS": str(lease_seconds),
             "LOG_FORMAT": "json",
             # Should the tests be killed, the processes end by themselves.
             "KRATOS_SYNC_LIFELINE": str(self._lifeline),
@@ -63,9 +69,7 @@ class Service:
 
     def __enter__(self) -> Self:
         try:
-            self.start("api", "api", "--port", self._port)
-            self.start("relay", "relay")
-            self.start("worker", "worker")
+            self._start_what_is_missing()
             until(self._answers, seconds=60)
         except BaseException:
             self.kill(*list(self._running))
@@ -83,11 +87,11 @@ class Service:
             os.close(self._our_end)
             os.close(self._lifeline)
 
-    def start(self, name: str, *command: str) -> None:
+    def start(self, name: str, *command: str, program: Sequence[str] = (KRATOS_SYNC,)) -> None:
         """Start a process of that name; what it writes is appended to one file."""
         with (self._folder / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
-                [KRATOS_SYNC, *command],
+                [*program, *command],
                 cwd=self._folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -156,7 +160,8 @@ class Service:
         until(lambda: self.count("deliveries") == 0, seconds)
 
     def forget(self) -> None:
-        """Begin anew, with empty tables and an empty Redis."""
+        """Begin anew, with empty tables, whatever a test left."""
+        self._start_what_is_missing()
         self.settle()
         self._database.execute(
             f"TRUNCATE {', '.join(f'kratos_sync.{table}' for table in TABLES)}".encode()
@@ -181,6 +186,12 @@ class Service:
                 " WHERE datname = current_database() AND wait_event_type = 'Lock'"
             )
         )
+
+    def _start_what_is_missing(self) -> None:
+        commands = {"api": ["api", "--port", self._port], "relay": ["relay"], "worker": ["worker"]}
+        for name, command in commands.items():
+            if name not in self._running:
+                self.start(name, *command)
 
     def _answers(self) -> bool:
         try:

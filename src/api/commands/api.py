@@ -61,7 +61,6 @@ def _application(container: Container) -> Starlette:
         container.event_bus(),
         uuid7,
         lambda: datetime.now(UTC),
-        # One connection is the relay's wake-up's, one the readiness check's.
-        concurrency=max(settings.database_pool_size - 2, 1),
+        concurrency=settings.database_pool_size,
     )
     return create_app(sync, KratosIdentityParseHandler(config), [container.database_readiness()])

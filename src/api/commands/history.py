@@ -32,7 +32,6 @@ import click
 from api.commands.history_report import print_history
 from api.commands.process import expected_errors, opened_container
 from api.commands.units import iso, seconds
-from application.ports.event_bus import LedgerUnavailable
 from application.ports.history import Attempt, Delivery, IdentityHistory, Outstanding, error_type
 
 
@@ -49,11 +48,8 @@ from application.ports.history import Attempt, Delivery, IdentityHistory, Outsta
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
 def history(identity_id: UUID, limit: int, verbose: bool, as_json: bool) -> None:
     """Tell what happened to the identity ID: every event, and what each consumer did with it."""
-    with opened_container() as container, expected_errors():
-        try:
-            found = container.history().of(identity_id, limit)
-        except LedgerUnavailable as error:
-            raise click.ClickException(f"{error}.") from None
+    with opened_container(migrated=False) as container, expected_errors():
+        found = container.history().of(identity_id, limit)
     if found is None:
         raise click.ClickException(f"Nothing is known of an identity {identity_id}.")
     if as_json:

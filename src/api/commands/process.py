@@ -9,6 +9,7 @@ import click
 import pydantic
 from sqlalchemy.exc import SQLAlchemyError
 
+from application.ports.event_bus import LedgerUnavailable
 from infrastructure.container import Container
 from infrastructure.migrations import SchemaTooOld, require_schema
 from infrastructure.telemetry import configure_logging
@@ -25,13 +26,16 @@ def opened_container(*, migrated: bool = True) -> Iterator[Container]:
     with expected_errors():
         settings = container.settings()
         configure_logging(settings.log_format, settings.log_level)
-        if migrated:
-            require_schema(container.engine())
+        engines = container.engine(), container.intake()
     try:
+        if migrated:
+            with expected_errors():
+                require_schema(container.engine())
         yield container
     finally:
         container.wake_relay().stop()
-        container.engine().dispose()
+        for engine in engines:
+            engine.dispose()
 
 
 @contextmanager
@@ -44,6 +48,8 @@ def expected_errors() -> Iterator[None]:
         raise click.UsageError("settings are missing or wrong: " + "; ".join(wrong)) from None
     except SchemaTooOld as error:
         raise click.ClickException(str(error)) from None
+    except LedgerUnavailable as error:
+        raise click.ClickException(f"{error}.") from None
     except SQLAlchemyError as error:
         reason = type(getattr(error, "orig", None) or error).__name__
         raise click.ClickException(

@@ -30,7 +30,6 @@ import click
 from api.commands.process import expected_errors, opened_container
 from api.commands.status_report import print_report
 from api.commands.units import iso, seconds
-from application.ports.event_bus import LedgerUnavailable
 from application.ports.status import BrokerStatus, StatusReport
 from application.subscriptions import CONSUMERS
 from infrastructure.bus.waiting import look_at
@@ -43,12 +42,10 @@ def status(as_json: bool) -> None:
 
     Exits with 1 only when the database cannot tell; a broker that is down is something to tell.
     """
-    with opened_container() as container, expected_errors(), closing(container.broker()) as broker:
-        try:
-            report = container.status().report(list(CONSUMERS))
-        except LedgerUnavailable as error:
-            raise click.ClickException(f"{error}.") from None
-        at_broker = look_at(broker, [consumer.name for consumer in report.consumers])
+    with opened_container(migrated=False) as container, expected_errors():
+        report = container.status().report(list(CONSUMERS))
+        with closing(container.broker()) as broker:
+            at_broker = look_at(broker, [consumer.name for consumer in report.consumers])
     if as_json:
         click.echo(json.dumps(to_json(report, at_broker)))
     else:

@@ -51,15 +51,17 @@ def attention(report: StatusReport, broker: BrokerStatus) -> Iterator[str]:
         )
     for consumer in report.consumers:
         if _is_behind(consumer) and consumer.lag is not None:
-            waiting = f" ({consumer.waiting:,} waiting to be tried again)" if consumer.waiting else ""
+            waiting = (
+                f" ({consumer.waiting:,} waiting to be tried again)" if consumer.waiting else ""
+            )
             yield (
                 f"{consumer.name} is behind: {amount(consumer.backlog, 'delivery', 'deliveries')}"
                 f" owed{waiting}, the oldest for {duration(consumer.lag)}."
             )
         if consumer.failed:
             yield (
-                f"{consumer.name} has {amount(consumer.failed, 'dead letter')}, kept until"
-                " somebody retries or discards what failed: `kratos-sync failed list`."
+                f"{consumer.name} has {amount(consumer.failed, 'dead letter')}, kept in"
+                " kratos_sync.deliveries: `kratos-sync history` with a subject tells why."
             )
         if not consumer.known:
             yield (

@@ -6,6 +6,7 @@ import dramatiq
 from api.commands.process import opened_container, stopped_by_signal
 from infrastructure.bus import actor
 from infrastructure.container import Container
+from infrastructure.migrations import require_schema
 from infrastructure.telemetry import configure_logging
 
 # Workers are woken; this is how often they look when nothing wakes them.
@@ -37,6 +38,9 @@ def dramatiq_broker() -> None:
     container = Container()
     settings = container.settings()
     configure_logging(settings.log_format, settings.log_level)
+    require_schema(container.engine())
     broker = container.broker()
     actor.declare(broker, container.unit_of_work, container.failures())
     dramatiq.set_broker(broker)
+    # Dramatiq forks: a connection made before must not be shared by what comes after.
+    container.engine().dispose()

@@ -41,10 +41,10 @@ class WakefulRedisBroker(RedisBroker):
         )
         self.wakeups = Wakeups(client, f"{namespace}:wake-up")
 
-    @property
-    def consumer_class(self) -> type[WokenConsumer]:
-        """The consumer that waits for wake-ups."""
-        return WokenConsumer
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> WokenConsumer:
+        """Give a consumer that waits for wake-ups, up to the timeout (milliseconds)."""
+        woken = self.wakeups.event(queue_name)
+        return WokenConsumer(self, queue_name, prefetch, timeout, woken)
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue without the delay queue beside it: due times live in the ledger."""

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
 
-from application.ports.event_bus import Provenance
+from application.ports.event_bus import LedgerUnavailable, Provenance
+from application.ports.unit_of_work import ConcurrencyConflict
 from domain.events import DomainEvent
-from infrastructure.database import errors_in_our_words
+from infrastructure.database import QUERY_CANCELED, errors_in_our_words
 from infrastructure.ledger.record import record
 
 
@@ -19,8 +21,15 @@ class DramatiqEventBus:
 
     def publish(self, event: DomainEvent, provenance: Provenance) -> bool:
         """Record in one commit; wake the relay after it."""
-        with errors_in_our_words(), self._engine.begin() as connection:
-            recorded = record(connection, event, provenance)
+        try:
+            with errors_in_our_words(), self._engine.begin() as connection:
+                recorded = record(connection, event, provenance)
+        except ConcurrencyConflict as error:
+            raise LedgerUnavailable("PostgreSQL was too busy") from error
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == QUERY_CANCELED:
+                raise LedgerUnavailable("PostgreSQL was too slow") from error
+            raise
         if recorded:
             self._wake_relay()
         return recorded

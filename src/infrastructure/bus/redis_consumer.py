@@ -2,34 +2,32 @@
 
 from collections import deque
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from threading import Event
 
 import redis
 import structlog
 from dramatiq import DecodeError, Message
 from dramatiq.broker import Consumer, MessageProxy
+from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ActorNotFound, ConnectionClosed
-
-if TYPE_CHECKING:
-    from infrastructure.bus.broker import WakefulRedisBroker
 
 log = structlog.get_logger()
 
 
 class WokenConsumer(Consumer):
-    """Fetches at once when woken, and otherwise once per timeout (milliseconds).
+    """Fetches at once when woken, and otherwise once a timeout (milliseconds).
 
     Dramatiq calls it from one thread of its own for each queue, acknowledgements from all.
     """
 
     def __init__(
-        self, broker: "WakefulRedisBroker", queue_name: str, prefetch: int, timeout: int
+        self, broker: RedisBroker, queue_name: str, prefetch: int, timeout: int, woken: Event
     ) -> None:
         self._broker = broker
         self._queue_name = queue_name
         self._prefetch = prefetch
         self._seconds = timeout / 1000
-        self._woken = broker.wakeups.event(queue_name)
+        self._woken = woken
         self._fetched: deque[MessageProxy] = deque()
         self._unacknowledged: set[str] = set()
         self._acknowledgements = f"{broker.namespace}:__acks__.{broker.broker_id}.{queue_name}"

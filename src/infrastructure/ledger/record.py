@@ -18,7 +18,8 @@ RECORD_ONE = text("""
         RETURNING id, subject
     ), owed AS (
         INSERT INTO kratos_sync.deliveries (event_id, subject, consumer)
-        SELECT event.id, event.subject, consumer FROM event, unnest(CAST(:consumers AS text[])) AS consumer
+        SELECT event.id, event.subject, consumer
+        FROM event, unnest(CAST(:consumers AS text[])) AS consumer
     )
     SELECT count(*) FROM event
 """)

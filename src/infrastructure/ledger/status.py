@@ -20,24 +20,22 @@ COUNTED: Final = 10_000
 NOTHING: Final = (0, 0, 0, 0, None)
 
 OWED = text("""
-    SELECT d.consumer,
-           count(*) FILTER (WHERE d.failed_at IS NULL AND d.due_at <= now()),
-           count(*) FILTER (WHERE d.failed_at IS NULL AND d.due_at > now() AND d.leased),
-           count(*) FILTER (WHERE d.failed_at IS NULL AND d.due_at > now() AND NOT d.leased),
-           count(d.failed_at),
-           now() - min(e.recorded_at)
-    FROM kratos_sync.deliveries d
-    LEFT JOIN kratos_sync.events e ON e.id = d.event_id AND d.failed_at IS NULL
-    GROUP BY d.consumer
-    ORDER BY d.consumer
+    SELECT consumer,
+           count(*) FILTER (WHERE failed_at IS NULL AND due_at <= now()),
+           count(*) FILTER (WHERE failed_at IS NULL AND due_at > now() AND leased),
+           count(*) FILTER (WHERE failed_at IS NULL AND due_at > now() AND NOT leased),
+           count(failed_at),
+           now() - min(owed_at) FILTER (WHERE failed_at IS NULL)
+    FROM kratos_sync.deliveries
+    GROUP BY consumer
+    ORDER BY consumer
 """)
 
 # substr, unlike LIKE, reads no more of a long error than its beginning.
 UNKNOWN = text("""
-    SELECT substr(d.last_error, 15), count(*), now() - min(e.recorded_at)
-    FROM kratos_sync.deliveries d
-    LEFT JOIN kratos_sync.events e ON e.id = d.event_id
-    WHERE d.failed_at IS NULL AND substr(d.last_error, 1, 14) = 'UnknownEvent: '
+    SELECT substr(last_error, 15), count(*), now() - min(owed_at)
+    FROM kratos_sync.deliveries
+    WHERE failed_at IS NULL AND substr(last_error, 1, 14) = 'UnknownEvent: '
     GROUP BY 1
     ORDER BY 1
 """)

@@ -1,5 +1,6 @@
 """The schema's history, and moving a database along it."""
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -37,6 +38,7 @@ def migrate(engine: Engine) -> tuple[str | None, str]:
         return before, newest_revision()
 
 
+@cache
 def newest_revision() -> str:
     """The revision that this release needs, such as ``0001``."""
     head = ScriptDirectory.from_config(_config()).get_current_head()

@@ -161,7 +161,7 @@ def test_the_real_dev_starts_again_after_a_kill(started: list[Dev], directory: P
     killed.exit_code()
 
     again = real_dev(started, directory).shows("See what became of it")
-    assert not any(map(lives, before))
+    until(lambda: not any(map(lives, before)))
     again.process.send_signal(SIGTERM)
     assert again.exit_code() == 0
 

@@ -1,10 +1,12 @@
+import socket
+from time import monotonic
 from uuid import uuid4
 
 import dramatiq
 from pydantic import SecretStr
 
 from infrastructure.bus.broker import WakefulRedisBroker, connect
-from infrastructure.bus.waiting import look_at
+from infrastructure.bus.waiting import TIMEOUT_SECONDS, look_at
 from infrastructure.bus.wire_format import ACTOR, write
 
 
@@ -35,3 +37,11 @@ def test_a_broker_that_is_away_is_an_answer() -> None:
     assert not told.answers
     assert told.error == "ConnectionError"
     assert told.messages == {}
+
+
+def test_a_broker_that_never_answers_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        broker = connect(SecretStr(f"redis://127.0.0.1:{mute.getsockname()[1]}/0"))
+        before = monotonic()
+        assert look_at(broker, ["Greet"]).error == "TimeoutError"
+        assert monotonic() - before < 3 * TIMEOUT_SECONDS

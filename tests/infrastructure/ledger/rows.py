@@ -16,9 +16,9 @@ EVENT = text("""
 """)
 DELIVERY = text("""
     INSERT INTO kratos_sync.deliveries
-           (event_id, subject, consumer, attempts, due_at, leased, last_error, failed_at)
-    VALUES (:event_id, :subject, :consumer, :attempts, now() + :due_in, :leased, :last_error,
-            now() - CAST(:failed_ago AS interval))
+           (event_id, subject, consumer, attempts, owed_at, due_at, leased, last_error, failed_at)
+    VALUES (:event_id, :subject, :consumer, :attempts, now() - :age, now() + :due_in, :leased,
+            :last_error, now() - CAST(:failed_ago AS interval))
 """)
 ATTEMPT = text("""
     INSERT INTO kratos_sync.attempts
@@ -68,6 +68,7 @@ def owe(
         event_id=event_id,
         subject=SOMEBODY,
         consumer=consumer,
+        age=age,
         attempts=attempts,
         due_in=due_in,
         leased=leased,

@@ -35,6 +35,8 @@ CREATE TABLE kratos_sync.kratos_identities (
     exact_numbers jsonb,
     seen_alive_at timestamptz
 ) WITH (fillfactor = 80);
+CREATE INDEX kratos_identities_deleted ON kratos_sync.kratos_identities (deleted_at)
+    WHERE deleted_at IS NOT NULL;
 COMMENT ON TABLE kratos_sync.kratos_identities IS 'Our copy of what Kratos knows of its identities';
 COMMENT ON COLUMN kratos_sync.kratos_identities.metadata_admin IS 'Only the Admin API tells it: NULL until then';
 COMMENT ON COLUMN kratos_sync.kratos_identities.deleted_at IS 'Set on a tombstone: personal data is gone';
@@ -75,6 +77,7 @@ CREATE TABLE kratos_sync.deliveries (
     consumer text NOT NULL,
     subject uuid NOT NULL,
     attempts integer NOT NULL DEFAULT 0,
+    owed_at timestamptz NOT NULL DEFAULT now(),
     due_at timestamptz NOT NULL DEFAULT now(),
     leased boolean NOT NULL DEFAULT false,
     last_error text,
@@ -87,6 +90,7 @@ CREATE INDEX deliveries_failed ON kratos_sync.deliveries (consumer, failed_at)
     WHERE failed_at IS NOT NULL;
 COMMENT ON TABLE kratos_sync.deliveries IS 'What is still owed to a consumer; a row goes away with the consumer''s own commit';
 COMMENT ON COLUMN kratos_sync.deliveries.subject IS 'As in events: what concerns one identity is dispatched together';
+COMMENT ON COLUMN kratos_sync.deliveries.owed_at IS 'Since when: what lag is measured from';
 COMMENT ON COLUMN kratos_sync.deliveries.leased IS 'Dispatched to the broker and not yet heard of';
 COMMENT ON COLUMN kratos_sync.deliveries.failed_at IS 'Set on a dead letter';
 

@@ -1,0 +1,57 @@
+"""Dramatiq's own command line runs our worker too."""
+
+import os
+import signal
+import subprocess
+import sysconfig
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import redis
+
+from infrastructure.bus.broker import WakefulRedisBroker
+from infrastructure.container import Container
+from tests.infrastructure.bus.conftest import Ledger, left_behind, news
+from tests.infrastructure.bus.waiting import until
+from tests.infrastructure.bus.working import relaying
+
+DRAMATIQ = str(Path(sysconfig.get_path("scripts"), "dramatiq"))
+
+
+def test_a_worker_of_dramatiqs_command_consumes_and_stops_when_told(
+    container: Container, ledger: Ledger, database_url: str, broker_url: str, tmp_path: Path
+) -> None:
+    # The namespace is the service's own there, so the test takes another of Redis' databases.
+    url = urlsplit(broker_url)._replace(path="/9").geturl()
+    broker = WakefulRedisBroker(redis.Redis.from_url(url))
+    container.broker.override(broker)
+    event = news()
+    ledger.record(event)
+    log = tmp_path / "log"
+    with (
+        relaying(container.relay()),
+        log.open("wb") as output,
+        subprocess.Popen(
+            [DRAMATIQ, "api.commands.worker:dramatiq_broker", "-p", "1", "-t", "2"],
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "DATABASE_URL": database_url, "BROKER_URL": url},
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        ) as worker,
+    ):
+        try:
+            until(lambda: ledger.succeeded() == [event.id], seconds=60)
+            until(lambda: not left_behind(broker))
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(timeout=60) == 0
+        finally:
+            if worker.poll() is None:
+                os.killpg(worker.pid, signal.SIGKILL)
+
+    written = log.read_text()
+    assert "delivered" in written
+    assert "Traceback" not in written
+    assert "ada@example.org" not in written
+    broker.client.flushdb()
+    broker.close()
