@@ -7,6 +7,7 @@ from application.consumers.count_registrations import CountRegistrations
 from application.consumers.delete_kratos_identity import DeleteKratosIdentity
 from application.consumers.sync_kratos_identity import SyncKratosIdentity
 from application.ports.event_bus import Provenance
+from domain.json_values import Json
 from tests.application.delivering import deliver_to
 from tests.domain.people import ADA, GRACE, address, cause, minutes
 from tests.fakes.unit_of_work import InMemoryLedger
@@ -84,7 +85,7 @@ def test_facts_carry_on_the_trace_of_the_webhook_that_caused_them(ledger: InMemo
 
 
 def test_two_webhooks_of_one_person_keep_their_traces_apart(ledger: InMemoryLedger) -> None:
-    verified = [address(verified_at=minutes(2))]
+    verified: Json = [address(verified_at=minutes(2))]
     ledger.publish(updated(1), Provenance("webhook", traceparent=ADAS_TRACE))
     ledger.publish(
         updated(2, at=minutes(2), verifiable_addresses=verified),

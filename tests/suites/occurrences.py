@@ -48,7 +48,7 @@ def subscribed(event: type[DomainEvent], *consumers: type[Consumer[Any]]) -> Ite
     """Let these consumers, and no others, hear of the event."""
     by_name = {consumer.name: consumer for consumer in consumers}
     with (
-        patch.dict(SUBSCRIPTIONS, {event: consumers}),  # type: ignore[arg-type]
-        patch.dict(CONSUMERS, by_name),  # type: ignore[arg-type]
+        patch.dict(SUBSCRIPTIONS, {event: consumers}),
+        patch.dict(CONSUMERS, by_name),
     ):
         yield

@@ -6,12 +6,14 @@ brokers/redis.py and worker.py).
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import dramatiq
 import redis
 from dramatiq.brokers.redis import RedisBroker
 from pydantic import SecretStr
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from infrastructure.bus.redis_consumer import WokenConsumer
 from infrastructure.bus.wakeups import Wakeups
@@ -73,6 +75,10 @@ class WakefulRedisBroker(RedisBroker):
                 self.wakeups.publish(pipe, queue_name)
             pipe.execute()
 
+    def waiting(self, queue_name: str) -> int:
+        """Count the messages that no worker has fetched yet. Raises redis.RedisError."""
+        return cast("int", self.client.llen(f"{self.namespace}:{queue_name}"))
+
     def close(self) -> None:
         """Stop listening and let go of the connections."""
         self.wakeups.stop()
@@ -86,5 +92,7 @@ def connect(url: SecretStr) -> WakefulRedisBroker:
         socket_timeout=SOCKET_TIMEOUT_SECONDS,
         socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
         health_check_interval=30,
+        # Once, for a connection gone stale; a server that is away is the caller's to wait for.
+        retry=Retry(NoBackoff(), 1),
     )
     return WakefulRedisBroker(client)

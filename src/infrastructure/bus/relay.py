@@ -14,7 +14,7 @@ from application.consumer import Consumer
 from application.ports.event_bus import LedgerUnavailable
 from infrastructure.bus import wire_format
 from infrastructure.bus.broker import WakefulRedisBroker
-from infrastructure.bus.window import Window
+from infrastructure.bus.window import MOST_BATCHES, Window
 from infrastructure.ledger.claims import Backlog, PostgresClaims
 from infrastructure.ledger.listener import WakeUpListener
 
@@ -22,6 +22,8 @@ IDLE_SECONDS = 1.0
 """The longest between two looks at the ledger, whatever wakes us."""
 BUSY_SECONDS = 0.01
 """The shortest between two dispatches to a consumer that has work: so its batches fill."""
+MOST_WAITING = 2 * MOST_BATCHES
+"""Messages in a consumer's queue beyond which nothing is sent: its workers are away or drowning."""
 
 log = structlog.get_logger()
 
@@ -79,6 +81,8 @@ class Relay:
         since = monotonic() - self._dispatched_at[consumer]
         if backlog.leased and since < BUSY_SECONDS:
             return BUSY_SECONDS - since
+        if self._broker.waiting(consumer) > MOST_WAITING:
+            return IDLE_SECONDS
         window = self._windows[consumer]
         if room := window.room(backlog.leased):
             claim = self._claims.claim(consumer, room)

@@ -11,22 +11,34 @@ from infrastructure.database import errors_in_our_words
 
 # One look at everything: per consumer what is under lease, and when the next delivery is due.
 SURVEY = text("""
-    SELECT consumer.name,
-           (SELECT count(*) FROM kratos_sync.deliveries d
-            WHERE d.consumer = consumer.name AND d.failed_at IS NULL
-              AND d.due_at > now() AND d.leased),
-           (SELECT extract(epoch FROM min(d.due_at) - now()) FROM kratos_sync.deliveries d
-            WHERE d.consumer = consumer.name AND d.failed_at IS NULL)
-    FROM unnest(CAST(:consumers AS text[])) AS consumer (name)
+    SELECT wanted.name,
+           (SELECT count(*) FROM kratos_sync.deliveries
+            WHERE consumer = wanted.name AND failed_at IS NULL AND leased AND due_at > now()),
+           (SELECT extract(epoch FROM least(
+               (SELECT min(due_at) FROM kratos_sync.deliveries
+                WHERE consumer = wanted.name AND failed_at IS NULL AND NOT leased),
+               (SELECT min(due_at) FROM kratos_sync.deliveries
+                WHERE consumer = wanted.name AND failed_at IS NULL AND leased)) - now()))
+    FROM unnest(CAST(:consumers AS text[])) AS wanted (name)
 """)
 
+# What was leased in vain comes first: else a backlog that nobody works on would be leased, and sent
+# to the broker, bit by bit and all of it.
 CLAIM = text("""
-    WITH due AS (
+    WITH expired AS (
         SELECT event_id, leased FROM kratos_sync.deliveries
-        WHERE consumer = :consumer AND failed_at IS NULL AND due_at <= now()
+        WHERE consumer = :consumer AND failed_at IS NULL AND leased AND due_at <= now()
         ORDER BY due_at, event_id
         LIMIT :most
         FOR UPDATE SKIP LOCKED
+    ), fresh AS (
+        SELECT event_id, leased FROM kratos_sync.deliveries
+        WHERE consumer = :consumer AND failed_at IS NULL AND NOT leased AND due_at <= now()
+        ORDER BY due_at, event_id
+        LIMIT :most - (SELECT count(*) FROM expired)
+        FOR UPDATE SKIP LOCKED
+    ), due AS (
+        SELECT event_id, leased FROM expired UNION ALL SELECT event_id, leased FROM fresh
     )
     UPDATE kratos_sync.deliveries d
     SET due_at = now() + :lease, leased = true

@@ -25,6 +25,12 @@ def calls(client: "redis.Redis") -> dict[str, int]:
     return {name: count for name, count in made.items() if name.split("|")[0] not in looks}
 
 
+def listeners(broker: WakefulRedisBroker) -> int:
+    """How many processes wait to be woken."""
+    ((_, count),) = broker.client.pubsub_numsub(f"{broker.namespace}:wake-up")
+    return int(count)
+
+
 def test_messages_enqueued_together_are_all_consumed_and_leave_nothing(
     broker: WakefulRedisBroker,
 ) -> None:
@@ -87,8 +93,7 @@ def test_a_waiting_consumer_is_woken_long_before_it_would_look(valkey: Returning
             arrived.put(perf_counter())
             consumer.ack(found)
 
-    channel = f"{broker.namespace}:wake-up"
-    until(lambda: broker.client.pubsub_numsub(channel)[0][1] == 1)
+    until(lambda: listeners(broker) == 1)
     waiting = threading.Thread(target=wait_for_messages)
     waiting.start()
     delays = []
@@ -110,6 +115,7 @@ def test_idle_workers_look_no_more_than_once_a_second_at_each_queue(
     broker = WakefulRedisBroker(redis.Redis.from_url(valkey.url, socket_timeout=5))
     declare_listener(broker, *QUEUES)
     with working(broker, poll_milliseconds=1_000):
+        until(lambda: listeners(broker) == 1)
         # Each has looked once, and the script is loaded.
         until(lambda: calls(broker.client).get("evalsha", 0) >= len(QUEUES))
         before, began = calls(broker.client), monotonic()
@@ -160,6 +166,42 @@ def test_a_worker_that_stops_gives_back_what_it_had_not_begun(broker: WakefulRed
     assert len(waiting) == len(set(waiting)) == 9
     assert broker.client.hlen(f"{broker.namespace}:mail.msgs") == 9
     assert left_behind(broker) == {f"{broker.namespace}:mail", f"{broker.namespace}:mail.msgs"}
+
+
+def test_a_consumer_gives_back_what_it_had_fetched_and_not_handed_over(
+    broker: WakefulRedisBroker,
+) -> None:
+    declare_listener(broker, "mail")
+    broker.enqueue_many([message("mail", number=number) for number in range(5)])
+    consumer = broker.consume("mail", prefetch=4, timeout=50)
+    first = next(consumer)
+    assert first is not None
+    assert broker.client.llen(f"{broker.namespace}:mail") == 1
+
+    consumer.requeue([first])
+
+    waiting = broker.client.lrange(f"{broker.namespace}:mail", 0, -1)
+    assert len(waiting) == len(set(waiting)) == 5
+    assert left_behind(broker) == {f"{broker.namespace}:mail", f"{broker.namespace}:mail.msgs"}
+
+
+def test_a_consumer_fetches_no_more_than_its_prefetch_until_something_is_acknowledged(
+    broker: WakefulRedisBroker,
+) -> None:
+    declare_listener(broker, "mail")
+    broker.enqueue_many([message("mail", number=number) for number in range(5)])
+    consumer = broker.consume("mail", prefetch=2, timeout=20)
+    first, second = next(consumer), next(consumer)
+    assert first is not None
+    assert second is not None
+    assert next(consumer) is None
+
+    consumer.ack(first)
+
+    third = next(consumer)
+    assert third is not None
+    assert third.kwargs["number"] == 2
+    assert next(consumer) is None
 
 
 def test_enqueueing_says_when_the_server_is_away(valkey: ReturningValkey) -> None:

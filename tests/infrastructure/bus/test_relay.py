@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import redis
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
@@ -271,9 +271,9 @@ def test_while_redis_is_away_nothing_is_leased_over_and_over(
         def failures() -> int:
             return [line["event"] for line in logged].count("broker_unavailable")
 
-        until(lambda: failures() == 1)
+        until(lambda: failures() >= 1)
         (before,) = ledger.execute(statement)
-        until(lambda: failures() == 3)
+        until(lambda: failures() >= 3)
         (after,) = ledger.execute(statement)
 
     assert after == before
@@ -298,7 +298,7 @@ def test_it_survives_connections_to_postgresql_that_are_terminated(
         until(lambda: "wake_ups_interrupted" in names_logged(logged))
 
         ledger.record(second)
-        until(lambda: len(dispatched(broker)) == 2)
+        until(lambda: len(dispatched(broker)) >= 2)
 
     assert dispatched(broker) == [[first.id], [second.id]]
 
@@ -313,7 +313,21 @@ def test_it_waits_for_a_ledger_that_is_away_and_stops_when_told(
         Settings(_env_file=None, database_url=nowhere, broker_url="redis://127.0.0.1:9/0")
     )
     with capture_logs() as logged, relaying(container.relay()):
-        until(lambda: [line["event"] for line in logged].count("ledger_unavailable") == 2)
+        until(lambda: [line["event"] for line in logged].count("ledger_unavailable") >= 2)
+
+
+def test_what_another_relay_is_claiming_is_left_to_it(
+    relay: Relay, ledger: Ledger, engine: Engine, broker: WakefulRedisBroker
+) -> None:
+    first, second = news(), news()
+    ledger.record(first, second)
+    with engine.begin() as other:
+        claim = text("SELECT FROM kratos_sync.deliveries WHERE event_id = :id FOR UPDATE")
+        other.execute(claim, {"id": first.id})
+
+        relay.turn()
+
+    assert dispatched(broker) == [[second.id]]
 
 
 def test_two_relays_send_nothing_twice(

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from application.consumers.delete_kratos_identity import DeleteKratosIdentity
@@ -169,8 +170,6 @@ def test_a_backlog_is_due_when_its_next_delivery_is(seconds: float | None, is_du
 
 
 def test_claims_without_postgresql_say_that_the_ledger_is_unavailable() -> None:
-    from pydantic import SecretStr
-
     nowhere = connect(SecretStr("postgresql://ada@/nowhere?host=/nonexistent"), pool_size=1)
     claims = PostgresClaims(nowhere, LEASE)
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from application.consumers.sync_kratos_identity import SyncKratosIdentity
@@ -77,8 +78,6 @@ def test_a_retry_at_once_is_due_at_once(ledger: PostgresLedger) -> None:
 
 
 def test_failures_without_postgresql_say_that_the_ledger_is_unavailable() -> None:
-    from pydantic import SecretStr
-
     nowhere = connect(SecretStr("postgresql://ada@/nowhere?host=/nonexistent"), pool_size=1)
 
     with pytest.raises(LedgerUnavailable):

@@ -5,6 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from application.consumers.sync_kratos_identity import SyncKratosIdentity
@@ -47,7 +48,7 @@ def test_of_webhooks_with_one_dedupe_key_that_come_at_once_one_is_recorded(
     def publish(number: int) -> None:
         recorded.append(ledger.publish(updated(number), Provenance("webhook", "ada at noon")))
 
-    at_once(*(lambda number=number: publish(number) for number in range(1, 5)))  # type: ignore[misc]
+    at_once(*(lambda number=number: publish(number) for number in range(1, 5)))
 
     assert sorted(recorded) == [False, False, False, True]
     assert len(ledger.events) == len(ledger.deliveries) == 1
@@ -85,8 +86,6 @@ def test_a_unit_of_work_wakes_the_relay_only_for_something_new(
 
 
 def test_a_publish_without_postgresql_is_an_unavailable_ledger() -> None:
-    from pydantic import SecretStr
-
     nowhere = connect(SecretStr("postgresql://ada@/nowhere?host=/nonexistent"), pool_size=1)
 
     with pytest.raises(LedgerUnavailable):
@@ -94,8 +93,6 @@ def test_a_publish_without_postgresql_is_an_unavailable_ledger() -> None:
 
 
 def test_a_unit_of_work_without_postgresql_is_an_unavailable_ledger() -> None:
-    from pydantic import SecretStr
-
     nowhere = connect(SecretStr("postgresql://ada@/nowhere?host=/nonexistent"), pool_size=1)
 
     with pytest.raises(LedgerUnavailable), Transaction(nowhere).begin(TIME_LIMIT):

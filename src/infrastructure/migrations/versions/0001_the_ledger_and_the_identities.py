@@ -85,7 +85,9 @@ CREATE TABLE kratos_sync.deliveries (
     PRIMARY KEY (event_id, consumer)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX deliveries_due ON kratos_sync.deliveries (consumer, due_at)
-    WHERE failed_at IS NULL;
+    WHERE failed_at IS NULL AND NOT leased;
+CREATE INDEX deliveries_leased ON kratos_sync.deliveries (consumer, due_at)
+    WHERE failed_at IS NULL AND leased;
 CREATE INDEX deliveries_failed ON kratos_sync.deliveries (consumer, failed_at)
     WHERE failed_at IS NOT NULL;
 COMMENT ON TABLE kratos_sync.deliveries IS 'What is still owed to a consumer; a row goes away with the consumer''s own commit';

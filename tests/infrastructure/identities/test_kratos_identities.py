@@ -1,0 +1,223 @@
+"""What only the identities in PostgreSQL can be asked."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event, text
+
+from application.ports.unit_of_work import ConcurrencyConflict
+from domain.kratos_identity import KratosIdentity
+from infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from infrastructure.transaction import Transaction
+from tests.domain.people import ADA, GRACE, NOON, cause, exact, met, minutes, webhook
+from tests.suites.occurrences import HEDY, MARY, told_of
+from tests.suites.stores import identities_in_postgres
+from tests.suites.test_kratos_identities import stored
+from tests.suites.waiting import eventually
+
+TIME_LIMIT = timedelta(seconds=20)
+
+
+@contextmanager
+def statements_of(engine: Engine) -> Iterator[list[str]]:
+    seen: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        seen.append(statement.strip())
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(engine, "before_cursor_execute", note)
+
+
+def columns_of_ada(connection: Connection, *columns: str) -> tuple[Any, ...]:
+    statement = f"SELECT {', '.join(columns)} FROM kratos_sync.kratos_identities WHERE id = :id"
+    return tuple(connection.execute(text(statement), {"id": ADA}).one())
+
+
+def test_absent_is_sql_null_and_null_is_json_null(engine: Engine) -> None:
+    stored(identities_in_postgres(engine), webhook(metadata_public=None))
+
+    with engine.connect() as connection:
+        assert columns_of_ada(
+            connection,
+            "metadata_public IS NULL",
+            "metadata_public = 'null'::jsonb",
+            "metadata_admin IS NULL",
+        ) == (False, True, True)
+
+
+def test_the_columns_can_be_queried_as_kratos_names_them(engine: Engine) -> None:
+    stored(identities_in_postgres(engine), exact(external_id="crm-7"))
+
+    with engine.connect() as connection:
+        assert columns_of_ada(
+            connection,
+            "traits -> 'name' ->> 'first'",
+            "verifiable_addresses -> 0 ->> 'value'",
+            "external_id",
+            "state",
+            "created_at",
+            "version",
+        ) == ("Ada", "ada@example.org", "crm-7", "active", NOON, 1)
+
+
+def test_everybody_a_batch_is_about_is_loaded_by_one_statement(engine: Engine) -> None:
+    people = (ADA, GRACE, MARY)
+    for who in people:
+        stored(identities_in_postgres(engine), told_of(who))
+    transaction = Transaction(engine)
+
+    with transaction.begin(TIME_LIMIT), statements_of(engine) as statements:
+        transaction.subjects = people
+        identities = SqlAlchemyKratosIdentities(transaction)
+        found = [identities.find(who) for who in people]
+
+    assert [each and each.id for each in found] == list(people)
+    assert len(statements) == 1
+
+
+def test_somebody_else_may_be_looked_up_later(engine: Engine) -> None:
+    store = identities_in_postgres(engine)
+    stored(store, told_of(ADA))
+    stored(store, told_of(GRACE))
+    transaction = Transaction(engine)
+
+    with transaction.begin(TIME_LIMIT):
+        transaction.subjects = (ADA,)
+        identities = SqlAlchemyKratosIdentities(transaction)
+        ada, grace = identities.find(ADA), identities.find(GRACE)
+
+        assert ada is not None
+        assert grace is not None
+        assert identities.find(ADA) is ada
+
+
+def test_who_is_not_there_is_looked_up_once(engine: Engine) -> None:
+    transaction = Transaction(engine)
+
+    with transaction.begin(TIME_LIMIT):
+        identities = SqlAlchemyKratosIdentities(transaction)
+        identities.find(ADA)
+        with statements_of(engine) as statements:
+            assert identities.find(ADA) is None
+
+    assert statements == []
+
+
+def test_what_did_not_change_is_not_written(engine: Engine) -> None:
+    store = identities_in_postgres(engine)
+    stored(store, told_of(ADA))
+    stored(store, told_of(GRACE))
+
+    with statements_of(engine) as statements, store() as identities:
+        for who in (ADA, GRACE):
+            found = identities.find(who)
+            assert found is not None
+            found.update(told_of(who), at=minutes(9), cause=cause(9))
+
+    assert [each for each in statements if each.startswith("INSERT")] == []
+
+
+def test_all_that_changed_is_written_in_one_go(engine: Engine) -> None:
+    store = identities_in_postgres(engine)
+    people = (ADA, GRACE, MARY, HEDY)
+
+    with statements_of(engine) as statements, store() as identities:
+        for who in people:
+            identities.add(KratosIdentity.seen(told_of(who), at=NOON, cause=cause()))
+
+    assert len([each for each in statements if each.startswith("INSERT")]) == 1
+
+
+def test_a_found_identity_is_held_until_the_end_of_the_transaction(engine: Engine) -> None:
+    store = identities_in_postgres(engine)
+    stored(store, webhook())
+    order: list[str] = []
+
+    def rename() -> None:
+        with store() as identities:
+            ada = identities.find(ADA)
+            order.append("the second has found her")
+            assert ada is not None
+            ada.update(webhook(2, state="inactive"), at=minutes(2), cause=cause(2))
+
+    second = threading.Thread(target=rename, daemon=True)
+    with store() as identities:
+        ada = identities.find(ADA)
+        assert ada is not None
+        second.start()
+        eventually(lambda: somebody_waits(engine), "the second waits for the lock")
+        ada.update(webhook(1, traits={"name": "Ada King"}), at=minutes(1), cause=cause(3))
+        order.append("the first is done")
+    second.join(20)
+
+    with store() as identities:
+        ada = identities.find(ADA)
+    assert order == ["the first is done", "the second has found her"]
+    assert ada is not None
+    assert (ada.version, ada.state) == (3, "inactive")
+
+
+def test_whoever_adds_the_same_identity_is_waited_for(engine: Engine) -> None:
+    store = identities_in_postgres(engine)
+    found: list[bool] = []
+
+    def look() -> None:
+        with store() as identities:
+            found.append(identities.find(ADA) is not None)
+
+    second = threading.Thread(target=look, daemon=True)
+    with store() as identities:
+        assert identities.find(ADA) is None
+        second.start()
+        eventually(lambda: somebody_waits(engine), "the second waits for who adds her")
+        identities.add(KratosIdentity.seen(webhook(), at=NOON, cause=cause()))
+    second.join(20)
+
+    assert found == [True]
+
+
+def somebody_waits(engine: Engine) -> bool:
+    statement = text(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with engine.connect() as connection:
+        return bool(connection.execute(statement).scalar_one() == 1)
+
+
+def test_an_identity_that_was_changed_behind_our_back_is_a_conflict(engine: Engine) -> None:
+    store = identities_in_postgres(engine)
+    stored(store, webhook())
+
+    def add_without_looking() -> None:
+        with store() as identities:
+            identities.add(KratosIdentity.seen(webhook(7), at=minutes(7), cause=cause(7)))
+
+    with pytest.raises(ConcurrencyConflict, match="meanwhile"):
+        add_without_looking()
+
+    with engine.connect() as connection:
+        assert columns_of_ada(connection, "version", "updated_at") == (1, NOON)
+
+
+def test_a_conflict_on_one_identity_writes_none_of_the_batch(engine: Engine) -> None:
+    store = identities_in_postgres(engine)
+    stored(store, webhook())
+
+    def add_both() -> None:
+        with store() as identities:
+            identities.add(met(webhook(7)))
+            identities.add(met(told_of(GRACE)))
+
+    with pytest.raises(ConcurrencyConflict):
+        add_both()
+
+    with engine.connect() as connection:
+        rows = connection.execute(text("SELECT id FROM kratos_sync.kratos_identities"))
+        assert list(rows.scalars()) == [ADA]

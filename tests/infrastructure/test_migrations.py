@@ -1,0 +1,253 @@
+"""The schema's history."""
+
+from collections.abc import Iterator
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine, text
+
+from infrastructure.database import connect
+from infrastructure.ledger.readiness import DatabaseReadiness
+from infrastructure.migrations import (
+    SchemaTooOld,
+    current_revision,
+    migrate,
+    newest_revision,
+    require_schema,
+)
+from tests.domain.people import ADA, GRACE, address, exact, minutes
+from tests.suites.occurrences import HEDY, MARY, told_of
+from tests.suites.stores import identities_in_postgres
+from tests.suites.test_kratos_identities import stored
+from tests.suites.waiting import at_once
+
+
+@pytest.fixture
+def empty(empty_database_url: str) -> Iterator[Engine]:
+    """A database that nobody has migrated."""
+    engine = connect(SecretStr(empty_database_url), pool_size=2)
+    yield engine
+    engine.dispose()
+
+
+def set_revision(engine: Engine, revision: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE kratos_sync.alembic_version SET version_num = :revision"),
+            {"revision": revision},
+        )
+
+
+def revision_of(engine: Engine) -> str | None:
+    with engine.connect() as connection:
+        return current_revision(connection)
+
+
+def columns_of(engine: Engine) -> dict[str, list[str]]:
+    statement = text(
+        "SELECT table_name, column_name FROM information_schema.columns"
+        " WHERE table_schema = 'kratos_sync' ORDER BY table_name, ordinal_position"
+    )
+    found: dict[str, list[str]] = {}
+    with engine.connect() as connection:
+        for table, column in connection.execute(statement):
+            found.setdefault(table, []).append(column)
+    return found
+
+
+def test_an_empty_database_comes_to_the_newest_revision(empty: Engine) -> None:
+    assert revision_of(empty) is None
+
+    assert migrate(empty) == (None, newest_revision())
+
+    assert revision_of(empty) == newest_revision()
+    require_schema(empty)
+
+
+def test_migrating_again_changes_nothing(empty: Engine) -> None:
+    migrate(empty)
+    before = columns_of(empty)
+
+    assert migrate(empty) == (newest_revision(), newest_revision())
+
+    assert columns_of(empty) == before
+
+
+def test_processes_that_migrate_at_once_wait_for_each_other(empty_database_url: str) -> None:
+    moves: list[tuple[str | None, str]] = []
+
+    def run() -> None:
+        engine = connect(SecretStr(empty_database_url), pool_size=2)
+        try:
+            moves.append(migrate(engine))
+        finally:
+            engine.dispose()
+
+    at_once(*[run] * 3)
+
+    newest = newest_revision()
+    assert moves == [(None, newest), (newest, newest), (newest, newest)]
+
+
+def test_a_migration_that_fails_leaves_nothing(empty: Engine) -> None:
+    with empty.begin() as connection:
+        connection.execute(text("CREATE SCHEMA kratos_sync"))
+        connection.execute(text("CREATE TABLE kratos_sync.attempts ()"))
+
+    with pytest.raises(Exception, match='relation "attempts" already exists'):
+        migrate(empty)
+
+    assert revision_of(empty) is None
+    assert list(columns_of(empty)) == []
+
+
+def test_nothing_is_made_outside_our_schema(engine: Engine) -> None:
+    statement = text(
+        "SELECT count(*) FROM information_schema.tables WHERE table_schema NOT IN"
+        " ('kratos_sync', 'pg_catalog', 'information_schema')"
+    )
+    with engine.connect() as connection:
+        assert connection.execute(statement).scalar_one() == 0
+
+
+def test_every_table_that_others_rely_on_is_there(engine: Engine) -> None:
+    columns = columns_of(engine)
+
+    assert set(columns) >= {"kratos_identities", "events", "deliveries", "attempts"}
+    assert set(columns["kratos_identities"]) >= {
+        "id",
+        "schema_id",
+        "state",
+        "state_changed_at",
+        "traits",
+        "verifiable_addresses",
+        "recovery_addresses",
+        "metadata_public",
+        "metadata_admin",
+        "external_id",
+        "organization_id",
+        "created_at",
+        "updated_at",
+        "deleted_at",
+        "synced_at",
+        "version",
+    }
+    assert set(columns["events"]) >= {
+        "id",
+        "name",
+        "subject",
+        "occurred_at",
+        "recorded_at",
+        "payload",
+        "source",
+        "dedupe_key",
+        "trace_context",
+    }
+    assert set(columns["deliveries"]) >= {
+        "event_id",
+        "consumer",
+        "attempts",
+        "due_at",
+        "last_error",
+        "failed_at",
+    }
+    assert set(columns["attempts"]) >= {
+        "event_id",
+        "consumer",
+        "number",
+        "outcome",
+        "started_at",
+        "duration",
+        "error",
+    }
+    assert columns["identity_addresses"] == [
+        "identity_id",
+        "via",
+        "value",
+        "verified",
+        "verified_at",
+    ]
+
+
+def test_json_is_jsonb_where_others_query_it(engine: Engine) -> None:
+    statement = text(
+        "SELECT column_name FROM information_schema.columns WHERE table_schema = 'kratos_sync'"
+        " AND table_name = 'kratos_identities' AND data_type = 'jsonb'"
+    )
+    with engine.connect() as connection:
+        found = set(connection.execute(statement).scalars())
+
+    assert found >= {
+        "traits",
+        "verifiable_addresses",
+        "recovery_addresses",
+        "metadata_public",
+        "metadata_admin",
+    }
+
+
+def test_a_database_that_nobody_migrated_is_refused_in_one_line(empty: Engine) -> None:
+    with pytest.raises(SchemaTooOld) as refusal:
+        require_schema(empty)
+
+    assert str(refusal.value) == (
+        "The database schema is at no revision, and this release needs"
+        f" {newest_revision()}: run `kratos-sync migrate` first."
+    )
+
+
+def test_an_older_schema_is_refused_in_one_line(engine: Engine) -> None:
+    set_revision(engine, "0000")
+
+    with pytest.raises(SchemaTooOld, match=r"^The database schema is at 0000, .* first\.$"):
+        require_schema(engine)
+
+
+def test_a_newer_schema_is_accepted_and_left_as_it_is(engine: Engine) -> None:
+    set_revision(engine, "9999")
+    before = columns_of(engine)
+
+    require_schema(engine)
+
+    assert migrate(engine) == ("9999", "9999")
+    assert revision_of(engine) == "9999"
+    assert columns_of(engine) == before
+
+
+def test_readiness_asks_for_the_schema(engine: Engine) -> None:
+    readiness = DatabaseReadiness(engine)
+    readiness.check()
+
+    set_revision(engine, "0000")
+
+    assert readiness.name == "database"
+    with pytest.raises(SchemaTooOld):
+        readiness.check()
+
+
+def test_revisions_are_numbers_of_four_digits() -> None:
+    assert newest_revision().isdigit()
+    assert len(newest_revision()) == 4
+
+
+def test_the_view_of_addresses_shows_each_with_whose_it_is(engine: Engine) -> None:
+    identities = identities_in_postgres(engine)
+    home = address("ada@home.org", verified_at=minutes(3))
+    phone = address("+36 1 234", via="sms")
+    stored(identities, exact(verifiable_addresses=[home, phone]))
+    stored(identities, told_of(GRACE, verifiable_addresses=[]))
+    stored(identities, told_of(MARY, verifiable_addresses=None))
+    stored(identities, told_of(HEDY))
+    with identities() as store:
+        hedy = store.find(HEDY)
+        assert hedy is not None
+        hedy.gone(at=minutes(9), cause=HEDY)
+
+    statement = text("SELECT * FROM kratos_sync.identity_addresses ORDER BY value")
+    with engine.connect() as connection:
+        rows = [tuple(row) for row in connection.execute(statement)]
+
+    assert rows == [
+        (ADA, "sms", "+36 1 234", False, None),
+        (ADA, "email", "ada@home.org", True, minutes(3)),
+    ]

@@ -1,0 +1,178 @@
+"""What a deployment may set."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from infrastructure.settings import Settings
+
+REQUIRED = {
+    "DATABASE_URL": "postgresql://ada:lovelace@db/kratos",
+    "BROKER_URL": "redis://:byron@valkey:6379/0",
+}
+NAMES = [name.upper() for name in Settings.model_fields]
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No settings but the test's own, in a folder without a .env."""
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def from_environment() -> Settings:
+    return Settings.model_validate({})
+
+
+def settings_of(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Settings:
+    for name, value in {**REQUIRED, **environment}.items():
+        monkeypatch.setenv(name, value)
+    return from_environment()
+
+
+def test_two_settings_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of(monkeypatch)
+
+    assert settings.database_url.get_secret_value() == REQUIRED["DATABASE_URL"]
+    assert settings.broker_url.get_secret_value() == REQUIRED["BROKER_URL"]
+    assert settings.kratos_webhook_api_keys == ()
+    assert settings.kratos_webhook_api_key_header == "X-Api-Key"
+    assert (settings.log_format, settings.log_level) == ("console", "INFO")
+    assert settings.lease == timedelta(seconds=settings.lease_seconds)
+
+
+def test_settings_are_read_from_a_file(tmp_path: Path) -> None:
+    lines = [f"{name}={value}" for name, value in REQUIRED.items()]
+    (tmp_path / ".env").write_text("\n".join([*lines, "LOG_FORMAT=json", "SOMEBODY_ELSES=1"]))
+
+    assert from_environment().log_format == "json"
+
+
+def test_the_environment_wins_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("LOG_LEVEL=ERROR")
+
+    assert settings_of(monkeypatch, LOG_LEVEL="DEBUG").log_level == "DEBUG"
+
+
+@pytest.mark.parametrize(
+    ("given", "keys"),
+    [
+        ("ada", ["ada"]),
+        ("ada,grace", ["ada", "grace"]),
+        (" ada , grace ,", ["ada", "grace"]),
+        ('["ada"]', ['["ada"]']),
+        ("", []),
+        (" , ", []),
+    ],
+)
+def test_api_keys_are_separated_by_commas(
+    monkeypatch: pytest.MonkeyPatch, given: str, keys: list[str]
+) -> None:
+    settings = settings_of(monkeypatch, KRATOS_WEBHOOK_API_KEYS=given)
+
+    assert [key.get_secret_value() for key in settings.kratos_webhook_api_keys] == keys
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "parsed"),
+    [
+        ("DATABASE_URL", "postgres://db/kratos", None),
+        ("BROKER_URL", "rediss://valkey", None),
+        ("BROKER_URL", "unix:///run/valkey.sock", None),
+        ("KRATOS_WEBHOOK_API_KEY_HEADER", "Authorization", "Authorization"),
+        ("LOG_FORMAT", "json", "json"),
+        ("LOG_LEVEL", "WARNING", "WARNING"),
+        ("DATABASE_POOL_SIZE", "20", 20),
+        ("WORKER_THREADS", "64", 64),
+        ("LEASE_SECONDS", "3600", 3600),
+    ],
+)
+def test_each_setting_is_parsed(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, parsed: object
+) -> None:
+    found = getattr(settings_of(monkeypatch, **{name: value}), name.lower())
+
+    assert (found.get_secret_value() if parsed is None else found) == (parsed or value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "mysql://ada:lovelace@db/kratos"),
+        ("DATABASE_URL", "lovelace"),
+        ("DATABASE_URL", ""),
+        ("DATABASE_URL", "mysql://ada:love[lace]@db/kratos"),
+        ("DATABASE_URL", "mysql://ada:lovelace℀@db/kratos"),
+        ("BROKER_URL", "amqp://ada:lovelace@rabbit"),
+        ("BROKER_URL", "redis:lovelace"),
+        ("KRATOS_WEBHOOK_API_KEY_HEADER", "X Lovelace"),
+        ("KRATOS_WEBHOOK_API_KEY_HEADER", ""),
+        ("LOG_FORMAT", "lovelace"),
+        ("LOG_LEVEL", "lovelace"),
+        ("DATABASE_POOL_SIZE", "lovelace"),
+        ("DATABASE_POOL_SIZE", "1"),
+        ("WORKER_THREADS", "0"),
+        ("WORKER_THREADS", "65"),
+        ("LEASE_SECONDS", "4"),
+        ("LEASE_SECONDS", "lovelace"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_name_and_its_value_is_not_told(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        settings_of(monkeypatch, **{name: value})
+
+    told = str(refusal.value)
+    assert f"\n{name.lower()}\n" in told
+    assert "lovelace" not in told.lower()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ada:love[lace]@db/kratos",
+        "postgresql://ada:love[lace@db/kratos",
+        "postgresql://ada:lovelace℀@db/kratos",
+        "postgresql://ada:love/lace@db:x/kratos",
+    ],
+)
+def test_an_odd_password_is_never_quoted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    try:
+        told = repr(settings_of(monkeypatch, DATABASE_URL=url))
+    except ValidationError as refusal:
+        told = str(refusal)
+
+    assert "lace" not in told
+
+
+@pytest.mark.parametrize("name", sorted(REQUIRED))
+def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (other,) = REQUIRED.keys() - {name}
+    monkeypatch.setenv(other, REQUIRED[other])
+
+    with pytest.raises(ValidationError, match=rf"\n{name.lower()}\n.*Field required"):
+        from_environment()
+
+
+def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValidationError) as refusal:
+        settings_of(monkeypatch, LOG_LEVEL="LOUD", LEASE_SECONDS="0")
+
+    assert {error["loc"] for error in refusal.value.errors()} == {
+        ("log_level",),
+        ("lease_seconds",),
+    }
+
+
+def test_no_secret_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of(monkeypatch, KRATOS_WEBHOOK_API_KEYS="enchantress,of-numbers")
+
+    told = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    for secret in ("lovelace", "byron", "enchantress", "of-numbers"):
+        assert secret not in told

@@ -1,0 +1,202 @@
+"""A transaction, and the repositories that write in it."""
+
+from datetime import timedelta
+from time import monotonic
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from application.ports.event_bus import LedgerUnavailable
+from application.ports.unit_of_work import ConcurrencyConflict
+from domain.events import DomainEvent
+from infrastructure.transaction import Transaction
+from tests.domain.people import ADA
+from tests.suites.occurrences import gone, updated
+from tests.suites.waiting import eventually
+
+TIME_LIMIT = timedelta(seconds=20)
+
+
+class Diary:
+    """A repository that writes one line when its transaction commits."""
+
+    def __init__(self, transaction: Transaction, line: str, raised: list[DomainEvent]) -> None:
+        self._transaction, self._line, self._raised = transaction, line, raised
+        transaction.join(self)
+
+    def flush(self) -> None:
+        self._transaction.execute(text("INSERT INTO diary VALUES (:line)"), {"line": self._line})
+
+    def collect_events(self) -> list[DomainEvent]:
+        raised, self._raised = self._raised, []
+        return raised
+
+
+@pytest.fixture
+def transaction(engine: Engine) -> Transaction:
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE diary (line text UNIQUE)"))
+    return Transaction(engine)
+
+
+def lines(engine: Engine) -> list[str]:
+    with engine.connect() as connection:
+        return list(connection.execute(text("SELECT line FROM diary ORDER BY 1")).scalars())
+
+
+def test_repositories_write_when_the_transaction_commits(
+    engine: Engine, transaction: Transaction
+) -> None:
+    with transaction.begin(TIME_LIMIT):
+        Diary(transaction, "Dear diary", [])
+        Diary(transaction, "Ada came by", [])
+        before = lines(engine)
+        transaction.commit()
+
+    assert (before, lines(engine)) == ([], ["Ada came by", "Dear diary"])
+
+
+def test_without_a_commit_nothing_is_written(engine: Engine, transaction: Transaction) -> None:
+    with transaction.begin(TIME_LIMIT):
+        transaction.execute(text("INSERT INTO diary VALUES ('torn out')"), {})
+
+    assert lines(engine) == []
+
+
+def test_an_error_rolls_back_and_comes_out_as_it_was(
+    engine: Engine, transaction: Transaction
+) -> None:
+    def tear_out() -> None:
+        with transaction.begin(TIME_LIMIT):
+            transaction.execute(text("INSERT INTO diary VALUES ('torn out')"), {})
+            raise KeyError("shoes")
+
+    with pytest.raises(KeyError, match="shoes"):
+        tear_out()
+
+    assert lines(engine) == []
+
+
+def test_a_repository_takes_part_in_one_transaction_only(
+    engine: Engine, transaction: Transaction
+) -> None:
+    with transaction.begin(TIME_LIMIT):
+        Diary(transaction, "torn out", [gone(1)])
+    with transaction.begin(TIME_LIMIT):
+        collected = transaction.collect_events()
+        transaction.commit()
+
+    assert (collected, lines(engine)) == ([], [])
+
+
+def test_the_events_of_every_repository_are_collected_once(transaction: Transaction) -> None:
+    with transaction.begin(TIME_LIMIT):
+        Diary(transaction, "one", [gone(1)])
+        Diary(transaction, "two", [gone(2), updated(3)])
+
+        assert [event.id for event in transaction.collect_events()] == [
+            gone(1).id,
+            gone(2).id,
+            updated(3).id,
+        ]
+        assert transaction.collect_events() == []
+
+
+def test_each_transaction_forgets_whom_the_last_one_was_about(transaction: Transaction) -> None:
+    seen: list[tuple[UUID, ...]] = []
+    for _ in range(2):
+        with transaction.begin(TIME_LIMIT):
+            seen.append(transaction.subjects)
+            transaction.subjects = (ADA,)
+
+    assert seen == [(), ()]
+
+
+def test_a_statement_that_takes_too_long_is_stopped_and_is_a_failure(
+    transaction: Transaction,
+) -> None:
+    began = monotonic()
+
+    with (
+        pytest.raises(DBAPIError, match="statement timeout"),
+        transaction.begin(timedelta(milliseconds=50)),
+    ):
+        transaction.execute(text("SELECT pg_sleep(15)"), {})
+
+    assert monotonic() - began < 10
+
+
+def test_a_time_limit_ends_with_its_transaction(transaction: Transaction) -> None:
+    def limit() -> str:
+        value: str = transaction.execute(text("SHOW statement_timeout"), {}).scalar_one()
+        return value
+
+    with transaction.begin(timedelta(milliseconds=1500)):
+        during = limit()
+        transaction.commit()
+        afterwards = limit()
+
+    assert (during, afterwards) == ("1500ms", "30s")
+
+
+def test_a_lost_connection_is_an_unavailable_ledger(
+    engine: Engine, transaction: Transaction
+) -> None:
+    def be_killed() -> None:
+        with transaction.begin(TIME_LIMIT):
+            pid = transaction.execute(text("SELECT pg_backend_pid()"), {}).scalar_one()
+            with engine.connect() as other:
+                other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+            transaction.commit()
+
+    with pytest.raises(LedgerUnavailable):
+        be_killed()
+
+
+def test_a_connection_lost_to_idling_is_the_consumers_own_failure(
+    engine: Engine, transaction: Transaction
+) -> None:
+    """Else a consumer that hangs would be tried again for ever, and never counted."""
+
+    def is_gone(pid: int) -> bool:
+        statement = text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
+        with engine.connect() as other:
+            return bool(other.execute(statement, {"pid": pid}).scalar_one() == 0)
+
+    def hang() -> None:
+        limit = text("SET LOCAL idle_in_transaction_session_timeout = '50ms'")
+        with transaction.begin(TIME_LIMIT):
+            transaction.execute(limit, {})
+            pid = transaction.execute(text("SELECT pg_backend_pid()"), {}).scalar_one()
+            eventually(lambda: is_gone(pid), "the server has had enough")
+            transaction.commit()
+
+    with pytest.raises(DBAPIError, match="idle-in-transaction timeout"):
+        hang()
+
+
+def test_a_lock_waited_for_in_vain_is_a_conflict(engine: Engine, transaction: Transaction) -> None:
+    def read() -> None:
+        with transaction.begin(TIME_LIMIT):
+            transaction.execute(text("SET LOCAL lock_timeout = '20ms'"), {})
+            transaction.execute(text("SELECT * FROM diary"), {})
+
+    with engine.begin() as other:
+        other.execute(text("LOCK TABLE diary"))
+        with pytest.raises(ConcurrencyConflict):
+            read()
+
+
+def test_a_commit_that_breaks_a_rule_is_a_failure(engine: Engine, transaction: Transaction) -> None:
+    def write() -> None:
+        with transaction.begin(TIME_LIMIT):
+            Diary(transaction, "twice", [])
+            Diary(transaction, "twice", [])
+            transaction.commit()
+
+    with pytest.raises(DBAPIError, match="diary_line_key"):
+        write()
+
+    assert lines(engine) == []
