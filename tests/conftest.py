@@ -4,10 +4,11 @@ They come from wheels, or from where TEST_DATABASE_URL and TEST_BROKER_URL say. 
 imported before a test asks for it: the domain's tests need only pytest and hypothesis.
 """
 
+import os
 from collections.abc import Iterator
+from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import uuid4
-import os
 
 import pytest
 
@@ -126,8 +127,16 @@ def container(
 def _administer(url: str, statement: str) -> None:
     import psycopg
 
+    deadline = monotonic() + 10
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(statement.encode())
+        while True:
+            try:
+                connection.execute(statement.encode())
+                return
+            except psycopg.errors.ObjectInUse:
+                # A connection to the template that was closed just now may still be going away.
+                if monotonic() > deadline:
+                    raise
 
 
 def _of_database(url: str, name: str) -> str:

@@ -1,5 +1,7 @@
 """A poison event never holds the others of its batch."""
 
+from dataclasses import replace
+
 import pytest
 
 from application.consumer import Consumer
@@ -119,3 +121,15 @@ def test_a_ledger_that_goes_away_amid_the_single_ones_keeps_what_was_done(
         Attempt(cause(1), "AdmitAllButGrace", 1, "failed", ledger.attempts[0].error)
     ]
     assert ("AdmitAllButGrace", cause(4)) in ledger.deliveries
+
+
+def test_what_fails_alone_and_is_nobodys_fault_is_raised_at_once(ledger: InMemoryLedger) -> None:
+    """An event that this release does not know, and a commit that fails: no consumer to blame."""
+    publish_all(ledger)
+    ledger.events[cause(1)] = replace(ledger.events[cause(1)], name="identity.knighted")
+    ledger.commit_errors.append(OSError("the disk is full"))
+
+    with pytest.raises(OSError, match="disk"):
+        deliver_to(AdmitAllButGrace, ledger, cause(1))
+
+    assert (ledger.attempts, ledger.commits) == ([], 0)

@@ -184,6 +184,8 @@ class InMemoryUnitOfWork:
             delivery = self._ledger.deliveries.get(key)
             if delivery is None or delivery.is_dead or key in self._ledger.held:
                 continue
+            if delivery.due_at > self._ledger.now:
+                continue
             event = self._ledger.events[event_id]
             self._writes.held.add(key)
             self._ledger.held.add(key)

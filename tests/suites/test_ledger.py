@@ -193,9 +193,17 @@ def test_a_failed_attempt_is_logged_and_the_delivery_due_after_its_backoff(ledge
     assert ledger.attempts == [Attempt(cause(1), SYNC, 1, "failed", "LookupError: no shoes")]
 
 
+def test_a_message_that_comes_before_the_backoff_ended_finds_nothing(ledger: Ledger) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+
+    ledger.record(FAILED)
+
+    assert opened(ledger, cause(1)) == []
+
+
 def test_attempts_are_numbered_on(ledger: Ledger) -> None:
     ledger.publish(updated(1), WEBHOOK)
-    ledger.record(FAILED)
+    ledger.record(replace(FAILED, retry_after=timedelta()))
 
     (owed,) = opened(ledger, cause(1))
     settled(ledger, cause(1))

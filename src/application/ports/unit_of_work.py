@@ -39,7 +39,8 @@ class Inbox(Protocol):
     def open(self, consumer: str, event_ids: Sequence[UUID]) -> list[Owed]:
         """Lock the deliveries still owed among these and load their events, in the order of ids.
 
-        Deliveries that another worker holds are left to it.
+        Deliveries that another worker holds are left to it, and those whose backoff has not ended
+        to a later message.
         """
 
     def settle(

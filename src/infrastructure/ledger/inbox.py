@@ -15,6 +15,7 @@ OPEN = text("""
     FROM kratos_sync.deliveries d
     JOIN kratos_sync.events e ON e.id = d.event_id
     WHERE d.consumer = :consumer AND d.event_id = ANY(:event_ids) AND d.failed_at IS NULL
+      AND (d.leased OR d.due_at <= now())
     ORDER BY d.event_id
     FOR UPDATE OF d SKIP LOCKED
 """)

@@ -285,7 +285,7 @@ def test_it_survives_connections_to_postgresql_that_are_terminated(
     import psycopg
 
     database = container.engine().url.database
-    first, second = news(), news()
+    first, second, third = news(), news(), news()
     with capture_logs() as logged, relaying(container.relay()):
         ledger.record(first)
         until(lambda: dispatched(broker) == [[first.id]])
@@ -299,8 +299,12 @@ def test_it_survives_connections_to_postgresql_that_are_terminated(
 
         ledger.record(second)
         until(lambda: len(dispatched(broker)) >= 2)
+        ledger.record(third)
+        until(lambda: len(dispatched(broker)) >= 3)
 
-    assert dispatched(broker) == [[first.id], [second.id]]
+    assert dispatched(broker) == [[first.id], [second.id], [third.id]]
+    # It listens again, on a connection that is new.
+    assert [line["event"] for line in logged].count("wake_ups_interrupted") == 1
 
 
 def test_it_waits_for_a_ledger_that_is_away_and_stops_when_told(
