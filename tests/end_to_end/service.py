@@ -104,7 +104,11 @@ class Service:
         """Ask processes to end, and give their exit codes."""
         for name in names:
             self._running[name].send_signal(signal.SIGTERM)
-        return {name: self._running.pop(name).wait(timeout=60) for name in names}
+            self._running[name].send_signal(signal.SIGCONT)  # a halted one would not hear it
+        codes = {name: self._running[name].wait(timeout=60) for name in names}
+        for name in names:
+            del self._running[name]
+        return codes
 
     def kill(self, *names: str) -> None:
         """End processes by force."""

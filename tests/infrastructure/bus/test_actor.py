@@ -1,16 +1,21 @@
 """What a worker does with a message, whatever is in it and whatever is away."""
 
+import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from structlog.testing import capture_logs
+from uuid_utils.compat import uuid7
 
+from domain.events import IdentityRegistered
 from infrastructure.bus import actor, wire_format
 from infrastructure.bus.broker import WakefulRedisBroker
 from infrastructure.container import Container
+from infrastructure.ledger.claims import PostgresClaims
 from infrastructure.settings import Settings
 from tests.infrastructure.bus.conftest import Ledger, left_behind, names_logged, news
 from tests.infrastructure.bus.waiting import until
@@ -70,6 +75,37 @@ def test_a_message_that_comes_again_changes_nothing(container: Container, ledger
     assert row[0] == 1
 
 
+def test_a_message_that_two_workers_hold_at_once_takes_effect_once(
+    container: Container, ledger: Ledger, engine: Engine
+) -> None:
+    now = datetime.now(UTC)
+    event = IdentityRegistered(uuid7(), now, uuid4(), 1, {}, now)
+    ledger.record(event)
+    day = {"day": now.date()}
+    ledger.execute("INSERT INTO kratos_sync.registrations_per_day VALUES (:day, 0)", **day)
+    perform, message = declared(container), wire_format.write("CountRegistrations", [event.id])
+    threads = [threading.Thread(target=perform, kwargs=message) for _ in range(2)]
+
+    def halted() -> int:
+        waiting = ledger.execute(
+            "SELECT FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        return len(waiting) + sum(not thread.is_alive() for thread in threads)
+
+    with engine.begin() as holding:
+        holding.execute(text("SELECT FROM kratos_sync.registrations_per_day FOR UPDATE"))
+        for thread in threads:
+            thread.start()
+        until(lambda: halted() == 2)
+    for thread in threads:
+        thread.join(30)
+
+    (counted,) = ledger.execute("SELECT registrations FROM kratos_sync.registrations_per_day")
+    assert counted[0] == 1
+    assert ledger.succeeded() == [event.id]
+
+
 def test_a_message_about_events_that_there_are_not_does_nothing(
     container: Container, ledger: Ledger
 ) -> None:
@@ -126,10 +162,6 @@ def test_a_ledger_that_is_away_is_logged_and_fails_nothing(container: Container)
 def test_a_delivery_is_due_again_when_the_worker_could_not_reach_the_ledger(
     container: Container, ledger: Ledger, engine: Engine
 ) -> None:
-    from datetime import timedelta
-
-    from infrastructure.ledger.claims import PostgresClaims
-
     event = news()
     ledger.record(event)
     claims = PostgresClaims(engine, timedelta(milliseconds=300))

@@ -289,6 +289,8 @@ def test_it_survives_connections_to_postgresql_that_are_terminated(
     with capture_logs() as logged, relaying(container.relay()):
         ledger.record(first)
         until(lambda: dispatched(broker) == [[first.id]])
+        listens = "SELECT FROM pg_stat_activity WHERE state = 'idle' AND query LIKE 'LISTEN %'"
+        until(lambda: ledger.execute(f"{listens} AND datname = current_database()"))
         with psycopg.connect(postgres_url, autocommit=True) as administrator:
             cut = administrator.execute(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
