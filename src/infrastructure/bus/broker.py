@@ -6,7 +6,7 @@ brokers/redis.py and worker.py).
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import dramatiq
 import redis
@@ -27,6 +27,13 @@ MAINTENANCE_CHANCE = 1_000_000
 
 # As redis-py spells what may stand in a hash.
 Field = bytes | bytearray | memoryview | str | int | float
+
+
+class Load(NamedTuple):
+    """The messages of a queue: those that no worker has fetched, and those not acknowledged."""
+
+    waiting: int
+    unacknowledged: int
 
 
 class WakefulRedisBroker(RedisBroker):
@@ -75,9 +82,12 @@ class WakefulRedisBroker(RedisBroker):
                 self.wakeups.publish(pipe, queue_name)
             pipe.execute()
 
-    def waiting(self, queue_name: str) -> int:
-        """Count the messages that no worker has fetched yet. Raises redis.RedisError."""
-        return cast("int", self.client.llen(f"{self.namespace}:{queue_name}"))
+    def load(self, queue_name: str) -> Load:
+        """Count the messages of a queue. Raises redis.RedisError."""
+        with self.client.pipeline(transaction=False) as pipe:
+            pipe.llen(f"{self.namespace}:{queue_name}")
+            pipe.hlen(f"{self.namespace}:{queue_name}.msgs")
+            return Load(*pipe.execute())
 
     def close(self) -> None:
         """Stop listening and let go of the connections."""

@@ -22,6 +22,8 @@ IDLE_SECONDS = 1.0
 """The longest between two looks at the ledger, whatever wakes us."""
 BUSY_SECONDS = 0.01
 """The shortest between two dispatches to a consumer that has work: so its batches fill."""
+LONGEST_PAUSE_SECONDS = 0.2
+"""The longest between two looks while something is due that there is no room for."""
 MOST_WAITING = 2 * MOST_BATCHES
 """Messages in a consumer's queue beyond which nothing is sent: its workers are away or drowning."""
 
@@ -44,6 +46,7 @@ class Relay:
         self._consumers = consumers
         self._windows = {name: Window(kind.batch_size) for name, kind in consumers.items()}
         self._dispatched_at = dict.fromkeys(consumers, 0.0)
+        self._pauses = dict.fromkeys(consumers, BUSY_SECONDS)
         self._broker_away = False
 
     def run(self, stopped: threading.Event) -> None:
@@ -71,28 +74,40 @@ class Relay:
             self._broker_away = False
         backlogs = self._claims.survey(list(self._consumers))
         pauses = [self._serve(consumer, backlog) for consumer, backlog in backlogs.items()]
-        return min(pauses, default=IDLE_SECONDS)
+        return min([*pauses, IDLE_SECONDS])
 
     def _serve(self, consumer: str, backlog: Backlog) -> float:
-        if backlog.due_in is None:
-            return IDLE_SECONDS
-        if not backlog.is_due:
-            return min(backlog.due_in.total_seconds(), IDLE_SECONDS)
+        if not (backlog.leased or backlog.is_due):
+            return IDLE_SECONDS if backlog.due_in is None else backlog.due_in.total_seconds()
         since = monotonic() - self._dispatched_at[consumer]
         if backlog.leased and since < BUSY_SECONDS:
             return BUSY_SECONDS - since
-        if self._broker.waiting(consumer) > MOST_WAITING:
+        load = self._broker.load(consumer)
+        if backlog.leased and not load.unacknowledged:
+            self._end_lost_leases(consumer)
+        if not backlog.is_due:
             return IDLE_SECONDS
-        window = self._windows[consumer]
-        if room := window.room(backlog.leased):
-            claim = self._claims.claim(consumer, room)
-            if claim.expired:
-                window.leases_ran_out()
-                log.warning("leases_ran_out", consumer=consumer, deliveries=claim.expired)
-            if claim.event_ids:
-                self._send(consumer, claim.event_ids)
-                self._dispatched_at[consumer] = monotonic()
-        return BUSY_SECONDS
+        room = self._windows[consumer].room(backlog.leased)
+        if not room or load.waiting > MOST_WAITING:
+            # Twice as long each time: the workers may be busy, and they may be away.
+            self._pauses[consumer] = min(2 * self._pauses[consumer], LONGEST_PAUSE_SECONDS)
+        else:
+            self._dispatch(consumer, room)
+        return self._pauses[consumer]
+
+    def _end_lost_leases(self, consumer: str) -> None:
+        if lost := self._claims.end_lost_leases(consumer):
+            log.warning("leases_lost", consumer=consumer, deliveries=lost)
+
+    def _dispatch(self, consumer: str, room: int) -> None:
+        claim = self._claims.claim(consumer, room)
+        if claim.expired:
+            self._windows[consumer].leases_ran_out()
+            log.warning("leases_ran_out", consumer=consumer, deliveries=claim.expired)
+        if claim.event_ids:
+            self._send(consumer, claim.event_ids)
+            self._dispatched_at[consumer] = monotonic()
+        self._pauses[consumer] = BUSY_SECONDS
 
     def _send(self, consumer: str, event_ids: list[UUID]) -> None:
         size = self._consumers[consumer].batch_size

@@ -44,7 +44,8 @@ def write(consumer: str, event_ids: Sequence[UUID]) -> dict[str, object]:
 def read(args: Sequence[object], arguments: Mapping[str, object]) -> Pointer:
     """Read a message's arguments, whoever wrote them. Raises UnreadableMessage."""
     consumer, event_ids = arguments.get("consumer"), arguments.get("event_ids")
-    if args or arguments.get("version") != VERSION:
+    version = arguments.get("version")
+    if args or type(version) is not int or version != VERSION:
         raise UnreadableMessage("of another version")
     if not isinstance(consumer, str):
         raise UnreadableMessage("it names no consumer")

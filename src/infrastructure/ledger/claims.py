@@ -53,6 +53,14 @@ GIVE_BACK = text("""
 """)
 
 
+END_LOST = text("""
+    UPDATE kratos_sync.deliveries SET due_at = now(), leased = false
+    WHERE consumer = :consumer AND failed_at IS NULL AND leased
+      AND due_at > now() AND due_at < now() + :oldest
+""")
+MOMENT = timedelta(seconds=2)
+
+
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """What a consumer is owed: how much is under lease, and in how long the next one is due.
@@ -104,6 +112,15 @@ class PostgresClaims:
             rows = connection.execute(CLAIM, parameters).all()
         ids = [event_id for _, event_id in sorted((row.subject, row.event_id) for row in rows)]
         return Claim(ids, sum(row.leased for row in rows))
+
+    def end_lost_leases(self, consumer: str) -> int:
+        """End leases that have lasted a moment: their messages are known to be gone.
+
+        A younger one may be on its way to the broker. Gives how many. Raises LedgerUnavailable.
+        """
+        parameters = {"consumer": consumer, "oldest": self._lease - MOMENT}
+        with errors_in_our_words(), self._engine.begin() as connection:
+            return connection.execute(END_LOST, parameters).rowcount
 
     def give_back(self, consumer: str, event_ids: Sequence[UUID]) -> None:
         """End leases early: their deliveries are due at once. Raises LedgerUnavailable."""

@@ -24,21 +24,23 @@ class RelayWakeUp:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._wanted = threading.Event()
+        self._wanted = False
+        self._something = threading.Event()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
     def __call__(self) -> None:
         """Wake the relay soon; returns at once."""
-        self._wanted.set()
+        self._wanted = True
+        self._something.set()
         if self._thread is None:
             self._start()
 
     def stop(self) -> None:
         """Send what is wanted still, and stop."""
         self._stopped.set()
-        self._wanted.set()
+        self._something.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
 
@@ -49,12 +51,21 @@ class RelayWakeUp:
                 self._thread.start()
 
     def _run(self) -> None:
-        while not self._stopped.is_set():
-            self._wanted.wait()
-            self._wanted.clear()
-            try:
-                with self._engine.begin() as connection:
-                    connection.execute(text(f"NOTIFY {CHANNEL}"))
-            except (SQLAlchemyError, PoolTimeout) as error:
-                log.warning("wake_up_lost", error=type(error).__name__)
+        while True:
+            self._something.wait()
+            self._something.clear()
+            if self._wanted:
+                self._wanted = False
+                self._notify()
+            elif self._stopped.is_set():
+                return
             self._stopped.wait(DEBOUNCE_SECONDS)
+            if self._stopped.is_set():
+                self._something.set()
+
+    def _notify(self) -> None:
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(text(f"NOTIFY {CHANNEL}"))
+        except (SQLAlchemyError, PoolTimeout) as error:
+            log.warning("wake_up_lost", error=type(error).__name__)

@@ -19,7 +19,7 @@ from application.subscriptions import CONSUMERS
 from domain.events import IdentityRegistered, KratosIdentityGone
 from infrastructure.bus import wire_format
 from infrastructure.bus.broker import WakefulRedisBroker
-from infrastructure.bus.relay import IDLE_SECONDS, Relay
+from infrastructure.bus.relay import IDLE_SECONDS, MOST_WAITING, Relay
 from infrastructure.bus.window import FIRST_BATCHES
 from infrastructure.container import Container
 from infrastructure.ledger.claims import PostgresClaims
@@ -27,7 +27,7 @@ from tests.domain.people import ADA
 from tests.infrastructure.bus.conftest import Ledger, names_logged, news
 from tests.infrastructure.bus.servers import ReturningValkey
 from tests.infrastructure.bus.waiting import until
-from tests.infrastructure.bus.working import relaying
+from tests.infrastructure.bus.working import message, relaying
 
 SYNC = "SyncKratosIdentity"
 BATCH = CONSUMERS[SYNC].batch_size
@@ -194,6 +194,48 @@ def test_a_relay_dispatches_less_when_leases_ran_out(
     # Nothing tells the second that leases ran out before it has claimed.
     assert 0 < third < second
     assert first > 0
+
+
+def test_leases_whose_messages_are_gone_end_within_moments(
+    container: Container, engine: Engine, ledger: Ledger, broker: WakefulRedisBroker
+) -> None:
+    """Else a Redis that was wiped would hold up new events too, for as long as a lease."""
+    events = [news() for _ in range(20 * BATCH)]
+    ledger.record(*events)
+    with relaying(with_lease(container, engine, timedelta(minutes=10))):
+        until(lambda: dispatched(broker))
+        broker.flush(SYNC)
+        began = monotonic()
+        until(lambda: dispatched(broker))
+
+    assert monotonic() - began < 10
+    assert {i for batch in dispatched(broker) for i in batch} <= {event.id for event in events}
+
+
+def test_leases_whose_messages_wait_or_are_worked_on_do_not_end(
+    container: Container, engine: Engine, ledger: Ledger, broker: WakefulRedisBroker
+) -> None:
+    ledger.record(news())
+    relay = with_lease(container, engine, timedelta(minutes=10))
+    relay.turn()
+    ledger.execute("UPDATE kratos_sync.deliveries SET due_at = due_at - interval '5 minutes'")
+
+    for _ in broker.consume(SYNC, prefetch=1, timeout=10):
+        relay.turn()
+        break
+
+    assert ledger.count("leased") == 1
+
+
+def test_a_full_queue_gets_nothing_more(
+    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+) -> None:
+    broker.enqueue_many([message(SYNC) for _ in range(MOST_WAITING + 1)])
+    ledger.record(news())
+
+    relay.turn()
+
+    assert ledger.count("leased") == 0
 
 
 def test_a_backlog_waits_in_the_ledger_and_not_in_redis(
