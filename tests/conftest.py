@@ -132,11 +132,12 @@ def _administer(url: str, statement: str) -> None:
         while True:
             try:
                 connection.execute(statement.encode())
-                return
             except psycopg.errors.ObjectInUse:
                 # A connection to the template that was closed just now may still be going away.
                 if monotonic() > deadline:
                     raise
+            else:
+                return
 
 
 def _of_database(url: str, name: str) -> str:

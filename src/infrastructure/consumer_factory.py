@@ -13,17 +13,22 @@ class UnknownPort(Exception):
 
 
 class ConsumerFactory:
-    """Makes consumers; ``ports`` says which adapter, given a transaction, serves which port.
+    """Makes consumers, each with the adapters that serve the ports it asks for.
 
+    ``in_transaction`` gives for a port what makes its adapter in a transaction; ``outside`` gives
+    the adapter itself, for what does not write to our database (mail, another service).
     Raises UnknownPort at once, not when the first event comes.
     """
 
     def __init__(
         self,
         kinds: Iterable[type[Consumer[Any]]],
-        ports: Mapping[type[Any], Callable[[Transaction], Any]],
+        in_transaction: Mapping[type[Any], Callable[[Transaction], Any]],
+        outside: Mapping[type[Any], object] | None = None,
     ) -> None:
-        self._ports = ports
+        self._in_transaction = in_transaction
+        self._outside = outside or {}
+        ports = {*self._in_transaction, *self._outside}
         self._asked = {kind: _asked_by(kind) for kind in kinds}
         for kind, asked in self._asked.items():
             if unknown := [port for port in asked.values() if port not in ports]:
@@ -32,7 +37,12 @@ class ConsumerFactory:
     def __call__(self, kind: type[Consumer[Any]], transaction: Transaction) -> Consumer[Any]:
         """Make a consumer whose ports work in the transaction."""
         asked = self._asked[kind].items()
-        return kind(**{name: self._ports[port](transaction) for name, port in asked})
+        return kind(**{name: self._serve(port, transaction) for name, port in asked})
+
+    def _serve(self, port: type[Any], transaction: Transaction) -> object:
+        if port in self._outside:
+            return self._outside[port]
+        return self._in_transaction[port](transaction)
 
 
 def _asked_by(kind: type[Consumer[Any]]) -> dict[str, Any]:

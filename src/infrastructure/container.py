@@ -47,12 +47,13 @@ class Container(containers.DeclarativeContainer):
     consumers = providers.Singleton(
         ConsumerFactory,
         kinds=list(CONSUMERS.values()),
-        ports=providers.Dict(
+        in_transaction=providers.Dict(
             {
                 KratosIdentities: providers.Factory(SqlAlchemyKratosIdentities).provider,
                 RegistrationCounts: providers.Factory(PostgresRegistrationCounts).provider,
             }
         ),
+        outside=providers.Dict({}),
     )
     unit_of_work = providers.Factory(
         PostgresUnitOfWork, providers.Factory(Transaction, engine), consumers, wake_relay

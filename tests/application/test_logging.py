@@ -122,7 +122,7 @@ def test_a_failure_is_logged_by_its_kind_and_place_and_not_its_text(ledger: InMe
     assert (failed["event_id"], failed["identity_id"]) == (str(cause(1)), str(GRACE))
     assert (failed["consumer"], failed["attempt"]) == ("Greet", 1)
     assert failed["error"] == "ValueError"
-    assert failed["at"].startswith("consume:")
+    assert failed["at"].startswith("test_logging.py:")
     assert 0.8 <= failed["retry_after_seconds"] <= 1.0
     assert "grace@example.org" not in str(failed)
 

@@ -10,6 +10,7 @@ from application.subscriptions import CONSUMERS
 from domain.events import KratosIdentityGone
 from domain.kratos_identities import KratosIdentities
 from infrastructure.consumer_factory import ConsumerFactory, UnknownPort
+from infrastructure.container import Container
 from infrastructure.transaction import Transaction
 from tests.fakes.kratos_identities import InMemoryKratosIdentities
 from tests.fakes.registration_counts import InMemoryRegistrationCounts
@@ -89,7 +90,19 @@ def test_a_port_that_nothing_serves_is_refused_at_once(kind: type[Consumer[Any]]
 
 
 @pytest.mark.parametrize("kind", CONSUMERS.values(), ids=CONSUMERS.keys())
-def test_every_consumer_of_the_table_can_be_made(
-    kind: type[Consumer[Any]], transaction: Transaction
+def test_the_container_can_make_every_consumer_of_the_table(
+    kind: type[Consumer[Any]], container: Container, transaction: Transaction
 ) -> None:
-    assert isinstance(ConsumerFactory(CONSUMERS.values(), PORTS)(kind, transaction), kind)
+    assert isinstance(container.consumers()(kind, transaction), kind)
+
+
+def test_what_works_outside_of_the_transaction_is_given_as_it_is(transaction: Transaction) -> None:
+    identities, counts = InMemoryKratosIdentities(), InMemoryRegistrationCounts()
+    factory = ConsumerFactory(
+        [AskForBoth], {KratosIdentities: lambda _: identities}, {RegistrationCounts: counts}
+    )
+
+    consumer = factory(AskForBoth, transaction)
+
+    assert isinstance(consumer, AskForBoth)
+    assert (consumer.identities, consumer.counts) == (identities, counts)

@@ -57,7 +57,7 @@ class PostgresLedger:
     def unit_of_work(self) -> PostgresUnitOfWork:
         factory = ConsumerFactory(
             kinds=list(CONSUMERS.values()),
-            ports={
+            in_transaction={
                 KratosIdentities: SqlAlchemyKratosIdentities,
                 RegistrationCounts: PostgresRegistrationCounts,
             },

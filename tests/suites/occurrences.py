@@ -8,9 +8,17 @@ from unittest.mock import patch
 from uuid import UUID, uuid5
 
 from application.consumer import Consumer
+from application.consumers.count_registrations import CountRegistrations
+from application.consumers.delete_kratos_identity import DeleteKratosIdentity
+from application.consumers.sync_kratos_identity import SyncKratosIdentity
 from application.ports.event_bus import Provenance
 from application.subscriptions import CONSUMERS, SUBSCRIPTIONS
-from domain.events import DomainEvent, KratosIdentityGone, KratosIdentityUpdated
+from domain.events import (
+    DomainEvent,
+    IdentityRegistered,
+    KratosIdentityGone,
+    KratosIdentityUpdated,
+)
 from domain.identity import Identity
 from domain.json_values import Json
 from tests.domain.people import ADA, GRACE, cause, document, minutes
@@ -19,6 +27,13 @@ MARY = uuid5(ADA, "Mary Somerville")
 HEDY = uuid5(ADA, "Hedy Lamarr")
 PEOPLE = (ADA, GRACE, MARY, HEDY)
 WEBHOOK = Provenance("webhook")
+
+OURS = {
+    KratosIdentityUpdated: (SyncKratosIdentity,),
+    KratosIdentityGone: (DeleteKratosIdentity,),
+    IdentityRegistered: (CountRegistrations,),
+}
+"""The subscriptions that come with the project, whatever others an application adds."""
 
 
 def person(number: int) -> UUID:
@@ -41,6 +56,14 @@ def updated(
 def gone(number: int, who: UUID = ADA, *, at: datetime | None = None) -> KratosIdentityGone:
     """The event of that number: Kratos no longer has a person."""
     return KratosIdentityGone(cause(number), at or minutes(number), who)
+
+
+@contextmanager
+def only_ours() -> Iterator[None]:
+    """Let nobody hear of anything but the consumers that come with the project."""
+    by_name = {consumer.name: consumer for (consumer,) in OURS.values()}
+    with patch.dict(SUBSCRIPTIONS, OURS, clear=True), patch.dict(CONSUMERS, by_name, clear=True):
+        yield
 
 
 @contextmanager

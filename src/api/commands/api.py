@@ -1,6 +1,7 @@
 """`kratos-sync api`."""
 
 import signal
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import click
@@ -43,7 +44,9 @@ def api(host: str, port: int) -> None:
         # uvicorn sends itself the signal that stopped it once more, with whatever handler we leave.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
-        server.run()
+        # It exits with a code of its own where it cannot listen.
+        with suppress(SystemExit):
+            server.run()
     if not server.started:
         raise click.ClickException(f"{host}:{port} is taken or cannot be listened on: set --port.")
 

@@ -1,21 +1,17 @@
 """`kratos-sync dev`: everything on this machine, in one terminal."""
 
 import http.client
-import json
 import os
 import secrets
 import shlex
 import socket
-import sysconfig
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
 
 import click
 
+from api.commands.dev_banner import banner, program
 from api.commands.lifeline import Children, Interruptions, Stopped, say
 
 READY_SECONDS = 60.0
@@ -54,7 +50,7 @@ def dev(data: Path, host: str, port: int) -> None:
             try:
                 _migrate(children, asked)
                 reachable = _serve(children, asked, host, port)
-                say(_banner(environment, exports, reachable, port))
+                say(banner(environment, exports, reachable, port))
                 while True:
                     _pause(children, asked)
             except Stopped:
@@ -63,39 +59,12 @@ def dev(data: Path, host: str, port: int) -> None:
         raise click.ClickException(str(error)) from error
 
 
-def program() -> str:
-    """The path of `kratos-sync` itself, in the environment that runs it now."""
-    return str(Path(sysconfig.get_path("scripts"), "kratos-sync"))
-
-
 def kept_key(data: Path) -> str:
     """The webhook key of this directory, made up the first time."""
     file = data / "webhook-key"
     if not file.exists() or not file.read_text().strip():
         _write_private(file, secrets.token_urlsafe(32) + "\n")
     return file.read_text().strip()
-
-
-def registration(now: datetime) -> dict[str, object]:
-    """A made-up person who registers now, in the form in which Kratos tells it."""
-    email = "robin@example.org"
-    moment = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    times = {"created_at": moment, "updated_at": moment}
-    address = {"value": email, "via": "email", **times}
-    unverified = {"status": "sent", "verified": False}
-    return {
-        "id": str(uuid4()),
-        "schema_id": "person",
-        "schema_url": "http://127.0.0.1:4433/schemas/cGVyc29u",
-        "state": "active",
-        "state_changed_at": moment,
-        "traits": {"email": email, "name": {"first": "Robin", "last": "Example"}},
-        "verifiable_addresses": [{"id": str(uuid4()), **address, **unverified}],
-        "recovery_addresses": [{"id": str(uuid4()), **address}],
-        "metadata_public": None,
-        "organization_id": None,
-        **times,
-    }
 
 
 def _require_free(host: str, port: int, patience: float) -> None:
@@ -120,6 +89,9 @@ def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
     from infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
 
     given = {k: v for k, v in {**dotenv_values(".env"), **os.environ}.items() if v}
+    for name in ("DATABASE_URL", "BROKER_URL"):
+        if name in given:
+            say(f"Using {name} from the environment, and no server of our own for it.")
     if "DATABASE_URL" not in given:
         given["DATABASE_URL"] = undo.enter_context(EmbeddedPostgres(data / "postgresql")).url
     if "BROKER_URL" not in given:
@@ -168,30 +140,6 @@ def _is_ready(host: str, port: int) -> bool:
             return connection.getresponse().status == http.HTTPStatus.OK
         except (OSError, http.client.HTTPException):
             return False
-
-
-def _banner(environment: Mapping[str, str], exports: Path, host: str, port: int) -> str:
-    key = environment["KRATOS_WEBHOOK_API_KEYS"].split(",")[0].strip()
-    header = f"{environment.get('KRATOS_WEBHOOK_API_KEY_HEADER', 'X-Api-Key')}: {key}"
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    identity = registration(datetime.now(UTC))
-    curl = ["curl", "-i", f"{url}/kratos/sync-identity", "-H", header]
-    curl += ["-H", "Content-Type: application/json", "-d", json.dumps({"identity": identity})]
-    history = [_nearby(Path(program())), "history", str(identity["id"])]
-    return f"""
-Ready: {url} (Ctrl-C stops everything)
-Key:   {header}
-
-Somebody registers; copy this line into another terminal:
-{shlex.join(curl)}
-
-See what became of it, there:
-. {shlex.quote(_nearby(exports.absolute()))} && {shlex.join(history)}
-"""
-
-
-def _nearby(path: Path) -> str:
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _write_private(file: Path, text: str) -> None:

@@ -10,6 +10,7 @@ import pydantic
 from sqlalchemy.exc import SQLAlchemyError
 
 from application.ports.event_bus import LedgerUnavailable
+from infrastructure.consumer_factory import UnknownPort
 from infrastructure.container import Container
 from infrastructure.migrations import SchemaTooOld, require_schema
 from infrastructure.telemetry import configure_logging
@@ -38,6 +39,18 @@ def opened_container(*, migrated: bool = True) -> Iterator[Container]:
             engine.dispose()
 
 
+REFUSALS = {
+    "password authentication failed": "it refused the user or the password",
+    "no password supplied": "it wants a password",
+    "Connection refused": "nothing listens there",
+    "could not translate host name": "there is no such host",
+    "failed to resolve host": "there is no such host",
+    "does not exist": "there is no such user or database",
+    "timeout expired": "it did not answer in time",
+    "starting up": "it is starting up",
+}
+
+
 @contextmanager
 def expected_errors() -> Iterator[None]:
     """Say what a person can do about, in one line: no traceback, no URL, no password."""
@@ -46,15 +59,21 @@ def expected_errors() -> Iterator[None]:
     except pydantic.ValidationError as error:
         wrong = [f"{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
         raise click.UsageError("settings are missing or wrong: " + "; ".join(wrong)) from None
-    except SchemaTooOld as error:
+    except (SchemaTooOld, UnknownPort) as error:
         raise click.ClickException(str(error)) from None
-    except LedgerUnavailable as error:
-        raise click.ClickException(f"{error}.") from None
-    except SQLAlchemyError as error:
-        reason = type(getattr(error, "orig", None) or error).__name__
-        raise click.ClickException(
-            f"PostgreSQL did not answer as it should ({reason}): is DATABASE_URL right?"
-        ) from None
+    except (LedgerUnavailable, SQLAlchemyError) as error:
+        raise click.ClickException(f"{why_unavailable(error)}: is DATABASE_URL right?") from None
+
+
+def why_unavailable(error: BaseException) -> str:
+    """Say in words what PostgreSQL, or the network before it, had against us."""
+    driver = getattr(error, "orig", None) or getattr(error.__cause__, "orig", None)
+    # A refusal to connect has no SQLSTATE of its own in the driver; its text is the server's.
+    text = str(driver)
+    for sign, reason in REFUSALS.items():
+        if sign in text:
+            return f"PostgreSQL cannot be used: {reason}"
+    return f"PostgreSQL did not answer as it should ({type(driver or error).__name__})"
 
 
 def stopped_by_signal() -> threading.Event:

@@ -61,7 +61,8 @@ def attention(report: StatusReport, broker: BrokerStatus) -> Iterator[str]:
         if consumer.failed:
             yield (
                 f"{consumer.name} has {amount(consumer.failed, 'dead letter')}, kept in"
-                " kratos_sync.deliveries: `kratos-sync history` with a subject tells why."
+                " kratos_sync.deliveries until somebody sees to it: `kratos-sync history --verbose`"
+                " with its subject tells why."
             )
         if not consumer.known:
             yield (
@@ -122,6 +123,7 @@ def _state(consumer: ConsumerStatus) -> Text:
         word
         for word, applies in (
             ("behind", _is_behind(consumer)),
+            ("retrying", consumer.waiting),
             ("dead letters", consumer.failed),
             ("not known", not consumer.known),
         )

@@ -3,7 +3,7 @@
 import click
 import dramatiq
 
-from api.commands.process import opened_container, stopped_by_signal
+from api.commands.process import expected_errors, opened_container, stopped_by_signal
 from infrastructure.bus import actor
 from infrastructure.container import Container
 from infrastructure.migrations import require_schema
@@ -20,6 +20,8 @@ def worker(threads: int | None) -> None:
     """Let consumers consume. Run as many as needed, one or two for each core."""
     stopped = stopped_by_signal()
     with opened_container() as container:
+        with expected_errors():
+            container.consumers()
         broker = container.broker()
         actor.declare(broker, container.unit_of_work, container.failures())
         running = dramatiq.Worker(
@@ -39,6 +41,7 @@ def dramatiq_broker() -> None:
     settings = container.settings()
     configure_logging(settings.log_format, settings.log_level)
     require_schema(container.engine())
+    container.consumers()
     broker = container.broker()
     actor.declare(broker, container.unit_of_work, container.failures())
     dramatiq.set_broker(broker)

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import structlog
@@ -58,6 +60,12 @@ def describe(consumer: type[Consumer[Any]], delivery: Owed) -> dict[str, object]
         "event_name": delivery.name,
         "trace_id": trace_id(delivery.traceparent),
     }
+
+
+def where(error: BaseException) -> str:
+    """Give the place that an error was raised at: a log may name it, and never its text."""
+    frames = extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 
 def _took(batch: Batch) -> dict[str, object]:

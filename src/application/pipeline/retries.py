@@ -9,7 +9,7 @@ import structlog
 
 from application.consumer import Consumer
 from application.pipeline.batch import Batch, CallNext
-from application.pipeline.logging import describe
+from application.pipeline.logging import describe, where
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.failures import FailedAttempt
 from application.ports.unit_of_work import ConcurrencyConflict
@@ -60,7 +60,7 @@ def record_failure(batch: Batch, call_next: CallNext) -> None:
             "delivery_gave_up" if retry_after is None else "delivery_failed",
             **describe(batch.consumer, delivery),
             error=type(error).__name__,
-            at=_where(error),
+            at=where(error),
             retry_after_seconds=_seconds(retry_after),
         )
 
@@ -87,9 +87,3 @@ def explain(error: Exception) -> str:
 
 def _seconds(duration: timedelta | None) -> float | None:
     return None if duration is None else round(duration.total_seconds(), 1)
-
-
-def _where(error: Exception) -> str:
-    # The place, not the message: an exception's text may quote what a person typed.
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{frames[-1].name}:{frames[-1].lineno}" if frames else ""

@@ -6,6 +6,7 @@ import dramatiq
 import structlog
 
 from application.pipeline import Batch, deliver
+from application.pipeline.logging import where
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.failures import Failures
 from application.ports.unit_of_work import UnitOfWork
@@ -25,19 +26,21 @@ def declare(
     """
 
     def perform(*args: object, **arguments: object) -> None:
+        name = None
         try:
             pointer = wire_format.read(args, arguments)
+            name = pointer.consumer[:100]
             consumer = CONSUMERS.get(pointer.consumer)
             if consumer is None:
-                log.warning("unknown_consumer", consumer=pointer.consumer[:100])
+                log.warning("unknown_consumer", consumer=name)
                 return
             deliver(Batch(consumer, pointer.event_ids, unit_of_work(), failures))
         except wire_format.UnreadableMessage as error:
             log.warning("garbage_dropped", reason=str(error))
         except LedgerUnavailable as error:
-            log.warning("ledger_unavailable", reason=str(error))
+            log.warning("ledger_unavailable", consumer=name, reason=str(error))
         except Exception as error:  # noqa: BLE001  # it would only be logged by Dramatiq, text and all
-            log.error("batch_abandoned", error=type(error).__name__)  # noqa: TRY400  # its text may hold personal data
+            log.error("batch_abandoned", consumer=name, error=type(error).__name__, at=where(error))  # noqa: TRY400  # its text may hold personal data
 
     queues = sorted(CONSUMERS)
     # An actor must have a queue of its own; one of the consumers' does.

@@ -14,13 +14,14 @@ import psutil
 import psycopg
 import pytest
 
-from api.commands.dev import kept_key, registration
+from api.commands.dev import kept_key
+from api.commands.dev_banner import registration
 from tests.api.commands.waiting import lives, until
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 DEV_WITH_STAND_INS = """
-from api.commands import dev, main
-dev.program = lambda: "./kratos-sync"
+from api.commands import dev, dev_banner, main
+dev.program = dev_banner.program = lambda: "./kratos-sync"
 main()
 """
 SETTINGS = {"DATABASE_URL", "BROKER_URL", "KRATOS_WEBHOOK_API_KEYS", "LOG_FORMAT", "STAND_IN"}
@@ -144,7 +145,7 @@ def test_dev_from_nothing_to_a_row_and_back_again(started: list[Dev], directory:
     url = run('. .data/env && printf %s "$DATABASE_URL"', directory)
     person = json.loads(re.findall(r"-d '(.*)'$", dev.text, re.MULTILINE)[0])["identity"]
     until(lambda: traits(url, person["id"]) == person["traits"])
-    assert person["id"] in run(dev.printed_line(". .data/env"), directory)
+    assert person["id"] in run(dev.printed_line("(. .data/env"), directory)
 
     dev.ctrl_c()
     began = time.monotonic()

@@ -76,7 +76,15 @@ def test_nothing_but_words_tells_what_is_wrong_where_there_are_no_colours(
     assert "Greet is behind: 8 deliveries owed (1 waiting to be tried again)" in output
     assert "the oldest for 1 h." in output
     assert "Greet has 2 dead letters" in output
-    assert row(output, "Greet")[1:] == ["8", "2", "1", "2", "1 h", "-", "behind, dead letters"]
+    assert row(output, "Greet")[1:] == [
+        "8",
+        "2",
+        "1",
+        "2",
+        "1 h",
+        "-",
+        "behind, retrying, dead letters",
+    ]
 
 
 def test_a_lag_of_seconds_is_nothing_to_worry_about(capsys: pytest.CaptureFixture[str]) -> None:
