@@ -175,7 +175,7 @@ def test_a_delivery_is_due_again_when_the_worker_could_not_reach_the_ledger(
     assert ledger.count("attempts = 0 AND failed_at IS NULL") == 1
 
 
-def test_what_nobody_foresaw_is_logged_by_its_type_alone(
+def test_what_nobody_foresaw_is_logged_by_its_type_and_place_alone(
     container: Container, ledger: Ledger
 ) -> None:
     ledger.execute("ALTER TABLE kratos_sync.deliveries RENAME TO parcels")
@@ -183,9 +183,14 @@ def test_what_nobody_foresaw_is_logged_by_its_type_alone(
     with capture_logs() as logged:
         declared(container)(**wire_format.write("SyncKratosIdentity", [uuid4()]))
 
-    assert logged == [
-        {"event": "batch_abandoned", "log_level": "error", "error": "ProgrammingError"}
-    ]
+    (line,) = logged
+    assert ".py:" in line.pop("at")
+    assert line == {
+        "event": "batch_abandoned",
+        "log_level": "error",
+        "consumer": "SyncKratosIdentity",
+        "error": "ProgrammingError",
+    }
 
 
 def test_whatever_happens_inside_the_message_is_acknowledged(
