@@ -20,6 +20,9 @@ STATEMENT_TIMEOUT = timedelta(seconds=30)
 LOCK_TIMEOUT = timedelta(seconds=10)
 
 SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE = "40001", "40P01", "55P03"
+# What was sent and not acknowledged for so long was sent to nobody.
+TCP_TIMEOUT = timedelta(seconds=10)
+
 IDLE_IN_TRANSACTION = "25P03"
 QUERY_CANCELED = "57014"
 
@@ -48,6 +51,7 @@ def connect(
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "application_name": "kratos-sync",
             "options": " ".join([*options, "-c timezone=UTC"]),
+            "tcp_user_timeout": milliseconds(TCP_TIMEOUT),
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,

@@ -54,7 +54,7 @@ def row_after(documents: list[dict[str, Json]]) -> KratosIdentity:
     return row
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(anything, min_size=1, max_size=6), st.randoms(use_true_random=False))
 def test_any_snapshots_end_in_one_row_in_any_order(
     documents: list[dict[str, Json]], random: Random
@@ -65,7 +65,7 @@ def test_any_snapshots_end_in_one_row_in_any_order(
     assert row_of(row_after(shuffled)) == row_of(row_after(documents))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(anything, min_size=1, max_size=5))
 def test_hearing_it_all_again_changes_nothing(documents: list[dict[str, Json]]) -> None:
     row = row_after(documents)
@@ -154,7 +154,7 @@ def sent(life: Life, sender: str, random: Random) -> dict[str, Json] | None:
     return shape
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from(SENDERS)), max_size=8),
     st.randoms(use_true_random=False),

@@ -10,7 +10,7 @@ def isolate_poison(batch: Batch, call_next: CallNext) -> None:
         call_next(batch)
     except LedgerUnavailable:
         raise
-    except Exception:
+    except (Exception, SystemExit):  # a consumer that asks to exit fails, and takes nobody along
         if len(batch.event_ids) == 1:
             raise
         for event_id in batch.event_ids:

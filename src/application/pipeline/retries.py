@@ -41,7 +41,7 @@ def record_failure(batch: Batch, call_next: CallNext) -> None:
         call_next(batch)
     except LedgerUnavailable:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if len(batch.event_ids) > 1 or not batch.owed:
             raise
         (delivery,) = batch.owed
@@ -76,7 +76,7 @@ def backoff(consumer: type[Consumer[Any]], attempt: int) -> timedelta | None:
     return min(consumer.first_backoff * factor, consumer.longest_backoff) * uniform(0.8, 1.0)  # noqa: S311
 
 
-def explain(error: Exception) -> str:
+def explain(error: BaseException) -> str:
     """Give the error and its traceback, cut in the middle to a bounded size."""
     text = "".join(traceback.format_exception(error)).strip()
     if len(text) <= LONGEST_ERROR:

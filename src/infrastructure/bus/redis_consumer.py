@@ -89,7 +89,7 @@ class WokenConsumer(Consumer):
     def _drop_garbage(self) -> None:
         # A reply has no ids: what cannot be read is what is fetched and not known.
         fetched = self._ask_client("smembers", self._acknowledgements)
-        garbage = {member.decode() for member in fetched} - self._unacknowledged
+        garbage = fetched - {each.encode() for each in self._unacknowledged}
         log.warning("garbage_dropped", queue=self._queue_name, messages=len(garbage))
         for message_id in garbage:
             self._ask("ack", message_id)

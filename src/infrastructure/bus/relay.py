@@ -9,9 +9,12 @@ from uuid import UUID
 import dramatiq
 import redis
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from application.consumer import Consumer
+from application.pipeline.logging import where
 from application.ports.event_bus import LedgerUnavailable
+from application.ports.unit_of_work import ConcurrencyConflict
 from infrastructure.bus import wire_format
 from infrastructure.bus.broker import WakefulRedisBroker
 from infrastructure.bus.window import MOST_BATCHES, Window
@@ -57,6 +60,10 @@ class Relay:
             except LedgerUnavailable as error:
                 log.warning("ledger_unavailable", reason=str(error))
                 pause = IDLE_SECONDS
+            except (ConcurrencyConflict, SQLAlchemyError) as error:
+                # A lock that was not to be had, a statement that took too long: once more, later.
+                log.warning("turn_abandoned", error=type(error).__name__, at=where(error))
+                pause = IDLE_SECONDS
             except redis.RedisError as error:
                 self._broker_away = True
                 log.warning("broker_unavailable", error=type(error).__name__)
@@ -89,8 +96,8 @@ class Relay:
             return IDLE_SECONDS
         room = self._windows[consumer].room(backlog.leased)
         if not room or load.waiting > MOST_WAITING:
-            # Twice as long each time: the workers may be busy, and they may be away.
-            self._pauses[consumer] = min(2 * self._pauses[consumer], LONGEST_PAUSE_SECONDS)
+            # The workers may be busy, and they may be away.
+            self._look_less_often(consumer)
         else:
             self._dispatch(consumer, room)
         return self._pauses[consumer]
@@ -107,7 +114,13 @@ class Relay:
         if claim.event_ids:
             self._send(consumer, claim.event_ids)
             self._dispatched_at[consumer] = monotonic()
-        self._pauses[consumer] = BUSY_SECONDS
+            self._pauses[consumer] = BUSY_SECONDS
+        else:
+            # What is due is held by workers that overstay their lease.
+            self._look_less_often(consumer)
+
+    def _look_less_often(self, consumer: str) -> None:
+        self._pauses[consumer] = min(2 * self._pauses[consumer], LONGEST_PAUSE_SECONDS)
 
     def _send(self, consumer: str, event_ids: list[UUID]) -> None:
         size = self._consumers[consumer].batch_size

@@ -48,15 +48,26 @@ CLAIM = text("""
 """)
 
 GIVE_BACK = text("""
-    UPDATE kratos_sync.deliveries SET due_at = now(), leased = false
-    WHERE consumer = :consumer AND event_id = ANY(:event_ids) AND leased
+    WITH given AS (
+        SELECT event_id FROM kratos_sync.deliveries
+        WHERE consumer = :consumer AND event_id = ANY(:event_ids) AND leased
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE kratos_sync.deliveries d SET due_at = now(), leased = false
+    FROM given WHERE d.consumer = :consumer AND d.event_id = given.event_id
 """)
 
 
+# A row that a worker holds is being worked on: nobody waits for it.
 END_LOST = text("""
-    UPDATE kratos_sync.deliveries SET due_at = now(), leased = false
-    WHERE consumer = :consumer AND failed_at IS NULL AND leased
-      AND due_at > now() AND due_at < now() + :oldest
+    WITH lost AS (
+        SELECT event_id FROM kratos_sync.deliveries
+        WHERE consumer = :consumer AND failed_at IS NULL AND leased
+          AND due_at > now() AND due_at < now() + :oldest
+        FOR UPDATE SKIP LOCKED
+    )
+    UPDATE kratos_sync.deliveries d SET due_at = now(), leased = false
+    FROM lost WHERE d.consumer = :consumer AND d.event_id = lost.event_id
 """)
 MOMENT = timedelta(seconds=2)
 

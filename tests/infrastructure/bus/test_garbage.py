@@ -45,11 +45,11 @@ def changed(**changes: Any) -> bytes:
     return json.dumps({**good, "options": {"redis_message_id": ID}, **changes}).encode()
 
 
-def put(broker: WakefulRedisBroker, data: bytes | None) -> None:
+def put(broker: WakefulRedisBroker, data: bytes | None, message_id: str | bytes = ID) -> None:
     key = f"{broker.namespace}:mail"
     if data is not None:
-        broker.client.hset(f"{key}.msgs", ID, data)
-    broker.client.rpush(key, ID)
+        broker.client.hset(f"{key}.msgs", message_id, data)
+    broker.client.rpush(key, message_id)
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,16 @@ def test_a_garbage_log_line_quotes_nothing_of_it(broker: WakefulRedisBroker) -> 
     assert [line for line in logged if line["event"] == "garbage_dropped"] == [
         {"event": "garbage_dropped", "log_level": "warning", "queue": "mail", "messages": 1}
     ]
+
+
+def test_garbage_may_have_an_id_that_is_no_text(broker: WakefulRedisBroker) -> None:
+    heard = declare_listener(broker, "mail")
+    put(broker, b"hello", b"\xff\xfe\xfd")
+    broker.enqueue_many([message("mail", number=1)])
+
+    with working(broker):
+        assert hear(heard, 1, seconds=10) == [1]
+        until(lambda: not left_behind(broker), seconds=10)
 
 
 def test_much_garbage_is_no_way_to_hold_up_a_queue(broker: WakefulRedisBroker) -> None:

@@ -231,6 +231,34 @@ def test_leases_whose_messages_wait_or_are_worked_on_do_not_end(
     assert ledger.count("leased") == 1
 
 
+def test_a_relay_does_not_wait_for_rows_that_a_worker_holds(
+    container: Container, engine: Engine, ledger: Ledger, broker: WakefulRedisBroker
+) -> None:
+    ledger.record(news())
+    relay = with_lease(container, engine, timedelta(minutes=10))
+    relay.turn()
+    ledger.execute("UPDATE kratos_sync.deliveries SET due_at = due_at - interval '5 minutes'")
+    broker.flush(SYNC)
+
+    with engine.begin() as worker:
+        worker.execute(text("SELECT FROM kratos_sync.deliveries FOR UPDATE"))
+        began = monotonic()
+        until(lambda: relay.turn() and monotonic() - began > 0.1)
+        assert monotonic() - began < 5
+    assert ledger.count("leased") == 1
+
+
+def test_a_relay_survives_a_statement_that_fails(
+    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+) -> None:
+    with capture_logs() as logged, relaying(relay):
+        ledger.execute("ALTER TABLE kratos_sync.deliveries RENAME TO parcels")
+        until(lambda: "turn_abandoned" in names_logged(logged))
+        ledger.execute("ALTER TABLE kratos_sync.parcels RENAME TO deliveries")
+        ledger.record(news())
+        until(lambda: dispatched(broker))
+
+
 def test_a_full_queue_gets_nothing_more(
     relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
 ) -> None:

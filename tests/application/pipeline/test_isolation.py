@@ -133,3 +133,27 @@ def test_what_fails_alone_and_is_nobodys_fault_is_raised_at_once(ledger: InMemor
         deliver_to(AdmitAllButGrace, ledger, cause(1))
 
     assert (ledger.attempts, ledger.commits) == ([], 0)
+
+
+class Resign(AdmitAllButGrace):
+    """Asks the process to end when Grace comes."""
+
+    name = "Resign"
+
+    def consume(self, event: KratosIdentityUpdated) -> None:
+        if event.identity.id == GRACE:
+            raise SystemExit(3)
+        super().consume(event)
+
+
+def test_a_consumer_that_asks_to_exit_has_failed(ledger: InMemoryLedger) -> None:
+    with subscribed(KratosIdentityUpdated, Resign):
+        ledger.publish(updated(1, ADA), WEBHOOK)
+        ledger.publish(updated(2, GRACE), WEBHOOK)
+
+    deliver_to(Resign, ledger)
+
+    assert [(each.event_id, each.outcome) for each in ledger.attempts] == [
+        (cause(1), "succeeded"),
+        (cause(2), "failed"),
+    ]
