@@ -50,6 +50,7 @@ class Relay:
         self._windows = {name: Window(kind.batch_size) for name, kind in consumers.items()}
         self._dispatched_at = dict.fromkeys(consumers, 0.0)
         self._pauses = dict.fromkeys(consumers, BUSY_SECONDS)
+        self._leased = dict.fromkeys(consumers, 0)
         self._broker_away = False
 
     def run(self, stopped: threading.Event) -> None:
@@ -95,11 +96,13 @@ class Relay:
         if not backlog.is_due:
             return IDLE_SECONDS
         room = self._windows[consumer].room(backlog.leased)
-        if not room or load.waiting > MOST_WAITING:
-            # The workers may be busy, and they may be away.
-            self._look_less_often(consumer)
-        else:
+        if room and load.waiting <= MOST_WAITING:
             self._dispatch(consumer, room)
+        elif backlog.leased < self._leased[consumer]:
+            self._pauses[consumer] = BUSY_SECONDS
+        else:
+            self._look_less_often(consumer)  # the workers are slow, or away
+        self._leased[consumer] = backlog.leased
         return self._pauses[consumer]
 
     def _end_lost_leases(self, consumer: str) -> None:
