@@ -21,9 +21,7 @@ def worker(threads: int | None) -> None:
     stopped = stopped_by_signal()
     with opened_container() as container:
         with expected_errors():
-            container.consumers()
-        broker = container.broker()
-        actor.declare(broker, container.unit_of_work, container.failures())
+            broker = _declared(container)
         running = dramatiq.Worker(
             broker,
             worker_threads=threads or container.settings().worker_threads,
@@ -41,9 +39,14 @@ def dramatiq_broker() -> None:
     settings = container.settings()
     configure_logging(settings.log_format, settings.log_level)
     require_schema(container.engine())
-    container.consumers()
-    broker = container.broker()
-    actor.declare(broker, container.unit_of_work, container.failures())
-    dramatiq.set_broker(broker)
+    dramatiq.set_broker(_declared(container))
     # Dramatiq forks: a connection made before must not be shared by what comes after.
     container.engine().dispose()
+
+
+def _declared(container: Container) -> dramatiq.Broker:
+    """Give the broker with the actor on it. Raises UnknownPort, before the first event comes."""
+    container.consumers()
+    broker: dramatiq.Broker = container.broker()
+    actor.declare(broker, container.unit_of_work, container.failures())
+    return broker

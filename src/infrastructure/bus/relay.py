@@ -75,7 +75,8 @@ class Relay:
     def turn(self) -> float:
         """Dispatch what is due; give the seconds until it is worth to look again.
 
-        Raises LedgerUnavailable or redis.RedisError; what was leased is given back then.
+        Raises LedgerUnavailable, ConcurrencyConflict, sqlalchemy.exc.DBAPIError or
+        redis.RedisError; what was leased and could not be sent is given back then.
         """
         if self._broker_away:
             self._broker.client.ping()

@@ -10,7 +10,6 @@ import threading
 import structlog
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 CHANNEL = "kratos_sync_due"
 # Calls that come closer together than this share one NOTIFY.
@@ -67,5 +66,5 @@ class RelayWakeUp:
         try:
             with self._engine.begin() as connection:
                 connection.execute(text(f"NOTIFY {CHANNEL}"))
-        except (SQLAlchemyError, PoolTimeout) as error:
+        except SQLAlchemyError as error:
             log.warning("wake_up_lost", error=type(error).__name__)

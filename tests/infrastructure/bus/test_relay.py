@@ -255,8 +255,9 @@ def test_a_relay_survives_a_statement_that_fails(
         ledger.execute("ALTER TABLE kratos_sync.deliveries RENAME TO parcels")
         until(lambda: "turn_abandoned" in names_logged(logged))
         ledger.execute("ALTER TABLE kratos_sync.parcels RENAME TO deliveries")
-        ledger.record(news())
-        until(lambda: dispatched(broker))
+        event = news()
+        ledger.record(event)
+        assert until(lambda: dispatched(broker)) == [[event.id]]
 
 
 def test_a_full_queue_gets_nothing_more(
