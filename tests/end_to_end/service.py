@@ -90,8 +90,14 @@ class Service:
             os.close(self._lifeline)
 
     def start(self, name: str, *command: str, program: Sequence[str] = (KRATOS_SYNC,)) -> None:
-        """Start a process of that name; what it writes is appended to one file."""
-        with (self._folder / f"{name}.log").open("ab") as log:
+        """Start a process of that name; what it writes is appended to one file.
+
+        A relay or worker is waited for: only then does it hear of a signal in order.
+        """
+        line = f'"{command[0]}_started"'
+        path = self._folder / f"{name}.log"
+        before = path.read_text().count(line) if path.exists() else 0
+        with path.open("ab") as log:
             self._running[name] = subprocess.Popen(
                 [*program, *command],
                 cwd=self._folder,
@@ -101,6 +107,8 @@ class Service:
                 stderr=log,
                 pass_fds=[self._lifeline],
             )
+        if command[0] != "api":
+            until(lambda: path.read_text().count(line) > before, seconds=60)
 
     def stop(self, *names: str) -> dict[str, int]:
         """Ask processes to end, and give their exit codes."""

@@ -1,11 +1,13 @@
 """What a real Kratos sent over HTTP ends in what its Admin API said, however it comes."""
 
 from random import Random
+from signal import SIGCONT, SIGSTOP
 
 import pytest
 
 from tests.end_to_end.service import Service, assert_the_books_are_right, differences
-from tests.recorded import Recording, thirteen_calls, two_hundred_lives
+from tests.infrastructure.bus.waiting import until
+from tests.recorded import Call, Recording, thirteen_calls, two_hundred_lives
 
 THIRTEEN = thirteen_calls()
 LIVES = two_hundred_lives()
@@ -96,11 +98,21 @@ def test_two_workers_at_once_end_in_the_listing(service: Service) -> None:
     service.start("second worker", "worker", "--threads", "2")
     calls = Random(3).sample(LIVES.calls, k=866)
 
-    assert service.post(calls) == [200] * 866
+    # Each has to do some of it: so one is halted while the other begins.
+    deliver_with_one_halted(service, calls[:200], halted="worker", alone="second worker")
+    deliver_with_one_halted(service, calls[200:400], halted="second worker", alone="worker")
+    assert service.post(calls[400:]) == [200] * 466
     service.settle()
 
     assert differences(service, LIVES.listing) == []
     assert_the_books_are_right(service, 866, LIVES)
     assert service.stop("second worker") == {"second worker": 0}
-    assert '"delivered"' in service.log("second worker")
-    assert '"delivered"' in service.log("worker")
+
+
+def deliver_with_one_halted(service: Service, calls: list[Call], halted: str, alone: str) -> None:
+    service.settle()
+    before = service.log(alone).count('"delivered"')
+    service.signal(halted, SIGSTOP)
+    assert service.post(calls) == [200] * len(calls)
+    until(lambda: service.log(alone).count('"delivered"') > before)
+    service.signal(halted, SIGCONT)

@@ -1,8 +1,11 @@
 """`kratos-sync relay`."""
 
 import click
+import structlog
 
 from api.commands.process import opened_container, stopped_by_signal
+
+log = structlog.get_logger()
 
 
 @click.command()
@@ -10,7 +13,9 @@ def relay() -> None:
     """Send what is due in the ledger to the broker. Run one or more."""
     stopped = stopped_by_signal()
     with opened_container() as container:
+        relaying = container.relay()
+        log.info("relay_started")
         try:
-            container.relay().run(stopped)
+            relaying.run(stopped)
         finally:
             container.broker().close()

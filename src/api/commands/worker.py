@@ -2,6 +2,7 @@
 
 import click
 import dramatiq
+import structlog
 
 from api.commands.process import expected_errors, opened_container, stopped_by_signal
 from infrastructure.bus import actor
@@ -13,6 +14,8 @@ from infrastructure.telemetry import configure_logging
 POLL_MILLISECONDS = 1_000
 STOP_MILLISECONDS = 30_000
 
+log = structlog.get_logger()
+
 
 @click.command()
 @click.option("--threads", type=click.IntRange(1, 64), help="Threads; WORKER_THREADS if not given.")
@@ -22,12 +25,10 @@ def worker(threads: int | None) -> None:
     with opened_container() as container:
         with expected_errors():
             broker = _declared(container)
-        running = dramatiq.Worker(
-            broker,
-            worker_threads=threads or container.settings().worker_threads,
-            worker_timeout=POLL_MILLISECONDS,
-        )
+        threads = threads or container.settings().worker_threads
+        running = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=POLL_MILLISECONDS)
         running.start()
+        log.info("worker_started", threads=threads)
         stopped.wait()
         running.stop(timeout=STOP_MILLISECONDS)
         broker.close()
