@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+import psycopg
 from pydantic import SecretStr
 from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -66,13 +67,17 @@ def milliseconds(duration: timedelta) -> int:
 
 @contextmanager
 def errors_in_our_words() -> Iterator[None]:
-    """Translate what the driver raises: LedgerUnavailable, ConcurrencyConflict, or as it is."""
+    """Translate what the driver raises: LedgerUnavailable, ConcurrencyConflict, or as it is.
+
+    It may come through SQLAlchemy or straight from psycopg.
+    """
     try:
         yield
     except PoolTimeout as error:
         raise LedgerUnavailable("no connection to PostgreSQL was free") from error
-    except DBAPIError as error:
-        sqlstate = getattr(error.orig, "sqlstate", None)
+    except (DBAPIError, psycopg.Error) as error:
+        driver = error.orig if isinstance(error, DBAPIError) else error
+        sqlstate = getattr(driver, "sqlstate", None)
         if _is_away(error, sqlstate):
             raise LedgerUnavailable("PostgreSQL cannot be reached") from error
         if sqlstate in {SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE}:
@@ -80,13 +85,12 @@ def errors_in_our_words() -> Iterator[None]:
         raise
 
 
-def _is_away(error: DBAPIError, sqlstate: str | None) -> bool:
+def _is_away(error: DBAPIError | psycopg.Error, sqlstate: str | None) -> bool:
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
     if sqlstate is None:
         # A connection that never was, or is no more; what else has no state is a value that the
         # driver cannot send, and no better next time.
-        return error.connection_invalidated or isinstance(error, OperationalError)
+        return lost or isinstance(error, OperationalError | psycopg.OperationalError)
     # Class 08 is a lost connection, 57P a shutdown, 53 a lack of resources. A connection lost to
     # idling in a transaction is the fault of whoever idled.
-    return sqlstate != IDLE_IN_TRANSACTION and (
-        error.connection_invalidated or sqlstate.startswith(("08", "57P", "53"))
-    )
+    return sqlstate != IDLE_IN_TRANSACTION and (lost or sqlstate.startswith(("08", "57P", "53")))
