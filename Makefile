@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: dev test check fix help
+.PHONY: dev test check fix benchmark help
 
 VENV := .venv
 UV := $(VENV)/bin/uv
@@ -32,5 +32,12 @@ fix: $(READY)  ## Mend what the formatter and the linter can
 	@$(VENV)/bin/ruff format
 	@$(VENV)/bin/ruff check --fix
 
+# What we are compared with is installed apart from what is tested.
+BENCHMARK := .venv-benchmark
+
+benchmark: $(UV)  ## Measure, and write docs/performance.md; SIZE=small is brief, and writes to .data
+	@UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=$(BENCHMARK) $(UV) sync --locked --all-extras --group benchmark --quiet
+	@exec $(BENCHMARK)/bin/python -m benchmarks --size $(or $(SIZE),full)
+
 help:  ## Say what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 10
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 11

@@ -120,7 +120,6 @@ def container(
     container.broker.override(broker)
     yield container
     container.wake_relay().stop()
-    container.intake().dispose()
     container.engine().dispose()
 
 

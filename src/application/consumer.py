@@ -18,7 +18,7 @@ class Consumer(Protocol[Event_contra]):
     """
 
     name: ClassVar[str]
-    batch_size: ClassVar[int] = 100
+    batch_size: ClassVar[int] = 200
     """Events that may share one transaction."""
     max_attempts: ClassVar[int] = 12
     """Attempts before a delivery becomes a dead letter; with the backoff below, some hours."""

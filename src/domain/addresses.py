@@ -1,47 +1,51 @@
 """The addresses of an identity: what can be verified, and what an account can be recovered by."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, Protocol, Self, TypeAlias, TypeVar
+from typing import Final, NamedTuple, Protocol, Self, TypeAlias, TypeVar
 from uuid import UUID
 
 from domain import fields
-from domain.json_values import ABSENT, Absent, Json, canonical
+from domain.json_values import Json, canonical
 from domain.times import to_rfc3339
 
 _STATUS_RANKS: Final = {"pending": 1, "sent": 2, "completed": 3}
+_NOTHING: Final[Mapping[str, Json]] = {}
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 Order: TypeAlias = tuple[int, str, bool, datetime, datetime, datetime, str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiableAddress:
+class VerifiableAddress(NamedTuple):
     """An address that a person can prove to own, known by (via, value) whatever its id.
 
     Verifying moves `verified`, `status` and `verified_at`, and no other time.
     """
 
     id: UUID | None
-    value: str = field(repr=False)
-    verified: bool = field(repr=False)
-    via: str = field(repr=False)
-    status: str | None = field(repr=False)
-    verified_at: datetime | None = field(repr=False)
-    created_at: datetime | None = field(repr=False)
-    updated_at: datetime | None = field(repr=False)
-    unknown: Mapping[str, Json] = field(repr=False, default_factory=dict)
+    value: str
+    verified: bool
+    via: str
+    status: str | None
+    verified_at: datetime | None
+    created_at: datetime | None
+    updated_at: datetime | None
+    unknown: Mapping[str, Json] = _NOTHING
+
+    def __repr__(self) -> str:
+        """The id alone: all else is personal."""
+        return f"VerifiableAddress(id={self.id!r})"
 
     @classmethod
     def from_kratos(cls, source: Mapping[str, Json]) -> Self:
         """Read one item of `verifiable_addresses`; raises InvalidField naming what is wrong."""
         return cls(
-            _id(source),
+            fields.uuid_or_none(source, "id"),
             fields.required_text(source, "value"),
             fields.flag(source, "verified"),
             fields.required_text(source, "via"),
-            _none(fields.text(source, "status")),
+            fields.text_or_none(source, "status"),
             fields.time_or_none(source, "verified_at"),
             fields.time_or_none(source, "created_at"),
             fields.time_or_none(source, "updated_at"),
@@ -83,7 +87,7 @@ class RecoveryAddress:
     def from_kratos(cls, source: Mapping[str, Json]) -> Self:
         """Read one item of `recovery_addresses`; raises InvalidField naming what is wrong."""
         return cls(
-            _id(source),
+            fields.uuid_or_none(source, "id"),
             fields.required_text(source, "value"),
             fields.required_text(source, "via"),
             fields.time_or_none(source, "created_at"),
@@ -125,31 +129,29 @@ class Address(Protocol):
 AnyAddress = TypeVar("AnyAddress", bound=Address)
 
 
-def united(addresses: Iterable[AnyAddress]) -> tuple[AnyAddress, ...]:
+def united(addresses: Collection[AnyAddress]) -> tuple[AnyAddress, ...]:
     """Each (via, value) once, at its greatest `order`, sorted: two equal sets are equal tuples."""
+    if len(addresses) <= 1:
+        return tuple(addresses)
+    by_key = {(address.via, address.value): address for address in addresses}
+    if len(by_key) != len(addresses):
+        by_key = _greatest(addresses)
+    return tuple([by_key[key] for key in sorted(by_key)])
+
+
+def _greatest(addresses: Iterable[AnyAddress]) -> dict[tuple[str, str], AnyAddress]:
     greatest: dict[tuple[str, str], AnyAddress] = {}
     for address in addresses:
         key = address.via, address.value
         known = greatest.get(key)
         if known is None or address.order > known.order:
             greatest[key] = address
-    if len(greatest) == 1:
-        return tuple(greatest.values())
-    return tuple(greatest[key] for key in sorted(greatest))
+    return greatest
 
 
-def _id(source: Mapping[str, Json]) -> UUID | None:
-    value = fields.uuid(source, "id")
-    return None if value is ABSENT else value
-
-
-def _none(value: str | Absent | None) -> str | None:
-    return None if value is ABSENT else value
-
-
-def _others(source: Mapping[str, Json], known: frozenset[str]) -> dict[str, Json]:
+def _others(source: Mapping[str, Json], known: frozenset[str]) -> Mapping[str, Json]:
     if known.issuperset(source):
-        return {}
+        return _NOTHING
     return {key: value for key, value in source.items() if key not in known}
 
 

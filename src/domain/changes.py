@@ -17,10 +17,14 @@ def trait_changes(old: Json | Absent, new: Json | Absent) -> tuple[TraitChange, 
     if old is new:
         return ()
     before, after = traits_of(old), traits_of(new)
+    changed = [
+        trait
+        for trait in before.keys() | after.keys()
+        if not same_as_doubles(before.get(trait, ABSENT), after.get(trait, ABSENT))
+    ]
     return tuple(
         TraitChange(trait, before.get(trait, ABSENT), after.get(trait, ABSENT))
-        for trait in sorted(before.keys() | after.keys())
-        if not same_as_doubles(before.get(trait, ABSENT), after.get(trait, ABSENT))
+        for trait in sorted(changed)
     )
 
 

@@ -5,6 +5,7 @@ number that the Admin API gave there. (Jsonnet has no integers; recorded in `tes
 """
 
 from collections.abc import Mapping
+from operator import is_
 from typing import Final
 
 from domain.json_values import Json, as_double
@@ -24,9 +25,24 @@ def restored(value: Json, place: str, register: Mapping[str, int]) -> Json:
     """`value` as a webhook says it, its large numbers exact where the register knows them.
 
     A number that the register does not know, or knows as another double, is cut to the double.
-    Returns `value` itself when it holds no large number.
+    Returns `value` itself when that changes nothing.
     """
-    return _restore(value, place, register) if _has_large(value) else value
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict):
+        changed: dict[str, Json] = {}
+        for key, item in value.items():
+            if _may_be_large(item):
+                said = restored(item, _below(place, key) if register else place, register)
+                if said is not item:
+                    changed[key] = said
+        return {**value, **changed} if changed else value
+    if isinstance(value, list):
+        items = [restored(item, f"{place}/{i}", register) for i, item in enumerate(value)]
+        return value if all(map(is_, items, value)) else items
+    if isinstance(value, int | float) and _is_large(value):
+        return _restored_number(value, place, register)
+    return value
 
 
 def rounded(value: Json) -> Json:
@@ -60,21 +76,19 @@ def _collect(value: Json, place: str, found: dict[str, int]) -> None:
         found[place] = value
 
 
-def _restore(value: Json, place: str, register: Mapping[str, int]) -> Json:
-    if isinstance(value, dict):
-        return {
-            key: _restore(item, _below(place, key), register) if _has_large(item) else item
-            for key, item in value.items()
-        }
-    if isinstance(value, list):
-        return [_restore(item, f"{place}/{i}", register) for i, item in enumerate(value)]
-    if isinstance(value, int | float) and _is_large(value):
-        double = as_double(value)
-        exact = register.get(place)
-        if exact is not None and as_double(exact) == double:
-            return exact
-        return int(double) if double.is_integer() else value
-    return value
+def _may_be_large(value: Json) -> bool:
+    return not isinstance(value, str) and (isinstance(value, dict | list) or _is_large(value))
+
+
+def _restored_number(number: float, place: str, register: Mapping[str, int]) -> float:
+    double = as_double(number)
+    exact = register.get(place)
+    if exact is not None and as_double(exact) == double:
+        return exact
+    if not double.is_integer():
+        return number
+    whole = int(double)
+    return number if isinstance(number, int) and number == whole else whole
 
 
 def _below(place: str, key: str) -> str:

@@ -10,6 +10,7 @@ from uuid import UUID
 from domain import fields
 from domain.fields import InvalidField
 from domain.json_values import Json
+from domain.uuids import from_number
 
 _TIMESTAMP: Final = ((1 << 48) - 1) << 80
 _VERSION_AND_VARIANT: Final = 0xF << 76 | 0b11 << 62
@@ -23,7 +24,7 @@ def fact_id(cause: UUID, what: str) -> UUID:
     """
     digest = blake2b(what.encode(errors="surrogatepass"), digest_size=16, key=cause.bytes).digest()
     mixed = int.from_bytes(digest) & ~_TIMESTAMP | cause.int & _TIMESTAMP
-    return UUID(int=mixed & ~_VERSION_AND_VARIANT | _VERSION_7_OF_RFC_9562)
+    return from_number(mixed & ~_VERSION_AND_VARIANT | _VERSION_7_OF_RFC_9562)
 
 
 @dataclass(frozen=True, slots=True)

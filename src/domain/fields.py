@@ -3,16 +3,13 @@
 A message never holds the value: it may be personal data, and messages end up in logs.
 """
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
 from uuid import UUID
 
+from domain import uuids
 from domain.json_values import ABSENT, Absent, Json
 from domain.times import from_rfc3339
-
-_UUID: Final = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
 
 
 class InvalidField(ValueError):
@@ -34,8 +31,10 @@ def text(source: Mapping[str, Json], field: str) -> str | Absent | None:
 
 def text_or_none(source: Mapping[str, Json], field: str) -> str | None:
     """A string, where null and absent mean none; anything else raises InvalidField."""
-    value = text(source, field)
-    return None if value is ABSENT else value
+    value = source.get(field)
+    if isinstance(value, str) or value is None:
+        return value
+    raise InvalidField(field, "is not a string")
 
 
 def required_text(source: Mapping[str, Json], field: str) -> str:
@@ -64,17 +63,34 @@ def time(source: Mapping[str, Json], field: str) -> datetime | Absent | None:
 
 def time_or_none(source: Mapping[str, Json], field: str) -> datetime | None:
     """A time as `time` reads it, where absent means none."""
-    value = time(source, field)
-    return None if value is ABSENT else value
+    value = source.get(field)
+    if value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            return from_rfc3339(value)
+        except ValueError:
+            pass
+    raise InvalidField(field, "is not a time")
 
 
 def uuid(source: Mapping[str, Json], field: str) -> UUID | Absent | None:
     """A UUID in its 36-character form, null or absent; anything else raises InvalidField."""
     value = source.get(field, ABSENT)
-    if isinstance(value, str) and _UUID(value):
-        return UUID(int=int(value.replace("-", ""), 16))
     if value is None or value is ABSENT:
         return value
+    if isinstance(value, str) and (known := uuids.from_text(value)) is not None:
+        return known
+    raise InvalidField(field, "is not a UUID")
+
+
+def uuid_or_none(source: Mapping[str, Json], field: str) -> UUID | None:
+    """A UUID as `uuid` reads it, where absent means none."""
+    value = source.get(field)
+    if value is None:
+        return None
+    if isinstance(value, str) and (known := uuids.from_text(value)) is not None:
+        return known
     raise InvalidField(field, "is not a UUID")
 
 
@@ -111,9 +127,8 @@ def mappings(source: Mapping[str, Json], field: str) -> list[dict[str, Json]]:
         return []
     if not isinstance(value, list):
         raise InvalidField(field, "is not a list")
-    items: list[dict[str, Json]] = []
-    for index, item in enumerate(value):
-        if not isinstance(item, dict):
-            raise InvalidField(f"{field}[{index}]", "is not an object")
-        items.append(item)
+    items = [item for item in value if isinstance(item, dict)]
+    if len(items) != len(value):
+        index = next(i for i, item in enumerate(value) if not isinstance(item, dict))
+        raise InvalidField(f"{field}[{index}]", "is not an object")
     return items

@@ -1,10 +1,9 @@
 """What Kratos said of a person, at one moment, in one document."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
-from typing import Final, Self, TypeAlias
+from typing import Final, NamedTuple, Self, TypeAlias
 from uuid import UUID
 
 from domain import fields
@@ -29,7 +28,9 @@ SCALARS: Final = (
 ADDRESSES: Final = ("verifiable_addresses", "recovery_addresses")
 PARTS: Final = (*SCALARS, "traits", "metadata_public", "metadata_admin", *ADDRESSES)
 _values: Final = attrgetter(*PARTS)
-_LEFT_OUT_WHEN_EMPTY: Final = ("external_id", "state_changed_at", "region")
+_NOTHING: Final[Mapping[str, Json]] = {}
+_NO_DOCUMENT: Final[dict[str, Json]] = {}
+LEFT_OUT_WHEN_EMPTY: Final = ("external_id", "state_changed_at", "region")
 
 
 class InvalidIdentity(InvalidField):
@@ -40,8 +41,7 @@ class IdentityIdIsEmpty(InvalidIdentity):
     """The id is missing, null, empty or all zeros, as in a call made before Kratos stored it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """One snapshot of an identity; `ABSENT` where the document has no such key.
 
     Times are aware, in UTC, cut to microseconds, and None where Kratos sent null or Go's zero
@@ -50,22 +50,22 @@ class Identity:
     """
 
     id: UUID
-    external_id: str | Absent | None = field(default=ABSENT, repr=False)
-    schema_id: str | Absent | None = field(default=ABSENT, repr=False)
-    schema_url: str | Absent | None = field(default=ABSENT, repr=False)
-    state: str | Absent | None = field(default=ABSENT, repr=False)
-    state_changed_at: datetime | Absent | None = field(default=ABSENT, repr=False)
-    traits: Json | Absent = field(default=ABSENT, repr=False)
-    verifiable_addresses: tuple[VerifiableAddress, ...] | Absent = field(default=ABSENT, repr=False)
-    recovery_addresses: tuple[RecoveryAddress, ...] | Absent = field(default=ABSENT, repr=False)
-    metadata_public: Json | Absent = field(default=ABSENT, repr=False)
-    metadata_admin: Json | Absent = field(default=ABSENT, repr=False)
-    created_at: datetime | Absent | None = field(default=ABSENT, repr=False)
-    updated_at: datetime | Absent | None = field(default=ABSENT, repr=False)
-    organization_id: UUID | Absent | None = field(default=ABSENT, repr=False)
-    region: str | Absent | None = field(default=ABSENT, repr=False)
-    unknown: Mapping[str, Json] = field(default_factory=dict, repr=False)
-    document: dict[str, Json] = field(default_factory=dict, repr=False, compare=False)
+    external_id: str | Absent | None = ABSENT
+    schema_id: str | Absent | None = ABSENT
+    schema_url: str | Absent | None = ABSENT
+    state: str | Absent | None = ABSENT
+    state_changed_at: datetime | Absent | None = ABSENT
+    traits: Json | Absent = ABSENT
+    verifiable_addresses: tuple[VerifiableAddress, ...] | Absent = ABSENT
+    recovery_addresses: tuple[RecoveryAddress, ...] | Absent = ABSENT
+    metadata_public: Json | Absent = ABSENT
+    metadata_admin: Json | Absent = ABSENT
+    created_at: datetime | Absent | None = ABSENT
+    updated_at: datetime | Absent | None = ABSENT
+    organization_id: UUID | Absent | None = ABSENT
+    region: str | Absent | None = ABSENT
+    unknown: Mapping[str, Json] = _NOTHING
+    document: dict[str, Json] = _NO_DOCUMENT
 
     @classmethod
     def from_kratos(cls, document: Mapping[str, Json]) -> Self:
@@ -75,27 +75,22 @@ class Identity:
         """
         try:
             return cls(
-                id=_identity_id(document),
-                external_id=fields.text(document, "external_id"),
-                schema_id=fields.text(document, "schema_id"),
-                schema_url=fields.text(document, "schema_url"),
-                state=fields.text(document, "state"),
-                state_changed_at=fields.time(document, "state_changed_at"),
-                traits=document.get("traits", ABSENT),
-                verifiable_addresses=_addresses(
-                    document, "verifiable_addresses", VerifiableAddress.from_kratos
-                ),
-                recovery_addresses=_addresses(
-                    document, "recovery_addresses", RecoveryAddress.from_kratos
-                ),
-                metadata_public=document.get("metadata_public", ABSENT),
-                metadata_admin=document.get("metadata_admin", ABSENT),
-                created_at=fields.time(document, "created_at"),
-                updated_at=fields.time(document, "updated_at"),
-                organization_id=fields.uuid(document, "organization_id"),
-                region=fields.text(document, "region"),
-                unknown=_unknown(document),
-                document=_without_credentials(document),
+                _identity_id(document),
+                fields.text(document, "external_id"),
+                fields.text(document, "schema_id"),
+                fields.text(document, "schema_url"),
+                fields.text(document, "state"),
+                fields.time(document, "state_changed_at"),
+                document.get("traits", ABSENT),
+                _addresses(document, "verifiable_addresses", VerifiableAddress.from_kratos),
+                _addresses(document, "recovery_addresses", RecoveryAddress.from_kratos),
+                document.get("metadata_public", ABSENT),
+                document.get("metadata_admin", ABSENT),
+                fields.time(document, "created_at"),
+                fields.time(document, "updated_at"),
+                fields.uuid(document, "organization_id"),
+                fields.text(document, "region"),
+                *_rest(document),
             )
         except InvalidIdentity:
             raise
@@ -132,22 +127,39 @@ class Identity:
         }
         said.update(self.unknown)
         if self.is_whole:
-            for part in _LEFT_OUT_WHEN_EMPTY:
+            for part in LEFT_OUT_WHEN_EMPTY:
                 said.setdefault(part, None)
         if self.is_exact:
             for part in ADDRESSES:
                 said.setdefault(part, ())
         return said
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same, however their documents spell it."""
+        return isinstance(other, Identity) and self[:-1] == other[:-1]
 
-_KNOWN: Final = frozenset(Identity.__dataclass_fields__) - {"unknown", "document"} | {"credentials"}
+    def __ne__(self, other: object) -> bool:
+        """Whether they say different things."""
+        return not self == other
+
+    def __hash__(self) -> int:
+        """The id's: equal snapshots have it in common."""
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        """The id alone: all else is personal."""
+        return f"Identity(id={self.id!r})"
+
+
+_KNOWN: Final = frozenset(Identity._fields) - {"unknown", "document"}
+_KEYS: Final = _KNOWN | {"credentials"}
 
 
 def _identity_id(document: Mapping[str, Json]) -> UUID:
-    if document.get("id") in (None, ""):
+    if document.get("id") == "":
         raise IdentityIdIsEmpty("id", "is empty")
-    identity_id = fields.uuid(document, "id")
-    if not isinstance(identity_id, UUID) or identity_id.int == 0:
+    identity_id = fields.uuid_or_none(document, "id")
+    if identity_id is None or identity_id.int == 0:
         raise IdentityIdIsEmpty("id", "is empty")
     return identity_id
 
@@ -159,22 +171,29 @@ def _addresses(
 ) -> tuple[AnyAddress, ...] | Absent:
     if document.get(name) is None:
         return ABSENT
-    addresses: list[AnyAddress] = []
-    for index, source in enumerate(fields.mappings(document, name)):
+    sources = fields.mappings(document, name)
+    try:
+        return united([read(source) for source in sources])
+    except InvalidField:
+        raise _invalid_address(name, sources, read) from None
+
+
+def _invalid_address(
+    name: str, sources: list[dict[str, Json]], read: Callable[[Mapping[str, Json]], object]
+) -> InvalidIdentity:
+    for index, source in enumerate(sources):
         try:
-            addresses.append(read(source))
+            read(source)
         except InvalidField as invalid:
-            raise InvalidIdentity(f"{name}[{index}].{invalid.field}", invalid.problem) from None
-    return united(addresses)
+            return InvalidIdentity(f"{name}[{index}].{invalid.field}", invalid.problem)
+    raise AssertionError(f"every item of {name} is an address")
 
 
-def _unknown(document: Mapping[str, Json]) -> dict[str, Json]:
-    if _KNOWN.issuperset(document):
-        return {}
-    return {key: value for key, value in document.items() if key not in _KNOWN}
-
-
-def _without_credentials(document: Mapping[str, Json]) -> dict[str, Json]:
+def _rest(document: Mapping[str, Json]) -> tuple[Mapping[str, Json], dict[str, Json]]:
+    """The fields that we do not know, and the document without what must not be kept."""
+    if _KNOWN.issuperset(document) and isinstance(document, dict):
+        return _NOTHING, document
+    unknown = {key: value for key, value in document.items() if key not in _KEYS}
     if isinstance(document, dict) and "credentials" not in document:
-        return document
-    return {key: value for key, value in document.items() if key != "credentials"}
+        return unknown, document
+    return unknown, {key: value for key, value in document.items() if key != "credentials"}

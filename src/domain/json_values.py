@@ -14,6 +14,7 @@ class Absent(Enum):
 
 
 ABSENT: Final = Absent.ABSENT
+_OF_MANY_KINDS: Final = (int, float, dict, list)
 
 
 def canonical(value: Json) -> str:
@@ -27,13 +28,15 @@ def same(one: object, other: object) -> bool:
         return True
     if one != other:
         return False
-    return isinstance(one, str) or _same_kinds(one, other)
+    return not isinstance(one, _OF_MANY_KINDS) or _same_kinds(one, other)
 
 
 def same_as_doubles(one: Json | Absent, other: Json | Absent) -> bool:
     """Whether both say the same once every number in them is a 64-bit float, as in Jsonnet."""
     if one is other:
         return True
+    if isinstance(one, str):
+        return one == other
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(
             same_as_doubles(value, other[key]) for key, value in one.items()
@@ -42,9 +45,11 @@ def same_as_doubles(one: Json | Absent, other: Json | Absent) -> bool:
         return len(one) == len(other) and all(map(same_as_doubles, one, other))
     if isinstance(one, bool) or isinstance(other, bool):
         return False
-    if isinstance(one, int | float) and isinstance(other, int | float):
-        return one == other or as_double(one) == as_double(other)
-    return one == other
+    return one == other or (
+        isinstance(one, int | float)
+        and isinstance(other, int | float)
+        and as_double(one) == as_double(other)
+    )
 
 
 def as_double(number: float) -> float:
@@ -68,7 +73,10 @@ def _plain(value: Json) -> Json:
 def _same_kinds(one: object, other: object) -> bool:
     """Whether two values that Python calls equal agree in what is a boolean and what a number."""
     if isinstance(one, dict) and isinstance(other, dict):
-        return all(_same_kinds(value, other[key]) for key, value in one.items())
+        for key, value in one.items():
+            if isinstance(value, _OF_MANY_KINDS) and not _same_kinds(value, other[key]):
+                return False
+        return True
     if isinstance(one, list) and isinstance(other, list):
         return all(map(_same_kinds, one, other))
     return isinstance(one, bool) is isinstance(other, bool)

@@ -18,12 +18,19 @@ from domain.events import (
     IdentityTraitsChanged,
     fact_id,
 )
-from domain.held_identity import BLANK, NEVER_TOLD, HeldIdentity
+from domain.held_identity import BLANK, COLUMNS, NEVER_TOLD, HeldIdentity
 from domain.identity import Identity
 from domain.json_values import Absent
 from domain.merging import merged
 
 REGISTRATION_WINDOW: Final = timedelta(minutes=10)
+_UNHEARD_OF: Final[Mapping[str, object]] = {
+    **BLANK,
+    "part_recency": NEVER_TOLD,
+    "created_at": None,
+    "updated_at": None,
+    "deleted_at": None,
+}
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -38,7 +45,8 @@ class KratosIdentity(HeldIdentity):
     @classmethod
     def seen(cls, identity: Identity, *, at: datetime, cause: UUID) -> Self:
         """The copy of an identity that we had never heard of; raises its first facts."""
-        row = cls(id=identity.id, synced_at=at, version=0)
+        row = cls(id=identity.id, synced_at=at, version=0, part_recency=NEVER_TOLD)
+        row._changed.update(_UNHEARD_OF)
         row._meet(identity, at, cause, registrable=True)
         return row
 
@@ -57,6 +65,7 @@ class KratosIdentity(HeldIdentity):
         """
         if self.deleted_at is not None:
             if identity.is_exact and at > self.deleted_at:
+                self._write(_UNHEARD_OF)
                 self._meet(identity, at, cause, registrable=False)
             return
         state, traits, addresses = self.state, self.traits, self.verifiable_addresses
@@ -90,22 +99,23 @@ class KratosIdentity(HeldIdentity):
         self._advance({**BLANK, "deleted_at": at}, at)
         self._raised.append(IdentityDeleted(*self._whose(cause, IdentityDeleted.name)))
 
+    def __copy__(self) -> Self:
+        """Give one that goes its own way from here: no field's value is ever changed in place."""
+        twin = self.__class__.__new__(self.__class__)
+        for column in COLUMNS:
+            setattr(twin, column, getattr(self, column))
+        twin._changed, twin._raised = self._changed.copy(), self._raised.copy()  # noqa: SLF001  # one of us
+        return twin
+
     def collect_events(self) -> list[DomainEvent]:
         """Hand over the facts raised since the last call, in order."""
         raised, self._raised = self._raised, []
         return raised
 
     def _meet(self, identity: Identity, at: datetime, cause: UUID, *, registrable: bool) -> None:
-        self._write(
-            {
-                **BLANK,
-                "part_recency": NEVER_TOLD,
-                "created_at": None,
-                "updated_at": None,
-                "deleted_at": None,
-                "seen_alive_at": at if identity.is_exact else None,
-            }
-        )
+        """Take in the first snapshot of somebody of whom we hold nothing."""
+        if identity.is_exact:
+            self.seen_alive_at = at
         self._advance(merged(self, identity), at)
         traits = traits_of(self.traits)
         if registrable and self.created_at and at - self.created_at <= REGISTRATION_WINDOW:

@@ -8,6 +8,7 @@ from domain.doubles import large_integers, restored
 from domain.held_identity import HeldIdentity
 from domain.identity import ADDRESSES, PARTS, SCALARS, Identity, Part
 from domain.json_values import ABSENT, Absent, Json, same
+from domain.ordinary_news import ordinary_news
 from domain.recency import Recency, agreed
 
 _KNOWN: Final = frozenset(PARTS)
@@ -17,7 +18,13 @@ _NEVER_ROUNDED: Final = frozenset({*SCALARS, *ADDRESSES, "metadata_admin"})
 
 
 def merged(held: HeldIdentity, identity: Identity) -> dict[str, object]:
-    """The fields of `held` that the snapshot changes, each with its new value.
+    """The fields of `held` that the snapshot changes, each with its new value."""
+    news = ordinary_news(held, identity)
+    return weighed(held, identity) if news is None else news
+
+
+def weighed(held: HeldIdentity, identity: Identity) -> dict[str, object]:
+    """What `merged` gives, whatever the row and the snapshot.
 
     Each part becomes what the most recent snapshot that tells it says (`Recency`, `agreed`). Where
     a webhook said it, the large integers of the newest exact snapshot show through

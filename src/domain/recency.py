@@ -10,7 +10,7 @@ from domain.identity import Part
 from domain.json_values import Json, canonical, same
 from domain.times import from_rfc3339, to_rfc3339
 
-_OLDEST: Final = datetime.min.replace(tzinfo=UTC)
+OLDEST: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class Recency(NamedTuple):
@@ -25,11 +25,11 @@ class Recency(NamedTuple):
     @classmethod
     def of(cls, updated_at: datetime | None, *, exact: bool) -> Self:
         """The recency of a snapshot; one that has no `updated_at` is older than any other."""
-        return cls(updated_at or _OLDEST, exact)
+        return cls(updated_at or OLDEST, exact)
 
     def to_json(self) -> Json:
         """The recency as a pair: RFC 3339 time, or null for the oldest, and exact or not."""
-        return [None if self.time == _OLDEST else to_rfc3339(self.time), self.exact]
+        return [None if self.time == OLDEST else to_rfc3339(self.time), self.exact]
 
     @classmethod
     def from_json(cls, pair: Json) -> Self | None:
@@ -38,7 +38,7 @@ class Recency(NamedTuple):
             case [str() as text, bool() as exact]:
                 return cls.of(from_rfc3339(text), exact=exact)
             case [None, bool() as exact]:
-                return cls(_OLDEST, exact)
+                return cls(OLDEST, exact)
         return None
 
 

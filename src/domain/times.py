@@ -1,6 +1,10 @@
 """Times as Kratos writes them (RFC 3339, 0 to 9 fraction digits) and as we hold them (UTC, 6)."""
 
 from datetime import UTC, datetime
+from typing import Final
+
+_ZERO: Final = datetime(1, 1, 1, tzinfo=UTC)
+_read: Final = datetime.fromisoformat
 
 
 def from_rfc3339(text: str) -> datetime | None:
@@ -9,7 +13,9 @@ def from_rfc3339(text: str) -> datetime | None:
     Kratos sends the same time with nine digits once and six later, so rounding would tell them
     apart. Raises ValueError when `text` is no time, has no offset, or is beyond the year 9999.
     """
-    moment = datetime.fromisoformat(text)
+    moment = _read(text)
+    if moment.tzinfo is UTC and moment.year > 1:
+        return moment
     if moment.tzinfo is None:
         raise ValueError("a time without an offset")
     if moment.tzinfo is not UTC:
@@ -26,8 +32,7 @@ def from_rfc3339(text: str) -> datetime | None:
 
 def to_rfc3339(moment: datetime) -> str:
     """The time in UTC as Kratos writes it: `Z`, and no zero at the end of the fraction."""
-    text = moment.astimezone(UTC).isoformat()[:-6]
-    return f"{text.rstrip('0') if '.' in text else text}Z"
-
-
-_ZERO = datetime(1, 1, 1, tzinfo=UTC)
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    text = moment.isoformat()[:-6]
+    return f"{text.rstrip('0') if moment.microsecond else text}Z"

@@ -1,7 +1,5 @@
 """The composition root: which adapter serves which port, in one screen."""
 
-from datetime import timedelta
-
 from dependency_injector import containers, providers
 
 from application.ports.registration_counts import RegistrationCounts
@@ -34,15 +32,8 @@ class Container(containers.DeclarativeContainer):
         database.connect, settings.provided.database_url, settings.provided.database_pool_size
     )
     broker = providers.Singleton(broker.connect, settings.provided.broker_url)
-    wake_relay = providers.Singleton(RelayWakeUp, engine)
-    # Who publishes waits: Kratos gives a webhook 30 s, in which several attempts have to fit.
-    intake = providers.Singleton(
-        database.connect,
-        settings.provided.database_url,
-        settings.provided.database_pool_size,
-        statement_timeout=timedelta(seconds=4),
-    )
-    event_bus = providers.Singleton(DramatiqEventBus, intake, wake_relay)
+    wake_relay = providers.Singleton(RelayWakeUp, settings.provided.database_url)
+    event_bus = providers.Singleton(DramatiqEventBus, settings.provided.database_url)
 
     consumers = providers.Singleton(
         ConsumerFactory,

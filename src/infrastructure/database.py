@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any, cast
 
 import psycopg
 from pydantic import SecretStr
-from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, make_url
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -35,29 +37,49 @@ def connect(
 
     Connections that have died are noticed before use, and every wait on them has a timeout.
     """
+    return create_engine(
+        _address(url),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args=_limits(statement_timeout),
+    )
+
+
+def driver_arguments(url: SecretStr, statement_timeout: timedelta) -> dict[str, Any]:
+    """Give what `psycopg.connect` needs for the connections that `connect` makes."""
+    dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
+    _, address = dialect.create_connect_args(_address(url))  # type: ignore[no-untyped-call]
+    return {**address, **_limits(statement_timeout)}
+
+
+def _address(url: SecretStr) -> URL:
+    return make_url(url.get_secret_value()).set(drivername="postgresql+psycopg")
+
+
+def _limits(statement_timeout: timedelta) -> dict[str, Any]:
     timeouts = {
         "statement_timeout": statement_timeout,
         "lock_timeout": LOCK_TIMEOUT,
         "idle_in_transaction_session_timeout": 2 * STATEMENT_TIMEOUT,
     }
     options = [f"-c {name}={milliseconds(timeout)}" for name, timeout in timeouts.items()]
-    return create_engine(
-        make_url(url.get_secret_value()).set(drivername="postgresql+psycopg"),
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=POOL_TIMEOUT_SECONDS,
-        pool_pre_ping=True,
-        hide_parameters=True,
-        connect_args={
-            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-            "application_name": "kratos-sync",
-            "options": " ".join([*options, "-c timezone=UTC"]),
-            "tcp_user_timeout": milliseconds(TCP_TIMEOUT),
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-        },
-    )
+    return {
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "application_name": "kratos-sync",
+        "options": " ".join([*options, "-c timezone=UTC"]),
+        "tcp_user_timeout": milliseconds(TCP_TIMEOUT),
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    }
+
+
+def driver_of(connection: Connection) -> psycopg.Connection:
+    """Give the driver's connection: for statements that run too often for what a layer costs."""
+    return cast("psycopg.Connection", connection.connection.driver_connection)
 
 
 def milliseconds(duration: timedelta) -> int:

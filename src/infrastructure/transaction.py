@@ -1,17 +1,22 @@
 """One transaction at a time, and the repositories that write in it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, LiteralString, Protocol, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import Connection, CursorResult, Engine, Executable, text
+import psycopg
+from psycopg.pq import TransactionStatus
+from sqlalchemy import Connection, CursorResult, Engine, Executable
 
 from domain.events import DomainEvent
-from infrastructure.database import errors_in_our_words, milliseconds
+from infrastructure.database import driver_of, errors_in_our_words, milliseconds
 
-SET_STATEMENT_TIMEOUT = text("SELECT set_config('statement_timeout', :milliseconds, true)")
+SET_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', $1, true)"
+
+Query: TypeAlias = LiteralString | bytes
+Row: TypeAlias = tuple[Any, ...]
 
 
 class Participant(Protocol):
@@ -23,6 +28,12 @@ class Participant(Protocol):
     def collect_events(self) -> list[DomainEvent]:
         """Take what its aggregates raised."""
 
+    def checkpoint(self) -> None:
+        """Remember what was held back, for ``take_back``."""
+
+    def take_back(self) -> None:
+        """Forget what was held back since."""
+
 
 class Transaction:
     """A PostgreSQL transaction that repositories take part in; it commits only when told to."""
@@ -31,6 +42,7 @@ class Transaction:
         self._engine = engine
         self._connection: Connection | None = None
         self._participants: list[Participant] = []
+        self._executed = False
         self.subjects: tuple[UUID, ...] = ()
         """Whom the events of this transaction are about: a repository may load them all at once."""
 
@@ -42,10 +54,16 @@ class Transaction:
         """
         with errors_in_our_words(), self._engine.connect() as connection:
             self._connection, self._participants, self.subjects = connection, [], ()
-            limit = {"milliseconds": str(milliseconds(time_limit))}
-            connection.execute(SET_STATEMENT_TIMEOUT, limit)
+            self._driver = driver_of(connection)
+            self._cursor = psycopg.RawCursor(self._driver)
+            connection.begin()
             try:
+                self.run(SET_STATEMENT_TIMEOUT, [str(milliseconds(time_limit))])
                 yield
+            except psycopg.OperationalError as error:
+                if self._driver.closed:
+                    connection.invalidate(error)
+                raise
             finally:
                 self._connection, self._participants = None, []
 
@@ -55,10 +73,40 @@ class Transaction:
         """Run a statement in the transaction."""
         return self.connection.execute(statement, parameters)
 
+    def checkpoint(self) -> None:
+        """Remember how things stand, for ``take_back``."""
+        self._executed = False
+        for participant in self._participants:
+            participant.checkpoint()
+
+    def take_back(self) -> bool:
+        """Undo what participants held back since the checkpoint.
+
+        False, with nothing undone, when a statement was executed: only a rollback undoes that.
+        """
+        if self._executed or self._driver.info.transaction_status != TransactionStatus.INTRANS:
+            return False
+        for participant in self._participants:
+            participant.take_back()
+        return True
+
+    def run(self, statement: Query, parameters: Sequence[object]) -> int:
+        """Run a statement straight on the driver, its placeholders ``$1``; give its row count.
+
+        For what every batch runs: it costs half of what ``execute`` does. ``take_back`` does not
+        undo it.
+        """
+        return self._cursor.execute(statement, parameters, prepare=True, binary=True).rowcount
+
+    def fetch(self, statement: Query, parameters: Sequence[object]) -> list[Row]:
+        """Run a statement likewise, and give its rows."""
+        return self._cursor.execute(statement, parameters, prepare=True, binary=True).fetchall()
+
     @property
     def connection(self) -> Connection:
         """The connection that the transaction runs on."""
         assert self._connection is not None, "no transaction has begun"  # noqa: S101
+        self._executed = True  # as far as we know
         return self._connection
 
     def join(self, participant: Participant) -> None:

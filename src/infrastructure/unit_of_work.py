@@ -38,6 +38,14 @@ class PostgresUnitOfWork:
         """Build a consumer for this transaction."""
         return self._consumers(kind, self._transaction)
 
+    def checkpoint(self) -> None:
+        """Let every repository remember how things stand."""
+        self._transaction.checkpoint()
+
+    def take_back(self) -> bool:
+        """Let every repository go back there, unless something was executed since."""
+        return self._transaction.take_back()
+
     def collect_events(self) -> list[DomainEvent]:
         """Take what the aggregates of every repository raised."""
         return self._transaction.collect_events()

@@ -1,6 +1,5 @@
 """An event bus that remembers what was published."""
 
-from threading import Lock
 from uuid import UUID
 
 from application.ports.event_bus import LedgerUnavailable, Provenance
@@ -12,10 +11,10 @@ class RecordingEventBus:
 
     def __init__(self) -> None:
         self.published: list[tuple[DomainEvent, Provenance]] = []
+        self.payloads: list[bytes | None] = []
         self.attempts = 0
         self._failures_left = 0.0
         self._seen: set[str | UUID] = set()
-        self._lock = Lock()
 
     def be_unavailable(self, times: float = float("inf")) -> None:
         """Refuse the next so many events, or every one."""
@@ -26,16 +25,18 @@ class RecordingEventBus:
         """What was recorded, in order."""
         return [event for event, _ in self.published]
 
-    def publish(self, event: DomainEvent, provenance: Provenance) -> bool:
+    async def publish(
+        self, event: DomainEvent, provenance: Provenance, payload: bytes | None = None
+    ) -> bool:
         """Record the event; False if it or its dedupe key was recorded before."""
-        with self._lock:
-            self.attempts += 1
-            if self._failures_left > 0:
-                self._failures_left -= 1
-                raise LedgerUnavailable("this bus was told to be unavailable")
-            keys = {event.id, provenance.dedupe_key or event.id}
-            if keys & self._seen:
-                return False
-            self._seen |= keys
-            self.published.append((event, provenance))
-            return True
+        self.attempts += 1
+        if self._failures_left > 0:
+            self._failures_left -= 1
+            raise LedgerUnavailable("this bus was told to be unavailable")
+        keys = {event.id, provenance.dedupe_key or event.id}
+        if keys & self._seen:
+            return False
+        self._seen |= keys
+        self.published.append((event, provenance))
+        self.payloads.append(payload)
+        return True

@@ -65,7 +65,8 @@ class InMemoryLedger:
     """The ports EventBus and Failures, and the committed state that units of work share.
 
     A test sets the clock by `now`, breaks commits by `commit_errors` (each is raised once), and
-    takes the ledger away by `is_away`.
+    takes the ledger away by `is_away`. Without `can_take_back`, what a consumer did can only be
+    rolled back.
     """
 
     def __init__(self) -> None:
@@ -79,6 +80,7 @@ class InMemoryLedger:
         self.commit_errors: deque[Exception] = deque()
         self.commits = 0
         self.is_away = False
+        self.can_take_back = True
 
     def publish(self, event: DomainEvent, provenance: Provenance) -> bool:
         """Record the event and what is owed to its consumers."""
@@ -147,6 +149,7 @@ class _Writes:
     settled: set[Key] = field(default_factory=set)
     postponed: dict[Key, str] = field(default_factory=dict)
     recorded: list[tuple[DomainEvent, Provenance]] = field(default_factory=list)
+    failed: list[FailedAttempt] = field(default_factory=list)
     counts: InMemoryRegistrationCounts = field(default_factory=InMemoryRegistrationCounts)
 
 
@@ -157,6 +160,7 @@ class InMemoryUnitOfWork:
         self._ledger = ledger
         self._uncommitted: _Writes | None = None
         self.inbox = self
+        self.can_take_back = ledger.can_take_back
 
     @contextmanager
     def begin(self, time_limit: timedelta) -> Iterator[None]:
@@ -208,6 +212,21 @@ class InMemoryUnitOfWork:
         """Settle when this commits."""
         self._writes.settled |= {(consumer, delivery.event_id) for delivery in owed}
 
+    def fail(self, attempts: Sequence[FailedAttempt]) -> None:
+        """Log the attempts when this commits."""
+        self._writes.failed.extend(attempts)
+
+    def checkpoint(self) -> None:
+        """Remember how things stand."""
+        self._checkpoint = deepcopy((self._writes.identities, self._writes.counts))
+
+    def take_back(self) -> bool:
+        """Go back to the checkpoint, in the very objects that consumers hold."""
+        identities, counts = self._checkpoint
+        self._writes.identities.__dict__.update(identities.__dict__)
+        self._writes.counts.__dict__.update(counts.__dict__)
+        return self.can_take_back
+
     def postpone(self, consumer: str, event_ids: Sequence[UUID], reason: str) -> None:
         """Postpone when this commits."""
         self._writes.postponed |= {(consumer, event_id): reason for event_id in event_ids}
@@ -251,6 +270,8 @@ class InMemoryUnitOfWork:
         for consumer, event_id in sorted(writes.settled):
             number = ledger.deliveries.pop((consumer, event_id)).attempts + 1
             ledger.attempts.append(Attempt(event_id, consumer, number, "succeeded"))
+        for attempt in writes.failed:
+            ledger.record(attempt)
         for event, provenance in writes.recorded:
             ledger.take_in(event, provenance)
         ledger.commits += 1

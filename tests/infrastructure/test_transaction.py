@@ -4,6 +4,7 @@ from datetime import timedelta
 from time import monotonic
 from uuid import UUID
 
+import psycopg
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
@@ -24,7 +25,17 @@ class Diary:
 
     def __init__(self, transaction: Transaction, line: str, raised: list[DomainEvent]) -> None:
         self._transaction, self._line, self._raised = transaction, line, raised
+        self._line_before = line
         transaction.join(self)
+
+    def correct(self, line: str) -> None:
+        self._line = line
+
+    def checkpoint(self) -> None:
+        self._line_before = self._line
+
+    def take_back(self) -> None:
+        self._line = self._line_before
 
     def flush(self) -> None:
         self._transaction.execute(text("INSERT INTO diary VALUES (:line)"), {"line": self._line})
@@ -200,3 +211,40 @@ def test_a_commit_that_breaks_a_rule_is_a_failure(engine: Engine, transaction: T
         write()
 
     assert lines(engine) == []
+
+
+def test_what_repositories_held_back_since_the_checkpoint_is_taken_back(
+    engine: Engine, transaction: Transaction
+) -> None:
+    with transaction.begin(TIME_LIMIT):
+        diary = Diary(transaction, "Dear diary", [])
+        transaction.checkpoint()
+        diary.correct("Dear dairy")
+        assert transaction.take_back()
+        transaction.commit()
+
+    assert lines(engine) == ["Dear diary"]
+
+
+@pytest.mark.parametrize("statement", ["INSERT INTO diary VALUES ('at once')", "SELECT 1"])
+def test_what_was_executed_is_not_taken_back(
+    engine: Engine, transaction: Transaction, statement: str
+) -> None:
+    with transaction.begin(TIME_LIMIT):
+        diary = Diary(transaction, "Dear diary", [])
+        transaction.checkpoint()
+        diary.correct("Dear dairy")
+        transaction.execute(text(statement), {})
+        assert not transaction.take_back()
+
+        transaction.checkpoint()
+        assert transaction.take_back()
+
+
+def test_a_transaction_that_failed_is_not_taken_back(transaction: Transaction) -> None:
+    with transaction.begin(TIME_LIMIT):
+        transaction.checkpoint()
+        with pytest.raises(psycopg.Error):
+            transaction.run("SELECT 1 / $1::integer", [0])
+
+        assert not transaction.take_back()

@@ -14,7 +14,6 @@ from application.ports.unit_of_work import UnitOfWork
 from application.subscriptions import CONSUMERS
 from domain.events import DomainEvent
 from domain.kratos_identities import KratosIdentities
-from infrastructure.bus.event_bus import DramatiqEventBus
 from infrastructure.consumer_factory import ConsumerFactory
 from infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
 from infrastructure.ledger.failures import PostgresFailures
@@ -22,6 +21,7 @@ from infrastructure.registrations.registration_counts import PostgresRegistratio
 from infrastructure.transaction import Transaction
 from infrastructure.unit_of_work import PostgresUnitOfWork
 from tests.fakes.unit_of_work import Attempt, Key, OwedDelivery, RecordedEvent
+from tests.suites.publishing import bus_of, publish
 
 
 class Ledger(Protocol):
@@ -46,10 +46,9 @@ class PostgresLedger:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.failures = PostgresFailures(engine)
-        self._bus = DramatiqEventBus(engine, wake_relay=lambda: None)
 
     def publish(self, event: DomainEvent, provenance: Provenance) -> bool:
-        return self._bus.publish(event, provenance)
+        return publish(bus_of(self.engine), event, provenance)
 
     def record(self, attempt: FailedAttempt) -> None:
         self.failures.record(attempt)

@@ -114,7 +114,7 @@ def test_the_inbox_gives_what_is_owed_in_the_order_of_ids(ledger: Ledger) -> Non
     owed = opened(ledger, cause(2), cause(3), cause(1))
 
     assert [delivery.event_id for delivery in owed] == [cause(1), cause(2), cause(3)]
-    first = replace(owed[0], payload="")
+    first = owed[0]._replace(payload="")
     assert json.loads(owed[0].payload) == updated(1).to_json()
     assert first == Owed(
         event_id=cause(1),

@@ -1,19 +1,21 @@
 """`kratos-sync api`."""
 
+import asyncio
 import signal
 from contextlib import suppress
 from datetime import UTC, datetime
 
 import click
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from uuid_utils.compat import uuid7
 
 from api.app import create_app
-from api.commands.process import opened_container
+from api.commands.process import calm_garbage_collector, opened_container
 from api.webhooks.handler import KratosWebHookHandlerConfig
 from api.webhooks.parse_identity import KratosIdentityParseHandler
 from api.webhooks.sync_identity import KratosIdentitySyncHandler
+from infrastructure.bus.event_bus import DramatiqEventBus
 from infrastructure.container import Container
 
 MOST_CONNECTIONS = 2_000
@@ -37,6 +39,8 @@ def api(host: str, port: int) -> None:
                 access_log=False,
                 server_header=False,
                 log_config=None,
+                proxy_headers=False,
+                ws="none",
                 limit_concurrency=MOST_CONNECTIONS,
                 timeout_graceful_shutdown=STOP_SECONDS,
             )
@@ -45,13 +49,22 @@ def api(host: str, port: int) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)
         # It exits with a code of its own where it cannot listen.
-        with suppress(SystemExit):
-            server.run()
+        new_loop = server.config.get_loop_factory()
+        with suppress(SystemExit), asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(_serve(server, container.event_bus()))
     if not server.started:
         raise click.ClickException(f"{host}:{port} is taken or cannot be listened on: set --port.")
 
 
-def _application(container: Container) -> Starlette:
+async def _serve(server: uvicorn.Server, bus: DramatiqEventBus) -> None:
+    calm_garbage_collector()
+    try:
+        await server.serve()
+    finally:
+        await bus.stop()
+
+
+def _application(container: Container) -> ASGIApp:
     settings = container.settings()
     if not settings.kratos_webhook_api_keys:
         raise click.UsageError("set KRATOS_WEBHOOK_API_KEYS: without a key anyone could call.")
@@ -64,6 +77,5 @@ def _application(container: Container) -> Starlette:
         container.event_bus(),
         uuid7,
         lambda: datetime.now(UTC),
-        concurrency=settings.database_pool_size,
     )
     return create_app(sync, KratosIdentityParseHandler(config), [container.database_readiness()])

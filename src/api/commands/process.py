@@ -1,5 +1,6 @@
 """What every long-running process does first and last."""
 
+import gc
 import signal
 import threading
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from infrastructure.container import Container
 from infrastructure.migrations import SchemaTooOld, require_schema
 from infrastructure.telemetry import configure_logging
 
+GARBAGE_THRESHOLD = 20_000
+
 
 @contextmanager
 def opened_container(*, migrated: bool = True) -> Iterator[Container]:
@@ -27,7 +30,7 @@ def opened_container(*, migrated: bool = True) -> Iterator[Container]:
     with expected_errors():
         settings = container.settings()
         configure_logging(settings.log_format, settings.log_level)
-        engines = container.engine(), container.intake()
+        engine = container.engine()
     try:
         if migrated:
             with expected_errors():
@@ -35,8 +38,7 @@ def opened_container(*, migrated: bool = True) -> Iterator[Container]:
         yield container
     finally:
         container.wake_relay().stop()
-        for engine in engines:
-            engine.dispose()
+        engine.dispose()
 
 
 REFUSALS = {
@@ -74,6 +76,16 @@ def why_unavailable(error: BaseException) -> str:
         if sign in text:
             return f"PostgreSQL cannot be used: {reason}"
     return f"PostgreSQL did not answer as it should ({type(driver or error).__name__})"
+
+
+def calm_garbage_collector() -> None:
+    """Call when everything is set up: what is there by then need not be looked at again and again.
+
+    What a call or a batch makes has few cycles, and goes without the collector.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD, 20, 50)
 
 
 def stopped_by_signal() -> threading.Event:

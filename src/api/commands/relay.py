@@ -3,7 +3,7 @@
 import click
 import structlog
 
-from api.commands.process import opened_container, stopped_by_signal
+from api.commands.process import calm_garbage_collector, opened_container, stopped_by_signal
 
 log = structlog.get_logger()
 
@@ -14,6 +14,7 @@ def relay() -> None:
     stopped = stopped_by_signal()
     with opened_container() as container:
         relaying = container.relay()
+        calm_garbage_collector()
         log.info("relay_started")
         try:
             relaying.run(stopped)

@@ -4,7 +4,12 @@ import click
 import dramatiq
 import structlog
 
-from api.commands.process import expected_errors, opened_container, stopped_by_signal
+from api.commands.process import (
+    calm_garbage_collector,
+    expected_errors,
+    opened_container,
+    stopped_by_signal,
+)
 from infrastructure.bus import actor
 from infrastructure.container import Container
 from infrastructure.migrations import require_schema
@@ -27,6 +32,7 @@ def worker(threads: int | None) -> None:
             broker = _declared(container)
         threads = threads or container.settings().worker_threads
         running = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=POLL_MILLISECONDS)
+        calm_garbage_collector()
         running.start()
         log.info("worker_started", threads=threads)
         stopped.wait()

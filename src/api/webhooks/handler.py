@@ -10,9 +10,11 @@ from typing import Final
 import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from api.webhooks.api_keys import ApiKeys
 from api.webhooks.errors import ErrorMessage, error_response, status_response
+from api.webhooks.headers import first_headers
 from api.webhooks.json_body import NotJson
 from api.webhooks.request_body import BodyTooLarge, BodyTooSlow, is_json, read_body
 from api.webhooks.safe_traceback import describe
@@ -34,7 +36,7 @@ class KratosWebHookHandlerConfig:
 
 
 class KratosWebHookHandler(ABC):
-    """Answers a webhook: `handle` is the endpoint, `handle_core` the part to write.
+    """Answers a webhook: `handle_core` is the part to write, the handler itself the endpoint.
 
     Every refusal is in Kratos' form. 403, 415, 413 and 408 come before `handle_core`; after it 400
     answers NotJson, 503 LedgerUnavailable (without Retry-After: Kratos would wait as long as it
@@ -48,6 +50,12 @@ class KratosWebHookHandler(ABC):
         self._config = config
         self._keys = ApiKeys(config.api_keys)
         self.api_key_header_name = config.api_key_header_name or self.api_key_header_name
+        self._key_header = self.api_key_header_name.lower().encode("latin-1")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Be an ASGI application for one path."""
+        response = await self.handle(Request(scope, receive, send))
+        await response(scope, receive, send)
 
     async def handle(self, request: Request) -> Response:
         """Answer a call; nothing but cancellation is raised."""
@@ -75,13 +83,15 @@ class KratosWebHookHandler(ABC):
 
     async def _handle(self, request: Request) -> Response:
         # The key comes first: who has none learns nothing else.
-        offered = request.headers.get(self.api_key_header_name, "")
-        if not self._keys.open_to(offered.encode("latin-1")):
+        headers = first_headers(request)
+        if not self._keys.open_to(headers.get(self._key_header, b"")):
             return _refuse(HTTPStatus.FORBIDDEN, "the API key is missing or wrong")
-        if not is_json(request.headers.get("content-type")):
+        if not is_json(headers.get(b"content-type", b"")):
             return _refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body is not application/json")
         try:
-            body = await read_body(request, self._config.max_body_bytes, self._config.body_timeout)
+            body = await read_body(
+                request, headers, self._config.max_body_bytes, self._config.body_timeout
+            )
             return await self.handle_core(request, body)
         except NotJson as error:
             return _refuse(HTTPStatus.BAD_REQUEST, str(error))

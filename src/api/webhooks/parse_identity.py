@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from api.webhooks.errors import DetailedMessage, ErrorMessage
 from api.webhooks.handler import KratosWebHookHandler, KratosWebHookHandlerConfig
-from api.webhooks.headers import hook_label
+from api.webhooks.headers import first_headers, hook_label
 from api.webhooks.identity_body import read_identity, refuse
 from domain import fields
 from domain.fields import InvalidField
@@ -108,9 +108,9 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
 
     async def handle_core(self, request: Request, body: bytes) -> Response:
         """Answer what `parse` says of the identity in the body."""
-        hook = hook_label(request.headers)
+        hook = hook_label(first_headers(request))
         try:
-            identity = ParsedIdentity.from_kratos(read_identity(body))
+            identity = ParsedIdentity.from_kratos(read_identity(body).identity)
         except InvalidField as error:
             return self.write_error_response(refuse(error, hook))
         try:

@@ -1,10 +1,10 @@
 """Publishing for callers that can wait: what Kratos gives up on after three attempts is lost."""
 
+import asyncio
+import time
 from datetime import timedelta
 from typing import Final
 
-import anyio
-import anyio.to_thread
 import structlog
 
 from application.ports.event_bus import EventBus, LedgerUnavailable, Provenance
@@ -14,57 +14,64 @@ _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 
 class TooManyCallsWait(LedgerUnavailable):
-    """As many calls wait for the ledger as may, or this one waited too long for its turn."""
+    """As many calls, or bytes of their bodies, wait for the ledger as may."""
 
 
 class PatientPublisher:
-    """Publishes from threads, and holds calls while the ledger is away, both bounded in number."""
+    """Publishes, and holds calls while the ledger is away, bounded in number and in bytes."""
 
     def __init__(
         self,
         bus: EventBus,
         *,
-        concurrency: int,
-        max_waiting: int,
+        max_calls: int,
+        max_bytes: int,
         patience: timedelta,
         pause: timedelta = timedelta(seconds=1),
     ) -> None:
-        """Use up to `concurrency` threads, one connection each, and let `max_waiting` calls wait.
+        """Let `max_calls` calls be under way at once, with `max_bytes` in all of their bodies.
 
         A call begins no attempt later than `patience` after it came, and pauses between two.
         """
         self._bus = bus
-        self._threads = anyio.CapacityLimiter(concurrency)
-        self._max_calls = concurrency + max_waiting
-        self._patience = patience
-        self._pause = pause
+        self._max_calls = max_calls
+        self._max_bytes = max_bytes
+        self._patience = patience.total_seconds()
+        self._pause = pause.total_seconds()
         self._calls = 0
+        self._bytes = 0
 
-    async def publish(self, event: DomainEvent, provenance: Provenance) -> bool:
+    async def publish(
+        self, event: DomainEvent, provenance: Provenance, payload: bytes | None, size: int
+    ) -> bool:
         """Whether the event was recorded now, and not before; raises LedgerUnavailable.
 
         The attempts are of one event: had one committed and not been heard of, the next finds it.
+        `size` is that of the call's body.
         """
-        if self._calls >= self._max_calls:
+        if self._calls >= self._max_calls or self._bytes + size > self._max_bytes:
             raise TooManyCallsWait
         self._calls += 1
+        self._bytes += size
+        until = time.monotonic() + self._patience
         try:
-            return await self._publish(event, provenance)
+            return await self._publish(event, provenance, payload, until)
         finally:
             self._calls -= 1
+            self._bytes -= size
 
-    async def _publish(self, event: DomainEvent, provenance: Provenance) -> bool:
-        failure: LedgerUnavailable | None = None
-        # The deadline cuts waiting short, never an attempt under way: a thread cannot be stopped.
-        with anyio.move_on_after(self._patience.total_seconds()):
-            while True:
-                try:
-                    return await anyio.to_thread.run_sync(
-                        self._bus.publish, event, provenance, limiter=self._threads
-                    )
-                except LedgerUnavailable as error:
-                    if failure is None:
-                        _log.warning("webhook_held", error=type(error).__qualname__)
-                    failure = error
-                    await anyio.sleep(self._pause.total_seconds())
-        raise failure or TooManyCallsWait
+    async def _publish(
+        self, event: DomainEvent, provenance: Provenance, payload: bytes | None, until: float
+    ) -> bool:
+        is_held = False
+        while True:
+            try:
+                return await self._bus.publish(event, provenance, payload)
+            except LedgerUnavailable as error:
+                if not is_held:
+                    _log.warning("webhook_held", error=type(error).__qualname__)
+                is_held = True
+                if time.monotonic() + self._pause > until:
+                    raise
+            # An attempt under way is not cut short: it may be recorded the next moment.
+            await asyncio.sleep(self._pause)

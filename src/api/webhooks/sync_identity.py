@@ -5,12 +5,12 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from api.webhooks.accepted_calls import AcceptedCalls
 from api.webhooks.handler import KratosWebHookHandler, KratosWebHookHandlerConfig
-from api.webhooks.headers import hook_label, traceparent, trigger_id
+from api.webhooks.headers import first_headers, hook_label, traceparent, trigger_id
 from api.webhooks.identity_body import read_identity, refuse
 from api.webhooks.publisher import PatientPublisher
 from application.ports.event_bus import EventBus, Provenance
@@ -18,7 +18,7 @@ from domain.events import KratosIdentityUpdated
 from domain.fields import InvalidField
 from domain.identity import Identity
 
-_log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
+_ACCEPTED: Final = JSONResponse({})
 
 
 class KratosIdentitySyncHandler(KratosWebHookHandler):
@@ -35,42 +35,38 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         new_id: Callable[[], UUID],
         now: Callable[[], datetime],
         *,
-        concurrency: int = 10,
-        max_waiting: int = 200,
+        max_calls: int = 1_000,
+        max_bytes: int = 8_388_608,
         patience: timedelta = timedelta(seconds=25),
     ) -> None:
-        """Publish on up to `concurrency` threads, as many as the bus has connections.
+        """Let `max_calls` calls, with `max_bytes` of bodies, wait for a ledger that is away.
 
-        `max_waiting` calls may wait, for a thread or for a ledger that is away, up to `patience`;
-        Kratos itself gives a call 30 s.
+        They wait up to `patience`; Kratos itself gives a call 30 s.
         """
         super().__init__(config)
         self._publisher = PatientPublisher(
-            bus, concurrency=concurrency, max_waiting=max_waiting, patience=patience
+            bus, max_calls=max_calls, max_bytes=max_bytes, patience=patience
         )
+        self._accepted = AcceptedCalls()
         self._new_id = new_id
         self._now = now
 
     async def handle_core(self, request: Request, body: bytes) -> Response:
         """Record what the body says of an identity."""
-        hook = hook_label(request.headers)
+        headers = first_headers(request)
+        hook = hook_label(headers)
         try:
-            identity = Identity.from_kratos(read_identity(body))
+            document, text = read_identity(body)
+            identity = Identity.from_kratos(document)
         except InvalidField as error:
             return self.write_error_response(refuse(error, hook))
-        trigger = trigger_id(request.headers)
+        trigger = trigger_id(headers)
         provenance = Provenance(
             source="webhook",
             dedupe_key=None if trigger is None else f"webhook:{trigger}",
-            traceparent=traceparent(request.headers),
+            traceparent=traceparent(headers),
         )
         event = KratosIdentityUpdated(self._new_id(), self._now(), identity)
-        recorded = await self._publisher.publish(event, provenance)
-        _log.info(
-            "webhook_accepted",
-            event_id=str(event.id),
-            identity_id=str(identity.id),
-            hook=hook,
-            duplicate=not recorded,
-        )
-        return JSONResponse({})
+        recorded = await self._publisher.publish(event, provenance, text, len(body))
+        self._accepted.add(event, hook, is_duplicate=not recorded)
+        return _ACCEPTED

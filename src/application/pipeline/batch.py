@@ -1,41 +1,60 @@
 """What travels through the pipeline."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from application.consumer import Consumer
-from application.ports.failures import Failures
+from application.ports.failures import FailedAttempt, Failures
 from application.ports.unit_of_work import Owed, UnitOfWork
+
+
+class Failure(NamedTuple):
+    """A delivery that failed: what its consumer raised, and what the ledger is told of it."""
+
+    delivery: Owed
+    error: BaseException
+    attempt: FailedAttempt
 
 
 @dataclass(slots=True)
 class Batch:
     """Deliveries of one consumer that share a transaction.
 
-    ``owed`` is filled by the inbox: of the events named, those still to be consumed.
+    ``owed`` is filled by the inbox: of the events named, those still to be consumed. ``poisonous``
+    are those among them that failed and could be told apart; the others go on without them.
     """
 
     consumer: type[Consumer[Any]]
-    event_ids: tuple[UUID, ...]
+    event_ids: Sequence[UUID]
     unit_of_work: UnitOfWork
     failures: Failures
     owed: list[Owed] = field(default_factory=list)
+    poisonous: list[Failure] = field(default_factory=list)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     started: float = field(default_factory=monotonic)
 
-    def only(self, event_id: UUID) -> "Batch":
-        """Give a batch of this one event, starting now."""
+    def part(self, start: int, end: int) -> "Batch":
+        """Give a batch of some of the events, starting now."""
         return replace(
             self,
-            event_ids=(event_id,),
+            event_ids=self.event_ids[start:end],
             owed=[],
+            poisonous=[],
             started_at=datetime.now(UTC),
             started=monotonic(),
         )
+
+    @property
+    def healthy(self) -> list[Owed]:
+        """What is owed, less what failed."""
+        if not self.poisonous:
+            return self.owed
+        failed = {failure.delivery.event_id for failure in self.poisonous}
+        return [delivery for delivery in self.owed if delivery.event_id not in failed]
 
     @property
     def duration(self) -> timedelta:

@@ -17,4 +17,7 @@ def open_inbox(batch: Batch, call_next: CallNext) -> None:
     batch.owed = [delivery for delivery in owed if delivery.name in EVENTS]
     if batch.owed:
         call_next(batch)
-        inbox.settle(name, batch.owed, batch.started_at, batch.duration)
+        if healthy := batch.healthy:
+            inbox.settle(name, healthy, batch.started_at, batch.duration)
+        if batch.poisonous:
+            inbox.fail([failure.attempt for failure in batch.poisonous])

@@ -1,7 +1,5 @@
 """What the log says of a batch and its deliveries."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from traceback import extract_tb
@@ -11,7 +9,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from application.consumer import Consumer
-from application.pipeline.batch import Batch, CallNext
+from application.pipeline.batch import Batch, CallNext, Failure
 from application.ports.unit_of_work import Owed
 from application.tracing import trace_id
 
@@ -23,22 +21,45 @@ _delivery: ContextVar[tuple[type[Consumer[Any]], Owed] | None] = ContextVar(
 
 
 def log_outcome(batch: Batch, call_next: CallNext) -> None:
-    """Log what was committed: one line for a transaction, however many events shared it."""
+    """Log what was committed: one line for a transaction, however many events shared it.
+
+    Each failure among them has a line of its own.
+    """
     call_next(batch)
-    if len(batch.owed) == 1:
-        log.info("delivered", **describe(batch.consumer, batch.owed[0]), **_took(batch))
-    elif batch.owed:
-        log.info("delivered", consumer=batch.consumer.name, events=len(batch.owed), **_took(batch))
+    healthy = batch.healthy
+    if len(healthy) == 1:
+        log.info("delivered", **describe(batch.consumer, healthy[0]), **_took(batch))
+    elif healthy:
+        log.info("delivered", consumer=batch.consumer.name, events=len(healthy), **_took(batch))
+    for failure in batch.poisonous:
+        log_failure(batch.consumer, failure)
 
 
-@contextmanager
-def delivering(consumer: type[Consumer[Any]], delivery: Owed) -> Iterator[None]:
+def log_failure(consumer: type[Consumer[Any]], failure: Failure) -> None:
+    """Log that an attempt failed, and for good if it will not be tried again."""
+    retry_after = failure.attempt.retry_after
+    log.warning(
+        "delivery_gave_up" if retry_after is None else "delivery_failed",
+        **describe(consumer, failure.delivery),
+        error=type(failure.error).__name__,
+        at=where(failure.error),
+        retry_after_seconds=None if retry_after is None else round(retry_after.total_seconds(), 1),
+    )
+
+
+class delivering:  # noqa: N801  # used like a function; a generator would cost each event twice that
     """Let every line logged inside carry this delivery, through ``add_delivery``."""
-    token = _delivery.set((consumer, delivery))
-    try:
-        yield
-    finally:
-        _delivery.reset(token)
+
+    __slots__ = ("_described", "_token")
+
+    def __init__(self, consumer: type[Consumer[Any]], delivery: Owed) -> None:
+        self._described = consumer, delivery
+
+    def __enter__(self) -> None:
+        self._token = _delivery.set(self._described)
+
+    def __exit__(self, *_: object) -> None:
+        _delivery.reset(self._token)
 
 
 def add_delivery(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:

@@ -8,11 +8,11 @@ from typing import Any
 import structlog
 
 from application.consumer import Consumer
-from application.pipeline.batch import Batch, CallNext
-from application.pipeline.logging import describe, where
+from application.pipeline.batch import Batch, CallNext, Failure
+from application.pipeline.logging import log_failure
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.failures import FailedAttempt
-from application.ports.unit_of_work import ConcurrencyConflict
+from application.ports.unit_of_work import ConcurrencyConflict, Owed
 
 CONFLICTS_IN_A_ROW = 5
 LONGEST_ERROR = 8_000
@@ -45,24 +45,23 @@ def record_failure(batch: Batch, call_next: CallNext) -> None:
         if len(batch.event_ids) > 1 or not batch.owed:
             raise
         (delivery,) = batch.owed
-        retry_after = backoff(batch.consumer, delivery.attempt)
-        attempt = FailedAttempt(
-            event_id=delivery.event_id,
-            consumer=batch.consumer.name,
-            number=delivery.attempt,
-            started_at=batch.started_at,
-            duration=batch.duration,
-            error=explain(error),
-            retry_after=retry_after,
-        )
-        batch.failures.record(attempt)
-        log.warning(
-            "delivery_gave_up" if retry_after is None else "delivery_failed",
-            **describe(batch.consumer, delivery),
-            error=type(error).__name__,
-            at=where(error),
-            retry_after_seconds=_seconds(retry_after),
-        )
+        failed = failure(batch, delivery, error)
+        batch.failures.record(failed.attempt)
+        log_failure(batch.consumer, failed)
+
+
+def failure(batch: Batch, delivery: Owed, error: BaseException) -> Failure:
+    """Give the account of an attempt that ended in this error."""
+    attempt = FailedAttempt(
+        event_id=delivery.event_id,
+        consumer=batch.consumer.name,
+        number=delivery.attempt,
+        started_at=batch.started_at,
+        duration=batch.duration,
+        error=explain(error),
+        retry_after=backoff(batch.consumer, delivery.attempt),
+    )
+    return Failure(delivery, error, attempt)
 
 
 def backoff(consumer: type[Consumer[Any]], attempt: int) -> timedelta | None:
@@ -83,7 +82,3 @@ def explain(error: BaseException) -> str:
         return text
     half = LONGEST_ERROR // 2
     return f"{text[:half]}\n… {len(text) - 2 * half} characters cut …\n{text[-half:]}"
-
-
-def _seconds(duration: timedelta | None) -> float | None:
-    return None if duration is None else round(duration.total_seconds(), 1)

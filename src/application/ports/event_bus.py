@@ -27,9 +27,15 @@ class Provenance:
 class EventBus(Protocol):
     """Hands events to the consumers subscribed to them, through the ledger."""
 
-    def publish(self, event: DomainEvent, provenance: Provenance) -> bool:
+    async def publish(
+        self, event: DomainEvent, provenance: Provenance, payload: bytes | None = None
+    ) -> bool:
         """Record the event and what is owed to its consumers in one commit, and return after it.
 
         False if an event with this dedupe key was recorded before; nothing is recorded then.
         Raises LedgerUnavailable. The broker is not asked: it may be away.
+
+        ``payload`` is recorded as it is: JSON in UTF-8 that says what the event's `to_json` says,
+        for a caller that has it. Callers that wait at the same time may share the commit; each
+        hears of its own event, and one that is cancelled harms none of the others.
         """

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from application.consumer import Consumer
 from application.ports.event_bus import Provenance
+from application.ports.failures import FailedAttempt
 from domain.events import DomainEvent
 
 
@@ -16,8 +16,7 @@ class ConcurrencyConflict(Exception):
     """Another transaction got there first (one new row, a deadlock): once more may succeed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Owed:
+class Owed(NamedTuple):
     """A delivery still owed to a consumer, with its event as it stands in the ledger.
 
     ``attempt`` counts from 1; ``payload`` is JSON text, not yet decoded, so that one that cannot be
@@ -48,6 +47,9 @@ class Inbox(Protocol):
     ) -> None:
         """Remove the deliveries and log an attempt that succeeded for each."""
 
+    def fail(self, attempts: Sequence[FailedAttempt]) -> None:
+        """Log attempts that failed; each delivery is due again after its backoff, or never."""
+
     def postpone(self, consumer: str, event_ids: Sequence[UUID], reason: str) -> None:
         """Give deliveries back for later, counting no attempt; the reason is kept to be seen."""
 
@@ -67,6 +69,15 @@ class UnitOfWork(Protocol):
 
     def consumer(self, kind: type[Consumer[Any]]) -> Consumer[Any]:
         """Build a consumer whose ports work in this transaction."""
+
+    def checkpoint(self) -> None:
+        """Remember how things stand, for ``take_back``."""
+
+    def take_back(self) -> bool:
+        """Undo what was done through the consumer's ports since the last checkpoint.
+
+        False, with nothing undone, where only a rollback can do that.
+        """
 
     def collect_events(self) -> list[DomainEvent]:
         """Take the events that aggregates have raised since the last call."""

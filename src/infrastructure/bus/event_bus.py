@@ -1,35 +1,43 @@
 """The event bus: recorded in the ledger, delivered through Dramatiq by relay and worker."""
 
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Final
 
-from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+from pydantic import SecretStr
 
-from application.ports.event_bus import LedgerUnavailable, Provenance
-from application.ports.unit_of_work import ConcurrencyConflict
+from application.ports.event_bus import Provenance
 from domain.events import DomainEvent
-from infrastructure.database import QUERY_CANCELED, errors_in_our_words
-from infrastructure.ledger.record import record
+from infrastructure.database import driver_arguments
+from infrastructure.ledger.event_rows import EventRow
+from infrastructure.ledger.group_commit import GroupCommit
+from infrastructure.ledger.wakeup import LoopWakeUp
+
+# Who publishes waits: Kratos gives a webhook 30 s, in which several attempts have to fit.
+STATEMENT_TIMEOUT: Final = timedelta(seconds=4)
 
 
 class DramatiqEventBus:
-    """The EventBus port."""
+    """The EventBus port: whoever publishes at the same time shares a commit."""
 
-    def __init__(self, engine: Engine, wake_relay: Callable[[], None]) -> None:
-        self._engine = engine
-        self._wake_relay = wake_relay
+    def __init__(
+        self, database_url: SecretStr, wake_relay: Callable[[], None] | None = None
+    ) -> None:
+        """Connect when first used; `wake_relay` is called after a commit, once for all in it.
 
-    def publish(self, event: DomainEvent, provenance: Provenance) -> bool:
+        Unless told otherwise it wakes the relay as every process of this service does.
+        """
+        arguments = driver_arguments(database_url, STATEMENT_TIMEOUT)
+        self._wake_up = LoopWakeUp(arguments)
+        self._ledger = GroupCommit(arguments, wake_relay or self._wake_up)
+
+    async def publish(
+        self, event: DomainEvent, provenance: Provenance, payload: bytes | None = None
+    ) -> bool:
         """Record in one commit; wake the relay after it."""
-        try:
-            with errors_in_our_words(), self._engine.begin() as connection:
-                recorded = record(connection, event, provenance)
-        except ConcurrencyConflict as error:
-            raise LedgerUnavailable("PostgreSQL was too busy") from error
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) == QUERY_CANCELED:
-                raise LedgerUnavailable("PostgreSQL was too slow") from error
-            raise
-        if recorded:
-            self._wake_relay()
-        return recorded
+        return await self._ledger.record(EventRow.of(event, provenance, payload))
+
+    async def stop(self) -> None:
+        """Finish what is being published, and close the connections."""
+        await self._ledger.stop()
+        await self._wake_up.stop()

@@ -32,7 +32,7 @@ class Pointer:
     event_ids: tuple[UUID, ...]
 
 
-def write(consumer: str, event_ids: Sequence[UUID]) -> dict[str, object]:
+def write(consumer: str, event_ids: Sequence[UUID | str]) -> dict[str, object]:
     """Give the message's arguments."""
     return {
         "version": VERSION,

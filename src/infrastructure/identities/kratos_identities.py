@@ -1,17 +1,19 @@
 """The identities in PostgreSQL, as a collection."""
 
+from collections.abc import Sequence
+from copy import copy
+from typing import Any
 from uuid import UUID
-
-from sqlalchemy import text
 
 from application.ports.unit_of_work import ConcurrencyConflict
 from domain.events import DomainEvent
 from domain.kratos_identity import KratosIdentity
-from infrastructure.identities.mapping import LOAD, STORE, from_row, to_row
+from infrastructure.binary_arrays import uuid_array
+from infrastructure.identities.mapping import LOAD, STORE, from_row, to_arrays
 from infrastructure.transaction import Transaction
 
 # A row that is not there cannot be locked: whoever is adding the same one is waited for by its id.
-WAIT = text("SELECT pg_advisory_xact_lock(key) FROM unnest(CAST(:keys AS bigint[])) AS key")
+WAIT = "SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key"
 
 
 class SqlAlchemyKratosIdentities:
@@ -26,18 +28,41 @@ class SqlAlchemyKratosIdentities:
         self._identities: dict[UUID, KratosIdentity] = {}
         self._stored_versions: dict[UUID, int] = {}
         self._looked_up: set[UUID] = set()
+        self._rows: dict[UUID, Sequence[Any]] = {}
+        self._before: dict[UUID, KratosIdentity | None] = {}
         transaction.join(self)
 
     def find(self, identity_id: UUID) -> KratosIdentity | None:
         """Give the identity, the same object each time, or None."""
         if identity_id not in self._looked_up:
             self._load({identity_id, *self._transaction.subjects} - self._looked_up)
-        return self._identities.get(identity_id)
+        identity = self._identities.get(identity_id)
+        if identity is not None and identity_id not in self._before:
+            # As it was loaded nearly always: then it can be read from its row again.
+            as_loaded = identity_id in self._rows and not identity.changed
+            self._before[identity_id] = None if as_loaded else copy(identity)
+        return identity
 
     def add(self, identity: KratosIdentity) -> None:
         """Add a new identity."""
         self._looked_up.add(identity.id)
+        self._before.setdefault(identity.id)
         self._identities[identity.id] = identity
+
+    def checkpoint(self) -> None:
+        """Remember how the identities stand: each as it is when it is next asked for."""
+        self._before.clear()
+
+    def take_back(self) -> None:
+        """Go back to how the identities stood."""
+        for identity_id, before in self._before.items():
+            if before is not None:
+                self._identities[identity_id] = before
+            elif identity_id in self._rows:
+                self._identities[identity_id] = from_row(self._rows[identity_id])
+            else:
+                del self._identities[identity_id]
+        self._before.clear()
 
     def flush(self) -> None:
         """Write what changed. Raises ConcurrencyConflict where somebody else was first."""
@@ -49,8 +74,11 @@ class SqlAlchemyKratosIdentities:
             ),
             key=lambda identity: identity.id,
         )
-        rows = [to_row(each, self._stored_versions.get(each.id, 0)) for each in changed]
-        if rows and self._transaction.execute(STORE, rows).rowcount != len(rows):
+        if not changed:
+            return
+        versions = [self._stored_versions.get(each.id, 0) for each in changed]
+        stored = self._transaction.run(STORE, to_arrays(changed, versions))
+        if stored != len(changed):
             raise ConcurrencyConflict("an identity was added or changed meanwhile")
         for identity in changed:
             identity.mark_stored()
@@ -65,14 +93,15 @@ class SqlAlchemyKratosIdentities:
     def _load(self, ids: set[UUID]) -> None:
         self._looked_up |= ids
         if new := self._lock_and_read(ids):
-            self._transaction.execute(WAIT, {"keys": sorted(_lock_key(each) for each in new)})
+            self._transaction.run(WAIT, [sorted(_lock_key(each) for each in new)])
             self._lock_and_read(new)
 
     def _lock_and_read(self, ids: set[UUID]) -> set[UUID]:
         """Give the ids that have no row."""
-        for row in self._transaction.execute(LOAD, {"ids": sorted(ids)}):
+        for row in self._transaction.fetch(LOAD, [uuid_array(ids)]):
             identity = from_row(row)
             self._identities[identity.id] = identity
+            self._rows[identity.id] = row
             self._stored_versions[identity.id] = identity.version
         return ids - self._identities.keys()
 

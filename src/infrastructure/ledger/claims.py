@@ -1,13 +1,18 @@
 """Leasing due deliveries to the relay."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import groupby
+from operator import itemgetter
+from typing import Final
 from uuid import UUID
 
+import psycopg
 from sqlalchemy import Engine, text
 
-from infrastructure.database import errors_in_our_words
+from infrastructure.binary_arrays import uuid_array
+from infrastructure.database import driver_of, errors_in_our_words
 
 # One look at everything: per consumer what is under lease, and when the next delivery is due.
 SURVEY = text("""
@@ -24,33 +29,34 @@ SURVEY = text("""
 
 # What was leased in vain comes first: else a backlog that nobody works on would be leased, and sent
 # to the broker, bit by bit and all of it.
-CLAIM = text("""
-    WITH expired AS (
-        SELECT event_id, leased FROM kratos_sync.deliveries
-        WHERE consumer = :consumer AND failed_at IS NULL AND leased AND due_at <= now()
-        ORDER BY due_at, event_id
-        LIMIT :most
+# Found by ctid: joined by id, the planner may read the whole table once for every claim.
+CLAIM: Final = """
+    WITH expired AS MATERIALIZED (
+        SELECT ctid FROM kratos_sync.deliveries
+        WHERE consumer = $1 AND failed_at IS NULL AND leased AND due_at <= now()
+        ORDER BY due_at
+        LIMIT $2::integer
         FOR UPDATE SKIP LOCKED
-    ), fresh AS (
-        SELECT event_id, leased FROM kratos_sync.deliveries
-        WHERE consumer = :consumer AND failed_at IS NULL AND NOT leased AND due_at <= now()
-        ORDER BY due_at, event_id
-        LIMIT :most - (SELECT count(*) FROM expired)
+    ), fresh AS MATERIALIZED (
+        SELECT ctid FROM kratos_sync.deliveries
+        WHERE consumer = $1 AND failed_at IS NULL AND NOT leased AND due_at <= now()
+        ORDER BY due_at
+        LIMIT $2::integer - (SELECT count(*) FROM expired)
         FOR UPDATE SKIP LOCKED
-    ), due AS (
-        SELECT event_id, leased FROM expired UNION ALL SELECT event_id, leased FROM fresh
+    ), claimed AS (
+        UPDATE kratos_sync.deliveries
+        SET due_at = now() + $3::interval, leased = true
+        WHERE ctid = ANY(ARRAY(SELECT ctid FROM expired UNION ALL SELECT ctid FROM fresh))
+        RETURNING subject, event_id
     )
-    UPDATE kratos_sync.deliveries d
-    SET due_at = now() + :lease, leased = true
-    FROM due
-    WHERE d.consumer = :consumer AND d.event_id = due.event_id
-    RETURNING d.subject, d.event_id, due.leased
-""")
+    SELECT subject::text, event_id::text, (SELECT count(*) FROM expired) FROM claimed
+    ORDER BY claimed.subject, claimed.event_id
+"""
 
 GIVE_BACK = text("""
     WITH given AS (
         SELECT event_id FROM kratos_sync.deliveries
-        WHERE consumer = :consumer AND event_id = ANY(:event_ids) AND leased
+        WHERE consumer = :consumer AND event_id = ANY(CAST(:event_ids AS uuid[])) AND leased
         FOR UPDATE SKIP LOCKED
     )
     UPDATE kratos_sync.deliveries d SET due_at = now(), leased = false
@@ -90,14 +96,37 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Deliveries leased just now; ``expired`` of them had been leased before, in vain.
+    """Deliveries leased just now, as (subject, event id) in order, both as text.
 
-    The ids of events that concern one identity stand side by side: in one batch they share a row
-    lock, in two they would wait for each other.
+    ``expired`` of them had been leased before, in vain.
     """
 
-    event_ids: list[UUID]
+    deliveries: Sequence[tuple[str, str]]
     expired: int
+
+    @property
+    def event_ids(self) -> list[UUID]:
+        """The ids of the events."""
+        return [UUID(event_id) for _, event_id in self.deliveries]
+
+    def batches(self, most: int) -> Iterator[list[str]]:
+        """Give the events in batches of at most so many.
+
+        What concerns one identity stays together: in one batch its events share a row lock, in two
+        they would wait for each other.
+        """
+        batch: list[str] = []
+        for _, group in groupby(self.deliveries, key=itemgetter(0)):
+            of_one = [event_id for _, event_id in group]
+            if batch and len(batch) + len(of_one) > most:
+                yield batch
+                batch = []
+            batch += of_one
+            while len(batch) > most:
+                yield batch[:most]
+                batch = batch[most:]
+        if batch:
+            yield batch
 
 
 class PostgresClaims:
@@ -118,11 +147,11 @@ class PostgresClaims:
 
     def claim(self, consumer: str, most: int) -> Claim:
         """Lease up to so many due deliveries, the longest due first. Raises LedgerUnavailable."""
-        parameters = {"consumer": consumer, "most": most, "lease": self._lease}
         with errors_in_our_words(), self._engine.begin() as connection:
-            rows = connection.execute(CLAIM, parameters).all()
-        ids = [event_id for _, event_id in sorted((row.subject, row.event_id) for row in rows)]
-        return Claim(ids, sum(row.leased for row in rows))
+            cursor = psycopg.RawCursor(driver_of(connection))
+            rows = cursor.execute(CLAIM, (consumer, most, self._lease), binary=True).fetchall()
+        deliveries = [(subject, event_id) for subject, event_id, _ in rows]
+        return Claim(deliveries, rows[0][2] if rows else 0)
 
     def end_lost_leases(self, consumer: str) -> int:
         """End leases that have lasted a moment: their messages are known to be gone.
@@ -135,6 +164,6 @@ class PostgresClaims:
 
     def give_back(self, consumer: str, event_ids: Sequence[UUID]) -> None:
         """End leases early: their deliveries are due at once. Raises LedgerUnavailable."""
-        parameters = {"consumer": consumer, "event_ids": list(event_ids)}
+        parameters = {"consumer": consumer, "event_ids": uuid_array(event_ids)}
         with errors_in_our_words(), self._engine.begin() as connection:
             connection.execute(GIVE_BACK, parameters)

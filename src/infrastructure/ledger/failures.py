@@ -1,6 +1,8 @@
-"""Writing failed attempts down, each in a transaction of its own."""
+"""Writing failed attempts down."""
 
-from sqlalchemy import Engine, text
+from collections.abc import Iterable
+
+from sqlalchemy import Connection, Engine, text
 
 from application.ports.failures import FailedAttempt
 from infrastructure.database import errors_in_our_words
@@ -26,14 +28,21 @@ RECORD_FAILURE = text("""
 
 
 class PostgresFailures:
-    """The failures port."""
+    """The failures port: a transaction for each attempt."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def record(self, attempt: FailedAttempt) -> None:
         """Log the attempt; it counts once, whoever else holds the same message."""
-        parameters = {
+        with errors_in_our_words(), self._engine.begin() as connection:
+            record_failures(connection, [attempt])
+
+
+def record_failures(connection: Connection, attempts: Iterable[FailedAttempt]) -> None:
+    """Log attempts in the connection's transaction, in the order of their events' ids."""
+    rows = [
+        {
             "event_id": attempt.event_id,
             "consumer": attempt.consumer,
             "number": attempt.number,
@@ -42,8 +51,9 @@ class PostgresFailures:
             "error": _storable(attempt.error),
             "retry_after": attempt.retry_after,
         }
-        with errors_in_our_words(), self._engine.begin() as connection:
-            connection.execute(RECORD_FAILURE, parameters)
+        for attempt in attempts
+    ]
+    connection.execute(RECORD_FAILURE, rows)
 
 
 def _storable(error: str) -> str:

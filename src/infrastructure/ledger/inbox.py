@@ -2,39 +2,41 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import starmap
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import text
-
+from application.ports.failures import FailedAttempt
 from application.ports.unit_of_work import Owed
+from infrastructure.binary_arrays import uuid_array
+from infrastructure.ledger.failures import record_failures
 from infrastructure.transaction import Transaction
 
-OPEN = text("""
-    SELECT e.id AS event_id, d.attempts + 1 AS attempt, e.name, e.subject, e.occurred_at,
-           e.payload::text AS payload, e.trace_context AS traceparent
+OPEN: Final = """
+    SELECT e.id, d.attempts + 1, e.name, e.subject, e.occurred_at, e.payload::text, e.trace_context
     FROM kratos_sync.deliveries d
     JOIN kratos_sync.events e ON e.id = d.event_id
-    WHERE d.consumer = :consumer AND d.event_id = ANY(:event_ids) AND d.failed_at IS NULL
+    WHERE d.consumer = $1 AND d.event_id = ANY($2::uuid[]) AND d.failed_at IS NULL
       AND (d.leased OR d.due_at <= now())
     ORDER BY d.event_id
     FOR UPDATE OF d SKIP LOCKED
-""")
+"""
 
-SETTLE = text("""
+SETTLE: Final = """
     WITH settled AS (
         DELETE FROM kratos_sync.deliveries
-        WHERE consumer = :consumer AND event_id = ANY(:event_ids)
+        WHERE consumer = $1 AND event_id = ANY($2::uuid[])
         RETURNING event_id, consumer, attempts + 1 AS number
     )
     INSERT INTO kratos_sync.attempts (event_id, consumer, number, outcome, started_at, duration)
-    SELECT event_id, consumer, number, 'succeeded', :started_at, :duration FROM settled
-""")
+    SELECT event_id, consumer, number, 'succeeded', $3::timestamptz, $4::interval FROM settled
+"""
 
-POSTPONE = text("""
+POSTPONE: Final = """
     UPDATE kratos_sync.deliveries
-    SET due_at = now() + :delay, leased = false, last_error = :reason
-    WHERE consumer = :consumer AND event_id = ANY(:event_ids)
-""")
+    SET due_at = now() + $1::interval, leased = false, last_error = $2
+    WHERE consumer = $3 AND event_id = ANY($4::uuid[])
+"""
 
 # A release that knows the event may be a deploy away; nobody waits for it meanwhile.
 POSTPONED_FOR = timedelta(minutes=1)
@@ -48,8 +50,8 @@ class PostgresInbox:
 
     def open(self, consumer: str, event_ids: Sequence[UUID]) -> list[Owed]:
         """Lock and load what is owed, in one statement."""
-        parameters = {"consumer": consumer, "event_ids": list(event_ids)}
-        owed = [Owed(**row) for row in self._transaction.execute(OPEN, parameters).mappings()]
+        rows = self._transaction.fetch(OPEN, (consumer, uuid_array(event_ids)))
+        owed = list(starmap(Owed, rows))
         self._transaction.subjects = tuple({delivery.subject for delivery in owed})
         return owed
 
@@ -57,20 +59,14 @@ class PostgresInbox:
         self, consumer: str, owed: Sequence[Owed], started_at: datetime, duration: timedelta
     ) -> None:
         """Remove the deliveries and log their attempts, in one statement."""
-        parameters = {
-            "consumer": consumer,
-            "event_ids": [delivery.event_id for delivery in owed],
-            "started_at": started_at,
-            "duration": duration,
-        }
-        self._transaction.execute(SETTLE, parameters)
+        ids = uuid_array(delivery.event_id for delivery in owed)
+        self._transaction.run(SETTLE, (consumer, ids, started_at, duration))
+
+    def fail(self, attempts: Sequence[FailedAttempt]) -> None:
+        """Log attempts that failed."""
+        record_failures(self._transaction.connection, attempts)
 
     def postpone(self, consumer: str, event_ids: Sequence[UUID], reason: str) -> None:
         """Make deliveries due again in a minute."""
-        parameters = {
-            "consumer": consumer,
-            "event_ids": list(event_ids),
-            "reason": reason,
-            "delay": POSTPONED_FOR,
-        }
-        self._transaction.execute(POSTPONE, parameters)
+        ids = uuid_array(event_ids)
+        self._transaction.run(POSTPONE, (POSTPONED_FOR, reason, consumer, ids))

@@ -1,54 +1,47 @@
 """Recording events, and with each what is owed to its consumers."""
 
 from collections.abc import Sequence
+from typing import Final
 
-from sqlalchemy import Connection, text
+import psycopg
+from sqlalchemy import Connection
 
 from application.ports.event_bus import Provenance
-from application.subscriptions import consumers_of
 from domain.events import DomainEvent
-from infrastructure.json_columns import dumps
+from infrastructure.binary_arrays import BinaryParameter
+from infrastructure.database import driver_of
+from infrastructure.ledger.event_rows import EventRow, event_arrays, subscription_arrays
 
-RECORD_ONE = text("""
+RECORD: Final = b"""
     WITH event AS (
         INSERT INTO kratos_sync.events
                (id, name, subject, occurred_at, payload, source, dedupe_key, trace_context)
-        VALUES (:id, :name, :subject, :occurred_at, :payload, :source, :dedupe_key, :trace_context)
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::timestamptz[], $5::json[],
+                             $6::text[], $7::text[], $8::text[])
         ON CONFLICT DO NOTHING
-        RETURNING id, subject
+        RETURNING id, name, subject
     ), owed AS (
         INSERT INTO kratos_sync.deliveries (event_id, subject, consumer)
-        SELECT event.id, event.subject, consumer
-        FROM event, unnest(CAST(:consumers AS text[])) AS consumer
+        SELECT event.id, event.subject, subscription.consumer
+        FROM event JOIN unnest($9::text[], $10::text[]) AS subscription (name, consumer)
+             ON subscription.name = event.name
     )
-    SELECT count(*) FROM event
-""")
+    SELECT id FROM event
+"""
 
 
-def record(connection: Connection, event: DomainEvent, provenance: Provenance) -> bool:
-    """Record the event and its deliveries in the connection's transaction, in one statement.
+def arrays_of(rows: Sequence[EventRow]) -> list[BinaryParameter]:
+    """Give the parameters of RECORD; there must be a row."""
+    return event_arrays(rows) + subscription_arrays(rows)
 
-    False if this event, or another one with its dedupe key, was recorded before.
+
+def record_many(connection: Connection, events: Sequence[tuple[DomainEvent, Provenance]]) -> int:
+    """Record events and their deliveries in the connection's transaction, in one statement.
+
+    Give how many are new: neither they, nor others with their dedupe keys, were recorded before.
     """
-    recorded: int = connection.execute(RECORD_ONE, _parameters(event, provenance)).scalar_one()
-    return recorded == 1
-
-
-def record_many(connection: Connection, events: Sequence[tuple[DomainEvent, Provenance]]) -> None:
-    """Record events and their deliveries in the connection's transaction, sent as one pipeline."""
-    if events:
-        connection.execute(RECORD_ONE, [_parameters(*event) for event in events])
-
-
-def _parameters(event: DomainEvent, provenance: Provenance) -> dict[str, object]:
-    return {
-        "id": event.id,
-        "name": event.name,
-        "subject": event.subject,
-        "occurred_at": event.date_occurred,
-        "payload": dumps(event.to_json()),
-        "source": provenance.source,
-        "dedupe_key": provenance.dedupe_key,
-        "trace_context": provenance.traceparent,
-        "consumers": [consumer.name for consumer in consumers_of(event)],
-    }
+    if not events:
+        return 0
+    rows = [EventRow.of(event, provenance) for event, provenance in events]
+    cursor = psycopg.RawCursor(driver_of(connection))
+    return cursor.execute(RECORD, arrays_of(rows), prepare=True, binary=True).rowcount

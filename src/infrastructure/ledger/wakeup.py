@@ -5,24 +5,81 @@ its commit; sent by itself and debounced, it is a hint that costs nobody a wait.
 transaction mode LISTEN hears nothing: then the relay looks once a second.
 """
 
+import asyncio
 import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Final
 
+import psycopg
 import structlog
-from sqlalchemy import Engine, text
-from sqlalchemy.exc import SQLAlchemyError
+from psycopg.pq import ExecStatus
+from pydantic import SecretStr
 
-CHANNEL = "kratos_sync_due"
+from infrastructure.database import STATEMENT_TIMEOUT, driver_arguments
+from infrastructure.ledger.loop_connection import LoopConnection
+
+CHANNEL: Final = "kratos_sync_due"
+NOTIFY: Final = f"NOTIFY {CHANNEL}".encode()
 # Calls that come closer together than this share one NOTIFY.
-DEBOUNCE_SECONDS = 0.002
+DEBOUNCE_SECONDS: Final = 0.01
 
 log = structlog.get_logger()
+
+
+class LoopWakeUp:
+    """Sends wake-ups from an event loop: beside a busy one, a thread waits for the interpreter."""
+
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        """Connect with these arguments for psycopg, once and for all, when first called."""
+        self._arguments = arguments
+        self._wanted = False
+        self._task: asyncio.Task[None] | None = None
+        self._connection: LoopConnection | None = None
+
+    def __call__(self) -> None:
+        """Wake the relay soon; returns at once."""
+        self._wanted = True
+        loop = asyncio.get_running_loop()
+        if self._task is None or self._task.done() or self._task.get_loop() is not loop:
+            self._task = loop.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Send what is wanted still, and disconnect."""
+        if self._task is not None and self._task.get_loop() is asyncio.get_running_loop():
+            await self._task
+            await self._disconnect()
+
+    async def _run(self) -> None:
+        while self._wanted:
+            self._wanted = False
+            await self._notify()
+            await asyncio.sleep(DEBOUNCE_SECONDS)
+
+    async def _notify(self) -> None:
+        try:
+            async with asyncio.timeout(STATEMENT_TIMEOUT.total_seconds()):
+                if self._connection is None or self._connection.is_lost:
+                    await self._disconnect()
+                    self._connection = await LoopConnection.connect(self._arguments)
+                libpq = self._connection.libpq
+                await self._connection.ask(lambda: libpq.send_query(NOTIFY))
+        except (psycopg.Error, TimeoutError) as error:
+            log.warning("wake_up_lost", error=type(error).__name__)
+
+    async def _disconnect(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
 
 
 class RelayWakeUp:
     """Sends wake-ups from a thread of its own, so that nobody waits for them."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, database_url: SecretStr) -> None:
+        """Connect, once and for all, when first called."""
+        self._arguments = driver_arguments(database_url, STATEMENT_TIMEOUT)
+        self._connection: psycopg.Connection[Any] | None = None
         self._wanted = False
         self._something = threading.Event()
         self._stopped = threading.Event()
@@ -57,14 +114,28 @@ class RelayWakeUp:
                 self._wanted = False
                 self._notify()
             elif self._stopped.is_set():
+                self._disconnect()
                 return
-            self._stopped.wait(DEBOUNCE_SECONDS)
+            time.sleep(DEBOUNCE_SECONDS)
             if self._stopped.is_set():
                 self._something.set()
 
     def _notify(self) -> None:
         try:
-            with self._engine.begin() as connection:
-                connection.execute(text(f"NOTIFY {CHANNEL}"))
-        except SQLAlchemyError as error:
+            # A connection kept from last time may have died since.
+            if self._connection is None or not self._send(self._connection):
+                self._disconnect()
+                self._connection = psycopg.connect(**self._arguments, autocommit=True)
+                if not self._send(self._connection):
+                    log.warning("wake_up_lost", error="NOTIFY failed")
+        except psycopg.Error as error:
             log.warning("wake_up_lost", error=type(error).__name__)
+
+    def _send(self, connection: psycopg.Connection[Any]) -> bool:
+        result = connection.pgconn.exec_(NOTIFY)
+        return result.status == ExecStatus.COMMAND_OK
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -21,6 +21,7 @@ class PostgresRegistrationCounts:
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
         self._counted: Counter[date] = Counter()
+        self._counted_before = self._counted
         transaction.join(self)
 
     def add_one(self, day: date) -> None:
@@ -33,6 +34,14 @@ class PostgresRegistrationCounts:
         if counts:
             rows: list[dict[str, object]] = [{"day": d, "registrations": n} for d, n in counts]
             self._transaction.execute(ADD, rows)
+
+    def checkpoint(self) -> None:
+        """Remember the counts."""
+        self._counted_before = self._counted.copy()
+
+    def take_back(self) -> None:
+        """Go back to the counts remembered."""
+        self._counted = self._counted_before
 
     def collect_events(self) -> list[DomainEvent]:
         """A count raises nothing."""

@@ -1,9 +1,14 @@
 """Reading JSON strictly."""
 
+import json
+from collections.abc import Callable
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from api.webhooks.json_body import MAX_DEPTH, NotJson, decode
+from api.webhooks.json_body import MAX_DEPTH, JsonBody, NotJson, decode, decode_strictly
 from domain.events import KratosIdentityUpdated
 from tests.api.client import ADA, SYNC, Api, message
 
@@ -102,3 +107,56 @@ def test_an_identity_with_an_odd_character_is_recorded_and_the_log_says_where() 
         "log_level": "warning",
         "fields": {"identity.traits": 1},
     }
+
+
+any_value = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(-(10**40), 10**40)
+    | st.floats()
+    | st.text(st.characters(codec=None)),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=15,
+)
+pieces = st.sampled_from(
+    [
+        *(bytes([byte]) for byte in b'{}[],:"-+.eE0123456789 \t\r\n\\/u\x00\x0b\x7f\xff'),
+        *(b"null", b"true", b"false", b"NaN", b"Infinity", b"1e400", b"1e-400", b"9" * 4301),
+        *(
+            b'"a"',
+            b'"a":1',
+            b'"\\u0000"',
+            b'"\\ud800"',
+            b'"\\udc00\\ud83d\\ude00"',
+            b"\xed\xa0\x80",
+        ),
+        *(b"\xef\xbb\xbf", b"\xc2\xa0", b"-0", b"-0.0", b"1.0", b"01", b"[" * 70, b"]" * 70),
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(any_value, st.booleans())
+def test_both_ways_of_reading_agree_on_any_json(value: object, is_ascii: bool) -> None:
+    text = json.dumps(value, ensure_ascii=is_ascii)
+    assert_they_agree(text.encode("utf-8", "surrogatepass"))
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(pieces, max_size=12).map(b"".join) | st.binary(max_size=40))
+def test_both_ways_of_reading_agree_on_any_bytes(body: bytes) -> None:
+    assert_they_agree(body)
+
+
+def assert_they_agree(body: bytes) -> None:
+    """In values and their types, -0.0 too, in what is replaced, and in what is refused and why."""
+    assert told(decode, body) == told(decode_strictly, body)
+
+
+def told(read: Callable[[bytes], JsonBody], body: bytes) -> str:
+    try:
+        decoded = read(body)
+    except NotJson as error:
+        return f"refused: {error}"
+    return f"{decoded.value!r} {dict(decoded.replaced)!r}"

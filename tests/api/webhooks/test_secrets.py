@@ -19,7 +19,9 @@ SECRETS = (KEY, "ada.lovelace", "Ada.Lovelace", "Lovelace", "a-wrong-key")
 class LeakyBus(RecordingEventBus):
     """A bus whose errors quote what they were given, as drivers do."""
 
-    def publish(self, event: DomainEvent, provenance: Provenance) -> bool:
+    async def publish(
+        self, event: DomainEvent, provenance: Provenance, payload: bytes | None = None
+    ) -> bool:
         try:
             json.loads(f"{event.to_json()}")
         except ValueError as error:

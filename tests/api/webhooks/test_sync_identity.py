@@ -1,9 +1,11 @@
 """`POST /kratos/sync-identity`, as in the seed."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from structlog.testing import capture_logs
 
@@ -219,3 +221,52 @@ def test_unknown_fields_are_kept_and_credentials_are_not() -> None:
     assert payload == {"identity": {"id": str(ADA), "region": "eu", "mood": "good"}}
     assert UUID(payload["identity"]["id"]) == api.bus.events[0].subject
     assert KEY not in str(payload)
+
+
+@pytest.mark.parametrize("call", recorded_webhooks(), ids=lambda call: call.name)
+def test_what_kratos_really_sends_is_recorded_as_it_came(call: Recorded) -> None:
+    api = Api()
+    api.post(SYNC, call.content, call.headers)
+    assert api.bus.payloads == [call.content]
+
+
+@pytest.mark.parametrize(
+    ("body", "is_kept"),
+    [
+        ('{"identity": {"id": "%s", "traits": {"name": "Zo\\u0113 \\ud83d\\ude00"}}}', True),
+        (' {"identity":\n{"id": "%s", "n": 12345678901234567890123}} ', True),
+        ('{"identity": {"id": "%s"}, "flow": {"id": "1"}}', False),
+        ('{"identity": {"id": "%s", "credentials": {"password": "x"}}}', False),
+        ('{"identity": {"id": "%s", "\\u0063redentials": {"password": "x"}}}', False),
+        ('{"identity": {"credentials": {"password": "x"}}, "identity": {"id": "%s"}}', False),
+        ('{"\\u0069dentity": {"x": "password"}, "identity": {"id": "%s"}}', False),
+        ('{"identity": {"id": "%s", "traits": {"name": "Ad\\u0000a"}}}', False),
+        ('{"identity": {"id": "%s", "traits": {"name": "\\ud83d"}}}', False),
+    ],
+)
+def test_a_body_is_kept_as_it_came_unless_it_says_more_than_may_be_kept(
+    body: str, is_kept: bool
+) -> None:
+    api = Api()
+    content = (body % ADA).encode()
+    assert api.post(SYNC, content).status_code == 200
+    assert api.bus.payloads == [content if is_kept else None]
+    assert "password" not in str(api.bus.events[0].to_json())
+
+
+def test_calls_that_are_answered_together_share_a_line() -> None:
+    api = Api()
+
+    async def scenario() -> list[int]:
+        transport = httpx.ASGITransport(api.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            headers = {"X-Api-Key": KEY, **REGISTRATION.headers}
+            posts = [
+                client.post(SYNC, content=REGISTRATION.content, headers=headers) for _ in range(5)
+            ]
+            return [answer.status_code for answer in await asyncio.gather(*posts)]
+
+    with capture_logs() as logs:
+        assert asyncio.run(scenario()) == [200] * 5
+    assert [line["event"] for line in logs] == ["webhook_accepted"]
+    assert (logs[0]["calls"], logs[0]["duplicates"]) == (5, 4)

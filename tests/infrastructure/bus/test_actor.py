@@ -189,7 +189,7 @@ def test_what_nobody_foresaw_is_logged_by_its_type_and_place_alone(
         "event": "batch_abandoned",
         "log_level": "error",
         "consumer": "SyncKratosIdentity",
-        "error": "ProgrammingError",
+        "error": "UndefinedTable",
     }
 
 

@@ -28,6 +28,7 @@ from tests.infrastructure.bus.conftest import Ledger, names_logged, news
 from tests.infrastructure.bus.servers import ReturningValkey
 from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.bus.working import message, relaying
+from tests.suites.publishing import publish
 
 SYNC = "SyncKratosIdentity"
 BATCH = CONSUMERS[SYNC].batch_size
@@ -440,11 +441,11 @@ def test_an_event_published_next_door_is_dispatched_at_once(
 
     delays = []
     with relaying(container.relay()):
-        container.event_bus().publish(news(), Provenance("test"))
+        publish(container.event_bus(), news(), Provenance("test"))
         until(lambda: len(dispatched(broker)) == 1)
         for count in range(2, 9):
             began = monotonic()
-            container.event_bus().publish(news(), Provenance("test"))
+            publish(container.event_bus(), news(), Provenance("test"))
             until(lambda count=count: len(dispatched(broker)) == count)  # type: ignore[misc]
             delays.append(monotonic() - began)
 

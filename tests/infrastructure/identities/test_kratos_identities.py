@@ -1,37 +1,26 @@
 """What only the identities in PostgreSQL can be asked."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, text
 
 from application.ports.unit_of_work import ConcurrencyConflict
+from domain.kratos_identities import KratosIdentities
 from domain.kratos_identity import KratosIdentity
 from infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
 from infrastructure.transaction import Transaction
 from tests.domain.people import ADA, GRACE, NOON, cause, exact, met, minutes, webhook
+from tests.infrastructure.statements import statements
 from tests.suites.occurrences import HEDY, MARY, told_of
 from tests.suites.stores import identities_in_postgres
 from tests.suites.test_kratos_identities import stored
 from tests.suites.waiting import eventually
 
 TIME_LIMIT = timedelta(seconds=20)
-
-
-@contextmanager
-def statements_of(engine: Engine) -> Iterator[list[str]]:
-    seen: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        seen.append(statement.strip())
-
-    event.listen(engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(engine, "before_cursor_execute", note)
 
 
 def columns_of_ada(connection: Connection, *columns: str) -> tuple[Any, ...]:
@@ -72,13 +61,13 @@ def test_everybody_a_batch_is_about_is_loaded_by_one_statement(engine: Engine) -
         stored(identities_in_postgres(engine), told_of(who))
     transaction = Transaction(engine)
 
-    with transaction.begin(TIME_LIMIT), statements_of(engine) as statements:
+    with transaction.begin(TIME_LIMIT), statements() as seen:
         transaction.subjects = people
         identities = SqlAlchemyKratosIdentities(transaction)
         found = [identities.find(who) for who in people]
 
     assert [each and each.id for each in found] == list(people)
-    assert len(statements) == 1
+    assert len(seen) == 1
 
 
 def test_somebody_else_may_be_looked_up_later(engine: Engine) -> None:
@@ -103,10 +92,10 @@ def test_who_is_not_there_is_looked_up_once(engine: Engine) -> None:
     with transaction.begin(TIME_LIMIT):
         identities = SqlAlchemyKratosIdentities(transaction)
         identities.find(ADA)
-        with statements_of(engine) as statements:
+        with statements() as seen:
             assert identities.find(ADA) is None
 
-    assert statements == []
+    assert seen == []
 
 
 def test_what_did_not_change_is_not_written(engine: Engine) -> None:
@@ -114,24 +103,24 @@ def test_what_did_not_change_is_not_written(engine: Engine) -> None:
     stored(store, told_of(ADA))
     stored(store, told_of(GRACE))
 
-    with statements_of(engine) as statements, store() as identities:
+    with statements() as seen, store() as identities:
         for who in (ADA, GRACE):
             found = identities.find(who)
             assert found is not None
             found.update(told_of(who), at=minutes(9), cause=cause(9))
 
-    assert [each for each in statements if each.startswith("INSERT")] == []
+    assert [each for each in seen if each.startswith("INSERT")] == []
 
 
 def test_all_that_changed_is_written_in_one_go(engine: Engine) -> None:
     store = identities_in_postgres(engine)
     people = (ADA, GRACE, MARY, HEDY)
 
-    with statements_of(engine) as statements, store() as identities:
+    with statements() as seen, store() as identities:
         for who in people:
             identities.add(KratosIdentity.seen(told_of(who), at=NOON, cause=cause()))
 
-    assert len([each for each in statements if each.startswith("INSERT")]) == 1
+    assert len([each for each in seen if each.startswith("INSERT")]) == 1
 
 
 def test_a_found_identity_is_held_until_the_end_of_the_transaction(engine: Engine) -> None:
@@ -221,3 +210,67 @@ def test_a_conflict_on_one_identity_writes_none_of_the_batch(engine: Engine) -> 
     with engine.connect() as connection:
         rows = connection.execute(text("SELECT id FROM kratos_sync.kratos_identities"))
         assert list(rows.scalars()) == [ADA]
+
+
+def test_what_was_done_since_the_checkpoint_can_be_taken_back(engine: Engine) -> None:
+    """Somebody only loaded, somebody changed before, somebody added before, somebody new."""
+    store = identities_in_postgres(engine)
+    for who in (ADA, GRACE):
+        stored(store, told_of(who))
+    transaction = Transaction(engine)
+
+    with transaction.begin(TIME_LIMIT):
+        identities = SqlAlchemyKratosIdentities(transaction)
+        renamed(identities, GRACE, "before", 1)
+        identities.add(met(told_of(MARY)))
+        identities.collect_events()
+        transaction.checkpoint()
+        for who in (ADA, GRACE, MARY):
+            renamed(identities, who, "after", 2)
+        identities.add(met(told_of(HEDY)))
+
+        assert transaction.take_back()
+        assert identities.collect_events() == []
+        transaction.commit()
+
+    with store() as identities:
+        names = {who: name_of(identities.find(who)) for who in (ADA, GRACE, MARY, HEDY)}
+        is_there = {who: identities.find(who) is not None for who in names}
+    assert names[GRACE] == "before"
+    assert "after" not in names.values()
+    assert is_there[MARY]
+    assert not is_there[HEDY]
+
+
+def test_who_was_taken_back_can_be_met_again(engine: Engine) -> None:
+    store = identities_in_postgres(engine)
+    transaction = Transaction(engine)
+
+    with transaction.begin(TIME_LIMIT):
+        identities = SqlAlchemyKratosIdentities(transaction)
+        transaction.checkpoint()
+        assert identities.find(ADA) is None
+        identities.add(met(told_of(ADA)))
+        assert transaction.take_back()
+
+        transaction.checkpoint()
+        assert identities.find(ADA) is None
+        identities.add(met(told_of(ADA)))
+        transaction.commit()
+
+    with store() as identities:
+        assert identities.find(ADA) is not None
+
+
+def renamed(identities: KratosIdentities, who: UUID, name: str, minute: int) -> None:
+    found = identities.find(who)
+    assert found is not None
+    news = webhook(minute, id=str(who), traits={"name": name})
+    found.update(news, at=minutes(minute), cause=cause(minute))
+
+
+def name_of(identity: KratosIdentity | None) -> object:
+    if identity is None:
+        return None
+    assert isinstance(identity.traits, dict)
+    return identity.traits.get("name")

@@ -10,14 +10,14 @@ from sqlalchemy import Engine
 
 from application.consumers.sync_kratos_identity import SyncKratosIdentity
 from application.ports.event_bus import LedgerUnavailable, Provenance
-from infrastructure.bus.event_bus import DramatiqEventBus
 from infrastructure.database import connect
-from infrastructure.ledger.record import record, record_many
+from infrastructure.ledger.record import record_many
 from infrastructure.transaction import Transaction
 from infrastructure.unit_of_work import PostgresUnitOfWork
 from tests.domain.people import ADA, GRACE, NOON, cause
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import WEBHOOK, person, updated
+from tests.suites.publishing import bus_of, publish
 from tests.suites.waiting import at_once
 
 SYNC = SyncKratosIdentity.name
@@ -56,10 +56,10 @@ def test_of_webhooks_with_one_dedupe_key_that_come_at_once_one_is_recorded(
 
 def test_a_publish_wakes_the_relay_after_its_commit(engine: Engine, ledger: PostgresLedger) -> None:
     seen: list[list[UUID]] = []
-    bus = DramatiqEventBus(engine, wake_relay=lambda: seen.append(list(ledger.events)))
+    bus = bus_of(engine, wake_relay=lambda: seen.append(list(ledger.events)))
 
-    bus.publish(updated(1), Provenance("webhook", "ada"))
-    bus.publish(updated(2), Provenance("webhook", "ada"))
+    publish(bus, updated(1), Provenance("webhook", "ada"))
+    publish(bus, updated(2), Provenance("webhook", "ada"))
 
     assert seen == [[cause(1)]]
 
@@ -89,7 +89,7 @@ def test_a_publish_without_postgresql_is_an_unavailable_ledger() -> None:
     nowhere = connect(SecretStr("postgresql://ada@/nowhere?host=/nonexistent"), pool_size=1)
 
     with pytest.raises(LedgerUnavailable):
-        DramatiqEventBus(nowhere, wake_relay=lambda: None).publish(updated(1), WEBHOOK)
+        publish(bus_of(nowhere), updated(1), WEBHOOK)
 
 
 def test_a_unit_of_work_without_postgresql_is_an_unavailable_ledger() -> None:
@@ -101,7 +101,7 @@ def test_a_unit_of_work_without_postgresql_is_an_unavailable_ledger() -> None:
 
 def test_many_events_are_recorded_as_one_is(ledger: PostgresLedger) -> None:
     with ledger.engine.begin() as connection:
-        assert record(connection, updated(1, ADA), WEBHOOK)
+        assert record_many(connection, [(updated(1, ADA), WEBHOOK)]) == 1
         record_many(connection, [(updated(n, person(n)), WEBHOOK) for n in range(1, 101)])
         record_many(connection, [])
 

@@ -1,0 +1,82 @@
+"""Filling the ledger by COPY with events that nobody has dispatched yet."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import psycopg
+from tests.recorded import Call
+from uuid_utils.compat import uuid7
+
+from benchmarks.changes import POISON_ONE_IN
+
+SYNC = "SyncKratosIdentity"
+COPY_EVENTS = """
+    COPY kratos_sync.events (id, name, subject, occurred_at, payload, source) FROM STDIN
+"""
+COPY_DELIVERIES = """
+    COPY kratos_sync.deliveries (event_id, consumer, subject, owed_at, due_at) FROM STDIN
+"""
+APART = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An event to be recorded, and whether a consumer is meant to fail on it."""
+
+    id: UUID
+    subject: str
+    payload: str
+    poison: bool = False
+
+
+def as_told(calls: Sequence[Call]) -> list[Waiting]:
+    """The events of these calls; none has the id of a poison event."""
+    return [Waiting(_id(poison=False), call.person, _payload(call)) for call in calls]
+
+
+def garbage(calls: Sequence[Call]) -> list[Waiting]:
+    """For each of these calls, one whose payload is no identity."""
+    nothing = json.dumps({"identity": {"traits": "none"}})
+    return [Waiting(_id(poison=True), call.person, nothing, poison=True) for call in calls]
+
+
+def poison(calls: Sequence[Call]) -> list[Waiting]:
+    """The events of these calls, with ids that ``changes.SyncAllButPoison`` fails on."""
+    return [Waiting(_id(poison=True), call.person, _payload(call), poison=True) for call in calls]
+
+
+def fill(url: str, events: Sequence[Waiting], consumers: Sequence[str] = (SYNC,)) -> None:
+    """Record the events as if they had come in this order, a thousand a second until now."""
+    now = datetime.now(UTC)
+    with psycopg.connect(url) as connection, connection.cursor() as cursor:
+        with cursor.copy(COPY_EVENTS) as copy:
+            for event in events:
+                name = "kratos_identity.updated"
+                copy.write_row((event.id, name, event.subject, now, event.payload, "benchmark"))
+        with cursor.copy(COPY_DELIVERIES) as copy:
+            for number, event in enumerate(events):
+                due = now - APART * (len(events) - number)
+                for consumer in consumers:
+                    copy.write_row((event.id, consumer, event.subject, due, due))
+    settle(url)
+
+
+def settle(url: str) -> None:
+    """Have PostgreSQL do now what it would else do while something is measured."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("VACUUM (ANALYZE) kratos_sync.events, kratos_sync.deliveries")
+        connection.execute("CHECKPOINT")
+
+
+def _payload(call: Call) -> str:
+    return call.body.decode()
+
+
+def _id(*, poison: bool) -> UUID:
+    while (uuid7_id := uuid7()).int % POISON_ONE_IN == 0 and not poison:
+        pass
+    # A version 7's last bits are random: moved by less than the modulus, it stays one.
+    return UUID(int=uuid7_id.int - uuid7_id.int % POISON_ONE_IN) if poison else uuid7_id

@@ -1,0 +1,117 @@
+"""How fast waiting events are delivered, and whether that was done right."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter, sleep
+from typing import Any
+
+from tests.end_to_end.service import assert_the_books_are_right, differences
+from tests.recorded import Recording
+
+from benchmarks import statements
+from benchmarks.crowd import crowd, people_for, some_twice
+from benchmarks.filling import SYNC, Waiting, as_told, fill, garbage, poison
+from benchmarks.stage import Deployment, Stage
+from benchmarks.verdict import require
+from benchmarks.watch import Watch
+
+SECOND = "NoticeUpdates"
+LONGEST_SECONDS = 300
+LOOK_SECONDS = 0.05
+POISONED_PERCENT = 1
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """Events that wait, those of them that are poison last told of, and what must come of them."""
+
+    events: Sequence[Waiting]
+    recording: Recording
+
+    @property
+    def healthy(self) -> int:
+        """How many events are to be consumed."""
+        return sum(not event.poison for event in self.events)
+
+
+def backlog(count: int, poisoned_by: str = "") -> Backlog:
+    """So many recorded events in any order, of about a fifth as many people.
+
+    Poison comes on top of them: ``garbage``, whose payload is no identity, or ``failure``, on which
+    a consumer fails.
+    """
+    recording = crowd(people_for(count))
+    calls = some_twice(recording.calls, count, seed=1)
+    events = as_told(calls)
+    some = calls[:: 100 // POISONED_PERCENT] if poisoned_by else []
+    bad = garbage(some) if poisoned_by == "garbage" else poison(some)
+    step = 100 // POISONED_PERCENT
+    for number, event in enumerate(bad):
+        events.insert(number * (step + 1), event)
+    return Backlog(events, recording)
+
+
+def deliver(
+    stage: Stage,
+    waiting: Backlog,
+    consumers: Sequence[str] = (SYNC,),
+    change: str = "",
+    workers: int = 1,
+) -> dict[str, Any]:
+    """Deliver the backlog with the service's own commands. Raises WrongResult."""
+    with stage.deployed() as service:
+        fill(service.database_url, waiting.events, consumers)
+        service.start_workers(workers, change)
+        statements.forget(service.database_url)
+        service.start_relay(change)
+        began = perf_counter()
+        with Watch({**service.pids(), **stage.server_pids()}) as watch:
+            until_none_is_left(service, consumers)
+            seconds = perf_counter() - began
+            until_none_is_left(service)
+            settled = perf_counter() - began
+        dearest = statements.dearest(service.database_url)
+        succeeded = service.ask(
+            "SELECT count(*) AS n FROM kratos_sync.attempts WHERE outcome = 'succeeded'"
+        )[0]["n"]
+        check(service, waiting, consumers)
+    return {
+        "events": waiting.healthy,
+        "people": len(waiting.recording.listing),
+        "seconds": round(seconds, 2),
+        "rate": round(waiting.healthy / seconds, 1),
+        "deliveries_per_second": round(succeeded / settled, 1),
+        "cpu_microseconds": watch.cpu_microseconds(waiting.healthy),
+        "memory": watch.memory(),
+        "statements": dearest,
+    }
+
+
+def check(service: Deployment, waiting: Backlog, consumers: Sequence[str]) -> None:
+    """Raise WrongResult unless every row is right and everything was consumed exactly once."""
+    wrong = differences(service, waiting.recording.listing)
+    require(not wrong, f"{len(wrong)} fields are wrong, such as {wrong[:1]}")
+    for consumer in consumers:
+        rows = service.ask(
+            "SELECT count(*) AS attempts, count(DISTINCT event_id) AS events"
+            " FROM kratos_sync.attempts WHERE consumer = %s AND outcome = 'succeeded'",
+            consumer,
+        )
+        expected = {"attempts": waiting.healthy, "events": waiting.healthy}
+        require(rows == [expected], f"{consumer} succeeded {rows}, not {expected}")
+    bad = len(waiting.events) - waiting.healthy
+    owed = service.ask("SELECT count(*) AS n FROM kratos_sync.deliveries WHERE attempts > 0")
+    require(owed == [{"n": bad}], f"{owed} events have failed, not {bad}")
+    if not bad:
+        assert_the_books_are_right(service, waiting.healthy, waiting.recording)
+
+
+def until_none_is_left(service: Deployment, consumers: Sequence[str] = ()) -> None:
+    """Wait until each delivery has been attempted: of these consumers, or of all."""
+    asking = "SELECT /* benchmark */ FROM kratos_sync.deliveries WHERE attempts = 0"
+    began = perf_counter()
+    while service.ask(
+        f"{asking} AND (consumer = ANY(%s) OR %s) LIMIT 1", list(consumers), not consumers
+    ):
+        require(perf_counter() - began < LONGEST_SECONDS, "the backlog does not go away")
+        sleep(LOOK_SECONDS)

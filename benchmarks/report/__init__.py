@@ -1,0 +1,15 @@
+"""A run's results as the tables of the page, by the names of their places in it."""
+
+from collections.abc import Callable, Mapping
+
+from benchmarks.goals import Results
+from benchmarks.report import costs, speed
+
+SECTIONS: Mapping[str, Callable[[Results], str]] = {
+    section.__name__: section
+    for section in (
+        *(speed.goals, speed.machine, speed.rivals, speed.taken_in, speed.latencies),
+        *(speed.batches, speed.workers, speed.stored),
+        *(costs.cpu, costs.memory, costs.limit, costs.statements, costs.profiles),
+    )
+}

@@ -1,0 +1,1 @@
+"""What else one could write: short programs that do the same work with what people know."""

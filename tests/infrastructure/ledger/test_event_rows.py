@@ -1,0 +1,124 @@
+"""Events as parameters."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import psycopg
+import pytest
+
+from application.consumers.count_registrations import CountRegistrations
+from application.consumers.sync_kratos_identity import SyncKratosIdentity
+from application.ports.event_bus import Provenance
+from domain.events import KratosIdentityUpdated
+from infrastructure.binary_arrays import TEXT_OID, array
+from infrastructure.ledger.event_rows import EventRow, event_arrays, subscription_arrays
+from infrastructure.ledger.record import RECORD
+from tests.domain.people import GRACE, cause
+from tests.suites.occurrences import gone, person, subscribed, told_of, updated
+
+EVENTS = [
+    (updated(1, traits={"name": "Zoë ☃"}), Provenance("webhook", "ключ", "00-1-2-01")),
+    (gone(2, GRACE), Provenance("Ünïcode")),
+    *((updated(number, person(number)), Provenance("test")) for number in range(3, 50)),
+]
+IN_SYRACUSE = timezone(timedelta(hours=-5))
+TIMES = [
+    datetime(2000, 1, 1, tzinfo=UTC),
+    datetime(1999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+    datetime(2026, 11, 23, 4, 37, 43, 123457, tzinfo=IN_SYRACUSE),
+    datetime(9999, 12, 31, 23, 59, 59, 999999, tzinfo=UTC),
+    datetime(1, 1, 1, tzinfo=UTC),
+]
+
+
+@pytest.fixture
+def rows() -> list[EventRow]:
+    with subscribed(KratosIdentityUpdated, SyncKratosIdentity, CountRegistrations):
+        return [EventRow.of(event, provenance) for event, provenance in EVENTS]
+
+
+def test_recorded_events_and_deliveries_stand_in_the_ledger(
+    rows: list[EventRow], database_url: str
+) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        values = [*event_arrays(rows), *subscription_arrays(rows)]
+        result = connection.pgconn.exec_params(RECORD, values, param_formats=[1] * 10)
+        assert result.ntuples == len(EVENTS), result.error_message
+        assert written(connection) == expected()
+        deliveries = connection.execute(
+            "SELECT event_id, subject, consumer FROM kratos_sync.deliveries"
+        ).fetchall()
+    owed = {
+        (event.id, event.subject, consumer)
+        for event, _ in EVENTS
+        for consumer in (
+            ["SyncKratosIdentity", "CountRegistrations"]
+            if isinstance(event, KratosIdentityUpdated)
+            else ["DeleteKratosIdentity"]
+        )
+    }
+    assert set(deliveries) == owed
+    assert len(deliveries) == len(owed)
+
+
+@pytest.mark.parametrize("moment", TIMES)
+def test_times_are_exact_to_the_microsecond(moment: datetime, database_url: str) -> None:
+    event = KratosIdentityUpdated(cause(1), moment, told_of(GRACE))
+    row = EventRow.of(event, Provenance("test"))
+    assert stored(database_url, "timestamptz[]", event_arrays([row])[3], "= ARRAY[%s]", moment)
+
+
+def test_a_payload_is_taken_as_it_is_where_it_is_given() -> None:
+    event = updated(1)
+    text = json.dumps(event.to_json(), indent=2).encode()
+    assert EventRow.of(event, Provenance("test"), text).payload[4:] == text
+
+
+def test_what_json_cannot_hold_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        EventRow.of(updated(1, traits={"n": float("nan")}), Provenance("test"))
+
+
+def test_no_subscriptions_are_empty_arrays(database_url: str) -> None:
+    with subscribed(KratosIdentityUpdated):
+        row = EventRow.of(updated(1), Provenance("test"))
+    names, consumers = subscription_arrays([row])
+    assert names == consumers == array(TEXT_OID, [])
+    assert stored(database_url, "text[]", names, "= ARRAY[]::text[] AND %s::int = 1", 1)
+
+
+def stored(url: str, kind: str, encoded: bytes, condition: str, value: object) -> Any:
+    """What a condition on an encoded value is when the server has read it."""
+    with psycopg.connect(url) as connection:
+        result = connection.pgconn.exec_params(
+            f"SELECT $1::{kind}::text".encode(), [encoded], param_formats=[1]
+        )
+        text = result.get_value(0, 0)
+        assert text is not None, result.error_message
+        statement = f"SELECT %s::{kind} {condition}"
+        row = connection.execute(statement.encode(), [text.decode(), value]).fetchone()
+        return row is not None and row[0]
+
+
+def written(connection: psycopg.Connection[Any]) -> list[Any]:
+    return connection.execute(
+        "SELECT id, name, subject, occurred_at, payload, source, dedupe_key, trace_context"
+        " FROM kratos_sync.events ORDER BY id"
+    ).fetchall()
+
+
+def expected() -> list[Any]:
+    return [
+        (
+            event.id,
+            event.name,
+            event.subject,
+            event.date_occurred,
+            event.to_json(),
+            provenance.source,
+            provenance.dedupe_key,
+            provenance.traceparent,
+        )
+        for event, provenance in EVENTS
+    ]

@@ -1,0 +1,95 @@
+"""What a batch costs, counted: what time would only tell on a quiet machine."""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine
+
+from application.consumers.sync_kratos_identity import SyncKratosIdentity
+from application.pipeline import Batch, deliver
+from application.subscriptions import CONSUMERS
+from infrastructure.bus.broker import WakefulRedisBroker
+from infrastructure.bus.relay import Relay
+from infrastructure.ledger.claims import PostgresClaims
+from infrastructure.ledger.listener import WakeUpListener
+from tests.domain.people import cause
+from tests.infrastructure.statements import statements
+from tests.suites.ledgers import PostgresLedger
+from tests.suites.occurrences import WEBHOOK, person, updated
+
+BYTES_PER_EVENT = 40
+"""An id as text is 36 bytes, its quotes and comma four more."""
+BYTES_PER_MESSAGE = 400
+
+
+@pytest.fixture
+def ledger(engine: Engine) -> PostgresLedger:
+    return PostgresLedger(engine)
+
+
+def told_of(ledger: PostgresLedger, people: Sequence[UUID], first: int = 1) -> list[UUID]:
+    events = [cause(number) for number in range(first, first + len(people))]
+    for number, who in enumerate(people, start=first):
+        assert ledger.publish(updated(number, who), WEBHOOK)
+    return events
+
+
+def asked_by(ledger: PostgresLedger, events: Sequence[UUID]) -> list[str]:
+    """What delivering these events in one batch asks of PostgreSQL, each by its first words."""
+    before = len(ledger.attempts)
+    with statements() as seen:
+        deliver(Batch(SyncKratosIdentity, events, ledger.unit_of_work(), ledger))
+    assert len(ledger.attempts) == before + len(events)
+    return [" ".join(statement.split()[:2]) for statement in seen]
+
+
+@pytest.mark.parametrize("size", [1, 20, 100])
+def test_a_batch_of_new_people_takes_nine_statements_however_many_they_are(
+    ledger: PostgresLedger, size: int
+) -> None:
+    events = told_of(ledger, [person(number) for number in range(size)])
+
+    assert asked_by(ledger, events) == [
+        ";",  # is the connection alive?
+        "SELECT set_config('statement_timeout',",
+        "SELECT e.id,",  # lock the deliveries, load the events
+        "SELECT id,",  # load the identities
+        "SELECT pg_advisory_xact_lock(key)",  # wait for whoever adds the same ones
+        "SELECT id,",
+        "WITH event",  # record the facts and who is owed them
+        "WITH settled",  # remove the deliveries, log the attempts
+        "INSERT INTO",  # write the identities
+    ]
+
+
+def test_a_batch_that_changes_nothing_takes_five(ledger: PostgresLedger) -> None:
+    people = [person(number) for number in range(100)]
+    asked_by(ledger, told_of(ledger, people))
+
+    stale = told_of(ledger, people, first=200)
+    ledger.query("UPDATE kratos_sync.kratos_identities SET updated_at = updated_at + '1 year'")
+
+    assert len(asked_by(ledger, stale)) == 5
+
+
+def test_a_dispatch_takes_two_statements_each_on_a_live_connection_and_few_bytes(
+    ledger: PostgresLedger, broker: WakefulRedisBroker, database_url: str, engine: Engine
+) -> None:
+    told_of(ledger, [person(number) for number in range(250)])
+    engine.connect().close()  # what SQLAlchemy asks on its first connection
+    claims = PostgresClaims(engine, timedelta(seconds=30))
+    relay = Relay(claims, broker, WakeUpListener(SecretStr(database_url)), CONSUMERS)
+
+    with statements() as seen:
+        relay.turn()
+
+    asked = Counter(" ".join(statement.split()[:2]) for statement in seen)
+    queue = f"{broker.namespace}:{SyncKratosIdentity.name}.msgs"
+    messages = list(broker.client.hgetall(queue).values())
+    assert asked == {";": 2, "SELECT wanted.name,": 1, "WITH expired": 1}
+    assert len(messages) == -(-250 // SyncKratosIdentity.batch_size)
+    assert sum(map(len, messages)) <= len(messages) * BYTES_PER_MESSAGE + 250 * BYTES_PER_EVENT

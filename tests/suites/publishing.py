@@ -1,0 +1,42 @@
+"""Publishing from tests that have no event loop of their own."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from pydantic import SecretStr
+from sqlalchemy import Engine
+
+from application.ports.event_bus import Provenance
+from domain.events import DomainEvent
+from infrastructure.bus.event_bus import DramatiqEventBus
+
+T = TypeVar("T")
+
+
+def bus_of(engine: Engine, wake_relay: Callable[[], None] = lambda: None) -> DramatiqEventBus:
+    """A bus to the engine's database; by default it wakes nobody."""
+    url = engine.url.render_as_string(hide_password=False)
+    return DramatiqEventBus(SecretStr(url), wake_relay)
+
+
+def running(bus: DramatiqEventBus, scenario: Callable[[], Awaitable[T]]) -> T:
+    """Run a scenario in a loop of its own, and let go of the bus' connections after it."""
+
+    async def run() -> T:
+        try:
+            return await scenario()
+        finally:
+            await bus.stop()
+
+    return asyncio.run(run())
+
+
+def publish(
+    bus: DramatiqEventBus,
+    event: DomainEvent,
+    provenance: Provenance,
+    payload: bytes | None = None,
+) -> bool:
+    """Publish one event."""
+    return running(bus, lambda: bus.publish(event, provenance, payload))
