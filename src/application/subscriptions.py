@@ -25,6 +25,6 @@ CONSUMERS: Mapping[str, type[Consumer[Any]]] = {
 }
 
 
-def consumers_of(event: DomainEvent) -> tuple[type[Consumer[Any]], ...]:
-    """Give the consumers subscribed to the event; none is an answer."""
-    return SUBSCRIPTIONS.get(type(event), ())
+def consumers_of(kind: type[DomainEvent]) -> tuple[type[Consumer[Any]], ...]:
+    """Give the consumers subscribed to events of that kind; none is an answer."""
+    return SUBSCRIPTIONS.get(kind, ())

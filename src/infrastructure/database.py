@@ -65,11 +65,13 @@ def _limits(statement_timeout: timedelta) -> dict[str, Any]:
         "lock_timeout": LOCK_TIMEOUT,
         "idle_in_transaction_session_timeout": 2 * STATEMENT_TIMEOUT,
     }
+    # Without sequential scans: a plan from when a table was empty, or statistics from before a
+    # burst, would have every batch read the whole of it. What we ask has an index.
     options = [f"-c {name}={milliseconds(timeout)}" for name, timeout in timeouts.items()]
     return {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "application_name": "kratos-sync",
-        "options": " ".join([*options, "-c timezone=UTC"]),
+        "options": " ".join([*options, "-c timezone=UTC", "-c enable_seqscan=off"]),
         "tcp_user_timeout": milliseconds(TCP_TIMEOUT),
         "keepalives_idle": 10,
         "keepalives_interval": 5,

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from application.ports.event_bus import LedgerUnavailable, Provenance
+from application.ports.event_bus import LedgerUnavailable, Provenance, Publishable, UnreadEvent
 from domain.events import DomainEvent
 
 
@@ -25,9 +25,7 @@ class RecordingEventBus:
         """What was recorded, in order."""
         return [event for event, _ in self.published]
 
-    async def publish(
-        self, event: DomainEvent, provenance: Provenance, payload: bytes | None = None
-    ) -> bool:
+    async def publish(self, event: Publishable, provenance: Provenance) -> bool:
         """Record the event; False if it or its dedupe key was recorded before."""
         self.attempts += 1
         if self._failures_left > 0:
@@ -37,6 +35,7 @@ class RecordingEventBus:
         if keys & self._seen:
             return False
         self._seen |= keys
-        self.published.append((event, provenance))
-        self.payloads.append(payload)
+        is_unread = isinstance(event, UnreadEvent)
+        self.published.append((event.read() if is_unread else event, provenance))
+        self.payloads.append(event.payload if is_unread else None)
         return True

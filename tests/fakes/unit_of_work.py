@@ -130,7 +130,7 @@ class InMemoryLedger:
             key,
             provenance.traceparent,
         )
-        for consumer in consumers_of(event):
+        for consumer in consumers_of(type(event)):
             self.deliveries[consumer.name, event.id] = OwedDelivery(self.now)
         return True
 

@@ -14,8 +14,11 @@ from application.pipeline import Batch, deliver
 from application.subscriptions import CONSUMERS
 from infrastructure.bus.broker import WakefulRedisBroker
 from infrastructure.bus.relay import Relay
-from infrastructure.ledger.claims import PostgresClaims
+from infrastructure.identities.mapping import LOAD, STORE
+from infrastructure.ledger.claims import CLAIM, PostgresClaims
+from infrastructure.ledger.inbox import OPEN, POSTPONE, SETTLE
 from infrastructure.ledger.listener import WakeUpListener
+from infrastructure.ledger.record import RECORD
 from tests.domain.people import cause
 from tests.infrastructure.statements import statements
 from tests.suites.ledgers import PostgresLedger
@@ -74,6 +77,20 @@ def test_a_batch_that_changes_nothing_takes_five(ledger: PostgresLedger) -> None
     ledger.query("UPDATE kratos_sync.kratos_identities SET updated_at = updated_at + '1 year'")
 
     assert len(asked_by(ledger, stale)) == 5
+
+
+@pytest.mark.parametrize(
+    "statement", [RECORD, OPEN, LOAD, STORE, SETTLE, POSTPONE, CLAIM], ids=lambda each: each[:40]
+)
+def test_no_statement_reads_a_whole_table(engine: Engine, statement: str | bytes) -> None:
+    """Not even planned while all tables are empty: such a plan is kept when they no longer are."""
+    text = statement if isinstance(statement, str) else statement.decode()
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql(f"EXPLAIN (GENERIC_PLAN) {text}").scalars()
+        plan = "\n".join(rows)
+
+    assert "Scan" in plan
+    assert "Seq Scan" not in plan
 
 
 def test_a_dispatch_takes_two_statements_each_on_a_live_connection_and_few_bytes(

@@ -7,7 +7,7 @@ from typing import TypeVar
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from application.ports.event_bus import Provenance
+from application.ports.event_bus import Provenance, UnreadEvent
 from domain.events import DomainEvent
 from infrastructure.bus.event_bus import DramatiqEventBus
 
@@ -39,4 +39,10 @@ def publish(
     payload: bytes | None = None,
 ) -> bool:
     """Publish one event."""
-    return running(bus, lambda: bus.publish(event, provenance, payload))
+    told = event if payload is None else unread(event, payload)
+    return running(bus, lambda: bus.publish(told, provenance))
+
+
+def unread(event: DomainEvent, payload: bytes) -> UnreadEvent:
+    """The event, told by this text."""
+    return UnreadEvent(type(event), event.id, event.date_occurred, event.subject, payload)

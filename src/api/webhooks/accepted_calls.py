@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 
-from domain.events import DomainEvent
+from application.ports.event_bus import Publishable
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
@@ -14,9 +14,9 @@ class AcceptedCalls:
     """Logs accepted calls: one by itself with its ids, those that shared a commit by number."""
 
     def __init__(self) -> None:
-        self._calls: list[tuple[DomainEvent, str | None, bool]] = []
+        self._calls: list[tuple[Publishable, str | None, bool]] = []
 
-    def add(self, event: DomainEvent, hook: str | None, *, is_duplicate: bool) -> None:
+    def add(self, event: Publishable, hook: str | None, *, is_duplicate: bool) -> None:
         """Log this call soon, together with those that are answered in the same moment."""
         self._calls.append((event, hook, is_duplicate))
         if len(self._calls) == 1:

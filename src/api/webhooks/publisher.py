@@ -7,8 +7,7 @@ from typing import Final
 
 import structlog
 
-from application.ports.event_bus import EventBus, LedgerUnavailable, Provenance
-from domain.events import DomainEvent
+from application.ports.event_bus import EventBus, LedgerUnavailable, Provenance, Publishable
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
@@ -41,9 +40,7 @@ class PatientPublisher:
         self._calls = 0
         self._bytes = 0
 
-    async def publish(
-        self, event: DomainEvent, provenance: Provenance, payload: bytes | None, size: int
-    ) -> bool:
+    async def publish(self, event: Publishable, provenance: Provenance, size: int) -> bool:
         """Whether the event was recorded now, and not before; raises LedgerUnavailable.
 
         The attempts are of one event: had one committed and not been heard of, the next finds it.
@@ -55,18 +52,16 @@ class PatientPublisher:
         self._bytes += size
         until = time.monotonic() + self._patience
         try:
-            return await self._publish(event, provenance, payload, until)
+            return await self._publish(event, provenance, until)
         finally:
             self._calls -= 1
             self._bytes -= size
 
-    async def _publish(
-        self, event: DomainEvent, provenance: Provenance, payload: bytes | None, until: float
-    ) -> bool:
+    async def _publish(self, event: Publishable, provenance: Provenance, until: float) -> bool:
         is_held = False
         while True:
             try:
-                return await self._bus.publish(event, provenance, payload)
+                return await self._bus.publish(event, provenance)
             except LedgerUnavailable as error:
                 if not is_held:
                     _log.warning("webhook_held", error=type(error).__qualname__)

@@ -12,8 +12,9 @@ from api.webhooks.accepted_calls import AcceptedCalls
 from api.webhooks.handler import KratosWebHookHandler, KratosWebHookHandlerConfig
 from api.webhooks.headers import first_headers, hook_label, traceparent, trigger_id
 from api.webhooks.identity_body import read_identity, refuse
+from api.webhooks.ordinary_body import subject_of
 from api.webhooks.publisher import PatientPublisher
-from application.ports.event_bus import EventBus, Provenance
+from application.ports.event_bus import EventBus, Provenance, Publishable, UnreadEvent
 from domain.events import KratosIdentityUpdated
 from domain.fields import InvalidField
 from domain.identity import Identity
@@ -56,8 +57,7 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         headers = first_headers(request)
         hook = hook_label(headers)
         try:
-            document, text = read_identity(body)
-            identity = Identity.from_kratos(document)
+            event = self._heard(body)
         except InvalidField as error:
             return self.write_error_response(refuse(error, hook))
         trigger = trigger_id(headers)
@@ -66,7 +66,17 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
             dedupe_key=None if trigger is None else f"webhook:{trigger}",
             traceparent=traceparent(headers),
         )
-        event = KratosIdentityUpdated(self._new_id(), self._now(), identity)
-        recorded = await self._publisher.publish(event, provenance, text, len(body))
+        recorded = await self._publisher.publish(event, provenance, len(body))
         self._accepted.add(event, hook, is_duplicate=not recorded)
         return _ACCEPTED
+
+    def _heard(self, body: bytes) -> Publishable:
+        """The event that a body tells of, in the body's own text if that may be kept as it came."""
+        subject = subject_of(body)
+        if subject is None:
+            document, text = read_identity(body)
+            identity = Identity.from_kratos(document)
+            if text is None:
+                return KratosIdentityUpdated(self._new_id(), self._now(), identity)
+            subject = identity.id
+        return UnreadEvent(KratosIdentityUpdated, self._new_id(), self._now(), subject, body)

@@ -1,7 +1,10 @@
 """Publishing an event to every consumer subscribed to it."""
 
+import json
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
+from typing import NamedTuple, Protocol, TypeAlias
+from uuid import UUID
 
 from domain.events import DomainEvent
 
@@ -24,18 +27,35 @@ class Provenance:
     traceparent: str | None = None
 
 
+class UnreadEvent(NamedTuple):
+    """An event as the text of its payload, which was seen to be one and is recorded as it came.
+
+    ``payload`` is JSON in UTF-8; ``subject`` is the id of the identity that it is about.
+    """
+
+    kind: type[DomainEvent]
+    id: UUID
+    date_occurred: datetime
+    subject: UUID
+    payload: bytes
+
+    def read(self) -> DomainEvent:
+        """Give the event that this is."""
+        return self.kind.from_json(self.id, self.date_occurred, json.loads(self.payload))
+
+
+Publishable: TypeAlias = DomainEvent | UnreadEvent
+
+
 class EventBus(Protocol):
     """Hands events to the consumers subscribed to them, through the ledger."""
 
-    async def publish(
-        self, event: DomainEvent, provenance: Provenance, payload: bytes | None = None
-    ) -> bool:
+    async def publish(self, event: Publishable, provenance: Provenance) -> bool:
         """Record the event and what is owed to its consumers in one commit, and return after it.
 
         False if an event with this dedupe key was recorded before; nothing is recorded then.
         Raises LedgerUnavailable. The broker is not asked: it may be away.
 
-        ``payload`` is recorded as it is: JSON in UTF-8 that says what the event's `to_json` says,
-        for a caller that has it. Callers that wait at the same time may share the commit; each
-        hears of its own event, and one that is cancelled harms none of the others.
+        Callers that wait at the same time may share the commit; each hears of its own event, and
+        one that is cancelled harms none of the others.
         """

@@ -51,9 +51,13 @@ class WakefulRedisBroker(RedisBroker):
         self.wakeups = Wakeups(client, f"{namespace}:wake-up")
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> WokenConsumer:
-        """Give a consumer that waits for wake-ups, up to the timeout (milliseconds)."""
+        """Give a consumer that waits for wake-ups, up to the timeout (milliseconds).
+
+        It fetches half of what Dramatiq would, a message for each thread: one is a whole batch, and
+        those that wait here are missed by a worker next door.
+        """
         woken = self.wakeups.event(queue_name)
-        return WokenConsumer(self, queue_name, prefetch, timeout, woken)
+        return WokenConsumer(self, queue_name, max(prefetch // 2, 1), timeout, woken)
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue without the delay queue beside it: due times live in the ledger."""

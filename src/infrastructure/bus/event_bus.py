@@ -6,8 +6,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from application.ports.event_bus import Provenance
-from domain.events import DomainEvent
+from application.ports.event_bus import Provenance, Publishable
 from infrastructure.database import driver_arguments
 from infrastructure.ledger.event_rows import EventRow
 from infrastructure.ledger.group_commit import GroupCommit
@@ -31,11 +30,9 @@ class DramatiqEventBus:
         self._wake_up = LoopWakeUp(arguments)
         self._ledger = GroupCommit(arguments, wake_relay or self._wake_up)
 
-    async def publish(
-        self, event: DomainEvent, provenance: Provenance, payload: bytes | None = None
-    ) -> bool:
+    async def publish(self, event: Publishable, provenance: Provenance) -> bool:
         """Record in one commit; wake the relay after it."""
-        return await self._ledger.record(EventRow.of(event, provenance, payload))
+        return await self._ledger.record(EventRow.of(event, provenance))
 
     async def stop(self) -> None:
         """Finish what is being published, and close the connections."""

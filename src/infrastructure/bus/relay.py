@@ -23,7 +23,7 @@ from infrastructure.ledger.listener import WakeUpListener
 
 IDLE_SECONDS = 1.0
 """The longest between two looks at the ledger, whatever wakes us."""
-TURN_SECONDS = 0.005
+TURN_SECONDS = 0.002
 """The shortest between two looks, however often we are woken."""
 MOST_WAITING = 2 * MOST_BATCHES
 """Messages in a consumer's queue beyond which nothing is sent: its workers are away or drowning."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Self
 
-from application.ports.event_bus import Provenance
+from application.ports.event_bus import Provenance, Publishable, UnreadEvent
 from application.subscriptions import consumers_of
 from domain.events import DomainEvent
 from infrastructure.binary_arrays import (
@@ -47,24 +47,24 @@ class EventRow(NamedTuple):
     consumers: tuple[bytes, ...]
 
     @classmethod
-    def of(cls, event: DomainEvent, provenance: Provenance, payload: bytes | None = None) -> Self:
-        """Encode an event; `payload` is its `to_json()` as JSON in UTF-8, where it is at hand.
-
-        Raises ValueError for what JSON cannot hold.
-        """
-        if payload is None:
-            payload = dumps(event.to_json()).encode()
+    def of(cls, event: Publishable, provenance: Provenance) -> Self:
+        """Encode an event. Raises ValueError for what JSON cannot hold."""
+        kind: type[DomainEvent]
+        if isinstance(event, UnreadEvent):
+            kind, payload = event.kind, event.payload
+        else:
+            kind, payload = type(event), dumps(event.to_json()).encode()
         key, trace = provenance.dedupe_key, provenance.traceparent
         return cls(
             uuid_field(event.id),
-            word_field(event.name),
+            word_field(kind.name),
             uuid_field(event.subject),
             time_field(event.date_occurred),
             len(payload).to_bytes(4, "big") + payload,
             word_field(provenance.source),
             NULL if key is None else text_field(key),
             NULL if trace is None else text_field(trace),
-            tuple([word_field(consumer.name) for consumer in consumers_of(event)]),
+            tuple([word_field(consumer.name) for consumer in consumers_of(kind)]),
         )
 
 

@@ -22,7 +22,7 @@ from infrastructure.ledger.loop_connection import LoopConnection
 CHANNEL: Final = "kratos_sync_due"
 NOTIFY: Final = f"NOTIFY {CHANNEL}".encode()
 # Calls that come closer together than this share one NOTIFY.
-DEBOUNCE_SECONDS: Final = 0.01
+DEBOUNCE_SECONDS: Final = 0.005
 
 log = structlog.get_logger()
 

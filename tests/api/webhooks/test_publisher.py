@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 
 from api.webhooks.publisher import PatientPublisher, TooManyCallsWait
-from application.ports.event_bus import LedgerUnavailable, Provenance
-from domain.events import DomainEvent, KratosIdentityGone
+from application.ports.event_bus import LedgerUnavailable, Provenance, Publishable
+from domain.events import KratosIdentityGone
 from tests.api.client import ADA, TEATIME
 from tests.fakes.event_bus import RecordingEventBus
 
@@ -22,11 +22,9 @@ class GatedBus(RecordingEventBus):
         super().__init__()
         self.gate = asyncio.Event()
 
-    async def publish(
-        self, event: DomainEvent, provenance: Provenance, payload: bytes | None = None
-    ) -> bool:
+    async def publish(self, event: Publishable, provenance: Provenance) -> bool:
         await self.gate.wait()
-        return await super().publish(event, provenance, payload)
+        return await super().publish(event, provenance)
 
 
 def publisher(
@@ -43,7 +41,7 @@ def publisher(
 
 async def publish(through: PatientPublisher, size: int = 1) -> bool:
     event = KratosIdentityGone(uuid4(), TEATIME, ADA)
-    return await through.publish(event, FROM_A_WEBHOOK, None, size)
+    return await through.publish(event, FROM_A_WEBHOOK, size)
 
 
 def test_a_call_waits_until_the_ledger_is_back() -> None:
@@ -95,9 +93,7 @@ def test_no_more_calls_are_held_than_allowed(max_calls: int, max_bytes: int) -> 
 
 def test_any_other_error_is_raised_at_once() -> None:
     class BrokenBus(RecordingEventBus):
-        async def publish(
-            self, event: DomainEvent, provenance: Provenance, payload: bytes | None = None
-        ) -> bool:
+        async def publish(self, event: Publishable, provenance: Provenance) -> bool:
             self.attempts += 1
             raise ZeroDivisionError
 

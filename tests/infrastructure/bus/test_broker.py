@@ -184,7 +184,7 @@ def test_a_consumer_gives_back_what_it_had_fetched_and_not_handed_over(
 ) -> None:
     declare_listener(broker, "mail")
     broker.enqueue_many([message("mail", number=number) for number in range(5)])
-    consumer = broker.consume("mail", prefetch=4, timeout=50)
+    consumer = broker.consume("mail", prefetch=8, timeout=50)
     first = next(consumer)
     assert first is not None
     assert broker.client.llen(f"{broker.namespace}:mail") == 1
@@ -196,12 +196,12 @@ def test_a_consumer_gives_back_what_it_had_fetched_and_not_handed_over(
     assert left_behind(broker) == {f"{broker.namespace}:mail", f"{broker.namespace}:mail.msgs"}
 
 
-def test_a_consumer_fetches_no_more_than_its_prefetch_until_something_is_acknowledged(
+def test_a_consumer_fetches_half_of_dramatiqs_prefetch_until_something_is_acknowledged(
     broker: WakefulRedisBroker,
 ) -> None:
     declare_listener(broker, "mail")
     broker.enqueue_many([message("mail", number=number) for number in range(5)])
-    consumer = broker.consume("mail", prefetch=2, timeout=20)
+    consumer = broker.consume("mail", prefetch=4, timeout=20)
     first, second = next(consumer), next(consumer)
     assert first is not None
     assert second is not None

@@ -79,7 +79,7 @@ def test_a_dead_workers_messages_come_back_after_its_heartbeat_timeout(
     dying = broker_at(broker_url, broker.namespace)
     declare_listener(dying, "mail")
     broker.enqueue_many([message("mail", number=number) for number in range(3)])
-    fetched = next(dying.consume("mail", prefetch=3, timeout=50))
+    fetched = next(dying.consume("mail", prefetch=6, timeout=50))
     last_heartbeat = monotonic()
     assert fetched is not None
     dying.close()

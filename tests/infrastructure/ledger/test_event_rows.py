@@ -16,6 +16,7 @@ from infrastructure.ledger.event_rows import EventRow, event_arrays, subscriptio
 from infrastructure.ledger.record import RECORD
 from tests.domain.people import GRACE, cause
 from tests.suites.occurrences import gone, person, subscribed, told_of, updated
+from tests.suites.publishing import unread
 
 EVENTS = [
     (updated(1, traits={"name": "Zoë ☃"}), Provenance("webhook", "ключ", "00-1-2-01")),
@@ -72,7 +73,7 @@ def test_times_are_exact_to_the_microsecond(moment: datetime, database_url: str)
 def test_a_payload_is_taken_as_it_is_where_it_is_given() -> None:
     event = updated(1)
     text = json.dumps(event.to_json(), indent=2).encode()
-    assert EventRow.of(event, Provenance("test"), text).payload[4:] == text
+    assert EventRow.of(unread(event, text), Provenance("test")).payload[4:] == text
 
 
 def test_what_json_cannot_hold_is_refused_at_once() -> None:

@@ -18,7 +18,7 @@ from infrastructure.ledger import group_commit, loop_connection, waiting_events
 from tests.domain.people import cause
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import person, updated
-from tests.suites.publishing import bus_of, running
+from tests.suites.publishing import bus_of, running, unread
 from tests.suites.waiting import eventually
 
 WEBHOOK = Provenance("webhook")
@@ -46,9 +46,9 @@ class Publishing:
 
     def begin(self, number: int, key: str | None = None, payload: bytes | None = None) -> Any:
         provenance = Provenance("webhook", key)
-        return asyncio.create_task(
-            self.bus.publish(updated(number, person(number)), provenance, payload)
-        )
+        event = updated(number, person(number))
+        told = event if payload is None else unread(event, payload)
+        return asyncio.create_task(self.bus.publish(told, provenance))
 
     async def all(self, tasks: Sequence[Any]) -> list[Any]:
         return await asyncio.gather(*tasks, return_exceptions=True)
