@@ -67,23 +67,21 @@ def subject_of(body: bytes) -> UUID | None:
         return None
     try:
         identity = _decode(body).identity
-        _check_times(identity.state_changed_at, identity.created_at, identity.updated_at)
+        times = [identity.state_changed_at, identity.created_at, identity.updated_at]
         ids = [identity.organization_id]
         for address in identity.recovery_addresses or ():
-            _check_times(address.created_at, address.updated_at)
+            times += (address.created_at, address.updated_at)
             ids.append(address.id)
         for proved in identity.verifiable_addresses or ():
-            _check_times(proved.created_at, proved.updated_at, proved.verified_at)
+            times += (proved.created_at, proved.updated_at, proved.verified_at)
             ids.append(proved.id)
+        for time in times:
+            if time is not None:
+                from_rfc3339(time)
     except ValueError:  # msgspec's own errors too
         return None
-    if any(each is not None and uuids.from_text(each) is None for each in ids):
-        return None
+    for each in ids:
+        if each is not None and uuids.from_text(each) is None:
+            return None
     subject = uuids.from_text(identity.id)
     return subject if subject is not None and subject.int else None
-
-
-def _check_times(*times: str | None) -> None:
-    for time in times:
-        if time is not None:
-            from_rfc3339(time)
