@@ -12,7 +12,8 @@ from benchmarks.commands import ROOT
 from benchmarks.page import UnknownPlace, filled
 from benchmarks.publish import publish
 from benchmarks.report import SECTIONS
-from benchmarks.report.speed import goals, machine
+from benchmarks.report.conditions import machine, paces
+from benchmarks.report.speed import goals
 from benchmarks.run import run
 from benchmarks.sizes import FULL, SIZES
 from benchmarks.stage import raised
@@ -42,7 +43,7 @@ def main() -> int:
         print(f"FAILED: {error}", file=sys.stderr)
         return 1
     publish(results, PAGE, page)
-    print(f"\n{machine(results)}\n\n{goals(results)}\n\nAll of it: {page}")
+    print(f"\n{machine(results)}\n\n{goals(results)}\n\n{paces(results)}\n\nAll of it: {page}")
     return 0
 
 

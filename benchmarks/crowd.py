@@ -2,15 +2,18 @@
 
 import json
 import re
+from functools import lru_cache
 from random import Random
 from typing import Any
 from uuid import UUID, uuid5
 
 from tests.recorded import Call, Recording, two_hundred_lives
 
+KEPT = 4
 AN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
+@lru_cache(KEPT)
 def crowd(size: int) -> Recording:
     """The recorded lives, lived by so many people (a multiple of 200)."""
     lives = two_hundred_lives()

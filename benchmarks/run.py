@@ -1,12 +1,14 @@
 """One run: every measure, one after the other, each on empty tables."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 from benchmarks.filling import SYNC
 from benchmarks.machine import machine
+from benchmarks.measures.beside import beside, in_turns, repeated
 from benchmarks.measures.deliver import SECOND, backlog, deliver
 from benchmarks.measures.idle import idle
 from benchmarks.measures.latency import at_rate, to_its_row
@@ -15,11 +17,14 @@ from benchmarks.measures.profiles import profiles
 from benchmarks.measures.rivals import rivals
 from benchmarks.measures.stored import with_stored
 from benchmarks.measures.take_in import take_in
+from benchmarks.pace import found, pace
 from benchmarks.sizes import Size
 from benchmarks.stage import Stage
 from benchmarks.watch import merged
 
 Results = dict[str, Any]
+Measure = Callable[[], Any]
+WORKERS = (1, 2)
 
 
 def run(stage: Stage, size: Size, say: Callable[[str], None]) -> Results:
@@ -30,56 +35,69 @@ def run(stage: Stage, size: Size, say: Callable[[str], None]) -> Results:
         "size": size.name,
         "machine": machine(stage),
     }
+    speed: dict[str, dict[str, Any]] = {}
     for name, measure in measures(stage, size, results):
-        started = perf_counter()
+        before, started = pace(), perf_counter()
         results[name] = measure()
-        say(f"{name:<12} {perf_counter() - started:6.1f} s")
-    results["memory"] = merged(*_memories(results))
+        seconds = round(perf_counter() - started, 1)
+        speed[name] = {"seconds": seconds, "paces": [before, *found(results[name], "pace")]}
+        say(f"{name:<12} {seconds:6.1f} s")
+    results["memory"] = merged(*found(results, "memory"))
+    results["speed"] = relative(speed)
     results["seconds"] = round(perf_counter() - began)
     return results
 
 
-def measures(stage: Stage, size: Size, results: Results) -> Iterator[tuple[str, Callable[[], Any]]]:
+def relative(speed: Mapping[str, Mapping[str, Any]]) -> Results:
+    """The machine's paces before and in each measure, as parts of the best in the run."""
+    best = max(pace for of in speed.values() for pace in of["paces"])
+    return {
+        name: {
+            "seconds": of["seconds"],
+            "of_the_best": [round(pace / best, 2) for pace in of["paces"]],
+        }
+        for name, of in speed.items()
+    }
+
+
+def measures(stage: Stage, size: Size, results: Results) -> Iterator[tuple[str, Measure]]:
     """What is measured, by the name of its result; what comes later may use what came before."""
 
-    def delivering(poison: str = "", **how: Any) -> Callable[[], Any]:
-        return lambda: deliver(stage, backlog(size.events, poison), **how)
+    def plain(events: int = size.events_of_pairs, **how: Any) -> Any:
+        return deliver(stage, backlog(events), **how)
 
-    def at_half(of: str, *, delivering: bool) -> Callable[[], Any]:
+    def paired(poison: str = "", **how: Any) -> Measure:
+        def measure() -> Any:
+            return deliver(stage, backlog(size.events_of_pairs, poison), **how)
+
+        return lambda: beside(plain, measure, size.pairs)
+
+    def at_half(of: str, *, delivering: bool) -> Measure:
         rate, seconds = results["take_in"][of]["rate"] / 2, size.taking_in_seconds
         return lambda: at_rate(stage, rate, seconds, delivering=delivering)
 
-    def in_batches(of: int, events: int) -> dict[str, Any]:
-        return deliver(stage, backlog(events), change=f"set_batch_size({of})")
+    def ours() -> Any:
+        events = size.events_beside_rivals
+        return plain(events) if events else results["deliver"]["runs"][0]
 
-    yield "deliver", delivering()
-    yield "second", delivering(consumers=(SYNC, SECOND), change="notice_updates_too()")
-    yield "garbage", delivering("garbage")
-    yield "failure", delivering("failure", change="fail_on_poison()")
-    yield "take_in", lambda: take_in(stage, size.taking_in_seconds)
+    yield "deliver", lambda: repeated(lambda: plain(size.events), size.runs)
+    yield "second", paired(consumers=(SYNC, SECOND), change="notice_updates_too()")
+    yield "garbage", paired("garbage")
+    yield "failure", paired("failure", change="fail_on_poison()")
+    rounds = size.rounds, size.round_seconds, size.taking_in_seconds
+    yield "take_in", lambda: take_in(stage, *rounds)
     yield "to_its_row", lambda: to_its_row(stage, size.people_first_seen)
     yield "at_half", at_half("ours", delivering=False)
     yield "both_at_half", at_half("ours_delivering", delivering=True)
     yield "idle", lambda: idle(stage, size.idle_seconds)
-    yield "rivals", lambda: rivals(stage, size.events_of_rivals, size.events_to_try)
-    batches = size.batches.items()
-    yield "batches", lambda: {str(of): in_batches(of, events) for of, events in batches}
-    shared = size.events_of_workers
-    yield (
-        "workers",
-        lambda: {str(n): deliver(stage, backlog(shared), workers=n) for n in size.workers},
-    )
-    yield "stored", lambda: [with_stored(stage, seed, size.windows) for seed in size.stored]
+    yield "rivals", lambda: rivals(stage, size.events_of_rivals, size.events_to_try, ours)
+    batches = {
+        str(of): partial(plain, events, change=f"set_batch_size({of})")
+        for of, events in size.batches.items()
+    }
+    yield "batches", lambda: in_turns(batches, 1)
+    workers = {str(n): partial(plain, size.events_of_workers, workers=n) for n in WORKERS}
+    yield "workers", lambda: in_turns(workers, size.pairs)
+    yield "stored", lambda: [with_stored(stage, s, size.windows, plain) for s in size.stored]
     yield "limit", lambda: limit(stage, size.events_of_limit)
     yield "profiles", lambda: profiles(stage, size.events_of_profile, size.profile_seconds)
-
-
-def _memories(result: Any) -> Iterator[dict[str, dict[str, float]]]:
-    """Every measurement of memory, wherever in the results."""
-    if isinstance(result, dict):
-        if "memory" in result:
-            yield result["memory"]
-        result = list(result.values())
-    if isinstance(result, list):
-        for part in result:
-            yield from _memories(part)

@@ -1,40 +1,44 @@
 """Filling the database by SQL with a great many people and events: copies of recorded ones.
 
-The 200 recorded people are delivered by the service itself; their rows and events are then told of
-others, each copy with ids of its own. Copies are numbered; a person's id in copy n is a hash.
+The 200 recorded people are delivered by the service itself: their rows, as they stood after each
+one's first webhook and after the last, and their events are then told of others, each copy with ids
+of its own. Copies are numbered; a person's id in copy n is a hash.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
 
-from benchmarks.crowd import crowd, some_twice
+from benchmarks.crowd import crowd
 from benchmarks.filling import SYNC, as_told, fill, settle
 from benchmarks.measures.deliver import until_none_is_left
 from benchmarks.stage import Stage
 
-TEMPLATES = """
-    CREATE SCHEMA IF NOT EXISTS benchmark;
-    DROP TABLE IF EXISTS benchmark.people, benchmark.calls;
+BEGUN = """
+    CREATE SCHEMA benchmark;
+    CREATE TABLE benchmark.begun AS SELECT * FROM kratos_sync.kratos_identities;
+"""
+TOLD = """
     CREATE TABLE benchmark.people AS SELECT * FROM kratos_sync.kratos_identities;
     CREATE TABLE benchmark.calls AS
     SELECT row_number() OVER (ORDER BY id) AS number, subject, payload::text AS payload
     FROM kratos_sync.events WHERE name = 'kratos_identity.updated';
-    ANALYZE benchmark.people, benchmark.calls;
+    ANALYZE benchmark.begun, benchmark.people, benchmark.calls;
 """
 STORED = """
     INSERT INTO kratos_sync.kratos_identities (id, {columns})
-    SELECT md5(p.id::text || copy)::uuid, {columns}
-    FROM generate_series(1, %(copies)s) AS copy, benchmark.people p
+    SELECT md5(b.id::text || copy)::uuid, {columns}
+    FROM generate_series(1, %(copies)s) AS copy, benchmark.begun b
 """
 # Lined up in waves of so many copies, and in each in any order; ids rise in the order of the line.
 LINED_UP = """
     CREATE TABLE benchmark.line AS
     SELECT uuidv7() AS id, number, copy
     FROM (SELECT number, copy
-          FROM generate_series(%(first)s::int, %(last)s::int) AS copy, benchmark.calls
-          ORDER BY (copy - %(first)s) / %(wave)s, random()) AS line
+          FROM unnest(%(copies)s::int[]) WITH ORDINALITY AS told (copy, place), benchmark.calls
+          ORDER BY (place - 1) / %(wave)s, random()) AS line
 """
 EVENTS = """
     INSERT INTO kratos_sync.events (id, name, subject, occurred_at, payload, source)
@@ -56,43 +60,63 @@ DELIVERIES = """
 
 @dataclass(frozen=True)
 class Seed:
-    """What is to be in the database: people stored, and waves of events of other people."""
+    """What is to be in the database: people stored, and waves of events of them and of others."""
 
     stored: int
     waves: int
     wave_events: int
 
 
+@dataclass(frozen=True)
+class Seeded:
+    """What is there: how many events in a wave, and which copies the first wave tells of."""
+
+    wave_events: int
+    first_wave: Sequence[int]
+
+
 def remember_templates(stage: Stage) -> None:
-    """Deliver what was recorded of 200 people, and keep their rows and events as templates."""
-    with stage.deployed() as service:
-        recording = crowd(200)
-        calls = some_twice(recording.calls, len(recording.calls), seed=1)
-        fill(service.database_url, as_told(calls))
+    """Once: deliver what was recorded of 200 people, and keep their rows and events."""
+    url = stage.postgres.url
+    with stage.deployed() as service, psycopg.connect(url, autocommit=True) as connection:
+        if connection.execute("SELECT to_regclass('benchmark.people')").fetchone() != (None,):
+            return
+        calls = crowd(200).calls
+        firsts = list({call.person: call for call in reversed(calls)}.values())
+        others = [call for call in calls if call not in firsts]
         service.start_workers()
         service.start_relay()
-        until_none_is_left(service)
-        with psycopg.connect(service.database_url) as connection:
-            connection.execute(TEMPLATES)
+        for some, keep in ((firsts, BEGUN), (others, TOLD)):
+            fill(url, as_told(some))
+            until_none_is_left(service)
+            connection.execute(keep)
 
 
-def seed(url: str, wanted: Seed) -> int:
-    """Fill empty tables; give how many events there are in a wave, about what was asked for."""
+def seed(url: str, wanted: Seed) -> Seeded:
+    """Fill empty tables with about as much as is wanted."""
     with psycopg.connect(url) as connection:
         connection.execute("DROP TABLE IF EXISTS benchmark.line")
         people = _count(connection, "people")
         calls = _count(connection, "calls")
         stored = wanted.stored // people
         wave = max(1, round(wanted.wave_events / calls))
-        first, last = stored + 1, stored + wave * wanted.waves
+        told = copies_told(stored, wave * wanted.waves)
         others = [n for n in column_names(connection, "kratos_identities") if n != "id"]
         columns = sql.SQL(", ").join(map(sql.Identifier, others))
         connection.execute(sql.SQL(STORED).format(columns=columns), {"copies": stored})
-        connection.execute(LINED_UP, {"first": first, "last": last, "wave": wave})
+        connection.execute(LINED_UP, {"copies": told, "wave": wave})
         connection.execute(EVENTS)
         connection.execute(DELIVERIES, {"consumer": SYNC})
     settle(url)
-    return wave * calls
+    return Seeded(wave * calls, told[:wave])
+
+
+def copies_told(stored: int, count: int) -> list[int]:
+    """So many copies: every second is stored, spread over all that are, and the rest are new."""
+    return [
+        1 + number * stored // count if stored and number % 2 == 0 else stored + 1 + number
+        for number in range(count)
+    ]
 
 
 def _count(connection: psycopg.Connection, table: str) -> int:

@@ -14,19 +14,29 @@ class Size:
     minutes: int
     """What the run stays below, here on two cores."""
     events: int
-    """Delivered in each of the first rows."""
+    """Delivered in the first row."""
+    runs: int
+    """How often that is done, an odd number: the row is the median."""
+    events_of_pairs: int
+    """Delivered in each of the rows that compare with a plain run, and in the plain run."""
+    pairs: int
+    """How often both are done."""
     batches: Mapping[int, int]
     """Batch sizes that are tried, and with how many events."""
-    workers: tuple[int, ...]
     events_of_workers: int
     stored: tuple[Seed, ...]
     """The last is the row of the table; its waves are more than are measured."""
     windows: int
     """How many waves of the last are measured."""
+    rounds: int
+    """How often each server takes in webhooks, by turns."""
+    round_seconds: int
     taking_in_seconds: int
     people_first_seen: int
     idle_seconds: int
     events_of_rivals: int
+    events_beside_rivals: int
+    """Ours, before each rival's; where it is 0, the first row stands for them."""
     events_to_try: int
     """To find a rival's best setting with; none are tried where it is 0."""
     events_of_limit: int
@@ -38,40 +48,46 @@ FULL = Size(
     name="full",
     minutes=15,
     events=100_000,
-    batches={1: 2_000, 10: 10_000, 50: 20_000, 100: 20_000, 200: 20_000, 500: 20_000},
-    workers=(1, 2),
-    events_of_workers=40_000,
-    stored=(
-        Seed(stored=0, waves=1, wave_events=50_000),
-        Seed(stored=100_000, waves=2, wave_events=50_000),
-        Seed(stored=1_000_000, waves=10, wave_events=100_000),
-    ),
+    runs=3,
+    events_of_pairs=30_000,
+    pairs=2,
+    batches={1: 2_000, 10: 10_000, 50: 15_000, 100: 15_000, 200: 15_000, 500: 15_000},
+    events_of_workers=20_000,
+    stored=(Seed(stored=1_000_000, waves=20, wave_events=50_000),),
     windows=3,
+    rounds=7,
+    round_seconds=2,
     taking_in_seconds=10,
     people_first_seen=300,
     idle_seconds=20,
-    events_of_rivals=10_000,
-    events_to_try=1_500,
-    events_of_limit=50_000,
-    events_of_profile=60_000,
-    profile_seconds=6,
+    events_of_rivals=6_000,
+    events_beside_rivals=20_000,
+    events_to_try=1_000,
+    events_of_limit=30_000,
+    events_of_profile=40_000,
+    profile_seconds=5,
 )
 SMALL = Size(
     name="small",
     minutes=2,
-    events=4_000,
-    batches={1: 900, 100: 3_000},
-    workers=(2,),
-    events_of_workers=3_000,
-    stored=(Seed(stored=20_000, waves=4, wave_events=5_000),),
+    events=2_600,
+    runs=1,
+    events_of_pairs=1_800,
+    pairs=1,
+    batches={100: 1_800},
+    events_of_workers=1_800,
+    stored=(Seed(stored=20_000, waves=4, wave_events=1_800),),
     windows=1,
-    taking_in_seconds=2,
-    people_first_seen=50,
-    idle_seconds=4,
-    events_of_rivals=1_000,
+    rounds=2,
+    round_seconds=1,
+    taking_in_seconds=1,
+    people_first_seen=15,
+    idle_seconds=1,
+    events_of_rivals=900,
+    events_beside_rivals=0,
     events_to_try=0,
-    events_of_limit=5_000,
-    events_of_profile=5_000,
-    profile_seconds=2,
+    events_of_limit=2_600,
+    events_of_profile=3_000,
+    profile_seconds=1,
 )
 SIZES = {size.name: size for size in (FULL, SMALL)}

@@ -1,7 +1,9 @@
 """The servers to measure on, and the service deployed on them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Self
@@ -41,12 +43,16 @@ class Deployment(Service):
 
     def start_workers(self, number: int = 1, change: str = "") -> None:
         """Start so many workers, and wait until they wait for messages."""
-        for index in range(number):
-            self.start(f"worker-{index + 1}", "worker", program=program(change))
+        names = [f"worker-{index + 1}" for index in range(number)]
+        _at_once([partial(self.start, name, "worker", program=program(change)) for name in names])
 
     def start_relay(self, change: str = "") -> None:
         """Start the relay, and wait until it relays."""
         self.start("relay", "relay", program=program(change))
+
+    def start_all(self) -> None:
+        """Start one of each, and wait until all are ready."""
+        _at_once([self.start_workers, self.start_relay, self.start_api])
 
     @property
     def address(self) -> str:
@@ -61,6 +67,12 @@ class Deployment(Service):
     def pids(self) -> dict[str, int]:
         """The processes that run, by name."""
         return {name: process.pid for name, process in self._running.items()}
+
+
+def _at_once(starts: Sequence[Callable[[], None]]) -> None:
+    with ThreadPoolExecutor(len(starts)) as threads:
+        for started in [threads.submit(start) for start in starts]:
+            started.result()
 
 
 class Stage:

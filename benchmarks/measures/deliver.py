@@ -1,7 +1,9 @@
 """How fast waiting events are delivered, and whether that was done right."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from time import perf_counter, sleep
 from typing import Any
 
@@ -11,6 +13,7 @@ from tests.recorded import Recording
 from benchmarks import statements
 from benchmarks.crowd import crowd, people_for, some_twice
 from benchmarks.filling import SYNC, Waiting, as_told, fill, garbage, poison
+from benchmarks.pace import pace
 from benchmarks.stage import Deployment, Stage
 from benchmarks.verdict import require
 from benchmarks.watch import Watch
@@ -19,6 +22,8 @@ SECOND = "NoticeUpdates"
 LONGEST_SECONDS = 300
 LOOK_SECONDS = 0.05
 POISONED_PERCENT = 1
+A_WORKER_FOR_EACH_CORE = os.cpu_count() or 1
+KEPT_BACKLOGS = 4
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Backlog:
         return sum(not event.poison for event in self.events)
 
 
+@lru_cache(KEPT_BACKLOGS)
 def backlog(count: int, poisoned_by: str = "") -> Backlog:
     """So many recorded events in any order, of about a fifth as many people.
 
@@ -56,13 +62,14 @@ def deliver(
     waiting: Backlog,
     consumers: Sequence[str] = (SYNC,),
     change: str = "",
-    workers: int = 1,
+    workers: int = A_WORKER_FOR_EACH_CORE,
 ) -> dict[str, Any]:
     """Deliver the backlog with the service's own commands. Raises WrongResult."""
     with stage.deployed() as service:
         fill(service.database_url, waiting.events, consumers)
         service.start_workers(workers, change)
         statements.forget(service.database_url)
+        index = pace()
         service.start_relay(change)
         began = perf_counter()
         with Watch({**service.pids(), **stage.server_pids()}) as watch:
@@ -80,6 +87,7 @@ def deliver(
         "people": len(waiting.recording.listing),
         "seconds": round(seconds, 2),
         "rate": round(waiting.healthy / seconds, 1),
+        "pace": index,
         "deliveries_per_second": round(succeeded / settled, 1),
         "cpu_microseconds": watch.cpu_microseconds(waiting.healthy),
         "memory": watch.memory(),

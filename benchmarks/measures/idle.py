@@ -13,9 +13,7 @@ CALM_SECONDS = 3
 def idle(stage: Stage, seconds: int) -> dict[str, Any]:
     """Run all three processes and give them nothing to do for so long."""
     with stage.deployed() as service:
-        service.start_workers()
-        service.start_relay()
-        service.start_api()
+        service.start_all()
         sleep(CALM_SECONDS)
         statements.forget(service.database_url)
         with Watch({**service.pids(), **stage.server_pids()}) as watch:

@@ -20,6 +20,8 @@ from benchmarks.wrk import PATH, write_bodies
 
 PEOPLE = 2_000
 LOOK_SECONDS = 0.0005
+PAUSE_SECONDS = 0.03
+"""Between one webhook, everything of it settled, and the next: then nothing is under way."""
 POINTS = 100
 """How finely a distribution is kept for its plot."""
 
@@ -27,9 +29,7 @@ POINTS = 100
 def to_its_row(stage: Stage, people: int) -> dict[str, Any]:
     """From a webhook's 200 until its person's row is there: one at a time, everything idle."""
     with stage.deployed() as service:
-        service.start_workers()
-        service.start_relay()
-        service.start_api()
+        service.start_all()
         with Watch(service.pids()) as watch:
             milliseconds = first_sights(service, people)
     return {**distribution(milliseconds), "memory": watch.memory()}
@@ -40,6 +40,8 @@ def first_sights(service: Service, people: int) -> list[float]:
     first = {call.person: call for call in crowd(-(-people // 200) * 200).calls}
     milliseconds = []
     for person, call in list(first.items())[:people]:
+        service.settle()
+        sleep(PAUSE_SECONDS)
         require(service.post_one(call) == HTTPStatus.OK, "a webhook was refused")
         answered = perf_counter()
         while not service.has(person):
@@ -53,9 +55,9 @@ def at_rate(stage: Stage, rate: float, seconds: int, *, delivering: bool) -> dic
     bodies = write_bodies(stage.folder, crowd(PEOPLE).calls)
     with stage.deployed() as service:
         if delivering:
-            service.start_workers()
-            service.start_relay()
-        service.start_api()
+            service.start_all()
+        else:
+            service.start_api()
         port = service.address.rpartition(":")[2]
         command = [sys.executable, "-m", "benchmarks.steady", port, PATH, KEY, str(bodies)]
         with Watch(service.pids()) as watch:

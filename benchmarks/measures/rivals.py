@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,8 @@ from tests.recorded import Recording
 
 from benchmarks.commands import ROOT
 from benchmarks.crowd import crowd, people_for, some_twice
+from benchmarks.measures.beside import Measure, brief
+from benchmarks.pace import pace
 from benchmarks.rivals.field import FIELD, Rival, Setting
 from benchmarks.rivals.work import Base
 from benchmarks.stage import Stage, empty
@@ -26,28 +29,38 @@ DATABASE = "rivals"
 ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
 PROGRAMS = Path(sys.executable).parent
 LONGEST_SECONDS = 120
-STOP_SECONDS = 15
 LOOK_SECONDS = 0.02
 
 
-def rivals(stage: Stage, events: int, events_to_try: int) -> list[dict[str, Any]]:
-    """Measure each at its best setting, found with fewer events. Raises WrongResult."""
+def rivals(stage: Stage, events: int, events_to_try: int, ours: Measure) -> list[dict[str, Any]]:
+    """Measure each at its best setting, found with fewer events, and ours right before it.
+
+    Raises WrongResult.
+    """
     url = _database(stage)
-    return [_rival(stage, url, rival, events, events_to_try) for rival in FIELD]
+    return [_rival(stage, url, rival, events, events_to_try, ours) for rival in FIELD]
 
 
-def _rival(stage: Stage, url: URL, rival: Rival, events: int, events_to_try: int) -> dict[str, Any]:
+def _rival(  # noqa: PLR0917
+    stage: Stage, url: URL, rival: Rival, events: int, events_to_try: int, ours: Measure
+) -> dict[str, Any]:
     tried = {}
     best = rival.settings[0]
     if events_to_try:
         for setting in rival.settings:
             tried[setting.name] = _rate(stage, url, rival, setting, events_to_try)
         best = max(rival.settings, key=lambda setting: tried[setting.name])
+    own = brief(ours())
+    index = pace()
+    rate = _rate(stage, url, rival, best, events)
     return {
         "name": rival.name,
         "setting": best.name,
         "events": events,
-        "rate": _rate(stage, url, rival, best, events),
+        "rate": rate,
+        "pace": index,
+        "ours": own,
+        "ratio": round(own["rate"] / rate, 2),
         "tried": tried,
     }
 
@@ -94,21 +107,22 @@ def _running(
     with log.open("wb") as output:
         workers = [
             subprocess.Popen(  # noqa: S603
-                command, cwd=ROOT, env=environment, stdout=output, stderr=output
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
             for _ in range(setting.commands)
         ]
     try:
         yield
     finally:
+        # All was done and counted: nobody need wait for them, or their children, to end in order.
         for worker in workers:
-            worker.terminate()
-        for worker in workers:
-            try:
-                worker.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                worker.kill()
-                worker.wait()
+            os.killpg(worker.pid, signal.SIGKILL)
+            worker.wait()
 
 
 def _wait_for(connection: psycopg.Connection, events: int, deadline: float, log: Path) -> int:

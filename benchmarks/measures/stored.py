@@ -1,11 +1,14 @@
 """Whether delivering is as fast when a great many people are stored and events wait."""
 
 from itertools import pairwise
+from statistics import median
 from time import perf_counter, sleep
 from typing import Any
 
-from benchmarks.measures.deliver import LONGEST_SECONDS
-from benchmarks.seeding import Seed, remember_templates, seed
+from benchmarks.measures.beside import Measure, brief
+from benchmarks.measures.deliver import A_WORKER_FOR_EACH_CORE, LONGEST_SECONDS
+from benchmarks.pace import pace
+from benchmarks.seeding import Seed, Seeded, remember_templates, seed
 from benchmarks.stage import Deployment, Stage
 from benchmarks.verdict import require
 from benchmarks.watch import Watch
@@ -31,7 +34,7 @@ WINDOWS = """
 WRONG = """
     WITH first_wave AS (
         SELECT DISTINCT p.id AS template, md5(p.id::text || copy)::uuid AS id
-        FROM generate_series(%s::int, %s::int) AS copy, benchmark.people p
+        FROM unnest(%s::int[]) AS copy, benchmark.people p
     ), consumed AS (
         SELECT w.* FROM first_wave w
         WHERE NOT EXISTS (
@@ -52,24 +55,35 @@ WRONG = """
 """
 
 
-def with_stored(stage: Stage, wanted: Seed, windows: int) -> dict[str, Any]:
-    """Deliver waves, each measured as a window of its own. Raises WrongResult."""
+def with_stored(stage: Stage, wanted: Seed, windows: int, plain: Measure) -> dict[str, Any]:
+    """Deliver waves, each measured as a window of its own. Raises WrongResult.
+
+    The plain run is measured right before the seeding and right after the last window, and
+    ``ratio`` is of the medians of both.
+    """
     remember_templates(stage)
+    before = brief(plain())
     with stage.deployed() as service:
         began = perf_counter()
-        wave = seed(service.database_url, wanted)
-        seeded = perf_counter() - began
-        service.start_workers()
+        seeded = seed(service.database_url, wanted)
+        seconds = perf_counter() - began
+        service.start_workers(A_WORKER_FOR_EACH_CORE)
+        index = pace()
         service.start_relay()
-        rates, memory = _deliver(service, wave, min(windows, wanted.waves))
-        checked = _check(service, wanted, wave)
+        rates, memory = _deliver(service, seeded.wave_events, min(windows, wanted.waves))
+        checked = _check(service, seeded)
+    after = brief(plain())
+    rate = median(rates)
     return {
         "stored": wanted.stored,
-        "waiting": wave * wanted.waves,
-        "window_events": wave,
-        "seeding_seconds": round(seeded, 1),
+        "waiting": seeded.wave_events * wanted.waves,
+        "window_events": seeded.wave_events,
+        "seeding_seconds": round(seconds, 1),
+        "pace": index,
         "rates": rates,
-        "rate": rates[0],
+        "rate": rate,
+        "plain": [before, after],
+        "ratio": round(rate / median([before["rate"], after["rate"]]), 3),
         "people_checked": checked,
         "memory": memory,
     }
@@ -94,15 +108,14 @@ def _deliver(
     return rates, watch.memory()
 
 
-def _check(service: Deployment, wanted: Seed, wave: int) -> int:
+def _check(service: Deployment, seeded: Seeded) -> int:
     """Give how many people were looked at. Raises WrongResult for anyone who is not right."""
     failed = service.ask(
         "SELECT outcome, count(*) AS n FROM kratos_sync.attempts"
         " WHERE outcome <> 'succeeded' GROUP BY 1"
     )
     require(not failed, f"not every attempt succeeded: {failed}")
-    first = wanted.stored // 200 + 1
-    (found,) = service.ask(WRONG, first, first + wave // 866 - 1)
+    (found,) = service.ask(WRONG, seeded.first_wave)
     require(found["people"] > 0, "nobody was looked at")
     require(not found["wrong"], f"{found['wrong']} of {found['people']} people are wrong")
     people: int = found["people"]

@@ -1,30 +1,25 @@
 """How many webhooks a second are taken in: by us, by FastAPI and SQLAlchemy, by an idle route."""
 
-import os
-import socket
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from time import sleep
 from typing import Any
 
-import httpx
 import psycopg
-from tests.end_to_end.service import KEY
-from tests.infrastructure.bus.waiting import until
 
 from benchmarks import statements
-from benchmarks.commands import ROOT
 from benchmarks.crowd import crowd
-from benchmarks.stage import Stage, empty
+from benchmarks.pace import pace
+from benchmarks.serving import served
+from benchmarks.stage import Deployment, Stage, empty
 from benchmarks.verdict import require
-from benchmarks.watch import Watch
-from benchmarks.wrk import CONNECTIONS, PATH, load, write_bodies
+from benchmarks.watch import Watch, merged
+from benchmarks.wrk import CONNECTIONS, load, write_bodies
 
 WARM_UP_SECONDS = 1
-UNDER_WAY_SECONDS = 0.5
+UNDER_WAY_SECONDS = 0.3
 PEOPLE = 2_000
 LIKE_OURS = """
     CREATE SCHEMA IF NOT EXISTS rivals;
@@ -33,100 +28,106 @@ LIKE_OURS = """
     ALTER TABLE rivals.events ALTER COLUMN occurred_at SET DEFAULT now(),
                               ALTER COLUMN source SET DEFAULT 'webhook';
 """
+Figures = dict[str, Any]
 
 
-def take_in(stage: Stage, seconds: int) -> dict[str, Any]:
-    """Measure all three, one after the other. Raises WrongResult."""
+@dataclass(frozen=True)
+class Server:
+    """Who takes in webhooks, whom to watch meanwhile, and the schema that it records in, if any."""
+
+    address: str
+    watched: Mapping[str, int]
+    records_in: str = ""
+
+
+def take_in(stage: Stage, rounds: int, seconds: int, seconds_delivering: int) -> dict[str, Any]:
+    """All servers at once, loaded in turns; then ours while it delivers. Raises WrongResult."""
     bodies = write_bodies(stage.folder, crowd(PEOPLE).calls)
-    return {
-        "ours": ours(stage, bodies, seconds),
-        "ours_delivering": ours(stage, bodies, seconds, delivering=True),
-        "fastapi": _rival(stage, "fastapi_intake", bodies, seconds, records=True),
-        "bare": _rival(stage, "bare_intake", bodies, seconds, records=False),
-    }
-
-
-def ours(stage: Stage, bodies: Path, seconds: int, *, delivering: bool = False) -> dict[str, Any]:
-    """The api by itself as the rivals are, or with relay and worker at work beside it."""
-    with stage.deployed() as service:
-        if delivering:
-            service.start_workers()
-            service.start_relay()
+    url = stage.postgres.url
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(LIKE_OURS)
+    empty(url, "rivals")
+    rivals = served(("fastapi_intake", "bare_intake"), url)
+    with stage.deployed() as service, rivals as (fastapi, bare):
         service.start_api()
+        servers = {
+            "bare": Server(bare, stage.server_pids()),
+            "ours": _ours(stage, service),
+            "fastapi": Server(fastapi, stage.server_pids(), "rivals"),
+        }
+        for server in servers.values():
+            load(server.address, bodies, WARM_UP_SECONDS)
+        loaded = [
+            {name: _load(url, server, bodies, seconds) for name, server in servers.items()}
+            for _ in range(rounds)
+        ]
+    measured = {name: _summary([each[name] for each in loaded]) for name in servers}
+    for name in ("bare", "fastapi"):
+        ratios = [round(each["ours"]["rate"] / each[name]["rate"], 3) for each in loaded]
+        measured[name] |= {"ratio": median(ratios), "ratios": ratios}
+    delivering = _while_delivering(stage, bodies, seconds_delivering)
+    return {**measured, "ours_delivering": delivering}
+
+
+def _while_delivering(stage: Stage, bodies: Path, seconds: int) -> Figures:
+    with stage.deployed() as service:
+        service.start_all()
         load(service.address, bodies, WARM_UP_SECONDS)
-        before = _events(service.database_url, "kratos_sync")
-        statements.forget(service.database_url)
-        with Watch({**service.pids(), **stage.server_pids()}) as watch:
-            figures = load(service.address, bodies, seconds)
-        dearest = statements.dearest(service.database_url)
-        _check(figures, _events(service.database_url, "kratos_sync") - before)
+        return _load(service.database_url, _ours(stage, service), bodies, seconds)
+
+
+def _ours(stage: Stage, service: Deployment) -> Server:
+    watched = {**service.pids(), **stage.server_pids()}
+    return Server(service.address, watched, "kratos_sync")
+
+
+def _load(url: str, server: Server, bodies: Path, seconds: int) -> Figures:
+    """One round; what the watched processes, and PostgreSQL, did in it is part of the figures."""
+    before = _recorded(url, server)
+    statements.forget(url)
+    index = pace()
+    with Watch(server.watched) as watch:
+        figures = load(server.address, bodies, seconds)
+    dearest = statements.dearest(url)
+    require(not figures["refused"], f"{figures['refused']} webhooks were refused")
+    require(not figures["broken"], f"{figures['broken']} connections broke")
+    recorded = _recorded(url, server) - before
+    # What was under way when wrk stopped may have been recorded; wrk does not count it.
+    require(
+        not server.records_in or 0 <= recorded - figures["accepted"] <= CONNECTIONS,
+        f"{figures['accepted']} were answered 200, {recorded} were recorded",
+    )
     return {
         **figures,
+        "pace": index,
         "cpu_microseconds": watch.cpu_microseconds(figures["accepted"]),
         "memory": watch.memory(),
         "statements": dearest,
     }
 
 
-def _rival(
-    stage: Stage, module: str, bodies: Path, seconds: int, *, records: bool
-) -> dict[str, Any]:
-    url = stage.postgres.url
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(LIKE_OURS)
-    empty(url, "rivals")
-    with _served(module, url) as address:
-        load(address, bodies, WARM_UP_SECONDS)
-        before = _events(url, "rivals")
-        figures = load(address, bodies, seconds)
-        if records:
-            _check(figures, _events(url, "rivals") - before)
-    return figures
+def _summary(loaded: list[Figures]) -> Figures:
+    """The medians of a server's rounds, and all of them."""
+    spent = [each.pop("cpu_microseconds") for each in loaded]
+    dearest = [each.pop("statements") for each in loaded]
+    return {
+        **{name: median(each[name] for each in loaded) for name in ("rate", "p50_ms", "p99_ms")},
+        "cpu_microseconds": {name: median(each[name] for each in spent) for name in spent[0]},
+        "memory": merged(*(each.pop("memory") for each in loaded)),
+        "statements": dearest[-1],
+        "rounds": loaded,
+    }
 
 
-def _check(figures: dict[str, Any], recorded: int) -> None:
-    require(not figures["refused"], f"{figures['refused']} webhooks were refused")
-    require(not figures["broken"], f"{figures['broken']} connections broke")
-    # What was under way when wrk stopped may have been recorded; wrk does not count it.
-    require(
-        0 <= recorded - figures["accepted"] <= CONNECTIONS,
-        f"{figures['accepted']} were answered 200, {recorded} were recorded",
-    )
-
-
-def _events(url: str, schema: str) -> int:
+def _recorded(url: str, server: Server) -> int:
     """Count, when what was under way has ended."""
+    if not server.records_in:
+        return 0
     sleep(UNDER_WAY_SECONDS)
     with psycopg.connect(url) as connection:
-        counting = f"SELECT count(*) FROM {schema}.events WHERE dedupe_key IS NOT NULL"  # noqa: S608
+        counting = (
+            f"SELECT count(*) FROM {server.records_in}.events"  # noqa: S608
+            " WHERE dedupe_key IS NOT NULL"
+        )
         rows: list[tuple[int]] = connection.execute(counting.encode()).fetchall()
     return rows[0][0]
-
-
-@contextmanager
-def _served(module: str, database_url: str) -> Iterator[str]:
-    """Serve a rival's application as ours is: uvicorn, uvloop, httptools, one process."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    serve = [sys.executable, "-m", "uvicorn", f"benchmarks.rivals.{module}:app", "--port", port]
-    options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log"]
-    url = database_url.replace("postgresql://", "postgresql+psycopg://")
-    server = subprocess.Popen(  # noqa: S603
-        [*serve, *options, "--log-level", "warning"],
-        cwd=ROOT,
-        env={"PATH": os.environ["PATH"], "DATABASE_URL": url, "API_KEY": KEY},
-    )
-    try:
-        address = f"http://127.0.0.1:{port}"
-        until(lambda: _answers(address), seconds=60)
-        yield address
-    finally:
-        server.terminate()
-        server.wait(60)
-
-
-def _answers(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}{PATH}", trust_env=False).status_code > 0
-    except httpx.TransportError:
-        return False

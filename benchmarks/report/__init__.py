@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 
 from benchmarks.goals import Results
-from benchmarks.report import costs, speed
+from benchmarks.report import conditions, costs, speed
 
 SECTIONS: Mapping[str, Callable[[Results], str]] = {
     section.__name__: section
     for section in (
-        *(speed.goals, speed.machine, speed.rivals, speed.taken_in, speed.latencies),
-        *(speed.batches, speed.workers, speed.stored),
+        *(conditions.machine, conditions.paces),
+        *(speed.goals, speed.rivals, speed.taken_in, speed.latencies),
+        *(speed.beside, speed.batches, speed.workers, speed.stored),
         *(costs.cpu, costs.memory, costs.limit, costs.statements, costs.profiles),
     )
 }

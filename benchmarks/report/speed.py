@@ -1,7 +1,11 @@
 """How fast everything was."""
 
+from collections.abc import Iterable
+
 from benchmarks.goals import ROWS, Results
 from benchmarks.report.markdown import table
+
+SIDES = ("measured", "plain")
 
 
 def goals(results: Results) -> str:
@@ -21,39 +25,25 @@ def goals(results: Results) -> str:
     )
 
 
-def machine(results: Results) -> str:
-    """What the run was made on, in a sentence or two."""
-    on = results["machine"]
-    packages = ", ".join(f"{name} {version}" for name, version in on["packages"].items())
-    return (
-        f"Size `{results['size']}`, {results['at'][:10]}, {results['seconds']} s in all:"
-        f" {on['cores']} cores of {on['processor']}, {on['memory_gb']} GB, {on['system']},"
-        f" Python {on['python']}, PostgreSQL {on['postgresql']}, Valkey {on['valkey']}; {packages}."
-    )
-
-
 def rivals(results: Results) -> str:
-    """Everyone's rate, and the setting that it is of."""
-    ours = results["deliver"]["rate"]
+    """Everyone's rate and our own right before it, and the setting that it is of."""
     return table(
-        ("", "events/s", "we are faster by", "best of the settings tried"),
-        [
-            ("this service", f"{ours:,.0f}", "", "defaults, one worker"),
-            *(
-                (
-                    each["name"],
-                    f"{each['rate']:,.0f}",
-                    f"{ours / each['rate']:.1f} ×",
-                    each["setting"],
-                )
-                for each in results["rivals"]
-            ),
-        ],
+        ("", "events/s", "ours beside it", "we are faster by", "best of the settings tried"),
+        (
+            (
+                each["name"],
+                f"{each['rate']:,.0f}",
+                f"{each['ours']['rate']:,.0f}",
+                f"{each['ratio']:.1f} ×",
+                each["setting"],
+            )
+            for each in results["rivals"]
+        ),
     )
 
 
 def taken_in(results: Results) -> str:
-    """Webhooks a second of everyone."""
+    """Webhooks a second of everyone, and how many times as many we take in."""
     names = {
         "ours": "this service, api alone",
         "ours_delivering": "… while relay and worker deliver",
@@ -61,9 +51,14 @@ def taken_in(results: Results) -> str:
         "bare": "Starlette route that reads the body and answers",
     }
     return table(
-        ("", "webhooks/s", "p50", "p99"),
+        ("", "webhooks/s", "p50", "p99", "ours beside it"),
         (
-            (name, f"{of['rate']:,.0f}", f"{of['p50_ms']:.1f} ms", f"{of['p99_ms']:.1f} ms")
+            (
+                name,
+                f"{of['rate']:,.0f}",
+                *(f"{of[cut]:.1f} ms" for cut in ("p50_ms", "p99_ms")),
+                f"{of['ratio']:.2f} ×" if "ratio" in of else "",
+            )
             for name, of in ((name, results["take_in"][key]) for key, name in names.items())
         ),
     )
@@ -106,17 +101,41 @@ def workers(results: Results) -> str:
     )
 
 
+def beside(results: Results) -> str:
+    """What was measured by turns with plain runs: pair by pair."""
+    names = {
+        "second": "two consumers",
+        "garbage": "1 % no identity",
+        "failure": "a consumer fails on 1 %",
+    }
+    return table(
+        ("", "events/s", "plain, beside it"),
+        (
+            (name, *(_rates(run["rate"] for run in results[key][of]) for of in SIDES))
+            for key, name in names.items()
+        ),
+    )
+
+
 def stored(results: Results) -> str:
     """The rate by rows that are there already, window after window."""
     return table(
-        ("identities stored", "events waiting", "events/s, a window each", "seeded in"),
+        (
+            *("identities stored", "events waiting", "events/s, a window each"),
+            *("plain, before and after", "seeded in"),
+        ),
         (
             (
                 f"{of['stored']:,}",
                 f"{of['waiting']:,}",
-                ", ".join(f"{rate:,.0f}" for rate in of["rates"]),
+                _rates(of["rates"]),
+                _rates(run["rate"] for run in of["plain"]),
                 f"{of['seeding_seconds']:.0f} s",
             )
             for of in results["stored"]
         ),
     )
+
+
+def _rates(rates: Iterable[float]) -> str:
+    return ", ".join(f"{rate:,.0f}" for rate in rates)

@@ -1,4 +1,9 @@
-"""Webhooks taken in by FastAPI and SQLAlchemy: a transaction each, into two tables like ours."""
+"""Webhooks taken in by FastAPI and SQLAlchemy: a transaction each, into two tables like ours.
+
+It is the fastest of what was tried: SQLAlchemy's asyncio engine, used without a session, and a pool
+of 8. With a session it makes about three fifths of the rate; in as many threads as connections
+about four fifths; pools of 4 and of 16 differ by no more than the machine does.
+"""
 
 import hmac
 import os
@@ -7,39 +12,32 @@ from uuid import UUID, uuid4
 
 from fastapi import Depends, FastAPI, Header, HTTPException
 from pydantic import BaseModel
-from sqlalchemy import JSON, Text, create_engine
+from sqlalchemy import JSON, Column, MetaData, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+from sqlalchemy.ext.asyncio import create_async_engine
 
-engine = create_engine(os.environ["DATABASE_URL"], pool_size=8, max_overflow=0)
-new_session = sessionmaker(engine)
+engine = create_async_engine(os.environ["DATABASE_URL"], pool_size=8, max_overflow=0)
 app = FastAPI()
 
-
-class Base(DeclarativeBase):
-    """The tables of the rivals."""
-
-    __table_args__ = {"schema": "rivals"}  # noqa: RUF012
-
-
-class Event(Base):
-    """What a webhook said."""
-
-    __tablename__ = "events"
-    id: Mapped[UUID] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(Text)
-    subject: Mapped[UUID]
-    payload: Mapped[dict[str, Any]] = mapped_column(JSON)
-    dedupe_key: Mapped[str | None] = mapped_column(Text, unique=True)
-
-
-class Delivery(Base):
-    """That a consumer is owed an event."""
-
-    __tablename__ = "deliveries"
-    event_id: Mapped[UUID] = mapped_column(primary_key=True)
-    consumer: Mapped[str] = mapped_column(Text, primary_key=True)
-    subject: Mapped[UUID]
+tables = MetaData(schema="rivals")
+events = Table(
+    "events",
+    tables,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text),
+    Column("subject", Uuid),
+    Column("payload", JSON),
+    Column("dedupe_key", Text, unique=True),
+)
+deliveries = Table(
+    "deliveries",
+    tables,
+    Column("event_id", Uuid, primary_key=True),
+    Column("consumer", Text, primary_key=True),
+    Column("subject", Uuid),
+)
+record_once = insert(events).on_conflict_do_nothing().returning(events.c.id)
+owe_once = insert(deliveries).on_conflict_do_nothing()
 
 
 class Webhook(BaseModel):
@@ -55,18 +53,19 @@ async def key_checked(x_api_key: Annotated[str, Header()]) -> None:
 
 
 @app.post("/kratos/sync-identity", dependencies=[Depends(key_checked)])
-def take_in(webhook: Webhook, ory_webhook_trigger_id: Annotated[UUID, Header()]) -> dict[str, Any]:
+async def take_in(
+    webhook: Webhook, ory_webhook_trigger_id: Annotated[UUID, Header()]
+) -> dict[str, Any]:
     """Record the event once, and what is owed."""
-    subject = UUID(webhook.identity["id"])
     event = {
         "id": uuid4(),
         "name": "kratos_identity.updated",
-        "subject": subject,
+        "subject": UUID(webhook.identity["id"]),
         "payload": webhook.model_dump(),
         "dedupe_key": f"webhook:{ory_webhook_trigger_id}",
     }
-    once = insert(Event).values(event).on_conflict_do_nothing().returning(Event.id)
-    with new_session.begin() as session:
-        if (recorded := session.scalar(once)) is not None:
-            session.add(Delivery(event_id=recorded, consumer="SyncIdentity", subject=subject))
+    owed = {"event_id": event["id"], "consumer": "SyncIdentity", "subject": event["subject"]}
+    async with engine.begin() as transaction:
+        if await transaction.scalar(record_once, event) is not None:
+            await transaction.execute(owe_once, owed)
     return {}

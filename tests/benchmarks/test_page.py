@@ -15,7 +15,7 @@ PLOTS = ("rates", "batches", "stored", "latency")
 def test_the_page_has_a_place_for_every_table() -> None:
     page = filled(PAGE.read_text(), {name: section(RESULTS) for name, section in SECTIONS.items()})
 
-    assert "| Events delivered | " in page
+    assert "| Events delivered, a worker for each core | " in page
     assert "Procrastinate + SQLAlchemy" in page
 
 

@@ -133,7 +133,8 @@ class PostgresClaims:
     """Claims by state, in short transactions of their own; the database's clock decides."""
 
     def __init__(self, engine: Engine, lease: timedelta) -> None:
-        self._engine = engine
+        # Each is one statement, and so a transaction; a BEGIN and a COMMIT would be two more waits.
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._lease = lease
 
     def survey(self, consumers: Sequence[str]) -> Mapping[str, Backlog]:
