@@ -14,8 +14,8 @@ class Consumer(Protocol[Event_contra]):
     Inherit to take over the policy's defaults, and override what should differ. ``name`` stands in
     the ledger and in messages: a renamed consumer leaves behind what it is owed by its old name. A
     consumer with effects outside the database says ``batch_size = 1``, and passes the event's id
-    on as idempotency key: such effects happen at least once. A consumer keeps nothing in itself from
-    one event to the next: what an event did through its ports can be undone without the others'.
+    on as idempotency key: such effects happen at least once. A consumer keeps nothing in itself
+    from one event to the next: what one did through its ports may be undone without the others'.
     """
 
     name: ClassVar[str]

@@ -22,6 +22,7 @@ TIMESTAMPTZ_OID: Final = 1184
 UUID_OID: Final = 2950
 JSONB_OID: Final = 3802
 
+LONGEST_WORD: Final = 200
 NULL: Final = b"\xff\xff\xff\xff"
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -44,8 +45,12 @@ def text_field(value: str) -> bytes:
     return _length(len(encoded)) + encoded
 
 
-word_field: Final = lru_cache(maxsize=256)(text_field)
-"""A text field of one of few values."""
+def word_field(value: str) -> bytes:
+    """A text field of one of few values, encoded once if it is not too long to be kept."""
+    return _kept_field(value) if len(value) <= LONGEST_WORD else text_field(value)
+
+
+_kept_field: Final = lru_cache(maxsize=256)(text_field)
 
 
 def jsonb_field(value: str) -> bytes:

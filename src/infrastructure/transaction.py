@@ -11,7 +11,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, CursorResult, Engine, Executable
 
 from domain.events import DomainEvent
-from infrastructure.database import driver_of, errors_in_our_words, milliseconds
+from infrastructure.database import READ_ONLY, driver_of, errors_in_our_words, milliseconds
 
 SET_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', $1, true)"
 
@@ -42,7 +42,7 @@ class Transaction:
         self._engine = engine
         self._connection: Connection | None = None
         self._participants: list[Participant] = []
-        self._executed = False
+        self._executed = self._handed_out = False
         self.subjects: tuple[UUID, ...] = ()
         """Whom the events of this transaction are about: a repository may load them all at once."""
 
@@ -54,14 +54,15 @@ class Transaction:
         """
         with errors_in_our_words(), self._engine.connect() as connection:
             self._connection, self._participants, self.subjects = connection, [], ()
+            self._handed_out = False
             self._driver = driver_of(connection)
             self._cursor = psycopg.RawCursor(self._driver)
             connection.begin()
             try:
                 self.run(SET_STATEMENT_TIMEOUT, [str(milliseconds(time_limit))])
                 yield
-            except psycopg.OperationalError as error:
-                if self._driver.closed:
+            except psycopg.Error as error:
+                if self._driver.closed or error.sqlstate == READ_ONLY:
                     connection.invalidate(error)
                 raise
             finally:
@@ -71,7 +72,8 @@ class Transaction:
         self, statement: Executable, parameters: Mapping[str, object] | list[dict[str, object]]
     ) -> CursorResult[Any]:
         """Run a statement in the transaction."""
-        return self.connection.execute(statement, parameters)
+        self._executed = True
+        return self._open_connection.execute(statement, parameters)
 
     def checkpoint(self) -> None:
         """Remember how things stand, for ``take_back``."""
@@ -82,9 +84,11 @@ class Transaction:
     def take_back(self) -> bool:
         """Undo what participants held back since the checkpoint.
 
-        False, with nothing undone, when a statement was executed: only a rollback undoes that.
+        False, with nothing undone, when a statement was executed since, or somebody holds the
+        connection and may have: only a rollback undoes that.
         """
-        if self._executed or self._driver.info.transaction_status != TransactionStatus.INTRANS:
+        status = self._driver.info.transaction_status
+        if self._executed or self._handed_out or status != TransactionStatus.INTRANS:
             return False
         for participant in self._participants:
             participant.take_back()
@@ -93,20 +97,24 @@ class Transaction:
     def run(self, statement: Query, parameters: Sequence[object]) -> int:
         """Run a statement straight on the driver, its placeholders ``$1``; give its row count.
 
-        For what every batch runs: it costs half of what ``execute`` does. ``take_back`` does not
-        undo it.
+        For what every batch runs: it costs half of what ``execute`` does.
         """
+        self._executed = True
         return self._cursor.execute(statement, parameters, prepare=True, binary=True).rowcount
 
     def fetch(self, statement: Query, parameters: Sequence[object]) -> list[Row]:
-        """Run a statement likewise, and give its rows."""
+        """Run a statement likewise, one that only reads or locks, and give its rows."""
         return self._cursor.execute(statement, parameters, prepare=True, binary=True).fetchall()
 
     @property
     def connection(self) -> Connection:
-        """The connection that the transaction runs on."""
+        """The connection that the transaction runs on; ``execute`` leaves more to be undone."""
+        self._handed_out = True  # what is done with it we do not hear of
+        return self._open_connection
+
+    @property
+    def _open_connection(self) -> Connection:
         assert self._connection is not None, "no transaction has begun"  # noqa: S101
-        self._executed = True  # as far as we know
         return self._connection
 
     def join(self, participant: Participant) -> None:
@@ -123,4 +131,4 @@ class Transaction:
         """Let every repository write, then commit."""
         for participant in self._participants:
             participant.flush()
-        self.connection.commit()
+        self._open_connection.commit()

@@ -1,15 +1,19 @@
 """What travels through the pipeline."""
 
+from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from application.consumer import Consumer
 from application.ports.failures import FailedAttempt, Failures
 from application.ports.unit_of_work import Owed, UnitOfWork
+
+FAILURES: Final = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError)
+"""What a consumer fails with: whatever ends a thread or a task is for nobody else here."""
 
 
 class Failure(NamedTuple):

@@ -4,7 +4,7 @@ import json
 
 import msgspec
 
-from application.pipeline.batch import Batch
+from application.pipeline.batch import FAILURES, Batch
 from application.pipeline.logging import delivering
 from application.pipeline.retries import failure
 from application.ports.event_bus import LedgerUnavailable
@@ -21,7 +21,6 @@ def consume(batch: Batch) -> None:
     """
     unit = batch.unit_of_work
     consumer = unit.consumer(batch.consumer)
-    batch.poisonous.clear()
     for delivery in batch.owed:
         with delivering(batch.consumer, delivery):
             unit.checkpoint()
@@ -29,10 +28,7 @@ def consume(batch: Batch) -> None:
                 consumer.consume(read_event(delivery))
             except (LedgerUnavailable, ConcurrencyConflict):
                 raise
-            except (
-                Exception,
-                SystemExit,
-            ) as error:  # who asks to exit fails, and takes nobody along
+            except FAILURES as error:
                 if len(batch.owed) == 1 or not unit.take_back():
                     raise
                 batch.poisonous.append(failure(batch, delivery, error))

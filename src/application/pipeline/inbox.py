@@ -9,6 +9,7 @@ def open_inbox(batch: Batch, call_next: CallNext) -> None:
 
     An event that this release does not know is given back: a newer release may know it.
     """
+    batch.poisonous.clear()
     inbox, name = batch.unit_of_work.inbox, batch.consumer.name
     owed = inbox.open(name, batch.event_ids)
     for unknown in {delivery.name for delivery in owed} - EVENTS.keys():

@@ -1,6 +1,6 @@
 """Keeping one event's failure from its neighbours."""
 
-from application.pipeline.batch import Batch, CallNext
+from application.pipeline.batch import FAILURES, Batch, CallNext
 from application.ports.event_bus import LedgerUnavailable
 
 
@@ -10,7 +10,7 @@ def isolate_poison(batch: Batch, call_next: CallNext) -> None:
         call_next(batch)
     except LedgerUnavailable:
         raise
-    except (Exception, SystemExit):  # a consumer that asks to exit fails, and takes nobody along
+    except FAILURES:
         size = len(batch.event_ids)
         if size == 1:
             raise

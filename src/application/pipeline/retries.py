@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from application.consumer import Consumer
-from application.pipeline.batch import Batch, CallNext, Failure
+from application.pipeline.batch import FAILURES, Batch, CallNext, Failure
 from application.pipeline.logging import log_failure
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.failures import FailedAttempt
@@ -41,7 +41,7 @@ def record_failure(batch: Batch, call_next: CallNext) -> None:
         call_next(batch)
     except LedgerUnavailable:
         raise
-    except (Exception, SystemExit) as error:
+    except FAILURES as error:
         if len(batch.event_ids) > 1 or not batch.owed:
             raise
         (delivery,) = batch.owed

@@ -45,7 +45,9 @@ class Relay:
         self._broker = broker
         self._listener = listener
         self._consumers = consumers
-        self._windows = {name: Window(kind.batch_size) for name, kind in consumers.items()}
+        self._windows = {
+            name: Window(kind.batch_size, claims.lease) for name, kind in consumers.items()
+        }
         self._broker_away = False
 
     def run(self, stopped: threading.Event) -> None:

@@ -93,7 +93,7 @@ class SqlAlchemyKratosIdentities:
     def _load(self, ids: set[UUID]) -> None:
         self._looked_up |= ids
         if new := self._lock_and_read(ids):
-            self._transaction.run(WAIT, [sorted(_lock_key(each) for each in new)])
+            self._transaction.fetch(WAIT, [sorted(_lock_key(each) for each in new)])
             self._lock_and_read(new)
 
     def _lock_and_read(self, ids: set[UUID]) -> set[UUID]:

@@ -135,7 +135,8 @@ class PostgresClaims:
     def __init__(self, engine: Engine, lease: timedelta) -> None:
         # Each is one statement, and so a transaction; a BEGIN and a COMMIT would be two more waits.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._lease = lease
+        self.lease = lease
+        """How long a claimed delivery is left alone."""
 
     def survey(self, consumers: Sequence[str]) -> Mapping[str, Backlog]:
         """Look at what these consumers are owed. Raises LedgerUnavailable."""
@@ -150,7 +151,7 @@ class PostgresClaims:
         """Lease up to so many due deliveries, the longest due first. Raises LedgerUnavailable."""
         with errors_in_our_words(), self._engine.begin() as connection:
             cursor = psycopg.RawCursor(driver_of(connection))
-            rows = cursor.execute(CLAIM, (consumer, most, self._lease), binary=True).fetchall()
+            rows = cursor.execute(CLAIM, (consumer, most, self.lease), binary=True).fetchall()
         deliveries = [(subject, event_id) for subject, event_id, _ in rows]
         return Claim(deliveries, rows[0][2] if rows else 0)
 
@@ -159,7 +160,7 @@ class PostgresClaims:
 
         A younger one may be on its way to the broker. Gives how many. Raises LedgerUnavailable.
         """
-        parameters = {"consumer": consumer, "oldest": self._lease - MOMENT}
+        parameters = {"consumer": consumer, "oldest": self.lease - MOMENT}
         with errors_in_our_words(), self._engine.begin() as connection:
             return connection.execute(END_LOST, parameters).rowcount
 

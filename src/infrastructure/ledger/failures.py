@@ -11,10 +11,10 @@ RECORD_FAILURE = text("""
     WITH failed AS (
         UPDATE kratos_sync.deliveries
         SET attempts = :number,
-            due_at = now() + coalesce(CAST(:retry_after AS interval), '0'),
+            due_at = clock_timestamp() + coalesce(CAST(:retry_after AS interval), '0'),
             leased = false,
             last_error = :error,
-            failed_at = CASE WHEN CAST(:retry_after AS interval) IS NULL THEN now() END
+            failed_at = CASE WHEN CAST(:retry_after AS interval) IS NULL THEN clock_timestamp() END
         WHERE consumer = :consumer AND event_id = :event_id AND attempts = :number - 1
         RETURNING event_id
     )

@@ -8,6 +8,8 @@ import psycopg
 from psycopg import pq
 from psycopg.errors import error_from_result
 
+from infrastructure.database import READ_ONLY
+
 REPLY_SECONDS: Final = 10.0
 """What has not been answered by then never will be: no statement may take half as long."""
 
@@ -47,14 +49,21 @@ class LoopConnection:
             await self._answer
         except BaseException:
             # In the middle of a statement it is of no further use.
+            self._answer.cancel()
             self._lose()
             raise
         finally:
             timer.cancel()
             self._answer = None
             results, self._results = self._results, []
+        if self.libpq.status == pq.ConnStatus.BAD:
+            self._lose()
+            raise psycopg.OperationalError("the connection is lost")
         if results[-1].status == pq.ExecStatus.FATAL_ERROR:
-            raise error_from_result(results[-1])
+            error = error_from_result(results[-1])
+            if error.sqlstate == READ_ONLY:
+                self._lose()
+            raise error
         return results[-1]
 
     async def close(self) -> None:

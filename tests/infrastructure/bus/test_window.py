@@ -1,5 +1,7 @@
 """How much is dispatched at a time, and how soon the relay looks again."""
 
+from datetime import timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,10 +11,12 @@ from infrastructure.bus.window import (
     FIRST_BATCHES,
     LONGEST_PAUSE_SECONDS,
     MOST_BATCHES,
-    QUICK_SECONDS,
+    QUICK_PART_OF_LEASE,
     Window,
 )
 
+LEASE = timedelta(seconds=30)
+QUICK_SECONDS = LEASE.total_seconds() * QUICK_PART_OF_LEASE
 NOW = 1_000.0
 SOON = NOW + QUICK_SECONDS / 2
 LATE = NOW + 2 * QUICK_SECONDS
@@ -20,13 +24,13 @@ LATE = NOW + 2 * QUICK_SECONDS
 
 def full_window(batch_size: int = 10) -> Window:
     """A window that was filled up just now."""
-    window = Window(batch_size)
+    window = Window(batch_size, LEASE)
     window.dispatched(window.size, NOW)
     return window
 
 
 def test_at_first_a_few_batches_may_be_under_lease() -> None:
-    assert Window(100).room(0, NOW) == FIRST_BATCHES * 100
+    assert Window(100, LEASE).room(0, NOW) == FIRST_BATCHES * 100
 
 
 def test_there_is_no_room_until_half_of_it_is_finished() -> None:
@@ -54,7 +58,7 @@ def test_it_stays_as_it_is_when_half_of_it_took_a_while() -> None:
 
 
 def test_it_does_not_grow_by_a_trickle_that_never_fills_it() -> None:
-    window = Window(10)
+    window = Window(10, LEASE)
     for leased in range(1, window.size // 2):
         assert window.room(leased, NOW) > 0
         window.dispatched(leased + 1, NOW)
@@ -63,7 +67,7 @@ def test_it_does_not_grow_by_a_trickle_that_never_fills_it() -> None:
 
 
 def test_it_shrinks_when_leases_ran_out_and_grows_again() -> None:
-    window = Window(10)
+    window = Window(10, LEASE)
     window.leases_ran_out()
     assert window.size == FIRST_BATCHES * 10 // 4
 
@@ -73,7 +77,7 @@ def test_it_shrinks_when_leases_ran_out_and_grows_again() -> None:
 
 
 def test_nothing_is_dispatched_when_more_than_the_window_is_under_lease() -> None:
-    window = Window(10)
+    window = Window(10, LEASE)
 
     assert window.room(10 * window.size, NOW) == 0
 
@@ -103,6 +107,26 @@ def test_it_is_looked_at_less_and_less_often_while_nothing_is_finished() -> None
     assert pauses[-1] == LONGEST_PAUSE_SECONDS
 
 
+def test_it_is_looked_at_less_and_less_often_too_where_what_is_due_cannot_be_had() -> None:
+    """Held by who overstays a lease, say: then less than half is under lease, and stays so."""
+    window = full_window()
+
+    pauses = [window.pause(window.size // 4, LATE) for _ in range(10)]
+
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == LONGEST_PAUSE_SECONDS
+
+
+def test_it_grows_for_slow_consumers_too() -> None:
+    """A consumer of single events that takes two seconds for each, on many threads."""
+    window = Window(1, LEASE)
+    for second in range(0, 20, 2):
+        window.dispatched(window.size, NOW + second)
+        window.room(0, NOW + second + 2)
+
+    assert window.size >= 64
+
+
 looks = st.tuples(st.integers(0, 200_000), st.floats(0, 10))
 
 
@@ -110,7 +134,7 @@ looks = st.tuples(st.integers(0, 200_000), st.floats(0, 10))
 def test_it_always_has_room_for_a_batch_and_never_for_more_than_its_bound(
     batch_size: int, looks: list[tuple[int, float] | None]
 ) -> None:
-    window, now = Window(batch_size), NOW
+    window, now = Window(batch_size, LEASE), NOW
     for look in looks:
         if look is None:
             window.leases_ran_out()

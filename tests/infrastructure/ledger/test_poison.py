@@ -1,0 +1,145 @@
+"""What a failing event of a batch leaves behind, whatever it did: one failed attempt."""
+
+from asyncio import CancelledError
+from collections.abc import Sequence
+from time import sleep
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Engine, text
+
+from application.consumer import Consumer
+from application.pipeline import Batch, deliver
+from domain.events import KratosIdentityUpdated
+from infrastructure.consumer_factory import ConsumerFactory
+from infrastructure.transaction import Transaction
+from infrastructure.unit_of_work import PostgresUnitOfWork
+from tests.domain.people import ADA, GRACE, cause
+from tests.suites.ledgers import PostgresLedger
+from tests.suites.occurrences import MARY, WEBHOOK, subscribed, updated
+
+PEOPLE = (ADA, GRACE, MARY)
+
+
+class Notes:
+    """A port: somebody's own table."""
+
+    def note(self, who: UUID) -> None: ...
+
+
+class NotesByExecute(Notes):
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def note(self, who: UUID) -> None:
+        statement = text("INSERT INTO notes VALUES (:who)")
+        self._transaction.execute(statement, {"who": who})
+
+
+class NotesByRun(NotesByExecute):
+    def note(self, who: UUID) -> None:
+        self._transaction.run("INSERT INTO notes VALUES ($1)", [who])
+
+
+class NotesOnAConnection(Notes):
+    """Takes the connection once, and does with it what the transaction does not hear of."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._connection = transaction.connection
+
+    def note(self, who: UUID) -> None:
+        self._connection.execute(text("INSERT INTO notes VALUES (:who)"), {"who": who})
+
+
+class Waits(NotesByExecute):
+    """Idles in the transaction for longer than PostgreSQL lets it."""
+
+    def note(self, who: UUID) -> None:
+        if who == GRACE:
+            limit = "SET LOCAL idle_in_transaction_session_timeout = '50ms'"
+            self._transaction.fetch("SELECT 1", [])
+            self._transaction.execute(text(limit), {})
+            sleep(0.5)
+        super().note(who)
+
+
+class TakeNotes(Consumer[KratosIdentityUpdated]):
+    """Notes everybody, and fails on Grace after that."""
+
+    name = "TakeNotes"
+    error: type[BaseException] | None = ValueError
+
+    def __init__(self, notes: Notes) -> None:
+        self._notes = notes
+
+    def consume(self, event: KratosIdentityUpdated) -> None:
+        self._notes.note(event.identity.id)
+        if event.identity.id == GRACE and self.error is not None:
+            raise self.error
+
+
+@pytest.fixture
+def ledger(engine: Engine) -> PostgresLedger:
+    ledger = PostgresLedger(engine)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE notes (who uuid)"))
+    return ledger
+
+
+def note_all(
+    ledger: PostgresLedger,
+    notes: type[Notes],
+    error: type[BaseException] | None,
+    people: Sequence[UUID] = PEOPLE,
+) -> None:
+    """Deliver an event of each in one batch."""
+    kind = type("TakeNotes", (TakeNotes,), {"error": error})
+    with subscribed(KratosIdentityUpdated, kind):
+        for number, who in enumerate(people, start=1):
+            assert ledger.publish(updated(number, who), WEBHOOK)
+    factory = ConsumerFactory([kind], {Notes: notes})
+    unit = PostgresUnitOfWork(Transaction(ledger.engine), factory, wake_relay=lambda: None)
+    deliver(Batch(kind, [cause(n) for n in range(1, len(people) + 1)], unit, ledger))
+
+
+def outcomes(ledger: PostgresLedger) -> dict[UUID, str]:
+    assert len(ledger.attempts) == len({each.event_id for each in ledger.attempts})
+    return {each.event_id: each.outcome for each in ledger.attempts}
+
+
+def noted(ledger: PostgresLedger) -> set[UUID]:
+    rows = [row["who"] for row in ledger.query("SELECT who FROM notes")]
+    assert len(rows) == len(set(rows))
+    return set(rows)
+
+
+@pytest.mark.parametrize("notes", [NotesByExecute, NotesByRun, NotesOnAConnection])
+def test_what_it_wrote_is_undone_however_it_wrote_it(
+    ledger: PostgresLedger, notes: type[Notes]
+) -> None:
+    note_all(ledger, notes, ValueError)
+
+    assert noted(ledger) == {ADA, MARY}
+    assert outcomes(ledger) == {cause(1): "succeeded", cause(2): "failed", cause(3): "succeeded"}
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError, RuntimeError]
+)
+def test_whatever_it_raised_it_has_failed_and_takes_nobody_along(
+    ledger: PostgresLedger, error: type[BaseException]
+) -> None:
+    note_all(ledger, NotesByExecute, error)
+
+    assert outcomes(ledger) == {cause(1): "succeeded", cause(2): "failed", cause(3): "succeeded"}
+
+
+@pytest.mark.parametrize("people", [PEOPLE, (MARY, GRACE)])
+def test_who_idles_until_the_connection_is_closed_has_failed(
+    ledger: PostgresLedger, people: Sequence[UUID]
+) -> None:
+    note_all(ledger, Waits, None, people)
+
+    failed = [event_id for event_id, outcome in outcomes(ledger).items() if outcome == "failed"]
+    assert failed == [cause(2)]
+    assert noted(ledger) == set(people) - {GRACE}
