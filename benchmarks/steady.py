@@ -118,9 +118,12 @@ def _parts(path: str, key: str, body: bytes) -> tuple[bytes, bytes]:
 
 def main(arguments: Sequence[str]) -> None:
     """Run with the arguments of the command line."""
-    port, path, key, bodies, rate, seconds = arguments
+    port, path, key, bodies, rate, seconds, figures = arguments
     sender = Sender(path, key, Path(bodies).read_bytes().splitlines())
-    print(json.dumps(uvloop.run(sender.run(int(port), float(rate), float(seconds)))))
+    # Into a file: the loop may leave a pipe non-blocking, and what does not fit into it is lost.
+    Path(figures).write_text(
+        json.dumps(uvloop.run(sender.run(int(port), float(rate), float(seconds))))
+    )
 
 
 if __name__ == "__main__":

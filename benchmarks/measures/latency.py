@@ -59,16 +59,13 @@ def at_rate(stage: Stage, rate: float, seconds: int, *, delivering: bool) -> dic
         else:
             service.start_api()
         port = service.address.rpartition(":")[2]
+        written = stage.folder / "steady.json"
         command = [sys.executable, "-m", "benchmarks.steady", port, PATH, KEY, str(bodies)]
         with Watch(service.pids()) as watch:
-            done = subprocess.run(  # noqa: S603
-                [*command, str(rate), str(seconds)],
-                cwd=ROOT,
-                capture_output=True,
-                check=True,
-                text=True,
+            subprocess.run(  # noqa: S603
+                [*command, str(rate), str(seconds), str(written)], cwd=ROOT, check=True
             )
-        figures = json.loads(done.stdout)
+        figures = json.loads(written.read_text())
         milliseconds = figures.pop("milliseconds")
         sent = figures["sent"]
         require(
