@@ -1,8 +1,9 @@
-"""Webhooks at a constant rate: ``python -m benchmarks.steady PORT PATH KEY BODIES RATE SECONDS``.
+"""Webhooks at a constant rate: ``python -m benchmarks.steady PORT PATH KEY BODIES RATE SECONDS TO``.
 
 An open loop: a call is sent when it is due, whether or not those before it were answered. Its
 latency counts from the moment when it was due, not from when it was sent: so neither a server that
-stalls nor a sender that is late hides anything (no coordinated omission). Prints one line of JSON.
+stalls nor a sender that is late hides anything (no coordinated omission). What it measured is
+written into the file TO, as JSON.
 
 wrk knows no rate. What packages have (hey, h2load, vegeta) counts from the sending, and sends no
 header that differs each time but for vegeta; wrk2 and oha, which would do, are in neither Debian
