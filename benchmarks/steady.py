@@ -1,4 +1,4 @@
-"""Webhooks at a constant rate: ``python -m benchmarks.steady PORT PATH KEY BODIES RATE SECONDS TO``.
+"""Webhooks at a constant rate: ``python -m benchmarks.steady PORT PATH KEY BODIES RATE SECONDS TO``
 
 An open loop: a call is sent when it is due, whether or not those before it were answered. Its
 latency counts from the moment when it was due, not from when it was sent: so neither a server that
