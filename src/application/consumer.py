@@ -1,11 +1,24 @@
 """What a consumer is, and the policy of its deliveries."""
 
 from datetime import timedelta
-from typing import ClassVar, Protocol, TypeVar
+from typing import ClassVar, Final, Protocol, TypeVar
 
 from domain.events import DomainEvent
 
+SHORTEST_DELAY: Final = timedelta(seconds=1)
+
 Event_contra = TypeVar("Event_contra", bound=DomainEvent, contravariant=True)
+
+
+class RetryLater(Exception):
+    """Raised by a consumer that wants the event again, after a delay of at least a second.
+
+    That is no failure: no attempt is counted, and what the consumer did until then is undone.
+    """
+
+    def __init__(self, delay: timedelta) -> None:
+        super().__init__(f"asked to be run again in {delay}")
+        self.delay = max(delay, SHORTEST_DELAY)
 
 
 class Consumer(Protocol[Event_contra]):
@@ -26,8 +39,14 @@ class Consumer(Protocol[Event_contra]):
     first_backoff: ClassVar[timedelta] = timedelta(seconds=1)
     """The wait after the first failure; it doubles with each further one."""
     longest_backoff: ClassVar[timedelta] = timedelta(hours=1)
+    gives_up_on: ClassVar[tuple[type[BaseException], ...]] = ()
+    """Errors that no later attempt can mend: a dead letter at once."""
     time_limit: ClassVar[timedelta] = timedelta(seconds=20)
-    """How long any one SQL statement of a transaction may take."""
+    """How long one event may take, and any one SQL statement.
+
+    A batch that has taken as long begins no further event. Whoever takes longer is interrupted by
+    ``TimeLimitExceeded``; a thread that does not come back is given up, with its process.
+    """
 
     def consume(self, event: Event_contra) -> None:
         """React to the event; whatever is raised makes this a failed attempt."""

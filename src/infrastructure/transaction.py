@@ -1,7 +1,9 @@
 """One transaction at a time, and the repositories that write in it."""
 
+import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, LiteralString, Protocol, TypeAlias
 from uuid import UUID
@@ -10,10 +12,14 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, CursorResult, Engine, Executable
 
+from application.ports.watch import TimeLimitExceeded
 from domain.events import DomainEvent
 from infrastructure.database import READ_ONLY, driver_of, errors_in_our_words, milliseconds
 
 SET_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', $1, true)"
+
+CANCEL_SECONDS = 2.0
+NO_SOCKET = -1
 
 Query: TypeAlias = LiteralString | bytes
 Row: TypeAlias = tuple[Any, ...]
@@ -43,6 +49,7 @@ class Transaction:
         self._connection: Connection | None = None
         self._participants: list[Participant] = []
         self._executed = self._handed_out = False
+        self._socket = NO_SOCKET
         self.subjects: tuple[UUID, ...] = ()
         """Whom the events of this transaction are about: a repository may load them all at once."""
 
@@ -56,6 +63,7 @@ class Transaction:
             self._connection, self._participants, self.subjects = connection, [], ()
             self._handed_out = False
             self._driver = driver_of(connection)
+            self._socket = self._driver.fileno()
             self._cursor = psycopg.RawCursor(self._driver)
             connection.begin()
             try:
@@ -65,8 +73,19 @@ class Transaction:
                 if self._driver.closed or error.sqlstate == READ_ONLY:
                     connection.invalidate(error)
                 raise
+            except TimeLimitExceeded as error:
+                # It was interrupted in the middle of anything: the server is told, and it is let go.
+                with suppress(psycopg.Error):
+                    self._driver.cancel_safe(timeout=CANCEL_SECONDS)
+                connection.invalidate(error)
+                raise
             finally:
-                self._connection, self._participants = None, []
+                self._connection, self._participants, self._socket = None, [], NO_SOCKET
+
+    def abandon(self) -> None:
+        """Cut the connection, from any thread; does nothing once it is gone."""
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._socket)) as wire:
+            wire.shutdown(socket.SHUT_RDWR)
 
     def execute(
         self, statement: Executable, parameters: Mapping[str, object] | list[dict[str, object]]

@@ -55,6 +55,10 @@ class PostgresUnitOfWork:
         record_many(self._transaction.connection, events)
         self._recorded = bool(events)
 
+    def abandon(self) -> None:
+        """Cut the transaction's connection."""
+        self._transaction.abandon()
+
     def commit(self) -> None:
         """Flush, commit, and wake the relay if there is something new for it."""
         self._transaction.commit()

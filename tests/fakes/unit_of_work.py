@@ -12,7 +12,7 @@ from uuid import UUID
 
 from application.consumer import Consumer
 from application.ports.event_bus import LedgerUnavailable, Provenance
-from application.ports.failures import FailedAttempt
+from application.ports.failures import SUSPECT_ERRORS, FailedAttempt
 from application.ports.registration_counts import RegistrationCounts
 from application.ports.unit_of_work import ConcurrencyConflict, Owed
 from application.subscriptions import consumers_of
@@ -48,6 +48,7 @@ class OwedDelivery:
     attempts: int = 0
     last_error: str | None = None
     is_dead: bool = False
+    error_type: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +94,19 @@ class InMemoryLedger:
         delivery = self.deliveries.get((attempt.consumer, attempt.event_id))
         if delivery is None or delivery.attempts != attempt.number - 1:
             return
-        delivery.attempts = attempt.number
+        delivery.attempts += not attempt.is_postponed
         delivery.due_at = self.now + (attempt.retry_after or timedelta())
         delivery.last_error = attempt.error
+        delivery.error_type = attempt.error_type
         delivery.is_dead = attempt.retry_after is None
-        outcome = "gave_up" if delivery.is_dead else "failed"
         self.attempts.append(
-            Attempt(attempt.event_id, attempt.consumer, attempt.number, outcome, attempt.error)
+            Attempt(
+                attempt.event_id,
+                attempt.consumer,
+                attempt.number,
+                attempt.outcome,
+                attempt.error,
+            )
         )
 
     def unit_of_work(self) -> "InMemoryUnitOfWork":
@@ -202,6 +209,7 @@ class InMemoryUnitOfWork:
                     event.occurred_at,
                     event.payload,
                     event.traceparent,
+                    delivery.attempts > 0 and delivery.error_type in SUSPECT_ERRORS,
                 )
             )
         return owed
@@ -226,6 +234,12 @@ class InMemoryUnitOfWork:
         self._writes.identities.__dict__.update(identities.__dict__)
         self._writes.counts.__dict__.update(counts.__dict__)
         return self.can_take_back
+
+    def release(self, consumer: str, event_ids: Sequence[UUID]) -> None:
+        """Due deliveries stay due here: nobody leases them."""
+
+    def abandon(self) -> None:
+        """There is no connection to cut."""
 
     def postpone(self, consumer: str, event_ids: Sequence[UUID], reason: str) -> None:
         """Postpone when this commits."""

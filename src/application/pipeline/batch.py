@@ -2,7 +2,7 @@
 
 from asyncio import CancelledError
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any, Final, NamedTuple
@@ -11,8 +11,16 @@ from uuid import UUID
 from application.consumer import Consumer
 from application.ports.failures import FailedAttempt, Failures
 from application.ports.unit_of_work import Owed, UnitOfWork
+from application.ports.watch import UNWATCHED, TimeLimitExceeded, Watch
 
-FAILURES: Final = (Exception, SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError)
+FAILURES: Final = (
+    Exception,
+    TimeLimitExceeded,
+    SystemExit,
+    KeyboardInterrupt,
+    GeneratorExit,
+    CancelledError,
+)
 """What a consumer fails with: whatever ends a thread or a task is for nobody else here."""
 
 
@@ -30,27 +38,31 @@ class Batch:
 
     ``owed`` is filled by the inbox: of the events named, those still to be consumed. ``poisonous``
     are those among them that failed and could be told apart; the others go on without them.
+    ``left`` are those that there was no time for, ``suspects`` those that cost a worker its time or
+    its life before, and run alone. ``interrupted_at`` is where the consumer took too long.
     """
 
     consumer: type[Consumer[Any]]
     event_ids: Sequence[UUID]
     unit_of_work: UnitOfWork
     failures: Failures
+    watch: Watch = UNWATCHED
     owed: list[Owed] = field(default_factory=list)
     poisonous: list[Failure] = field(default_factory=list)
+    left: list[Owed] = field(default_factory=list)
+    suspects: list[UUID] = field(default_factory=list)
+    interrupted_at: Owed | None = None
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     started: float = field(default_factory=monotonic)
 
-    def part(self, start: int, end: int) -> "Batch":
+    def of(self, event_ids: Sequence[UUID]) -> "Batch":
         """Give a batch of some of the events, starting now."""
-        return replace(
-            self,
-            event_ids=self.event_ids[start:end],
-            owed=[],
-            poisonous=[],
-            started_at=datetime.now(UTC),
-            started=monotonic(),
-        )
+        return Batch(self.consumer, event_ids, self.unit_of_work, self.failures, self.watch)
+
+    def begin(self) -> None:
+        """Forget what an earlier run of it came to."""
+        self.owed, self.left, self.suspects, self.interrupted_at = [], [], [], None
+        self.poisonous.clear()
 
     @property
     def healthy(self) -> list[Owed]:

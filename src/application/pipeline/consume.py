@@ -1,14 +1,19 @@
 """The core of the pipeline: the consumer itself."""
 
 import json
+from contextlib import suppress
+from time import monotonic
+from typing import Any
 
 import msgspec
 
+from application.consumer import Consumer
 from application.pipeline.batch import FAILURES, Batch
 from application.pipeline.logging import delivering
 from application.pipeline.retries import failure
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.unit_of_work import ConcurrencyConflict, Owed
+from application.ports.watch import TimeLimitExceeded
 from domain.events import EVENTS, DomainEvent
 from domain.json_values import Json
 
@@ -17,21 +22,43 @@ def consume(batch: Batch) -> None:
     """Let the consumer consume each event still owed, in the order of their ids.
 
     One that fails is set aside if what it did can be taken back; otherwise what it raised is raised
-    on. Whatever is logged meanwhile carries the delivery it was logged for.
+    on. Those that there is no time for any more are left. Whatever is logged meanwhile carries the
+    delivery it was logged for.
     """
     unit = batch.unit_of_work
     consumer = unit.consumer(batch.consumer)
-    for delivery in batch.owed:
+    until = batch.started + batch.consumer.time_limit.total_seconds()
+    for position, delivery in enumerate(batch.owed):
+        if position and monotonic() > until:
+            batch.left = batch.owed[position:]
+            batch.owed = batch.owed[:position]
+            break
         with delivering(batch.consumer, delivery):
             unit.checkpoint()
             try:
-                consumer.consume(read_event(delivery))
-            except (LedgerUnavailable, ConcurrencyConflict):
+                _consume_one(batch, consumer, delivery)
+            except (LedgerUnavailable, ConcurrencyConflict, TimeLimitExceeded):
+                # After an interruption nobody knows what state the connection is in.
                 raise
             except FAILURES as error:
                 if len(batch.owed) == 1 or not unit.take_back():
                     raise
                 batch.poisonous.append(failure(batch, delivery, error))
+
+
+def _consume_one(batch: Batch, consumer: Consumer[Any], delivery: Owed) -> None:
+    try:
+        batch.watch.begin(delivery)
+        try:
+            consumer.consume(read_event(delivery))
+        finally:
+            batch.watch.end()
+    except TimeLimitExceeded:
+        batch.interrupted_at = delivery
+        # The interruption may have come before the watch had ended.
+        with suppress(TimeLimitExceeded):
+            batch.watch.end()
+        raise
 
 
 def read_event(delivery: Owed) -> DomainEvent:

@@ -9,16 +9,22 @@ def open_inbox(batch: Batch, call_next: CallNext) -> None:
 
     An event that this release does not know is given back: a newer release may know it.
     """
-    batch.poisonous.clear()
+    batch.begin()
     inbox, name = batch.unit_of_work.inbox, batch.consumer.name
     owed = inbox.open(name, batch.event_ids)
     for unknown in {delivery.name for delivery in owed} - EVENTS.keys():
         waiting = [delivery.event_id for delivery in owed if delivery.name == unknown]
         inbox.postpone(name, waiting, f"UnknownEvent: {unknown}")
     batch.owed = [delivery for delivery in owed if delivery.name in EVENTS]
+    if len(batch.event_ids) > 1:
+        batch.suspects = [delivery.event_id for delivery in batch.owed if delivery.is_suspect]
+        if batch.suspects:
+            batch.owed = [delivery for delivery in batch.owed if not delivery.is_suspect]
     if batch.owed:
         call_next(batch)
         if healthy := batch.healthy:
             inbox.settle(name, healthy, batch.started_at, batch.duration)
         if batch.poisonous:
             inbox.fail([failure.attempt for failure in batch.poisonous])
+        if batch.left:
+            inbox.release(name, [delivery.event_id for delivery in batch.left])

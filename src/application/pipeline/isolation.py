@@ -1,18 +1,35 @@
 """Keeping one event's failure from its neighbours."""
 
+from collections.abc import Sequence
+from uuid import UUID
+
 from application.pipeline.batch import FAILURES, Batch, CallNext
 from application.ports.event_bus import LedgerUnavailable
 
 
 def isolate_poison(batch: Batch, call_next: CallNext) -> None:
-    """Run a batch that failed again, by halves, so that in the end only the poison fails."""
+    """Run a batch that failed again, by halves, so that in the end only the poison fails.
+
+    Where it is known which event the consumer was interrupted at, the others run without it; and
+    those that are suspected of harm to the worker run after the others, each alone.
+    """
+    ids = batch.event_ids
     try:
         call_next(batch)
     except LedgerUnavailable:
         raise
     except FAILURES:
-        size = len(batch.event_ids)
-        if size == 1:
+        if len(ids) == 1:
             raise
-        isolate_poison(batch.part(0, size // 2), call_next)
-        isolate_poison(batch.part(size // 2, size), call_next)
+        for part in _parts(batch):
+            isolate_poison(batch.of(part), call_next)
+    else:
+        for suspect in batch.suspects:
+            isolate_poison(batch.of([suspect]), call_next)
+
+
+def _parts(batch: Batch) -> list[Sequence[UUID]]:
+    ids = batch.event_ids
+    if batch.interrupted_at is not None:
+        return [[each for each in ids if each != batch.interrupted_at.event_id]]
+    return [ids[: len(ids) // 2], ids[len(ids) // 2 :]]

@@ -38,6 +38,14 @@ def log_outcome(batch: Batch, call_next: CallNext) -> None:
 def log_failure(consumer: type[Consumer[Any]], failure: Failure) -> None:
     """Log that an attempt failed, and for good if it will not be tried again."""
     retry_after = failure.attempt.retry_after
+    if failure.attempt.is_postponed and retry_after is not None:
+        seconds = round(retry_after.total_seconds(), 1)
+        log.info(
+            "delivery_postponed",
+            **describe(consumer, failure.delivery),
+            retry_after_seconds=seconds,
+        )
+        return
     log.warning(
         "delivery_gave_up" if retry_after is None else "delivery_failed",
         **describe(consumer, failure.delivery),

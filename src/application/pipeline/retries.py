@@ -1,21 +1,20 @@
 """What becomes of a batch that failed."""
 
-import traceback
 from datetime import timedelta
 from random import uniform
 from typing import Any
 
 import structlog
 
-from application.consumer import Consumer
+from application.consumer import Consumer, RetryLater
 from application.pipeline.batch import FAILURES, Batch, CallNext, Failure
+from application.pipeline.errors import explain, shape_of, type_of
 from application.pipeline.logging import log_failure
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.failures import FailedAttempt
 from application.ports.unit_of_work import ConcurrencyConflict, Owed
 
 CONFLICTS_IN_A_ROW = 5
-LONGEST_ERROR = 8_000
 # So often doubled, a second is longer than any cap, and still no overflow.
 MOST_DOUBLINGS = 24
 
@@ -33,25 +32,37 @@ def retry_conflicts(batch: Batch, call_next: CallNext) -> None:
 
 
 def record_failure(batch: Batch, call_next: CallNext) -> None:
-    """Write down that a delivery failed and when it is due again, once it failed alone.
+    """Write down that a delivery failed and when it is due again, once it is known which one did.
 
-    Where the inbox could not even be opened nobody's consumer is at fault: that is raised on.
+    That is one that failed alone, or that its consumer was interrupted at. Where the inbox could
+    not even be opened nobody's consumer is at fault: that is raised on.
     """
     try:
         call_next(batch)
     except LedgerUnavailable:
         raise
     except FAILURES as error:
-        if len(batch.event_ids) > 1 or not batch.owed:
-            raise
-        (delivery,) = batch.owed
+        delivery = batch.interrupted_at
+        if delivery is None:
+            if len(batch.event_ids) > 1 or not batch.owed:
+                raise
+            (delivery,) = batch.owed
         failed = failure(batch, delivery, error)
         batch.failures.record(failed.attempt)
         log_failure(batch.consumer, failed)
+        if len(batch.event_ids) > 1:
+            raise
 
 
 def failure(batch: Batch, delivery: Owed, error: BaseException) -> Failure:
     """Give the account of an attempt that ended in this error."""
+    postponed = isinstance(error, RetryLater)
+    if isinstance(error, RetryLater):
+        retry_after: timedelta | None = error.delay
+    elif isinstance(error, batch.consumer.gives_up_on):
+        retry_after = None
+    else:
+        retry_after = backoff(batch.consumer, delivery.attempt)
     attempt = FailedAttempt(
         event_id=delivery.event_id,
         consumer=batch.consumer.name,
@@ -59,7 +70,10 @@ def failure(batch: Batch, delivery: Owed, error: BaseException) -> Failure:
         started_at=batch.started_at,
         duration=batch.duration,
         error=explain(error),
-        retry_after=backoff(batch.consumer, delivery.attempt),
+        retry_after=retry_after,
+        error_type=type_of(error),
+        error_shape=shape_of(error),
+        is_postponed=postponed,
     )
     return Failure(delivery, error, attempt)
 
@@ -73,12 +87,3 @@ def backoff(consumer: type[Consumer[Any]], attempt: int) -> timedelta | None:
         return None
     factor: int = 2 ** min(attempt - 1, MOST_DOUBLINGS)
     return min(consumer.first_backoff * factor, consumer.longest_backoff) * uniform(0.8, 1.0)  # noqa: S311
-
-
-def explain(error: BaseException) -> str:
-    """Give the error and its traceback, cut in the middle to a bounded size."""
-    text = "".join(traceback.format_exception(error)).strip()
-    if len(text) <= LONGEST_ERROR:
-        return text
-    half = LONGEST_ERROR // 2
-    return f"{text[:half]}\n… {len(text) - 2 * half} characters cut …\n{text[-half:]}"

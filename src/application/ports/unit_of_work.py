@@ -30,6 +30,8 @@ class Owed(NamedTuple):
     occurred_at: datetime
     payload: str
     traceparent: str | None
+    is_suspect: bool = False
+    """Whether an attempt of it cost a worker its time limit or its life."""
 
 
 class Inbox(Protocol):
@@ -48,7 +50,13 @@ class Inbox(Protocol):
         """Remove the deliveries and log an attempt that succeeded for each."""
 
     def fail(self, attempts: Sequence[FailedAttempt]) -> None:
-        """Log attempts that failed; each delivery is due again after its backoff, or never."""
+        """Log attempts that failed; each delivery is due again after its backoff, or never.
+
+        A delivery is a suspect from now on if the error's type is one of SUSPECT_ERRORS.
+        """
+
+    def release(self, consumer: str, event_ids: Sequence[UUID]) -> None:
+        """Give deliveries back at once, counting no attempt."""
 
     def postpone(self, consumer: str, event_ids: Sequence[UUID], reason: str) -> None:
         """Give deliveries back for later, counting no attempt; the reason is kept to be seen."""
@@ -84,6 +92,12 @@ class UnitOfWork(Protocol):
 
     def record(self, events: Sequence[tuple[DomainEvent, Provenance]]) -> None:
         """Record events and what is owed to their consumers, in this transaction."""
+
+    def abandon(self) -> None:
+        """Cut the connection, from any thread: whoever waits for it waits no longer.
+
+        Nothing that was not committed by then ever will be.
+        """
 
     def commit(self) -> None:
         """Write what changed and commit. Raises ConcurrencyConflict or LedgerUnavailable."""

@@ -10,19 +10,19 @@ from infrastructure.database import errors_in_our_words
 RECORD_FAILURE = text("""
     WITH failed AS (
         UPDATE kratos_sync.deliveries
-        SET attempts = :number,
+        SET attempts = attempts + CASE WHEN :outcome = 'postponed' THEN 0 ELSE 1 END,
             due_at = clock_timestamp() + coalesce(CAST(:retry_after AS interval), '0'),
             leased = false,
             last_error = :error,
-            failed_at = CASE WHEN CAST(:retry_after AS interval) IS NULL THEN clock_timestamp() END
+            error_type = :error_type,
+            error_shape = :error_shape,
+            failed_at = CASE WHEN :outcome = 'gave_up' THEN clock_timestamp() END
         WHERE consumer = :consumer AND event_id = :event_id AND attempts = :number - 1
         RETURNING event_id
     )
     INSERT INTO kratos_sync.attempts
            (event_id, consumer, number, outcome, started_at, duration, error)
-    SELECT event_id, :consumer, :number,
-           CASE WHEN CAST(:retry_after AS interval) IS NULL THEN 'gave_up' ELSE 'failed' END,
-           :started_at, :duration, :error
+    SELECT event_id, :consumer, :number, :outcome, :started_at, :duration, :error
     FROM failed
 """)
 
@@ -48,7 +48,10 @@ def record_failures(connection: Connection, attempts: Iterable[FailedAttempt]) -
             "number": attempt.number,
             "started_at": attempt.started_at,
             "duration": attempt.duration,
+            "outcome": attempt.outcome,
             "error": _storable(attempt.error),
+            "error_type": attempt.error_type,
+            "error_shape": attempt.error_shape and _storable(attempt.error_shape),
             "retry_after": attempt.retry_after,
         }
         for attempt in attempts

@@ -6,14 +6,17 @@ from itertools import starmap
 from typing import Final
 from uuid import UUID
 
-from application.ports.failures import FailedAttempt
+from application.ports.failures import SUSPECT_ERRORS, FailedAttempt
 from application.ports.unit_of_work import Owed
 from infrastructure.binary_arrays import uuid_array
 from infrastructure.ledger.failures import record_failures
 from infrastructure.transaction import Transaction
 
+SUSPECTS: Final = list(SUSPECT_ERRORS)
+
 OPEN: Final = """
-    SELECT e.id, d.attempts + 1, e.name, e.subject, e.occurred_at, e.payload::text, e.trace_context
+    SELECT e.id, d.attempts + 1, e.name, e.subject, e.occurred_at, e.payload::text, e.trace_context,
+           d.attempts > 0 AND d.error_type = ANY($3::text[])
     FROM kratos_sync.deliveries d
     JOIN kratos_sync.events e ON e.id = d.event_id
     WHERE d.consumer = $1 AND d.event_id = ANY($2::uuid[]) AND d.failed_at IS NULL
@@ -38,6 +41,11 @@ POSTPONE: Final = """
     WHERE consumer = $3 AND event_id = ANY($4::uuid[])
 """
 
+RELEASE: Final = """
+    UPDATE kratos_sync.deliveries SET due_at = now(), leased = false
+    WHERE consumer = $1 AND event_id = ANY($2::uuid[])
+"""
+
 # A release that knows the event may be a deploy away; nobody waits for it meanwhile.
 POSTPONED_FOR = timedelta(minutes=1)
 
@@ -50,7 +58,7 @@ class PostgresInbox:
 
     def open(self, consumer: str, event_ids: Sequence[UUID]) -> list[Owed]:
         """Lock and load what is owed, in one statement."""
-        rows = self._transaction.fetch(OPEN, (consumer, uuid_array(event_ids)))
+        rows = self._transaction.fetch(OPEN, (consumer, uuid_array(event_ids), SUSPECTS))
         owed = list(starmap(Owed, rows))
         self._transaction.subjects = tuple({delivery.subject for delivery in owed})
         return owed
@@ -65,6 +73,10 @@ class PostgresInbox:
     def fail(self, attempts: Sequence[FailedAttempt]) -> None:
         """Log attempts that failed."""
         record_failures(self._transaction.connection, attempts)
+
+    def release(self, consumer: str, event_ids: Sequence[UUID]) -> None:
+        """Make deliveries due again now."""
+        self._transaction.run(RELEASE, (consumer, uuid_array(event_ids)))
 
     def postpone(self, consumer: str, event_ids: Sequence[UUID], reason: str) -> None:
         """Make deliveries due again in a minute."""

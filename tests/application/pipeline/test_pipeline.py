@@ -81,7 +81,7 @@ def test_a_batch_is_served_by_one_commit(ledger: InMemoryLedger) -> None:
 def test_a_part_of_a_batch_starts_when_its_turn_comes(batch: Batch) -> None:
     batch.started -= 100
 
-    part = batch.part(0, 1)
+    part = batch.of(batch.event_ids[:1])
 
     assert part.event_ids == batch.event_ids[:1]
     assert part.duration < batch.duration

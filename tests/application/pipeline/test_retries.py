@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from application.consumer import Consumer
 from application.consumers.sync_kratos_identity import SyncKratosIdentity
 from application.pipeline import Batch, deliver
-from application.pipeline.retries import LONGEST_ERROR, backoff, explain
+from application.pipeline.errors import LONGEST_ERROR, explain
+from application.pipeline.retries import backoff
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.unit_of_work import ConcurrencyConflict
 from domain.events import KratosIdentityUpdated
