@@ -8,7 +8,9 @@ from domain.kratos_identities import KratosIdentities
 from infrastructure import database
 from infrastructure.bus import broker
 from infrastructure.bus.event_bus import DramatiqEventBus
+from infrastructure.bus.hands import Hands
 from infrastructure.bus.relay import Relay
+from infrastructure.bus.watchdog import Watchdog
 from infrastructure.consumer_factory import ConsumerFactory
 from infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
 from infrastructure.ledger.claims import PostgresClaims
@@ -51,7 +53,9 @@ class Container(containers.DeclarativeContainer):
     )
     failures = providers.Singleton(PostgresFailures, engine)
 
+    hands = providers.Singleton(Hands)
     claims = providers.Singleton(PostgresClaims, engine, settings.provided.lease)
+    watchdog = providers.Singleton(Watchdog, failures, claims, hands)
     listener = providers.Singleton(WakeUpListener, settings.provided.database_url)
     relay = providers.Singleton(Relay, claims, broker, listener, CONSUMERS)
 

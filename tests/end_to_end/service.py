@@ -8,7 +8,7 @@ import sysconfig
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -16,6 +16,7 @@ from threading import Barrier
 from typing import Any, Self
 
 import httpx
+import psutil
 import psycopg
 import redis
 from psycopg.rows import dict_row
@@ -114,20 +115,24 @@ class Service:
         """Ask processes to end, and give their exit codes."""
         for name in names:
             self._running[name].send_signal(signal.SIGTERM)
-            self._running[name].send_signal(signal.SIGCONT)  # a halted one would not hear it
+            self.signal(name, signal.SIGCONT)  # a halted one would not hear it
         codes = {name: self._running[name].wait(timeout=60) for name in names}
         for name in names:
             del self._running[name]
         return codes
 
     def kill(self, *names: str) -> None:
-        """End processes by force."""
+        """End processes by force, with those that they started."""
         for name in names:
-            self._running[name].kill()
+            self.signal(name, signal.SIGKILL)
             self._running.pop(name).wait(timeout=60)
 
     def signal(self, name: str, number: signal.Signals) -> None:
-        self._running[name].send_signal(number)
+        """Send a process a signal, and those that it started: a worker's supervisor and worker."""
+        supervisor = psutil.Process(self._running[name].pid)
+        for process in (supervisor, *supervisor.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
 
     def log(self, name: str) -> str:
         return (self._folder / f"{name}.log").read_text()

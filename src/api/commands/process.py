@@ -1,6 +1,7 @@
 """What every long-running process does first and last."""
 
 import gc
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 
 import click
 import pydantic
+import structlog
+from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from application.ports.event_bus import LedgerUnavailable
@@ -17,14 +20,21 @@ from infrastructure.migrations import SchemaTooOld, require_schema
 from infrastructure.telemetry import configure_logging
 
 GARBAGE_THRESHOLD = 20_000
+STOP_SECONDS = 20.0
+LOOK_SECONDS = 1.0
+
+log = structlog.get_logger()
 
 
 @contextmanager
-def opened_container(*, migrated: bool = True) -> Iterator[Container]:
+def opened_container(
+    *, migrated: bool = True, stopped: threading.Event | None = None
+) -> Iterator[Container]:
     """Give a container with logging set up, for a database whose schema is new enough.
 
-    Raises click.ClickException, in one line, for settings that are missing or wrong, and for a
-    database that is away or too old.
+    One that is away is waited for until `stopped`, where that is given. Raises
+    click.ClickException, in one line, for settings that are missing or wrong, for a database that
+    refuses us or is too old, and for one that is away.
     """
     container = Container()
     with expected_errors():
@@ -34,20 +44,35 @@ def opened_container(*, migrated: bool = True) -> Iterator[Container]:
     try:
         if migrated:
             with expected_errors():
-                require_schema(container.engine())
+                _require_schema(container.engine(), stopped)
         yield container
     finally:
         container.wake_relay().stop()
         engine.dispose()
 
 
+def _require_schema(engine: Engine, stopped: threading.Event | None) -> None:
+    while True:
+        try:
+            return require_schema(engine)
+        except SQLAlchemyError as error:
+            if stopped is None or is_refusal(error):
+                raise
+            log.warning("ledger_unavailable", reason=why_unavailable(error))
+        if stopped.wait(LOOK_SECONDS):
+            return None
+
+
+# What no waiting mends, and what may pass.
 REFUSALS = {
     "password authentication failed": "it refused the user or the password",
     "no password supplied": "it wants a password",
+    "does not exist": "there is no such user or database",
+}
+TROUBLES = {
     "Connection refused": "nothing listens there",
     "could not translate host name": "there is no such host",
     "failed to resolve host": "there is no such host",
-    "does not exist": "there is no such user or database",
     "timeout expired": "it did not answer in time",
     "starting up": "it is starting up",
 }
@@ -67,15 +92,31 @@ def expected_errors() -> Iterator[None]:
         raise click.ClickException(f"{why_unavailable(error)}: is DATABASE_URL right?") from None
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether PostgreSQL answered, and will have nothing to do with us."""
+    return any(sign in _told(error) for sign in REFUSALS)
+
+
 def why_unavailable(error: BaseException) -> str:
     """Say in words what PostgreSQL, or the network before it, had against us."""
-    driver = getattr(error, "orig", None) or getattr(error.__cause__, "orig", None)
-    # A refusal to connect has no SQLSTATE of its own in the driver; its text is the server's.
-    text = str(driver)
-    for sign, reason in REFUSALS.items():
+    text = _told(error)
+    for sign, reason in {**REFUSALS, **TROUBLES}.items():
         if sign in text:
             return f"PostgreSQL cannot be used: {reason}"
-    return f"PostgreSQL did not answer as it should ({type(driver or error).__name__})"
+    kind = type(_driver_error(error) or error).__name__
+    return f"PostgreSQL did not answer as it should ({kind})"
+
+
+def _driver_error(error: BaseException) -> BaseException | None:
+    found: BaseException | None = getattr(error, "orig", None) or getattr(
+        error.__cause__, "orig", None
+    )
+    return found
+
+
+def _told(error: BaseException) -> str:
+    # A refusal to connect has no SQLSTATE of its own in the driver; its text is the server's.
+    return str(_driver_error(error))
 
 
 def calm_garbage_collector() -> None:
@@ -89,9 +130,22 @@ def calm_garbage_collector() -> None:
 
 
 def stopped_by_signal() -> threading.Event:
-    """Give what SIGTERM and SIGINT set."""
-    stopped = threading.Event()
+    """Give what SIGTERM and SIGINT set.
+
+    The process then has 20 s to finish what is in hand, and a second signal ends it at once: what
+    it held is due again when its leases run out.
+    """
+    stopped, hurried = threading.Event(), threading.Event()
+
+    def hear() -> None:
+        if stopped.is_set():
+            hurried.set()
+            return
+        stopped.set()
+        asked = hurried.wait(STOP_SECONDS)
+        os._exit(0 if asked else 1)
+
     for number in (signal.SIGTERM, signal.SIGINT):
         # From a thread: the one that the signal interrupts may hold the event's lock.
-        signal.signal(number, lambda *_: threading.Thread(target=stopped.set).start())
+        signal.signal(number, lambda *_: threading.Thread(target=hear, daemon=True).start())
     return stopped

@@ -2,7 +2,7 @@
 
 from contextvars import ContextVar
 from pathlib import Path
-from traceback import extract_tb
+from traceback import StackSummary, extract_tb
 from typing import Any
 
 import structlog
@@ -93,7 +93,11 @@ def describe(consumer: type[Consumer[Any]], delivery: Owed) -> dict[str, object]
 
 def where(error: BaseException) -> str:
     """Give the place that an error was raised at: a log may name it, and never its text."""
-    frames = extract_tb(error.__traceback__)
+    return place_of(extract_tb(error.__traceback__))
+
+
+def place_of(frames: StackSummary) -> str:
+    """Give the innermost place of a stack."""
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 

@@ -1,14 +1,15 @@
 """What becomes of a batch that failed."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from random import uniform
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import structlog
 
 from application.consumer import Consumer, RetryLater
 from application.pipeline.batch import FAILURES, Batch, CallNext, Failure
-from application.pipeline.errors import explain, shape_of, type_of
+from application.pipeline.errors import explain, shape_of, shorten, type_of
 from application.pipeline.logging import log_failure
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.failures import FailedAttempt
@@ -19,6 +20,15 @@ CONFLICTS_IN_A_ROW = 5
 MOST_DOUBLINGS = 24
 
 log = structlog.get_logger()
+
+
+class Lost(NamedTuple):
+    """A delivery that was at its consumer when its thread or its process came to an end."""
+
+    consumer: str
+    event_id: UUID
+    attempt: int
+    since: datetime
 
 
 def retry_conflicts(batch: Batch, call_next: CallNext) -> None:
@@ -76,6 +86,27 @@ def failure(batch: Batch, delivery: Owed, error: BaseException) -> Failure:
         is_postponed=postponed,
     )
     return Failure(delivery, error, attempt)
+
+
+def account_of_loss(
+    consumer: type[Consumer[Any]],
+    lost: Lost,
+    error_type: str,
+    message: str,
+    stack: str = "",
+) -> FailedAttempt:
+    """Give the account of an attempt that nobody came back from to tell."""
+    return FailedAttempt(
+        event_id=lost.event_id,
+        consumer=consumer.name,
+        number=lost.attempt,
+        started_at=lost.since,
+        duration=max(datetime.now(UTC) - lost.since, timedelta()),
+        error=shorten(f"{stack}{error_type}: {message}"),
+        retry_after=backoff(consumer, lost.attempt),
+        error_type=error_type,
+        error_shape=message,
+    )
 
 
 def backoff(consumer: type[Consumer[Any]], attempt: int) -> timedelta | None:

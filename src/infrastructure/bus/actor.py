@@ -1,29 +1,48 @@
 """The one actor: what a worker does with a message."""
 
+import threading
 from collections.abc import Callable
+from datetime import timedelta
+from time import monotonic
+from typing import Any, Final
 
 import dramatiq
 import structlog
 
+from application.consumer import Consumer
 from application.pipeline import Batch, deliver
 from application.pipeline.logging import where
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.failures import Failures
 from application.ports.unit_of_work import UnitOfWork
+from application.ports.watch import TimeLimitExceeded
 from application.subscriptions import CONSUMERS
 from infrastructure.bus import wire_format
+from infrastructure.bus.watchdog import Watchdog
+
+PAUSE_SECONDS: Final = 1.0
+"""Between two looks whether the ledger is back."""
 
 log = structlog.get_logger()
 
 
 def declare(
-    broker: dramatiq.Broker, unit_of_work: Callable[[], UnitOfWork], failures: Failures
+    broker: dramatiq.Broker,
+    unit_of_work: Callable[[], UnitOfWork],
+    failures: Failures,
+    watchdog: Watchdog,
+    *,
+    patience: timedelta = timedelta(),
+    stopped: threading.Event | None = None,
 ) -> None:
     """Declare the actor, and a queue for each consumer, on the broker.
 
-    Whatever goes wrong inside, the message is acknowledged: a delivery that was not settled is
-    still in the ledger, and due again when its lease runs out.
+    A batch that finds the ledger away is begun anew when it is back, up to `patience` later and
+    until `stopped`; that is nobody's failure. Whatever goes wrong inside, the message is
+    acknowledged: a delivery that was not settled is still in the ledger, and due again when its
+    lease runs out.
     """
+    stopping = stopped or threading.Event()
 
     def perform(*args: object, **arguments: object) -> None:
         name = None
@@ -34,13 +53,26 @@ def declare(
             if consumer is None:
                 log.warning("unknown_consumer", consumer=name)
                 return
-            deliver(Batch(consumer, pointer.event_ids, unit_of_work(), failures))
+            deliver_in_time(consumer, pointer)
         except wire_format.UnreadableMessage as error:
             log.warning("garbage_dropped", reason=str(error))
         except LedgerUnavailable as error:
             log.warning("ledger_unavailable", consumer=name, reason=str(error))
-        except Exception as error:  # noqa: BLE001  # it would only be logged by Dramatiq, text and all
+        except (Exception, TimeLimitExceeded) as error:  # noqa: BLE001  # it would only be logged by Dramatiq, text and all
             log.error("batch_abandoned", consumer=name, error=type(error).__name__, at=where(error))  # noqa: TRY400  # its text may hold personal data
+
+    def deliver_in_time(consumer: type[Consumer[Any]], pointer: wire_format.Pointer) -> None:
+        until = monotonic() + patience.total_seconds()
+        while True:
+            unit = unit_of_work()
+            try:
+                with watchdog.over(consumer, pointer.event_ids, unit) as watch:
+                    deliver(Batch(consumer, pointer.event_ids, unit, failures, watch))
+            except LedgerUnavailable:
+                if monotonic() + PAUSE_SECONDS > until or stopping.wait(PAUSE_SECONDS):
+                    raise
+            else:
+                return
 
     queues = sorted(CONSUMERS)
     # An actor must have a queue of its own; one of the consumers' does.

@@ -28,6 +28,7 @@ from domain.kratos_identities import KratosIdentities
 from infrastructure.bus import actor
 from infrastructure.bus.broker import WakefulRedisBroker
 from infrastructure.bus.relay import Relay
+from infrastructure.bus.watchdog import Watchdog
 from infrastructure.bus.window import FIRST_BATCHES
 from infrastructure.ledger.claims import PostgresClaims
 from infrastructure.ledger.listener import WakeUpListener
@@ -722,7 +723,7 @@ def test_invariant_9_a_failing_consumer_leaves_nothing_in_redis_and_is_retried_b
         relay = Relay(
             claims, broker, WakeUpListener(SecretStr(database_url)), {LoseHeart.name: LoseHeart}
         )
-        actor.declare(broker, ledger.unit_of_work, ledger)
+        actor.declare(broker, ledger.unit_of_work, ledger, Watchdog(ledger, claims))
         worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=50)
         worker.start()
         try:

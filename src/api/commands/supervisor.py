@@ -1,0 +1,149 @@
+"""Looking after a worker's process: it is replaced when it dies or hangs.
+
+The child runs the very command that its supervisor was called with. Both share a little memory, in
+which the child notes what it has in hand: the next one reads there what its predecessor died of.
+"""
+
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import MutableMapping
+from contextlib import ExitStack, suppress
+from typing import Final, NamedTuple
+
+from api.commands.lifeline import VARIABLE as LIFELINE
+
+MEMORY: Final = "KRATOS_SYNC_HANDS"
+PREDECESSOR: Final = "KRATOS_SYNC_PREDECESSOR"
+MEMORY_SIZE: Final = 32 * 1024
+HURRY: Final = signal.SIGUSR2
+REPLACE_ME: Final = 75
+"""The exit code by which a child asks for another in its place."""
+
+TICK_SECONDS: Final = 1.0
+MOST_TICKS_WITHOUT_PULSE: Final = 30
+LAST_WORDS_SECONDS: Final = 3.0
+LIVED_WELL_SECONDS: Final = 10.0
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
+_PULSE: Final = struct.Struct("=Q")
+
+
+class Supervised(NamedTuple):
+    """What a child gets from its supervisor.
+
+    ``predecessor`` says how the process before this one ended; None for the first.
+    """
+
+    memory: int
+    predecessor: str | None
+
+
+def taken_over(environment: MutableMapping[str, str]) -> Supervised | None:
+    """What the supervisor of this process gave it; None if it has none."""
+    memory = environment.pop(MEMORY, None)
+    predecessor = environment.pop(PREDECESSOR, None)
+    return None if memory is None else Supervised(int(memory), predecessor)
+
+
+def supervise() -> int:
+    """Run this command again as a child, for as long as nobody asks to stop; give the exit code.
+
+    SIGTERM and SIGINT are handed on, and a second one as HURRY. A first child that ends before it
+    has shown a pulse has said why, and is not replaced. None outlives its supervisor.
+    """
+    with ExitStack() as undo:
+        memory = undo.enter_context(tempfile.TemporaryFile())
+        memory.truncate(MEMORY_SIZE)
+        lifeline, our_end = os.pipe()
+        undo.callback(os.close, our_end)
+        undo.callback(os.close, lifeline)
+        return _Supervisor(memory.fileno(), lifeline).run()
+
+
+class _Supervisor:
+    def __init__(self, memory: int, lifeline: int) -> None:
+        self._memory = memory
+        self._lifeline = lifeline
+        self._asked = 0
+        self._child: subprocess.Popen[bytes] | None = None
+        self._woken, self._wake = os.pipe()
+        os.set_blocking(self._wake, False)
+
+    def run(self) -> int:
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+        predecessor, pause = None, SHORTEST_PAUSE
+        while True:
+            began = time.monotonic()
+            code = self._run_child(predecessor)
+            if self._is_asked():
+                return 0 if code in {0, REPLACE_ME} else 1
+            if not self._pulse():
+                return code if code > 0 else 1
+            pause = min(2 * pause, LONGEST_PAUSE)
+            if code == REPLACE_ME or time.monotonic() - began > LIVED_WELL_SECONDS:
+                pause = SHORTEST_PAUSE
+            predecessor = "was given up" if code == REPLACE_ME else _told(code)
+            self._wait(pause)
+            if self._is_asked():
+                return 0
+
+    def _run_child(self, predecessor: str | None) -> int:
+        environment = {**os.environ, MEMORY: str(self._memory), LIFELINE: str(self._lifeline)}
+        if predecessor is not None:
+            environment[PREDECESSOR] = predecessor
+        self._child = subprocess.Popen(  # noqa: S603
+            [sys.executable, *sys.orig_argv[1:]],
+            env=environment,
+            pass_fds=[self._memory, self._lifeline],
+            # Out of the terminal's foreground group: Ctrl-C comes once, from here.
+            process_group=0,
+        )
+        if self._is_asked():
+            self._child.terminate()
+        first = pulse = self._pulse()
+        ticks = 0
+        while (code := self._child.poll()) is None:
+            self._wait(TICK_SECONDS)
+            # Counted in looks of our own: where we were halted too, no time has passed for us.
+            ticks = ticks + 1 if self._pulse() == pulse != first else 0
+            pulse = self._pulse()
+            if ticks > MOST_TICKS_WITHOUT_PULSE:
+                self._kill(self._child)
+        return code
+
+    def _kill(self, child: "subprocess.Popen[bytes]") -> None:
+        """End a child that does not even look after itself; it writes the stacks of its threads."""
+        child.send_signal(signal.SIGABRT)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(LAST_WORDS_SECONDS)
+        child.kill()
+
+    def _ask(self, *_: object) -> None:
+        self._asked += 1
+        if self._child is not None:
+            self._child.send_signal(signal.SIGTERM if self._asked == 1 else HURRY)
+
+    def _is_asked(self) -> bool:
+        return self._asked > 0
+
+    def _wait(self, seconds: float) -> None:
+        if select.select([self._woken], [], [], seconds)[0]:
+            os.read(self._woken, 4096)
+
+    def _pulse(self) -> int:
+        pulse: int = _PULSE.unpack(os.pread(self._memory, _PULSE.size, 0))[0]
+        return pulse
+
+
+def _told(code: int) -> str:
+    if code >= 0:
+        return f"exited with code {code}"
+    return f"was ended by {signal.Signals(-code).name}"

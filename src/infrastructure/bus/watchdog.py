@@ -1,0 +1,147 @@
+"""The watchdog of a worker process: no consumer takes longer than it may, and none for ever."""
+
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import structlog
+
+from application.consumer import Consumer
+from application.pipeline.logging import describe, place_of
+from application.pipeline.retries import Lost, account_of_loss
+from application.ports.event_bus import LedgerUnavailable
+from application.ports.failures import Failures
+from application.ports.unit_of_work import ConcurrencyConflict, Owed, UnitOfWork
+from infrastructure.bus.hands import Hands
+from infrastructure.bus.watched import Watched
+from infrastructure.ledger.claims import PostgresClaims
+
+CUT_AFTER: Final = 1.0
+"""Seconds after an interruption that did not help until the connection is cut,"""
+HUNG_AFTER: Final = 5.0
+"""and until the thread is given up."""
+STATEMENTS_SECONDS: Final = 30.0
+"""How much longer than two time limits the statements around the events may take altogether."""
+TICK_SECONDS, IDLE_SECONDS = 0.1, 1.0
+TIME_LIMIT_EXCEEDED: Final = "TimeLimitExceeded"
+
+log = structlog.get_logger()
+
+
+class Watchdog:
+    """Looks at every thread that consumes, from a thread of its own.
+
+    What takes longer than its time limit is interrupted; if that does not help its connection is
+    cut, and after that the thread is given up: the attempt is written down as failed, what else it
+    had is given back, and `replace` is called, for only a new process gets rid of a thread.
+    """
+
+    def __init__(
+        self, failures: Failures, claims: PostgresClaims, hands: Hands | None = None
+    ) -> None:
+        self._failures = failures
+        self._claims = claims
+        self.hands = Hands() if hands is None else hands
+        self._watched: dict[int, Watched] = {}
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._replace: Callable[[], None] = lambda: None
+
+    def start(self, replace: Callable[[], None]) -> None:
+        """Begin to look."""
+        self._replace = replace
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2 * IDLE_SECONDS)
+
+    @contextmanager
+    def over(
+        self,
+        consumer: type[Consumer[Any]],
+        event_ids: Sequence[UUID],
+        unit_of_work: UnitOfWork,
+    ) -> Iterator[Watched]:
+        """Watch this thread while it consumes a batch."""
+        watched = Watched(consumer, event_ids, unit_of_work, self.hands)
+        self._watched[watched.thread] = watched
+        try:
+            yield watched
+        finally:
+            self._watched.pop(watched.thread, None)
+
+    @property
+    def hung_threads(self) -> set[int]:
+        """The threads that were given up."""
+        return {watched.thread for watched in list(self._watched.values()) if watched.is_hung}
+
+    def give_everything_back(self) -> None:
+        """Cut off whoever is still at work, and give back what they have: counts no attempt."""
+        for watched in list(self._watched.values()):
+            if not watched.is_hung:
+                watched.unit_of_work.abandon()
+                self._give_back(watched)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(TICK_SECONDS if self._watched else IDLE_SECONDS):
+            self.hands.beat()
+            for watched in list(self._watched.values()):
+                self._look_at(watched, time.monotonic())
+
+    def _look_at(self, watched: Watched, now: float) -> None:
+        delivery, taken = watched.delivery, now - watched.since
+        limit = watched.consumer.time_limit.total_seconds()
+        if delivery is None:
+            if taken > 2 * limit + STATEMENTS_SECONDS:
+                log.warning("connection_cut", consumer=watched.consumer.name)
+                watched.since = now
+                watched.unit_of_work.abandon()
+        elif watched.is_hung or taken <= limit:
+            return
+        elif taken > limit + HUNG_AFTER:
+            watched.is_hung = True
+            # From a thread of its own: the database may let it wait, and others may hang too.
+            threading.Thread(target=self._give_up, args=(watched, delivery), daemon=True).start()
+        elif taken > limit + CUT_AFTER:
+            watched.unit_of_work.abandon()
+        else:
+            watched.interrupt(delivery)
+
+    def _give_up(self, watched: Watched, delivery: Owed) -> None:
+        consumer = watched.consumer
+        stack = traceback.extract_stack(sys._current_frames()[watched.thread])  # noqa: SLF001  # there is no other way
+        log.error("consumer_hangs", **describe(consumer, delivery), at=place_of(stack))
+        watched.unit_of_work.abandon()
+        began = datetime.now(UTC) - timedelta(seconds=time.monotonic() - watched.since)
+        attempt = account_of_loss(
+            consumer,
+            Lost(consumer.name, delivery.event_id, delivery.attempt, began),
+            TIME_LIMIT_EXCEEDED,
+            f"took longer than {consumer.time_limit}, and did not come back",
+            f"The thread's stack:\n{''.join(stack.format())}",
+        )
+        try:
+            self._failures.record(attempt)
+            watched.forget()
+        except (LedgerUnavailable, ConcurrencyConflict) as error:
+            # It is still in hand: the process that comes after this one writes it down.
+            log.warning("hang_not_recorded", error=type(error).__name__)
+        self._give_back(watched)
+        self._replace()
+
+    def _give_back(self, watched: Watched) -> None:
+        try:
+            self._claims.release(watched.consumer.name, watched.event_ids)
+        except (LedgerUnavailable, ConcurrencyConflict) as error:
+            # Then their leases run out.
+            log.warning("not_given_back", error=type(error).__name__)
