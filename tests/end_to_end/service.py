@@ -43,8 +43,10 @@ class Service:
         database_url: str,
         valkey: ReturningValkey,
         lease_seconds: int = LEASE_SECONDS,
+        program: Sequence[str] = (KRATOS_SYNC,),
     ) -> None:
         self._folder = folder
+        self._program = program
         self.valkey = valkey
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -90,7 +92,7 @@ class Service:
             os.close(self._our_end)
             os.close(self._lifeline)
 
-    def start(self, name: str, *command: str, program: Sequence[str] = (KRATOS_SYNC,)) -> None:
+    def start(self, name: str, *command: str, program: Sequence[str] | None = None) -> None:
         """Start a process of that name; what it writes is appended to one file.
 
         A relay or worker is waited for: only then does it hear of a signal in order.
@@ -100,7 +102,7 @@ class Service:
         before = path.read_text().count(line) if path.exists() else 0
         with path.open("ab") as log:
             self._running[name] = subprocess.Popen(
-                [*program, *command],
+                [*(program or self._program), *command],
                 cwd=self._folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -159,6 +161,31 @@ class Service:
         )
         return answer.status_code
 
+    def call(self, body: Mapping[str, Any]) -> int:
+        """Call the webhook with a body of one's own."""
+        return self._http.post("/kratos/sync-identity", json=dict(body)).status_code
+
+    def children(self, name: str) -> list[psutil.Process]:
+        """The processes that a process of ours started."""
+        return psutil.Process(self._running[name].pid).children()
+
+    def signal_alone(self, name: str, number: int) -> None:
+        """Send a signal to that process, and to none that it started."""
+        self._running[name].send_signal(number)
+
+    def wait(self, name: str, seconds: float) -> int:
+        """Wait until a process has ended; give its exit code."""
+        return self._running.pop(name).wait(timeout=seconds)
+
+    def is_in_hand(self, person: str, consumer: str) -> bool:
+        """Whether a worker holds the lock of a delivery about that person."""
+        statement = (
+            "SELECT FROM kratos_sync.deliveries WHERE subject = %s AND consumer = %s"
+            " AND leased FOR UPDATE SKIP LOCKED"
+        )
+        owed = "SELECT FROM kratos_sync.deliveries WHERE subject = %s AND consumer = %s AND leased"
+        return bool(self.ask(owed, person, consumer) and not self.ask(statement, person, consumer))
+
     def ask(self, statement: str, *parameters: object) -> list[dict[str, Any]]:
         return self._database.execute(statement.encode(), parameters).fetchall()
 
@@ -180,10 +207,11 @@ class Service:
         """Wait until nothing is owed to anybody."""
         until(lambda: self.count("deliveries") == 0, seconds)
 
-    def forget(self) -> None:
+    def forget(self, *, whatever_is_owed: bool = False) -> None:
         """Begin anew, with empty tables, whatever a test left."""
         self._start_what_is_missing()
-        self.settle()
+        if not whatever_is_owed:
+            self.settle()
         self._database.execute(
             f"TRUNCATE {', '.join(f'kratos_sync.{table}' for table in TABLES)}".encode()
         )

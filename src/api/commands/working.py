@@ -84,6 +84,7 @@ def work(threads: int | None, supervised: Supervised) -> None:
             running.start()
         log.info("worker_started", threads=threads)
         wishes.stopped.wait()
+        log.info("stopping")
         wind_up(running, watchdog, wishes)
         watchdog.stop()
         broker.close()

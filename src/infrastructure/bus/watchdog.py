@@ -24,7 +24,7 @@ from infrastructure.ledger.claims import PostgresClaims
 
 CUT_AFTER: Final = 1.0
 """Seconds after an interruption that did not help until the connection is cut,"""
-HUNG_AFTER: Final = 5.0
+HUNG_AFTER: Final = 4.0
 """and until the thread is given up."""
 STATEMENTS_SECONDS: Final = 30.0
 """How much longer than two time limits the statements around the events may take altogether."""
@@ -37,9 +37,10 @@ log = structlog.get_logger()
 class Watchdog:
     """Looks at every thread that consumes, from a thread of its own.
 
-    What takes longer than its time limit is interrupted; if that does not help its connection is
-    cut, and after that the thread is given up: the attempt is written down as failed, what else it
-    had is given back, and `replace` is called, for only a new process gets rid of a thread.
+    What takes longer than its time limit is interrupted. If that does not help its connection is
+    cut, the attempt is written down as failed, and what else the thread had is given back. One that
+    has not come back even then is given up: `replace` is called, for only a new process is rid of
+    it.
     """
 
     def __init__(
@@ -106,28 +107,32 @@ class Watchdog:
                 log.warning("connection_cut", consumer=watched.consumer.name)
                 watched.since = now
                 watched.unit_of_work.abandon()
-        elif watched.is_hung or taken <= limit:
-            return
-        elif taken > limit + HUNG_AFTER:
-            watched.is_hung = True
-            # From a thread of its own: the database may let it wait, and others may hang too.
-            threading.Thread(target=self._give_up, args=(watched, delivery), daemon=True).start()
+        elif taken > limit + HUNG_AFTER and watched.is_cut:
+            if not watched.is_hung:
+                watched.is_hung = True
+                log.error("consumer_hangs", **describe(watched.consumer, delivery))
+                self._replace()
         elif taken > limit + CUT_AFTER:
-            watched.unit_of_work.abandon()
-        else:
+            if not watched.is_cut:
+                watched.is_cut = True
+                # From a thread of its own: the database may let it wait, and others may hang too.
+                threading.Thread(
+                    target=self._cut_off, args=(watched, delivery), daemon=True
+                ).start()
+        elif taken > limit:
             watched.interrupt(delivery)
 
-    def _give_up(self, watched: Watched, delivery: Owed) -> None:
+    def _cut_off(self, watched: Watched, delivery: Owed) -> None:
         consumer = watched.consumer
         stack = traceback.extract_stack(sys._current_frames()[watched.thread])  # noqa: SLF001  # there is no other way
-        log.error("consumer_hangs", **describe(consumer, delivery), at=place_of(stack))
+        log.error("consumer_overran", **describe(consumer, delivery), at=place_of(stack))
         watched.unit_of_work.abandon()
         began = datetime.now(UTC) - timedelta(seconds=time.monotonic() - watched.since)
         attempt = account_of_loss(
             consumer,
             Lost(consumer.name, delivery.event_id, delivery.attempt, began),
             TIME_LIMIT_EXCEEDED,
-            f"took longer than {consumer.time_limit}, and did not come back",
+            f"took longer than {consumer.time_limit}",
             f"The thread's stack:\n{''.join(stack.format())}",
         )
         try:
@@ -135,9 +140,8 @@ class Watchdog:
             watched.forget()
         except (LedgerUnavailable, ConcurrencyConflict) as error:
             # It is still in hand: the process that comes after this one writes it down.
-            log.warning("hang_not_recorded", error=type(error).__name__)
+            log.warning("attempt_not_recorded", error=type(error).__name__)
         self._give_back(watched)
-        self._replace()
 
     def _give_back(self, watched: Watched) -> None:
         try:

@@ -36,7 +36,7 @@ class Watched:
         self.thread = threading.get_ident()
         self.delivery: Owed | None = None
         self.since = time.monotonic()
-        self.is_hung = False
+        self.is_cut = self.is_hung = False
         self._hands = hands
         self._slot = hands.slot(consumer.name)
         self._interrupting = self._interrupted = False
@@ -44,7 +44,7 @@ class Watched:
 
     def begin(self, delivery: Owed) -> None:
         """Note the delivery."""
-        self.since = time.monotonic()
+        self.since, self.is_cut = time.monotonic(), False
         self._hands.take(self._slot, delivery, time.time())
         self.delivery = delivery
 

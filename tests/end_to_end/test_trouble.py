@@ -1,0 +1,228 @@
+"""Consumers that hang, crash and ask for more time: seen, counted, and nobody else is held up."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from tests.end_to_end import troublemaker
+from tests.end_to_end.service import Service
+from tests.infrastructure.bus.servers import ReturningValkey
+from tests.infrastructure.bus.waiting import until
+
+GET_INTO_TROUBLE = troublemaker.GetIntoTrouble.name
+HARMLESS = 20
+ATTEMPTS_OF = "kratos_sync.attempts a JOIN kratos_sync.events e ON e.id = a.event_id"
+
+
+@pytest.fixture(scope="module")
+def troubled(
+    postgres_url: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """The service, with a consumer that gets into trouble."""
+    folder: Path = tmp_path_factory.mktemp("trouble")
+    name = f"trouble_{uuid4().hex}"
+    url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
+    with psycopg.connect(postgres_url, autocommit=True) as administrator:
+        administrator.execute(f"CREATE DATABASE {name} TEMPLATE {migrated_template}".encode())
+        try:
+            program = [sys.executable, str(Path(troublemaker.__file__))]
+            with (
+                ReturningValkey(folder / "valkey") as valkey,
+                Service(folder, url, valkey, program=program) as service,
+            ):
+                yield service
+        finally:
+            administrator.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def service(troubled: Service) -> Iterator[Service]:
+    """The same, begun anew."""
+    yield troubled
+    troubled.forget(whatever_is_owed=True)
+
+
+def tell(service: Service, trouble: str = "") -> str:
+    """Let a person register with that trouble; give the identity's id."""
+    person = str(uuid4())
+    now = datetime.now(UTC).isoformat()
+    identity = {
+        "id": person,
+        "schema_id": "default",
+        "state": "active",
+        "traits": {"email": f"{person}@example.org", "trouble": trouble},
+        "created_at": now,
+        "updated_at": now,
+    }
+    answer = service.call({"identity": identity})
+    assert answer == 200
+    return person
+
+
+def outcomes(service: Service, person: str) -> list[str]:
+    rows = service.ask(
+        f"SELECT a.outcome FROM {ATTEMPTS_OF} WHERE e.subject = %s AND a.consumer = %s"
+        " ORDER BY a.id",
+        person,
+        GET_INTO_TROUBLE,
+    )
+    return [row["outcome"] for row in rows]
+
+
+def last_error(service: Service, person: str) -> str:
+    rows = service.ask(
+        f"SELECT a.error FROM {ATTEMPTS_OF} WHERE e.subject = %s AND a.consumer = %s"
+        " AND a.error IS NOT NULL ORDER BY a.id DESC LIMIT 1",
+        person,
+        GET_INTO_TROUBLE,
+    )
+    return str(rows[0]["error"])
+
+
+def effects(service: Service) -> int:
+    """How many events took effect at the troublemaker."""
+    rows = service.ask(
+        "SELECT registrations FROM kratos_sync.registrations_per_day WHERE day = %s",
+        troublemaker.DAY_OF_EFFECTS,
+    )
+    return int(rows[0]["registrations"]) if rows else 0
+
+
+def is_settled(service: Service, *people: str) -> bool:
+    owed = service.ask(
+        "SELECT count(*) AS owed FROM kratos_sync.deliveries"
+        " WHERE failed_at IS NULL AND subject = ANY(%s::uuid[])",
+        list(people),
+    )
+    return bool(owed[0]["owed"] == 0)
+
+
+@pytest.mark.parametrize("trouble", ["spin", "swallow", "sleep", "socket", "exit", "segfault"])
+def test_trouble_that_comes_once_is_counted_and_overcome(service: Service, trouble: str) -> None:
+    person = tell(service, f"{trouble} once")
+    others = [tell(service) for _ in range(HARMLESS)]
+
+    until(lambda: is_settled(service, person, *others), seconds=60)
+
+    assert outcomes(service, person) == ["failed", "succeeded"]
+    assert [outcomes(service, other)[-1] for other in others] == ["succeeded"] * HARMLESS
+    assert effects(service) == HARMLESS + 1
+
+
+@pytest.mark.parametrize("trouble", ["sleep", "kill"])
+def test_trouble_that_stays_becomes_a_dead_letter(service: Service, trouble: str) -> None:
+    person = tell(service, trouble)
+    others = [tell(service) for _ in range(HARMLESS)]
+
+    until(lambda: is_settled(service, person, *others), seconds=90)
+
+    assert outcomes(service, person) == ["failed", "failed", "gave_up"]
+    assert effects(service) == HARMLESS
+    assert service.has(person)  # its other consumer went on
+    expected = {
+        "sleep": "TimeLimitExceeded: ",
+        "kill": "WorkerDied: the worker's process was ended",
+    }
+    assert expected[trouble] in last_error(service, person)
+
+
+def test_who_hangs_is_named_with_the_place_and_without_the_person(service: Service) -> None:
+    person = tell(service, "socket once")
+    until(lambda: is_settled(service, person), seconds=60)
+
+    lines = [each for each in service.log("worker").splitlines() if person in each]
+    (line,) = [each for each in lines if '"consumer_overran"' in each]
+    until(lambda: '"consumer_hangs"' in service.log("worker"))
+    assert GET_INTO_TROUBLE in line
+    assert "troublemaker.py:" in line
+    assert "_wait_for_a_socket" in last_error(service, person)
+    assert "@example.org" not in service.log("worker")
+
+
+def test_while_one_consumer_hangs_the_others_go_on(service: Service) -> None:
+    stuck = [tell(service, "sleep once") for _ in range(6)]
+    until(lambda: any(outcomes(service, person) for person in stuck), seconds=60)
+
+    heard = tell(service)
+
+    until(lambda: service.has(heard), seconds=5)
+    until(lambda: is_settled(service, heard, *stuck), seconds=90)
+    assert effects(service) == len(stuck) + 1
+
+
+def test_a_consumer_may_ask_for_more_time(service: Service) -> None:
+    person = tell(service, "later once")
+
+    until(lambda: outcomes(service, person) == ["postponed"])
+    (owed,) = service.ask(
+        "SELECT attempts FROM kratos_sync.deliveries WHERE subject = %s AND consumer = %s",
+        person,
+        GET_INTO_TROUBLE,
+    )
+    assert owed["attempts"] == 0
+    until(lambda: is_settled(service, person))
+    assert outcomes(service, person) == ["postponed", "succeeded"]
+
+
+def test_some_errors_are_final_at_once(service: Service) -> None:
+    person = tell(service, "final")
+    until(lambda: is_settled(service, person))
+    assert outcomes(service, person) == ["gave_up"]
+
+
+def test_dead_letters_carry_what_their_errors_have_in_common(service: Service) -> None:
+    person = tell(service, "raise")
+    until(lambda: is_settled(service, person))
+    (letter,) = service.ask(
+        "SELECT error_type, error_shape FROM kratos_sync.deliveries WHERE subject = %s", person
+    )
+    assert letter == {"error_type": "ValueError", "error_shape": "no # for '…'"}
+
+
+def test_a_worker_killed_by_force_is_replaced_by_its_supervisor(service: Service) -> None:
+    (worker,) = service.children("worker")
+    worker.kill()
+
+    person = tell(service)
+
+    until(lambda: is_settled(service, person), seconds=60)
+    until(lambda: "worker_replaced" in service.log("worker"))
+    (replacement,) = service.children("worker")
+    assert replacement.pid != worker.pid
+
+
+def test_a_supervisor_that_is_killed_leaves_no_worker_behind(service: Service) -> None:
+    (worker,) = service.children("worker")
+    service.signal_alone("worker", signal.SIGKILL)
+    service.wait("worker", seconds=20)
+
+    psutil.wait_procs([worker], timeout=20)
+    assert not worker.is_running()
+
+
+def test_a_worker_in_trouble_stops_in_time_and_gives_back_what_it_has(service: Service) -> None:
+    person = tell(service, "sleep once")
+    until(lambda: service.is_in_hand(person, GET_INTO_TROUBLE))
+    service.signal("relay", signal.SIGSTOP)  # it would lease again what is given back
+
+    stopping = service.log("worker").count('"stopping"')
+    service.signal_alone("worker", signal.SIGTERM)
+    until(lambda: service.log("worker").count('"stopping"') > stopping)
+    service.signal_alone("worker", signal.SIGTERM)
+    assert service.wait("worker", seconds=20) == 0
+
+    (owed,) = service.ask(
+        "SELECT leased FROM kratos_sync.deliveries WHERE subject = %s AND consumer = %s",
+        person,
+        GET_INTO_TROUBLE,
+    )
+    service.signal("relay", signal.SIGCONT)
+    assert not owed["leased"]

@@ -1,0 +1,103 @@
+"""`kratos-sync` with a consumer that gets into whatever trouble a person's traits name.
+
+    python troublemaker.py api|relay|worker …
+
+A trouble that ends with "once" comes over a person's first event only; a file named after it stands
+for that in the current folder.
+"""
+
+import ctypes
+import os
+import re
+import signal
+import socket
+import time
+from contextlib import suppress
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, Final, cast
+
+from application import subscriptions
+from application.consumer import Consumer, RetryLater
+from application.ports.registration_counts import RegistrationCounts
+from domain.events import KratosIdentityUpdated
+
+DAY_OF_EFFECTS: Final = date(1970, 1, 1)
+
+
+class GetIntoTrouble(Consumer[KratosIdentityUpdated]):
+    """Counts each event that went well, on a day long past."""
+
+    name = "GetIntoTrouble"
+    max_attempts = 3
+    first_backoff = timedelta(milliseconds=200)
+    time_limit = timedelta(seconds=1)
+    gives_up_on = (LookupError,)
+
+    def __init__(self, counts: RegistrationCounts) -> None:
+        self._counts = counts
+
+    def consume(self, event: KratosIdentityUpdated) -> None:
+        """Count, and then get into trouble."""
+        self._counts.add_one(DAY_OF_EFFECTS)
+        trouble = str((event.identity.traits or {}).get("trouble", ""))
+        kind, _, once = trouble.partition(" ")
+        if once:
+            seen = Path(f"trouble-{event.id}")
+            if seen.exists():
+                return
+            seen.touch()
+        if kind:
+            TROUBLES[kind]()
+
+
+def _spin() -> None:
+    while True:
+        pass
+
+
+def _swallow() -> None:
+    while True:
+        with suppress(BaseException):
+            _spin()
+
+
+def _wait_for_a_socket() -> None:
+    ours, _theirs = socket.socketpair()
+    ours.recv(1)
+
+
+def _hold_the_interpreter() -> None:
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+TROUBLES: Final = {
+    "spin": _spin,
+    "swallow": _swallow,
+    "sleep": lambda: time.sleep(3_600),
+    "socket": _wait_for_a_socket,
+    "hold": _hold_the_interpreter,
+    "exit": lambda: os._exit(3),
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "segfault": lambda: ctypes.string_at(0),
+    "raise": lambda: _raise(ValueError("no 42 for 'Ada'")),
+    "final": lambda: _raise(KeyError("nobody")),
+    "later": lambda: _raise(RetryLater(timedelta(seconds=1))),
+}
+
+
+def main() -> None:
+    """Subscribe, and be `kratos-sync`."""
+    cast("dict[Any, Any]", subscriptions.SUBSCRIPTIONS)[KratosIdentityUpdated] += (GetIntoTrouble,)
+    cast("dict[Any, Any]", subscriptions.CONSUMERS)[GetIntoTrouble.name] = GetIntoTrouble
+    from api.commands import main as kratos_sync
+
+    kratos_sync()
+
+
+if __name__ == "__main__":
+    main()
