@@ -1,6 +1,7 @@
 """The real servers that integration tests use: one of each a run, a database and a queue a test.
 
-They come from wheels, or from where TEST_DATABASE_URL and TEST_BROKER_URL say. Nothing here is
+They come from wheels, or from where TEST_DATABASE_URL and TEST_BROKER_URL say; RabbitMQ is started
+where it is installed, or is where TEST_AMQP_URL says. Nothing here is
 imported before a test asks for it: the domain's tests need only pytest and hypothesis.
 """
 
@@ -15,8 +16,9 @@ import pytest
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from infrastructure.bus.broker import WakefulRedisBroker
     from infrastructure.container import Container
+    from tests.infrastructure.bus.peeking import AnyBroker
+    from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
 
 TEMPLATE = "kratos_sync_template"
 
@@ -43,6 +45,24 @@ def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
     with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[ReturningRabbitmq]":
+    """A RabbitMQ that tests may do with as they like, if they leave it running."""
+    from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq, program
+
+    if program() is None:
+        pytest.skip("RabbitMQ is not installed here (Debian: apt-get install rabbitmq-server)")
+    with ReturningRabbitmq(tmp_path_factory.mktemp("rabbitmq") / "node") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def amqp_url(request: pytest.FixtureRequest) -> str:
+    """A RabbitMQ: TEST_AMQP_URL says where, or it is installed here."""
+    given = os.environ.get("TEST_AMQP_URL")
+    return given or str(request.getfixturevalue("rabbitmq_server").url)
 
 
 @pytest.fixture(scope="session")
@@ -93,22 +113,24 @@ def engine(database_url: str) -> "Iterator[Engine]":
 
 
 @pytest.fixture
-def broker(broker_url: str) -> "Iterator[WakefulRedisBroker]":
-    """A broker with queues of the test's own."""
-    import redis
+def broker(request: pytest.FixtureRequest) -> "Iterator[AnyBroker]":
+    """A broker with queues of the test's own: on Valkey, or as the test is parametrised."""
+    from pydantic import SecretStr
 
-    from infrastructure.bus.broker import WakefulRedisBroker
+    from infrastructure.bus.broker import connect
+    from tests.infrastructure.bus.peeking import wipe
 
-    client = redis.Redis.from_url(broker_url, socket_timeout=5)
-    broker = WakefulRedisBroker(client, namespace=f"test-{uuid4().hex}")
+    kind = getattr(request, "param", "valkey")
+    url = request.getfixturevalue({"valkey": "broker_url", "rabbitmq": "amqp_url"}[kind])
+    broker = connect(SecretStr(url), namespace=f"test-{uuid4().hex}")
     yield broker
+    if kind == "rabbitmq":
+        wipe(broker)
     broker.close()
 
 
 @pytest.fixture
-def container(
-    database_url: str, broker_url: str, broker: "WakefulRedisBroker"
-) -> "Iterator[Container]":
+def container(database_url: str, broker_url: str, broker: "AnyBroker") -> "Iterator[Container]":
     """The whole service, wired to the test's database and queues."""
     from infrastructure.container import Container
     from infrastructure.settings import Settings

@@ -6,19 +6,20 @@ from typing import ClassVar, Final, Protocol, TypeVar
 from domain.events import DomainEvent
 
 SHORTEST_DELAY: Final = timedelta(seconds=1)
+LONGEST_DELAY: Final = timedelta(days=365)
 
 Event_contra = TypeVar("Event_contra", bound=DomainEvent, contravariant=True)
 
 
 class RetryLater(Exception):
-    """Raised by a consumer that wants the event again, after a delay of at least a second.
+    """Raised by a consumer that wants the event again, after a delay from a second to a year.
 
     That is no failure: no attempt is counted, and what the consumer did until then is undone.
     """
 
     def __init__(self, delay: timedelta) -> None:
         super().__init__(f"asked to be run again in {delay}")
-        self.delay = max(delay, SHORTEST_DELAY)
+        self.delay = min(max(delay, SHORTEST_DELAY), LONGEST_DELAY)
 
 
 class Consumer(Protocol[Event_contra]):

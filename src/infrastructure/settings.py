@@ -9,6 +9,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.connection import parse_url
 from sqlalchemy import make_url
 
+from application.ports.purge import Retention
+
 
 def _url_of(parse: Callable[[str], object], *schemes: str) -> AfterValidator:
     def check(url: SecretStr) -> SecretStr:
@@ -23,12 +25,30 @@ def _url_of(parse: Callable[[str], object], *schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _parse_broker_url(url: str) -> object:
+    if not url.startswith("amqp"):
+        return parse_url(url)  # type: ignore[no-untyped-call]  # redis has no types here
+    from pika import URLParameters
+
+    return URLParameters(url)
+
+
 def _split(keys: object) -> object:
     return tuple(k.strip() for k in keys.split(",") if k.strip()) if isinstance(keys, str) else keys
 
 
 DatabaseUrl = Annotated[SecretStr, _url_of(make_url, "postgresql", "postgres")]
-BrokerUrl = Annotated[SecretStr, _url_of(parse_url, "redis", "rediss", "unix")]
+BrokerUrl = Annotated[
+    SecretStr, _url_of(_parse_broker_url, "redis", "rediss", "unix", "amqp", "amqps")
+]
+
+
+def _or_none(word: str) -> BeforeValidator:
+    return BeforeValidator(lambda given: None if given == word else given)
+
+
+Days = Annotated[Annotated[int, Field(ge=1, le=36_500)] | None, _or_none("forever")]
+Hours = Annotated[Annotated[int, Field(ge=1, le=720)] | None, _or_none("never")]
 ApiKeys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
 
 
@@ -51,6 +71,28 @@ class Settings(BaseSettings):
     worker_threads: int = Field(4, ge=1, le=64)
     lease_seconds: int = Field(30, ge=5, le=3600)
     """How long a dispatched delivery is left alone before it is sent again."""
+
+    events_retention_days: Days = 90
+    """How long events are kept; ``forever`` is a word for it.
+
+    A purge never takes what is outstanding. Nor does it make us forget a call that Kratos repeats,
+    which it does within minutes: a day is the least.
+    """
+    attempts_retention_days: Days = 30
+    """How long attempts are kept, likewise."""
+    purge_every_hours: Hours = 1
+    """How often the relay purges; ``never`` leaves it to `kratos-sync purge`."""
+
+    @property
+    def retention(self) -> Retention:
+        """What a purge leaves."""
+        days = (self.events_retention_days, self.attempts_retention_days)
+        return Retention(*(None if number is None else timedelta(days=number) for number in days))
+
+    @property
+    def purge_every(self) -> timedelta | None:
+        """How long after a purge the relay makes the next; None for never."""
+        return None if self.purge_every_hours is None else timedelta(hours=self.purge_every_hours)
 
     @property
     def lease(self) -> timedelta:

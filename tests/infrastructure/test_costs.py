@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from application.consumers.sync_kratos_identity import SyncKratosIdentity
 from application.pipeline import Batch, deliver
 from application.subscriptions import CONSUMERS
-from infrastructure.bus.broker import WakefulRedisBroker
+from infrastructure.bus.redis_broker import WakefulRedisBroker
 from infrastructure.bus.relay import Relay
 from infrastructure.identities.mapping import LOAD, STORE
 from infrastructure.ledger.claims import CLAIM, PostgresClaims

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from application.ports.purge import Retention
 from infrastructure.settings import Settings
 
 REQUIRED = {
@@ -84,6 +85,8 @@ def test_api_keys_are_separated_by_commas(
         ("DATABASE_URL", "postgres://db/kratos", None),
         ("BROKER_URL", "rediss://valkey", None),
         ("BROKER_URL", "unix:///run/valkey.sock", None),
+        ("BROKER_URL", "amqp://rabbit/%2f", None),
+        ("BROKER_URL", "amqps://ada:love%40lace@rabbit:5671/kratos", None),
         ("KRATOS_WEBHOOK_API_KEY_HEADER", "Authorization", "Authorization"),
         ("LOG_FORMAT", "json", "json"),
         ("LOG_LEVEL", "WARNING", "WARNING"),
@@ -108,7 +111,11 @@ def test_each_setting_is_parsed(
         ("DATABASE_URL", ""),
         ("DATABASE_URL", "mysql://ada:love[lace]@db/kratos"),
         ("DATABASE_URL", "mysql://ada:lovelace℀@db/kratos"),
-        ("BROKER_URL", "amqp://ada:lovelace@rabbit"),
+        ("BROKER_URL", "kafka://ada:lovelace@broker"),
+        ("BROKER_URL", "amqp://ada:love/lace@rabbit"),
+        ("BROKER_URL", "amqp://ada@rabbit"),
+        ("BROKER_URL", "amqp://ada:lovelace@rabbit?lovelace=1"),
+        ("BROKER_URL", "amqp:lovelace"),
         ("BROKER_URL", "redis:lovelace"),
         ("KRATOS_WEBHOOK_API_KEY_HEADER", "X Lovelace"),
         ("KRATOS_WEBHOOK_API_KEY_HEADER", ""),
@@ -119,6 +126,12 @@ def test_each_setting_is_parsed(
         ("WORKER_THREADS", "0"),
         ("WORKER_THREADS", "65"),
         ("LEASE_SECONDS", "4"),
+        ("EVENTS_RETENTION_DAYS", "0"),
+        ("EVENTS_RETENTION_DAYS", "lovelace"),
+        ("ATTEMPTS_RETENTION_DAYS", "-1"),
+        ("ATTEMPTS_RETENTION_DAYS", "never"),
+        ("PURGE_EVERY_HOURS", "0"),
+        ("PURGE_EVERY_HOURS", "forever"),
         ("LEASE_SECONDS", "lovelace"),
     ],
 )
@@ -176,3 +189,24 @@ def test_no_secret_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     told = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
     for secret in ("lovelace", "byron", "enchantress", "of-numbers"):
         assert secret not in told
+
+
+def test_events_are_kept_for_longer_than_attempts_if_nothing_else_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = settings_of(monkeypatch)
+
+    assert settings.retention == Retention(timedelta(days=90), timedelta(days=30))
+    assert settings.purge_every == timedelta(hours=1)
+
+
+def test_what_is_kept_may_be_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of(
+        monkeypatch,
+        EVENTS_RETENTION_DAYS="forever",
+        ATTEMPTS_RETENTION_DAYS="7",
+        PURGE_EVERY_HOURS="never",
+    )
+
+    assert settings.retention == Retention(None, timedelta(days=7))
+    assert settings.purge_every is None

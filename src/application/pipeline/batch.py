@@ -63,6 +63,7 @@ class Batch:
         """Forget what an earlier run of it came to."""
         self.owed, self.left, self.suspects, self.interrupted_at = [], [], [], None
         self.poisonous.clear()
+        self.started_at, self.started = datetime.now(UTC), monotonic()
 
     @property
     def healthy(self) -> list[Owed]:

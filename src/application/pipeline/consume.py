@@ -22,14 +22,16 @@ def consume(batch: Batch) -> None:
     """Let the consumer consume each event still owed, in the order of their ids.
 
     One that fails is set aside if what it did can be taken back; otherwise what it raised is raised
-    on. Those that there is no time for any more are left. Whatever is logged meanwhile carries the
+    on. One that fails after its time limit, by a statement's timeout say, has exceeded it. Those
+    that there is no time for any more are left. Whatever is logged meanwhile carries the
     delivery it was logged for.
     """
     unit = batch.unit_of_work
     consumer = unit.consumer(batch.consumer)
-    until = batch.started + batch.consumer.time_limit.total_seconds()
+    limit = batch.consumer.time_limit.total_seconds()
     for position, delivery in enumerate(batch.owed):
-        if position and monotonic() > until:
+        began = monotonic()
+        if position and began > batch.started + limit:
             batch.left = batch.owed[position:]
             batch.owed = batch.owed[:position]
             break
@@ -41,6 +43,11 @@ def consume(batch: Batch) -> None:
                 # After an interruption nobody knows what state the connection is in.
                 raise
             except FAILURES as error:
+                if monotonic() - began >= limit:
+                    batch.interrupted_at = delivery
+                    raise TimeLimitExceeded(
+                        f"took longer than {batch.consumer.time_limit}"
+                    ) from error
                 if len(batch.owed) == 1 or not unit.take_back():
                     raise
                 batch.poisonous.append(failure(batch, delivery, error))

@@ -6,13 +6,15 @@ from typing import Final
 
 LONGEST_ERROR: Final = 8_000
 LONGEST_SHAPE: Final = 200
+LONGEST_TYPE: Final = 200
 _LONGEST_LINE: Final = 1_000
 
 # What differs from one event to the next, and what may be a person's.
 _PARTICULARS: Final = (
     (re.compile(r"\S+@\S+"), "…"),
     (re.compile(r"=\s*\([^()]*\)"), "=(…)"),
-    (re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|“[^”]*”|‘[^’]*’|«[^»]*»"), "'…'"),
+    # Not the apostrophes of "can't" and "O'Brien"; and one that is never closed goes on to the end.
+    (re.compile(r"(?<!\w)(['\"`])(?:.*?\1(?!\w)|.*)|“[^”]*”?|‘[^’]*’?|«[^»]*»?"), "'…'"),
     (re.compile(r"\b[0-9a-fA-F]{8,}(?:-[0-9a-fA-F]{4,}){0,4}\b"), "#"),
     (re.compile(r"[+-]?\d[\d.,:_]*"), "#"),
 )
@@ -35,8 +37,8 @@ def type_of(error: BaseException) -> str:
     """Give the error's type as a traceback names it; our own go by their bare names."""
     kind = type(error)
     if kind.__module__ == "builtins" or kind.__module__.startswith("application."):
-        return kind.__qualname__
-    return f"{kind.__module__}.{kind.__qualname__}"
+        return kind.__qualname__[:LONGEST_TYPE]
+    return f"{kind.__module__}.{kind.__qualname__}"[:LONGEST_TYPE]
 
 
 def shape_of(error: BaseException) -> str:

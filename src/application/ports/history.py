@@ -6,6 +6,9 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID
 
+DECISIONS: Final = ("retried", "discarded")
+"""Outcomes that a person decided on: their error says who and why, and quotes nobody."""
+
 _FRAME: Final = re.compile(r'^[ |]*File ".*$', re.MULTILINE)
 _GROUP_MARGIN: Final = re.compile(r"^ *\| ")
 _TYPE: Final = re.compile(r"[\w.<>]+(?=:|$)")
@@ -13,7 +16,7 @@ _TYPE: Final = re.compile(r"[\w.<>]+(?=:|$)")
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt of a delivery; ``error`` may quote personal data."""
+    """One attempt of a delivery, or a decision about it; ``error`` may quote personal data."""
 
     number: int
     outcome: str

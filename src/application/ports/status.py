@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
+from application.ports.storage import Storage
+
 RECENT_ATTEMPTS: Final = 100_000
 """How many of the newest attempts, of all consumers, are looked through for a success."""
 
@@ -65,6 +67,7 @@ class StatusReport:
     attempts: Count
     consumers: tuple[ConsumerStatus, ...]
     unknown_events: tuple[UnknownEvents, ...]
+    storage: Storage
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A queue's consumer in a worker: waits to be woken, and drops what is not ours."""
+"""A Redis queue's consumer in a worker: waits to be woken, and drops what is not ours."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -6,10 +6,12 @@ from threading import Event
 
 import redis
 import structlog
-from dramatiq import DecodeError, Message
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.errors import ActorNotFound, ConnectionClosed
+from dramatiq.errors import ConnectionClosed
+
+from infrastructure.bus import garbage
+from infrastructure.bus.prefetch import Share
 
 log = structlog.get_logger()
 
@@ -21,16 +23,22 @@ class WokenConsumer(Consumer):
     """
 
     def __init__(
-        self, broker: RedisBroker, queue_name: str, prefetch: int, timeout: int, woken: Event
+        self,
+        broker: RedisBroker,
+        share: Share[str],
+        timeout: int,
+        woken: Event,
     ) -> None:
         self._broker = broker
-        self._queue_name = queue_name
-        self._prefetch = prefetch
+        self._share = share
+        self._queue_name, self._in_hand = share.queue_name, share.in_hand
         self._seconds = timeout / 1000
         self._woken = woken
         self._fetched: deque[MessageProxy] = deque()
-        self._unacknowledged: set[str] = set()
-        self._acknowledgements = f"{broker.namespace}:__acks__.{broker.broker_id}.{queue_name}"
+        self._to_acknowledge: deque[str] = deque()
+        self._acknowledgements = (
+            f"{broker.namespace}:__acks__.{broker.broker_id}.{share.queue_name}"
+        )
         self._take_back()
 
     def __next__(self) -> MessageProxy | None:
@@ -38,22 +46,35 @@ class WokenConsumer(Consumer):
         if self._fetched:
             return self._fetched.popleft()
         self._woken.clear()
-        if len(self._unacknowledged) < self._prefetch and self._fetch():
+        while self._to_acknowledge:
+            self._ask("ack", self._to_acknowledge[0])
+            self._to_acknowledge.popleft()
+        if self._share.room and self._fetch():
             return self._fetched.popleft()
         self._woken.wait(self._seconds)
         return None
 
     def ack(self, message: MessageProxy) -> None:
-        """Forget a message that was processed. Raises ConnectionClosed."""
-        self._forget(message.options["redis_message_id"])
+        """Forget a message that was processed; if Redis is away, later.
+
+        Dramatiq would keep the worker's thread waiting, five seconds and again, until it is back.
+        """
+        message_id = message.options["redis_message_id"]
+        try:
+            self._ask("ack", message_id)
+        except ConnectionClosed:
+            self._to_acknowledge.append(message_id)
+        finally:
+            self._in_hand.discard(message_id)
+            self._woken.set()
 
     nack = ack  # the ledger knows what failed; a second graveyard in Redis would only be stale
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Put messages back that were fetched and not begun."""
-        ids = [message.options["redis_message_id"] for message in messages]
-        ids += [message.options["redis_message_id"] for message in self._fetched]
+        ids = [message.options["redis_message_id"] for message in (*messages, *self._fetched)]
         self._fetched.clear()
+        self._in_hand.difference_update(ids)
         if ids:
             self._ask("requeue", *ids)
 
@@ -61,53 +82,40 @@ class WokenConsumer(Consumer):
         """Nothing to close: connections belong to the broker's pool."""
 
     def _fetch(self) -> bool:
-        fetched = self._ask("fetch", self._prefetch - len(self._unacknowledged))
+        fetched = self._ask("fetch", self._share.room)
         readable = [proxy for data in fetched if (proxy := self._read(data)) is not None]
-        self._unacknowledged.update(proxy.options["redis_message_id"] for proxy in readable)
+        self._in_hand.update(proxy.options["redis_message_id"] for proxy in readable)
         self._fetched.extend(readable)
         if len(readable) < len(fetched):
             self._drop_garbage()
         return bool(self._fetched)
 
     def _read(self, data: bytes | None) -> MessageProxy | None:
-        if data is None:
+        message = garbage.read(self._broker, self._queue_name, data)
+        if message is None:
             return None
-        try:
-            message: Message[None] = Message.decode(data)
-            self._broker.get_actor(message.actor_name)
-            # A worker thread dies of what it cannot call, and of a queue that it does not know.
-            ours = (
-                message.queue_name == self._queue_name
-                and type(message.kwargs) is dict
-                and isinstance(message.options["redis_message_id"], str)
-                and "eta" not in message.options
-            )
-        except (DecodeError, ActorNotFound, LookupError, TypeError, AttributeError):
-            return None
+        message_id = message.options.get("redis_message_id")
+        # What is no ASCII may be no Unicode either, and then it cannot be acknowledged.
+        ours = isinstance(message_id, str) and message_id.isascii()
         return MessageProxy(message) if ours else None
 
     def _drop_garbage(self) -> None:
         # A reply has no ids: what cannot be read is what is fetched and not known.
-        fetched = self._ask_client("smembers", self._acknowledgements)
-        garbage = fetched - {each.encode() for each in self._unacknowledged}
-        log.warning("garbage_dropped", queue=self._queue_name, messages=len(garbage))
-        for message_id in garbage:
+        unknown = self._ask_client("smembers", self._acknowledgements) - self._known()
+        log.warning("garbage_dropped", queue=self._queue_name, messages=len(unknown))
+        for message_id in unknown:
             self._ask("ack", message_id)
         self._woken.set()  # there may be more behind it
 
     def _take_back(self) -> None:
         # After a lost connection, what this process had fetched may have been lost on the way:
         # without this it stays "fetched" for as long as the process lives (dramatiq issue 527).
-        fetched = self._ask_client("smembers", self._acknowledgements)
-        if fetched:
-            self._ask("requeue", *fetched)
+        lost = self._ask_client("smembers", self._acknowledgements) - self._known()
+        if lost:
+            self._ask("requeue", *lost)
 
-    def _forget(self, message_id: str) -> None:
-        try:
-            self._ask("ack", message_id)
-        finally:
-            self._unacknowledged.discard(message_id)
-            self._woken.set()
+    def _known(self) -> set[bytes]:
+        return {message_id.encode() for message_id in self._in_hand.copy()}
 
     def _ask(self, command: str, *arguments: object) -> list[bytes | None]:
         try:

@@ -7,7 +7,6 @@ from typing import Any
 
 import dramatiq
 import psycopg
-import redis
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -16,10 +15,11 @@ from application.pipeline.logging import where
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.unit_of_work import ConcurrencyConflict
 from infrastructure.bus import wire_format
-from infrastructure.bus.broker import WakefulRedisBroker
+from infrastructure.bus.pointer_broker import BrokerUnavailable, PointerBroker
 from infrastructure.bus.window import BUSY_SECONDS, MOST_BATCHES, Window
-from infrastructure.ledger.claims import Backlog, Claim, PostgresClaims
+from infrastructure.ledger.claims import Claim, PostgresClaims
 from infrastructure.ledger.listener import WakeUpListener
+from infrastructure.ledger.survey import Backlog
 
 IDLE_SECONDS = 1.0
 """The longest between two looks at the ledger, whatever wakes us."""
@@ -37,7 +37,7 @@ class Relay:
     def __init__(
         self,
         claims: PostgresClaims,
-        broker: WakefulRedisBroker,
+        broker: PointerBroker,
         listener: WakeUpListener,
         consumers: Mapping[str, type[Consumer[Any]]],
     ) -> None:
@@ -63,9 +63,9 @@ class Relay:
                 # A lock that was not to be had, a statement that took too long: once more, later.
                 log.warning("turn_abandoned", error=type(error).__name__, at=where(error))
                 pause = IDLE_SECONDS
-            except redis.RedisError as error:
+            except BrokerUnavailable as error:
                 self._broker_away = True
-                log.warning("broker_unavailable", error=type(error).__name__)
+                log.warning("broker_unavailable", error=str(error))
                 pause = IDLE_SECONDS
             self._listener.wait(pause, stopped)
             stopped.wait(began + TURN_SECONDS - monotonic())
@@ -75,10 +75,10 @@ class Relay:
         """Dispatch what is due; give the seconds until it is worth to look again.
 
         Raises LedgerUnavailable, ConcurrencyConflict, sqlalchemy.exc.DBAPIError or
-        redis.RedisError; what was leased and could not be sent is given back then.
+        BrokerUnavailable; what was leased and could not be sent is given back then.
         """
         if self._broker_away:
-            self._broker.client.ping()
+            self._broker.ping()
             self._broker_away = False
         now = monotonic()
         # Counting what is under lease is what a look costs: where it is much, none is made early.
@@ -96,7 +96,7 @@ class Relay:
         if backlog.leased and (rest := window.rests(now)):
             return rest
         load = self._broker.load(consumer)
-        if backlog.leased and not load.unacknowledged:
+        if backlog.leased and load.unacknowledged == 0:
             self._end_lost_leases(consumer)
         if not backlog.is_due:
             return IDLE_SECONDS
@@ -133,7 +133,7 @@ class Relay:
         ]
         try:
             self._broker.enqueue_many(messages)
-        except redis.RedisError:
+        except BrokerUnavailable:
             self._claims.give_back(consumer, claim.event_ids)
             raise
         log.debug("dispatched", consumer=consumer, deliveries=len(claim.deliveries))

@@ -28,6 +28,9 @@ HUNG_AFTER: Final = 4.0
 """and until the thread is given up."""
 STATEMENTS_SECONDS: Final = 30.0
 """How much longer than two time limits the statements around the events may take altogether."""
+GIVE_BACK_SECONDS: Final = 5.0
+HALT_SECONDS: Final = 3.0
+"""Who was kept from looking for longer was halted, with the whole process."""
 TICK_SECONDS, IDLE_SECONDS = 0.1, 1.0
 TIME_LIMIT_EXCEEDED: Final = "TimeLimitExceeded"
 
@@ -57,6 +60,8 @@ class Watchdog:
     def start(self, replace: Callable[[], None]) -> None:
         """Begin to look."""
         self._replace = replace
+        # At once: whoever dies of its first delivery is known to have begun.
+        self.hands.beat()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         self._thread.start()
 
@@ -87,16 +92,35 @@ class Watchdog:
         return {watched.thread for watched in list(self._watched.values()) if watched.is_hung}
 
     def give_everything_back(self) -> None:
-        """Cut off whoever is still at work, and give back what they have: counts no attempt."""
-        for watched in list(self._watched.values()):
-            if not watched.is_hung:
-                watched.unit_of_work.abandon()
-                self._give_back(watched)
+        """Cut off whoever is still at work, and give back what they have: counts no attempt.
+
+        What cannot be given back within some seconds is due again when its lease runs out.
+        """
+        at_work = [watched for watched in list(self._watched.values()) if not watched.is_hung]
+        threads = [
+            threading.Thread(target=self._abandon, args=(watched,), daemon=True)
+            for watched in at_work
+        ]
+        until = time.monotonic() + GIVE_BACK_SECONDS
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(until - time.monotonic(), 0))
+
+    def _abandon(self, watched: Watched) -> None:
+        watched.unit_of_work.abandon()
+        self._give_back(watched)
 
     def _run(self) -> None:
+        looked, worked = time.monotonic(), time.process_time()
         while not self._stopped.wait(TICK_SECONDS if self._watched else IDLE_SECONDS):
             self.hands.beat()
+            away, busy = time.monotonic() - looked, time.process_time() - worked
+            looked, worked = looked + away, worked + busy
+            # Nobody's fault. One that holds the interpreter keeps us from looking too, and is busy.
+            halted = away if away > HALT_SECONDS and busy < away / 10 else 0.0
             for watched in list(self._watched.values()):
+                watched.since += halted
                 self._look_at(watched, time.monotonic())
 
     def _look_at(self, watched: Watched, now: float) -> None:
@@ -124,7 +148,8 @@ class Watchdog:
 
     def _cut_off(self, watched: Watched, delivery: Owed) -> None:
         consumer = watched.consumer
-        stack = traceback.extract_stack(sys._current_frames()[watched.thread])  # noqa: SLF001  # there is no other way
+        frame = sys._current_frames().get(watched.thread)  # noqa: SLF001  # there is no other way
+        stack = traceback.extract_stack(frame) if frame else traceback.StackSummary()
         log.error("consumer_overran", **describe(consumer, delivery), at=place_of(stack))
         watched.unit_of_work.abandon()
         began = datetime.now(UTC) - timedelta(seconds=time.monotonic() - watched.since)
@@ -137,7 +162,7 @@ class Watchdog:
         )
         try:
             self._failures.record(attempt)
-            watched.forget()
+            watched.forget(delivery)
         except (LedgerUnavailable, ConcurrencyConflict) as error:
             # It is still in hand: the process that comes after this one writes it down.
             log.warning("attempt_not_recorded", error=type(error).__name__)

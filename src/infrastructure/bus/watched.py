@@ -12,7 +12,8 @@ from application.ports.unit_of_work import Owed, UnitOfWork
 from application.ports.watch import TimeLimitExceeded
 from infrastructure.bus.hands import Hands
 
-_LOCK_SECONDS: Final = 5.0
+_PATIENCE_SECONDS: Final = 5.0
+_MOMENT_SECONDS: Final = 0.0005
 
 
 class Watched:
@@ -74,14 +75,17 @@ class Watched:
             _raise_in(self.thread, TimeLimitExceeded)
         return True
 
-    def forget(self) -> None:
-        """Let go of what is in hand: it is accounted for."""
-        self._hands.let_go(self._slot)
+    def forget(self, delivery: Owed) -> None:
+        """Let go of this delivery if it is still in hand: it is accounted for."""
+        if self.delivery is delivery:
+            self._hands.let_go(self._slot)
 
     def _finish_interruption(self) -> None:
         try:
-            if self._lock.acquire(timeout=_LOCK_SECONDS):
-                self._lock.release()
+            until = time.monotonic() + _PATIENCE_SECONDS
+            # Looked at and never taken: struck while we held it, we would never let go of it.
+            while self._lock.locked() and time.monotonic() < until:
+                time.sleep(_MOMENT_SECONDS)
             # Struck already, or not yet: then it never will.
             _raise_in(self.thread, None)
         except TimeLimitExceeded:

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Engine, Row, text
 
 from application.ports.event_bus import Provenance
 from domain.events import DomainEvent, KratosIdentityUpdated
-from infrastructure.bus.broker import WakefulRedisBroker
+from infrastructure.bus.broker import connect
 from tests.domain.people import webhook
+from tests.infrastructure.bus.peeking import AnyBroker
+from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
 from tests.infrastructure.bus.servers import ReturningValkey
 
 if TYPE_CHECKING:
@@ -61,14 +64,12 @@ def news(person: UUID | None = None) -> KratosIdentityUpdated:
     return KratosIdentityUpdated(uuid7(), datetime.now(UTC), identity)
 
 
+on_both = pytest.mark.parametrize("broker", ["valkey", "rabbitmq"], indirect=True)
+"""The same test on a real Valkey and on a real RabbitMQ."""
+
+
 def names_logged(lines: "list[EventDict]") -> set[str]:
     return {line["event"] for line in lines}
-
-
-def left_behind(broker: WakefulRedisBroker) -> set[str]:
-    """The broker's keys, without its heartbeats."""
-    keys = {key.decode() for key in broker.client.scan_iter(f"{broker.namespace}:*")}
-    return keys - {f"{broker.namespace}:__heartbeats__"}
 
 
 @pytest.fixture
@@ -81,3 +82,22 @@ def valkey(tmp_path: Path) -> Iterator[ReturningValkey]:
     """A server of the test's own, to do with as it likes."""
     with ReturningValkey(tmp_path / "valkey") as server:
         yield server
+
+
+@pytest.fixture(params=["valkey", "rabbitmq"])
+def server(request: pytest.FixtureRequest) -> Iterator[ReturningValkey | ReturningRabbitmq]:
+    """A server of either kind, that may be sent away; it is there again for the next test."""
+    if request.param == "valkey":
+        yield request.getfixturevalue("valkey")
+        return
+    rabbitmq: ReturningRabbitmq = request.getfixturevalue("rabbitmq_server")
+    yield rabbitmq
+    rabbitmq.be_there()
+
+
+@pytest.fixture
+def its_broker(server: ReturningValkey | ReturningRabbitmq) -> Iterator[AnyBroker]:
+    """A broker on the server that may be sent away, with queues of the test's own."""
+    broker = connect(SecretStr(server.url), namespace=f"test-{uuid4().hex}")
+    yield broker
+    broker.close()

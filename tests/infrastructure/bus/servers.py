@@ -1,10 +1,14 @@
 """Servers that go away, and wires that break."""
 
+import os
+import signal
 import socket
 import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
+
+import redis
 
 from infrastructure.embedded import EmbeddedValkey
 
@@ -26,8 +30,22 @@ class ReturningValkey(EmbeddedValkey):
     def go_away(self) -> None:
         self.__exit__(None, None, None)
 
-    def come_back(self) -> None:
+    def come_back(self, *, wiped: bool = False) -> None:
         self.__enter__()
+        if wiped:
+            with redis.Redis.from_url(self.url) as client:
+                client.flushall()
+
+    def halt(self) -> None:
+        """Say nothing more, and let everybody connect."""
+        os.kill(self._server_pid(), signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.kill(self._server_pid(), signal.SIGCONT)
+
+    def _server_pid(self) -> int:
+        assert self.pid is not None
+        return self.pid
 
 
 class Wire:

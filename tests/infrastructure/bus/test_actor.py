@@ -13,11 +13,11 @@ from uuid_utils.compat import uuid7
 
 from domain.events import IdentityRegistered
 from infrastructure.bus import actor, wire_format
-from infrastructure.bus.broker import WakefulRedisBroker
 from infrastructure.container import Container
 from infrastructure.ledger.claims import PostgresClaims
 from infrastructure.settings import Settings
-from tests.infrastructure.bus.conftest import Ledger, left_behind, names_logged, news
+from tests.infrastructure.bus.conftest import Ledger, names_logged, news, on_both
+from tests.infrastructure.bus.peeking import AnyBroker, left_behind
 from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.bus.working import message, working
 
@@ -27,7 +27,7 @@ NOWHERE = "postgresql://postgres@127.0.0.1:9/nowhere"
 def declared(container: Container) -> Callable[..., Any]:
     """The function that a worker's thread calls."""
     broker = container.broker()
-    actor.declare(broker, container.unit_of_work, container.failures())
+    actor.declare(broker, container.unit_of_work, container.failures(), container.watchdog())
     perform: Callable[..., Any] = broker.get_actor(wire_format.ACTOR).fn
     return perform
 
@@ -42,6 +42,7 @@ def without_ledger(container: Container) -> Callable[..., Any]:
     return declared(away)
 
 
+@on_both
 def test_every_consumer_has_a_queue_of_its_name(container: Container) -> None:
     declared(container)
 
@@ -193,8 +194,9 @@ def test_what_nobody_foresaw_is_logged_by_its_type_and_place_alone(
     }
 
 
+@on_both
 def test_whatever_happens_inside_the_message_is_acknowledged(
-    container: Container, ledger: Ledger, broker: WakefulRedisBroker
+    container: Container, ledger: Ledger, broker: AnyBroker
 ) -> None:
     event = news()
     ledger.record(event)
@@ -209,6 +211,7 @@ def test_whatever_happens_inside_the_message_is_acknowledged(
         ]
     )
     with working(broker):
-        until(lambda: not left_behind(broker))
+        until(lambda: ledger.succeeded() == [event.id] and not left_behind(broker))
 
     assert ledger.succeeded() == [event.id]
+    assert left_behind(broker) == set()

@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 import redis
 
-from infrastructure.bus.broker import WakefulRedisBroker
+from infrastructure.bus.redis_broker import WakefulRedisBroker
 from infrastructure.container import Container
-from tests.infrastructure.bus.conftest import Ledger, left_behind, news
+from tests.infrastructure.bus.conftest import Ledger, news
+from tests.infrastructure.bus.peeking import left_behind
 from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.bus.working import relaying
 

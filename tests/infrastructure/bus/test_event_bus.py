@@ -8,7 +8,8 @@ from application.ports.event_bus import LedgerUnavailable, Provenance
 from infrastructure import database
 from infrastructure.container import Container
 from infrastructure.ledger.wakeup import CHANNEL
-from tests.infrastructure.bus.conftest import Ledger, left_behind, news
+from tests.infrastructure.bus.conftest import Ledger, news
+from tests.infrastructure.bus.peeking import left_behind
 from tests.suites.publishing import bus_of, publish
 
 

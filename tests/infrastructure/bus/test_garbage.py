@@ -1,4 +1,4 @@
-"""Whoever can write to Redis can write anything: it is logged and dropped, and stops nobody."""
+"""Whoever can write to a broker can write anything: it is logged and dropped, and stops nobody."""
 
 import json
 from collections.abc import Iterator
@@ -10,11 +10,16 @@ from uuid import uuid4
 
 import dramatiq
 import pytest
-import redis
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from infrastructure.bus.broker import WakefulRedisBroker
-from tests.infrastructure.bus.conftest import left_behind, names_logged
+from infrastructure.bus import wire_format
+from infrastructure.bus.broker import connect
+from infrastructure.bus.garbage import MOST_BYTES
+from infrastructure.bus.redis_broker import WakefulRedisBroker
+from tests.infrastructure.bus.conftest import names_logged, on_both
+from tests.infrastructure.bus.peeking import AnyBroker, left_behind, put
+from tests.infrastructure.bus.servers import ReturningValkey
 from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.bus.working import declare_listener, hear, message, working
 
@@ -23,19 +28,20 @@ ID = "an id of its own"
 
 @dataclass(frozen=True)
 class Office:
-    broker: WakefulRedisBroker
+    broker: AnyBroker
     worker: dramatiq.Worker
     heard: "SimpleQueue[Any]"
 
 
-@pytest.fixture(scope="module")
-def office(broker_url: str) -> Iterator[Office]:
+@pytest.fixture(scope="module", params=["broker_url", "amqp_url"], ids=["valkey", "rabbitmq"])
+def office(request: pytest.FixtureRequest) -> Iterator[Office]:
     """A worker that all kinds of garbage come to, one after the other."""
-    client = redis.Redis.from_url(broker_url, socket_timeout=5)
-    broker = WakefulRedisBroker(client, namespace=f"test-{uuid4().hex}")
+    url = SecretStr(request.getfixturevalue(request.param))
+    broker = connect(url, namespace=f"test-{uuid4().hex}")
     heard = declare_listener(broker, "mail", "telegrams")
     with working(broker) as worker:
         yield Office(broker, worker, heard)
+    assert left_behind(broker) == set()
     broker.close()
 
 
@@ -43,13 +49,6 @@ def changed(**changes: Any) -> bytes:
     """A good message but for these fields."""
     good = message("mail", number=-1).asdict()
     return json.dumps({**good, "options": {"redis_message_id": ID}, **changes}).encode()
-
-
-def put(broker: WakefulRedisBroker, data: bytes | None, message_id: str | bytes = ID) -> None:
-    key = f"{broker.namespace}:mail"
-    if data is not None:
-        broker.client.hset(f"{key}.msgs", message_id, data)
-    broker.client.rpush(key, message_id)
 
 
 @pytest.mark.parametrize(
@@ -75,19 +74,17 @@ def put(broker: WakefulRedisBroker, data: bytes | None, message_id: str | bytes 
         pytest.param(changed(kwargs=[1]), id="keyword arguments in a list"),
         pytest.param(changed(options=None), id="no options"),
         pytest.param(changed(options=[]), id="options in a list"),
-        pytest.param(changed(options={}), id="no redis_message_id"),
-        pytest.param(changed(options={"redis_message_id": 7}), id="a redis_message_id of 7"),
         pytest.param(changed(options={"redis_message_id": ID, "eta": 10**15}), id="an eta"),
         pytest.param(changed(options={"redis_message_id": ID, "eta": None}), id="an eta of null"),
         pytest.param(changed(future=1), id="a field too many"),
-        pytest.param(None, id="an id without a message"),
+        pytest.param(changed(kwargs={"number": "x" * MOST_BYTES}), id="more than a batch can be"),
     ],
 )
-def test_garbage_is_dropped_and_stops_no_neighbour(office: Office, garbage: bytes | None) -> None:
+def test_garbage_is_dropped_and_stops_no_neighbour(office: Office, garbage: bytes) -> None:
     broker, worker, heard = office.broker, office.worker, office.heard
     with capture_logs() as logged:
         broker.enqueue_many([message("mail", number=1)])
-        put(broker, garbage)
+        put(broker, "mail", garbage, ID)
         broker.enqueue_many([message("mail", number=2), message("telegrams", number=3)])
 
         assert sorted(hear(heard, 3, seconds=10)) == [1, 2, 3]
@@ -98,35 +95,71 @@ def test_garbage_is_dropped_and_stops_no_neighbour(office: Office, garbage: byte
     assert "garbage_dropped" in names_logged(logged)
 
 
-def test_a_garbage_log_line_quotes_nothing_of_it(broker: WakefulRedisBroker) -> None:
-    declare_listener(broker, "mail")
-    put(broker, b"ada@example.org")
-
-    with capture_logs() as logged, working(broker):
-        until(lambda: not left_behind(broker))
-    assert [line for line in logged if line["event"] == "garbage_dropped"] == [
-        {"event": "garbage_dropped", "log_level": "warning", "queue": "mail", "messages": 1}
-    ]
-
-
-def test_garbage_may_have_an_id_that_is_no_text(broker: WakefulRedisBroker) -> None:
+@pytest.mark.parametrize(
+    ("data", "message_id"),
+    [
+        pytest.param(None, ID, id="an id without a message"),
+        pytest.param(changed(options={}), ID, id="no redis_message_id"),
+        pytest.param(changed(options={"redis_message_id": 7}), ID, id="a redis_message_id of 7"),
+        pytest.param(changed(options={"redis_message_id": "\ud800"}), ID, id="half a character"),
+        pytest.param(b"hello", b"\xff\xfe\xfd", id="an id that is no text"),
+    ],
+)
+def test_garbage_in_what_only_redis_has_is_dropped(
+    broker: WakefulRedisBroker, data: bytes | None, message_id: str | bytes
+) -> None:
     heard = declare_listener(broker, "mail")
-    put(broker, b"hello", b"\xff\xfe\xfd")
+    if data is None:
+        broker.client.rpush(f"{broker.namespace}:mail", message_id)
+    else:
+        put(broker, "mail", data, message_id)
     broker.enqueue_many([message("mail", number=1)])
 
-    with working(broker):
+    with capture_logs() as logged, working(broker):
         assert hear(heard, 1, seconds=10) == [1]
         until(lambda: not left_behind(broker), seconds=10)
+    assert "garbage_dropped" in names_logged(logged)
 
 
-def test_much_garbage_is_no_way_to_hold_up_a_queue(broker: WakefulRedisBroker) -> None:
+def test_a_message_that_is_too_long_is_not_even_fetched(valkey: ReturningValkey) -> None:
+    broker = connect(SecretStr(valkey.url))
+    declare_listener(broker, "mail")
+    for number in range(5):
+        put(broker, "mail", b"x" * (20 * MOST_BYTES), f"id {number}")
+    before = broker.client.info("stats")["total_net_output_bytes"]
+
+    with working(broker):
+        until(lambda: not left_behind(broker), seconds=10)
+    assert broker.client.info("stats")["total_net_output_bytes"] - before < MOST_BYTES
+    broker.close()
+
+
+def test_the_largest_batch_is_not_too_long() -> None:
+    pointer = wire_format.write("C" * 150, [uuid4()] * wire_format.MOST_EVENT_IDS)
+    assert len(message("mail", **pointer).encode()) < MOST_BYTES / 2
+
+
+@on_both
+def test_a_garbage_log_line_quotes_nothing_of_it(broker: AnyBroker) -> None:
+    declare_listener(broker, "mail")
+    put(broker, "mail", b"ada@example.org")
+
+    def dropped() -> list[Any]:
+        return [line for line in logged if line["event"] == "garbage_dropped"]
+
+    with capture_logs() as logged, working(broker):
+        until(dropped)
+    assert dropped() == [
+        {"event": "garbage_dropped", "log_level": "warning", "queue": "mail", "messages": 1}
+    ]
+    assert left_behind(broker) == set()
+
+
+@on_both
+def test_much_garbage_is_no_way_to_hold_up_a_queue(broker: AnyBroker) -> None:
     heard = declare_listener(broker, "mail")
-    key = f"{broker.namespace}:mail"
-    with broker.client.pipeline() as pipe:
-        for number in range(300):
-            pipe.hset(f"{key}.msgs", f"garbage {number}", "…")
-            pipe.rpush(key, f"garbage {number}")
-        pipe.execute()
+    for number in range(300):
+        put(broker, "mail", b"hello", f"garbage {number}")
     broker.enqueue_many([message("mail", number=1)])
 
     began = monotonic()
@@ -137,14 +170,15 @@ def test_much_garbage_is_no_way_to_hold_up_a_queue(broker: WakefulRedisBroker) -
         assert monotonic() - began < 20
 
 
-def test_garbage_is_dropped_while_good_messages_are_under_way(broker: WakefulRedisBroker) -> None:
+@on_both
+def test_garbage_is_dropped_while_good_messages_are_under_way(broker: AnyBroker) -> None:
     heard = declare_listener(broker, "mail")
     for number in range(100):
         broker.enqueue_many([message("mail", number=number)])
-        broker.client.hset(f"{broker.namespace}:mail.msgs", f"garbage {number}", "…")
-        broker.client.rpush(f"{broker.namespace}:mail", f"garbage {number}")
+        put(broker, "mail", b"hello", f"garbage {number}")
 
     with working(broker, threads=4):
         assert sorted(hear(heard, 100)) == list(range(100))
         until(lambda: not left_behind(broker))
     assert heard.empty()
+    assert left_behind(broker) == set()

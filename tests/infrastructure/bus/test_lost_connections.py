@@ -1,4 +1,4 @@
-"""Connections that break, workers that die, a Redis that goes away: nothing is stranded."""
+"""Connections to Redis that break, and workers that die: nothing is stranded."""
 
 import threading
 from time import monotonic
@@ -9,8 +9,8 @@ import pytest
 import redis
 from dramatiq.errors import ConnectionClosed
 
-from infrastructure.bus.broker import WakefulRedisBroker
-from tests.infrastructure.bus.conftest import left_behind
+from infrastructure.bus.redis_broker import WakefulRedisBroker
+from tests.infrastructure.bus.peeking import left_behind
 from tests.infrastructure.bus.servers import ReturningValkey, Wire
 from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.bus.working import declare_listener, hear, message, working
@@ -112,60 +112,3 @@ def test_a_living_workers_messages_are_left_to_it(
     consumer.ack(fetched)
     assert left_behind(broker) == set()
     working_elsewhere.close()
-
-
-def test_a_worker_goes_on_when_redis_was_away(valkey: ReturningValkey) -> None:
-    broker = broker_at(valkey.url)
-    heard = declare_listener(broker, "mail")
-    with working(broker):
-        broker.enqueue_many([message("mail", number=0)])
-        assert hear(heard, 1) == [0]
-
-        valkey.go_away()
-        valkey.come_back()
-
-        until(broker.client.ping)
-        broker.enqueue_many([message("mail", number=1)])
-        assert hear(heard, 1) == [1]
-        until(lambda: not left_behind(broker))
-    broker.close()
-
-
-def test_what_was_being_processed_while_redis_was_away_is_not_stranded(
-    valkey: ReturningValkey,
-) -> None:
-    broker = broker_at(valkey.url)
-    begun, go_on = threading.Event(), threading.Event()
-
-    def take_time(_: object) -> None:
-        begun.set()
-        assert go_on.wait(30)
-
-    heard = declare_listener(broker, "mail", perform=take_time)
-    broker.enqueue_many([message("mail", number=number) for number in range(6)])
-    with working(broker):
-        assert begun.wait(30)
-        valkey.go_away()
-        go_on.set()
-        until(lambda: heard.qsize() == 2)
-        valkey.come_back()
-
-        until(lambda: not left_behind(broker))
-        assert set(hear(heard, heard.qsize())) == set(range(6))
-    broker.close()
-
-
-def test_a_flushed_redis_stops_nobody(valkey: ReturningValkey) -> None:
-    broker = broker_at(valkey.url)
-    heard = declare_listener(broker, "mail")
-    with working(broker):
-        broker.enqueue_many([message("mail", number=0)])
-        assert hear(heard, 1) == [0]
-
-        broker.client.flushall()
-        broker.client.script_flush()
-
-        broker.enqueue_many([message("mail", number=1)])
-        assert hear(heard, 1) == [1]
-        until(lambda: not left_behind(broker))
-    broker.close()

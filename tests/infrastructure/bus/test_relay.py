@@ -2,14 +2,12 @@
 
 import json
 import threading
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from time import monotonic
 from uuid import UUID, uuid4
 
 import pytest
-import redis
 from sqlalchemy import Engine, text
 from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
@@ -18,13 +16,15 @@ from application.ports.failures import FailedAttempt
 from application.subscriptions import CONSUMERS
 from domain.events import IdentityRegistered, KratosIdentityGone
 from infrastructure.bus import wire_format
-from infrastructure.bus.broker import WakefulRedisBroker
+from infrastructure.bus.pointer_broker import BrokerUnavailable
 from infrastructure.bus.relay import IDLE_SECONDS, MOST_WAITING, Relay
 from infrastructure.bus.window import FIRST_BATCHES
 from infrastructure.container import Container
 from infrastructure.ledger.claims import PostgresClaims
 from tests.domain.people import ADA
-from tests.infrastructure.bus.conftest import Ledger, names_logged, news
+from tests.infrastructure.bus.conftest import Ledger, names_logged, news, on_both
+from tests.infrastructure.bus.peeking import AnyBroker, messages_in
+from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
 from tests.infrastructure.bus.servers import ReturningValkey
 from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.bus.working import message, relaying
@@ -43,16 +43,13 @@ def gone() -> KratosIdentityGone:
     return KratosIdentityGone(uuid7(), datetime.now(UTC), ADA)
 
 
-def dispatched(broker: WakefulRedisBroker, consumer: str = SYNC) -> list[list[UUID]]:
+def dispatched(broker: AnyBroker, consumer: str = SYNC) -> list[list[UUID]]:
     """The event ids in each message on a consumer's queue, in order."""
-    key = f"{broker.namespace}:{consumer}"
     batches = []
-    for message_id in broker.client.lrange(key, 0, -1):
-        encoded = broker.client.hget(f"{key}.msgs", message_id)
-        assert encoded is not None
+    for encoded in messages_in(broker, consumer):
         message = json.loads(encoded)
         assert message["queue_name"] == consumer
-        assert message["options"] == {"redis_message_id": message_id.decode()}
+        assert message["options"].keys() <= {"redis_message_id"}
         pointer = wire_format.read(message["args"], message["kwargs"])
         assert pointer.consumer == consumer
         batches.append(list(pointer.event_ids))
@@ -70,17 +67,18 @@ def relay(container: Container) -> Relay:
 
 
 @pytest.fixture
-def away(container: Container, valkey: ReturningValkey) -> Iterator[WakefulRedisBroker]:
-    """The container's broker, on a server of the test's own that is away."""
-    broker = WakefulRedisBroker(redis.Redis.from_url(valkey.url, socket_timeout=2))
-    container.broker.override(broker)
-    valkey.go_away()
-    yield broker
-    broker.close()
+def away(
+    container: Container, server: ReturningValkey | ReturningRabbitmq, its_broker: AnyBroker
+) -> AnyBroker:
+    """The container's broker, on a server that is away."""
+    container.broker.override(its_broker)
+    server.go_away()
+    return its_broker
 
 
+@on_both
 def test_what_is_due_is_dispatched_in_batches(
-    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+    relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
     events = [news() for _ in range(2 * BATCH + 50)]
     ledger.record(*events)
@@ -93,8 +91,9 @@ def test_what_is_due_is_dispatched_in_batches(
     assert ledger.count("leased AND due_at > now()") == len(events)
 
 
+@on_both
 def test_events_of_one_person_share_a_batch(
-    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+    relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
     people = [uuid4() for _ in range(4)]
     events = [news(people[number % 4]) for number in range(2 * BATCH)]
@@ -110,8 +109,9 @@ def test_events_of_one_person_share_a_batch(
     assert len(of_people) == len(people)
 
 
+@on_both
 def test_each_consumer_gets_messages_of_its_own(
-    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+    relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
     said, counted, left = news(), registered(), gone()
     ledger.record(said, counted, left)
@@ -123,8 +123,9 @@ def test_each_consumer_gets_messages_of_its_own(
     assert dispatched(broker, "DeleteKratosIdentity") == [[left.id]]
 
 
+@on_both
 def test_what_is_under_lease_is_not_dispatched_again(
-    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+    relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
     ledger.record(news())
     for _ in range(5):
@@ -137,8 +138,9 @@ def test_with_nothing_owed_it_looks_again_in_a_second(relay: Relay) -> None:
     assert relay.turn() == IDLE_SECONDS == 1
 
 
+@on_both
 def test_it_looks_again_when_the_next_delivery_is_due(
-    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+    relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
     ledger.record(news())
     ledger.execute("UPDATE kratos_sync.deliveries SET due_at = now() + interval '700 ms'")
@@ -147,8 +149,9 @@ def test_it_looks_again_when_the_next_delivery_is_due(
     assert dispatched(broker) == []
 
 
+@on_both
 def test_a_failed_delivery_is_sent_when_its_backoff_is_over(
-    container: Container, relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+    container: Container, relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
     event = news()
     ledger.record(event)
@@ -166,8 +169,9 @@ def test_a_failed_delivery_is_sent_when_its_backoff_is_over(
     print(f"\nsent {1000 * (waited - 2):.0f} ms after it was due")
 
 
+@on_both
 def test_a_lease_that_ran_out_is_sent_again(
-    container: Container, engine: Engine, ledger: Ledger, broker: WakefulRedisBroker
+    container: Container, engine: Engine, ledger: Ledger, broker: AnyBroker
 ) -> None:
     event = news()
     ledger.record(event)
@@ -178,8 +182,9 @@ def test_a_lease_that_ran_out_is_sent_again(
     assert {tuple(batch) for batch in dispatched(broker)} == {(event.id,)}
 
 
+@on_both
 def test_a_relay_dispatches_less_when_leases_ran_out(
-    container: Container, engine: Engine, ledger: Ledger, broker: WakefulRedisBroker
+    container: Container, engine: Engine, ledger: Ledger, broker: AnyBroker
 ) -> None:
     ledger.record(*(news() for _ in range(20 * BATCH)))
     relay = with_lease(container, engine, timedelta(seconds=30))
@@ -198,7 +203,7 @@ def test_a_relay_dispatches_less_when_leases_ran_out(
 
 
 def test_leases_whose_messages_are_gone_end_within_moments(
-    container: Container, engine: Engine, ledger: Ledger, broker: WakefulRedisBroker
+    container: Container, engine: Engine, ledger: Ledger, broker: AnyBroker
 ) -> None:
     """Else a Redis that was wiped would hold up new events too, for as long as a lease."""
     events = [news() for _ in range(20 * BATCH)]
@@ -214,7 +219,7 @@ def test_leases_whose_messages_are_gone_end_within_moments(
 
 
 def test_leases_whose_messages_wait_or_are_worked_on_do_not_end(
-    container: Container, engine: Engine, ledger: Ledger, broker: WakefulRedisBroker
+    container: Container, engine: Engine, ledger: Ledger, broker: AnyBroker
 ) -> None:
     ledger.record(news())
     relay = with_lease(container, engine, timedelta(minutes=10))
@@ -233,7 +238,7 @@ def test_leases_whose_messages_wait_or_are_worked_on_do_not_end(
 
 
 def test_a_relay_does_not_wait_for_rows_that_a_worker_holds(
-    container: Container, engine: Engine, ledger: Ledger, broker: WakefulRedisBroker
+    container: Container, engine: Engine, ledger: Ledger, broker: AnyBroker
 ) -> None:
     ledger.record(news())
     relay = with_lease(container, engine, timedelta(minutes=10))
@@ -250,7 +255,7 @@ def test_a_relay_does_not_wait_for_rows_that_a_worker_holds(
 
 
 def test_a_relay_survives_a_statement_that_fails(
-    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+    relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
     with capture_logs() as logged, relaying(relay):
         ledger.execute("ALTER TABLE kratos_sync.deliveries RENAME TO parcels")
@@ -261,9 +266,8 @@ def test_a_relay_survives_a_statement_that_fails(
         assert until(lambda: dispatched(broker)) == [[event.id]]
 
 
-def test_a_full_queue_gets_nothing_more(
-    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
-) -> None:
+@on_both
+def test_a_full_queue_gets_nothing_more(relay: Relay, ledger: Ledger, broker: AnyBroker) -> None:
     broker.enqueue_many([message(SYNC) for _ in range(MOST_WAITING + 1)])
     ledger.record(news())
 
@@ -272,8 +276,9 @@ def test_a_full_queue_gets_nothing_more(
     assert ledger.count("leased") == 0
 
 
-def test_a_backlog_waits_in_the_ledger_and_not_in_redis(
-    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+@on_both
+def test_a_backlog_waits_in_the_ledger_and_not_at_the_broker(
+    relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
     ledger.record(*(news() for _ in range(4 * FIRST_BATCHES * BATCH)))
     began = monotonic()
@@ -283,8 +288,9 @@ def test_a_backlog_waits_in_the_ledger_and_not_in_redis(
     assert ledger.count("NOT leased") >= 2 * FIRST_BATCHES * BATCH
 
 
+@on_both
 def test_a_consumer_that_this_release_does_not_know_is_owed_as_before(
-    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
+    relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
     known, unknown = news(), news()
     ledger.record(known, unknown)
@@ -302,9 +308,8 @@ def test_a_consumer_that_this_release_does_not_know_is_owed_as_before(
     assert list(ledger.execute(statement)) == list(before)
 
 
-def test_a_dead_letter_is_not_dispatched(
-    relay: Relay, ledger: Ledger, broker: WakefulRedisBroker
-) -> None:
+@on_both
+def test_a_dead_letter_is_not_dispatched(relay: Relay, ledger: Ledger, broker: AnyBroker) -> None:
     ledger.record(news())
     ledger.execute("UPDATE kratos_sync.deliveries SET failed_at = now()")
 
@@ -312,33 +317,36 @@ def test_a_dead_letter_is_not_dispatched(
     assert dispatched(broker) == []
 
 
-def test_leases_are_given_back_when_redis_is_away(
-    container: Container, ledger: Ledger, away: WakefulRedisBroker
+def test_leases_are_given_back_when_the_broker_is_away(
+    container: Container, ledger: Ledger, away: AnyBroker
 ) -> None:
     ledger.record(*(news() for _ in range(3)))
 
-    with pytest.raises(redis.RedisError):
+    with pytest.raises(BrokerUnavailable):
         container.relay().turn()
 
     assert ledger.count("NOT leased AND due_at <= now() AND attempts = 0") == 3
 
 
-def test_everything_is_dispatched_when_redis_is_back(
-    container: Container, ledger: Ledger, valkey: ReturningValkey, away: WakefulRedisBroker
+def test_everything_is_dispatched_when_the_broker_is_back(
+    container: Container,
+    ledger: Ledger,
+    server: ReturningValkey | ReturningRabbitmq,
+    away: AnyBroker,
 ) -> None:
     events = [news() for _ in range(3)]
     ledger.record(*events)
 
     with capture_logs() as logged, relaying(container.relay()):
         until(lambda: "broker_unavailable" in names_logged(logged))
-        valkey.come_back()
+        server.come_back()
         until(lambda: dispatched(away))
 
     assert list(map(sorted, dispatched(away))) == [sorted(event.id for event in events)]
 
 
-def test_while_redis_is_away_nothing_is_leased_over_and_over(
-    container: Container, ledger: Ledger, away: WakefulRedisBroker
+def test_while_the_broker_is_away_nothing_is_leased_over_and_over(
+    container: Container, ledger: Ledger, away: AnyBroker
 ) -> None:
     ledger.record(news())
     statement = "SELECT xmin::text, due_at FROM kratos_sync.deliveries"
@@ -356,7 +364,7 @@ def test_while_redis_is_away_nothing_is_leased_over_and_over(
 
 
 def test_it_survives_connections_to_postgresql_that_are_terminated(
-    container: Container, ledger: Ledger, broker: WakefulRedisBroker, postgres_url: str
+    container: Container, ledger: Ledger, broker: AnyBroker, postgres_url: str
 ) -> None:
     import psycopg
 
@@ -386,7 +394,7 @@ def test_it_survives_connections_to_postgresql_that_are_terminated(
 
 
 def test_it_waits_for_a_ledger_that_is_away_and_stops_when_told(
-    container: Container, broker: WakefulRedisBroker
+    container: Container, broker: AnyBroker
 ) -> None:
     from infrastructure.settings import Settings
 
@@ -399,7 +407,7 @@ def test_it_waits_for_a_ledger_that_is_away_and_stops_when_told(
 
 
 def test_what_another_relay_is_claiming_is_left_to_it(
-    relay: Relay, ledger: Ledger, engine: Engine, broker: WakefulRedisBroker
+    relay: Relay, ledger: Ledger, engine: Engine, broker: AnyBroker
 ) -> None:
     first, second = news(), news()
     ledger.record(first, second)
@@ -412,8 +420,9 @@ def test_what_another_relay_is_claiming_is_left_to_it(
     assert dispatched(broker) == [[second.id]]
 
 
+@on_both
 def test_two_relays_send_nothing_twice(
-    container: Container, engine: Engine, ledger: Ledger, broker: WakefulRedisBroker
+    container: Container, engine: Engine, ledger: Ledger, broker: AnyBroker
 ) -> None:
     events = [news() for _ in range(4 * BATCH)]
     ledger.record(*events)
@@ -434,8 +443,9 @@ def test_two_relays_send_nothing_twice(
     assert sorted(sent) == [event.id for event in events]
 
 
+@on_both
 def test_an_event_published_next_door_is_dispatched_at_once(
-    container: Container, broker: WakefulRedisBroker
+    container: Container, broker: AnyBroker
 ) -> None:
     from application.ports.event_bus import Provenance
 

@@ -1,13 +1,20 @@
+"""What waits at the broker, told to whoever asks for the status."""
+
 import socket
 from time import monotonic
 from uuid import uuid4
 
 import dramatiq
+import pika
+import pytest
 from pydantic import SecretStr
 
-from infrastructure.bus.broker import WakefulRedisBroker, connect
+from infrastructure.bus.broker import connect
+from infrastructure.bus.rabbitmq_broker import ConfirmingRabbitmqBroker
 from infrastructure.bus.waiting import TIMEOUT_SECONDS, look_at
 from infrastructure.bus.wire_format import ACTOR, write
+from tests.infrastructure.bus.conftest import on_both
+from tests.infrastructure.bus.peeking import AnyBroker
 
 
 def message(consumer: str) -> dramatiq.Message[None]:
@@ -20,28 +27,46 @@ def message(consumer: str) -> dramatiq.Message[None]:
     )
 
 
-def test_what_waits_is_counted_for_each_consumer(broker: WakefulRedisBroker) -> None:
+@on_both
+def test_what_waits_is_counted_for_each_consumer(broker: AnyBroker) -> None:
     broker.enqueue_many([message("Greet"), message("Greet"), message("Count")])
     told = look_at(broker, ["Greet", "Count", "Tickle"])
     assert told.answers
     assert told.messages == {"Greet": 2, "Count": 1, "Tickle": 0}
 
 
-def test_without_consumers_the_broker_is_asked_all_the_same(broker: WakefulRedisBroker) -> None:
+@on_both
+def test_without_consumers_the_broker_is_asked_all_the_same(broker: AnyBroker) -> None:
     assert look_at(broker, []).answers
 
 
-def test_a_broker_that_is_away_is_an_answer() -> None:
-    away = connect(SecretStr("redis://:secret@127.0.0.1:1/0"))
-    told = look_at(away, ["Greet"])
+@pytest.mark.parametrize(
+    ("url", "error"),
+    [
+        ("redis://:secret@127.0.0.1:1/0", "ConnectionError"),
+        ("amqp://ada:secret@127.0.0.1:1/", "AMQPConnectionError"),
+    ],
+)
+def test_a_broker_that_is_away_is_an_answer(url: str, error: str) -> None:
+    told = look_at(connect(SecretStr(url)), ["Greet"])
     assert not told.answers
-    assert told.error == "ConnectionError"
+    assert told.error == error
     assert told.messages == {}
 
 
-def test_a_broker_that_never_answers_is_not_waited_for() -> None:
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_a_broker_that_never_answers_is_not_waited_for(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        broker = connect(SecretStr(f"redis://127.0.0.1:{mute.getsockname()[1]}/0"))
+        broker = connect(SecretStr(f"{scheme}://127.0.0.1:{mute.getsockname()[1]}/"))
         before = monotonic()
-        assert look_at(broker, ["Greet"]).error == "TimeoutError"
+        assert not look_at(broker, ["Greet"]).answers
         assert monotonic() - before < 3 * TIMEOUT_SECONDS
+
+
+def test_looking_at_rabbitmq_makes_no_queue(amqp_url: str) -> None:
+    broker = ConfirmingRabbitmqBroker(amqp_url, namespace=f"test-{uuid4().hex}")
+    assert look_at(broker, ["Greet"]).messages == {"Greet": 0}
+    with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
+        with pytest.raises(pika.exceptions.ChannelClosedByBroker) as refusal:
+            connection.channel().queue_declare(broker.name_at_server("Greet"), passive=True)
+        assert refusal.value.reply_code == 404

@@ -8,9 +8,9 @@ from typing import Any
 
 import dramatiq
 
-from infrastructure.bus.broker import WakefulRedisBroker
 from infrastructure.bus.relay import Relay
 from infrastructure.bus.wire_format import ACTOR
+from tests.infrastructure.bus.peeking import AnyBroker
 
 
 def message(queue_name: str, **arguments: Any) -> "dramatiq.Message[None]":
@@ -20,7 +20,7 @@ def message(queue_name: str, **arguments: Any) -> "dramatiq.Message[None]":
 
 
 def declare_listener(
-    broker: WakefulRedisBroker, *queue_names: str, perform: Callable[..., None] | None = None
+    broker: AnyBroker, *queue_names: str, perform: Callable[..., None] | None = None
 ) -> "SimpleQueue[Any]":
     """Declare an actor that tells what it heard, after it has performed something."""
     heard: SimpleQueue[Any] = SimpleQueue()
@@ -42,7 +42,7 @@ def hear(heard: "SimpleQueue[Any]", count: int, seconds: float = 30) -> list[Any
 
 @contextmanager
 def working(
-    broker: WakefulRedisBroker, threads: int = 2, poll_milliseconds: int = 50
+    broker: AnyBroker, threads: int = 2, poll_milliseconds: int = 50
 ) -> Iterator[dramatiq.Worker]:
     worker = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=poll_milliseconds)
     worker.start()

@@ -1,0 +1,28 @@
+"""Messages from the broker are input: what is not ours is dropped before anybody calls it."""
+
+from typing import Any, Final
+
+from dramatiq import Broker, DecodeError, Message
+from dramatiq.errors import ActorNotFound
+
+MOST_BYTES: Final = 1 << 20
+"""More than the largest batch takes; what is longer is not even decoded."""
+
+
+def read(broker: Broker, queue_name: str, data: bytes | None) -> Message[Any] | None:
+    """Give the message if it is one that our actor may be called with; None for garbage."""
+    if data is None or len(data) > MOST_BYTES:
+        return None
+    try:
+        message: Message[Any] = Message.decode(data)
+        broker.get_actor(message.actor_name)
+    except (DecodeError, ActorNotFound, TypeError):
+        return None
+    # A worker thread dies of what it cannot call, and of a queue that it does not know.
+    ours = (
+        message.queue_name == queue_name
+        and type(message.kwargs) is dict
+        and type(message.options) is dict
+        and "eta" not in message.options
+    )
+    return message if ours else None

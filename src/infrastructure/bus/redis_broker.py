@@ -1,0 +1,160 @@
+"""Dramatiq's Redis broker, woken by a publish instead of polling fast, and deaf to garbage.
+
+Dramatiq's own consumer sleeps up to its timeout between two looks at an empty queue, and a message
+that it cannot decode restarts it for three seconds and is never acknowledged (dramatiq 2.2,
+brokers/redis.py and worker.py).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Self
+
+import dramatiq
+import redis
+from dramatiq.brokers.redis import RedisBroker
+from pydantic import SecretStr
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from infrastructure.bus.garbage import MOST_BYTES
+from infrastructure.bus.pointer_broker import NAMESPACE, BrokerUnavailable, Load
+from infrastructure.bus.prefetch import Share, bounded
+from infrastructure.bus.redis_consumer import WokenConsumer
+from infrastructure.bus.wakeups import Wakeups
+
+SOCKET_TIMEOUT_SECONDS = 4
+# A worker that has been silent for so long is dead; what it had fetched goes back to the queue.
+HEARTBEAT_TIMEOUT_MILLISECONDS = 15_000
+# In a million commands, all look for dead workers: else that takes minutes on a quiet queue.
+MAINTENANCE_CHANCE = 1_000_000
+
+# Before Dramatiq's script fetches so many messages, those too long to be ours lose their text: half
+# a gigabyte is what Redis would hold and a worker could not.
+REFUSE_LONG_MESSAGES: Final = f"""
+if ARGV[1] == "fetch" and tonumber(ARGV[9]) > 0 then
+    local queue = KEYS[1] .. ":" .. ARGV[3]
+    for _, id in ipairs(redis.call("lrange", queue, 0, ARGV[9] - 1)) do
+        if redis.call("hstrlen", queue .. ".msgs", id) > {MOST_BYTES} then
+            redis.call("hdel", queue .. ".msgs", id)
+        end
+    end
+end
+"""
+
+# As redis-py spells what may stand in a hash.
+Field = bytes | bytearray | memoryview | str | int | float
+
+
+class WakefulRedisBroker(RedisBroker):
+    """A PointerBroker on Redis, whose consumers are woken by what is enqueued."""
+
+    def __init__(self, client: redis.Redis, namespace: str = NAMESPACE) -> None:
+        # No middleware: retries live in the ledger, and the pipeline runs inside the actor.
+        super().__init__(  # type: ignore[no-untyped-call]  # dramatiq has no types here
+            client=client,
+            middleware=[],
+            namespace=namespace,
+            heartbeat_timeout=HEARTBEAT_TIMEOUT_MILLISECONDS,
+            maintenance_chance=MAINTENANCE_CHANCE,
+        )
+        dispatch = self.scripts["dispatch"].script
+        source = dispatch if isinstance(dispatch, str) else bytes(dispatch).decode()
+        self.scripts["dispatch"] = client.register_script(REFUSE_LONG_MESSAGES + source)
+        self.wakeups = Wakeups(client, f"{namespace}:wake-up")
+        self._in_hand: dict[str, set[str]] = defaultdict(set)
+
+    @classmethod
+    def at(cls, url: SecretStr, namespace: str = NAMESPACE) -> Self:
+        """Make a broker for a redis:, rediss: or unix: URL."""
+        client = redis.Redis.from_url(
+            url.get_secret_value(),
+            socket_timeout=SOCKET_TIMEOUT_SECONDS,
+            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
+            health_check_interval=30,
+            # Once, for a connection gone stale; a server that is away is the caller's to wait for.
+            retry=Retry(NoBackoff(), 1),
+        )
+        return cls(client, namespace)
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> WokenConsumer:
+        """Give a consumer that waits for wake-ups, up to the timeout (milliseconds)."""
+        share = Share(queue_name, bounded(prefetch), self._in_hand[queue_name])
+        return WokenConsumer(self, share, timeout, self.wakeups.event(queue_name))
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Declare a queue without the delay queue beside it: due times live in the ledger."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
+    def enqueue_many(self, messages: Sequence[dramatiq.Message[Any]]) -> None:
+        """Enqueue messages and wake their consumers, all in one MULTI: all are there, or none.
+
+        Raises BrokerUnavailable.
+        """
+        with _errors_in_our_words(), self.client.pipeline(transaction=True) as pipe:
+            for queue_name in {message.queue_name for message in messages}:
+                encoded: dict[Field, Field] = {
+                    message.message_id: message.copy(
+                        options={"redis_message_id": message.message_id}
+                    ).encode()
+                    for message in messages
+                    if message.queue_name == queue_name
+                }
+                key = f"{self.namespace}:{queue_name}"
+                pipe.hset(f"{key}.msgs", mapping=encoded)
+                pipe.rpush(key, *encoded)
+                self.wakeups.publish(pipe, queue_name)
+            pipe.execute()
+
+    def load(self, queue_name: str) -> Load:
+        """Count the messages of a queue. Raises BrokerUnavailable."""
+        with _errors_in_our_words(), self.client.pipeline(transaction=False) as pipe:
+            pipe.llen(f"{self.namespace}:{queue_name}")
+            pipe.hlen(f"{self.namespace}:{queue_name}.msgs")
+            return Load(*pipe.execute())
+
+    def waiting(self, queue_names: Sequence[str], seconds: float) -> Mapping[str, int]:
+        """Count on a connection of its own, without the patience that ours have.
+
+        Raises BrokerUnavailable.
+        """
+        pool = self.client.connection_pool
+        briefly = {
+            "socket_timeout": seconds,
+            "socket_connect_timeout": seconds,
+            "retry": Retry(NoBackoff(), 0),
+        }
+        settings = {**pool.connection_kwargs, **briefly}
+        with (
+            _errors_in_our_words(),
+            redis.Redis.from_pool(
+                redis.ConnectionPool(connection_class=pool.connection_class, **settings)
+            ) as client,
+            client.pipeline(transaction=False) as pipe,
+        ):
+            pipe.ping()
+            for queue_name in queue_names:
+                pipe.llen(f"{self.namespace}:{queue_name}")
+            _, *lengths = pipe.execute()
+        return dict(zip(queue_names, lengths, strict=True))
+
+    def ping(self) -> None:
+        """Return if Redis answers. Raises BrokerUnavailable."""
+        with _errors_in_our_words():
+            self.client.ping()
+
+    def close(self) -> None:
+        """Stop listening and let go of the connections."""
+        self.wakeups.stop()
+        self.client.close()
+
+
+@contextmanager
+def _errors_in_our_words() -> Iterator[None]:
+    try:
+        yield
+    except redis.RedisError as error:
+        raise BrokerUnavailable(type(error).__name__) from None

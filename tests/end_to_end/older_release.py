@@ -1,0 +1,26 @@
+"""`kratos-sync` of a release that does not know `kratos_identity.updated` yet.
+
+python older_release.py worker
+"""
+
+from datetime import timedelta
+from types import MappingProxyType
+
+from domain import events
+
+
+def main() -> None:
+    """Forget, and be `kratos-sync`; what it does not know it gives back for a second."""
+    unknown = events.KratosIdentityUpdated
+    known = {name: kind for name, kind in events.EVENTS.items() if kind is not unknown}
+    events.EVENTS = MappingProxyType(known)  # before anybody else imports it
+    from infrastructure.ledger import inbox
+
+    inbox.POSTPONED_FOR = timedelta(seconds=1)
+    from api.commands import main as kratos_sync
+
+    kratos_sync()
+
+
+if __name__ == "__main__":
+    main()

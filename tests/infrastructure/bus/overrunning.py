@@ -1,0 +1,131 @@
+"""Consumers that take too long, and threads that consume under a watchdog."""
+
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import Engine, text
+
+from application.consumer import Consumer
+from application.pipeline import Batch, deliver
+from application.ports.event_bus import LedgerUnavailable
+from application.ports.failures import Failures
+from domain.events import KratosIdentityUpdated
+from infrastructure.bus.watchdog import Watchdog
+from infrastructure.consumer_factory import ConsumerFactory
+from infrastructure.ledger.claims import PostgresClaims
+from infrastructure.ledger.failures import PostgresFailures
+from infrastructure.transaction import Transaction
+from infrastructure.unit_of_work import PostgresUnitOfWork
+
+A_LEASE = timedelta(minutes=5)
+
+
+class Sql:
+    """A port on the transaction."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def run(self, statement: str) -> Any:
+        return self._transaction.execute(text(statement), {}).scalar()
+
+
+class Overrun(Consumer[KratosIdentityUpdated]):
+    """Takes too long over the events that a test names, in the way that a test says."""
+
+    name = "Overrun"
+    time_limit = timedelta(seconds=0.3)
+    trouble: ClassVar[str] = ""
+    slow: ClassVar[frozenset[UUID]] = frozenset()
+    backends: ClassVar[list[int]] = []
+    wire: ClassVar[socket.socket]
+
+    def __init__(self, sql: Sql) -> None:
+        self._sql = sql
+
+    def consume(self, event: KratosIdentityUpdated) -> None:
+        if event.id in self.slow:
+            self.backends.append(self._sql.run("SELECT pg_backend_pid()"))
+            getattr(self, f"_{self.trouble}")()
+
+    def _spin(self) -> None:
+        while True:
+            pass
+
+    def _swallow(self) -> None:
+        with suppress(BaseException):
+            self._spin()
+
+    def _hang(self) -> None:
+        self.wire.recv(1)
+
+    def _query(self) -> None:
+        self._sql.run("SELECT pg_sleep(60)")
+
+    def _query_without_timeout(self) -> None:
+        self._sql.run("SELECT set_config('statement_timeout', '0', true)")
+        self._query()
+
+
+class Patient(Overrun):
+    """Has all the time in the world."""
+
+    time_limit = timedelta(minutes=1)
+
+
+class Watching:
+    """A watchdog, and threads that consume under its eyes."""
+
+    def __init__(
+        self, engine: Engine, spare_engine: Engine, failures: Failures | None = None
+    ) -> None:
+        self._engine = engine
+        self._failures = PostgresFailures(engine)
+        self.claims = PostgresClaims(spare_engine, A_LEASE)
+        self.watchdog = Watchdog(failures or PostgresFailures(spare_engine), self.claims)
+        self._threads: list[threading.Thread] = []
+        self.replacements = 0
+        self.unavailable = 0
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        self.watchdog.start(self._replace)
+        try:
+            yield
+        finally:
+            self.let_everybody_go()
+            self.watchdog.stop()
+
+    def let_everybody_go(self) -> None:
+        """Let those that hang come back, and wait for them."""
+        Overrun.wire.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(20)
+            assert not thread.is_alive()
+
+    def begin(
+        self, event_ids: Sequence[UUID], consumer: type[Overrun] = Overrun
+    ) -> threading.Thread:
+        """Consume a batch in a thread of its own."""
+        factory = ConsumerFactory([consumer], {Sql: Sql})
+        unit = PostgresUnitOfWork(Transaction(self._engine), factory, lambda: None)
+
+        def run() -> None:
+            with suppress(LedgerUnavailable):
+                with self.watchdog.over(consumer, event_ids, unit) as watch:
+                    deliver(Batch(consumer, event_ids, unit, self._failures, watch))
+                return
+            self.unavailable += 1
+
+        thread = threading.Thread(target=run, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return thread
+
+    def _replace(self) -> None:
+        self.replacements += 1

@@ -1,0 +1,81 @@
+"""Looking into a broker's queues, and putting things there, past the broker's own code."""
+
+import pika
+from pika.adapters.blocking_connection import BlockingChannel
+
+from infrastructure.bus.rabbitmq_broker import ConfirmingRabbitmqBroker
+from infrastructure.bus.redis_broker import WakefulRedisBroker
+
+AnyBroker = WakefulRedisBroker | ConfirmingRabbitmqBroker
+
+
+def messages_in(broker: AnyBroker, queue: str) -> list[bytes]:
+    """What waits in a queue, in order; it goes on waiting there."""
+    if isinstance(broker, ConfirmingRabbitmqBroker):
+        return _look(broker, queue)
+    key = f"{broker.namespace}:{queue}"
+    ids = broker.client.lrange(key, 0, -1)
+    found = [broker.client.hget(f"{key}.msgs", message_id) for message_id in ids]
+    return [each for each in found if each is not None]
+
+
+def put(broker: AnyBroker, queue: str, data: bytes, message_id: str | bytes = "an id") -> None:
+    """Do as somebody else does who can write to the broker."""
+    if isinstance(broker, ConfirmingRabbitmqBroker):
+        with _connected(broker) as connection:
+            channel = connection.channel()
+            name = broker.name_at_server(queue)
+            channel.queue_declare(name, durable=True)
+            channel.basic_publish("", name, data)
+    else:
+        broker.client.hset(f"{broker.namespace}:{queue}.msgs", message_id, data)
+        broker.client.rpush(f"{broker.namespace}:{queue}", message_id)
+
+
+def wipe(broker: AnyBroker) -> None:
+    """Let the broker forget all that it ever knew of us, while everybody is connected."""
+    if isinstance(broker, WakefulRedisBroker):
+        keys = list(broker.client.scan_iter(f"{broker.namespace}:*"))
+        if keys:
+            broker.client.delete(*keys)
+        broker.client.script_flush()
+        return
+    from application.subscriptions import CONSUMERS
+
+    with _connected(broker) as connection:
+        for queue in {*CONSUMERS, *broker.queues}:
+            connection.channel().queue_delete(broker.name_at_server(queue))
+
+
+def left_behind(broker: AnyBroker) -> set[str]:
+    """What is left of messages: Redis' keys without heartbeats, or queues that are not empty."""
+    if isinstance(broker, ConfirmingRabbitmqBroker):
+        return {queue for queue in broker.queues if broker.load(queue).waiting}
+    keys = {key.decode() for key in broker.client.scan_iter(f"{broker.namespace}:*")}
+    return keys - {f"{broker.namespace}:__heartbeats__"}
+
+
+def is_back(broker: AnyBroker) -> bool:
+    from infrastructure.bus.pointer_broker import BrokerUnavailable
+
+    try:
+        broker.ping()
+    except BrokerUnavailable:
+        return False
+    return True
+
+
+def _look(broker: ConfirmingRabbitmqBroker, queue: str) -> list[bytes]:
+    name, found = broker.name_at_server(queue), []
+    with _connected(broker) as connection:
+        channel: BlockingChannel = connection.channel()
+        channel.queue_declare(name, durable=True)
+        while (taken := channel.basic_get(name))[0] is not None:
+            found.append(taken[2])
+        channel.basic_nack(0, multiple=True, requeue=True)
+        channel.queue_declare(name, durable=True)  # answered when all is back
+    return found
+
+
+def _connected(broker: ConfirmingRabbitmqBroker) -> pika.BlockingConnection:
+    return pika.BlockingConnection(pika.URLParameters(broker._url))

@@ -1,0 +1,259 @@
+"""A broker that goes away, hangs, comes back with nothing or is another one: nothing is lost."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from application.ports.event_bus import Provenance
+from infrastructure.bus import actor
+from infrastructure.bus.broker import connect
+from infrastructure.bus.pointer_broker import BrokerUnavailable
+from infrastructure.bus.rabbitmq_broker import ConfirmingRabbitmqBroker
+from infrastructure.container import Container
+from tests.infrastructure.bus.conftest import Ledger, names_logged, news, on_both
+from tests.infrastructure.bus.peeking import AnyBroker, is_back, left_behind, messages_in, wipe
+from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
+from tests.infrastructure.bus.servers import ReturningValkey
+from tests.infrastructure.bus.waiting import until
+from tests.infrastructure.bus.working import declare_listener, hear, message, relaying, working
+from tests.suites.publishing import publish
+
+Server = ReturningValkey | ReturningRabbitmq
+SYNC = "SyncKratosIdentity"
+
+
+@contextmanager
+def serving(container: Container, broker: AnyBroker) -> Iterator[None]:
+    """Relay and worker, as they run."""
+    container.broker.override(broker)
+    actor.declare(broker, container.unit_of_work, container.failures(), container.watchdog())
+    with relaying(container.relay()), working(broker, poll_milliseconds=1_000):
+        yield
+
+
+def say(container: Container, ledger: Ledger) -> None:
+    """Let Kratos say something, and see that it is recorded."""
+    assert publish(container.event_bus(), news(), Provenance("test"))
+
+
+def synced(ledger: Ledger) -> list[UUID]:
+    """What was consumed, as often as it was."""
+    statement = "SELECT event_id FROM kratos_sync.attempts WHERE consumer = :consumer"
+    return [row[0] for row in ledger.execute(statement, consumer=SYNC)]
+
+
+def test_work_resumes_within_ten_seconds_of_its_return(
+    container: Container, ledger: Ledger, server: Server, its_broker: AnyBroker
+) -> None:
+    with serving(container, its_broker), capture_logs() as logged:
+        say(container, ledger)
+        until(lambda: not ledger.owed())
+
+        server.go_away()
+        for _ in range(3):
+            say(container, ledger)
+        until(lambda: "broker_unavailable" in names_logged(logged))
+        assert len(ledger.owed()) == 3
+        server.come_back()
+        back = monotonic()
+        until(lambda: not ledger.owed(), seconds=10)
+
+    print(f"\nwork was done {monotonic() - back:.1f} s after the broker's return")
+    assert len(synced(ledger)) == 4
+
+
+def test_another_server_that_knows_nothing_does_as_well(
+    container: Container, ledger: Ledger, server: Server, its_broker: AnyBroker
+) -> None:
+    with serving(container, its_broker):
+        say(container, ledger)
+        until(lambda: not ledger.owed())
+
+        server.go_away()
+        say(container, ledger)
+        server.come_back(wiped=True)
+        until(lambda: not ledger.owed(), seconds=10)
+
+    assert len(synced(ledger)) == 2
+
+
+@on_both
+def test_a_wiped_broker_costs_at_most_a_lease(
+    container: Container, ledger: Ledger, broker: AnyBroker
+) -> None:
+    events = [news() for _ in range(50)]
+    ledger.record(*events)
+    container.relay().turn()
+    assert ledger.count("leased") == 50
+    wipe(broker)
+    wiped = monotonic()
+
+    with serving(container, broker):
+        until(lambda: not ledger.owed(), seconds=30)
+    lease = container.settings().lease_seconds
+
+    print(f"\nall was done {monotonic() - wiped:.1f} s after the wipe")
+    assert monotonic() - wiped < lease + 3
+    assert sorted(synced(ledger)) == [event.id for event in events]
+
+
+@on_both
+def test_a_broker_that_is_wiped_under_a_running_worker_stops_nobody(broker: AnyBroker) -> None:
+    heard = declare_listener(broker, "mail")
+    with working(broker):
+        broker.enqueue_many([message("mail", number=0)])
+        assert hear(heard, 1) == [0]
+
+        wipe(broker)
+
+        broker.enqueue_many([message("mail", number=1)])
+        assert hear(heard, 1, seconds=10) == [1]
+    assert left_behind(broker) == set()
+
+
+def test_what_was_being_processed_meanwhile_is_not_stranded(
+    server: Server, its_broker: AnyBroker
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def take_time(_: object) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    heard = declare_listener(its_broker, "mail", perform=take_time)
+    its_broker.enqueue_many([message("mail", number=number) for number in range(6)])
+    with working(its_broker, threads=3):
+        assert begun.wait(30)
+        server.go_away()
+        go_on.set()
+        until(lambda: heard.qsize() == 2)
+        server.come_back()
+        until(lambda: heard.qsize() >= 6 and not left_behind(its_broker), seconds=10)
+
+    assert left_behind(its_broker) == set()
+    assert set(hear(heard, heard.qsize())) == set(range(6))
+
+
+def test_a_thread_that_is_done_while_the_broker_is_away_does_not_wait_for_it(
+    server: Server, its_broker: AnyBroker
+) -> None:
+    """Dramatiq would keep it waiting, five seconds at a time, and with it the other queues."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def take_time(_: object) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    declare_listener(its_broker, "mail", perform=take_time)
+    its_broker.enqueue_many([message("mail", number=0)])
+    with working(its_broker, threads=2) as worker:
+        assert begun.wait(30)
+        server.go_away()
+        go_on.set()
+        done = monotonic()
+        until(lambda: worker.work_queue.unfinished_tasks == 0)
+        assert monotonic() - done < 3
+
+
+def test_a_broker_that_hangs_is_unavailable_and_what_was_leased_is_given_back(
+    container: Container, ledger: Ledger, server: Server, its_broker: AnyBroker
+) -> None:
+    container.broker.override(its_broker)
+    relay = container.relay()
+    relay.turn()
+    its_broker.ping()
+    ledger.record(news())
+
+    server.halt()
+    try:
+        began = monotonic()
+        with pytest.raises(BrokerUnavailable):
+            relay.turn()
+        took = monotonic() - began
+    finally:
+        server.go_on()
+
+    print(f"\nit was known to hang after {took:.1f} s")
+    assert took < 10
+    assert ledger.count("NOT leased AND due_at <= now()") == 1
+    until(lambda: is_back(its_broker), seconds=10)
+    relay.turn()
+    assert len(messages_in(its_broker, SYNC)) == 1
+
+
+def test_a_worker_stops_while_the_broker_hangs(server: Server, its_broker: AnyBroker) -> None:
+    heard = declare_listener(its_broker, "mail", "parcels", "telegrams")
+    its_broker.enqueue_many([message("mail", number=0)])
+    try:
+        with working(its_broker, threads=2):
+            assert hear(heard, 1) == [0]
+            server.halt()
+            began = monotonic()
+        its_broker.close()
+        took = monotonic() - began
+    finally:
+        server.go_on()
+
+    print(f"\nstopped after {took:.1f} s")
+    assert took < 30
+
+
+def test_a_rabbitmq_short_of_disk_is_unavailable_and_nothing_is_leased_over_and_over(
+    container: Container, ledger: Ledger, rabbitmq_server: ReturningRabbitmq
+) -> None:
+    """It lets everybody connect, and nobody publish."""
+    broker = connect(SecretStr(rabbitmq_server.url), namespace=f"test-{uuid4().hex}")
+    container.broker.override(broker)
+    rabbitmq_server.go_away()
+    rabbitmq_server.come_back(short_of_disk=True)
+    try:
+        ledger.record(news())
+        statement = "SELECT xmin::text, due_at, leased FROM kratos_sync.deliveries"
+        with capture_logs() as logged, relaying(container.relay()):
+
+            def failures() -> int:
+                return [line["event"] for line in logged].count("broker_unavailable")
+
+            until(lambda: failures() >= 1, seconds=10)
+            (before,) = ledger.execute(statement)
+            until(lambda: failures() >= 3)
+            assert ledger.execute(statement) == [before]
+            assert not before.leased
+    finally:
+        rabbitmq_server.go_away()
+        rabbitmq_server.come_back()
+    container.relay().turn()
+    assert len(messages_in(broker, SYNC)) == 1
+    broker.close()
+
+
+def test_what_rabbitmq_confirmed_survives_its_crash(rabbitmq_server: ReturningRabbitmq) -> None:
+    broker = ConfirmingRabbitmqBroker(rabbitmq_server.url, namespace=f"test-{uuid4().hex}")
+    broker.enqueue_many([message("mail", number=number) for number in range(200)])
+
+    rabbitmq_server.go_away()
+    rabbitmq_server.come_back()
+
+    assert len(messages_in(broker, "mail")) == 200
+    broker.close()
+
+
+def test_a_queue_that_somebody_made_otherwise_is_said_to_be_of_no_use(amqp_url: str) -> None:
+    import pika
+
+    broker = ConfirmingRabbitmqBroker(amqp_url, namespace=f"test-{uuid4().hex}")
+    name = broker.name_at_server("mail")
+    with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
+        connection.channel().queue_declare(name, durable=True, arguments={"x-max-length": 1})
+        with pytest.raises(BrokerUnavailable, match="ChannelClosedByBroker"):
+            broker.enqueue_many([message("mail", number=1)])
+        connection.channel().queue_delete(name)
+    broker.enqueue_many([message("mail", number=1)])
+    assert len(messages_in(broker, "mail")) == 1
+    broker.close()
