@@ -17,6 +17,8 @@ _PARTICULARS: Final = (
     (re.compile(r"(?<!\w)(['\"`])(?:.*?\1(?!\w)|.*)|“[^”]*”?|‘[^’]*’?|«[^»]*»?"), "'…'"),
     (re.compile(r"\b[0-9a-fA-F]{8,}(?:-[0-9a-fA-F]{4,}){0,4}\b"), "#"),
     (re.compile(r"[+-]?\d[\d.,:_]*"), "#"),
+    # Names: a word with a capital that begins no sentence, and what is not English.
+    (re.compile(r"(?<=[\w,;:)] )[A-Z][a-z]\w*|\b\w*[^\x00-\x7f]\w*\b"), "…"),
 )
 
 
@@ -44,8 +46,8 @@ def type_of(error: BaseException) -> str:
 def shape_of(error: BaseException) -> str:
     """Give the first line of the error's message, without what differs between events.
 
-    Numbers, ids, addresses and whatever stands in quotes are left out, so that errors of one kind
-    have one shape, and it quotes as little as can be.
+    Numbers, ids, addresses, names and whatever stands in quotes are left out, so that errors of one
+    kind have one shape, and it quotes as little as can be told from its form.
     """
     try:
         text = str(error)

@@ -48,7 +48,7 @@ def declare(
         name = None
         try:
             pointer = wire_format.read(args, arguments)
-            name = pointer.consumer[:100]
+            name = pointer.consumer
             consumer = CONSUMERS.get(pointer.consumer)
             if consumer is None:
                 log.warning("unknown_consumer", consumer=name)

@@ -10,6 +10,7 @@ these deliveries runs out, and they are sent again. So change it in two steps: f
 version, and one release later write it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -18,6 +19,8 @@ VERSION = 1
 ACTOR = "deliver"
 # More than any batch holds; a message with more is not ours.
 MOST_EVENT_IDS = 10_000
+# What a name may look like: one that is not known is logged.
+CONSUMER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 
 
 class UnreadableMessage(Exception):
@@ -47,7 +50,7 @@ def read(args: Sequence[object], arguments: Mapping[str, object]) -> Pointer:
     version = arguments.get("version")
     if args or type(version) is not int or version != VERSION:
         raise UnreadableMessage("of another version")
-    if not isinstance(consumer, str):
+    if not isinstance(consumer, str) or not CONSUMER.fullmatch(consumer):
         raise UnreadableMessage("it names no consumer")
     if not isinstance(event_ids, list) or not 0 < len(event_ids) <= MOST_EVENT_IDS:
         raise UnreadableMessage(f"it does not name between 1 and {MOST_EVENT_IDS} events")

@@ -31,7 +31,9 @@ def migrate(engine: Engine) -> tuple[str | None, str]:
         before = current_revision(connection)
         if before is not None and before >= newest_revision():
             return before, before
-        connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+        # Even with IF NOT EXISTS it wants a privilege that an owner of the schema need not have.
+        if connection.execute(text("SELECT to_regnamespace(:s)"), {"s": SCHEMA}).scalar() is None:
+            connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

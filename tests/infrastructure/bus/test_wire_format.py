@@ -38,9 +38,18 @@ def test_a_message_written_so_is_read() -> None:
     assert read((), GOLDEN) == Pointer("SyncKratosIdentity", (FIRST, SECOND))
 
 
-@given(st.text(), st.lists(st.uuids(), min_size=1, max_size=50, unique=True))
+@given(
+    st.from_regex(wire_format.CONSUMER, fullmatch=True),
+    st.lists(st.uuids(), min_size=1, max_size=50, unique=True),
+)
 def test_what_was_written_is_read(consumer: str, event_ids: list[UUID]) -> None:
     assert read((), write(consumer, event_ids)) == Pointer(consumer, tuple(event_ids))
+
+
+@pytest.mark.parametrize("name", ["", "ada@example.org", "Ada Lovelace", "a" * 101, "1", "Zoë"])
+def test_what_is_no_name_of_a_consumer_is_not_read_and_so_not_logged(name: str) -> None:
+    with pytest.raises(UnreadableMessage):
+        read((), write(name, [FIRST]))
 
 
 def test_an_event_named_twice_is_delivered_once() -> None:

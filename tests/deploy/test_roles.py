@@ -1,0 +1,292 @@
+"""The database roles of docs/operating.md: each can do its work, and nothing else."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import psycopg
+import pytest
+from sqlalchemy import make_url
+
+from infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
+from infrastructure.migrations import newest_revision
+from tests.end_to_end.processes import Processes
+from tests.infrastructure.bus.waiting import until
+from tests.recorded import thirteen_calls
+
+PAGE = Path(__file__).parents[2] / "docs" / "operating.md"
+SECTION = PAGE.read_text().partition("## Database roles\n")[2].partition("\n## ")[0]
+BEFORE, AFTER = re.findall(r"```sql\n(.*?)```", SECTION, re.DOTALL)
+KEY = "a-key-of-no-worth"
+CALL = thirteen_calls().calls[0]
+SCHEMA = "kratos_sync"
+LOGINS = ["kratos_sync_api", "kratos_sync_relay", "kratos_sync_worker", "kratos_sync_operator"]
+EVERYBODY = [*LOGINS, "application"]
+PEOPLE = ["SELECT traits FROM kratos_identities", "SELECT value FROM identity_addresses"]
+CONTENT = ["SELECT payload FROM events"]
+ERRORS = ["SELECT last_error FROM deliveries", "SELECT error FROM attempts"]
+HISTORY_IS_NOT_CHANGED = [
+    "UPDATE attempts SET outcome = 'succeeded'",
+    "UPDATE events SET payload = '{}'",
+    "DELETE FROM kratos_identities",
+]
+HISTORY_IS_KEPT = [*HISTORY_IS_NOT_CHANGED, "DELETE FROM events", "DELETE FROM attempts"]
+FORBIDDEN = {
+    "kratos_sync_api": [
+        *PEOPLE,
+        *CONTENT,
+        *ERRORS,
+        *HISTORY_IS_KEPT,
+        "SELECT FROM deliveries",
+        "UPDATE deliveries SET due_at = now()",
+        "DELETE FROM deliveries",
+        "UPDATE kratos_identities SET state = 'active'",
+        "INSERT INTO kratos_identities (id) SELECT gen_random_uuid()",
+        "INSERT INTO attempts (consumer) VALUES ('SyncKratosIdentity')",
+    ],
+    "kratos_sync_relay": [
+        *PEOPLE,
+        *CONTENT,
+        *ERRORS,
+        *HISTORY_IS_NOT_CHANGED,
+        "DELETE FROM deliveries",
+        "UPDATE deliveries SET attempts = 0",
+        "INSERT INTO deliveries (consumer) VALUES ('SyncKratosIdentity')",
+        "INSERT INTO events (name) VALUES ('kratos_identity.updated')",
+    ],
+    "kratos_sync_worker": [*HISTORY_IS_KEPT, "SELECT FROM purges", "SELECT error FROM attempts"],
+    "kratos_sync_operator": [
+        *PEOPLE,
+        *HISTORY_IS_NOT_CHANGED,
+        "UPDATE deliveries SET last_error = NULL",
+        "INSERT INTO events (name) VALUES ('kratos_identity.updated')",
+        "UPDATE kratos_identities SET state = 'active'",
+    ],
+    "application": [
+        *CONTENT,
+        *ERRORS,
+        *HISTORY_IS_KEPT,
+        "SELECT FROM events",
+        "SELECT FROM deliveries",
+        "SELECT FROM attempts",
+        "SELECT FROM alembic_version",
+        "UPDATE kratos_identities SET state = 'active'",
+        "INSERT INTO kratos_identities (id) SELECT gen_random_uuid()",
+    ],
+}
+OWNERS_ONLY = [
+    "CREATE TABLE mine ()",
+    "CREATE INDEX ON events (name)",
+    "ALTER TABLE events ADD COLUMN mine text",
+    "ALTER TABLE kratos_identities DISABLE TRIGGER ALL",
+    "DROP TABLE attempts",
+    "DROP VIEW identity_addresses",
+    "DROP SCHEMA kratos_sync CASCADE",
+    "TRUNCATE kratos_identities",
+    "TRUNCATE deliveries",
+    "UPDATE alembic_version SET version_num = '9999'",
+    "ALTER TABLE kratos_identities OWNER TO CURRENT_USER",
+    "CREATE SCHEMA mine",
+    "CREATE TABLE public.mine ()",
+]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A server of its own, since roles belong to a whole server, and the commands run on it."""
+
+    url: str
+    processes: Processes
+
+    def url_of(self, role: str) -> str:
+        return make_url(self.url).set(username=role).render_as_string(hide_password=False)
+
+    def execute(self, role: str, statement: str) -> None:
+        """Run a statement as psql would: several at once too."""
+        with psycopg.connect(self.url_of(role), autocommit=True) as connection:
+            connection.execute(f"SET search_path = {SCHEMA}, public")
+            connection.execute(statement.encode())
+
+    def run(self, role: str, *command: str) -> tuple[int, str]:
+        return self.processes.run(*command, DATABASE_URL=self.url_of(role))
+
+    def count(self, rows: str) -> int:
+        with psycopg.connect(self.url) as connection:
+            (found,) = connection.execute(f"SELECT count(*) FROM {SCHEMA}.{rows}").fetchone() or (
+                0,
+            )  # type: ignore[call-overload]  # not a literal
+        return int(found)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One identity came by webhook, and was consumed, each process in its own role."""
+    folder = tmp_path_factory.mktemp("roles")
+    with (
+        EmbeddedPostgres(folder / "postgres") as postgres,
+        EmbeddedValkey(folder / "valkey") as valkey,
+    ):
+        with psycopg.connect(postgres.url, autocommit=True) as superuser:
+            superuser.execute("CREATE DATABASE application")
+        url = make_url(postgres.url).set(database="application")
+        settings = {
+            "BROKER_URL": valkey.url,
+            "KRATOS_WEBHOOK_API_KEYS": KEY,
+            "LEASE_SECONDS": "5",
+            "LOG_FORMAT": "json",
+        }
+        with Processes(folder, settings) as processes:
+            yield _set_up(Cluster(url.render_as_string(hide_password=False), processes))
+
+
+def _set_up(cluster: Cluster) -> Cluster:
+    cluster.execute("postgres", BEFORE)
+    code, said = cluster.run("kratos_sync_owner", "migrate")
+    assert code == 0, said
+    cluster.execute("kratos_sync_owner", AFTER)
+    cluster.execute("postgres", "CREATE ROLE application LOGIN IN ROLE kratos_sync_reader")
+    processes = cluster.processes
+    for name in ("relay", "worker"):
+        processes.start(name, name, DATABASE_URL=cluster.url_of(f"kratos_sync_{name}"))
+        processes.wait_for(name, f'"{name}_started"')
+    processes.start_api(DATABASE_URL=cluster.url_of("kratos_sync_api"))
+    return cluster
+
+
+def tell(cluster: Cluster, trigger: str | None = None) -> int:
+    """Let Kratos call once more, with the same news."""
+    trigger = trigger or str(uuid4())
+    headers = {**CALL.headers, "X-Api-Key": KEY, "Ory-Webhook-Trigger-Id": trigger}
+    http = cluster.processes.http
+    return http.post("/kratos/sync-identity", content=CALL.body, headers=headers).status_code
+
+
+def test_a_webhook_becomes_a_row_with_each_process_in_its_own_role(cluster: Cluster) -> None:
+    before = cluster.count("attempts")
+    assert tell(cluster) == 200
+    until(lambda: cluster.count("deliveries") == 0 and cluster.count("attempts") > before)
+    assert cluster.count(f"kratos_identities WHERE id = '{CALL.person}'") == 1
+    assert cluster.count("attempts WHERE outcome <> 'succeeded'") == 0
+    for name in ("api", "relay", "worker"):
+        assert "InsufficientPrivilege" not in cluster.processes.said(name)
+
+
+def test_kratos_second_attempt_is_known_to_the_api(cluster: Cluster) -> None:
+    trigger = str(uuid4())
+    assert [tell(cluster, trigger), tell(cluster, trigger)] == [200, 200]
+    assert cluster.count(f"events WHERE dedupe_key = 'webhook:{trigger}'") == 1
+
+
+def dead_letter(cluster: Cluster) -> str:
+    """An event of long ago that somebody gave up on."""
+    event = str(uuid4())
+    cluster.execute(
+        "postgres",
+        f"""
+        INSERT INTO events (id, name, subject, occurred_at, recorded_at, payload, source)
+        VALUES ('{event}', 'kratos_identity.updated', '{CALL.person}', now(),
+                now() - interval '400 d', '{{"identity": {{"id": "{CALL.person}"}}}}', 'webhook');
+        INSERT INTO deliveries (event_id, consumer, subject, attempts, failed_at, last_error)
+        VALUES ('{event}', 'SyncKratosIdentity', '{CALL.person}', 12, now(), 'OSError: gone');
+        INSERT INTO attempts (event_id, consumer, number, outcome, started_at, duration, error)
+        VALUES ('{event}', 'SyncKratosIdentity', 12, 'gave_up', now() - interval '400 d', '1 s',
+                'OSError: gone')
+        """,
+    )
+    return event
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("status",),
+        ("status", "--json"),
+        ("history", CALL.person, "--verbose"),
+        ("failed", "list", "--verbose"),
+        ("failed", "list", "--each"),
+        ("failed", "show", "EVENT", "--payload"),
+        ("failed", "retry", "EVENT", "--yes"),
+        ("failed", "retry", "--all", "--yes"),
+        ("failed", "discard", "EVENT", "--reason", "known", "--yes"),
+        ("replay", "--consumer", "SyncKratosIdentity", "--since", "1h", "--yes"),
+        ("purge",),
+    ],
+    ids=" ".join,
+)
+def test_the_operator_can_look_and_decide(cluster: Cluster, command: tuple[str, ...]) -> None:
+    event = dead_letter(cluster)
+    code, said = cluster.run(
+        "kratos_sync_operator", *[event if word == "EVENT" else word for word in command]
+    )
+    assert code == 0, said
+    cluster.execute("postgres", "DELETE FROM deliveries WHERE failed_at IS NOT NULL")
+    until(lambda: cluster.count("deliveries") == 0)
+
+
+@pytest.mark.parametrize("role", ["kratos_sync_relay", "kratos_sync_operator"])
+def test_old_events_and_attempts_are_purged(cluster: Cluster, role: str) -> None:
+    event = dead_letter(cluster)
+    cluster.execute("postgres", "DELETE FROM deliveries")
+    ages = ["--events-older-than", "300d", "--attempts-older-than", "300d"]
+    code, said = cluster.run(role, "purge", *ages)
+    assert code == 0, said
+    assert cluster.count(f"events WHERE id = '{event}'") == 0
+    assert cluster.count(f"attempts WHERE event_id = '{event}'") == 0
+
+
+def test_the_application_reads_people_and_their_addresses(cluster: Cluster) -> None:
+    assert tell(cluster) == 200
+    until(lambda: cluster.count("deliveries") == 0)
+    with psycopg.connect(cluster.url_of("application")) as connection:
+        people = connection.execute("SELECT traits FROM kratos_sync.kratos_identities").fetchall()
+        addresses = connection.execute("SELECT * FROM kratos_sync.identity_addresses").fetchall()
+    assert people
+    assert addresses
+
+
+@pytest.mark.parametrize(
+    ("role", "statement"),
+    [(role, statement) for role, statements in FORBIDDEN.items() for statement in statements]
+    + [(role, statement) for role in EVERYBODY for statement in OWNERS_ONLY],
+)
+def test_a_role_cannot_do_what_is_not_its_work(cluster: Cluster, role: str, statement: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        cluster.execute(role, statement)
+
+
+@pytest.mark.parametrize("role", LOGINS)
+def test_only_the_owner_can_move_the_schema_along(cluster: Cluster, role: str) -> None:
+    move = "UPDATE alembic_version SET version_num"
+    cluster.execute("postgres", f"{move} = '0000'")
+    try:
+        code, said = cluster.run(role, "migrate")
+    finally:
+        cluster.execute("postgres", f"{move} = '{newest_revision()}'")
+    assert code == 1, said
+
+
+def test_the_owner_migrates_without_a_privilege_on_the_database(cluster: Cluster) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        cluster.execute("kratos_sync_owner", "CREATE SCHEMA mine")
+    code, said = cluster.run("kratos_sync_owner", "migrate")
+    assert (code, "nothing to do" in said) == (0, True)
+
+
+def test_the_grants_may_run_again_while_the_service_runs(cluster: Cluster) -> None:
+    cluster.execute("kratos_sync_owner", AFTER)
+    assert tell(cluster) == 200
+    until(lambda: cluster.count("deliveries") == 0)
+
+
+def test_a_later_releases_table_is_the_workers_at_once(cluster: Cluster) -> None:
+    cluster.execute("kratos_sync_owner", "CREATE TABLE later (id int)")
+    try:
+        cluster.execute("kratos_sync_worker", "INSERT INTO later VALUES (1); DELETE FROM later")
+        for role in EVERYBODY:
+            if role != "kratos_sync_worker":
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    cluster.execute(role, "SELECT * FROM later")
+    finally:
+        cluster.execute("kratos_sync_owner", "DROP TABLE later")

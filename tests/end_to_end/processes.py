@@ -1,0 +1,123 @@
+"""Commands of the service as processes, with settings of each one's own."""
+
+import os
+import socket
+import subprocess
+import sysconfig
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from tests.infrastructure.bus.waiting import until
+
+KRATOS_SYNC = (str(Path(sysconfig.get_path("scripts"), "kratos-sync")),)
+SECONDS = 60
+
+
+class Processes:
+    """Processes by name; what each says is kept in one file, and all are ended together."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
+        self.folder = folder
+        self._settings = {"PATH": os.environ["PATH"], **settings}
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._lifeline, self._our_end = os.pipe()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        self.http = httpx.Client(
+            base_url=f"http://127.0.0.1:{self._port}",
+            timeout=SECONDS,
+            trust_env=False,
+            limits=httpx.Limits(max_keepalive_connections=0),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self.stop(*self._running)
+        finally:
+            self.http.close()
+            os.close(self._our_end)
+            os.close(self._lifeline)
+
+    def start_api(self, program: Sequence[str] = KRATOS_SYNC, **settings: str) -> None:
+        """Start the api, and wait until it is ready."""
+        self.start("api", "api", "--port", str(self._port), program=program, **settings)
+        until(self._is_ready, SECONDS)
+
+    def start(
+        self, name: str, *command: str, program: Sequence[str] = KRATOS_SYNC, **settings: str
+    ) -> None:
+        """Start a process of that name."""
+        with self._file(name).open("ab") as log:
+            self._running[name] = subprocess.Popen(
+                [*program, *command],
+                cwd=self.folder,
+                # Should the tests be killed, the processes end by themselves.
+                env={
+                    **self._settings,
+                    **settings,
+                    "KRATOS_SYNC_LIFELINE": str(self._lifeline),
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[self._lifeline],
+            )
+
+    def run(
+        self, *command: str, program: Sequence[str] = KRATOS_SYNC, **settings: str
+    ) -> tuple[int, str]:
+        """Run a command to its end: its exit code, and all it said."""
+        done = subprocess.run(
+            [*program, *command],
+            cwd=self.folder,
+            env={**self._settings, **settings},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=SECONDS,
+            check=False,
+        )
+        return done.returncode, done.stdout.decode(errors="replace")
+
+    def stop(self, *names: str) -> dict[str, int]:
+        """Ask processes to end, and give their exit codes; one that does not is killed."""
+        stopping = {name: self._running.pop(name) for name in names}
+        for process in stopping.values():
+            process.terminate()
+        try:
+            return {name: process.wait(SECONDS) for name, process in stopping.items()}
+        finally:
+            for process in stopping.values():
+                process.kill()
+                process.wait(SECONDS)
+
+    def pids(self) -> list[int]:
+        """The processes that were started and not yet ended."""
+        return [process.pid for process in self._running.values()]
+
+    def pid_of(self, name: str) -> int:
+        """The process of that name."""
+        return self._running[name].pid
+
+    def said(self, name: str) -> str:
+        """All that processes of that name wrote, on either stream."""
+        return self._file(name).read_text(errors="replace")
+
+    def wait_for(self, name: str, words: str) -> None:
+        """Wait until a process of that name has said this."""
+        until(lambda: words in self.said(name), SECONDS)
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def _is_ready(self) -> bool:
+        try:
+            return self.http.get("/health/ready").status_code == 200
+        except httpx.TransportError:
+            return False
