@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api import openapi
 from api.health import Health
 from api.webhooks.errors import status_response
 from api.webhooks.parse_identity import KratosIdentityParseHandler
@@ -34,6 +35,7 @@ def create_app(
             Route(PARSE, parse, methods=["POST"]),
             Route("/health/live", health.live, methods=["GET"]),
             Route("/health/ready", health.ready, methods=["GET"]),
+            Route("/openapi.json", openapi.endpoint(sync.api_key_header_name), methods=["GET"]),
         ],
         exception_handlers={HTTPException: _answer_http_error, Exception: _answer_error},
     )

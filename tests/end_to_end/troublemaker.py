@@ -21,6 +21,7 @@ from application import subscriptions
 from application.consumer import Consumer, RetryLater
 from application.ports.registration_counts import RegistrationCounts
 from domain.events import KratosIdentityUpdated
+from infrastructure.bus import watchdog
 
 DAY_OF_EFFECTS: Final = date(1970, 1, 1)
 
@@ -31,7 +32,7 @@ class GetIntoTrouble(Consumer[KratosIdentityUpdated]):
     name = "GetIntoTrouble"
     max_attempts = 3
     first_backoff = timedelta(milliseconds=200)
-    time_limit = timedelta(seconds=1)
+    time_limit = timedelta(seconds=0.7)
     gives_up_on = (LookupError,)
 
     def __init__(self, counts: RegistrationCounts) -> None:
@@ -91,7 +92,8 @@ TROUBLES: Final = {
 
 
 def main() -> None:
-    """Subscribe, and be `kratos-sync`."""
+    """Subscribe, and be `kratos-sync` with a watchdog of little patience."""
+    watchdog.CUT_AFTER, watchdog.HUNG_AFTER = 0.5, 1.5
     cast("dict[Any, Any]", subscriptions.SUBSCRIPTIONS)[KratosIdentityUpdated] += (GetIntoTrouble,)
     cast("dict[Any, Any]", subscriptions.CONSUMERS)[GetIntoTrouble.name] = GetIntoTrouble
     from api.commands import main as kratos_sync

@@ -1,70 +1,106 @@
 """`kratos-sync api`."""
 
 import asyncio
-import signal
+import resource
 from contextlib import suppress
 from datetime import UTC, datetime
 
 import click
+import structlog
 import uvicorn
-from starlette.types import ASGIApp
 from uuid_utils.compat import uuid7
 
 from api.app import create_app
-from api.commands.process import calm_garbage_collector, opened_container
+from api.commands.process import (
+    calm_garbage_collector,
+    expected_errors,
+    is_refusal,
+    opened_container,
+    why_unavailable,
+)
+from api.commands.server import STOP_SECONDS, TwoStepServer, ignore_stop_signals
+from api.connection_room import ConnectionRoom
+from api.connections import bounded_http
 from api.webhooks.handler import KratosWebHookHandlerConfig
 from api.webhooks.parse_identity import KratosIdentityParseHandler
 from api.webhooks.sync_identity import KratosIdentitySyncHandler
-from infrastructure.bus.event_bus import DramatiqEventBus
+from application.ports.event_bus import LedgerUnavailable
 from infrastructure.container import Container
+from infrastructure.database import errors_in_our_words
+from infrastructure.migrations import require_schema
 
-MOST_CONNECTIONS = 2_000
-STOP_SECONDS = 30
+_log = structlog.get_logger()
+
+MOST_CONNECTIONS = 8_192
+OTHER_FILES = 128
+WAITING_SHARE = 0.75
+"""Of the connections so many may hold calls that wait; the rest is for whoever asks after us."""
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 def api(host: str, port: int) -> None:
-    """Take Kratos' webhooks. Run as many as needed, behind one address."""
-    with opened_container() as container:
-        server = uvicorn.Server(
+    """Take Kratos' webhooks. Run as many as needed, behind one address.
+
+    While PostgreSQL is away it takes them too: each waits up to 25 s for it.
+    """
+    with opened_container(migrated=False) as container:
+        _require_schema(container)
+        room = ConnectionRoom(most_connections())
+        sync, parse = _handlers(container, room.most)
+        server = TwoStepServer(
             uvicorn.Config(
-                _application(container),
+                create_app(sync, parse, [container.database_readiness()]),
                 host=host,
                 port=port,
                 loop="uvloop",
-                http="httptools",
+                http=bounded_http(room),
+                backlog=4_096,
                 lifespan="off",
                 access_log=False,
                 server_header=False,
                 log_config=None,
                 proxy_headers=False,
                 ws="none",
-                limit_concurrency=MOST_CONNECTIONS,
                 timeout_graceful_shutdown=STOP_SECONDS,
-            )
+            ),
+            sync.hurry,
         )
-        # uvicorn sends itself the signal that stopped it once more, with whatever handler we leave.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: None)
+        ignore_stop_signals()
         # It exits with a code of its own where it cannot listen.
         new_loop = server.config.get_loop_factory()
         with suppress(SystemExit), asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(_serve(server, container.event_bus()))
+            runner.run(_serve(server, container))
     if not server.started:
         raise click.ClickException(f"{host}:{port} is taken or cannot be listened on: set --port.")
 
 
-async def _serve(server: uvicorn.Server, bus: DramatiqEventBus) -> None:
+async def _serve(server: TwoStepServer, container: Container) -> None:
     calm_garbage_collector()
     try:
         await server.serve()
     finally:
-        await bus.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1 if server.is_hurried else None):
+                await container.event_bus().stop()
 
 
-def _application(container: Container) -> ASGIApp:
+def _require_schema(container: Container) -> None:
+    """Refuse a database that is too old or refuses us; one that is away is none of our business."""
+    with expected_errors():
+        try:
+            with errors_in_our_words():
+                require_schema(container.engine())
+        except LedgerUnavailable as error:
+            if is_refusal(error):
+                raise
+            _log.warning("ledger_unavailable", reason=why_unavailable(error))
+
+
+def _handlers(
+    container: Container, most_connections: int
+) -> tuple[KratosIdentitySyncHandler, KratosIdentityParseHandler]:
     settings = container.settings()
     if not settings.kratos_webhook_api_keys:
         raise click.UsageError("set KRATOS_WEBHOOK_API_KEYS: without a key anyone could call.")
@@ -77,5 +113,17 @@ def _application(container: Container) -> ASGIApp:
         container.event_bus(),
         uuid7,
         lambda: datetime.now(UTC),
+        max_calls=round(most_connections * WAITING_SHARE),
     )
-    return create_app(sync, KratosIdentityParseHandler(config), [container.database_readiness()])
+    return sync, KratosIdentityParseHandler(config)
+
+
+def most_connections() -> int:
+    """How many connections there may be: this process may open as many files as it can be given."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return max(soft - OTHER_FILES, 1)
+    return MOST_CONNECTIONS

@@ -14,14 +14,18 @@ from starlette.types import Receive, Scope, Send
 
 from api.webhooks.api_keys import ApiKeys
 from api.webhooks.errors import ErrorMessage, error_response, status_response
-from api.webhooks.headers import first_headers
+from api.webhooks.headers import RawHeaders, first_headers
 from api.webhooks.json_body import NotJson
+from api.webhooks.publisher import TooManyCallsWait
 from api.webhooks.request_body import BodyTooLarge, BodyTooSlow, is_json, read_body
 from api.webhooks.safe_traceback import describe
 from application.ports.event_bus import LedgerUnavailable
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 _CLOSE: Final = {"Connection": "close"}
+_PLAIN: Final = frozenset({b"identity", b""})
+# Kratos waits as long before its next attempt, of which it makes three: by then there may be room.
+_COME_BACK: Final = {"Retry-After": "20"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,9 @@ class KratosWebHookHandler(ABC):
     """Answers a webhook: `handle_core` is the part to write, the handler itself the endpoint.
 
     Every refusal is in Kratos' form. 403, 415, 413 and 408 come before `handle_core`; after it 400
-    answers NotJson, 503 LedgerUnavailable (without Retry-After: Kratos would wait as long as it
-    says) and 500 anything else, of which neither the caller nor the log gets the text.
+    answers NotJson, 503 LedgerUnavailable and 500 anything else, of which neither the caller nor
+    the log gets the text. With Retry-After, which Kratos obeys, are only those sent away that there
+    was no room for: the others have waited already.
     """
 
     api_key_header_name: str = "X-Api-Key"
@@ -66,7 +71,8 @@ class KratosWebHookHandler(ABC):
             return Response(status_code=HTTPStatus.BAD_REQUEST)
         except LedgerUnavailable as error:
             _log.warning("webhook_not_recorded", **describe(error))
-            return status_response(HTTPStatus.SERVICE_UNAVAILABLE, "try again later")
+            when = _COME_BACK if isinstance(error, TooManyCallsWait) else None
+            return status_response(HTTPStatus.SERVICE_UNAVAILABLE, "try again later", when)
         except Exception as error:  # noqa: BLE001 - the server would log its text
             _log.error("webhook_failed", **describe(error))
             return status_response(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong")
@@ -86,8 +92,8 @@ class KratosWebHookHandler(ABC):
         headers = first_headers(request)
         if not self._keys.open_to(headers.get(self._key_header, b"")):
             return _refuse(HTTPStatus.FORBIDDEN, "the API key is missing or wrong")
-        if not is_json(headers.get(b"content-type", b"")):
-            return _refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body is not application/json")
+        if (wrong := _wrong_with_the_type(headers)) is not None:
+            return _refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, wrong)
         try:
             body = await read_body(
                 request, headers, self._config.max_body_bytes, self._config.body_timeout
@@ -100,6 +106,14 @@ class KratosWebHookHandler(ABC):
             return _refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large", _CLOSE)
         except BodyTooSlow:
             return _refuse(HTTPStatus.REQUEST_TIMEOUT, "the body came too slowly", _CLOSE)
+
+
+def _wrong_with_the_type(headers: RawHeaders) -> str | None:
+    if not is_json(headers.get(b"content-type", b"")):
+        return "the body is not application/json"
+    if headers.get(b"content-encoding", b"").strip().lower() not in _PLAIN:
+        return "the body is compressed"
+    return None
 
 
 def _refuse(status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None) -> Response:

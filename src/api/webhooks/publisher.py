@@ -16,6 +16,10 @@ class TooManyCallsWait(LedgerUnavailable):
     """As many calls, or bytes of their bodies, wait for the ledger as may."""
 
 
+class NobodyWaits(LedgerUnavailable):
+    """Whoever stops this process is in a hurry."""
+
+
 class PatientPublisher:
     """Publishes, and holds calls while the ledger is away, bounded in number and in bytes."""
 
@@ -37,8 +41,12 @@ class PatientPublisher:
         self._max_bytes = max_bytes
         self._patience = patience.total_seconds()
         self._pause = pause.total_seconds()
-        self._calls = 0
+        self._calls: set[asyncio.Task[object] | None] = set()
         self._bytes = 0
+        self._hurried = False
+        self._held: dict[asyncio.Future[None], None] = {}
+        self._why: str | None = None
+        self._next_try: asyncio.TimerHandle | None = None
 
     async def publish(self, event: Publishable, provenance: Provenance, size: int) -> bool:
         """Whether the event was recorded now, and not before; raises LedgerUnavailable.
@@ -46,27 +54,92 @@ class PatientPublisher:
         The attempts are of one event: had one committed and not been heard of, the next finds it.
         `size` is that of the call's body.
         """
-        if self._calls >= self._max_calls or self._bytes + size > self._max_bytes:
+        if len(self._calls) >= self._max_calls or self._bytes + size > self._max_bytes:
             raise TooManyCallsWait
-        self._calls += 1
+        task = asyncio.current_task()
+        self._calls.add(task)
         self._bytes += size
         until = time.monotonic() + self._patience
         try:
             return await self._publish(event, provenance, until)
+        except asyncio.CancelledError:
+            if task is None or not self._hurried:
+                raise
+            task.uncancel()
+            raise NobodyWaits from None
         finally:
-            self._calls -= 1
+            self._calls.discard(task)
             self._bytes -= size
+
+    def hurry(self) -> None:
+        """Let every call under way, and each that comes, raise NobodyWaits as soon as it waits.
+
+        What one of them says may be recorded all the same; then the next attempt finds it.
+        """
+        self._hurried = True
+        for task in list(self._calls):
+            if task is not None:
+                task.cancel()
 
     async def _publish(self, event: Publishable, provenance: Provenance, until: float) -> bool:
         is_held = False
+        has_to_wait = bool(self._held)
         while True:
-            try:
-                return await self._bus.publish(event, provenance)
-            except LedgerUnavailable as error:
+            if has_to_wait:
                 if not is_held:
-                    _log.warning("webhook_held", error=type(error).__qualname__)
+                    _log.warning("webhook_held", error=self._why)
                 is_held = True
-                if time.monotonic() + self._pause > until:
-                    raise
-            # An attempt under way is not cut short: it may be recorded the next moment.
-            await asyncio.sleep(self._pause)
+                await self._turn(until)
+            try:
+                recorded = await self._bus.publish(event, provenance)
+            except LedgerUnavailable as error:
+                # An attempt under way is not cut short: it may be recorded the next moment.
+                self._why = type(error.__cause__ or error).__qualname__
+                has_to_wait = True
+            except BaseException:
+                self._let_one_try_soon()
+                raise
+            else:
+                if self._held:
+                    self._let_try(len(self._held))
+                return recorded
+
+    async def _turn(self, until: float) -> None:
+        """Return when a call may try; raises LedgerUnavailable when its patience ends.
+
+        While the ledger is away one call tries after each pause, by turns; the others wait to hear
+        of its success. Were each of thousands to try every second, nothing else would be done.
+        """
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._held[turn] = None
+        self._let_one_try_soon()
+        left = until - time.monotonic()
+        try:
+            if self._hurried:
+                raise NobodyWaits
+            if left < self._pause:
+                raise LedgerUnavailable(self._why)
+            async with asyncio.timeout(left):
+                await turn
+        except TimeoutError:
+            raise LedgerUnavailable(self._why) from None
+        finally:
+            self._held.pop(turn, None)
+            if not self._held and self._next_try is not None:
+                self._next_try.cancel()
+                self._next_try = None
+
+    def _let_one_try_soon(self) -> None:
+        if self._held and self._next_try is None:
+            later = asyncio.get_running_loop().call_later
+            self._next_try = later(self._pause, self._let_one_try)
+
+    def _let_one_try(self) -> None:
+        self._next_try = None
+        self._let_try(1)
+
+    def _let_try(self, count: int) -> None:
+        for turn in list(self._held)[:count]:
+            if not turn.done():
+                turn.set_result(None)
+            del self._held[turn]

@@ -36,8 +36,8 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         new_id: Callable[[], UUID],
         now: Callable[[], datetime],
         *,
-        max_calls: int = 1_000,
-        max_bytes: int = 8_388_608,
+        max_calls: int = 6_000,
+        max_bytes: int = 33_554_432,
         patience: timedelta = timedelta(seconds=25),
     ) -> None:
         """Let `max_calls` calls, with `max_bytes` of bodies, wait for a ledger that is away.
@@ -69,6 +69,10 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         recorded = await self._publisher.publish(event, provenance, len(body))
         self._accepted.add(event, hook, is_duplicate=not recorded)
         return _ACCEPTED
+
+    def hurry(self) -> None:
+        """Answer 503 to whoever waits for the ledger, and from now on to whoever would."""
+        self._publisher.hurry()
 
     def _heard(self, body: bytes) -> Publishable:
         """The event that a body tells of, in the body's own text if that may be kept as it came."""

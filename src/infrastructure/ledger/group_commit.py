@@ -9,7 +9,7 @@ import psycopg
 
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.unit_of_work import ConcurrencyConflict
-from infrastructure.database import CONNECT_TIMEOUT_SECONDS, errors_in_our_words
+from infrastructure.database import CONNECT_TIMEOUT_SECONDS, QUERY_CANCELED, errors_in_our_words
 from infrastructure.ledger.event_rows import EventRow
 from infrastructure.ledger.group_recorder import GroupRecorder
 from infrastructure.ledger.waiting_events import WaitingEvent, WaitingEvents, fail
@@ -104,6 +104,11 @@ class GroupCommit:
             with errors_in_our_words():
                 async with asyncio.timeout(CONNECT_SECONDS):
                     return await GroupRecorder.connect(self._arguments)
+        except psycopg.Error as error:
+            if error.sqlstate == QUERY_CANCELED:
+                raise
+            # No event is at fault: tables that are not there yet, most likely.
+            raise LedgerUnavailable("PostgreSQL is not ready for events") from error
         except (LedgerUnavailable, TimeoutError) as error:
             # Whoever waits for a turn would only wait for another connection that fails.
             away = LedgerUnavailable("PostgreSQL cannot be reached")

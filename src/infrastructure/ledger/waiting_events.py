@@ -14,7 +14,7 @@ from application.ports.unit_of_work import ConcurrencyConflict
 from infrastructure.database import QUERY_CANCELED
 from infrastructure.ledger.event_rows import EventRow
 
-MOST_WAITING, MOST_BYTES_WAITING = 4_000, 32 * 1024 * 1024
+MOST_WAITING, MOST_BYTES_WAITING = 8_000, 32 * 1024 * 1024
 MOST_IN_GROUP, MOST_BYTES_IN_GROUP = 256, 4 * 1024 * 1024
 QUEUE_SECONDS: Final = 5.0
 

@@ -1,5 +1,6 @@
 import json
 import re
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from api.commands.status_report import print_report
+from application.ports.purge import PastPurge, Removed, Retention
 from application.ports.status import (
     BrokerStatus,
     ConsumerStatus,
@@ -14,7 +16,9 @@ from application.ports.status import (
     StatusReport,
     UnknownEvents,
 )
+from application.ports.storage import Holder, Storage, TableSize
 from application.subscriptions import CONSUMERS
+from infrastructure.ledger.purge import PostgresPurge
 from infrastructure.migrations import newest_revision
 from tests.api.commands.invoking import kratos_sync
 from tests.infrastructure.ledger.rows import A_MINUTE, add_identity, log_attempt, owe
@@ -22,6 +26,8 @@ from tests.infrastructure.ledger.rows import A_MINUTE, add_identity, log_attempt
 NOW = datetime(2026, 7, 1, 12, 0, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 QUIET = BrokerStatus({})
+RETENTION = Retention(timedelta(days=90), None)
+EMPTY = Storage()
 SEVEN = Count(7)
 NOWHERE = "redis://:secret@127.0.0.1:1/0"
 GREET = ConsumerStatus("Greet", known=True, last_success_at=NOW - timedelta(seconds=4.2))
@@ -38,6 +44,7 @@ def told(
     broker: BrokerStatus = QUIET,
     unknown_events: tuple[UnknownEvents, ...] = (),
     events: Count = SEVEN,
+    storage: Storage = EMPTY,
     needed_revision: str = "0001",
 ) -> str:
     report = StatusReport(
@@ -50,8 +57,9 @@ def told(
         attempts=Count(9),
         consumers=consumers,
         unknown_events=unknown_events,
+        storage=storage,
     )
-    print_report(report, broker)
+    print_report(report, broker, RETENTION)
     return capsys.readouterr().out
 
 
@@ -76,6 +84,7 @@ def test_nothing_but_words_tells_what_is_wrong_where_there_are_no_colours(
     assert "Greet is behind: 8 deliveries owed (1 waiting to be tried again)" in output
     assert "the oldest for 1 h." in output
     assert "Greet has 2 dead letters" in output
+    assert "`kratos-sync failed list` tells why." in output
     assert row(output, "Greet")[1:] == [
         "8",
         "2",
@@ -121,6 +130,56 @@ def test_estimates_say_so_and_give_no_false_digits(capsys: pytest.CaptureFixture
     assert "about 2,000,000 events, 9 attempts" in output
 
 
+def test_sizes_and_what_is_kept_and_the_last_purge_are_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tables = (TableSize("events", 1_200_000_000), TableSize("attempts", 300_000_000))
+    purged = PastPurge(NOW - HOUR, NOW - HOUR + A_MINUTE, Removed(1_204, 1))
+    storage = Storage(tables, NOW - timedelta(days=80), None, purged)
+    output = told(capsys, GREET, storage=storage)
+    assert "1.5 GB: events 1.2 GB, attempts 300 MB" in output
+    assert "events for 90 d, since 2026-04-12 12:00:00 UTC; attempts for ever" in output
+    assert "1 h ago: 1,204 events, 1 attempt removed" in output
+
+
+def test_before_the_first_purge_there_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "none yet" in told(capsys, GREET)
+
+
+def test_a_purge_that_runs_or_was_killed_has_no_end(capsys: pytest.CaptureFixture[str]) -> None:
+    storage = Storage(last_purge=PastPurge(NOW - A_MINUTE, None, Removed(7)))
+    assert "1 min ago, not ended: 7 events, 0 attempts" in told(capsys, GREET, storage=storage)
+
+
+@pytest.mark.parametrize(
+    ("holder", "sentence"),
+    [
+        (
+            Holder("transaction", "4711", "psql", HOUR, 12),
+            "The transaction of process 4711 (psql), open for 1 h, keeps PostgreSQL from reusing",
+        ),
+        (
+            Holder("transaction", "4711", None, None, 250_000),
+            "The transaction of process 4711 (no name), 250,000 transactions old, keeps",
+        ),
+        (
+            Holder("prepared transaction", "two-phase", None, HOUR, 12),
+            "The prepared transaction two-phase, open for 1 h, keeps",
+        ),
+        (
+            Holder("replication slot", "standby", None, None, 250_000),
+            "The replication slot standby, 250,000 transactions old, keeps",
+        ),
+    ],
+)
+def test_what_makes_tables_grow_needs_attention(
+    capsys: pytest.CaptureFixture[str], holder: Holder, sentence: str
+) -> None:
+    output = told(capsys, GREET, storage=Storage(holders=(holder,)))
+    assert "Needs attention:" in output
+    assert sentence in output
+
+
 def test_a_schema_newer_than_needed_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "newer than the 0000" in told(capsys, needed_revision="0000")
 
@@ -138,7 +197,14 @@ def test_the_json_has_the_documented_keys(
     log_attempt(engine, name)
     merged = "UnknownEvent: kratos_identity.merged"
     owe(engine, name, age=HOUR, due_in=A_MINUTE, last_error=merged)
-    result = kratos_sync("status", "--json", DATABASE_URL=database_url, BROKER_URL=broker_url)
+    PostgresPurge(engine).run(RETENTION, threading.Event(), lambda _: None)
+    result = kratos_sync(
+        "status",
+        "--json",
+        DATABASE_URL=database_url,
+        BROKER_URL=broker_url,
+        EVENTS_RETENTION_DAYS="forever",
+    )
     assert result.exit_code == 0
     document, newest = json.loads(result.stdout), newest_revision()
     assert datetime.fromisoformat(document.pop("at")).tzinfo is UTC
@@ -164,6 +230,14 @@ def test_the_json_has_the_documented_keys(
         "waiting": 1,
         "failed": 0,
     }
+    storage = document.pop("storage")
+    assert storage["bytes"] == sum(storage["tables"].values()) > 0
+    assert {"events", "deliveries", "attempts", "purges"} <= storage["tables"].keys()
+    assert datetime.fromisoformat(storage["oldest_event_at"]) < datetime.now(UTC) - A_MINUTE
+    assert storage["oldest_attempt_at"] is not None
+    assert storage["retention"] == {"events_seconds": None, "attempts_seconds": 2_592_000.0}
+    assert storage["last_purge"].keys() == {"started_at", "ended_at", "events", "attempts"}
+    assert storage["held_by"] == []
     assert not unknown
     assert not document
 

@@ -60,6 +60,17 @@ def test_anything_that_is_not_json_is_415(content_type: str | None) -> None:
     assert message(answer) == (None, 415, "the body is not application/json")
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip", "identity, gzip"])
+def test_a_compressed_body_is_415(encoding: str) -> None:
+    answer = Api().post(SYNC, CONTENT, {"Content-Encoding": encoding})
+    assert message(answer) == (None, 415, "the body is compressed")
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", " Identity "])
+def test_a_body_that_says_that_it_is_not_compressed_is_taken(encoding: str) -> None:
+    assert Api().post(SYNC, CONTENT, {"Content-Encoding": encoding}).status_code == 200
+
+
 @pytest.mark.parametrize("length", [LIMIT + 1, 10**30])
 def test_a_body_that_is_declared_too_large_is_not_read_at_all(length: int) -> None:
     body = Chunks(100)

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from api.webhooks.publisher import PatientPublisher, TooManyCallsWait
+from api.webhooks.publisher import NobodyWaits, PatientPublisher, TooManyCallsWait
 from application.ports.event_bus import LedgerUnavailable, Provenance, Publishable
 from domain.events import KratosIdentityGone
 from tests.api.client import ADA, TEATIME
@@ -101,3 +101,67 @@ def test_any_other_error_is_raised_at_once() -> None:
     with pytest.raises(ZeroDivisionError):
         asyncio.run(publish(publisher(bus)))
     assert bus.attempts == 1
+
+
+def test_while_the_ledger_is_away_one_call_tries_for_all() -> None:
+    async def scenario() -> int:
+        bus = RecordingEventBus()
+        bus.be_unavailable(times=6)
+        held = publisher(bus, max_calls=1_000, max_bytes=1_000)
+        first = asyncio.create_task(publish(held))
+        await asyncio.sleep(0)
+        others = [asyncio.create_task(publish(held)) for _ in range(500)]
+        assert await asyncio.gather(first, *others) == [True] * 501
+        assert len(bus.events) == 501
+        return bus.attempts
+
+    assert asyncio.run(scenario()) == 6 + 501
+
+
+def test_a_call_that_only_fails_itself_holds_up_no_other() -> None:
+    class BusThatHatesOne(RecordingEventBus):
+        async def publish(self, event: Publishable, provenance: Provenance) -> bool:
+            if provenance.source == "hated":
+                raise LedgerUnavailable("PostgreSQL was too slow")
+            return await super().publish(event, provenance)
+
+    async def scenario() -> None:
+        held = publisher(BusThatHatesOne(), patience=0.05)
+        event = KratosIdentityGone(uuid4(), TEATIME, ADA)
+        hated = asyncio.create_task(held.publish(event, Provenance("hated"), 1))
+        await asyncio.sleep(0)
+        assert await asyncio.gather(*(publish(held) for _ in range(3))) == [True] * 3
+        with pytest.raises(LedgerUnavailable):
+            await hated
+
+    asyncio.run(scenario())
+
+
+def test_a_held_call_that_is_cancelled_leaves_the_others_waiting_for_their_turn() -> None:
+    async def scenario() -> bool:
+        bus = RecordingEventBus()
+        bus.be_unavailable(times=5)
+        held = publisher(bus)
+        first, second = (asyncio.create_task(publish(held)) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        return await second
+
+    assert asyncio.run(scenario()) is True
+
+
+def test_whoever_waits_is_told_at_once_when_the_process_is_in_a_hurry() -> None:
+    async def scenario() -> list[bool | BaseException]:
+        bus = GatedBus()
+        held = publisher(bus)
+        under_way = [asyncio.create_task(publish(held)) for _ in range(2)]
+        await asyncio.sleep(0)
+        held.hurry()
+        answers = await asyncio.gather(*under_way, return_exceptions=True)
+        bus.gate.set()
+        answers.append(await publish(held))
+        bus.be_unavailable()
+        return [*answers, *await asyncio.gather(publish(held), return_exceptions=True)]
+
+    answers = asyncio.run(scenario())
+    assert [type(answer) for answer in answers] == [NobodyWaits, NobodyWaits, bool, NobodyWaits]

@@ -3,12 +3,13 @@
 import asyncio
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from api.webhooks.sync_identity import KratosIdentitySyncHandler
 from application.ports.event_bus import Provenance
 from domain.events import KratosIdentityUpdated
 from domain.identity import Identity
@@ -19,6 +20,7 @@ from tests.api.client import (
     TEATIME,
     Api,
     Recorded,
+    config,
     message,
     recorded_parse_calls,
     recorded_webhooks,
@@ -202,6 +204,16 @@ def test_a_ledger_that_stays_away_is_503_without_retry_after() -> None:
     assert answer.status_code == 503
     assert message(answer) == (None, 503, "try again later")
     assert "retry-after" not in answer.headers
+
+
+def test_a_call_there_is_no_room_for_is_told_when_to_come_back() -> None:
+    handler = KratosIdentitySyncHandler(
+        config(), RecordingEventBus(), uuid4, lambda: TEATIME, max_calls=0
+    )
+    answer = Api(sync=handler).post(SYNC, REGISTRATION.content)
+    assert answer.status_code == 503
+    assert message(answer) == (None, 503, "try again later")
+    assert answer.headers["retry-after"] == "20"
 
 
 def test_after_an_outage_kratos_second_attempt_is_recorded() -> None:

@@ -1,0 +1,185 @@
+"""HTTP connections, bounded in number, in time and in what they may cost before a request is read.
+
+uvicorn bounds none of these: a caller without a key could hold a connection for ever, or send
+headers without an end. What is wrong below HTTP is answered in Kratos' form too.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Final, cast
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from api.connection_room import ConnectionRoom
+from api.webhooks.errors import status_response
+
+HEAD_SECONDS: Final = 10.0
+"""From connecting, or from the first byte of a later request, to the end of the headers."""
+MOST_HEAD_BYTES: Final = 65_536
+MOST_REQUESTS_AHEAD: Final = 16
+"""Requests that may be sent before the first of them is answered."""
+LINGER_SECONDS: Final = 2.0
+"""So long is thrown away what a caller goes on sending: else it could miss the answer."""
+NO_HEADERS: Final[Mapping[str, str]] = {}
+RETRY_AFTER: Final = {"Retry-After": "20"}
+
+
+def bounded_http(room: ConnectionRoom) -> type[asyncio.Protocol]:
+    """The protocol for uvicorn's configuration, of connections that share this room."""
+    return type("Connection", (BoundedConnection,), {"room": room})
+
+
+class _Output:
+    """A transport as the answer to one request sees it: closing it waits for what is being sent."""
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(self, connection: "BoundedConnection") -> None:
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+        self.close = connection.close
+
+
+class BoundedConnection(HttpToolsProtocol):
+    """One connection."""
+
+    room: ConnectionRoom
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
+        """Wait for a request."""
+        super().connection_made(transport)
+        self._in_head = False
+        self._head_bytes = 0
+        self._ends = False
+        self._is_deaf = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._output = _Output(self)
+        self.room.rests(self.transport)
+        if not self.room.has_place_for(len(self.connections), self.transport):
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "try again later", RETRY_AFTER)
+            return
+        self._arm(HEAD_SECONDS)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection."""
+        self.room.works(self.transport)
+        self._disarm()
+        self._output.close = self.transport.close  # or the two would keep each other
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on; a head that is begun has its time, and its size."""
+        if self._ends or self._is_deaf:
+            return
+        super().data_received(data)
+        if self._in_head or self._answered is None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEAD_BYTES:
+                self._refuse(
+                    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too large"
+                )
+            elif self._timer is None and not self._ends:
+                self._arm(HEAD_SECONDS)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn always closes
+        """A caller that has asked may stop sending: it is answered, and that was the last."""
+        cycle = self._answered
+        if self._ends or cycle is None or cycle.more_body:
+            return False
+        cycle.keep_alive = False
+        return True
+
+    def on_message_begin(self) -> None:
+        """Expect headers."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; what comes after the body is none of ours."""
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer."""
+        self._in_head = False
+        self._head_bytes = 0
+        self._disarm()
+        if len(self.pipeline) >= MOST_REQUESTS_AHEAD:
+            raise httptools.HttpParserError("too many requests at once")
+        super().on_headers_complete()
+        self.cycle.transport = self._output  # type: ignore[assignment]  # all that it uses of it
+        self.room.works(self.transport)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request; a body that nobody read ends the connection."""
+        if not self.pipeline and self.cycle.more_body:
+            self.close()
+        if self._ends or self.transport.is_closing():
+            return
+        super().on_response_complete()
+        if self._answered is None:
+            self.room.rests(self.transport)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # in our form
+        """Answer what is not HTTP, or what came before it, and read no more."""
+        cycle = self._answered
+        if cycle is None or cycle.more_body:
+            self._refuse(HTTPStatus.BAD_REQUEST, "the request is not HTTP")
+            return
+        cycle.keep_alive = False
+        self._is_deaf = True
+
+    def close(self) -> None:
+        """End the connection after what was written, and let a caller who still sends read that."""
+        if self._ends:
+            return
+        self._ends = True
+        if not self._in_head and not self.cycle.more_body:
+            self.transport.close()
+        elif not self.transport.is_closing():
+            self.flow.resume_reading()
+            self.transport.write_eof()
+            self._arm(LINGER_SECONDS)
+
+    @property
+    def _answered(self) -> RequestResponseCycle | None:
+        """The request that is being answered, the last of them if there are several."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        return None if cycle is None or cycle.response_complete else cycle
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._timer = self.loop.call_later(seconds, self._late)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _late(self) -> None:
+        self._timer = None
+        if self._ends:
+            self.transport.abort()
+        elif self._answered is not None:
+            self._arm(HEAD_SECONDS)  # the one before it is being answered still
+        elif self._in_head:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "the headers came too slowly")
+        else:
+            self.transport.close()
+
+    def _refuse(
+        self, status: HTTPStatus, text: str, headers: Mapping[str, str] = NO_HEADERS
+    ) -> None:
+        if self._ends or self.transport.is_closing():
+            return
+        answer = status_response(status, text, {"Connection": "close", **headers})
+        lines = [f"HTTP/1.1 {status.value} {status.phrase}".encode("ascii")]
+        lines += [name + b": " + value for name, value in answer.raw_headers]
+        self.transport.write(b"\r\n".join([*lines, b"", bytes(answer.body)]))
+        if (cycle := self._answered) is not None:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._in_head = True  # the caller may go on sending
+        self.close()
