@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: dev test check fix benchmark help
+.PHONY: dev test check fix benchmark faults help
 
 VENV := .venv
 UV := $(VENV)/bin/uv
@@ -31,6 +31,9 @@ check: $(READY)  ## Format, lint, types, contracts and all tests: what CI runs
 fix: $(READY)  ## Mend what the formatter and the linter can
 	@$(VENV)/bin/ruff format
 	@$(VENV)/bin/ruff check --fix
+
+faults: $(READY)  ## Break whatever runs, and count what is lost: SIZE=small is brief, SEED=2 is another order
+	@exec $(VENV)/bin/python -m tests.faults --size $(or $(SIZE),full) --seed $(or $(SEED),1)
 
 # What we are compared with is installed apart from what is tested.
 BENCHMARK := .venv-benchmark

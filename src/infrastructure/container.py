@@ -14,10 +14,15 @@ from infrastructure.bus.watchdog import Watchdog
 from infrastructure.consumer_factory import ConsumerFactory
 from infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
 from infrastructure.ledger.claims import PostgresClaims
+from infrastructure.ledger.dead_letter_decisions import PostgresDeadLetterDecisions
+from infrastructure.ledger.dead_letters import PostgresDeadLetters
 from infrastructure.ledger.failures import PostgresFailures
 from infrastructure.ledger.history import PostgresHistory
 from infrastructure.ledger.listener import WakeUpListener
+from infrastructure.ledger.purge import PostgresPurge
+from infrastructure.ledger.purge_schedule import PurgeSchedule
 from infrastructure.ledger.readiness import DatabaseReadiness
+from infrastructure.ledger.replay import PostgresRecordedEvents
 from infrastructure.ledger.status import PostgresStatus
 from infrastructure.ledger.wakeup import RelayWakeUp
 from infrastructure.registrations.registration_counts import PostgresRegistrationCounts
@@ -55,10 +60,24 @@ class Container(containers.DeclarativeContainer):
 
     hands = providers.Singleton(Hands)
     claims = providers.Singleton(PostgresClaims, engine, settings.provided.lease)
-    watchdog = providers.Singleton(Watchdog, failures, claims, hands)
+    # The watchdog's own: all of the pool's may be with threads that it has to free.
+    spare_engine = providers.Singleton(database.connect, settings.provided.database_url, 2)
+    watchdog = providers.Singleton(
+        Watchdog,
+        providers.Singleton(PostgresFailures, spare_engine),
+        providers.Singleton(PostgresClaims, spare_engine, settings.provided.lease),
+        hands,
+    )
     listener = providers.Singleton(WakeUpListener, settings.provided.database_url)
     relay = providers.Singleton(Relay, claims, broker, listener, CONSUMERS)
 
     database_readiness = providers.Singleton(DatabaseReadiness, engine)
     status = providers.Singleton(PostgresStatus, engine)
     history = providers.Singleton(PostgresHistory, engine)
+    dead_letters = providers.Singleton(PostgresDeadLetters, engine)
+    dead_letter_decisions = providers.Singleton(PostgresDeadLetterDecisions, engine)
+    recorded_events = providers.Singleton(PostgresRecordedEvents, engine)
+    purge = providers.Singleton(PostgresPurge, engine)
+    purge_schedule = providers.Singleton(
+        PurgeSchedule, purge, settings.provided.retention, settings.provided.purge_every
+    )

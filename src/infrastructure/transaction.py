@@ -11,7 +11,9 @@ from uuid import UUID
 import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, CursorResult, Engine, Executable
+from sqlalchemy.exc import DBAPIError
 
+from application.ports.event_bus import LedgerUnavailable
 from application.ports.watch import TimeLimitExceeded
 from domain.events import DomainEvent
 from infrastructure.database import READ_ONLY, driver_of, errors_in_our_words, milliseconds
@@ -19,7 +21,6 @@ from infrastructure.database import READ_ONLY, driver_of, errors_in_our_words, m
 SET_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', $1, true)"
 
 CANCEL_SECONDS = 2.0
-NO_SOCKET = -1
 
 Query: TypeAlias = LiteralString | bytes
 Row: TypeAlias = tuple[Any, ...]
@@ -48,8 +49,8 @@ class Transaction:
         self._engine = engine
         self._connection: Connection | None = None
         self._participants: list[Participant] = []
-        self._executed = self._handed_out = False
-        self._socket = NO_SOCKET
+        self._executed = self._handed_out = self._abandoned = False
+        self._open_driver: psycopg.Connection | None = None
         self.subjects: tuple[UUID, ...] = ()
         """Whom the events of this transaction are about: a repository may load them all at once."""
 
@@ -61,30 +62,47 @@ class Transaction:
         """
         with errors_in_our_words(), self._engine.connect() as connection:
             self._connection, self._participants, self.subjects = connection, [], ()
-            self._handed_out = False
-            self._driver = driver_of(connection)
-            self._socket = self._driver.fileno()
+            self._handed_out = self._abandoned = False
+            self._driver = self._open_driver = driver_of(connection)
             self._cursor = psycopg.RawCursor(self._driver)
             connection.begin()
             try:
                 self.run(SET_STATEMENT_TIMEOUT, [str(milliseconds(time_limit))])
                 yield
-            except psycopg.Error as error:
-                if self._driver.closed or error.sqlstate == READ_ONLY:
+            except (psycopg.Error, DBAPIError) as error:
+                if self._abandoned:
+                    connection.invalidate(error)
+                    raise LedgerUnavailable("the connection was cut") from error
+                if isinstance(error, psycopg.Error) and (
+                    self._driver.closed or error.sqlstate == READ_ONLY
+                ):
                     connection.invalidate(error)
                 raise
             except TimeLimitExceeded as error:
-                # It was interrupted in the middle of anything: the server is told, and it is let go.
+                # It was interrupted in the middle of anything: the server is told, and let go.
                 with suppress(psycopg.Error):
                     self._driver.cancel_safe(timeout=CANCEL_SECONDS)
                 connection.invalidate(error)
                 raise
             finally:
-                self._connection, self._participants, self._socket = None, [], NO_SOCKET
+                self._connection, self._participants, self._open_driver = None, [], None
 
     def abandon(self) -> None:
-        """Cut the connection, from any thread; does nothing once it is gone."""
-        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._socket)) as wire:
+        """Cut the connection, from any thread; does nothing once it is gone.
+
+        What the server runs is cancelled: it would hold our rows until its end.
+        """
+        driver = self._open_driver
+        if driver is None:
+            return
+        self._abandoned = True
+        # Our own way to the wire, before anything else: its number may soon be another one's.
+        with (
+            suppress(OSError, psycopg.Error),
+            socket.socket(fileno=os.dup(driver.fileno())) as wire,
+        ):
+            with suppress(psycopg.Error):
+                driver.cancel_safe(timeout=CANCEL_SECONDS)
             wire.shutdown(socket.SHUT_RDWR)
 
     def execute(

@@ -19,7 +19,6 @@ from tests.infrastructure.bus.waiting import until
 
 GET_INTO_TROUBLE = troublemaker.GetIntoTrouble.name
 HARMLESS = 20
-WORKER_THREADS = 4
 ATTEMPTS_OF = "kratos_sync.attempts a JOIN kratos_sync.events e ON e.id = a.event_id"
 
 
@@ -97,6 +96,12 @@ def effects(service: Service) -> int:
     return int(rows[0]["registrations"]) if rows else 0
 
 
+def line_of(service: Service, event: str, person: str = "") -> str:
+    """A line that the worker logged of that, or nothing."""
+    lines = service.log("worker").splitlines()
+    return next((each for each in lines if f'"{event}"' in each and person in each), "")
+
+
 def is_settled(service: Service, *people: str) -> bool:
     owed = service.ask(
         "SELECT count(*) AS owed FROM kratos_sync.deliveries"
@@ -106,16 +111,30 @@ def is_settled(service: Service, *people: str) -> bool:
     return bool(owed[0]["owed"] == 0)
 
 
-def test_who_takes_too_long_once_is_counted_and_succeeds_the_next_time(service: Service) -> None:
-    troubles = ["spin", "swallow", "sleep", "socket"]
-    people = [tell(service, f"{trouble} once") for trouble in troubles]
+def test_who_takes_too_long_holds_nobody_up(service: Service) -> None:
+    once = [tell(service, f"{trouble} once") for trouble in ("spin", "swallow", "sleep", "socket")]
+    always = tell(service, "sleep")
+    until(lambda: any(outcomes(service, person) for person in once), seconds=60)
+
     others = [tell(service) for _ in range(HARMLESS)]
 
-    until(lambda: is_settled(service, *people, *others), seconds=60)
-
-    assert [outcomes(service, person) for person in people] == [["failed", "succeeded"]] * 4
+    until(lambda: all(map(service.has, others)), seconds=5)
+    until(lambda: is_settled(service, always, *once, *others), seconds=60)
+    assert [outcomes(service, person) for person in once] == [["failed", "succeeded"]] * 4
+    assert_it_is_a_dead_letter(service, always)
+    assert "TimeLimitExceeded: took longer" in last_error(service, always)
     assert [outcomes(service, other)[-1] for other in others] == ["succeeded"] * HARMLESS
-    assert effects(service) == HARMLESS + len(people)
+    assert effects(service) == HARMLESS + len(once)
+    until(lambda: line_of(service, "consumer_hangs"))
+    assert_it_is_named_with_the_place_and_without_the_person(service, once[-1])
+
+
+def assert_it_is_named_with_the_place_and_without_the_person(service: Service, who: str) -> None:
+    overran = line_of(service, "consumer_overran", who)
+    assert GET_INTO_TROUBLE in overran
+    assert "troublemaker.py:" in overran
+    assert "_wait_for_a_socket" in last_error(service, who)
+    assert "@example.org" not in service.log("worker")
 
 
 def test_who_ends_the_process_once_is_counted_and_succeeds_later(service: Service) -> None:
@@ -135,52 +154,20 @@ def test_who_ends_the_process_once_is_counted_and_succeeds_later(service: Servic
     assert effects(service) == HARMLESS + len(people)
 
 
-@pytest.mark.parametrize(
-    ("trouble", "expected"),
-    [
-        ("sleep", "TimeLimitExceeded: took longer"),
-        ("kill", "WorkerDied: the worker's process was ended by SIGKILL"),
-    ],
-)
-def test_trouble_that_stays_becomes_a_dead_letter(
-    service: Service, trouble: str, expected: str
-) -> None:
-    person = tell(service, trouble)
+def test_who_always_ends_the_process_becomes_a_dead_letter(service: Service) -> None:
+    person = tell(service, "kill")
     others = [tell(service) for _ in range(HARMLESS)]
 
     until(lambda: is_settled(service, person, *others), seconds=90)
 
-    assert outcomes(service, person) == ["failed", "failed", "gave_up"]
+    assert_it_is_a_dead_letter(service, person)
+    assert "WorkerDied: the worker's process was ended by SIGKILL" in last_error(service, person)
     assert effects(service) == HARMLESS
+
+
+def assert_it_is_a_dead_letter(service: Service, person: str) -> None:
+    assert outcomes(service, person) == ["failed", "failed", "gave_up"]
     assert service.has(person)  # its other consumer went on
-    assert expected in last_error(service, person)
-
-
-def test_who_hangs_is_named_with_the_place_and_without_the_person(service: Service) -> None:
-    person = tell(service, "socket once")
-    until(lambda: is_settled(service, person), seconds=60)
-
-    def line_of(event: str) -> str:
-        lines = service.log("worker").splitlines()
-        return next((each for each in lines if person in each and f'"{event}"' in each), "")
-
-    overran = line_of("consumer_overran")
-    assert GET_INTO_TROUBLE in until(lambda: line_of("consumer_hangs"))
-    assert GET_INTO_TROUBLE in overran
-    assert "troublemaker.py:" in overran
-    assert "_wait_for_a_socket" in last_error(service, person)
-    assert "@example.org" not in service.log("worker")
-
-
-def test_while_one_consumer_hangs_the_others_go_on(service: Service) -> None:
-    stuck = [tell(service, "sleep once") for _ in range(WORKER_THREADS)]
-    until(lambda: any(outcomes(service, person) for person in stuck), seconds=60)
-
-    heard = tell(service)
-
-    until(lambda: service.has(heard), seconds=5)
-    until(lambda: is_settled(service, heard, *stuck), seconds=90)
-    assert effects(service) == len(stuck) + 1
 
 
 def test_a_consumer_may_ask_for_more_time(service: Service) -> None:

@@ -17,11 +17,11 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final, cast
 
+from api.commands import supervisor
 from application import subscriptions
 from application.consumer import Consumer, RetryLater
 from application.ports.registration_counts import RegistrationCounts
 from domain.events import KratosIdentityUpdated
-from infrastructure.bus import watchdog
 
 DAY_OF_EFFECTS: Final = date(1970, 1, 1)
 
@@ -92,10 +92,16 @@ TROUBLES: Final = {
 
 
 def main() -> None:
-    """Subscribe, and be `kratos-sync` with a watchdog of little patience."""
-    watchdog.CUT_AFTER, watchdog.HUNG_AFTER = 0.5, 1.5
+    """Subscribe, and be `kratos-sync`, with little patience."""
     cast("dict[Any, Any]", subscriptions.SUBSCRIPTIONS)[KratosIdentityUpdated] += (GetIntoTrouble,)
     cast("dict[Any, Any]", subscriptions.CONSUMERS)[GetIntoTrouble.name] = GetIntoTrouble
+    supervisor.LIVED_WELL_SECONDS = 0.0
+    if supervisor.MEMORY in os.environ:
+        from api.commands import working
+        from infrastructure.bus import watchdog
+
+        watchdog.CUT_AFTER, watchdog.HUNG_AFTER = 0.5, 1.5
+        working.POLL_MILLISECONDS = 100
     from api.commands import main as kratos_sync
 
     kratos_sync()

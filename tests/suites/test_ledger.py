@@ -11,14 +11,14 @@ from application.consumer import Consumer
 from application.consumers.count_registrations import CountRegistrations
 from application.consumers.sync_kratos_identity import SyncKratosIdentity
 from application.ports.event_bus import Provenance
-from application.ports.failures import FailedAttempt
+from application.ports.failures import WORKER_DIED, FailedAttempt
 from application.ports.unit_of_work import ConcurrencyConflict, Owed, UnitOfWork
 from domain.events import IdentityDeleted, IdentityRegistered, KratosIdentityUpdated
 from domain.kratos_identities import KratosIdentities
 from domain.kratos_identity import KratosIdentity
 from tests.domain.people import ADA, GRACE, NOON, cause, minutes
 from tests.fakes.unit_of_work import Attempt
-from tests.suites.ledgers import Ledger
+from tests.suites.ledgers import Ledger, PostgresLedger
 from tests.suites.occurrences import HEDY, MARY, WEBHOOK, gone, subscribed, updated
 
 SYNC = SyncKratosIdentity.name
@@ -282,6 +282,133 @@ def test_postponing_is_undone_without_a_commit(ledger: Ledger) -> None:
         unit.inbox.postpone(SYNC, [cause(1)], "UnknownEvent: identity.knighted")
 
     assert [delivery.last_error for delivery in ledger.deliveries.values()] == [None]
+
+
+def lease(ledger: Ledger) -> None:
+    """Lease whatever is owed for an hour; in memory there are no leases."""
+    if isinstance(ledger, PostgresLedger):
+        ledger.query(
+            "UPDATE kratos_sync.deliveries SET leased = true, due_at = now() + interval '1 hour'"
+        )
+
+
+def test_a_released_delivery_is_due_at_once_and_counts_no_attempt(ledger: Ledger) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+    ledger.publish(updated(2), WEBHOOK)
+    lease(ledger)
+    unit = ledger.unit_of_work()
+    with unit.begin(TIME_LIMIT):
+        settle(unit, cause(1))
+        unit.inbox.open(SYNC, [cause(2)])
+        unit.inbox.release(SYNC, [cause(2)])
+        unit.commit()
+
+    ((key, delivery),) = ledger.deliveries.items()
+    assert key == (SYNC, cause(2))
+    assert delivery.due_at <= ledger.now
+    assert (delivery.attempts, delivery.last_error, delivery.is_dead) == (0, None, False)
+    assert [each.event_id for each in ledger.attempts] == [cause(1)]
+    assert [each.attempt for each in opened(ledger, cause(2))] == [1]
+
+
+def test_failures_of_a_batch_are_written_down_with_its_commit(ledger: Ledger) -> None:
+    for number in (1, 2, 3):
+        ledger.publish(updated(number), WEBHOOK)
+    lease(ledger)
+    unit = ledger.unit_of_work()
+    with unit.begin(TIME_LIMIT):
+        unit.inbox.open(SYNC, [cause(1), cause(2), cause(3)])
+        unit.inbox.fail(
+            [
+                FAILED,
+                replace(FAILED, event_id=cause(2), retry_after=None),
+                replace(FAILED, event_id=cause(3), is_postponed=True),
+            ]
+        )
+        before = list(ledger.attempts)
+        unit.commit()
+
+    assert before == []
+    assert [(each.event_id, each.number, each.outcome) for each in ledger.attempts] == [
+        (cause(1), 1, "failed"),
+        (cause(2), 1, "gave_up"),
+        (cause(3), 1, "postponed"),
+    ]
+    assert [(each.attempts, each.is_dead) for each in ledger.deliveries.values()] == [
+        (1, False),
+        (1, True),
+        (0, False),
+    ]
+
+
+def test_failures_of_a_batch_are_undone_without_a_commit(ledger: Ledger) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+    unit = ledger.unit_of_work()
+    with unit.begin(TIME_LIMIT):
+        unit.inbox.open(SYNC, [cause(1)])
+        unit.inbox.fail([FAILED])
+
+    assert ledger.attempts == []
+    assert [each.attempt for each in opened(ledger, cause(1))] == [1]
+
+
+def test_a_postponed_attempt_is_logged_and_not_counted(ledger: Ledger) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+    later = replace(FAILED, is_postponed=True, error="RetryLater: asked for more time")
+
+    ledger.record(later)
+
+    (delivery,) = ledger.deliveries.values()
+    assert (delivery.attempts, delivery.is_dead) == (0, False)
+    assert delivery.last_error == "RetryLater: asked for more time"
+    assert timedelta(minutes=59) < delivery.due_at - ledger.now <= timedelta(hours=1)
+    assert [(each.number, each.outcome) for each in ledger.attempts] == [(1, "postponed")]
+    assert opened(ledger, cause(1)) == []
+
+
+def test_whoever_is_postponed_again_and_again_is_at_its_first_attempt(ledger: Ledger) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+    for _ in range(3):
+        ledger.record(replace(FAILED, is_postponed=True, retry_after=timedelta()))
+
+    settled(ledger, cause(1))
+
+    assert [(each.number, each.outcome) for each in ledger.attempts] == [
+        (1, "postponed"),
+        (1, "postponed"),
+        (1, "postponed"),
+        (1, "succeeded"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error_type", "is_suspect"),
+    [
+        ("TimeLimitExceeded", True),
+        (WORKER_DIED, True),
+        ("ValueError", False),
+        (None, False),
+    ],
+)
+def test_what_cost_a_worker_its_time_or_its_life_is_a_suspect(
+    ledger: Ledger, error_type: str | None, is_suspect: bool
+) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+    ledger.publish(updated(2), WEBHOOK)
+
+    ledger.record(replace(FAILED, error_type=error_type, retry_after=timedelta()))
+
+    suspected = {each.event_id: each.is_suspect for each in opened(ledger, cause(1), cause(2))}
+    assert suspected == {cause(1): is_suspect, cause(2): False}
+
+
+def test_whoever_fails_otherwise_after_that_is_suspected_no_more(ledger: Ledger) -> None:
+    ledger.publish(updated(1), WEBHOOK)
+    at_once = replace(FAILED, retry_after=timedelta())
+    ledger.record(replace(at_once, error_type="TimeLimitExceeded"))
+    ledger.record(replace(at_once, error_type="ValueError", number=2))
+
+    assert [each.is_suspect for each in opened(ledger, cause(1))] == [False]
 
 
 def test_an_event_recorded_by_a_unit_of_work_shows_when_it_commits(ledger: Ledger) -> None:

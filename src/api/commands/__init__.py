@@ -16,6 +16,9 @@ COMMANDS = {
     "migrate": "api.commands.migrate:migrate",
     "status": "api.commands.status:status",
     "history": "api.commands.history:history",
+    "purge": "api.commands.purge:purge",
+    "failed": "api.commands.failed:failed",
+    "replay": "api.commands.replay:replay",
 }
 
 

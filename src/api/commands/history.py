@@ -19,7 +19,7 @@ Durations are seconds, times ISO 8601 in UTC; keys are only ever added:
 ``identity`` is null while there is no copy; ``recorded`` counts all events of the identity, also
 those that ``--limit`` leaves out. ``outstanding`` is null once the delivery is done; with
 ``failed_at`` it is a dead letter. ``error`` is always null without ``--verbose``: it may quote
-personal data.
+personal data. With the outcomes ``retried`` and ``discarded`` it says who decided that, and why.
 """
 
 import json
@@ -32,7 +32,14 @@ import click
 from api.commands.history_report import print_history
 from api.commands.process import expected_errors, opened_container
 from api.commands.units import iso, seconds
-from application.ports.history import Attempt, Delivery, IdentityHistory, Outstanding, error_type
+from application.ports.history import (
+    DECISIONS,
+    Attempt,
+    Delivery,
+    IdentityHistory,
+    Outstanding,
+    error_type,
+)
 
 
 @click.command()
@@ -81,14 +88,15 @@ def to_json(history: IdentityHistory, verbose: bool) -> dict[str, Any]:
                 "source": event.source,
                 "occurred_at": iso(event.occurred_at),
                 "recorded_at": iso(event.recorded_at),
-                "deliveries": [_delivery(delivery, verbose) for delivery in event.deliveries],
+                "deliveries": [delivery_json(delivery, verbose) for delivery in event.deliveries],
             }
             for event in history.events
         ],
     }
 
 
-def _delivery(delivery: Delivery, verbose: bool) -> Mapping[str, Any]:
+def delivery_json(delivery: Delivery, verbose: bool) -> Mapping[str, Any]:
+    """Give one of ``deliveries`` as the module's docstring shows it."""
     return {
         "consumer": delivery.consumer,
         "attempts": [_attempt(attempt, verbose) for attempt in delivery.attempts],
@@ -102,7 +110,7 @@ def _attempt(attempt: Attempt, verbose: bool) -> Mapping[str, Any]:
         "outcome": attempt.outcome,
         "started_at": iso(attempt.started_at),
         "duration_seconds": seconds(attempt.duration),
-        **_error(attempt.error, verbose),
+        **_attempt_error(attempt, verbose),
     }
 
 
@@ -114,6 +122,12 @@ def _outstanding(outstanding: Outstanding, verbose: bool) -> Mapping[str, Any]:
         "failed_at": iso(outstanding.failed_at),
         **_error(outstanding.last_error, verbose),
     }
+
+
+def _attempt_error(attempt: Attempt, verbose: bool) -> Mapping[str, Any]:
+    if attempt.outcome in DECISIONS:
+        return {"error_type": None, "error": attempt.error}
+    return _error(attempt.error, verbose)
 
 
 def _error(error: str | None, verbose: bool) -> Mapping[str, Any]:

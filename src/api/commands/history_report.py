@@ -7,8 +7,10 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
+from api.commands.quoting import harmless, indented
 from api.commands.units import amount, duration, moment
 from application.ports.history import (
+    DECISIONS,
     Attempt,
     Delivery,
     IdentityHistory,
@@ -18,7 +20,13 @@ from application.ports.history import (
 )
 
 UNKNOWN_EVENT: Final = "UnknownEvent"
-STYLES: Final = {"succeeded": "green", "failed": "yellow", "gave_up": "bold red"}
+STYLES: Final = {
+    "succeeded": "green",
+    "failed": "yellow",
+    "gave_up": "bold red",
+    "discarded": "bold red",
+    "retried": "cyan",
+}
 
 
 def print_history(history: IdentityHistory, verbose: bool) -> None:
@@ -68,26 +76,30 @@ def _summary(identity: IdentitySummary | None, at: datetime) -> str:
 def _delivery(delivery: Delivery, at: datetime, verbose: bool) -> Iterator[Text | str]:
     yield f"  {delivery.consumer}"
     for attempt in delivery.attempts:
-        yield _attempt(attempt)
-        if verbose and attempt.error:
+        yield attempt_line(attempt)
+        if verbose and attempt.error and attempt.outcome not in DECISIONS:
             yield _quoted(attempt.error)
     if outstanding := delivery.outstanding:
-        yield _outstanding(outstanding, at)
+        yield outstanding_line(outstanding, at)
         if verbose and outstanding.last_error and not _is_told(outstanding, delivery.attempts):
             yield _quoted(outstanding.last_error)
 
 
-def _attempt(attempt: Attempt) -> Text:
+def attempt_line(attempt: Attempt) -> Text:
+    """Tell of an attempt in a line, without what its error says."""
     outcome = attempt.outcome.replace("_", " ")
     line = Text(f"    {attempt.number:>2}  {moment(attempt.started_at)}  ")
     line.append(f"{outcome:<9}", style=STYLES.get(attempt.outcome, ""))
     line.append(f"  {duration(attempt.duration):>7}")
-    if attempt.error:
+    if attempt.error and attempt.outcome in DECISIONS:
+        line.append(f"  {harmless(attempt.error)}")
+    elif attempt.error:
         line.append(f"  {error_type(attempt.error)}")
     return line
 
 
-def _outstanding(outstanding: Outstanding, at: datetime) -> Text:
+def outstanding_line(outstanding: Outstanding, at: datetime) -> Text:
+    """Tell what is still owed in a line, likewise."""
     line = Text("    ")
     tried = f"after {amount(outstanding.attempts, 'attempt')}" if outstanding.attempts else ""
     if outstanding.failed_at:
@@ -124,9 +136,4 @@ def _is_told(outstanding: Outstanding, attempts: tuple[Attempt, ...]) -> bool:
 
 
 def _quoted(error: str) -> Text:
-    # Whatever somebody typed may stand in an error, also what would steer a terminal.
-    lines = (
-        "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line.expandtabs())
-        for line in error.splitlines()
-    )
-    return Text("\n".join(f"        {line}" for line in lines), style="dim")
+    return Text(indented(error, 8), style="dim")

@@ -49,6 +49,7 @@ def opened_container(
     finally:
         container.wake_relay().stop()
         engine.dispose()
+        container.spare_engine().dispose()
 
 
 def _require_schema(engine: Engine, stopped: threading.Event | None) -> None:

@@ -12,13 +12,24 @@ Durations are seconds, times ISO 8601 in UTC; keys are only ever added:
                     "dispatched": 10, "waiting": 2, "failed": 1, "lag_seconds": 4.2,
                     "last_success_at": "2026-11-23T04:37:43.023456Z", "messages": 1}],
      "unknown_events": [{"name": "kratos_identity.merged", "deliveries": 2,
-                         "oldest_seconds": 61.0}]}
+                         "oldest_seconds": 61.0}],
+     "storage": {"bytes": 1234567, "tables": {"events": 1000000},
+                 "oldest_event_at": "2026-08-25T04:00:12.123456Z", "oldest_attempt_at": null,
+                 "retention": {"events_seconds": 7776000.0, "attempts_seconds": 2592000.0},
+                 "last_purge": {"started_at": "2026-11-23T04:00:00.123456Z",
+                                "ended_at": "2026-11-23T04:00:01.123456Z",
+                                "events": 120, "attempts": 240},
+                 "held_by": [{"kind": "transaction", "name": "4711", "application": "psql",
+                              "seconds": 1234.5, "transactions": 100}]}}
 
 ``backlog`` is ``due`` + ``dispatched`` (under lease) + ``waiting`` (for a retry, or for a release
 that knows the event); ``failed`` are dead letters. ``lag_seconds`` is the age of the oldest event
 in the backlog, null without one. ``last_success_at`` is null if none of the newest 100,000 attempts
 was one. ``messages`` wait at the broker, each for many deliveries; null if it does not answer.
-``broker.error`` is the exception's type.
+``broker.error`` is the exception's type. A retention is null for ever; ``last_purge`` is null
+before the first, its ``ended_at`` while it runs. ``held_by`` lists what has kept PostgreSQL for
+long from reusing the room of rows that are gone: a ``transaction`` (by process id), a ``prepared
+transaction`` or a ``replication slot``; ``seconds`` is null where our role may not see it.
 """
 
 import json
@@ -30,7 +41,9 @@ import click
 from api.commands.process import expected_errors, opened_container
 from api.commands.status_report import print_report
 from api.commands.units import iso, seconds
+from application.ports.purge import Retention
 from application.ports.status import BrokerStatus, StatusReport
+from application.ports.storage import Storage
 from application.subscriptions import CONSUMERS
 from infrastructure.bus.waiting import look_at
 
@@ -43,16 +56,17 @@ def status(as_json: bool) -> None:
     Exits with 1 only when the database cannot tell; a broker that is down is something to tell.
     """
     with opened_container(migrated=False) as container, expected_errors():
+        retention = container.settings().retention
         report = container.status().report(list(CONSUMERS))
         with closing(container.broker()) as broker:
             at_broker = look_at(broker, [consumer.name for consumer in report.consumers])
     if as_json:
-        click.echo(json.dumps(to_json(report, at_broker)))
+        click.echo(json.dumps(to_json(report, at_broker, retention)))
     else:
-        print_report(report, at_broker)
+        print_report(report, at_broker, retention)
 
 
-def to_json(report: StatusReport, broker: BrokerStatus) -> dict[str, Any]:
+def to_json(report: StatusReport, broker: BrokerStatus, retention: Retention) -> dict[str, Any]:
     """Give the object that the module's docstring shows."""
     return {
         "at": iso(report.at),
@@ -87,5 +101,37 @@ def to_json(report: StatusReport, broker: BrokerStatus) -> dict[str, Any]:
                 "oldest_seconds": seconds(event.oldest),
             }
             for event in report.unknown_events
+        ],
+        "storage": _storage(report.storage, retention),
+    }
+
+
+def _storage(storage: Storage, retention: Retention) -> dict[str, Any]:
+    last = storage.last_purge
+    return {
+        "bytes": storage.bytes,
+        "tables": {table.name: table.bytes for table in storage.tables},
+        "oldest_event_at": iso(storage.oldest_event_at),
+        "oldest_attempt_at": iso(storage.oldest_attempt_at),
+        "retention": {
+            "events_seconds": seconds(retention.events),
+            "attempts_seconds": seconds(retention.attempts),
+        },
+        "last_purge": last
+        and {
+            "started_at": iso(last.started_at),
+            "ended_at": iso(last.ended_at),
+            "events": last.removed.events,
+            "attempts": last.removed.attempts,
+        },
+        "held_by": [
+            {
+                "kind": holder.kind,
+                "name": holder.name,
+                "application": holder.application,
+                "seconds": seconds(holder.held_for),
+                "transactions": holder.transactions,
+            }
+            for holder in storage.holders
         ],
     }

@@ -9,7 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from api.commands.storage_report import sentence, storage_rows
 from api.commands.units import amount, duration, moment, roughly
+from application.ports.purge import Retention
 from application.ports.status import BrokerStatus, ConsumerStatus, Count, StatusReport
 
 BEHIND: Final = timedelta(minutes=1)
@@ -19,7 +21,7 @@ WIDTH: Final = 250
 NOTHING: Final = "-"
 
 
-def print_report(report: StatusReport, broker: BrokerStatus) -> None:
+def print_report(report: StatusReport, broker: BrokerStatus, retention: Retention) -> None:
     """Print the report on standard output."""
     console = Console(highlight=False, markup=False, emoji=False)
     # Sentences are folded for a terminal, and left whole for a pipe; tables are never folded.
@@ -37,7 +39,7 @@ def print_report(report: StatusReport, broker: BrokerStatus) -> None:
     else:
         console.print("All is well.", style="bold green")
     console.print()
-    console.print(_overview(report, broker))
+    console.print(_overview(report, broker, retention))
     console.print()
     console.print(_consumers(report))
 
@@ -60,9 +62,8 @@ def attention(report: StatusReport, broker: BrokerStatus) -> Iterator[str]:
             )
         if consumer.failed:
             yield (
-                f"{consumer.name} has {amount(consumer.failed, 'dead letter')}, kept in"
-                " kratos_sync.deliveries until somebody sees to it: `kratos-sync history --verbose`"
-                " with its subject tells why."
+                f"{consumer.name} has {amount(consumer.failed, 'dead letter')}, kept until"
+                " somebody sees to it: `kratos-sync failed list` tells why."
             )
         if not consumer.known:
             yield (
@@ -76,9 +77,10 @@ def attention(report: StatusReport, broker: BrokerStatus) -> Iterator[str]:
             f" {amount(event.deliveries, 'delivery', 'deliveries')} of it kept for a release"
             f" that knows it{since}."
         )
+    yield from map(sentence, report.storage.holders)
 
 
-def _overview(report: StatusReport, broker: BrokerStatus) -> Table:
+def _overview(report: StatusReport, broker: BrokerStatus, retention: Retention) -> Table:
     schema = f"schema {report.revision}"
     if report.revision != report.needed_revision:
         schema += f", newer than the {report.needed_revision} that this release needs"
@@ -87,6 +89,8 @@ def _overview(report: StatusReport, broker: BrokerStatus) -> Table:
     table.add_row("Broker", _broker(broker))
     table.add_row("Identities", f"{_count(report.alive)} alive, {_count(report.deleted)} deleted")
     table.add_row("Ledger", f"{_count(report.events)} events, {_count(report.attempts)} attempts")
+    for heading, line in storage_rows(report.storage, retention, report.at):
+        table.add_row(heading, line)
     return table
 
 

@@ -14,11 +14,13 @@ import tempfile
 import time
 from collections.abc import MutableMapping
 from contextlib import ExitStack, suppress
-from typing import Final, NamedTuple
+from typing import IO, Final, NamedTuple
+from uuid import uuid4
 
 from api.commands.lifeline import VARIABLE as LIFELINE
 
 MEMORY: Final = "KRATOS_SYNC_HANDS"
+NAME: Final = "KRATOS_SYNC_WORKER"
 PREDECESSOR: Final = "KRATOS_SYNC_PREDECESSOR"
 MEMORY_SIZE: Final = 32 * 1024
 HURRY: Final = signal.SIGUSR2
@@ -27,37 +29,43 @@ REPLACE_ME: Final = 75
 
 TICK_SECONDS: Final = 1.0
 MOST_TICKS_WITHOUT_PULSE: Final = 30
+MOST_TICKS_TO_STOP: Final = 60
 LAST_WORDS_SECONDS: Final = 3.0
 LIVED_WELL_SECONDS: Final = 10.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 _PULSE: Final = struct.Struct("=Q")
+# By the signals themselves: it was still being loaded, and had nothing in hand.
+_ENDED_AS_ASKED: Final = frozenset({0, REPLACE_ME, -signal.SIGTERM, -HURRY})
 
 
 class Supervised(NamedTuple):
     """What a child gets from its supervisor.
 
-    ``predecessor`` says how the process before this one ended; None for the first.
+    ``name`` is that of all that come after one another. ``predecessor`` says how the process before
+    this one ended; None for the first.
     """
 
     memory: int
+    name: str
     predecessor: str | None
 
 
 def taken_over(environment: MutableMapping[str, str]) -> Supervised | None:
     """What the supervisor of this process gave it; None if it has none."""
-    memory = environment.pop(MEMORY, None)
+    memory, name = environment.pop(MEMORY, None), environment.pop(NAME, "")
     predecessor = environment.pop(PREDECESSOR, None)
-    return None if memory is None else Supervised(int(memory), predecessor)
+    return None if memory is None else Supervised(int(memory), name, predecessor)
 
 
 def supervise() -> int:
     """Run this command again as a child, for as long as nobody asks to stop; give the exit code.
 
     SIGTERM and SIGINT are handed on, and a second one as HURRY. A first child that ends before it
-    has shown a pulse has said why, and is not replaced. None outlives its supervisor.
+    has shown a pulse has said why, and is not replaced. One that does not end when asked to is
+    killed after a minute. None outlives its supervisor.
     """
     with ExitStack() as undo:
-        memory = undo.enter_context(tempfile.TemporaryFile())
+        memory = undo.enter_context(_memory())
         memory.truncate(MEMORY_SIZE)
         lifeline, our_end = os.pipe()
         undo.callback(os.close, our_end)
@@ -69,6 +77,7 @@ class _Supervisor:
     def __init__(self, memory: int, lifeline: int) -> None:
         self._memory = memory
         self._lifeline = lifeline
+        self._name = str(uuid4())
         self._asked = 0
         self._child: subprocess.Popen[bytes] | None = None
         self._woken, self._wake = os.pipe()
@@ -84,7 +93,7 @@ class _Supervisor:
             began = time.monotonic()
             code = self._run_child(predecessor)
             if self._is_asked():
-                return 0 if code in {0, REPLACE_ME} else 1
+                return 0 if code in _ENDED_AS_ASKED else 1
             if not self._pulse():
                 return code if code > 0 else 1
             pause = min(2 * pause, LONGEST_PAUSE)
@@ -96,7 +105,12 @@ class _Supervisor:
                 return 0
 
     def _run_child(self, predecessor: str | None) -> int:
-        environment = {**os.environ, MEMORY: str(self._memory), LIFELINE: str(self._lifeline)}
+        environment = {
+            **os.environ,
+            MEMORY: str(self._memory),
+            NAME: self._name,
+            LIFELINE: str(self._lifeline),
+        }
         if predecessor is not None:
             environment[PREDECESSOR] = predecessor
         self._child = subprocess.Popen(  # noqa: S603
@@ -109,13 +123,14 @@ class _Supervisor:
         if self._is_asked():
             self._child.terminate()
         first = pulse = self._pulse()
-        ticks = 0
+        ticks = stopping = 0
         while (code := self._child.poll()) is None:
             self._wait(TICK_SECONDS)
             # Counted in looks of our own: where we were halted too, no time has passed for us.
             ticks = ticks + 1 if self._pulse() == pulse != first else 0
             pulse = self._pulse()
-            if ticks > MOST_TICKS_WITHOUT_PULSE:
+            stopping = stopping + 1 if self._is_asked() else 0
+            if ticks > MOST_TICKS_WITHOUT_PULSE or stopping > MOST_TICKS_TO_STOP:
                 self._kill(self._child)
         return code
 
@@ -141,6 +156,12 @@ class _Supervisor:
     def _pulse(self) -> int:
         pulse: int = _PULSE.unpack(os.pread(self._memory, _PULSE.size, 0))[0]
         return pulse
+
+
+def _memory() -> IO[bytes]:
+    # In memory where there is such a thing: the disk may be full, or read-only.
+    create = getattr(os, "memfd_create", None)
+    return tempfile.TemporaryFile() if create is None else os.fdopen(create("hands"), "r+b")
 
 
 def _told(code: int) -> str:

@@ -6,8 +6,10 @@ from typing import Final
 
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 SIGNIFICANT_DIGITS: Final = 3
-TEN_SECONDS: Final = 10
-"""Below it a tenth of a second is worth telling."""
+KILO: Final = 1_000
+_SIZES: Final = ("bytes", "kB", "MB", "GB", "TB", "PB")
+TEN: Final = 10
+"""Below it a tenth is worth telling."""
 
 
 def duration(span: timedelta, units: int = 2) -> str:
@@ -15,7 +17,7 @@ def duration(span: timedelta, units: int = 2) -> str:
     seconds = max(span.total_seconds(), 0.0)
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < TEN_SECONDS:
+    if seconds < TEN:
         return f"{seconds:.1f} s".replace(".0 ", " ")
     parts: list[str] = []
     for unit, size in _UNITS:
@@ -39,6 +41,15 @@ def roughly(number: int) -> str:
     """An estimate, with no more digits than it is worth: ``about 1,990,000``."""
     digits = floor(log10(number)) + 1 if number > 0 else 1
     return f"about {round(number, SIGNIFICANT_DIGITS - digits):,}"
+
+
+def size(number: int) -> str:
+    """An amount of bytes, in decimal units: ``12 kB``, ``1.2 GB``."""
+    shown, units = float(number), iter(_SIZES)
+    unit = next(units)
+    while round(shown) >= KILO:
+        shown, unit = shown / KILO, next(units)
+    return f"{shown:.{0 if unit == _SIZES[0] or shown >= TEN else 1}f} {unit}"
 
 
 def iso(at: datetime | None) -> str | None:

@@ -18,6 +18,7 @@ from api.commands.process import (
     opened_container,
 )
 from api.commands.supervisor import HURRY, REPLACE_ME, Supervised
+from application.pipeline.logging import where
 from application.pipeline.retries import account_of_loss
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.failures import WORKER_DIED
@@ -25,6 +26,7 @@ from application.ports.unit_of_work import ConcurrencyConflict
 from application.subscriptions import CONSUMERS
 from infrastructure.bus import actor
 from infrastructure.bus.hands import Hands
+from infrastructure.bus.redis_broker import WakefulRedisBroker
 from infrastructure.bus.watchdog import Watchdog
 from infrastructure.container import Container
 from infrastructure.migrations import require_schema
@@ -74,6 +76,9 @@ def work(threads: int | None, supervised: Supervised) -> None:
         settings, watchdog = container.settings(), container.watchdog()
         with expected_errors():
             broker = _declared(container, settings.lease, wishes.stopped)
+        if isinstance(broker, WakefulRedisBroker):
+            # What a predecessor had fetched is then ours, and put back as soon as we look.
+            broker.broker_id = supervised.name
         watchdog.start(wishes.replace)
         if supervised.predecessor is not None:
             _bury(container, supervised.predecessor, wishes.stopped)
@@ -123,16 +128,22 @@ def _bury(container: Container, how: str, stopped: threading.Event) -> None:
     hands, failures = container.hands(), container.failures()
     log.error("worker_replaced", predecessor=how, in_hand=len(list(hands)))
     for lost in list(hands):
+        log.warning("attempt_lost", consumer=lost.consumer, event_id=str(lost.event_id))
         consumer = CONSUMERS.get(lost.consumer)
-        while consumer is not None and not stopped.is_set():
-            log.warning("attempt_lost", consumer=lost.consumer, event_id=str(lost.event_id))
+        if consumer is None:
+            continue
+        message = f"the worker's process {how} while it consumed this"
+        attempt = account_of_loss(consumer, lost, WORKER_DIED, message)
+        while not stopped.is_set():
             try:
-                message = f"the worker's process {how} while it consumed this"
-                failures.record(account_of_loss(consumer, lost, WORKER_DIED, message))
+                failures.record(attempt)
                 break
             except (LedgerUnavailable, ConcurrencyConflict) as error:
                 log.warning("ledger_unavailable", reason=str(error))
                 stopped.wait(LOOK_SECONDS)
+            except Exception as error:  # noqa: BLE001  # nothing of the dead may keep us from living
+                log.warning("attempt_not_recorded", error=type(error).__name__, at=where(error))
+                break
     if not stopped.is_set():
         hands.clear()
 

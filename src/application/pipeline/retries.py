@@ -1,5 +1,6 @@
 """What becomes of a batch that failed."""
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from random import uniform
 from typing import Any, NamedTuple
@@ -58,10 +59,18 @@ def record_failure(batch: Batch, call_next: CallNext) -> None:
                 raise
             (delivery,) = batch.owed
         failed = failure(batch, delivery, error)
-        batch.failures.record(failed.attempt)
+        _record(batch, failed)
         log_failure(batch.consumer, failed)
         if len(batch.event_ids) > 1:
             raise
+
+
+def _record(batch: Batch, failed: Failure) -> None:
+    # Who had the row may hold it a little longer; an attempt that is not counted is tried for ever.
+    for _ in range(CONFLICTS_IN_A_ROW - 1):
+        with suppress(ConcurrencyConflict):
+            return batch.failures.record(failed.attempt)
+    return batch.failures.record(failed.attempt)
 
 
 def failure(batch: Batch, delivery: Owed, error: BaseException) -> Failure:

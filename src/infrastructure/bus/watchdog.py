@@ -13,11 +13,10 @@ from uuid import UUID
 import structlog
 
 from application.consumer import Consumer
-from application.pipeline.logging import describe, place_of
+from application.pipeline.logging import describe, place_of, where
 from application.pipeline.retries import Lost, account_of_loss
-from application.ports.event_bus import LedgerUnavailable
 from application.ports.failures import Failures
-from application.ports.unit_of_work import ConcurrencyConflict, Owed, UnitOfWork
+from application.ports.unit_of_work import Owed, UnitOfWork
 from infrastructure.bus.hands import Hands
 from infrastructure.bus.watched import Watched
 from infrastructure.ledger.claims import PostgresClaims
@@ -163,14 +162,13 @@ class Watchdog:
         try:
             self._failures.record(attempt)
             watched.forget(delivery)
-        except (LedgerUnavailable, ConcurrencyConflict) as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is, the rest is given back
             # It is still in hand: the process that comes after this one writes it down.
-            log.warning("attempt_not_recorded", error=type(error).__name__)
+            log.warning("attempt_not_recorded", error=type(error).__name__, at=where(error))
         self._give_back(watched)
 
     def _give_back(self, watched: Watched) -> None:
         try:
             self._claims.release(watched.consumer.name, watched.event_ids)
-        except (LedgerUnavailable, ConcurrencyConflict) as error:
-            # Then their leases run out.
-            log.warning("not_given_back", error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001  # then their leases run out
+            log.warning("not_given_back", error=type(error).__name__, at=where(error))

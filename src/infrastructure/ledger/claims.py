@@ -13,19 +13,8 @@ from sqlalchemy import Engine, text
 
 from infrastructure.binary_arrays import uuid_array
 from infrastructure.database import driver_of, errors_in_our_words
-
-# One look at everything: per consumer what is under lease, and when the next delivery is due.
-SURVEY = text("""
-    SELECT wanted.name,
-           (SELECT count(*) FROM kratos_sync.deliveries
-            WHERE consumer = wanted.name AND failed_at IS NULL AND leased AND due_at > now()),
-           (SELECT extract(epoch FROM least(
-               (SELECT min(due_at) FROM kratos_sync.deliveries
-                WHERE consumer = wanted.name AND failed_at IS NULL AND NOT leased),
-               (SELECT min(due_at) FROM kratos_sync.deliveries
-                WHERE consumer = wanted.name AND failed_at IS NULL AND leased)) - now()))
-    FROM unnest(CAST(:consumers AS text[])) AS wanted (name)
-""")
+from infrastructure.ledger.floors import Floors
+from infrastructure.ledger.survey import Backlog, Survey
 
 # What was leased in vain comes first: else a backlog that nobody works on would be leased, and sent
 # to the broker, bit by bit and all of it.
@@ -34,12 +23,14 @@ CLAIM: Final = """
     WITH expired AS MATERIALIZED (
         SELECT ctid FROM kratos_sync.deliveries
         WHERE consumer = $1 AND failed_at IS NULL AND leased AND due_at <= now()
+          AND due_at >= coalesce($5::timestamptz, '-infinity')
         ORDER BY due_at
         LIMIT $2::integer
         FOR UPDATE SKIP LOCKED
     ), fresh AS MATERIALIZED (
         SELECT ctid FROM kratos_sync.deliveries
         WHERE consumer = $1 AND failed_at IS NULL AND NOT leased AND due_at <= now()
+          AND due_at >= coalesce($4::timestamptz, '-infinity')
         ORDER BY due_at
         LIMIT $2::integer - (SELECT count(*) FROM expired)
         FOR UPDATE SKIP LOCKED
@@ -63,35 +54,24 @@ GIVE_BACK = text("""
     FROM given WHERE d.consumer = :consumer AND d.event_id = given.event_id
 """)
 
+RELEASE = text("""
+    UPDATE kratos_sync.deliveries SET due_at = now(), leased = false
+    WHERE consumer = :consumer AND event_id = ANY(CAST(:event_ids AS uuid[])) AND leased
+""")
 
 # A row that a worker holds is being worked on: nobody waits for it.
 END_LOST = text("""
     WITH lost AS (
         SELECT event_id FROM kratos_sync.deliveries
         WHERE consumer = :consumer AND failed_at IS NULL AND leased
-          AND due_at > now() AND due_at < now() + :oldest
+          AND due_at > greatest(now(), CAST(:floor AS timestamptz))
+          AND due_at < now() + :oldest
         FOR UPDATE SKIP LOCKED
     )
     UPDATE kratos_sync.deliveries d SET due_at = now(), leased = false
     FROM lost WHERE d.consumer = :consumer AND d.event_id = lost.event_id
 """)
 MOMENT = timedelta(seconds=2)
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """What a consumer is owed: how much is under lease, and in how long the next one is due.
-
-    ``due_in`` is negative for what is overdue, and None where nothing is owed at all.
-    """
-
-    leased: int
-    due_in: timedelta | None
-
-    @property
-    def is_due(self) -> bool:
-        """Whether something may be claimed now."""
-        return self.due_in is not None and self.due_in <= timedelta()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,21 +117,20 @@ class PostgresClaims:
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self.lease = lease
         """How long a claimed delivery is left alone."""
+        self._floors = Floors(lease)
+        self._survey = Survey(self._engine, self._floors)
 
     def survey(self, consumers: Sequence[str]) -> Mapping[str, Backlog]:
         """Look at what these consumers are owed. Raises LedgerUnavailable."""
-        with errors_in_our_words(), self._engine.begin() as connection:
-            rows = connection.execute(SURVEY, {"consumers": list(consumers)})
-            return {
-                name: Backlog(leased, None if due is None else timedelta(seconds=float(due)))
-                for name, leased, due in rows
-            }
+        return self._survey.of(consumers)
 
     def claim(self, consumer: str, most: int) -> Claim:
         """Lease up to so many due deliveries, the longest due first. Raises LedgerUnavailable."""
+        floor = self._floors.known(consumer)
+        parameters = (consumer, most, self.lease, floor.fresh, floor.leased)
         with errors_in_our_words(), self._engine.begin() as connection:
             cursor = psycopg.RawCursor(driver_of(connection))
-            rows = cursor.execute(CLAIM, (consumer, most, self.lease), binary=True).fetchall()
+            rows = cursor.execute(CLAIM, parameters, binary=True).fetchall()
         deliveries = [(subject, event_id) for subject, event_id, _ in rows]
         return Claim(deliveries, rows[0][2] if rows else 0)
 
@@ -161,6 +140,7 @@ class PostgresClaims:
         A younger one may be on its way to the broker. Gives how many. Raises LedgerUnavailable.
         """
         parameters = {"consumer": consumer, "oldest": self.lease - MOMENT}
+        parameters["floor"] = self._floors.known(consumer).leased
         with errors_in_our_words(), self._engine.begin() as connection:
             return connection.execute(END_LOST, parameters).rowcount
 
@@ -169,3 +149,11 @@ class PostgresClaims:
         parameters = {"consumer": consumer, "event_ids": uuid_array(event_ids)}
         with errors_in_our_words(), self._engine.begin() as connection:
             connection.execute(GIVE_BACK, parameters)
+
+    def release(self, consumer: str, event_ids: Sequence[UUID]) -> None:
+        """End leases likewise, and wait for transactions that end now and hold them still.
+
+        Raises LedgerUnavailable or ConcurrencyConflict.
+        """
+        with errors_in_our_words(), self._engine.begin() as connection:
+            connection.execute(RELEASE, {"consumer": consumer, "event_ids": uuid_array(event_ids)})

@@ -58,7 +58,7 @@ class PostgresHistory:
             rows = connection.execute(EVENTS, {**person, "newest": newest}).all()
             if identity is None and not rows:
                 return None
-            deliveries = _deliveries(connection, [row.id for row in rows])
+            deliveries = deliveries_of(connection, [row.id for row in rows])
         return IdentityHistory(
             identity_id=identity_id,
             at=now,
@@ -78,9 +78,10 @@ class PostgresHistory:
         )
 
 
-def _deliveries(
+def deliveries_of(
     connection: Connection, event_ids: Sequence[UUID]
 ) -> dict[UUID, tuple[Delivery, ...]]:
+    """Tell, for each of these events, what its consumers did with it and what they are owed."""
     attempts: dict[tuple[UUID, str], list[Attempt]] = defaultdict(list)
     for event_id, consumer, *attempt in connection.execute(ATTEMPTS, {"event_ids": event_ids}):
         attempts[event_id, consumer].append(Attempt(*attempt))

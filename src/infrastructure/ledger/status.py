@@ -13,6 +13,7 @@ from application.ports.status import (
     UnknownEvents,
 )
 from infrastructure.ledger.snapshot import snapshot
+from infrastructure.ledger.storage import storage
 from infrastructure.migrations import current_revision, newest_revision
 
 COUNTED: Final = 10_000
@@ -83,6 +84,7 @@ class PostgresStatus:
                 attempts=_count(connection, "attempts"),
                 consumers=_consumers(connection, consumers),
                 unknown_events=tuple(UnknownEvents(*row) for row in connection.execute(UNKNOWN)),
+                storage=storage(connection),
             )
 
 

@@ -244,8 +244,9 @@ def test_what_a_child_was_given_is_passed_on_to_nobody() -> None:
     environment = {
         "PATH": "/bin",
         "KRATOS_SYNC_HANDS": "7",
+        "KRATOS_SYNC_WORKER": "a name",
         "KRATOS_SYNC_PREDECESSOR": "exited with code 1",
     }
 
-    assert taken_over(environment) == (7, "exited with code 1")
+    assert taken_over(environment) == (7, "a name", "exited with code 1")
     assert environment == {"PATH": "/bin"}

@@ -333,6 +333,17 @@ def test_a_transaction_that_hangs_around_its_events_is_cut_and_counts_no_attempt
     assert (watching.unavailable, attempts(ledger)) == (1, {})
 
 
+def test_a_pulse_is_shown_before_the_first_delivery_comes(
+    engine: Engine, spare_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a process that dies of its first delivery would look like one that never began."""
+    monkeypatch.setattr(watchdog, "IDLE_SECONDS", 1.0)
+    watching = Watching(engine, spare_engine)
+    assert watching.watchdog.hands.pulse == 0
+    with watching.looking():
+        assert watching.watchdog.hands.pulse == 1
+
+
 def test_a_process_that_was_halted_blames_nobody_for_it() -> None:
     command = [sys.executable, "-c", HALTED]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -16,9 +16,10 @@ EVENT = text("""
 """)
 DELIVERY = text("""
     INSERT INTO kratos_sync.deliveries
-           (event_id, subject, consumer, attempts, owed_at, due_at, leased, last_error, failed_at)
+           (event_id, subject, consumer, attempts, owed_at, due_at, leased, last_error, failed_at,
+            error_type, error_shape)
     VALUES (:event_id, :subject, :consumer, :attempts, now() - :age, now() + :due_in, :leased,
-            :last_error, now() - CAST(:failed_ago AS interval))
+            :last_error, now() - CAST(:failed_ago AS interval), :error_type, :error_shape)
 """)
 ATTEMPT = text("""
     INSERT INTO kratos_sync.attempts
@@ -60,6 +61,8 @@ def owe(
     leased: bool = False,
     last_error: str | None = None,
     failed_ago: timedelta | None = None,
+    error_type: str | None = None,
+    error_shape: str | None = None,
 ) -> UUID:
     event_id = event_id or add_event(engine, age=age)
     _write(
@@ -74,6 +77,8 @@ def owe(
         leased=leased,
         last_error=last_error,
         failed_ago=failed_ago,
+        error_type=error_type,
+        error_shape=error_shape,
     )
     return event_id
 

@@ -10,7 +10,8 @@ from application.consumers.delete_kratos_identity import DeleteKratosIdentity
 from application.consumers.sync_kratos_identity import SyncKratosIdentity
 from application.ports.event_bus import LedgerUnavailable
 from infrastructure.database import connect
-from infrastructure.ledger.claims import Backlog, PostgresClaims
+from infrastructure.ledger.claims import PostgresClaims
+from infrastructure.ledger.survey import Backlog
 from tests.domain.people import ADA, GRACE, cause
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import WEBHOOK, gone, person, updated

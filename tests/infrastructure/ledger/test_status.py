@@ -1,6 +1,7 @@
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
@@ -9,8 +10,16 @@ from application.ports.event_bus import LedgerUnavailable
 from application.ports.status import RECENT_ATTEMPTS, ConsumerStatus, Count, StatusReport
 from infrastructure.database import connect
 from infrastructure.ledger.status import COUNTED, PostgresStatus
+from infrastructure.ledger.storage import holders
 from infrastructure.migrations import SchemaTooOld
-from tests.infrastructure.ledger.rows import A_MINUTE, add_event, add_identity, log_attempt, owe
+from tests.infrastructure.ledger.rows import (
+    A_MINUTE,
+    AT_ONCE,
+    add_event,
+    add_identity,
+    log_attempt,
+    owe,
+)
 
 HOUR = timedelta(hours=1)
 
@@ -177,6 +186,71 @@ def test_many_events_and_attempts_are_estimated(engine: Engine) -> None:
     for count in (told.events, told.attempts):
         assert count.estimated
         assert count.number == pytest.approx(many, rel=0.01)
+
+
+def test_each_table_is_told_with_its_size_the_largest_first(engine: Engine) -> None:
+    tables = report(engine).storage.tables
+    assert {"kratos_identities", "events", "deliveries", "attempts"} <= {t.name for t in tables}
+    assert [t.bytes for t in tables] == sorted((t.bytes for t in tables), reverse=True)
+    before = report(engine).storage.bytes
+    for _ in range(50):
+        log_attempt(engine, "Greet", error="long " * 10_000)
+    assert report(engine).storage.bytes > before
+
+
+def test_the_oldest_event_and_attempt_tell_how_far_back_the_ledger_goes(engine: Engine) -> None:
+    assert report(engine).storage.oldest_event_at is None
+    for age in (HOUR, 3 * HOUR):
+        add_event(engine, age=age)
+    log_attempt(engine, "Greet", age=2 * HOUR)
+    told = report(engine)
+    assert told.storage.oldest_event_at is not None
+    assert told.storage.oldest_attempt_at is not None
+    assert about(told.at - told.storage.oldest_event_at, 3 * HOUR)
+    assert about(told.at - told.storage.oldest_attempt_at, 2 * HOUR)
+
+
+def test_a_snapshot_held_for_long_is_told_with_its_holder(
+    engine: Engine, database_url: str
+) -> None:
+    with psycopg.connect(database_url, application_name="a long report") as holder:
+        holder.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        holder.execute("SELECT 1")
+        with engine.connect() as connection:
+            assert holders(connection) == ()
+            (found,) = holders(connection, long=AT_ONCE)
+        pid = str(holder.info.backend_pid)
+    assert (found.kind, found.name, found.application) == ("transaction", pid, "a long report")
+    assert found.held_for is not None
+    assert found.held_for > AT_ONCE
+
+
+def test_an_open_transaction_that_holds_nothing_is_nobodys_worry(
+    engine: Engine, database_url: str
+) -> None:
+    with psycopg.connect(database_url) as idle, engine.connect() as connection:
+        idle.execute("SELECT 1")
+        assert holders(connection, long=AT_ONCE) == ()
+
+
+def test_a_role_that_may_not_look_into_the_holder_still_sees_that_it_holds(
+    engine: Engine, database_url: str
+) -> None:
+    role = f"nobody_{uuid4().hex[:8]}"
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE ROLE {role}"))
+    try:
+        with psycopg.connect(database_url) as holder, engine.connect() as connection:
+            holder.execute("CREATE TEMPORARY TABLE something ()")
+            connection.execute(text(f"SET ROLE {role}"))
+            assert holders(connection, long=AT_ONCE) == ()
+            (found,) = holders(connection, many=-1)
+            connection.execute(text("RESET ROLE"))
+            assert found.name == str(holder.info.backend_pid)
+        assert found.held_for is None
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text(f"DROP ROLE {role}"))
 
 
 def test_the_schema_is_told_beside_what_this_release_needs(engine: Engine) -> None:

@@ -1,0 +1,71 @@
+"""`python -m tests.faults`: run the fault suite."""
+
+import os
+import secrets
+import signal
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from infrastructure.embedded import owned
+from tests.faults import report
+from tests.faults.disk import can_be_full
+from tests.faults.kinds import KINDS
+from tests.faults.run import run
+from tests.faults.schedule import kinds_for, schedule
+from tests.faults.sizes import SIZES
+from tests.faults.stage import set_stage
+
+ROOT = Path(__file__).parents[2]
+WRONG_SHOWN = 20
+
+
+@click.command()
+@click.option("--size", type=click.Choice(list(SIZES)), default="full", show_default=True)
+@click.option("--seed", type=int, help="Repeats a run; a new one if not given.")
+@click.option("--only", multiple=True, type=click.Choice(list(KINDS)), help="These kinds alone.")
+@click.option("--times", type=click.IntRange(1), help="Each; the size's number if not given.")
+def main(size: str, seed: int | None, only: tuple[str, ...], times: int | None) -> None:
+    """Do faults to the running service, and check from outside what became of it.
+
+    Exits with 1 if anything was lost, done twice, forgotten, or not well again in time.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    console = Console(highlight=False, soft_wrap=True)
+    seed = secrets.randbelow(10_000) if seed is None else seed
+    asked = only or kinds_for(SIZES[size])
+    kinds = [kind for kind in asked if kind != "database disk full" or can_be_full()]
+    rounds = schedule(seed, times or SIZES[size].times, kinds)
+    folder = ROOT / ".data" / "faults"
+    folder.mkdir(parents=True, exist_ok=True)
+    console.print(f"{sum(map(len, rounds))} faults in {len(rounds)} rounds, seed {seed}")
+    if not can_be_full():
+        console.print("Left out: database disk full. It needs prlimit, of util-linux.")
+    with owned(folder, "the fault suite"), set_stage(folder, SIZES[size], seed) as stage:
+        if not stage.disk.is_mounted:
+            console.print("No disk can be mounted: a limit for the size of files stands in for it.")
+        result = run(stage, rounds, console.print)
+        starts = {name: keeper.starts for name, keeper in stage.keepers.items()}
+    setting = {"size": size, "disk_mounted": stage.disk.is_mounted, "starts": starts}
+    (ROOT / ".data" / "faults.json").write_text(report.to_json(result, seed, setting))
+    told = report.lines(result.outcomes, result.wrong)
+    console.print()
+    console.print(report.table(told))
+    counted = report.calls(result)
+    console.print(
+        f"\n{counted['sent']} webhooks sent, {counted['accepted']} accepted,"
+        f" {counted['given_up']} given up by Kratos; {result.seconds:.0f} s;"
+        f" repeat it with --seed {seed}"
+    )
+    for wrong in result.wrong[:WRONG_SHOWN]:
+        console.print(f"{wrong.sort}: {wrong.what}")
+    if failed := list(report.failures(told)):
+        console.print("\n".join(["", "It failed:", *failed]), style="bold red")
+        console.print(f"What the processes wrote is in {os.path.relpath(folder)}.")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

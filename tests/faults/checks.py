@@ -1,0 +1,134 @@
+"""What is wrong in the end, as far as it can be seen from outside: in the tables alone."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+import psycopg
+from psycopg.rows import dict_row
+
+from tests.faults.kratos import Call
+
+Sort: TypeAlias = Literal["lost", "doubled", "forgotten"]
+Rows: TypeAlias = list[dict[str, Any]]
+
+RECORDED: Final = """
+    SELECT dedupe_key, payload -> 'identity' -> 'traits' ->> 'call' AS call, recorded_at AS at
+    FROM kratos_sync.events WHERE name = 'kratos_identity.updated' ORDER BY recorded_at
+"""
+OWED_TO: Final = """
+    (VALUES ('kratos_identity.updated', 'SyncKratosIdentity', false),
+            ('kratos_identity.updated', 'WriteEffect', true),
+            ('kratos_identity.updated', 'GetIntoTrouble', true),
+            ('identity.traits_changed', 'WriteFactEffect', true),
+            ('identity.registered', 'CountRegistrations', false))
+    AS owed (name, consumer, leaves_effect)
+"""
+EFFECTS: Final = f"""
+    SELECT e.id, owed.consumer, count(f.event_id) AS times, e.recorded_at,
+           (array_agg(f.at ORDER BY f.at))[2] AS again_at
+    FROM kratos_sync.events e JOIN {OWED_TO} ON owed.name = e.name AND owed.leaves_effect
+    LEFT JOIN fault_effects f ON f.event_id = e.id AND f.consumer = owed.consumer
+    GROUP BY e.id, owed.consumer HAVING count(f.event_id) <> 1
+"""
+SUCCESSES: Final = f"""
+    SELECT e.id, owed.consumer, count(a.event_id) AS times, e.recorded_at,
+           (array_agg(a.started_at ORDER BY a.id))[2] AS again_at
+    FROM kratos_sync.events e JOIN {OWED_TO} ON owed.name = e.name
+    LEFT JOIN kratos_sync.attempts a
+         ON a.event_id = e.id AND a.consumer = owed.consumer AND a.outcome = 'succeeded'
+    GROUP BY e.id, owed.consumer HAVING count(a.event_id) <> 1
+"""
+UNFOUNDED: Final = """
+    SELECT f.event_id AS id, f.consumer, f.at FROM fault_effects f
+    WHERE NOT EXISTS (SELECT FROM kratos_sync.events e WHERE e.id = f.event_id)
+"""
+LEFT: Final = """
+    SELECT event_id AS id, consumer, owed_at AS at, attempts, failed_at IS NOT NULL AS gave_up
+    FROM kratos_sync.deliveries
+"""
+CHANGED_TWICE: Final = """
+    SELECT subject AS id, payload ->> 'version' AS version, max(recorded_at) AS at
+    FROM kratos_sync.events WHERE name = 'identity.traits_changed'
+    GROUP BY 1, 2 HAVING count(*) > 1
+"""
+OUTDATED: Final = """
+    SELECT newest.subject AS id, newest.number, i.traits ->> 'number' AS held, newest.at
+    FROM (SELECT DISTINCT ON (subject) subject, recorded_at AS at,
+                 payload -> 'identity' -> 'traits' ->> 'number' AS number
+          FROM kratos_sync.events WHERE name = 'kratos_identity.updated'
+          ORDER BY subject, (payload -> 'identity' ->> 'updated_at')::timestamptz DESC) newest
+    LEFT JOIN kratos_sync.kratos_identities i ON i.id = newest.subject
+    WHERE i.traits ->> 'number' IS DISTINCT FROM newest.number
+"""
+REGISTRATIONS: Final = """
+    SELECT (SELECT count(*) FROM kratos_sync.events WHERE name = 'identity.registered') AS told,
+           (SELECT coalesce(sum(registrations), 0) FROM kratos_sync.registrations_per_day) AS held,
+           (SELECT count(*) FROM kratos_sync.events WHERE name = 'identity.discovered') AS found,
+           (SELECT count(*) FROM kratos_sync.kratos_identities) AS people
+"""
+
+
+class Wrong(NamedTuple):
+    """Something that must not be, and the wall clock's time that it goes back to, if known."""
+
+    sort: Sort
+    what: str
+    at: float | None = None
+
+
+def what_is_wrong(connection: psycopg.Connection, calls: Sequence[Call]) -> list[Wrong]:
+    """Give all that is wrong, once nothing should be owed to anybody any more."""
+    cursor = connection.cursor(row_factory=dict_row)
+
+    def ask(statement: str) -> Rows:
+        return cursor.execute(statement.encode()).fetchall()
+
+    left = ask(LEFT)
+    waiting = {(row["id"], row["consumer"]) for row in left}
+    return [
+        *_events(calls, ask(RECORDED)),
+        *_each_once("effect", ask(EFFECTS), waiting),
+        *_each_once("success", ask(SUCCESSES), waiting),
+        *(_wrong("doubled", row, "has an effect and no event") for row in ask(UNFOUNDED)),
+        *(_wrong("forgotten", row, "is still owed") for row in left),
+        *(_wrong("doubled", row, "is a change told twice") for row in ask(CHANGED_TWICE)),
+        *(_wrong("lost", row, "is not as last told") for row in ask(OUTDATED)),
+        *_registrations(ask(REGISTRATIONS)[0]),
+    ]
+
+
+def _events(calls: Sequence[Call], recorded: Rows) -> Iterator[Wrong]:
+    keys = {row["dedupe_key"] for row in recorded}
+    for call in calls:
+        if call.is_accepted and f"webhook:{call.trigger}" not in keys:
+            yield Wrong("lost", f"call {call.trigger} was accepted, and has no event", call.sent_at)
+    times = Counter(row["call"] for row in recorded)
+    for row in recorded:
+        if times[row["call"]] > 1:
+            yield _wrong("doubled", row, "was recorded more than once")
+
+
+def _each_once(what: str, rows: Rows, waiting: set[tuple[Any, str]]) -> Iterator[Wrong]:
+    for row in rows:
+        if row["times"]:
+            yield _wrong("doubled", {**row, "at": row["again_at"]}, f"{what} more than once")
+        elif (row["id"], row["consumer"]) not in waiting:
+            yield _wrong("lost", {**row, "at": row["recorded_at"]}, f"no {what}")
+
+
+def _registrations(row: dict[str, Any]) -> Iterator[Wrong]:
+    told, held, found, people = row["told"], row["held"], row["found"], row["people"]
+    if held != told:
+        yield Wrong("lost" if held < told else "doubled", f"{told} registered, {held} counted")
+    # Whom an api hears of whose clock is ahead was discovered, as it seems to it.
+    if told + found != people:
+        sort: Sort = "lost" if told + found < people else "doubled"
+        yield Wrong(sort, f"{people} people, {told} registered and {found} discovered")
+
+
+def _wrong(sort: Sort, row: dict[str, Any], why: str) -> Wrong:
+    at: datetime | None = row.get("at")
+    about = ", ".join(str(row[key]) for key in ("id", "consumer", "call", "version") if key in row)
+    return Wrong(sort, f"{about}: {why}", None if at is None else at.timestamp())

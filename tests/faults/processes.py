@@ -1,0 +1,98 @@
+"""The service's own processes, started through the suite's program."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from signal import SIGCONT, SIGKILL, SIGTERM, Signals
+from typing import Final
+
+import psutil
+
+ROOT: Final = Path(__file__).parents[2]
+STOP_SECONDS: Final = 15.0
+
+
+class ServiceProcess:
+    """An api, relay or worker; what it writes is appended to one file."""
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        lifeline: int,
+    ) -> None:
+        self.name = name
+        self._command = [sys.executable, "-m", "tests.faults.program", *command]
+        self._environment = {**environment, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
+        self._folder = folder
+        self._lifeline = lifeline
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it."""
+        with (self._folder / f"{self.name}.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self._folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[self._lifeline],
+                start_new_session=True,
+            )
+
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def tree(self) -> list[psutil.Process]:
+        """The process, and those that it started."""
+        if self._process is None or self._process.poll() is not None:
+            return []
+        with suppress(psutil.NoSuchProcess):
+            first = psutil.Process(self._process.pid)
+            return [first, *first.children(recursive=True)]
+        return []
+
+    def at_work(self) -> list[psutil.Process]:
+        """Those of them that do the work: a supervisor's children, or the process itself."""
+        tree = self.tree()
+        return tree[1:] or tree
+
+    def end(self) -> int | None:
+        """Ask it to end, and tell its exit code; None if it had to be killed."""
+        tree = self.tree()
+        signal_all(tree, SIGCONT)
+        if self._process is None:
+            return 0
+        signal_all(tree[:1], SIGTERM)
+        try:
+            return self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            signal_all(self.tree() or tree, SIGKILL)
+            self._process.wait(STOP_SECONDS)
+
+
+def end_all(processes: Collection[ServiceProcess]) -> None:
+    """Ask all of them to end, at the same time."""
+    with ThreadPoolExecutor(max(len(processes), 1)) as threads:
+        list(threads.map(ServiceProcess.end, processes))
+
+
+def signal_all(processes: list[psutil.Process], number: Signals) -> int:
+    """Send each of them the signal, and tell how many were there to hear it."""
+    heard = 0
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+            heard += 1
+    return heard

@@ -1,0 +1,120 @@
+"""What is told of a run: a table for people, JSON for machines, and whether it went well."""
+
+import json
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from rich.table import Table
+
+from tests.faults.checks import Wrong
+from tests.faults.kinds import KINDS
+from tests.faults.run import Outcome, Result
+
+BEFORE_ANY: Final = "(before any fault)"
+UNKNOWN: Final = "(when is not known)"
+
+
+@dataclass(slots=True)
+class Line:
+    """A kind of fault: how often it was done, what came of it."""
+
+    kind: str
+    times: int = 0
+    missed: int = 0
+    lost: int = 0
+    doubled: int = 0
+    forgotten: int = 0
+    too_late: int = 0
+    longest_recovery: float | None = None
+
+
+def lines(outcomes: Sequence[Outcome], wrong: Sequence[Wrong]) -> list[Line]:
+    """Give a line for each kind, in the order of their table.
+
+    What is wrong is laid to the fault that began last before.
+    """
+    table = {kind: Line(kind) for kind in (*KINDS, BEFORE_ANY, UNKNOWN)}
+    for outcome in outcomes:
+        line = table[outcome.fault.kind]
+        line.missed += outcome.missed is not None
+        line.times += outcome.missed is None
+        bound = KINDS[outcome.fault.kind].recovers_in
+        if outcome.recovered_in is None or outcome.recovered_in > bound:
+            line.too_late += 1
+        if outcome.recovered_in is not None:
+            line.longest_recovery = max(line.longest_recovery or 0, outcome.recovered_in)
+    for (kind, sort), times in Counter((_blamed(w, outcomes), w.sort) for w in wrong).items():
+        setattr(table[kind], sort, times)
+    return [line for line in table.values() if _is_worth_telling(line)]
+
+
+def failures(told: Sequence[Line]) -> Iterator[str]:
+    """Say why the run failed, a sentence for each reason; none if it went well."""
+    for line in told:
+        for sort in ("lost", "doubled", "forgotten"):
+            if number := getattr(line, sort):
+                yield f"{line.kind}: {number} {sort}."
+        if line.too_late:
+            yield f"{line.kind}: {line.too_late} times not recovered in time."
+        if line.missed:
+            yield f"{line.kind}: {line.missed} times it could not be done."
+
+
+def table(told: Sequence[Line]) -> Table:
+    """Give the table that people read."""
+    columns = ("times", "lost", "doubled", "forgotten", "longest recovery", "allowed")
+    drawn = Table("fault", *columns, box=None, pad_edge=False)
+    drawn.columns[0].no_wrap = True
+    for column in drawn.columns[1:]:
+        column.justify = "right"
+    for line in told:
+        longest = "-" if line.longest_recovery is None else f"{line.longest_recovery:.1f} s"
+        allowed = f"{KINDS[line.kind].recovers_in:.0f} s" if line.kind in KINDS else ""
+        numbers = map(str, (line.times, line.lost, line.doubled, line.forgotten))
+        drawn.add_row(line.kind, *numbers, longest, allowed)
+    total = [sum(getattr(line, name) for line in told) for name in columns[:4]]
+    worst = max((line.longest_recovery or 0 for line in told), default=0)
+    drawn.add_section()
+    drawn.add_row("all", *map(str, total), f"{worst:.1f} s", "", style="bold")
+    return drawn
+
+
+def calls(result: Result) -> dict[str, int]:
+    """Count the calls: sent, accepted, and given up by Kratos without an answer of ours."""
+    accepted = sum(call.is_accepted for call in result.calls)
+    return {
+        "sent": len(result.calls),
+        "accepted": accepted,
+        "given_up": len(result.calls) - accepted,
+    }
+
+
+def to_json(result: Result, seed: int, setting: Mapping[str, Any]) -> str:
+    """Give all of it for machines."""
+    told = lines(result.outcomes, result.wrong)
+    document = {
+        "seed": seed,
+        **setting,
+        "seconds": round(result.seconds, 1),
+        "faults": sum(line.times for line in told),
+        "calls": calls(result),
+        "kinds": [asdict(line) for line in told],
+        "wrong": [wrong._asdict() for wrong in result.wrong],
+        "outcomes": [asdict(outcome) for outcome in result.outcomes],
+    }
+    return json.dumps(document, indent=1) + "\n"
+
+
+def _blamed(wrong: Wrong, outcomes: Sequence[Outcome]) -> str:
+    if wrong.at is None:
+        return UNKNOWN
+    begun = sorted(outcomes, key=lambda outcome: outcome.started_at)
+    before = bisect_right([outcome.started_at for outcome in begun], wrong.at)
+    return begun[before - 1].fault.kind if before else BEFORE_ANY
+
+
+def _is_worth_telling(line: Line) -> bool:
+    return bool(line.times or line.missed or line.lost or line.doubled or line.forgotten)

@@ -1,0 +1,90 @@
+"""Doing what the schedule says, and looking how it ends."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import psycopg
+
+from tests.faults.checks import Wrong, what_is_wrong
+from tests.faults.injections import INJECTIONS
+from tests.faults.kratos import Call
+from tests.faults.outside import Outside
+from tests.faults.recovery import PATIENCE_SECONDS, seconds_to_recover
+from tests.faults.schedule import Fault, Round
+from tests.faults.stage import Stage
+from tests.infrastructure.bus.waiting import until
+
+SETTLE_SECONDS = 60.0
+LEFT = "SELECT count(*) AS left FROM kratos_sync.deliveries WHERE failed_at IS NULL"
+Tell = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a fault; times are the wall clock's seconds."""
+
+    fault: Fault
+    started_at: float
+    missed: str | None = None
+    """Why it could not be done."""
+    recovered_in: float | None = None
+    """Seconds from its end on; None if there was no recovery."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A run: its faults, the calls under way meanwhile, what is wrong in the end."""
+
+    outcomes: Sequence[Outcome]
+    calls: Sequence[Call]
+    wrong: Sequence[Wrong]
+    seconds: float
+
+
+def run(stage: Stage, rounds: Sequence[Round], tell: Tell) -> Result:
+    """Do all faults, round by round; a round begins when the one before has recovered."""
+    began = time.monotonic()
+    outcomes: list[Outcome] = []
+    for faults in rounds:
+        outcomes += _do(stage, faults, tell)
+    stage.kratos.stop()
+    with Outside(stage.url) as outside:
+        try:
+            until(lambda: outside.ask(LEFT) == [{"left": 0}], SETTLE_SECONDS)
+        except AssertionError:
+            tell("something is owed still")
+    with psycopg.connect(stage.url) as connection:
+        wrong = what_is_wrong(connection, stage.kratos.calls)
+    return Result(outcomes, stage.kratos.calls, wrong, time.monotonic() - began)
+
+
+def _do(stage: Stage, faults: Round, tell: Tell) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+    threads = [
+        threading.Thread(target=_one, args=(stage, fault, outcomes, tell), daemon=True)
+        for fault in faults
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+def _one(stage: Stage, fault: Fault, outcomes: list[Outcome], tell: Tell) -> None:
+    time.sleep(fault.starts_after)
+    outcome = Outcome(fault, time.time())
+    outcomes.append(outcome)
+    try:
+        INJECTIONS[fault.kind](stage, fault)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and fails the run
+        outcome.missed = f"{type(error).__name__}: {error}"
+    with Outside(stage.url) as outside:
+        outcome.recovered_in = seconds_to_recover(stage.kratos, outside, PATIENCE_SECONDS)
+    ending = "did not recover"
+    if outcome.recovered_in is not None:
+        ending = f"recovered in {outcome.recovered_in:.1f} s"
+    missed = "" if outcome.missed is None else f", could not be done: {outcome.missed}"
+    tell(f"{fault}: {ending}{missed}")

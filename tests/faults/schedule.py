@@ -1,0 +1,68 @@
+"""Which fault is done to what, and when: all of it follows from a seed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from tests.faults.kinds import KINDS
+from tests.faults.sizes import Size
+
+TOGETHER: Final = 3
+"""Faults of one round, at most."""
+LATEST_START_SECONDS: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault: it starts so many seconds after its round does, and lasts so long."""
+
+    number: int
+    kind: str
+    target: str
+    starts_after: float
+    seconds: float
+
+    def __str__(self) -> str:
+        lasts = f" for {self.seconds:.1f} s" if self.seconds else ""
+        return f"#{self.number} {self.kind} ({self.target}) at +{self.starts_after:.1f} s{lasts}"
+
+
+Round = tuple[Fault, ...]
+
+
+def schedule(seed: int, times: int, kinds: Sequence[str] = tuple(KINDS)) -> list[Round]:
+    """Give rounds in which each of the kinds is done so many times, or as often as it may be.
+
+    The faults of a round overlap, and no two of them have one target.
+    """
+    random = Random(seed)
+    deck = [kind for kind in kinds for _ in range(min(times, KINDS[kind].most_times))]
+    random.shuffle(deck)
+    return list(_rounds(random, deck))
+
+
+def kinds_for(size: Size) -> list[str]:
+    """Give the kinds that there is time for."""
+    return [name for name, kind in KINDS.items() if kind.recovers_in <= size.longest_recovery]
+
+
+def _rounds(random: Random, deck: list[str]) -> Iterator[Round]:
+    number = 0
+    while deck:
+        drawn: list[Fault] = []
+        free = {target for kind in KINDS.values() for target in kind.targets}
+        for kind in list(deck):
+            targets = [target for target in KINDS[kind].targets if target in free]
+            if targets and len(drawn) < TOGETHER:
+                deck.remove(kind)
+                number += 1
+                drawn.append(_fault(random, number, kind, random.choice(targets)))
+                free.discard(drawn[-1].target)
+        yield tuple(drawn)
+
+
+def _fault(random: Random, number: int, kind: str, target: str) -> Fault:
+    starts_after = round(random.uniform(0, LATEST_START_SECONDS), 2)
+    seconds = round(random.uniform(*KINDS[kind].seconds), 2)
+    return Fault(number, kind, target, starts_after, seconds)

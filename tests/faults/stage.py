@@ -1,0 +1,120 @@
+"""Everything that runs while faults are done: servers, wires, the service's processes, Kratos."""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import httpx
+import psycopg
+from pydantic import SecretStr
+
+from infrastructure.database import connect
+from infrastructure.migrations import migrate
+from tests.faults.disk import Disk, small_disk
+from tests.faults.effects import CREATE
+from tests.faults.keeper import Keeper, Kept
+from tests.faults.kinds import PROCESSES
+from tests.faults.kratos import Kratos
+from tests.faults.processes import ServiceProcess
+from tests.faults.servers import CrashingPostgres, CrashingValkey, free_port
+from tests.faults.service import DATABASE, KEY, service
+from tests.faults.sizes import Size
+from tests.faults.wires import Loop, Wire, tcp_server, unix_server
+from tests.infrastructure.bus.waiting import until
+
+STARTS_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What faults are done to, and what watches over it."""
+
+    folder: Path
+    url: str
+    disk: Disk
+    postgres: CrashingPostgres
+    valkey: CrashingValkey
+    database_wires: Mapping[str, Wire]
+    broker_wire: Wire
+    processes: Mapping[str, ServiceProcess]
+    keepers: Mapping[str, Keeper]
+    kratos: Kratos
+
+    @property
+    def troubles(self) -> Path:
+        """The folder with a file for each event that has got its consumer into trouble."""
+        return self.folder / "troubles"
+
+    def clock_of(self, process: str) -> Path:
+        """The file that says how far ahead the process' clock is."""
+        return self.folder / f"{process}.clock"
+
+
+@contextmanager
+def set_stage(folder: Path, size: Size, seed: int) -> Iterator[Stage]:
+    """Start everything in the folder; end everything on leaving, however that comes."""
+    _tidy(folder)
+    with ExitStack() as undo:
+        disk = undo.enter_context(small_disk(folder / "disk", size.disk_megabytes))
+        postgres = CrashingPostgres(disk.folder / "postgresql", folder)
+        undo.callback(postgres.keep_log)
+        undo.enter_context(postgres)
+        valkey = CrashingValkey(folder / "valkey", folder)
+        undo.enter_context(valkey)
+        url = _new_database(postgres.url)
+        loop = undo.enter_context(Loop())
+        database_wires = {name: Wire(loop, unix_server(postgres.socket)) for name in PROCESSES}
+        broker_wire = Wire(loop, tcp_server(valkey.port))
+        port = free_port()
+        processes = undo.enter_context(service(folder, port, database_wires, broker_wire))
+        kept: dict[str, Kept] = {"database": postgres, "broker": valkey, **processes}
+        keepers = {name: undo.enter_context(Keeper(name, each)) for name, each in kept.items()}
+        address = f"http://127.0.0.1:{port}"
+        until(lambda: _is_ready(address), STARTS_SECONDS)
+        kratos = Kratos(loop, f"{address}/kratos/sync-identity", KEY, seed)
+        kratos.start(size.webhooks_per_second)
+        yield Stage(
+            folder,
+            url,
+            disk,
+            postgres,
+            valkey,
+            database_wires,
+            broker_wire,
+            processes,
+            keepers,
+            kratos,
+        )
+
+
+def _tidy(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "troubles", ignore_errors=True)
+    (folder / "troubles").mkdir()
+    for left in (*folder.glob("*.log"), *folder.glob("*.clock")):
+        left.unlink()
+
+
+def _new_database(server: str) -> str:
+    """Make a migrated database, with the table of effects, and give its URL."""
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)".encode())
+        connection.execute(f"CREATE DATABASE {DATABASE}".encode())
+    url = urlsplit(server)._replace(path=f"/{DATABASE}").geturl()
+    engine = connect(SecretStr(url), pool_size=2)
+    migrate(engine)
+    engine.dispose()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(CREATE.encode())
+    return url
+
+
+def _is_ready(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/health/ready", trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False

@@ -1,0 +1,19 @@
+"""A clock that jumps tells another time, and otherwise changes nothing."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.faults import clock
+from tests.faults.clock import JumpingDatetime
+
+
+def test_now_is_as_far_ahead_as_the_clock_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "_ahead", 3600.0)
+    ahead = JumpingDatetime.now(UTC) - datetime.now(UTC)
+    assert timedelta(minutes=59) < ahead < timedelta(minutes=61)
+
+
+def test_every_datetime_is_one_of_its_kind() -> None:
+    assert isinstance(datetime.now(UTC), JumpingDatetime)
+    assert not isinstance("2026-01-01", JumpingDatetime)

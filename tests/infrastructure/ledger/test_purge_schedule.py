@@ -1,0 +1,95 @@
+"""Purging beside the relay."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+from structlog.testing import capture_logs
+
+from infrastructure.ledger.purge import PostgresPurge
+from infrastructure.ledger.purge_schedule import PurgeSchedule
+from tests.end_to_end.processes import Processes
+from tests.infrastructure.bus.waiting import until
+from tests.infrastructure.ledger.rows import add_event
+from tests.infrastructure.ledger.test_purge import A_MONTH, DAY, ids, run
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infrastructure.ledger.purge_schedule.FIRST_LOOK_SECONDS", 0.01)
+
+
+@contextmanager
+def running(engine: Engine, every: timedelta | None = HOUR) -> Iterator[threading.Thread]:
+    schedule = PurgeSchedule(PostgresPurge(engine), A_MONTH, every, look_seconds=0.01)
+    stopped = threading.Event()
+    thread = threading.Thread(target=schedule.run, args=(stopped,), daemon=True)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        stopped.set()
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def purges_ended(engine: Engine) -> int:
+    with engine.connect() as connection:
+        ended = "SELECT count(ended_at) FROM kratos_sync.purges"
+        return int(connection.execute(text(ended)).scalar_one())
+
+
+def test_it_purges_at_first_and_again_when_it_is_time(engine: Engine) -> None:
+    with running(engine):
+        until(lambda: purges_ended(engine) == 1)
+        add_event(engine, age=40 * DAY)
+        run(engine, "UPDATE kratos_sync.purges SET started_at = now() - interval '2 h'")
+        until(lambda: purges_ended(engine) == 2)
+        until(lambda: ids(engine, "events") == set())
+
+
+def test_never_is_never(engine: Engine) -> None:
+    add_event(engine, age=40 * DAY)
+    with running(engine, every=None) as thread:
+        thread.join(20)
+        assert not thread.is_alive()
+    assert len(ids(engine, "events")) == 1
+
+
+def test_it_comes_back_when_the_ledger_does(engine: Engine) -> None:
+    run(engine, "ALTER TABLE kratos_sync.purges RENAME TO away")
+    with capture_logs() as logged, running(engine):
+        until(lambda: "purge_abandoned" in [entry["event"] for entry in logged])
+        run(engine, "ALTER TABLE kratos_sync.away RENAME TO purges")
+        until(lambda: purges_ended(engine) == 1)
+
+
+def test_what_it_removed_is_logged(engine: Engine) -> None:
+    add_event(engine, age=40 * DAY)
+    with capture_logs() as logged, running(engine):
+        until(lambda: logged)
+    assert [(entry["event"], entry["events"], entry["attempts"]) for entry in logged] == [
+        ("purged", 1, 0)
+    ]
+
+
+def test_the_relay_purges_by_itself_what_the_settings_say(
+    engine: Engine, database_url: str, broker_url: str, tmp_path: Path
+) -> None:
+    kept, old = add_event(engine, age=6 * DAY), add_event(engine, age=8 * DAY)
+    settings = {
+        "DATABASE_URL": database_url,
+        "BROKER_URL": broker_url,
+        "EVENTS_RETENTION_DAYS": "7",
+    }
+    with Processes(tmp_path, settings) as processes:
+        processes.start("relay", "relay")
+        until(lambda: old not in ids(engine, "events"))
+        assert processes.stop("relay") == {"relay": 0}
+    assert ids(engine, "events") == {kept}

@@ -1,0 +1,205 @@
+"""History again into one consumer, out of the real ledger."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Engine
+
+from application.consumers.sync_kratos_identity import SyncKratosIdentity
+from application.pipeline import Batch, deliver
+from application.ports.replay import Position, Step, Stretch
+from application.replay import Progress, Replay
+from infrastructure.ledger import replay
+from infrastructure.ledger.replay import PostgresRecordedEvents
+from tests.application.test_pace import Clock
+from tests.domain.people import ADA, GRACE
+from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY, add_event, owe
+from tests.infrastructure.statements import statements
+from tests.suites.ledgers import PostgresLedger
+from tests.suites.occurrences import WEBHOOK, updated
+
+SYNC = SyncKratosIdentity.name
+UPDATED = "kratos_identity.updated"
+HOUR = timedelta(hours=1)
+MOST = 100
+
+
+@pytest.fixture
+def ledger(engine: Engine) -> PostgresLedger:
+    return PostgresLedger(engine)
+
+
+def stretch(
+    ledger: PostgresLedger,
+    since: timedelta = HOUR,
+    until: timedelta = timedelta(),
+    *,
+    names: Sequence[str] = (UPDATED,),
+    identity_id: UUID | None = None,
+) -> Stretch:
+    now = ledger.now
+    return Stretch(SYNC, tuple(names), now - since, now - until, identity_id)
+
+
+def run(ledger: PostgresLedger, wanted: Stretch, rate: int = 100_000) -> Progress | None:
+    clock = Clock()
+    replay = Replay(PostgresRecordedEvents(ledger.engine), lambda: None, clock, clock.pause)
+    steps = list(replay.run(wanted, rate))
+    return steps[-1] if steps else None
+
+
+def owed(ledger: PostgresLedger) -> set[UUID]:
+    return {event_id for consumer, event_id in ledger.deliveries if consumer == SYNC}
+
+
+def deliver_all(ledger: PostgresLedger) -> None:
+    deliver(Batch(SyncKratosIdentity, sorted(owed(ledger)), ledger.unit_of_work(), ledger))
+
+
+def test_every_event_is_delivered_again_once(ledger: PostgresLedger) -> None:
+    for number, who in enumerate((ADA, GRACE, ADA), start=1):
+        ledger.publish(updated(number, who), WEBHOOK)
+    events = owed(ledger)
+    deliver_all(ledger)
+    ledger.query("DELETE FROM kratos_sync.kratos_identities")
+
+    progress = run(ledger, stretch(ledger))
+    assert progress is not None
+    assert (progress.replayed, progress.left) == (3, 0)
+    assert owed(ledger) == events
+    deliver_all(ledger)
+
+    succeeded = [each.event_id for each in ledger.attempts if each.outcome == "succeeded"]
+    assert sorted(succeeded) == sorted([*events, *events])
+    rows = ledger.query("SELECT id FROM kratos_sync.kratos_identities")
+    assert {row["id"] for row in rows} == {ADA, GRACE}
+
+
+def test_only_the_stretch_is_replayed(engine: Engine, ledger: PostgresLedger) -> None:
+    add_event(engine, age=4 * A_MINUTE)
+    inside = {add_event(engine, age=3 * A_MINUTE), add_event(engine, age=2 * A_MINUTE)}
+    add_event(engine, name="kratos_identity.gone", age=3 * A_MINUTE)
+    add_event(engine, age=A_MINUTE / 2)
+    wanted = stretch(ledger, 3.5 * A_MINUTE, A_MINUTE)
+
+    assert PostgresRecordedEvents(engine).count(wanted) == 2
+    run(ledger, wanted)
+
+    assert owed(ledger) == inside
+
+
+def test_the_stretch_begins_with_its_first_moment_and_ends_before_its_last(
+    engine: Engine, ledger: PostgresLedger
+) -> None:
+    first, last = add_event(engine, age=2 * A_MINUTE), add_event(engine, age=A_MINUTE)
+    times = {
+        row["id"]: row["recorded_at"]
+        for row in ledger.query("SELECT id, recorded_at FROM kratos_sync.events")
+    }
+    wanted = Stretch(SYNC, (UPDATED,), times[first], times[last])
+    assert PostgresRecordedEvents(engine).count(wanted) == 1
+    run(ledger, wanted)
+    assert owed(ledger) == {first}
+
+
+def test_of_one_identity_only_its_events_are_replayed(
+    engine: Engine, ledger: PostgresLedger
+) -> None:
+    hers = {add_event(engine, age=age * A_MINUTE) for age in (1, 2, 3)}
+    add_event(engine, subject=uuid4(), age=A_MINUTE)
+    add_event(engine, age=2 * HOUR)
+    wanted = stretch(ledger, identity_id=SOMEBODY)
+
+    assert PostgresRecordedEvents(engine).count(wanted) == 3
+    run(ledger, wanted)
+
+    assert owed(ledger) == hers
+
+
+def test_what_is_owed_or_dead_is_left_as_it_is(engine: Engine, ledger: PostgresLedger) -> None:
+    error = "KeyError: 1"
+    waiting = owe(engine, SYNC, age=A_MINUTE, attempts=3, due_in=HOUR, last_error=error)
+    dead = owe(engine, SYNC, age=A_MINUTE, attempts=12, failed_ago=A_MINUTE, last_error=error)
+    add_event(engine, age=A_MINUTE)
+    before = ledger.deliveries
+
+    progress = run(ledger, stretch(ledger))
+
+    assert progress is not None
+    assert (progress.replayed, progress.left) == (1, 2)
+    after = ledger.deliveries
+    assert len(after) == 3
+    for event_id in (waiting, dead):
+        assert after[SYNC, event_id] == before[SYNC, event_id]
+
+
+def test_another_consumers_delivery_of_the_event_is_none_of_its_business(
+    engine: Engine, ledger: PostgresLedger
+) -> None:
+    event_id = owe(engine, "Greet", age=A_MINUTE)
+    run(ledger, stretch(ledger))
+    assert set(ledger.deliveries) == {("Greet", event_id), (SYNC, event_id)}
+
+
+@pytest.mark.parametrize("identity_id", [None, SOMEBODY])
+def test_each_step_goes_on_where_the_one_before_ended(
+    engine: Engine, ledger: PostgresLedger, identity_id: UUID | None
+) -> None:
+    """Also among events of one transaction, which were all recorded at one time."""
+    ids = [add_event(engine, age=A_MINUTE) for _ in range(5)]
+    ledger.query("UPDATE kratos_sync.events SET recorded_at = now() - interval '1 minute'")
+    wanted = stretch(ledger, identity_id=identity_id)
+    events = PostgresRecordedEvents(engine)
+    seen: list[UUID] = []
+    step, position = Step(0, 0, None), None
+    for most in (2, 2, 2, 2):
+        step = events.owe_again(wanted, position, most)
+        seen += [each for each in sorted(owed(ledger)) if each not in seen]
+        position = step.position or position
+    assert step == Step(0, 0, None)
+    assert seen == sorted(ids)
+
+
+def test_a_step_looks_through_so_many_events_for_a_rare_one(
+    engine: Engine, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "MOST_READ", 3)
+    for age in (9, 8, 7, 6, 5):
+        add_event(engine, name="identity.registered", age=age * A_MINUTE)
+    rare = add_event(engine, age=A_MINUTE)
+    step = PostgresRecordedEvents(engine).owe_again(stretch(ledger), None, 2)
+    assert (step.replayed, step.position is not None) == (0, True)
+    run(ledger, stretch(ledger))
+    assert owed(ledger) == {rare}
+
+
+def test_in_hand_is_what_is_due_or_dispatched_up_to_a_bound(engine: Engine) -> None:
+    for _ in range(3):
+        owe(engine, SYNC)
+    owe(engine, SYNC, leased=True, due_in=A_MINUTE)
+    owe(engine, SYNC, due_in=A_MINUTE, attempts=1)
+    owe(engine, SYNC, attempts=12, failed_ago=A_MINUTE)
+    owe(engine, "Greet")
+    events = PostgresRecordedEvents(engine)
+    assert events.in_hand(SYNC, MOST) == 4
+    assert events.in_hand(SYNC, 2) == 2
+
+
+def test_the_position_tells_what_was_reached(engine: Engine, ledger: PostgresLedger) -> None:
+    add_event(engine, age=2 * A_MINUTE)
+    last = add_event(engine, age=A_MINUTE)
+    progress = run(ledger, stretch(ledger))
+    (row,) = ledger.query("SELECT recorded_at FROM kratos_sync.events WHERE id = :id", id=last)
+    assert progress is not None
+    assert progress.position == Position(row["recorded_at"], last)
+
+
+def test_no_purge_removes_what_is_being_owed_again(engine: Engine, ledger: PostgresLedger) -> None:
+    add_event(engine, age=A_MINUTE)
+    with statements() as seen:
+        PostgresRecordedEvents(engine).owe_again(stretch(ledger), None, MOST)
+    (lock,) = [n for n, statement in enumerate(seen) if "lock_shared" in statement]
+    (owes,) = [n for n, statement in enumerate(seen) if "INSERT INTO" in statement]
+    assert lock < owes
