@@ -69,6 +69,8 @@ def _limits(statement_timeout: timedelta) -> dict[str, Any]:
     # Without sequential scans: a plan from when a table was empty, or statistics from before a
     # burst, would have every batch read the whole of it. What we ask has an index.
     options = [f"-c {name}={milliseconds(timeout)}" for name, timeout in timeouts.items()]
+    # Whatever the database's own default: who waited for a lock has to see what it waited for.
+    options.append(r"-c default_transaction_isolation=read\ committed")
     return {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "application_name": "kratos-sync",

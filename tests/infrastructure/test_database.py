@@ -42,6 +42,18 @@ def test_every_wait_on_a_connection_is_bounded(engine: Engine, setting: str, val
     assert ask(engine, f"SHOW {setting}") == value
 
 
+def test_a_statement_sees_what_was_committed_while_it_waited_whatever_the_databases_default(
+    engine: Engine,
+) -> None:
+    name = ask(engine, "SELECT current_database()")
+    default = f"ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'"
+    with engine.begin() as connection:
+        connection.execute(text(default))
+    engine.dispose()
+
+    assert ask(engine, "SHOW transaction_isolation") == "read committed"
+
+
 def test_a_connection_that_died_is_noticed_before_it_is_used(engine: Engine) -> None:
     pid = ask(engine, "SELECT pg_backend_pid()")
     killer = connect(SecretStr(engine.url.render_as_string(hide_password=False)), pool_size=1)

@@ -119,8 +119,13 @@ class PatientPublisher:
                 raise NobodyWaits
             if left < self._pause:
                 raise LedgerUnavailable(self._why)
-            async with asyncio.timeout(left):
-                await turn
+            try:
+                async with asyncio.timeout(left):
+                    await turn
+            except BaseException:
+                # Its turn may have come at this very moment, and is another's now.
+                self._let_one_try_soon()
+                raise
         except TimeoutError:
             raise LedgerUnavailable(self._why) from None
         finally:

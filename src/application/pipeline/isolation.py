@@ -14,18 +14,19 @@ def isolate_poison(batch: Batch, call_next: CallNext) -> None:
     those that are suspected of harm to the worker run after the others, each alone.
     """
     ids = batch.event_ids
+    parts: list[Sequence[UUID]]
     try:
         call_next(batch)
+        parts = [[suspect] for suspect in batch.suspects]
     except LedgerUnavailable:
         raise
     except FAILURES:
         if len(ids) == 1:
             raise
-        for part in _parts(batch):
-            isolate_poison(batch.of(part), call_next)
-    else:
-        for suspect in batch.suspects:
-            isolate_poison(batch.of([suspect]), call_next)
+        parts = _parts(batch)
+    # Outside: what fails while an error is handled would quote it, and that is another person's.
+    for part in parts:
+        isolate_poison(batch.of(part), call_next)
 
 
 def _parts(batch: Batch) -> list[Sequence[UUID]]:

@@ -183,13 +183,13 @@ def test_a_child_that_does_not_end_when_asked_to_is_killed_in_the_end(folder: Pa
 
 
 def test_asked_between_two_children_it_starts_no_other(folder: Path) -> None:
-    with Supervised(folder, "exit=1", "exit=1", "exit=1", "exit=1", "live") as supervisor:
-        third = supervisor.child(3)
-        until(lambda: not lives(third.pid))
-        supervisor.ask()  # the pause is longer than a second by now
+    with Supervised(folder, *["exit=1"] * 5, "live") as supervisor:
+        last = supervisor.child(4)
+        until(lambda: not lives(last.pid))
+        supervisor.ask()  # the pause is longer than three seconds by now
 
         assert supervisor.ends_with() == 0
-        assert len(supervisor.children) == 4
+        assert len(supervisor.children) == 5
 
 
 def test_its_child_does_not_outlive_it(folder: Path) -> None:

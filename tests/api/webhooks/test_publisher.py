@@ -150,6 +150,19 @@ def test_a_held_call_that_is_cancelled_leaves_the_others_waiting_for_their_turn(
     assert asyncio.run(scenario()) is True
 
 
+def test_a_call_that_is_cancelled_when_its_turn_comes_leaves_that_to_another() -> None:
+    async def scenario() -> bool:
+        bus = RecordingEventBus()
+        bus.be_unavailable(times=2)
+        held = publisher(bus, patience=5)
+        first, second = (asyncio.create_task(publish(held)) for _ in range(2))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0, first.cancel)
+        return await second
+
+    assert asyncio.run(scenario()) is True
+
+
 def test_whoever_waits_is_told_at_once_when_the_process_is_in_a_hurry() -> None:
     async def scenario() -> list[bool | BaseException]:
         bus = GatedBus()

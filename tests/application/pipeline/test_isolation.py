@@ -185,3 +185,14 @@ def test_a_consumer_that_asks_to_exit_has_failed(ledger: InMemoryLedger) -> None
         (cause(1), "succeeded"),
         (cause(2), "failed"),
     ]
+
+
+def test_an_error_quotes_nobody_but_its_own_person(ledger: InMemoryLedger) -> None:
+    class Gossip(AdmitAllButGrace):
+        def consume(self, event: KratosIdentityUpdated) -> None:
+            raise ValueError(f"about {event.identity.id}")
+
+    publish_all(ledger)
+    deliver_to(Gossip, ledger)
+
+    assert [str(each.error).count("about") for each in ledger.attempts] == [2] * len(PEOPLE)
