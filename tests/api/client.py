@@ -71,8 +71,9 @@ def config(
     header: str | None = None,
     max_bytes: int = 1_048_576,
     timeout: timedelta = timedelta(seconds=10),
+    room: int = 67_108_864,
 ) -> KratosWebHookHandlerConfig:
-    return KratosWebHookHandlerConfig(keys or (KEY,), header, max_bytes, timeout)
+    return KratosWebHookHandlerConfig(keys or (KEY,), header, max_bytes, timeout, room)
 
 
 def sync_handler(

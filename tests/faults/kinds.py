@@ -15,13 +15,14 @@ class Kind(NamedTuple):
 
     One round does no two faults to one target. ``seconds`` are the shortest and the longest that it
     lasts; ``recovers_in`` is the longest from its end until all that was owed then is done. A run
-    does it at most ``most_times``.
+    does it at most ``most_times``. One that keeps others from recovering is done ``alone``.
     """
 
     targets: tuple[str, ...]
     seconds: tuple[float, float] = (0.0, 0.0)
     recovers_in: float = 20.0
     most_times: int = 1_000
+    alone: bool = False
 
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -60,7 +61,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "consumer hangs": Kind((CONSUMER,)),
     "consumer hangs in a call": Kind((CONSUMER,), recovers_in=30.0),
     "consumer hangs in SQL": Kind((CONSUMER,)),
-    "consumer keeps the interpreter": Kind((CONSUMER,), recovers_in=60.0, most_times=2),
+    "consumer keeps the interpreter": Kind((CONSUMER,), recovers_in=60.0, most_times=2, alone=True),
     "consumer eats memory": Kind((CONSUMER,), recovers_in=30.0),
     "consumer exits": Kind((CONSUMER,), recovers_in=30.0),
 }

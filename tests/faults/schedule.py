@@ -54,11 +54,11 @@ def _rounds(random: Random, deck: list[str]) -> Iterator[Round]:
         free = {target for kind in KINDS.values() for target in kind.targets}
         for kind in list(deck):
             targets = [target for target in KINDS[kind].targets if target in free]
-            if targets and len(drawn) < TOGETHER:
+            if targets and len(drawn) < TOGETHER and not (KINDS[kind].alone and drawn):
                 deck.remove(kind)
                 number += 1
                 drawn.append(_fault(random, number, kind, random.choice(targets)))
-                free.discard(drawn[-1].target)
+                free = set() if KINDS[kind].alone else free - {drawn[-1].target}
         yield tuple(drawn)
 
 

@@ -49,6 +49,12 @@ def test_a_round_does_no_two_faults_to_one_target(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_what_keeps_others_from_recovering_is_done_alone(seed: int) -> None:
+    for faults in schedule(seed, times=2):
+        assert len(faults) == 1 or not any(KINDS[fault.kind].alone for fault in faults)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_a_fault_lasts_as_long_as_its_kind_may(seed: int) -> None:
     for faults in schedule(seed, times=2):
         for fault in faults:

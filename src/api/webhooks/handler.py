@@ -17,7 +17,14 @@ from api.webhooks.errors import ErrorMessage, error_response, status_response
 from api.webhooks.headers import RawHeaders, first_headers
 from api.webhooks.json_body import NotJson
 from api.webhooks.publisher import TooManyCallsWait
-from api.webhooks.request_body import BodyTooLarge, BodyTooSlow, is_json, read_body
+from api.webhooks.request_body import (
+    BodyRoom,
+    BodyTooLarge,
+    BodyTooSlow,
+    NoRoomForBody,
+    is_json,
+    read_body,
+)
 from api.webhooks.safe_traceback import describe
 from application.ports.event_bus import LedgerUnavailable
 
@@ -26,6 +33,12 @@ _CLOSE: Final = {"Connection": "close"}
 _PLAIN: Final = frozenset({b"identity", b""})
 # Kratos waits as long before its next attempt, of which it makes three: by then there may be room.
 _COME_BACK: Final = {"Retry-After": "20"}
+# The rest of the body is still to come, so the connection is of no further use.
+_NOT_READ: Final[Mapping[type[Exception], tuple[HTTPStatus, str, Mapping[str, str]]]] = {
+    BodyTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large", _CLOSE),
+    BodyTooSlow: (HTTPStatus.REQUEST_TIMEOUT, "the body came too slowly", _CLOSE),
+    NoRoomForBody: (HTTPStatus.SERVICE_UNAVAILABLE, "try again later", {**_CLOSE, **_COME_BACK}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +50,17 @@ class KratosWebHookHandlerConfig:
     """The header that carries the key, where it is not the handler's own."""
     max_body_bytes: int = 1_048_576
     body_timeout: timedelta = timedelta(seconds=10)
+    max_arriving_bytes: int = 67_108_864
+    """Of all bodies together that come in parts."""
 
 
 class KratosWebHookHandler(ABC):
     """Answers a webhook: `handle_core` is the part to write, the handler itself the endpoint.
 
-    Every refusal is in Kratos' form. 403, 415, 413 and 408 come before `handle_core`; after it 400
-    answers NotJson, 503 LedgerUnavailable and 500 anything else, of which neither the caller nor
-    the log gets the text. With Retry-After, which Kratos obeys, are only those sent away that there
-    was no room for: the others have waited already.
+    Every refusal is in Kratos' form. 403, 415, 413, 408 and 503 come before `handle_core`; after
+    it 400 answers NotJson, 503 LedgerUnavailable and 500 anything else, of which neither the caller
+    nor the log gets the text. With Retry-After, which Kratos obeys, are only those sent away that
+    there was no room for: the others have waited already.
     """
 
     api_key_header_name: str = "X-Api-Key"
@@ -55,6 +70,7 @@ class KratosWebHookHandler(ABC):
         self._config = config
         self._keys = ApiKeys(config.api_keys)
         self.api_key_header_name = config.api_key_header_name or self.api_key_header_name
+        self._room = BodyRoom(config.max_arriving_bytes)
         self._key_header = self.api_key_header_name.lower().encode("latin-1")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -95,17 +111,15 @@ class KratosWebHookHandler(ABC):
         if (wrong := _wrong_with_the_type(headers)) is not None:
             return _refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, wrong)
         try:
+            config = self._config
             body = await read_body(
-                request, headers, self._config.max_body_bytes, self._config.body_timeout
+                request, headers, config.max_body_bytes, config.body_timeout, self._room
             )
             return await self.handle_core(request, body)
         except NotJson as error:
             return _refuse(HTTPStatus.BAD_REQUEST, str(error))
-        except BodyTooLarge:
-            # The rest of the body is still to come, so the connection is of no further use.
-            return _refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large", _CLOSE)
-        except BodyTooSlow:
-            return _refuse(HTTPStatus.REQUEST_TIMEOUT, "the body came too slowly", _CLOSE)
+        except (BodyTooLarge, BodyTooSlow, NoRoomForBody) as error:
+            return _refuse(*_NOT_READ[type(error)])
 
 
 def _wrong_with_the_type(headers: RawHeaders) -> str | None:

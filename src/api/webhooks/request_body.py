@@ -24,6 +24,27 @@ class BodyTooSlow(Exception):
     """The body did not arrive in time."""
 
 
+class NoRoomForBody(Exception):
+    """Other bodies, which have come in part, take all the room that there is."""
+
+
+class BodyRoom:
+    """So many bytes for all bodies together that come in parts."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._left = most_bytes
+
+    def take(self, size: int) -> None:
+        """Keep so many bytes; raises NoRoomForBody."""
+        if size > self._left:
+            raise NoRoomForBody
+        self._left -= size
+
+    def give_back(self, size: int) -> None:
+        """Let go of so many bytes."""
+        self._left += size
+
+
 @lru_cache(maxsize=64)
 def is_json(content_type: bytes) -> bool:
     """Whether this is `application/json` or a `+json` type, with any parameters.
@@ -35,16 +56,17 @@ def is_json(content_type: bytes) -> bool:
 
 
 async def read_body(
-    request: Request, headers: RawHeaders, max_bytes: int, timeout: timedelta
+    request: Request, headers: RawHeaders, max_bytes: int, timeout: timedelta, room: BodyRoom
 ) -> bytes:
     """The whole body, however it is sent.
 
     Raises BodyTooLarge as soon as its length is declared or seen to be more than `max_bytes`,
-    BodyTooSlow, or Starlette's ClientDisconnect. The request's own stream is then at its end.
+    NoRoomForBody, BodyTooSlow, or Starlette's ClientDisconnect. The request's own stream is then
+    at its end.
     """
     if _declares_more_than(max_bytes, headers.get(b"content-length", b"")):
         raise BodyTooLarge
-    body = _whole_body(request.receive, max_bytes)
+    body = _whole_body(request.receive, max_bytes, room)
     request._stream_consumed = True  # noqa: SLF001 - else it would wait for more, for ever
     try:
         # What has come already, as a rule all of it, is read without a timer.
@@ -59,20 +81,24 @@ async def read_body(
         raise BodyTooSlow from None
 
 
-async def _whole_body(receive: Receive, max_bytes: int) -> bytes:
+async def _whole_body(receive: Receive, max_bytes: int, room: BodyRoom) -> bytes:
     body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunk = message.get("body", b"")
-        if len(body) + len(chunk) > max_bytes:
-            raise BodyTooLarge
-        if not body and not message.get("more_body", False):
-            return bytes(chunk)
-        body += chunk
-        if not message.get("more_body", False):
-            return bytes(body)
+    try:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            chunk = message.get("body", b"")
+            if len(body) + len(chunk) > max_bytes:
+                raise BodyTooLarge
+            if not body and not message.get("more_body", False):
+                return bytes(chunk)
+            room.take(len(chunk))
+            body += chunk
+            if not message.get("more_body", False):
+                return bytes(body)
+    finally:
+        room.give_back(len(body))
 
 
 @coroutine

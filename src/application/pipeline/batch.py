@@ -1,6 +1,5 @@
 """What travels through the pipeline."""
 
-from asyncio import CancelledError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,17 +10,13 @@ from uuid import UUID
 from application.consumer import Consumer
 from application.ports.failures import FailedAttempt, Failures
 from application.ports.unit_of_work import Owed, UnitOfWork
-from application.ports.watch import UNWATCHED, TimeLimitExceeded, Watch
+from application.ports.watch import UNWATCHED, Watch
 
-FAILURES: Final = (
-    Exception,
-    TimeLimitExceeded,
-    SystemExit,
-    KeyboardInterrupt,
-    GeneratorExit,
-    CancelledError,
-)
-"""What a consumer fails with: whatever ends a thread or a task is for nobody else here."""
+FAILURES: Final = BaseException
+"""What a consumer fails with: whatever ends a thread or a task is for nobody else here.
+
+A panic in an extension written in Rust is no Exception either.
+"""
 
 
 class Failure(NamedTuple):

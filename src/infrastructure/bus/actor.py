@@ -15,7 +15,6 @@ from application.pipeline.logging import where
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.failures import Failures
 from application.ports.unit_of_work import UnitOfWork
-from application.ports.watch import TimeLimitExceeded
 from application.subscriptions import CONSUMERS
 from infrastructure.bus import wire_format
 from infrastructure.bus.watchdog import Watchdog
@@ -58,7 +57,7 @@ def declare(
             log.warning("garbage_dropped", reason=str(error))
         except LedgerUnavailable as error:
             log.warning("ledger_unavailable", consumer=name, reason=str(error))
-        except (Exception, TimeLimitExceeded) as error:  # noqa: BLE001  # it would only be logged by Dramatiq, text and all
+        except BaseException as error:  # noqa: BLE001  # it would only be logged by Dramatiq, text and all
             log.error("batch_abandoned", consumer=name, error=type(error).__name__, at=where(error))  # noqa: TRY400  # its text may hold personal data
 
     def deliver_in_time(consumer: type[Consumer[Any]], pointer: wire_format.Pointer) -> None:

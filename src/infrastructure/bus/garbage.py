@@ -7,6 +7,8 @@ from dramatiq.errors import ActorNotFound
 
 MOST_BYTES: Final = 1 << 20
 """More than the largest batch takes; what is longer is not even decoded."""
+OPTIONS: Final = {"redis_message_id"}
+"""All that a message of ours has of what Dramatiq calls options."""
 
 
 def read(broker: Broker, queue_name: str, data: bytes | None) -> Message[Any] | None:
@@ -18,11 +20,13 @@ def read(broker: Broker, queue_name: str, data: bytes | None) -> Message[Any] | 
         broker.get_actor(message.actor_name)
     except (DecodeError, ActorNotFound, TypeError):
         return None
-    # A worker thread dies of what it cannot call, and of a queue that it does not know.
+    # A worker thread dies of what it cannot call, of a queue that it does not know, and of options
+    # that are not what Dramatiq thinks.
     ours = (
         message.queue_name == queue_name
         and type(message.kwargs) is dict
+        and "self" not in message.kwargs
         and type(message.options) is dict
-        and "eta" not in message.options
+        and message.options.keys() <= OPTIONS
     )
     return message if ours else None

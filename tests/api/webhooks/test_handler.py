@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import pytest
 from starlette.requests import Request
-from starlette.types import Message
+from starlette.responses import Response
+from starlette.types import Message, Receive
 from structlog.testing import capture_logs
 
 from tests.api.client import KEY, SYNC, Api, config, message, recorded_webhooks, sync_handler
@@ -114,6 +115,35 @@ def test_a_body_that_does_not_come_is_408() -> None:
     assert answer.headers["connection"] == "close"
 
 
+def test_bodies_that_come_in_parts_share_their_room_and_leave_it_to_those_who_come_later() -> None:
+    async def scenario() -> list[int]:
+        handler = sync_handler(RecordingEventBus(), config(room=2 * len(CONTENT)))
+        rest_comes = asyncio.Event()
+        stalled = 0
+
+        async def body() -> AsyncIterator[Message]:
+            nonlocal stalled
+            stalled += 1
+            yield {"type": "http.request", "body": CONTENT[:-1], "more_body": True}
+            await rest_comes.wait()
+            yield {"type": "http.request", "body": CONTENT[-1:], "more_body": False}
+
+        def call() -> asyncio.Task[Response]:
+            return asyncio.create_task(handler.handle(request_of(aiter(body()).__anext__)))
+
+        early = [call(), call()]
+        while stalled < 2:
+            await asyncio.sleep(0)
+        refused = await call()
+        assert refused.headers["retry-after"] == "20"
+        assert refused.headers["connection"] == "close"
+        rest_comes.set()
+        later = [await each for each in early] + [await call()]
+        return [refused.status_code, *(answer.status_code for answer in later)]
+
+    assert asyncio.run(scenario()) == [503, 200, 200, 200]
+
+
 def test_strangers_learn_nothing_but_that_they_have_no_key() -> None:
     wrong_in_every_way = {"X-Api-Key": "no", "Content-Type": "a/b", "Content-Length": "9999999"}
     assert Api().post(SYNC, aiter(Chunks(1)), wrong_in_every_way).status_code == 403
@@ -128,10 +158,14 @@ def test_a_caller_that_goes_away_is_no_error() -> None:
     async def receive() -> Message:
         return messages.pop(0)
 
-    headers = [(b"x-api-key", KEY.encode()), (b"content-type", b"application/json")]
     bus = RecordingEventBus()
-    request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
     with capture_logs() as logs:
-        asyncio.run(sync_handler(bus).handle(request))
+        asyncio.run(sync_handler(bus).handle(request_of(receive)))
     assert logs == [{"event": "webhook_caller_gone", "log_level": "info"}]
     assert bus.attempts == 0
+
+
+def request_of(receive: Receive) -> Request:
+    """A request with the right key and type, whose body comes as it is received."""
+    headers = [(b"x-api-key", KEY.encode()), (b"content-type", b"application/json")]
+    return Request({"type": "http", "method": "POST", "headers": headers}, receive)

@@ -71,6 +71,11 @@ def changed(**changes: Any) -> bytes:
         pytest.param(changed(queue_name=None), id="no queue"),
         pytest.param(changed(args=5), id="arguments that are a number"),
         pytest.param(changed(kwargs=5, options={"redis_message_id": ID, "throws": "x"}), id="bait"),
+        pytest.param(
+            changed(kwargs={"self": 1}, options={"redis_message_id": ID, "throws": "x"}),
+            id="bait that can be called",
+        ),
+        pytest.param(changed(kwargs={"self": 1}), id="an argument that the actor has itself"),
         pytest.param(changed(kwargs=[1]), id="keyword arguments in a list"),
         pytest.param(changed(options=None), id="no options"),
         pytest.param(changed(options=[]), id="options in a list"),

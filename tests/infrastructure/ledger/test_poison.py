@@ -63,6 +63,10 @@ class Waits(NotesByExecute):
         super().note(who)
 
 
+class Panic(BaseException):
+    """What an extension written in Rust raises where it would have crashed."""
+
+
 class TakeNotes(Consumer[KratosIdentityUpdated]):
     """Notes everybody, and fails on Grace after that."""
 
@@ -124,7 +128,7 @@ def test_what_it_wrote_is_undone_however_it_wrote_it(
 
 
 @pytest.mark.parametrize(
-    "error", [SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError, RuntimeError]
+    "error", [SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError, Panic, RuntimeError]
 )
 def test_whatever_it_raised_it_has_failed_and_takes_nobody_along(
     ledger: PostgresLedger, error: type[BaseException]
