@@ -29,6 +29,7 @@ TCP_TIMEOUT = timedelta(seconds=10)
 IDLE_IN_TRANSACTION = "25P03"
 READ_ONLY = "25006"  # what was the primary, until a moment ago
 QUERY_CANCELED = "57014"
+LIMIT_EXCEEDED = "53400"  # temp_file_limit: a query that wants too much always will
 
 
 def connect(
@@ -120,6 +121,6 @@ def _is_away(error: DBAPIError | psycopg.Error, sqlstate: str | None) -> bool:
         return lost or isinstance(error, OperationalError | psycopg.OperationalError)
     # Class 08 is a lost connection, 57P a shutdown, 53 a lack of resources. A connection lost to
     # idling in a transaction is the fault of whoever idled.
-    return sqlstate != IDLE_IN_TRANSACTION and (
+    return sqlstate not in {IDLE_IN_TRANSACTION, LIMIT_EXCEEDED} and (
         lost or sqlstate.startswith(("08", "57P", "53", READ_ONLY))
     )

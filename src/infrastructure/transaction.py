@@ -16,9 +16,18 @@ from sqlalchemy.exc import DBAPIError
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.watch import TimeLimitExceeded
 from domain.events import DomainEvent
-from infrastructure.database import READ_ONLY, driver_of, errors_in_our_words, milliseconds
+from infrastructure.database import (
+    READ_ONLY,
+    STATEMENT_TIMEOUT,
+    driver_of,
+    errors_in_our_words,
+    milliseconds,
+)
 
-SET_STATEMENT_TIMEOUT = "SELECT set_config('statement_timeout', $1, true)"
+SET_TIMEOUTS = """
+    SELECT set_config('statement_timeout', $1, true),
+           set_config('idle_in_transaction_session_timeout', $2, true)
+"""
 
 CANCEL_SECONDS = 2.0
 
@@ -67,7 +76,9 @@ class Transaction:
             self._cursor = psycopg.RawCursor(self._driver)
             connection.begin()
             try:
-                self.run(SET_STATEMENT_TIMEOUT, [str(milliseconds(time_limit))])
+                # The events of a batch may take two limits, and need no statement in between.
+                may_idle = 2 * time_limit + STATEMENT_TIMEOUT
+                self.run(SET_TIMEOUTS, [str(milliseconds(each)) for each in (time_limit, may_idle)])
                 yield
             except (psycopg.Error, DBAPIError) as error:
                 if self._abandoned:
@@ -83,6 +94,12 @@ class Transaction:
                 with suppress(psycopg.Error):
                     self._driver.cancel_safe(timeout=CANCEL_SECONDS)
                 connection.invalidate(error)
+                raise
+            except Exception as error:
+                if self._driver.closed:
+                    # Whatever a consumer makes of that in words of its own is no failure of it.
+                    connection.invalidate(error)
+                    raise LedgerUnavailable("the connection was lost") from error
                 raise
             finally:
                 self._connection, self._participants, self._open_driver = None, [], None

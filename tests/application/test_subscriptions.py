@@ -8,6 +8,7 @@ import pytest
 from application.consumer import Consumer
 from application.subscriptions import CONSUMERS, SUBSCRIPTIONS, consumers_of
 from domain.events import EVENTS, DomainEvent
+from infrastructure.bus.wire_format import CONSUMER
 from tests.suites.occurrences import OURS, gone, updated
 
 # As an application has it, with its own consumers among them.
@@ -47,6 +48,7 @@ def test_a_consumer_is_named_after_its_class_and_explains_itself(
     consumer: type[Consumer[Any]],
 ) -> None:
     assert consumer.name == consumer.__name__
+    assert CONSUMER.fullmatch(consumer.name)
     assert consumer.__doc__
 
 

@@ -7,8 +7,9 @@ from tests.faults.schedule import Fault
 from tests.faults.stage import Stage
 from tests.infrastructure.bus.waiting import until
 
-HAPPENS_SECONDS: Final = 45.0
-"""How long the trouble is waited for: a worker may have to be replaced in between."""
+HAPPENS_SECONDS: Final = 100.0
+"""How long the trouble is waited for: a worker may have to be replaced in between,
+and one whose interpreter is kept is given half a minute."""
 
 
 def _get_into_trouble(trouble: str, stage: Stage, fault: Fault) -> None:

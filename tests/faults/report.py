@@ -64,21 +64,22 @@ def failures(told: Sequence[Line]) -> Iterator[str]:
 
 
 def table(told: Sequence[Line]) -> Table:
-    """Give the table that people read."""
-    columns = ("times", "lost", "doubled", "forgotten", "longest recovery", "allowed")
+    """Give the table that people read; a recovery is the longest, of what is allowed."""
+    columns = ("times", "lost", "doubled", "forgotten", "recovery")
     drawn = Table("fault", *columns, box=None, pad_edge=False)
     drawn.columns[0].no_wrap = True
     for column in drawn.columns[1:]:
         column.justify = "right"
     for line in told:
-        longest = "-" if line.longest_recovery is None else f"{line.longest_recovery:.1f} s"
-        allowed = f"{KINDS[line.kind].recovers_in:.0f} s" if line.kind in KINDS else ""
+        longest = "-"
+        if line.longest_recovery is not None:
+            longest = f"{line.longest_recovery:.1f} of {KINDS[line.kind].recovers_in:.0f} s"
         numbers = map(str, (line.times, line.lost, line.doubled, line.forgotten))
-        drawn.add_row(line.kind, *numbers, longest, allowed)
+        drawn.add_row(line.kind, *numbers, longest)
     total = [sum(getattr(line, name) for line in told) for name in columns[:4]]
     worst = max((line.longest_recovery or 0 for line in told), default=0)
     drawn.add_section()
-    drawn.add_row("all", *map(str, total), f"{worst:.1f} s", "", style="bold")
+    drawn.add_row("all", *map(str, total), f"{worst:.1f} s", style="bold")
     return drawn
 
 

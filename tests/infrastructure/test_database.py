@@ -75,7 +75,9 @@ def test_a_race_that_was_lost_is_a_conflict(engine: Engine, sqlstate: str) -> No
         ask(engine, raising(sqlstate))
 
 
-@pytest.mark.parametrize("sqlstate", ["22P02", "23502", "42P01", "57014", "P0001", "XX000"])
+@pytest.mark.parametrize(
+    "sqlstate", ["22P02", "23502", "42P01", "53400", "57014", "P0001", "XX000"]
+)
 def test_every_other_error_comes_as_it_is(engine: Engine, sqlstate: str) -> None:
     with pytest.raises(DBAPIError, match="as asked"):
         ask(engine, raising(sqlstate))

@@ -166,6 +166,25 @@ def test_a_lost_connection_is_an_unavailable_ledger(
         be_killed()
 
 
+def test_a_lost_connection_is_one_whatever_a_consumer_makes_of_it(
+    engine: Engine, transaction: Transaction
+) -> None:
+    def be_killed_and_complain() -> None:
+        with transaction.begin(TIME_LIMIT):
+            pid = transaction.execute(text("SELECT pg_backend_pid()"), {}).scalar_one()
+            with engine.connect() as other:
+                other.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+            try:
+                transaction.execute(text("SELECT 1"), {})
+            except DBAPIError:
+                raise LookupError("nothing was found") from None
+
+    with pytest.raises(LedgerUnavailable):
+        be_killed_and_complain()
+    with transaction.begin(TIME_LIMIT):
+        assert transaction.fetch("SELECT 1", []) == [(1,)]
+
+
 def test_a_connection_lost_to_idling_is_the_consumers_own_failure(
     engine: Engine, transaction: Transaction
 ) -> None:
@@ -186,6 +205,17 @@ def test_a_connection_lost_to_idling_is_the_consumers_own_failure(
 
     with pytest.raises(DBAPIError, match="idle-in-transaction timeout"):
         hang()
+
+
+def test_who_may_take_long_may_idle_for_as_long(transaction: Transaction) -> None:
+    """A batch ends after two time limits at most, perhaps without a statement in between."""
+    time_limit = timedelta(minutes=5)
+    setting = "CAST(current_setting('idle_in_transaction_session_timeout') AS interval)"
+
+    with transaction.begin(time_limit):
+        ((may_idle,),) = transaction.fetch(f"SELECT {setting}", [])
+
+    assert may_idle > 2 * time_limit
 
 
 def test_a_lock_waited_for_in_vain_is_a_conflict(engine: Engine, transaction: Transaction) -> None:

@@ -83,6 +83,8 @@ def work(threads: int | None, supervised: Supervised) -> None:
         if supervised.predecessor is not None:
             _bury(container, supervised.predecessor, wishes.stopped)
         threads = threads or settings.worker_threads
+        if threads > settings.database_pool_size:
+            log.warning("threads_wait", connections=settings.database_pool_size, threads=threads)
         running = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=POLL_MILLISECONDS)
         calm_garbage_collector()
         if not wishes.stopped.is_set():

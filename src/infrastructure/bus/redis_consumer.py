@@ -84,10 +84,16 @@ class WokenConsumer(Consumer):
     def _fetch(self) -> bool:
         fetched = self._ask("fetch", self._share.room)
         readable = [proxy for data in fetched if (proxy := self._read(data)) is not None]
-        self._in_hand.update(proxy.options["redis_message_id"] for proxy in readable)
-        self._fetched.extend(readable)
+        ids = {proxy.options["redis_message_id"] for proxy in readable}
+        self._in_hand.update(ids)
         if len(readable) < len(fetched):
-            self._drop_garbage()
+            try:
+                self._drop_garbage()
+            except ConnectionClosed:
+                # The consumer that follows takes them back, and has room for them.
+                self._in_hand.difference_update(ids)
+                raise
+        self._fetched.extend(readable)
         return bool(self._fetched)
 
     def _read(self, data: bytes | None) -> MessageProxy | None:

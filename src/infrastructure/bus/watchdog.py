@@ -108,6 +108,8 @@ class Watchdog:
 
     def _abandon(self, watched: Watched) -> None:
         watched.unit_of_work.abandon()
+        if (delivery := watched.delivery) is not None and not watched.is_cut:
+            watched.forget(delivery)
         self._give_back(watched)
 
     def _run(self) -> None:

@@ -10,7 +10,7 @@ import redis
 from dramatiq.errors import ConnectionClosed
 
 from infrastructure.bus.redis_broker import WakefulRedisBroker
-from tests.infrastructure.bus.peeking import left_behind
+from tests.infrastructure.bus.peeking import left_behind, put
 from tests.infrastructure.bus.servers import ReturningValkey, Wire
 from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.bus.working import declare_listener, hear, message, working
@@ -44,6 +44,32 @@ def test_what_was_fetched_when_the_answer_was_lost_comes_again(broker_url: str) 
         broker.close()
 
     assert sorted(proxy.kwargs["number"] for proxy in again) == [0, 1, 2]
+    assert left_behind(near) == set()
+    near.close()
+
+
+def test_what_was_fetched_beside_garbage_when_the_connection_broke_comes_again(
+    broker_url: str,
+) -> None:
+    namespace = f"test-{uuid4().hex}"
+    near = broker_at(broker_url, namespace)
+    near.enqueue_many([message("mail", number=1)])
+    put(near, "mail", b"hello")
+
+    with Wire(urlsplit(broker_url).port or 6379) as wire:
+        far = redis.Redis.from_url(f"redis://127.0.0.1:{wire.port}/0", retry=None, socket_timeout=2)
+        broker = WakefulRedisBroker(far, namespace=namespace)
+        declare_listener(broker, "mail")
+        consumer = broker.consume("mail", prefetch=8, timeout=50)
+        wire.lose_answer_to(b"SMEMBERS")
+        with pytest.raises(ConnectionClosed):
+            until(lambda: next(consumer))
+
+        consumer = broker.consume("mail", prefetch=8, timeout=50)
+        proxy = until(lambda: next(consumer))
+        consumer.ack(proxy)
+        broker.close()
+
     assert left_behind(near) == set()
     near.close()
 

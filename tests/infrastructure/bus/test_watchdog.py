@@ -310,6 +310,8 @@ def test_what_is_given_back_counts_no_attempt_and_waits_for_no_lease(
 
     assert ledger.count("NOT leased AND due_at <= now() AND attempts = 0") == 4
     assert all(is_free(ledger, event_id) for event_id in leased)
+    # Nor does the process after this one count it, should the thread not come back.
+    assert list(watching.watchdog.hands) == []
     watching.let_everybody_go()
     assert (watching.unavailable, attempts(ledger)) == (1, {})
 

@@ -48,6 +48,16 @@ def waits_for_a_lock(engine: Engine) -> bool:
         return bool(connection.execute(text(waiting)).scalar_one())
 
 
+def test_attempts_by_a_clock_that_was_ahead_hide_none_of_those_that_came_later(
+    engine: Engine,
+) -> None:
+    for _ in range(3):
+        log_attempt(engine, "Greet", age=-400 * DAY)
+    log_attempt(engine, "Greet", age=31 * DAY)
+
+    assert purge(engine, most_rows=3).removed == Removed(attempts=1)
+
+
 def test_what_is_older_goes_and_what_is_younger_stays(engine: Engine) -> None:
     old, young = add_event(engine, age=31 * DAY), add_event(engine, age=29 * DAY)
     log_attempt(engine, "Greet", old, age=31 * DAY)
