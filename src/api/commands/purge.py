@@ -20,8 +20,8 @@ from typing import Any
 import click
 from rich.console import Console
 
-from api.commands.ages import FOREVER, Age
 from api.commands.process import expected_errors, opened_container, stopped_by_signal
+from api.commands.times import FOREVER, Age
 from api.commands.units import amount, duration, seconds
 from application.ports.purge import AnotherPurge, Purge, PurgeReport, Removed, Retention
 from application.ports.unit_of_work import ConcurrencyConflict

@@ -18,11 +18,11 @@ from uuid import UUID
 
 import click
 
-from api.commands.confirmation import confirm
-from api.commands.failed_filters import Since
-from api.commands.points_in_time import PointInTime, resolved
+from api.commands.failed.filters import Since
+from api.commands.operator import confirm
 from api.commands.process import expected_errors, opened_container
 from api.commands.replay_run import Outcome, replayed
+from api.commands.times import PointInTime, resolved
 from api.commands.units import amount, duration, iso, moment
 from application.ports.replay import RecordedEvents, Stretch
 from application.replay import heard_by

@@ -51,7 +51,8 @@ _LOGGED: Final = """
 RETRY: Final = f"""
     {_PICKED}
         UPDATE kratos_sync.deliveries d
-        SET failed_at = NULL, attempts = 0, owed_at = now(), due_at = now(), leased = false
+        SET failed_at = NULL, attempts = 0, owed_at = clock_timestamp(),
+            due_at = clock_timestamp(), leased = false
         FROM picked WHERE d.ctid = picked.ctid
         RETURNING d.event_id, picked.attempts
     {_LOGGED}

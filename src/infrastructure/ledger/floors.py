@@ -14,11 +14,9 @@ MARGIN: Final = timedelta(seconds=1)
 """How far a floor stays below what is owed: a commit comes later than the time it writes."""
 SLOW_SECONDS: Final = 0.015
 """A full look that is quicker costs nothing worth a floor."""
-VERY_SLOW_SECONDS: Final = 0.2
-"""One that was merely slow is made once more: the machine may have been busy."""
 PART_OF_TIME: Final = 1 / 30
 """Full looks take no more of it, unless they are needed for LONGEST_SECONDS."""
-LONGEST_SECONDS: Final = 30.0
+LONGEST_SECONDS: Final = 10.0
 """The longest between two full looks, and so the longest that anything stays below a floor."""
 FAILED_SECONDS: Final = 600.0
 """The same after a full look that did not come to an end."""
@@ -78,8 +76,7 @@ class Floors:
         if seconds < SLOW_SECONDS:
             self._was_slow.difference_update(consumers)
             return
-        if seconds > VERY_SLOW_SECONDS:
-            self._was_slow.update(consumers)
+        # One slow look is followed by another: the machine may have been busy.
         at = monotonic() + min(seconds / PART_OF_TIME, LONGEST_SECONDS)
         self._full_look_at.update({name: at for name in consumers if name in self._was_slow})
         self._was_slow.update(consumers)

@@ -37,12 +37,12 @@ SETTLE: Final = """
 
 POSTPONE: Final = """
     UPDATE kratos_sync.deliveries
-    SET due_at = now() + $1::interval, leased = false, last_error = $2
+    SET due_at = clock_timestamp() + $1::interval, leased = false, last_error = $2
     WHERE consumer = $3 AND event_id = ANY($4::uuid[])
 """
 
 RELEASE: Final = """
-    UPDATE kratos_sync.deliveries SET due_at = now(), leased = false
+    UPDATE kratos_sync.deliveries SET due_at = clock_timestamp(), leased = false
     WHERE consumer = $1 AND event_id = ANY($2::uuid[])
 """
 

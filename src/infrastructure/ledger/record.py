@@ -12,6 +12,8 @@ from infrastructure.binary_arrays import BinaryParameter
 from infrastructure.database import driver_of
 from infrastructure.ledger.event_rows import EventRow, event_arrays, subscription_arrays
 
+# Owed by the clock and not since the transaction began, which may be long ago: a relay looks for
+# what is due from a little below the last that it saw.
 RECORD: Final = b"""
     WITH event AS (
         INSERT INTO kratos_sync.events
@@ -21,9 +23,10 @@ RECORD: Final = b"""
         ON CONFLICT DO NOTHING
         RETURNING id, name, subject
     ), owed AS (
-        INSERT INTO kratos_sync.deliveries (event_id, subject, consumer)
-        SELECT event.id, event.subject, subscription.consumer
-        FROM event JOIN unnest($9::text[], $10::text[]) AS subscription (name, consumer)
+        INSERT INTO kratos_sync.deliveries (event_id, subject, consumer, owed_at, due_at)
+        SELECT event.id, event.subject, subscription.consumer, clock.at, clock.at
+        FROM (SELECT clock_timestamp() AS at) clock CROSS JOIN event
+             JOIN unnest($9::text[], $10::text[]) AS subscription (name, consumer)
              ON subscription.name = event.name
     )
     SELECT id FROM event

@@ -13,7 +13,8 @@ import pytest
 from click.testing import Result
 from sqlalchemy import Engine, text
 
-from api.commands import confirmation, failed_run
+from api.commands import operator
+from api.commands.failed import run
 from infrastructure.ledger.wakeup import CHANNEL
 from tests.api.commands.invoking import kratos_sync
 from tests.infrastructure.ledger.test_dead_letters import fail
@@ -93,7 +94,7 @@ def test_what_is_not_confirmed_is_not_done(
     verb: Verb,
     answer: str,
 ) -> None:
-    monkeypatch.setattr(confirmation, "is_at_terminal", lambda: True)
+    monkeypatch.setattr(operator, "is_at_terminal", lambda: True)
     fail(engine)
     result = failed(verb, "--all", typed=answer)
     assert result.exit_code == 1
@@ -105,7 +106,7 @@ def test_what_is_not_confirmed_is_not_done(
 def test_what_is_confirmed_is_done(
     engine: Engine, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch, verb: Verb
 ) -> None:
-    monkeypatch.setattr(confirmation, "is_at_terminal", lambda: True)
+    monkeypatch.setattr(operator, "is_at_terminal", lambda: True)
     fail(engine)
     assert failed(verb, "--all", typed="y\n").exit_code == 0
     assert dead(ledger) == 0
@@ -254,8 +255,8 @@ def test_an_interruption_keeps_what_is_done_and_says_how_much(
     def interrupting(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(failed_run, "STEP", 2)
-    monkeypatch.setattr(failed_run, "progress", interrupting)
+    monkeypatch.setattr(run, "STEP", 2)
+    monkeypatch.setattr(run, "progress", interrupting)
     for _ in range(5):
         fail(engine)
     result = failed(verb, "--all", "--yes", "--json")

@@ -8,7 +8,7 @@ import click
 import pytest
 from sqlalchemy import Engine
 
-from api.commands.ages import FOREVER, Age
+from api.commands.times import FOREVER, Age
 from infrastructure.ledger.purge_log import begin
 from tests.api.commands.invoking import kratos_sync
 from tests.infrastructure.ledger.rows import add_event, log_attempt, owe

@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result
 from sqlalchemy import Engine
 
-from api.commands import confirmation, replay_run
+from api.commands import operator, replay_run
 from application.consumers.sync_kratos_identity import SyncKratosIdentity
 from infrastructure.ledger.wakeup import CHANNEL
 from tests.api.commands.invoking import kratos_sync
@@ -100,7 +100,7 @@ def test_without_a_terminal_it_must_be_said(engine: Engine) -> None:
 def test_what_is_not_confirmed_is_not_done(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, answer: str, number: int
 ) -> None:
-    monkeypatch.setattr(confirmation, "is_at_terminal", lambda: True)
+    monkeypatch.setattr(operator, "is_at_terminal", lambda: True)
     add_event(engine, age=A_MINUTE)
     assert replay(typed=answer).exit_code == 1 - number
     assert len(owed(engine)) == number

@@ -28,10 +28,10 @@ from typing import Any
 
 import click
 
-from api.commands.failed_filters import Since, filters
-from api.commands.failed_report import print_each, print_groups
-from api.commands.points_in_time import resolved
+from api.commands.failed.filters import Since, filters
+from api.commands.failed.report import print_each, print_groups
 from api.commands.process import expected_errors, opened_container
+from api.commands.times import resolved
 from api.commands.units import iso
 from application.ports.dead_letters import DeadLetter, DeadLetterFilter, DeadLetterGroups
 

@@ -15,10 +15,10 @@ from uuid import UUID
 
 import click
 
-from api.commands.failed_choice import choose
-from api.commands.failed_filters import Since, filters
-from api.commands.failed_run import Decision, carry_out
-from api.commands.operator_name import operator_name
+from api.commands.failed.choice import choose
+from api.commands.failed.filters import Since, filters
+from api.commands.failed.run import Decision, carry_out
+from api.commands.operator import operator_name
 from api.commands.process import expected_errors, opened_container
 
 P = ParamSpec("P")

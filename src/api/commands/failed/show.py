@@ -17,8 +17,8 @@ from uuid import UUID
 import click
 from rich.text import Text
 
-from api.commands.failed_filters import consumer_option
-from api.commands.failed_report import console
+from api.commands.failed.filters import consumer_option
+from api.commands.failed.report import console
 from api.commands.history import delivery_json
 from api.commands.history_report import attempt_line, outstanding_line
 from api.commands.process import expected_errors, opened_container

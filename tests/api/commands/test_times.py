@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
-from api.commands.points_in_time import PointInTime, resolved
+from api.commands.times import PointInTime, resolved
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 

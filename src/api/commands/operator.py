@@ -1,5 +1,7 @@
-"""Asking before something is done that cannot be taken back."""
+"""The person at the command line: who it is, and whether what is asked for is meant."""
 
+import getpass
+import os
 import sys
 
 import click
@@ -21,3 +23,13 @@ def confirm(question: str, yes: bool) -> None:
 def is_at_terminal() -> bool:
     """Whether a person can answer."""
     return sys.stdin.isatty()
+
+
+def operator_name(given: str | None) -> str:
+    """Give the name that was given, or else that of the operating system's user."""
+    if given and given.strip():
+        return given.strip()
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return f"user {os.getuid()}"

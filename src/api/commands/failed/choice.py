@@ -6,8 +6,8 @@ from uuid import UUID
 
 import click
 
-from api.commands.failed_filters import Since
-from api.commands.points_in_time import resolved
+from api.commands.failed.filters import Since
+from api.commands.times import resolved
 from application.ports.dead_letters import DeadLetterFilter, DeadLetterGroups, DeadLetters
 
 MOST_GROUPS = 20

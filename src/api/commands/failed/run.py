@@ -8,11 +8,11 @@ import click
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from api.commands.confirmation import confirm
-from api.commands.failed_choice import Chosen
-from api.commands.failed_list import groups_json
-from api.commands.failed_report import print_groups
+from api.commands.failed.choice import Chosen
+from api.commands.failed.listing import groups_json
+from api.commands.failed.report import print_groups
 from api.commands.lifeline import Interruptions, Stopped
+from api.commands.operator import confirm
 from api.commands.process import why_unavailable
 from api.commands.progress import progress
 from api.commands.units import amount

@@ -6,7 +6,7 @@ from typing import ParamSpec, TypeVar
 
 import click
 
-from api.commands.points_in_time import PointInTime
+from api.commands.times import PointInTime
 
 P = ParamSpec("P")
 R = TypeVar("R")

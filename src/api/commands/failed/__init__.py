@@ -5,9 +5,9 @@ What the commands print with ``--json`` stands in the modules that they come fro
 
 import click
 
-from api.commands.failed_decisions import discard, retry
-from api.commands.failed_list import list_
-from api.commands.failed_show import show
+from api.commands.failed.decisions import discard, retry
+from api.commands.failed.listing import list_
+from api.commands.failed.show import show
 
 
 @click.group()
