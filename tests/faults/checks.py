@@ -10,7 +10,7 @@ from psycopg.rows import dict_row
 
 from tests.faults.kratos import Call
 
-Sort: TypeAlias = Literal["lost", "doubled", "forgotten"]
+Sort: TypeAlias = Literal["lost", "doubled", "forgotten", "blamed"]
 Rows: TypeAlias = list[dict[str, Any]]
 
 RECORDED: Final = """
@@ -48,6 +48,14 @@ LEFT: Final = """
     SELECT event_id AS id, consumer, owed_at AS at, attempts, failed_at IS NOT NULL AS gave_up
     FROM kratos_sync.deliveries
 """
+BLAMED: Final = """
+    SELECT a.event_id AS id, a.consumer, a.started_at AS at
+    FROM kratos_sync.attempts a LEFT JOIN kratos_sync.events e ON e.id = a.event_id
+    WHERE a.outcome IN ('failed', 'gave_up')
+      AND (e.payload -> 'identity' -> 'traits' -> 'trouble') IS NULL
+      AND a.error !~ 'WorkerDied|TimeLimitExceeded|MemoryError'
+"""
+"""What nobody did but us: one may die beside another, wait too long, and find no memory."""
 CHANGED_TWICE: Final = """
     SELECT subject AS id, payload ->> 'version' AS version, max(recorded_at) AS at
     FROM kratos_sync.events WHERE name = 'identity.traits_changed'
@@ -93,6 +101,7 @@ def what_is_wrong(connection: psycopg.Connection, calls: Sequence[Call]) -> list
         *_each_once("success", ask(SUCCESSES), waiting),
         *(_wrong("doubled", row, "has an effect and no event") for row in ask(UNFOUNDED)),
         *(_wrong("forgotten", row, "is still owed") for row in left),
+        *(_wrong("blamed", row, "failed, and was told to do nothing") for row in ask(BLAMED)),
         *(_wrong("doubled", row, "is a change told twice") for row in ask(CHANGED_TWICE)),
         *(_wrong("lost", row, "is not as last told") for row in ask(OUTDATED)),
         *_registrations(ask(REGISTRATIONS)[0]),
@@ -104,6 +113,8 @@ def _events(calls: Sequence[Call], recorded: Rows) -> Iterator[Wrong]:
     for call in calls:
         if call.is_accepted and f"webhook:{call.trigger}" not in keys:
             yield Wrong("lost", f"call {call.trigger} was accepted, and has no event", call.sent_at)
+        if not call.is_accepted:
+            yield Wrong("lost", f"call {call.trigger} was answered {call.status}", call.sent_at)
     times = Counter(row["call"] for row in recorded)
     for row in recorded:
         if times[row["call"]] > 1:

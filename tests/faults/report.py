@@ -5,11 +5,11 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from rich.table import Table
 
-from tests.faults.checks import Wrong
+from tests.faults.checks import Sort, Wrong
 from tests.faults.kinds import KINDS
 from tests.faults.run import Outcome, Result
 
@@ -27,6 +27,7 @@ class Line:
     lost: int = 0
     doubled: int = 0
     forgotten: int = 0
+    blamed: int = 0
     too_late: int = 0
     longest_recovery: float | None = None
 
@@ -54,7 +55,7 @@ def lines(outcomes: Sequence[Outcome], wrong: Sequence[Wrong]) -> list[Line]:
 def failures(told: Sequence[Line]) -> Iterator[str]:
     """Say why the run failed, a sentence for each reason; none if it went well."""
     for line in told:
-        for sort in ("lost", "doubled", "forgotten"):
+        for sort in get_args(Sort):
             if number := getattr(line, sort):
                 yield f"{line.kind}: {number} {sort}."
         if line.too_late:
@@ -65,7 +66,7 @@ def failures(told: Sequence[Line]) -> Iterator[str]:
 
 def table(told: Sequence[Line]) -> Table:
     """Give the table that people read; a recovery is the longest, of what is allowed."""
-    columns = ("times", "lost", "doubled", "forgotten", "recovery")
+    columns = ("times", *get_args(Sort), "recovery")
     drawn = Table("fault", *columns, box=None, pad_edge=False)
     drawn.columns[0].no_wrap = True
     for column in drawn.columns[1:]:
@@ -73,10 +74,10 @@ def table(told: Sequence[Line]) -> Table:
     for line in told:
         longest = "-"
         if line.longest_recovery is not None:
-            longest = f"{line.longest_recovery:.1f} of {KINDS[line.kind].recovers_in:.0f} s"
-        numbers = map(str, (line.times, line.lost, line.doubled, line.forgotten))
+            longest = f"{line.longest_recovery:.1f}/{KINDS[line.kind].recovers_in:.0f} s"
+        numbers = [str(getattr(line, name)) for name in columns[:-1]]
         drawn.add_row(line.kind, *numbers, longest)
-    total = [sum(getattr(line, name) for line in told) for name in columns[:4]]
+    total = [sum(getattr(line, name) for line in told) for name in columns[:-1]]
     worst = max((line.longest_recovery or 0 for line in told), default=0)
     drawn.add_section()
     drawn.add_row("all", *map(str, total), f"{worst:.1f} s", style="bold")
@@ -118,4 +119,4 @@ def _blamed(wrong: Wrong, outcomes: Sequence[Outcome]) -> str:
 
 
 def _is_worth_telling(line: Line) -> bool:
-    return bool(line.times or line.missed or line.lost or line.doubled or line.forgotten)
+    return any((line.times, line.missed, *(getattr(line, sort) for sort in get_args(Sort))))

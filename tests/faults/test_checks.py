@@ -60,6 +60,12 @@ PLANTED = {
         f" FROM kratos_sync.events WHERE id = '{HEARD}'",
         "doubled",
     ),
+    "a failure of nobody's": Planted(
+        "INSERT INTO kratos_sync.attempts"
+        " (event_id, consumer, number, outcome, started_at, duration, error)"
+        f" VALUES ('{HEARD}', 'WriteEffect', 1, 'failed', now(), '0', 'OperationalError: lost')",
+        "blamed",
+    ),
     "an effect gone": Planted(
         "DELETE FROM fault_effects WHERE consumer = 'WriteEffect'",
         "lost",
@@ -142,10 +148,11 @@ def test_what_is_owed_still_is_not_lost(tables: psycopg.Connection) -> None:
     assert {wrong.sort for wrong in what_is_wrong(tables, [CALL])} == {"forgotten"}
 
 
-def test_a_call_that_was_not_accepted_may_have_no_event(tables: psycopg.Connection) -> None:
-    refused = Call("another", PERSON, number=2, sent_at=100.0, answered_at=130.0, status=503)
-    unanswered = Call("a third", PERSON, number=3, sent_at=100.0)
-    assert what_is_wrong(tables, [CALL, refused, unanswered]) == []
+@pytest.mark.parametrize("status", [None, 422, 503])
+def test_a_call_that_kratos_gave_up_is_lost(tables: psycopg.Connection, status: int | None) -> None:
+    given_up = Call("another", PERSON, number=2, sent_at=100.0, answered_at=193.0, status=status)
+    [wrong] = what_is_wrong(tables, [CALL, given_up])
+    assert (wrong.sort, wrong.at) == ("lost", 100.0)
 
 
 def test_a_lost_call_is_laid_to_the_time_when_it_was_sent(tables: psycopg.Connection) -> None:
