@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from importlib import metadata
 from pathlib import Path
 from signal import SIGKILL, SIGSTOP
@@ -156,15 +157,18 @@ def test_what_a_killed_owner_left_running_is_ended_and_its_data_found(
 def test_a_killed_owner_leaves_no_folder_of_sockets_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
-    (tmp_path / "tmp" / "left").mkdir()
     deep = tmp_path / ("long" * 40)
     deep.mkdir()
-    (deep / "sockets").symlink_to(tmp_path / "tmp" / "left")
-    with EmbeddedPostgres(deep) as postgres:
-        assert ask(postgres.url, "select 1") == 1
-    assert list((tmp_path / "tmp").iterdir()) == []
+    # Not below tmp_path: a socket's name there may be too long by itself.
+    with tempfile.TemporaryDirectory() as short:
+        Path(short).chmod(0o755)
+        monkeypatch.setattr("tempfile.tempdir", short)
+        left = Path(short) / "left"
+        left.mkdir()
+        (deep / "sockets").symlink_to(left)
+        with EmbeddedPostgres(deep) as postgres:
+            assert ask(postgres.url, "select 1") == 1
+        assert list(Path(short).iterdir()) == []
 
 
 def test_a_stale_pid_file_harms_no_stranger(tmp_path: Path) -> None:

@@ -122,8 +122,9 @@ class EmbeddedServer(ABC):
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 words = self.log.read_text(errors="replace").split("\n")
-                last = next((line for line in reversed(words) if line.strip()), "it said nothing")
-                raise ServerFailed(f"{self.name} did not start: {last} (see {self.log})")
+                said = [line for line in words if line.strip()] or ["it said nothing"]
+                why = next((line for line in said if "FATAL" in line), said[-1])
+                raise ServerFailed(f"{self.name} did not start: {why} (see {self.log})")
             time.sleep(POLL_SECONDS)
 
     def _end(self) -> None:
