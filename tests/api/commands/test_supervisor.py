@@ -185,7 +185,7 @@ def test_a_child_that_does_not_end_when_asked_to_is_killed_in_the_end(folder: Pa
 def test_asked_between_two_children_it_starts_no_other(folder: Path) -> None:
     with Supervised(folder, *["exit=1"] * 5, "live") as supervisor:
         last = supervisor.child(4)
-        until(lambda: not lives(last.pid))
+        until(lambda: not psutil.pid_exists(last.pid))  # dead, and known to be
         supervisor.ask()  # the pause is longer than three seconds by now
 
         assert supervisor.ends_with() == 0
