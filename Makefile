@@ -14,6 +14,7 @@ $(UV):
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
 $(READY): $(UV) pyproject.toml uv.lock
+	@echo "Installing into $(VENV) …" >&2
 	@UV_PYTHON_DOWNLOADS=never $(UV) sync --locked --all-extras --quiet
 	@touch $(READY)
 
@@ -34,13 +35,13 @@ fix: $(READY)  ## Mend what the formatter and the linter can
 	@$(VENV)/bin/ruff format
 	@$(VENV)/bin/ruff check --fix
 
-faults: $(READY)  ## Break whatever runs, and count what is lost: SIZE=small is brief, SEED=2 is another order
+faults: $(READY)  ## Break whatever runs, and count what is lost (SIZE=small, SEED=2)
 	@exec $(VENV)/bin/python -m tests.faults --size $(or $(SIZE),full) --seed $(or $(SEED),1)
 
 # What we are compared with is installed apart from what is tested.
 BENCHMARK := .venv-benchmark
 
-benchmark: $(UV)  ## Measure, and write docs/performance.md; SIZE=small is brief, and writes to .data
+benchmark: $(UV)  ## Measure, and write docs/performance.md (SIZE=small only looks)
 	@UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=$(BENCHMARK) $(UV) sync --locked --all-extras --group benchmark --quiet
 	@exec $(BENCHMARK)/bin/python -m benchmarks --size $(or $(SIZE),full)
 

@@ -32,7 +32,8 @@ class ConsumerFactory:
         self._asked = {kind: _asked_by(kind) for kind in kinds}
         for kind, asked in self._asked.items():
             if unknown := [port for port in asked.values() if port not in ports]:
-                raise UnknownPort(f"{kind.__name__} asks for {unknown}, which nothing serves")
+                names = ", ".join(getattr(port, "__name__", str(port)) for port in unknown)
+                raise UnknownPort(f"{kind.__name__} asks for {names}, which nothing serves")
 
     def __call__(self, kind: type[Consumer[Any]], transaction: Transaction) -> Consumer[Any]:
         """Make a consumer whose ports work in the transaction."""

@@ -67,7 +67,8 @@ def failures(told: Sequence[Line]) -> Iterator[str]:
 def table(told: Sequence[Line]) -> Table:
     """Give the table that people read; a recovery is the longest, of what is allowed."""
     columns = ("times", *get_args(Sort), "recovery")
-    drawn = Table("fault", *columns, box=None, pad_edge=False)
+    headings = ["left" if name == "forgotten" else name for name in columns]
+    drawn = Table("fault", *headings, box=None, pad_edge=False)
     drawn.columns[0].no_wrap = True
     for column in drawn.columns[1:]:
         column.justify = "right"

@@ -130,7 +130,9 @@ def _serve(children: Children, asked: Interruptions, host: str, port: int) -> st
 def _pause(children: Children, asked: Interruptions) -> None:
     asked.pause(POLL_SECONDS)
     if (ended := children.ended()) is not None:
-        raise click.ClickException(f"{ended[0]} ended by itself with exit code {ended[1]}.")
+        raise click.ClickException(
+            f"{ended[0]} ended by itself with exit code {ended[1]}: see its lines above."
+        )
 
 
 def _is_ready(host: str, port: int) -> bool:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from api.commands.quoting import harmless, indented
 from api.commands.units import amount, duration, moment
+from application.ports.failures import RETRY_LATER
 from application.ports.history import (
     DECISIONS,
     Attempt,
@@ -88,12 +89,15 @@ def _delivery(delivery: Delivery, at: datetime, verbose: bool) -> Iterator[Text 
 def attempt_line(attempt: Attempt) -> Text:
     """Tell of an attempt in a line, without what its error says."""
     outcome = attempt.outcome.replace("_", " ")
-    line = Text(f"    {attempt.number:>2}  {moment(attempt.started_at)}  ")
+    number = "" if attempt.outcome in DECISIONS else attempt.number
+    line = Text(f"    {number:>2}  {moment(attempt.started_at)}  ")
     line.append(f"{outcome:<9}", style=STYLES.get(attempt.outcome, ""))
+    if attempt.outcome in DECISIONS:
+        said = harmless(attempt.error or "").removeprefix(f"{outcome.capitalize()} ")
+        line.append(f"  {said}")
+        return line
     line.append(f"  {duration(attempt.duration):>7}")
-    if attempt.error and attempt.outcome in DECISIONS:
-        line.append(f"  {harmless(attempt.error)}")
-    elif attempt.error:
+    if attempt.error:
         line.append(f"  {error_type(attempt.error)}")
     return line
 
@@ -107,7 +111,12 @@ def outstanding_line(outstanding: Outstanding, at: datetime) -> Text:
         line.append(f" {tried}, since {_when(outstanding.failed_at, at)}")
     else:
         line.append("OWED", style="bold yellow")
+        postponed = error_type(outstanding.last_error or "") == RETRY_LATER
+        if postponed:
+            tried = "later, as its consumer asked"
         line.append(f" {tried or 'and not tried yet'}: {_due(outstanding, at)}")
+        if postponed:
+            return line
     if outstanding.last_error:
         line.append(f"; last error {_brief(outstanding.last_error)}")
     return line

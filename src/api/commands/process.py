@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 import pydantic
@@ -86,7 +87,8 @@ def expected_errors() -> Iterator[None]:
         yield
     except pydantic.ValidationError as error:
         wrong = [f"{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
-        raise click.UsageError("settings are missing or wrong: " + "; ".join(wrong)) from None
+        hint = " (`. .data/env` sets those of `make dev`)" if Path(".data/env").exists() else ""
+        raise click.UsageError(f"settings are missing or wrong: {'; '.join(wrong)}{hint}") from None
     except (SchemaTooOld, UnknownPort) as error:
         raise click.ClickException(str(error)) from None
     except (LedgerUnavailable, SQLAlchemyError) as error:

@@ -15,7 +15,7 @@ log = structlog.get_logger()
 
 @click.command()
 def relay() -> None:
-    """Send what is due in the ledger to the broker, and purge what is old. Run one or more."""
+    """Send what is due to the broker, and purge. Run one or more."""
     stopped = stopped_by_signal()
     with opened_container() as container:
         relaying = container.relay()

@@ -68,8 +68,9 @@ def replay(
 ) -> None:
     """Deliver recorded events to one consumer once more.
 
-    It gets no more while it has its hands full, so that what happens meanwhile is not held up. An
-    event that it is owed anyway, or that failed for good, is left as it is.
+    All of them, also those that it has consumed already, or that were discarded. It gets no more
+    while it has its hands full, so that what happens meanwhile is not held up. An event that it is
+    owed anyway, or that is a dead letter, is left as it is.
     """
     names = _names(consumer, event)
     with opened_container() as container, expected_errors():
@@ -145,7 +146,10 @@ def _plan(stretch: Stretch, number: int, rate: int) -> str:
     if not number:
         return f"{named} {when}: nothing to replay."
     pace = f"at most {rate:,} a second, so in {duration(timedelta(seconds=number / rate))} or more"
-    return f"{named}, {when}, for {stretch.consumer}: {pace}."
+    return (
+        f"{named}, {when}, for {stretch.consumer}, whatever it has consumed already included:"
+        f" {pace}."
+    )
 
 
 def _summary(outcome: Outcome) -> str:

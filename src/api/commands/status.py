@@ -9,8 +9,9 @@ Durations are seconds, times ISO 8601 in UTC; keys are only ever added:
      "events": {"recorded": 2000000, "estimated": true},
      "attempts": {"recorded": 2100000, "estimated": true},
      "consumers": [{"name": "SyncKratosIdentity", "known": true, "backlog": 12, "due": 0,
-                    "dispatched": 10, "waiting": 2, "failed": 1, "lag_seconds": 4.2,
-                    "last_success_at": "2026-11-23T04:37:43.023456Z", "messages": 1}],
+                    "dispatched": 10, "waiting": 2, "postponed": 0, "failed": 1,
+                    "lag_seconds": 4.2, "last_success_at": "2026-11-23T04:37:43.023456Z",
+                    "messages": 1}],
      "unknown_events": [{"name": "kratos_identity.merged", "deliveries": 2,
                          "oldest_seconds": 61.0}],
      "storage": {"bytes": 1234567, "tables": {"events": 1000000},
@@ -23,8 +24,9 @@ Durations are seconds, times ISO 8601 in UTC; keys are only ever added:
                               "seconds": 1234.5, "transactions": 100}]}}
 
 ``backlog`` is ``due`` + ``dispatched`` (under lease) + ``waiting`` (for a retry, or for a release
-that knows the event); ``failed`` are dead letters. ``lag_seconds`` is the age of the oldest event
-in the backlog, null without one. ``last_success_at`` is null if none of the newest 100,000 attempts
+that knows the event, or ``postponed`` because the consumer asked for it); ``failed`` are dead
+letters. ``lag_seconds`` is the age of the oldest event in the backlog that is not postponed, null
+without one. ``last_success_at`` is null if none of the newest 100,000 attempts
 was one. ``messages`` wait at the broker, each for many deliveries; null if it does not answer.
 ``broker.error`` is the exception's type. A retention is null for ever; ``last_purge`` is null
 before the first, its ``ended_at`` while it runs. ``held_by`` lists what has kept PostgreSQL for
@@ -87,6 +89,7 @@ def to_json(report: StatusReport, broker: BrokerStatus, retention: Retention) ->
                 "due": consumer.due,
                 "dispatched": consumer.dispatched,
                 "waiting": consumer.waiting,
+                "postponed": consumer.postponed,
                 "failed": consumer.failed,
                 "lag_seconds": seconds(consumer.lag),
                 "last_success_at": iso(consumer.last_success_at),

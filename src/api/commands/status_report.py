@@ -18,6 +18,8 @@ BEHIND: Final = timedelta(minutes=1)
 """A consumer whose oldest event is older than this needs attention."""
 WIDTH: Final = 250
 """Wider than any table of ours: a narrow terminal wraps its lines, and no name is ever cut."""
+HEADINGS: Final = 13
+"""Columns that the overview's headings take."""
 NOTHING: Final = "-"
 
 
@@ -39,7 +41,11 @@ def print_report(report: StatusReport, broker: BrokerStatus, retention: Retentio
     else:
         console.print("All is well.", style="bold green")
     console.print()
-    console.print(_overview(report, broker, retention))
+    for heading, line in _overview(report, broker, retention):
+        indent = heading.ljust(HEADINGS)
+        style = "bold red" if heading == "Broker" and not broker.answers else None
+        lines = textwrap.fill(line, folded, initial_indent=indent, subsequent_indent=" " * HEADINGS)
+        console.print(lines, style=style)
     console.print()
     console.print(_consumers(report))
 
@@ -53,9 +59,8 @@ def attention(report: StatusReport, broker: BrokerStatus) -> Iterator[str]:
         )
     for consumer in report.consumers:
         if _is_behind(consumer) and consumer.lag is not None:
-            waiting = (
-                f" ({consumer.waiting:,} waiting to be tried again)" if consumer.waiting else ""
-            )
+            retried = consumer.waiting - consumer.postponed
+            waiting = f" ({retried:,} waiting to be tried again)" if retried else ""
             yield (
                 f"{consumer.name} is behind: {amount(consumer.backlog, 'delivery', 'deliveries')}"
                 f" owed{waiting}, the oldest for {duration(consumer.lag)}."
@@ -80,25 +85,24 @@ def attention(report: StatusReport, broker: BrokerStatus) -> Iterator[str]:
     yield from map(sentence, report.storage.holders)
 
 
-def _overview(report: StatusReport, broker: BrokerStatus, retention: Retention) -> Table:
+def _overview(
+    report: StatusReport, broker: BrokerStatus, retention: Retention
+) -> Iterator[tuple[str, str]]:
     schema = f"schema {report.revision}"
     if report.revision != report.needed_revision:
         schema += f", newer than the {report.needed_revision} that this release needs"
-    table = Table.grid(padding=(0, 3, 0, 0))
-    table.add_row("Database", schema)
-    table.add_row("Broker", _broker(broker))
-    table.add_row("Identities", f"{_count(report.alive)} alive, {_count(report.deleted)} deleted")
-    table.add_row("Ledger", f"{_count(report.events)} events, {_count(report.attempts)} attempts")
-    for heading, line in storage_rows(report.storage, retention, report.at):
-        table.add_row(heading, line)
-    return table
+    yield "Database", schema
+    yield "Broker", _broker(broker)
+    yield "Identities", f"{_count(report.alive)} alive, {_count(report.deleted)} deleted"
+    yield "Ledger", f"{_count(report.events)} events, {_count(report.attempts)} attempts"
+    yield from storage_rows(report.storage, retention, report.at)
 
 
-def _broker(broker: BrokerStatus) -> Text:
+def _broker(broker: BrokerStatus) -> str:
     if not broker.answers:
-        return Text(f"DOWN ({broker.error})", style="bold red")
+        return f"DOWN ({broker.error})"
     waiting = [f"{name} {number:,}" for name, number in broker.messages.items() if number]
-    return Text(f"answers, messages waiting: {', '.join(waiting) or 'none'}")
+    return f"answers, messages waiting: {', '.join(waiting) or 'none'}"
 
 
 def _consumers(report: StatusReport) -> Table:
@@ -127,7 +131,7 @@ def _state(consumer: ConsumerStatus) -> Text:
         word
         for word, applies in (
             ("behind", _is_behind(consumer)),
-            ("retrying", consumer.waiting),
+            ("retrying", consumer.waiting > consumer.postponed),
             ("dead letters", consumer.failed),
             ("not known", not consumer.known),
         )

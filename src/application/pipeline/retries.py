@@ -13,7 +13,7 @@ from application.pipeline.batch import FAILURES, Batch, CallNext, Failure
 from application.pipeline.errors import explain, shape_of, shorten, type_of
 from application.pipeline.logging import log_failure
 from application.ports.event_bus import LedgerUnavailable
-from application.ports.failures import FailedAttempt
+from application.ports.failures import RETRY_LATER, FailedAttempt
 from application.ports.unit_of_work import ConcurrencyConflict, Owed
 
 CONFLICTS_IN_A_ROW = 5
@@ -90,7 +90,7 @@ def failure(batch: Batch, delivery: Owed, error: BaseException) -> Failure:
         duration=batch.duration,
         error=explain(error),
         retry_after=retry_after,
-        error_type=type_of(error),
+        error_type=RETRY_LATER if postponed else type_of(error),
         error_shape=shape_of(error),
         is_postponed=postponed,
     )

@@ -5,6 +5,8 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID
 
+RETRY_LATER: Final = "application.consumer.RetryLater"
+"""The type of error of an attempt whose consumer asked for another one later."""
 WORKER_DIED: Final = "WorkerDied"
 SUSPECT_ERRORS: Final = ("TimeLimitExceeded", WORKER_DIED)
 """Types of errors after which a delivery runs alone: it may harm the worker again."""

@@ -24,8 +24,9 @@ class ConsumerStatus:
     """What one consumer is owed.
 
     Owed is what is ``due``, what is ``dispatched`` (under lease: at the broker or a worker) and
-    what is ``waiting`` (for a retry, or for a release that knows the event). What ``failed`` is a
-    dead letter, and not owed. ``lag`` is the age of the oldest event owed; None where nothing is.
+    what is ``waiting`` (for a retry, or for a release that knows the event); of the latter
+    ``postponed`` wait because the consumer asked for it. What ``failed`` is a dead letter, and not
+    owed. ``lag`` is the age of the oldest event owed and not postponed; None where nothing is.
     ``known`` is False for a consumer that this release does not have.
     """
 
@@ -34,6 +35,7 @@ class ConsumerStatus:
     due: int = 0
     dispatched: int = 0
     waiting: int = 0
+    postponed: int = 0
     failed: int = 0
     lag: timedelta | None = None
     last_success_at: datetime | None = None

@@ -5,6 +5,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine, text
 
+from application.ports.failures import RETRY_LATER
 from application.ports.status import (
     RECENT_ATTEMPTS,
     ConsumerStatus,
@@ -18,19 +19,22 @@ from infrastructure.migrations import current_revision, newest_revision
 
 COUNTED: Final = 10_000
 """Tables with more rows are not counted but estimated."""
-NOTHING: Final = (0, 0, 0, 0, None)
+NOTHING: Final = (0, 0, 0, 0, 0, None)
 
 OWED = text("""
     SELECT consumer,
            count(*) FILTER (WHERE failed_at IS NULL AND due_at <= now()),
            count(*) FILTER (WHERE failed_at IS NULL AND due_at > now() AND leased),
            count(*) FILTER (WHERE failed_at IS NULL AND due_at > now() AND NOT leased),
+           count(*) FILTER (WHERE asked_for_later),
            count(failed_at),
-           now() - min(owed_at) FILTER (WHERE failed_at IS NULL)
-    FROM kratos_sync.deliveries
+           now() - min(owed_at) FILTER (WHERE failed_at IS NULL AND NOT asked_for_later)
+    FROM (SELECT *, failed_at IS NULL AND due_at > now() AND NOT leased
+                    AND coalesce(error_type = :retry_later, false) AS asked_for_later
+          FROM kratos_sync.deliveries) AS owed
     GROUP BY consumer
     ORDER BY consumer
-""")
+""").bindparams(retry_later=RETRY_LATER)
 
 # substr, unlike LIKE, reads no more of a long error than its beginning.
 UNKNOWN = text("""

@@ -217,7 +217,9 @@ def test_a_second_ctrl_c_waits_for_no_child(started: list[Dev], directory: Path)
 def test_a_child_that_dies_ends_it_all_and_is_named(started: list[Dev], directory: Path) -> None:
     dev = stand_in_dev(started, directory, STAND_IN="worker dies")
     assert dev.exit_code() == 1
-    assert dev.text.endswith("Error: worker ended by itself with exit code 7.\n")
+    assert dev.text.endswith(
+        "Error: worker ended by itself with exit code 7: see its lines above.\n"
+    )
 
 
 def test_a_migration_that_fails_ends_it_all(started: list[Dev], directory: Path) -> None:

@@ -157,13 +157,13 @@ def test_who_discarded_an_event_and_why_is_shown(engine: Engine) -> None:
     event_id = fail(engine, "Greet")
     reason = ("discard", str(event_id), "--yes", "--by", "ada", "--reason", "too late")
     assert failed(*reason).exit_code == 0
-    assert "Discarded by ada: too late" in failed("show", str(event_id)).stdout
+    assert "discarded  by ada: too late" in failed("show", str(event_id)).stdout
     (delivery,) = json.loads(failed("show", str(event_id), "--json").stdout)["deliveries"]
     assert delivery["outstanding"] is None
     assert delivery["attempts"][0]["error"] == "Discarded by ada: too late"
     history = kratos_sync("history", str(SOMEBODY)).stdout
     assert "discarded" in history
-    assert "Discarded by ada: too late" in history
+    assert "discarded  by ada: too late" in history
 
 
 def test_the_json_of_an_event_has_the_documented_keys(engine: Engine) -> None:

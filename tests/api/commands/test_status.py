@@ -228,6 +228,7 @@ def test_the_json_has_the_documented_keys(
         "due": 0,
         "dispatched": 0,
         "waiting": 1,
+        "postponed": 0,
         "failed": 0,
     }
     storage = document.pop("storage")

@@ -7,6 +7,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from application.ports.event_bus import LedgerUnavailable
+from application.ports.failures import RETRY_LATER
 from application.ports.status import RECENT_ATTEMPTS, ConsumerStatus, Count, StatusReport
 from infrastructure.database import connect
 from infrastructure.ledger.status import COUNTED, PostgresStatus
@@ -71,6 +72,16 @@ def test_the_lag_is_the_age_of_the_oldest_event_owed_whatever_its_state(engine: 
     assert about(only(engine).lag, HOUR)
     owe(engine, "Greet", age=2 * HOUR, due_in=A_MINUTE, attempts=3)
     assert about(only(engine).lag, 2 * HOUR)
+
+
+def test_what_a_consumer_asked_for_later_is_owed_and_no_lag_until_then(engine: Engine) -> None:
+    owe(engine, "Greet", age=HOUR, due_in=A_MINUTE, error_type=RETRY_LATER)
+    greet = only(engine)
+    assert (greet.backlog, greet.waiting, greet.postponed, greet.lag) == (1, 1, 1, None)
+    owe(engine, "Count", age=HOUR, error_type=RETRY_LATER)
+    count = report(engine, "Count").consumers[0]
+    assert (count.due, count.postponed) == (1, 0)
+    assert about(count.lag, HOUR)
 
 
 def test_the_lag_of_one_consumer_is_not_anothers(engine: Engine) -> None:

@@ -53,11 +53,9 @@ def _group(group: DeadLetterGroup, at: datetime, verbose: bool) -> Iterator[Text
     line.append(harmless(group.consumer), style="bold default")
     yield line
     yield f"           {_kind(group.exception, group.shape)}"
-    last = f"{moment(group.last_failed_at)} ({_ago(group.last_failed_at, at)})"
-    if group.first_failed_at == group.last_failed_at:
-        yield f"           failed {last}"
-    else:
-        yield f"           failed from {moment(group.first_failed_at)} to {last}"
+    first, last = moment(group.first_failed_at), moment(group.last_failed_at)
+    when = last if first == last else f"from {first} to {last}"
+    yield f"           failed {when} ({_ago(group.last_failed_at, at)})"
     yield f"           for example event {group.example}"
     if verbose and group.example_error:
         yield Text(indented(group.example_error, 15), style="dim")
