@@ -1,6 +1,5 @@
 """Servers that want a password, which go away and come back, and what they wrote meanwhile."""
 
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,6 +13,7 @@ from sqlalchemy import make_url
 
 from infrastructure.embedded import EmbeddedPostgres
 from tests.infrastructure.bus.servers import ReturningValkey
+from tests.ports import free_port
 
 ACCESS = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 
@@ -22,8 +22,7 @@ class GuardedPostgres(EmbeddedPostgres):
     """A PostgreSQL on the loopback interface; what it logged is kept when it goes away."""
 
     def __init__(self, directory: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = str(free.getsockname()[1])
+        self._port = str(free_port())
         self._access = directory / "hba"
         self._logged = ""
         settings = {

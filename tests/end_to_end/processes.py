@@ -1,7 +1,6 @@
 """Commands of the service as processes, with settings of each one's own."""
 
 import os
-import socket
 import subprocess
 import sysconfig
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Self
 import httpx
 
 from tests.infrastructure.bus.waiting import until
+from tests.ports import free_port
 
 KRATOS_SYNC = (str(Path(sysconfig.get_path("scripts"), "kratos-sync")),)
 SECONDS = 60
@@ -24,8 +24,7 @@ class Processes:
         self._settings = {"PATH": os.environ["PATH"], **settings}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._lifeline, self._our_end = os.pipe()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
+        self._port = free_port()
         self.http = httpx.Client(
             base_url=f"http://127.0.0.1:{self._port}",
             timeout=SECONDS,

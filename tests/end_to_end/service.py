@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sysconfig
 from collections import Counter
@@ -23,6 +22,7 @@ from psycopg.rows import dict_row
 
 from tests.infrastructure.bus.servers import ReturningValkey
 from tests.infrastructure.bus.waiting import until
+from tests.ports import free_port
 from tests.recorded import Call, Recording, as_held, as_stored
 
 KRATOS_SYNC = str(Path(sysconfig.get_path("scripts"), "kratos-sync"))
@@ -49,8 +49,7 @@ class Service:
         self._program = program
         self.valkey = valkey
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = str(free.getsockname()[1])
+        self._port = str(free_port())
         self._lifeline, self._our_end = os.pipe()
         self._environment = {
             "PATH": os.environ["PATH"],

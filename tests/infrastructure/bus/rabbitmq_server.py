@@ -7,12 +7,12 @@ import socket
 import subprocess
 from contextlib import suppress
 from pathlib import Path
-from random import randrange
 from typing import Self
 
 import pika
 
 from tests.infrastructure.bus.waiting import until
+from tests.ports import free_ports
 
 # Debian's command in the path is a wrapper that would become another user.
 PROGRAMS = (Path("/usr/lib/rabbitmq/bin/rabbitmq-server"), shutil.which("rabbitmq-server"))
@@ -30,7 +30,7 @@ class ReturningRabbitmq:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._port, distribution, names = _free_ports(3)
+        self._port, distribution, names = free_ports(3)
         self.url = f"amqp://guest:guest@127.0.0.1:{self._port}/"
         self._settings = directory / "rabbitmq.conf"
         self._environment = {
@@ -135,16 +135,3 @@ class ReturningRabbitmq:
             assert self._running[-1].poll() is None, (self._directory / "out").read_text()[-2000:]
             return False
         return True
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that stay free while the server is away.
-
-    Above them are those that the kernel gives to whoever connects somewhere.
-    """
-    found: list[int] = []
-    while len(found) < count:
-        port = randrange(20_000, 32_000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            found.append(port)
-    return found
