@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from api.webhooks.errors import DetailedMessage, ErrorMessage
-from api.webhooks.json_body import JsonBody, decode
+from application.json_body import JsonBody, decode
 from domain.fields import InvalidField
 from domain.identity import IdentityIdIsEmpty
 from domain.json_values import Json

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import msgspec
 
-from api.webhooks.json_body import MAX_DEPTH
+from application.json_body import MAX_DEPTH
 from domain import uuids
 from domain.times import from_rfc3339
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from api.webhooks.json_body import MAX_DEPTH, JsonBody, NotJson, decode, decode_strictly
+from application.json_body import MAX_DEPTH, JsonBody, NotJson, decode, decode_strictly
 from domain.events import KratosIdentityUpdated
 from tests.api.client import ADA, SYNC, Api, message
 

@@ -1,0 +1,1 @@
+"""Kratos' Admin API: asked over HTTP, with everything bounded."""

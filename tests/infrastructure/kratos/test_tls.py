@@ -1,0 +1,63 @@
+"""The Admin API over TLS."""
+
+import shutil
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from application.ports.kratos import KratosRefused
+from infrastructure.kratos.admin_api import HttpKratosAdmin
+from tests.kratos.admin_stand_in import AdminStandIn
+from tests.kratos.people import Town
+from tests.kratos.persons import person
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A key and a certificate of loopback's, that nobody but itself vouches for."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed here")
+    file = tmp_path / "server.pem"
+    asked = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=kratos"]
+    files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", file, "-out", tmp_path / "crt"]
+    subprocess.run([openssl, "req", *asked, *files], check=True, capture_output=True, timeout=60)
+    file.write_text(file.read_text() + (tmp_path / "crt").read_text())
+    return file
+
+
+@pytest.fixture
+def kratos(certificate: Path) -> Iterator[AdminStandIn]:
+    stand_in = AdminStandIn(Town([person()]))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    stand_in._server.socket = context.wrap_socket(stand_in._server.socket, server_side=True)
+    with stand_in:
+        yield stand_in
+
+
+def over_tls(stand_in: AdminStandIn) -> HttpKratosAdmin:
+    return HttpKratosAdmin(SecretStr(stand_in.url.replace("http:", "https:")))
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(kratos: AdminStandIn) -> None:
+    admin = over_tls(kratos)
+
+    with pytest.raises(KratosRefused, match="certificate"):
+        admin.page(None)
+
+    assert not kratos.seen
+
+
+def test_an_authority_of_ones_own_is_named_by_the_environment(
+    kratos: AdminStandIn, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    admin = over_tls(kratos)
+
+    assert len(admin.page(None).identities) > 100
+    admin.close()

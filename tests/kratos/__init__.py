@@ -1,0 +1,1 @@
+"""A stand-in of Kratos' Admin API, for tests and for benchmarks."""

@@ -1,0 +1,70 @@
+"""The made-up crowd."""
+
+import json
+from uuid import UUID
+
+import pytest
+
+from domain.identity import Identity
+from tests.kratos.crowd import Crowd
+
+NOBODY = UUID(int=0)
+LAST = UUID(int=2**128 - 1)
+
+
+@pytest.mark.parametrize("number", [0, 1, 7, 1000])
+def test_everybody_is_listed_once_in_the_order_of_ids(number: int) -> None:
+    crowd, found = Crowd(number), [NOBODY]
+    while page := crowd.listed(found[-1], 300):
+        found += [identity_id for identity_id, _ in page]
+
+    assert len(found) == number + 1
+    assert found == sorted(set(found))
+
+
+def test_an_identity_is_what_kratos_would_send() -> None:
+    for identity_id, text in Crowd(10).listed(NOBODY, 10):
+        identity = Identity.from_kratos(json.loads(text))
+        assert (identity.id, identity.is_exact, identity.is_whole) == (identity_id, True, True)
+        assert identity_id.version == 4
+        assert 500 < len(text) < 1000
+
+
+def test_one_is_found_by_id_and_a_stranger_is_not() -> None:
+    crowd = Crowd(1000)
+    identity_id = crowd.id_of(617)
+
+    shown = crowd.shown(identity_id)
+    assert shown is not None
+    assert json.loads(shown) == json.loads(crowd.document(617)) | {"credentials": {}}
+    assert crowd.chosen([LAST, identity_id, NOBODY]) == [(identity_id, crowd.document(617))]
+    assert crowd.shown(UUID(int=identity_id.int ^ 1)) is None
+    assert crowd.shown(LAST) is None
+
+
+def test_whoever_is_removed_is_gone() -> None:
+    crowd = Crowd(3)
+
+    assert crowd.remove(crowd.id_of(1))
+    assert not crowd.remove(crowd.id_of(1))
+    assert [each for each, _ in crowd.listed(NOBODY, 9)] == [crowd.id_of(0), crowd.id_of(2)]
+
+
+def test_another_seed_is_other_people() -> None:
+    mine, others = Crowd(100), Crowd(100, seed=1)
+
+    assert not {mine.id_of(n) for n in range(100)} & {others.id_of(n) for n in range(100)}
+
+
+def test_a_crowd_may_have_lost_and_changed_some() -> None:
+    before, after = Crowd(100), Crowd(100, missing_every=10, changed_every=20)
+    was, now = dict(before.listed(NOBODY, 100)), dict(after.listed(NOBODY, 100))
+
+    assert len(was.keys() - now.keys()) == 10
+    assert not now.keys() - was.keys()
+    changed = [each for each in now if now[each] != was[each]]
+    assert len(changed) == 5
+    assert all(
+        json.loads(now[each])["updated_at"] > json.loads(was[each])["updated_at"]
+        for each in changed
+    )
