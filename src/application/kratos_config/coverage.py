@@ -1,0 +1,93 @@
+"""Which list of hooks Kratos runs at each place of a flow, and whether one of it tells us."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from application.kratos_config.findings import Coverage, Finding, Judgement, Severity, plural_are
+from application.kratos_config.flows import METHODS, Place, is_on, methods_of
+from application.kratos_config.hook import KNOWN_HOOKS, Hook, Receiver, read_hooks
+from application.kratos_config.hook_rules import findings_of
+from application.kratos_config.nodes import Map, at, value_at
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HookList:
+    """What stands at a place: its hooks, those for us, and whether one of them reaches us."""
+
+    place: Place
+    line: int
+    hooks: Sequence[Hook]
+    ours: Sequence[Hook]
+    is_telling: bool
+
+    @property
+    def runs(self) -> bool:
+        """Whether Kratos takes it; a list without a hook that it knows is as good as none."""
+        return any(hook.name in KNOWN_HOOKS for hook in self.hooks)
+
+
+def hook_list(root: Map, place: Place, receiver: Receiver) -> HookList:
+    """Read the list at a place; one that is not there is empty, with the line of what is around."""
+    hooks = tuple(read_hooks(value_at(root, *place.keys), place.keys))
+    ours = tuple(hook for hook in hooks if hook.is_for(receiver))
+    is_telling = any(
+        all(
+            finding.severity is not Severity.ERROR
+            for finding in findings_of(hook, place.flow, receiver, root)
+        )
+        for hook in ours
+    )
+    return HookList(place, _line(root, place), hooks, ours, is_telling)
+
+
+def lists_of(root: Map, flow: str, receiver: Receiver) -> Sequence[HookList]:
+    """Read every list after a flow: the one directly under `after` first."""
+    methods = (None, *methods_of(root, flow))
+    return [hook_list(root, Place(flow, method), receiver) for method in methods]
+
+
+def coverage_of(root: Map, lists: Sequence[HookList]) -> Iterator[tuple[Coverage, HookList]]:
+    """Say of each place whether we hear of it, and which list Kratos runs there."""
+    common, *methods = lists
+    for own in methods or [common]:
+        used = own if own.runs else common
+        yield Coverage(own.place, is_on(root, own.place), used.is_telling, used.place.keys), used
+
+
+def unheard(root: Map, lists: Sequence[HookList]) -> Iterator[Finding]:
+    """Give one finding for each list that leaves us deaf; what is off stands apart."""
+    sharing: dict[tuple[HookList, bool], list[Coverage]] = {}
+    for covered, used in coverage_of(root, lists):
+        if not covered.is_heard:
+            sharing.setdefault((used, covered.is_on), []).append(covered)
+    for (used, on), places in sharing.items():
+        yield _finding(used, lists[0], on, [one.place.method or one.place.flow for one in places])
+
+
+def _finding(used: HookList, common: HookList, on: bool, names: Sequence[str]) -> Finding:
+    flow = used.place.flow
+    subject = f"{flow}: {plural_are(names)}" if METHODS[flow] else plural_are(names)
+    if used.ours:
+        why = "the hook for us that stands there does not work."
+    elif used.place.method is not None and common.ours:
+        why = "its own hooks replace those directly under `after`, and none of them is for us."
+    elif used.place.method is None and METHODS[flow]:
+        why = "no hook directly under `after` is for us."
+    else:
+        why = "there is no hook for us."
+    if on:
+        rule, severity, condition = "not-heard", Severity.ERROR, ""
+    else:
+        rule, severity, condition = "not-heard-if-on", Severity.NOTE, " once turned on"
+    sentence = f"{subject} not heard{condition}: {why}"
+    remedy = "`kratos-sync hooks` prints what belongs there."
+    judgement = Judgement(rule, severity, sentence, remedy)
+    return Finding(judgement, used.line, used.place.keys)
+
+
+def _line(root: Map, place: Place) -> int:
+    for depth in range(len(place.keys), 0, -1):
+        found = at(root, *place.keys[:depth])
+        if found is not None:
+            return found.line
+    return root.line

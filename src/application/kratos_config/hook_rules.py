@@ -1,0 +1,123 @@
+"""What keeps one hook that should tell us of an identity from doing it."""
+
+from collections.abc import Iterator
+from typing import Final, TypeAlias
+
+from application.kratos_config.findings import Finding, Judgement, Severity
+from application.kratos_config.flows import STORED_BY_FLOW
+from application.kratos_config.hook import SYNC_PATH, Hook, Receiver, is_text, split
+from application.kratos_config.mapper import judge
+from application.kratos_config.nodes import Map, text_at, truth_at, value_at
+from application.kratos_config.private_addresses import blocked
+
+Placed: TypeAlias = tuple[tuple[str, ...], Judgement]
+"""A judgement, and the keys under ``config`` that it is of."""
+
+_PRINTED: Final = "Take the one that `kratos-sync hooks` prints."
+_REFUSED: Final = "we refuse every call, and none is repeated."
+
+
+def findings_of(hook: Hook, flow: str, receiver: Receiver, root: Map) -> Iterator[Finding]:
+    """Say what is wrong with a webhook that is for us and stands after a flow."""
+    for judged in (
+        _url(hook, receiver, root),
+        _body(hook),
+        _auth(hook, receiver),
+        _answer(hook, flow),
+    ):
+        for keys, judgement in judged:
+            yield Finding(judgement, hook.line_of(*keys), (*hook.path, "config", *keys))
+
+
+def _url(hook: Hook, receiver: Receiver, root: Map) -> Iterator[Placed]:
+    parts = split(hook.url or "")
+    if parts is None:
+        yield ("url",), _error("url", "The URL is none that can be called.", "Correct it.")
+    elif hook.url != receiver.url and not parts.path.endswith(SYNC_PATH):
+        sentence = f"With a slash behind {SYNC_PATH} we do not answer: every call is lost."
+        remedy = "Remove the slash, or say --url if a proxy sees to it."
+        yield ("url",), _error("url-slash", sentence, remedy)
+    if (judgement := blocked(hook.url or "", root)) is not None:
+        yield ("url",), judgement
+    if text_at(hook.config, "method") != "POST":
+        sentence = f"The method is not POST: {_REFUSED}"
+        yield ("method",), _error("method", sentence, "Write `method: POST`.")
+
+
+def _body(hook: Hook) -> Iterator[Placed]:
+    body = text_at(hook.config, "body")
+    if body:
+        for judgement in judge(body):
+            yield ("body",), judgement
+    else:
+        sentence = "There is no `body`: Kratos finds no template, and never sends the hook."
+        yield ("body",), _error("no-body", sentence, _PRINTED)
+    content_type = text_at(hook.config, "headers", "Content-Type")
+    if content_type is not None and not content_type.strip().lower().startswith("application/json"):
+        sentence = f"The body does not go as application/json: {_REFUSED}"
+        yield ("headers", "Content-Type"), _error("content-type", sentence, "Remove the line.")
+    if not truth_at(hook.config, "emit_analytics_event", default=True):
+        sentence = (
+            "With `emit_analytics_event: false` calls have no Ory-Webhook-Trigger-Id: what Kratos"
+            " repeats is recorded twice."
+        )
+        judgement = Judgement("no-dedupe-key", Severity.WARNING, sentence, "Remove the line.")
+        yield ("emit_analytics_event",), judgement
+
+
+def _auth(hook: Hook, receiver: Receiver) -> Iterator[Placed]:
+    remedy = f"Set `auth` with `type: api_key`, `in: header` and `name: {receiver.header}`."
+    auth = value_at(hook.config, "auth")
+    if auth is None:
+        if not _has_header(hook, receiver.header):
+            yield ("auth",), _error("no-auth", f"There is no `auth`: {_REFUSED}", remedy)
+        return
+    if text_at(auth, "type") != "api_key":
+        sentence = f"Our key is an `api_key`; with any other `auth` {_REFUSED}"
+        yield ("auth", "type"), _error("auth-type", sentence, remedy)
+        return
+    if text_at(auth, "config", "in") != "header":
+        sentence = f"The key does not go in a header: {_REFUSED}"
+        yield ("auth", "config", "in"), _error("auth-in", sentence, remedy)
+    if (text_at(auth, "config", "name") or "").lower() != receiver.header.lower():
+        sentence = f"The key goes in another header than the one we look at: {_REFUSED}"
+        yield ("auth", "config", "name"), _error("auth-name", sentence, remedy)
+    if not is_text(value_at(auth, "config", "value")):
+        remedy = "Set `value` to a key of KRATOS_WEBHOOK_API_KEYS."
+        yield ("auth", "config", "value"), _error("no-key", f"There is no key: {_REFUSED}", remedy)
+    elif (text_at(auth, "config", "value") or "").startswith("$"):
+        sentence = "Kratos does not expand variables in its file: it would send this as the key."
+        remedy = "See that something else puts the key there."
+        judgement = Judgement("key-variable", Severity.NOTE, sentence, remedy)
+        yield ("auth", "config", "value"), judgement
+
+
+def _answer(hook: Hook, flow: str) -> Iterator[Placed]:
+    if hook.interrupts and hook.is_ignored:
+        sentence = "An answer cannot be ignored and parsed: Kratos refuses to call, or to start."
+        remedy = "Leave `ignore: true` alone here."
+        yield ("response",), _error("ignore-and-parse", sentence, remedy)
+    elif hook.interrupts and flow in STORED_BY_FLOW:
+        sentence = (
+            "A hook that parses is called before anything is stored, and not after it: this one"
+            " does not tell us what the identity is."
+        )
+        remedy = "Set `response: {ignore: true}` here, and let a second hook parse."
+        yield ("response",), _error("parse", sentence, remedy)
+    elif not hook.is_ignored:
+        sentence = (
+            "People wait for our answer, and are shown our errors, although everything is stored"
+            " by then."
+        )
+        remedy = "Set `response: {ignore: true}`."
+        yield ("response",), Judgement("synchronous", Severity.WARNING, sentence, remedy)
+
+
+def _has_header(hook: Hook, name: str) -> bool:
+    headers = value_at(hook.config, "headers")
+    names = headers.entries if isinstance(headers, Map) else ()
+    return any(given.lower() == name.lower() for given in names)
+
+
+def _error(rule: str, sentence: str, remedy: str) -> Judgement:
+    return Judgement(rule, Severity.ERROR, sentence, remedy)

@@ -1,0 +1,107 @@
+"""What a list of hooks does to those of its hooks that should tell us."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from application.kratos_config.coverage import HookList
+from application.kratos_config.findings import Finding, Judgement, Severity
+from application.kratos_config.flows import FLOWS_PATH, STORED_BY_FLOW
+from application.kratos_config.hook import KNOWN_HOOKS, Hook, Receiver, read_hooks
+from application.kratos_config.nodes import Map, text_at, value_at
+
+ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
+SESSION_GOES_LAST: Final = (1, 3, 1)
+"""The first release of which we know that it runs `session` last wherever it stands."""
+
+
+def findings_of_list(used: HookList, root: Map) -> Iterator[Finding]:
+    """Say what is wrong with a list of hooks after a flow, besides its single hooks."""
+    for second in used.ours[1:]:
+        yield _finding(
+            "twice",
+            WARNING,
+            second,
+            "We are called twice here: each call has a dedupe key of its own.",
+            "Leave one of them.",
+        )
+    for hook in used.hooks:
+        if hook.name not in KNOWN_HOOKS:
+            yield _finding(
+                "unknown-hook",
+                ERROR,
+                hook,
+                "Kratos knows no hook of this name, and refuses to start or leaves it out.",
+                "A webhook is called `web_hook`.",
+            )
+        if used.place.method is None and used.place.flow in STORED_BY_FLOW and hook.interrupts:
+            yield _finding(
+                "parse-in-global",
+                ERROR,
+                hook,
+                "A hook that parses is never called from the list directly under `after`.",
+                "Put it into the list of every method.",
+            )
+    if used.ours:
+        yield from _before(used, used.ours[0], root)
+
+
+def findings_before(root: Map, flow: str, receiver: Receiver) -> Iterator[Finding]:
+    """Say what is wrong with hooks for us that stand before a flow."""
+    keys = (*FLOWS_PATH, flow, "before", "hooks")
+    for hook in read_hooks(value_at(root, *keys), keys):
+        if hook.is_for(receiver):
+            breaks = "and, as people wait for our answer, nobody gets any further"
+            useless = "which we refuse"
+            yield _finding(
+                "before",
+                WARNING if hook.is_ignored else ERROR,
+                hook,
+                f"Before {flow} there is no identity: we are sent null,"
+                f" {useless if hook.is_ignored else breaks}.",
+                "Move it under `after`.",
+            )
+
+
+def _before(used: HookList, ours: Hook, root: Map) -> Iterator[Finding]:
+    earlier = used.hooks[: used.hooks.index(ours)]
+    for hook in earlier:
+        if hook.is_web_hook and not hook.is_ignored and not _runs_earlier(hook, used.place.flow):
+            yield _finding(
+                "after-synchronous",
+                WARNING,
+                hook,
+                "When this webhook fails, those behind it are not called: we do not hear of what is"
+                " stored by then.",
+                "Put ours first.",
+            )
+        if hook.name == "session":
+            yield from _after_session(hook, root)
+
+
+def _after_session(hook: Hook, root: Map) -> Iterator[Finding]:
+    version = release(root)
+    if version is not None and version >= SESSION_GOES_LAST:
+        return
+    yield _finding(
+        "after-session",
+        NOTE if version is None else ERROR,
+        hook,
+        "Kratos before v1.3.1 may stop at `session` when an API client registers, and calls nothing"
+        " behind it.",
+        "Put `session` last.",
+    )
+
+
+def _runs_earlier(hook: Hook, flow: str) -> bool:
+    return hook.interrupts and flow in STORED_BY_FLOW
+
+
+def release(root: Map) -> tuple[int, ...] | None:
+    """Give the release of Kratos that the file is written for, or None if it does not say."""
+    read = re.match(r"v(\d{1,9})\.(\d{1,9})\.(\d{1,9})", text_at(root, "version") or "", re.ASCII)
+    return read and tuple(int(number) for number in read.groups())
+
+
+def _finding(rule: str, severity: Severity, hook: Hook, sentence: str, remedy: str) -> Finding:
+    return Finding(Judgement(rule, severity, sentence, remedy), hook.line, hook.path)

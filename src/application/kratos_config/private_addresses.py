@@ -1,0 +1,60 @@
+"""Whether Kratos' protection against requests to private addresses keeps it from calling us."""
+
+import re
+from ipaddress import ip_address
+from typing import Final
+
+from application.kratos_config.findings import Judgement, Severity
+from application.kratos_config.hook import split
+from application.kratos_config.nodes import Items, Map, Text, truth_at, value_at
+
+_HTTP: Final = ("clients", "http")
+_PRIVATE_DOMAINS: Final = ("localhost", "local", "internal", "svc", "lan", "test")
+_REMEDY: Final = "Add the URL to clients.http.private_ip_exception_urls."
+
+
+def blocked(url: str, root: Map) -> Judgement | None:
+    """Say whether calls to a URL are kept back; None if not, or if it is no URL."""
+    parts = split(url)
+    if parts is None or parts.hostname is None:
+        return None
+    if not truth_at(root, *_HTTP, "disallow_private_ip_ranges"):
+        return None
+    bare = parts._replace(query="", fragment="").geturl()
+    if any(_matches(pattern, bare) for pattern in _exceptions(root)):
+        return None
+    private = _is_private(parts.hostname)
+    if private:
+        sentence = "The address is private, and clients.http.disallow_private_ip_ranges is on:"
+        return Judgement("private", Severity.ERROR, f"{sentence} it is never called.", _REMEDY)
+    if private is None:
+        sentence = "With clients.http.disallow_private_ip_ranges it is never called if its name"
+        sentence += " stands for a private address."
+        return Judgement("perhaps-private", Severity.WARNING, sentence, _REMEDY)
+    return None
+
+
+def _exceptions(root: Map) -> list[str]:
+    found = value_at(root, *_HTTP, "private_ip_exception_urls")
+    items = found.items if isinstance(found, Items) else ()
+    return [item.value for item in items if isinstance(item, Text)]
+
+
+def _matches(pattern: str, url: str) -> bool:
+    """Whether a pattern of Kratos' covers a URL: `*` stops at dots and slashes, `**` does not."""
+    wild = {"**": ".*", "*": "[^./]*", "?": "[^./]"}
+    pieces = re.split(r"(\*+|\?)", pattern)
+    expression = "".join(wild.get(p[:2], wild.get(p[:1], re.escape(p))) for p in pieces)
+    return re.fullmatch(expression, url) is not None
+
+
+def _is_private(host: str) -> bool | None:
+    """Whether a host is private; None for a name that only a name server knows."""
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        pass
+    labels = host.rstrip(".").split(".")
+    if len(labels) == 1 or labels[-1] in _PRIVATE_DOMAINS or "svc" in labels:
+        return True
+    return None

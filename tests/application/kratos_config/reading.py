@@ -1,0 +1,67 @@
+"""Configurations of a few lines, and what a check says of them."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from textwrap import indent
+
+from application.kratos_config.check import check
+from application.kratos_config.findings import Report
+from application.kratos_config.hook import Receiver
+from infrastructure.kratos_config import read_config
+
+CONFIG = """\
+url: http://api:8000/kratos/sync-identity
+method: POST
+auth: {type: api_key, config: {in: header, name: X-Api-Key, value: key}}
+body: file:///etc/mapper.jsonnet
+response: {ignore: true}
+"""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A report, asked for what tests want to know."""
+
+    report: Report
+
+    def __contains__(self, rule: str) -> bool:
+        return rule in self.rules
+
+    @property
+    def rules(self) -> Collection[str]:
+        return [finding.judgement.rule for finding in self.report.findings]
+
+    def lines(self, rule: str) -> list[int]:
+        found = self.report.findings
+        return [finding.line for finding in found if finding.judgement.rule == rule]
+
+    def unheard(self) -> set[str]:
+        return {str(c.place) for c in self.report.coverage if c.is_on and not c.is_heard}
+
+
+def checked(text: str, receiver: Receiver | None = None) -> Checked:
+    return Checked(check(read_config(text.encode()), receiver or Receiver()))
+
+
+def web_hook(config: str = CONFIG, name: str = "web_hook") -> str:
+    """A hook, as an item of a list."""
+    return f"- hook: {name}\n  config:\n{indent(config, '    ')}"
+
+
+def instead(old: str, new: str) -> str:
+    """The settings of a good hook with one thing changed."""
+    assert old in CONFIG
+    return CONFIG.replace(old, new)
+
+
+def flow(name: str, hooks: str, *, elsewhere: str = "", under: str = "after") -> str:
+    """A configuration in which one flow has these hooks, and all others are heard."""
+    flows = ("registration", "login", "settings", "verification", "recovery")
+    heard = "".join(
+        f"    {other}:\n      after:\n        hooks:\n{indent(web_hook(), ' ' * 8)}"
+        for other in flows
+        if other != name and f"    {other}:" not in elsewhere
+    )
+    own = f"    {name}:\n      {under}:\n        hooks:\n{indent(hooks, ' ' * 8)}\n"
+    enabled = "      enabled: true\n" if name in ("verification", "recovery") else ""
+    return f"selfservice:\n  flows:\n{own}{enabled}{heard}{elsewhere}"

@@ -1,0 +1,132 @@
+import pytest
+
+from application.kratos_config.hook import Receiver
+from tests.application.kratos_config.reading import CONFIG, checked, flow, instead, web_hook
+
+
+def said_of(config: str, name: str = "recovery") -> list[str]:
+    """The rules that a hook after a flow breaks."""
+    rules = checked(flow(name, web_hook(config))).rules
+    return [rule for rule in rules if not rule.startswith("not-heard")]
+
+
+def test_a_hook_as_it_should_be_has_nothing_said_of_it() -> None:
+    assert said_of(CONFIG) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rule"),
+    [
+        ("body: file:///etc/mapper.jsonnet", "", "no-body"),
+        ("body: file:///etc/mapper.jsonnet", "body: ''", "no-body"),
+        ("method: POST", "", "method"),
+        ("method: POST", "method: GET", "method"),
+        ("method: POST", "method: post", "method"),
+        ("http://", "ftp://", "url"),
+        ("sync-identity", "sync-identity/", "url-slash"),
+        ("type: api_key", "type: basic_auth", "auth-type"),
+        ("in: header", "in: cookie", "auth-in"),
+        ("name: X-Api-Key", "name: Authorization", "auth-name"),
+        ("value: key", "value: ''", "no-key"),
+        ("value: key", "other: key", "no-key"),
+        ("ignore: true", "ignore: true, parse: true", "ignore-and-parse"),
+        ("method: POST", "method: POST\nheaders: {Content-Type: text/plain}", "content-type"),
+    ],
+)
+def test_a_hook_that_never_reaches_us_leaves_its_flow_unheard(
+    old: str, new: str, rule: str
+) -> None:
+    found = checked(flow("recovery", web_hook(instead(old, new))))
+
+    assert rule in found
+    assert found.unheard() == {"recovery.after"}
+    assert not found.report.passed
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rule"),
+    [
+        ("ignore: true", "ignore: false", "synchronous"),
+        ("response: {ignore: true}", "", "synchronous"),
+        ("method: POST", "method: POST\nemit_analytics_event: false", "no-dedupe-key"),
+        ("method: POST", "method: POST\ncan_interrupt: false", "can-interrupt"),
+        ("file:///etc", "http://mappers/etc", "body-from-web"),
+        ("file:///etc", "/etc", "body-without-scheme"),
+        ("value: key", "value: '${WEBHOOK_KEY}'", "key-variable"),
+    ],
+)
+def test_a_hook_that_reaches_us_at_a_risk_is_heard(old: str, new: str, rule: str) -> None:
+    found = checked(flow("recovery", web_hook(instead(old, new))))
+
+    assert found.rules == [rule]
+    assert found.report.passed
+
+
+def test_what_is_missing_is_told_at_the_settings_it_is_missing_from() -> None:
+    text = flow("recovery", web_hook(instead("body: file:///etc/mapper.jsonnet\n", "")))
+    (line,) = checked(text).lines("no-body")
+
+    assert text.splitlines()[line - 1].strip() == "config:"
+
+
+def test_what_is_wrong_is_told_where_it_stands() -> None:
+    text = flow("recovery", web_hook(instead("in: header", "in: cookie")))
+    (line,) = checked(text).lines("auth-in")
+
+    assert "in: cookie" in text.splitlines()[line - 1]
+
+
+def test_without_auth_we_refuse() -> None:
+    auth = "auth: {type: api_key, config: {in: header, name: X-Api-Key, value: key}}\n"
+
+    assert said_of(instead(auth, "")) == ["no-auth"]
+    assert said_of(instead(auth, "headers: {x-api-key: key}\n")) == []
+
+
+def test_the_header_is_the_one_that_we_are_set_to() -> None:
+    text = flow("recovery", web_hook())
+
+    assert "auth-name" in checked(text, Receiver(header="X-Other-Key"))
+    assert "auth-name" not in checked(text, Receiver(header="x-api-KEY"))
+
+
+@pytest.mark.parametrize("flow_name", ["registration", "settings"])
+@pytest.mark.parametrize("answer", ["response: {parse: true}", "can_interrupt: true"])
+def test_a_hook_that_parses_tells_nothing_of_what_is_stored(flow_name: str, answer: str) -> None:
+    rules = said_of(instead("response: {ignore: true}", answer), flow_name)
+
+    assert {"parse", "parse-in-global"} <= set(rules)
+
+
+def test_after_a_flow_that_stores_nothing_a_hook_that_parses_does_tell() -> None:
+    assert said_of(instead("response: {ignore: true}", "response: {parse: true}"), "login") == [
+        "synchronous"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "is_for_us"),
+    [
+        ("https://sync.example.org/behind/a/proxy/kratos/sync-identity", True),
+        ("http://[::1]:8000/kratos/sync-identity?from=kratos", True),
+        ("https://sync.example.org/elsewhere", False),
+        ("http://api:8000/kratos/parse-identity", False),
+        ("http://api:8000/kratos/sync-identity-2", False),
+    ],
+)
+def test_we_are_known_by_our_path(url: str, is_for_us: bool) -> None:
+    assert Receiver().is_called_by(url) is is_for_us
+
+
+def test_another_address_of_ours_is_told() -> None:
+    text = flow("recovery", web_hook(instead("http://api:8000/kratos/sync-identity", "http://a/b")))
+
+    assert checked(text).unheard() == {"recovery.after"}
+    assert checked(text, Receiver(url="http://a/b")).rules == []
+
+
+def test_when_nothing_calls_us_the_check_asks_for_our_address() -> None:
+    text = flow("recovery", web_hook()).replace("/kratos/sync-identity", "/hooks")
+
+    assert "nobody-for-us" in checked(text)
+    assert "nobody-for-us" not in checked(text, Receiver(url="http://api:8000/hooks"))
