@@ -1,0 +1,109 @@
+"""Starlette's `request.user` out of Kratos' sessions."""
+
+import ssl
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from starlette.authentication import AuthCredentials, AuthenticationBackend
+from starlette.requests import HTTPConnection
+
+from api.sessions.cache import SessionCache
+from api.sessions.credentials import credential_of
+from api.sessions.errors import KratosAway, SecondFactorRequired
+from api.sessions.lookup import SessionLookup
+from api.sessions.session import KratosSession, KratosUser
+from api.sessions.whoami import NeedsSecondFactor, Unknown, Whoami
+
+AUTHENTICATED: Final = "authenticated"
+
+
+class KratosSessionBackend(AuthenticationBackend):
+    """Who it is that calls, as Kratos says of the session's cookie or token.
+
+    Kratos gets that one cookie or token and nothing else of a request. What it looks at first
+    counts: the header `X-Session-Token`, then the cookie, then `Authorization: Bearer`. No session,
+    one that has ended, and an inactive identity are Starlette's unauthenticated user. One backend
+    serves one event loop.
+    """
+
+    def __init__(
+        self,
+        kratos_public_url: str,
+        *,
+        cookie_name: str = "ory_kratos_session",
+        bearer: bool = True,
+        scopes: Callable[[KratosSession], Iterable[str]] = lambda _: (),
+        display_name: Callable[[KratosSession], str] = lambda session: str(session.identity.id),
+        return_to: Callable[[HTTPConnection], str | None] = lambda _: None,
+        cache_for: timedelta = timedelta(seconds=5),
+        cache_entries: int = 10_000,
+        timeout: timedelta = timedelta(seconds=5),
+        connections: int = 20,
+        max_questions: int = 1_000,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        """Ask the Kratos whose public API is there; raises ValueError for what is no such URL.
+
+        :param cookie_name: Ory Network's is `ory_session_<slug>`.
+        :param bearer: False where bearer tokens are the application's own, not for Kratos to see.
+        :param scopes: what `requires` may ask for, by traits or metadata; "authenticated" is added.
+        :param return_to: where Kratos sends a browser on to after its second factor.
+        :param cache_for: how long a logout, or a change of the identity, may go unnoticed.
+        """
+        whoami = Whoami(
+            kratos_public_url,
+            cookie_name,
+            timeout=timeout,
+            connections=connections,
+            ssl_context=ssl_context,
+        )
+        self._whoami = whoami
+        self._lookup = SessionLookup(whoami, SessionCache(cache_for, cache_entries), max_questions)
+        self._cookie_name = cookie_name
+        self._bearer = bearer
+        self._scopes = scopes
+        self._display_name = display_name
+        self._return_to = return_to
+
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, KratosUser] | None:
+        """The user and what they may; None is nobody. Raises SecondFactorRequired or KratosAway."""
+        credential = credential_of(conn, self._cookie_name, bearer=self._bearer)
+        if credential is None:
+            return None
+        match await self._lookup.find(credential):
+            case None:
+                return None
+            case NeedsSecondFactor(where):
+                raise SecondFactorRequired(_and_back(where, self._return_to(conn)))
+            case Unknown(retry_after):
+                raise KratosAway(retry_after)
+            case session:
+                user = KratosUser(session, self._display_name(session))
+                return AuthCredentials([AUTHENTICATED, *self._scopes(session)]), user
+
+    def forget(self, conn: HTTPConnection) -> None:
+        """Ask Kratos anew when the request's cookie or token comes next: call it at a logout.
+
+        Other processes have a memory of their own, for `cache_for`.
+        """
+        credential = credential_of(conn, self._cookie_name, bearer=self._bearer)
+        if credential is not None:
+            self.forget_token(credential.value)
+
+    def forget_token(self, token: str) -> None:
+        """Ask Kratos anew when this token, or cookie of this value, comes next."""
+        self._lookup.forget(token)
+
+    async def aclose(self) -> None:
+        """Let go of the connections: for the end of the application's lifespan."""
+        await self._whoami.aclose()
+
+
+def _and_back(where: str | None, return_to: str | None) -> str | None:
+    if where is None or return_to is None:
+        return where
+    url = urlsplit(where)
+    query = [(name, value) for name, value in parse_qsl(url.query) if name != "return_to"]
+    return urlunsplit(url._replace(query=urlencode([*query, ("return_to", return_to)])))

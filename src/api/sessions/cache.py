@@ -1,0 +1,80 @@
+"""Sessions that Kratos told of some seconds ago."""
+
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+
+from api.sessions.credentials import SessionCredential
+from api.sessions.session import KratosSession
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    session: KratosSession
+    good_until: float
+
+
+class SessionCache:
+    """Keeps a session for a short time, and never beyond its end; those told first make room.
+
+    They are in the order in which they grow old, so people who have left do not stay in memory.
+
+    Cookies and tokens are not kept, but a digest of each with a key that this process alone has.
+    Only what there is, is kept: whoever has just logged in must not be told otherwise.
+    """
+
+    def __init__(
+        self,
+        ttl: timedelta,
+        max_entries: int,
+        monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Keep up to `max_entries` sessions for `ttl`; either may be zero, which keeps none."""
+        self._ttl = ttl.total_seconds()
+        self._max_entries = max_entries
+        self._monotonic = monotonic
+        self._now = now
+        self._digest_key = secrets.token_bytes(32)
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+
+    def key(self, credential: SessionCredential) -> bytes:
+        """What stands for a cookie or a token in here."""
+        text = f"{credential.kind} {credential.value}".encode()
+        return blake2b(text, key=self._digest_key, digest_size=32).digest()
+
+    def get(self, key: bytes) -> KratosSession | None:
+        """The session, if it is known and still good."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        expires_at = entry.session.expires_at
+        if self._monotonic() >= entry.good_until or expires_at is None or self._now() >= expires_at:
+            del self._entries[key]
+            return None
+        return entry.session
+
+    def put(self, key: bytes, session: KratosSession) -> None:
+        """Keep a session that Kratos has just told of; one that never ends is not kept."""
+        if self._ttl <= 0 or session.expires_at is None:
+            return
+        now = self._monotonic()
+        self._entries.pop(key, None)
+        self._entries[key] = _Entry(session, now + self._ttl)
+        while self._entries and (len(self._entries) > self._max_entries or self._is_old(now)):
+            self._entries.popitem(last=False)
+
+    def forget(self, key: bytes) -> None:
+        """Keep it no longer."""
+        self._entries.pop(key, None)
+
+    def _is_old(self, now: float) -> bool:
+        """Whether what was put in first is not good any more."""
+        return now >= next(iter(self._entries.values())).good_until
+
+    def __len__(self) -> int:
+        return len(self._entries)
