@@ -15,7 +15,6 @@ from starlette.types import Receive, Scope, Send
 from api.webhooks.api_keys import ApiKeys
 from api.webhooks.errors import ErrorMessage, error_response, status_response
 from api.webhooks.headers import RawHeaders, first_headers
-from api.webhooks.json_body import NotJson
 from api.webhooks.publisher import TooManyCallsWait
 from api.webhooks.request_body import (
     BodyRoom,
@@ -26,6 +25,7 @@ from api.webhooks.request_body import (
     read_body,
 )
 from api.webhooks.safe_traceback import describe
+from application.json_body import NotJson
 from application.ports.event_bus import LedgerUnavailable
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()

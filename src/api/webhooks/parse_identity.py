@@ -1,110 +1,111 @@
 """`POST /kratos/parse-identity`: a `parse` hook asks before Kratos stores an identity."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Final, Literal, Self, TypedDict
-from uuid import UUID
+from collections.abc import Awaitable, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import ClassVar, Final, Literal, TypeAlias
 
-import anyio
-import anyio.to_thread
 import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from api.webhooks.bounded_calls import AllCallsHang, BoundedCalls, CallOverran
 from api.webhooks.errors import DetailedMessage, ErrorMessage
 from api.webhooks.handler import KratosWebHookHandler, KratosWebHookHandlerConfig
 from api.webhooks.headers import first_headers, hook_label
 from api.webhooks.identity_body import read_identity, refuse
-from domain import fields
+from api.webhooks.parse_answer import InvalidAnswer, checked
+from api.webhooks.parsed_identity import IdentityChanges, ParsedIdentity
+from api.webhooks.refusals import RefuseIdentity, field
+from api.webhooks.safe_traceback import describe
 from domain.fields import InvalidField
 from domain.json_values import Json
+
+__all__ = [
+    "DetailedMessage",
+    "ErrorMessage",
+    "IdentityChanges",
+    "KratosIdentityParseHandler",
+    "KratosWebHookHandlerConfig",
+    "ParseFailed",
+    "ParsedIdentity",
+    "RefuseIdentity",
+    "field",
+]
+
+KRATOS_WAITS: Final = timedelta(seconds=30)
+RAISED: Final = "parse raised"
+OnFailure: TypeAlias = Literal["refuse", "let_in"]
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedIdentity:
-    """An identity as it would be stored; at a registration it has no id, and times of year 1."""
+class ParseFailed(Exception):
+    """There is no answer: `parse` raised, took too long, or returned what Kratos would not take.
 
-    id: UUID | None
-    schema_id: str | None
-    state: str | None
-    external_id: str | None = field(repr=False)
-    traits: Mapping[str, Json] = field(repr=False)
-    metadata_public: Json = field(repr=False)
-    document: Mapping[str, Json] = field(repr=False)
-    """All of it as Kratos sent it; to change something, return it."""
+    `reason` tells which, without values; the cause is what was raised.
+    """
 
-    @property
-    def is_registration(self) -> bool:
-        """Whether Kratos asks before it stores a new identity; that may still fail afterwards."""
-        return self.id is None
-
-    @classmethod
-    def from_kratos(cls, document: Mapping[str, Json]) -> Self:
-        """Read `ctx.identity` of a `parse` hook; raises InvalidField."""
-        known = None if document.get("id") == "" else fields.uuid(document, "id")
-        traits = document.get("traits")
-        return cls(
-            id=known if isinstance(known, UUID) and known.int else None,
-            schema_id=fields.text_or_none(document, "schema_id"),
-            state=fields.text_or_none(document, "state"),
-            external_id=fields.text_or_none(document, "external_id"),
-            traits=MappingProxyType(traits if isinstance(traits, dict) else {}),
-            metadata_public=document.get("metadata_public"),
-            document=MappingProxyType(dict(document)),
-        )
-
-
-class IdentityChanges(TypedDict, total=False):
-    """What to store instead. Each field replaces the whole of Kratos' own: give all traits."""
-
-    traits: dict[str, Json]
-    schema_id: str
-    state: Literal["active", "inactive"]
-    verifiable_addresses: list[Json]
-    recovery_addresses: list[Json]
-    metadata_public: Json
-    metadata_admin: Json
-    external_id: str
-
-
-class RefuseIdentity(Exception):
-    """The identity shall not be stored; the messages say why, where the person sees them."""
-
-    def __init__(self, messages: Sequence[ErrorMessage]) -> None:
-        """One message at least: "#/traits/email" shows it at that field, None above the form."""
-        if not any(each.messages for each in messages):
-            raise ValueError("a refusal without a message would reach nobody")
-        super().__init__("the identity is refused")
-        self.messages = messages
-
-    @classmethod
-    def at(cls, pointer: str | None, *messages: DetailedMessage) -> Self:
-        """A refusal with messages at one place."""
-        return cls([ErrorMessage(pointer, messages)])
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class KratosIdentityParseHandler(KratosWebHookHandler):
     """Answers `parse` hooks of registration and settings; override `parse` to have a say.
 
     Nothing is recorded: an identity that is asked about may never be stored. With no changes the
-    answer is 200 `{}`, which Kratos takes as well as 204 (recorded) and every hook can read. Any
-    other failure, 500 or 503 too, refuses the person.
+    answer is 200 `{}`, which Kratos takes as well as 204 (recorded) and every hook can read. When
+    there is no answer, the person is refused with `failure_message`, or let in unchanged: Kratos
+    would try after a 5xx again, and then show our URL.
     """
 
-    def __init__(self, config: KratosWebHookHandlerConfig, *, concurrency: int = 10) -> None:
-        """Call `parse` on up to `concurrency` threads: it may block, but a person waits for it."""
-        super().__init__(config)
-        self._threads = anyio.CapacityLimiter(concurrency)
+    failure_message: ClassVar[DetailedMessage] = DetailedMessage(
+        503, "This could not be checked just now. Please try again in a moment."
+    )
 
-    def parse(self, identity: ParsedIdentity) -> IdentityChanges | None:  # noqa: ARG002
+    def __init__(
+        self,
+        config: KratosWebHookHandlerConfig,
+        *,
+        concurrency: int = 10,
+        budget: timedelta = timedelta(seconds=5),
+        on_failure: OnFailure = "refuse",
+    ) -> None:
+        """Let up to `concurrency` calls of `parse` run, and a person wait up to `budget` for one.
+
+        Raises ValueError when Kratos could have gone by then: it waits 30 s, for the body too.
+        """
+        super().__init__(config)
+        if not timedelta() < budget < KRATOS_WAITS - config.body_timeout:
+            raise ValueError("the budget and the time for the body must be less than 30 s together")
+        if on_failure not in ("refuse", "let_in"):
+            raise ValueError("on a failure one can refuse or let_in")
+        self._calls = BoundedCalls(concurrency)
+        self._budget = budget
+        self._on_failure = on_failure
+
+    def parse(
+        self,
+        identity: ParsedIdentity,  # noqa: ARG002
+    ) -> IdentityChanges | Awaitable[IdentityChanges | None] | None:
         """Return what to store instead, or None to change nothing; raise RefuseIdentity to refuse.
 
-        May be called several times for one identity, from several threads.
+        It may block, as it has a thread of its own, unless it is an `async def`: that runs on the
+        event loop. May be called several times for one identity, and for several at once.
         """
         return None
+
+    async def decide(self, identity: ParsedIdentity) -> dict[str, Json]:
+        """The changes that `parse` wants, as plain JSON; raises RefuseIdentity or ParseFailed."""
+        try:
+            return checked(await self._calls.run(partial(self.parse, identity), self._budget))
+        except RefuseIdentity:
+            raise
+        except (AllCallsHang, CallOverran, InvalidAnswer) as error:
+            raise ParseFailed(str(error)) from error
+        except Exception as error:
+            raise ParseFailed(RAISED) from error
 
     async def handle_core(self, request: Request, body: bytes) -> Response:
         """Answer what `parse` says of the identity in the body."""
@@ -114,10 +115,31 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
         except InvalidField as error:
             return self.write_error_response(refuse(error, hook))
         try:
-            changes = await anyio.to_thread.run_sync(self.parse, identity, limiter=self._threads)
+            changes = await self.decide(identity)
         except RefuseIdentity as refusal:
-            pointers = [each.instance_ptr for each in refusal.messages]
-            _log.info("identity_refused", hook=hook, pointers=pointers)
-            return self.write_error_response(refusal.messages)
-        _log.info("identity_parsed", hook=hook, changed=sorted(changes or {}))
+            return self.write_error_response(self._said(refusal, hook))
+        except ParseFailed as failure:
+            return self._failed(failure, hook)
+        _log.info("identity_parsed", hook=hook, changed=sorted(changes))
         return JSONResponse({"identity": changes} if changes else {})
+
+    def _said(self, refusal: RefuseIdentity, hook: str | None) -> Sequence[ErrorMessage]:
+        """The refusal's messages; one that cannot be sent refuses nevertheless."""
+        try:
+            refusal.check()
+        except InvalidAnswer as error:
+            _log.error("parse_refusal_unreadable", hook=hook, reason=str(error))
+            return [ErrorMessage(None, [self.failure_message])]
+        pointers = [each.instance_ptr for each in refusal.messages]
+        _log.info("identity_refused", hook=hook, pointers=pointers)
+        return refusal.messages
+
+    def _failed(self, failure: ParseFailed, hook: str | None) -> Response:
+        told: dict[str, Json] = {"hook": hook, "reason": failure.reason}
+        if failure.reason == RAISED and failure.__cause__ is not None:
+            told.update(describe(failure.__cause__))
+        if self._on_failure == "let_in":
+            _log.error("parse_failed_open", **told)
+            return JSONResponse({})
+        _log.error("parse_failed_closed", **told)
+        return self.write_error_response([ErrorMessage(None, [self.failure_message])])

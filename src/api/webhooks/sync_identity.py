@@ -39,16 +39,19 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         max_calls: int = 6_000,
         max_bytes: int = 33_554_432,
         patience: timedelta = timedelta(seconds=25),
+        hook_heard: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         """Let `max_calls` calls, with `max_bytes` of bodies, wait for a ledger that is away.
 
-        They wait up to `patience`; Kratos itself gives a call 30 s.
+        They wait up to `patience`; Kratos itself gives a call 30 s. `hook_heard` is called with the
+        hook's label for each call that was accepted.
         """
         super().__init__(config)
         self._publisher = PatientPublisher(
             bus, max_calls=max_calls, max_bytes=max_bytes, patience=patience
         )
         self._accepted = AcceptedCalls()
+        self._hook_heard = hook_heard
         self._new_id = new_id
         self._now = now
 
@@ -68,6 +71,7 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         )
         recorded = await self._publisher.publish(event, provenance, len(body))
         self._accepted.add(event, hook, is_duplicate=not recorded)
+        self._hook_heard(hook)
         return _ACCEPTED
 
     def hurry(self) -> None:
