@@ -5,19 +5,26 @@ from typing import Any
 
 from application.consumer import Consumer
 from application.consumers.count_registrations import CountRegistrations
+from application.consumers.delete_from_kratos import DeleteFromKratos
 from application.consumers.delete_kratos_identity import DeleteKratosIdentity
+from application.consumers.fetch_kratos_identity import FetchKratosIdentity
+from application.consumers.forget_identity import ForgetIdentity
 from application.consumers.sync_kratos_identity import SyncKratosIdentity
 from domain.events import (
     DomainEvent,
+    IdentityDeletionRequested,
     IdentityRegistered,
     KratosIdentityGone,
+    KratosIdentityHinted,
     KratosIdentityUpdated,
 )
 
 SUBSCRIPTIONS: Mapping[type[DomainEvent], tuple[type[Consumer[Any]], ...]] = {
     KratosIdentityUpdated: (SyncKratosIdentity,),
     KratosIdentityGone: (DeleteKratosIdentity,),
+    KratosIdentityHinted: (FetchKratosIdentity,),
     IdentityRegistered: (CountRegistrations,),
+    IdentityDeletionRequested: (ForgetIdentity, DeleteFromKratos),
 }
 
 CONSUMERS: Mapping[str, type[Consumer[Any]]] = {

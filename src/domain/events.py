@@ -1,4 +1,4 @@
-"""Every event: the two that say what Kratos said, and the facts that follow from them.
+"""Every event: those of what Kratos said or is to be asked, and the facts that follow from them.
 
 `name` is the event's name on the wire and in the ledger. Renaming one would make every recorded
 event of the old name unknown, and so undeliverable: add a new event instead.
@@ -12,6 +12,7 @@ from typing import ClassVar, Final, Protocol, Self
 from uuid import UUID
 
 from domain import fields
+from domain.deletion_request import IdentityDeletionRequested
 from domain.fact import fact_id
 from domain.facts import (
     AddressVerified,
@@ -25,17 +26,21 @@ from domain.facts import (
 from domain.fields import InvalidField
 from domain.identity import Identity
 from domain.json_values import Json
+from domain.times import to_rfc3339
 
 __all__ = [
     "EVENTS",
+    "IMPERSONAL",
     "AddressVerified",
     "DomainEvent",
     "IdentityDeleted",
+    "IdentityDeletionRequested",
     "IdentityDiscovered",
     "IdentityRegistered",
     "IdentityStateChanged",
     "IdentityTraitsChanged",
     "KratosIdentityGone",
+    "KratosIdentityHinted",
     "KratosIdentityUpdated",
     "TraitChange",
     "fact_id",
@@ -74,12 +79,17 @@ class DomainEvent(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KratosIdentityUpdated:
-    """Kratos said what an identity is now, in a webhook or when we asked its Admin API."""
+    """Kratos said what an identity is now, in a webhook or when we asked its Admin API.
+
+    `heard_at` is when we were first told to ask, where that was before: somebody may have
+    registered then, however late Kratos answered.
+    """
 
     name: ClassVar[str] = "kratos_identity.updated"
     id: UUID
     date_occurred: datetime
     identity: Identity
+    heard_at: datetime | None = None
 
     @property
     def subject(self) -> UUID:
@@ -88,7 +98,9 @@ class KratosIdentityUpdated:
 
     def to_json(self) -> dict[str, Json]:
         """The payload, as a webhook's body has it: the identity's document under "identity"."""
-        return {"identity": self.identity.document}
+        if self.heard_at is None:
+            return {"identity": self.identity.document}
+        return {"identity": self.identity.document, "heard_at": to_rfc3339(self.heard_at)}
 
     @classmethod
     def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
@@ -96,7 +108,8 @@ class KratosIdentityUpdated:
 
         Raises InvalidField when there is no identity, InvalidIdentity when it is not one.
         """
-        return cls(id, date_occurred, Identity.from_kratos(fields.mapping(payload, "identity")))
+        identity = Identity.from_kratos(fields.mapping(payload, "identity"))
+        return cls(id, date_occurred, identity, fields.time_or_none(payload, "heard_at"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,21 +133,62 @@ class KratosIdentityGone:
     @classmethod
     def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
         """The event of that payload; raises InvalidField."""
-        identity_id = fields.uuid(payload, "identity_id")
-        if not isinstance(identity_id, UUID):
-            raise InvalidField("identity_id", "is missing")
-        return cls(id, date_occurred, identity_id)
+        return cls(id, date_occurred, _identity_id(payload))
+
+
+@dataclass(frozen=True, slots=True)
+class KratosIdentityHinted:
+    """Somebody says that an identity has changed, and not what it is now: Kratos will tell."""
+
+    name: ClassVar[str] = "kratos_identity.hinted"
+    id: UUID
+    date_occurred: datetime
+    identity_id: UUID
+
+    @property
+    def subject(self) -> UUID:
+        """The identity's id."""
+        return self.identity_id
+
+    def to_json(self) -> dict[str, Json]:
+        """The payload: everything but name, id and time, which are columns of the ledger."""
+        return {"identity_id": str(self.identity_id)}
+
+    @classmethod
+    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
+        """The event of that payload; raises InvalidField."""
+        return cls(id, date_occurred, _identity_id(payload))
+
+
+def _identity_id(payload: Mapping[str, Json]) -> UUID:
+    identity_id = fields.uuid(payload, "identity_id")
+    if not isinstance(identity_id, UUID):
+        raise InvalidField("identity_id", "is missing")
+    return identity_id
 
 
 EVENTS: Final[Mapping[str, type[DomainEvent]]] = MappingProxyType(
     {
         "kratos_identity.updated": KratosIdentityUpdated,
         "kratos_identity.gone": KratosIdentityGone,
+        "kratos_identity.hinted": KratosIdentityHinted,
         "identity.registered": IdentityRegistered,
         "identity.discovered": IdentityDiscovered,
         "identity.traits_changed": IdentityTraitsChanged,
         "identity.address_verified": AddressVerified,
         "identity.state_changed": IdentityStateChanged,
         "identity.deleted": IdentityDeleted,
+        "identity.deletion_requested": IdentityDeletionRequested,
     }
 )
+
+IMPERSONAL: Final = frozenset(
+    each.name
+    for each in (
+        KratosIdentityGone,
+        KratosIdentityHinted,
+        IdentityDeleted,
+        IdentityDeletionRequested,
+    )
+)
+"""Names of the events that say nothing of a person: they outlast what is erased."""

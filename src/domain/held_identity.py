@@ -42,6 +42,8 @@ class HeldIdentity:
     `exact_at` and `exact_numbers` are the `updated_at` and the large integers, by JSON pointer, of
     the newest snapshot from the Admin API (`exact_numbers` is None before the first).
     `seen_alive_at` is the time of the newest event in which the Admin API showed the identity.
+
+    `forgotten_at` is set where we were told to forget the person: nothing undoes that.
     """
 
     id: UUID
@@ -67,6 +69,7 @@ class HeldIdentity:
     exact_at: datetime | None = field(default=None, repr=False)
     exact_numbers: Mapping[str, int] | None = field(default=None, repr=False)
     seen_alive_at: datetime | None = field(default=None, repr=False)
+    forgotten_at: datetime | None = field(default=None, repr=False)
     _changed: set[str] = field(init=False, repr=False, default_factory=set)
 
     @property

@@ -43,11 +43,16 @@ class KratosIdentity(HeldIdentity):
     _raised: list[DomainEvent] = field(init=False, repr=False, default_factory=list)
 
     @classmethod
-    def seen(cls, identity: Identity, *, at: datetime, cause: UUID) -> Self:
-        """The copy of an identity that we had never heard of; raises its first facts."""
+    def seen(
+        cls, identity: Identity, *, at: datetime, cause: UUID, heard_at: datetime | None = None
+    ) -> Self:
+        """The copy of an identity that we had never seen; raises its first facts.
+
+        `heard_at` is when we first heard that there is one, if that was before.
+        """
         row = cls(id=identity.id, synced_at=at, version=0, part_recency=NEVER_TOLD)
         row._changed.update(_UNHEARD_OF)
-        row._meet(identity, at, cause, registrable=True)
+        row._meet(identity, at, cause, heard_at or at)
         return row
 
     @classmethod
@@ -57,16 +62,23 @@ class KratosIdentity(HeldIdentity):
         row.gone(at=at, cause=cause)
         return row
 
+    @classmethod
+    def unwanted(cls, identity_id: UUID, *, at: datetime, cause: UUID) -> Self:
+        """The tombstone of an identity that we never saw, and were told to forget."""
+        row = cls(id=identity_id, synced_at=at, version=0)
+        row.forget(at=at, cause=cause)
+        return row
+
     def update(self, identity: Identity, *, at: datetime, cause: UUID) -> None:
         """Take in what is news in `identity`, and raise the facts that follow from it.
 
         Snapshots may come in any order, and more than once. A deleted identity comes back only
-        by an exact snapshot later than `deleted_at`.
+        by an exact snapshot later than `deleted_at`, and never once we were told to forget it.
         """
         if self.deleted_at is not None:
-            if identity.is_exact and at > self.deleted_at:
+            if identity.is_exact and at > self.deleted_at and self.forgotten_at is None:
                 self._write(_UNHEARD_OF)
-                self._meet(identity, at, cause, registrable=False)
+                self._meet(identity, at, cause, None)
             return
         state, traits, addresses = self.state, self.traits, self.verifiable_addresses
         news = merged(self, identity)
@@ -99,6 +111,20 @@ class KratosIdentity(HeldIdentity):
         self._advance({**BLANK, "deleted_at": at}, at)
         self._raised.append(IdentityDeleted(*self._whose(cause, IdentityDeleted.name)))
 
+    def forget(self, *, at: datetime, cause: UUID) -> None:
+        """Forget the person for good: somebody asked us to, whether Kratos has them still or not.
+
+        Unlike `gone` it is no news from Kratos, so whatever Kratos shows, before or later, does not
+        count.
+        """
+        if self.forgotten_at is not None:
+            return
+        deleted_at = at if self.deleted_at is None else max(self.deleted_at, at)
+        is_alive = self.deleted_at is None
+        self._advance({**BLANK, "deleted_at": deleted_at, "forgotten_at": at}, at)
+        if is_alive:
+            self._raised.append(IdentityDeleted(*self._whose(cause, IdentityDeleted.name)))
+
     def __copy__(self) -> Self:
         """Give one that goes its own way from here: no field's value is ever changed in place."""
         twin = self.__class__.__new__(self.__class__)
@@ -112,13 +138,18 @@ class KratosIdentity(HeldIdentity):
         raised, self._raised = self._raised, []
         return raised
 
-    def _meet(self, identity: Identity, at: datetime, cause: UUID, *, registrable: bool) -> None:
-        """Take in the first snapshot of somebody of whom we hold nothing."""
+    def _meet(
+        self, identity: Identity, at: datetime, cause: UUID, heard_at: datetime | None
+    ) -> None:
+        """Take in the first snapshot of somebody of whom we hold nothing.
+
+        Only who was `heard_at` some time for the first time may have registered.
+        """
         if identity.is_exact:
             self.seen_alive_at = at
         self._advance(merged(self, identity), at)
         traits = traits_of(self.traits)
-        if registrable and self.created_at and at - self.created_at <= REGISTRATION_WINDOW:
+        if heard_at and self.created_at and heard_at - self.created_at <= REGISTRATION_WINDOW:
             whose = self._whose(cause, IdentityRegistered.name)
             self._raised.append(IdentityRegistered(*whose, traits, self.created_at))
             self._tell_verified((), cause)

@@ -11,6 +11,7 @@ from domain.events import (
     AddressVerified,
     DomainEvent,
     IdentityDeleted,
+    IdentityDeletionRequested,
     IdentityDiscovered,
     IdentityRegistered,
     IdentityStateChanged,
@@ -65,6 +66,14 @@ facts: st.SearchStrategy[DomainEvent] = st.one_of(
     ),
     st.builds(IdentityDeleted, **common),
     st.builds(KratosIdentityGone, id=st.uuids(), date_occurred=times, identity_id=st.uuids()),
+    st.builds(
+        IdentityDeletionRequested,
+        id=st.uuids(),
+        date_occurred=times,
+        identity_id=st.uuids(),
+        by=st.none() | names,
+        erase=st.booleans(),
+    ),
 )
 
 
@@ -115,12 +124,14 @@ def test_no_name_on_the_wire_ever_changes() -> None:
     assert list(EVENTS) == [
         "kratos_identity.updated",
         "kratos_identity.gone",
+        "kratos_identity.hinted",
         "identity.registered",
         "identity.discovered",
         "identity.traits_changed",
         "identity.address_verified",
         "identity.state_changed",
         "identity.deleted",
+        "identity.deletion_requested",
     ]
 
 

@@ -19,7 +19,12 @@ class SyncKratosIdentity(Consumer[KratosIdentityUpdated]):
         identity = self._identities.find(event.identity.id)
         if identity is None:
             self._identities.add(
-                KratosIdentity.seen(event.identity, at=event.date_occurred, cause=event.id)
+                KratosIdentity.seen(
+                    event.identity,
+                    at=event.date_occurred,
+                    cause=event.id,
+                    heard_at=event.heard_at,
+                )
             )
         else:
             identity.update(event.identity, at=event.date_occurred, cause=event.id)

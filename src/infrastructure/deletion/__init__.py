@@ -1,0 +1,1 @@
+"""Deleting an identity here and in Kratos, durably, on PostgreSQL."""

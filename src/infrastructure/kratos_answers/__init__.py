@@ -1,0 +1,1 @@
+"""What Kratos answered about single identities, and who wants it to be asked."""
