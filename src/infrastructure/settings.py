@@ -1,10 +1,19 @@
 """What a deployment may set, from the environment or a ``.env`` file."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.connection import parse_url
 from sqlalchemy import make_url
@@ -33,6 +42,19 @@ def _parse_broker_url(url: str) -> object:
     return URLParameters(url)
 
 
+def _parse_http_url(url: str) -> object:
+    parts = urlsplit(url)
+    if not re.fullmatch(r"[!-~]+", url) or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError
+    return parts.port  # raises, where it is no number
+
+
+def _sendable(token: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]+", token.get_secret_value()):
+        raise ValueError("must be printable ASCII without spaces")
+    return token
+
+
 def _split(keys: object) -> object:
     return tuple(k.strip() for k in keys.split(",") if k.strip()) if isinstance(keys, str) else keys
 
@@ -41,6 +63,10 @@ DatabaseUrl = Annotated[SecretStr, _url_of(make_url, "postgresql", "postgres")]
 BrokerUrl = Annotated[
     SecretStr, _url_of(_parse_broker_url, "redis", "rediss", "unix", "amqp", "amqps")
 ]
+
+
+HttpUrl = Annotated[SecretStr, _url_of(_parse_http_url, "http", "https")]
+Token = Annotated[SecretStr, AfterValidator(_sendable)]
 
 
 def _or_none(word: str) -> BeforeValidator:
@@ -65,6 +91,13 @@ class Settings(BaseSettings):
     kratos_webhook_api_keys: ApiKeys = ()
     """Any of them opens, so that a key can be changed without a gap."""
     kratos_webhook_api_key_header: str = Field("X-Api-Key", pattern=r"^[A-Za-z0-9-]+$")
+    kratos_admin_url: Annotated[HttpUrl | None, _or_none("")] = None
+    """Where Kratos' Admin API is, with the path before `/admin` if there is one."""
+    kratos_public_url: Annotated[HttpUrl | None, _or_none("")] = None
+    kratos_admin_token: Annotated[Token | None, _or_none("")] = None
+    """A bearer token for the Admin API, as Ory Network wants one."""
+    kratos_refetch: bool = False
+    """Take a webhook as a hint only, and ask the Admin API what the identity is."""
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     database_pool_size: int = Field(8, ge=2, le=200)
@@ -82,6 +115,13 @@ class Settings(BaseSettings):
     """How long attempts are kept, likewise."""
     purge_every_hours: Hours = 1
     """How often the relay purges; ``never`` leaves it to `kratos-sync purge`."""
+
+    @field_validator("kratos_refetch")
+    @classmethod
+    def _has_whom_to_ask(cls, wanted: bool, others: ValidationInfo) -> bool:
+        if wanted and others.data.get("kratos_admin_url", ...) is None:
+            raise ValueError("needs KRATOS_ADMIN_URL, to ask there")
+        return wanted
 
     @property
     def retention(self) -> Retention:

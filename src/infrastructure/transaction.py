@@ -62,6 +62,8 @@ class Transaction:
         self._open_driver: psycopg.Connection | None = None
         self.subjects: tuple[UUID, ...] = ()
         """Whom the events of this transaction are about: a repository may load them all at once."""
+        self.event_ids: Sequence[UUID] = ()
+        """The events that its message named; some of them may have been settled before."""
 
     @contextmanager
     def begin(self, time_limit: timedelta) -> Iterator[None]:
@@ -70,7 +72,8 @@ class Transaction:
         What the driver raises inside comes out in the application's words.
         """
         with errors_in_our_words(), self._engine.connect() as connection:
-            self._connection, self._participants, self.subjects = connection, [], ()
+            self._connection, self._participants = connection, []
+            self.subjects = self.event_ids = ()
             self._handed_out = self._abandoned = False
             self._driver = self._open_driver = driver_of(connection)
             self._cursor = psycopg.RawCursor(self._driver)

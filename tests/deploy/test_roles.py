@@ -14,6 +14,9 @@ from infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
 from infrastructure.migrations import newest_revision
 from tests.end_to_end.processes import Processes
 from tests.infrastructure.bus.waiting import until
+from tests.kratos.admin_stand_in import AdminStandIn
+from tests.kratos.people import Town
+from tests.kratos.persons import person
 from tests.recorded import thirteen_calls
 
 PAGE = Path(__file__).parents[2] / "docs" / "operating.md"
@@ -22,7 +25,13 @@ BEFORE, AFTER = re.findall(r"```sql\n(.*?)```", SECTION, re.DOTALL)
 KEY = "a-key-of-no-worth"
 CALL = thirteen_calls().calls[0]
 SCHEMA = "kratos_sync"
-LOGINS = ["kratos_sync_api", "kratos_sync_relay", "kratos_sync_worker", "kratos_sync_operator"]
+LOGINS = [
+    "kratos_sync_api",
+    "kratos_sync_relay",
+    "kratos_sync_worker",
+    "kratos_sync_operator",
+    "kratos_sync_eraser",
+]
 EVERYBODY = [*LOGINS, "application"]
 PEOPLE = ["SELECT traits FROM kratos_identities", "SELECT value FROM identity_addresses"]
 CONTENT = ["SELECT payload FROM events"]
@@ -45,6 +54,9 @@ FORBIDDEN = {
         "UPDATE kratos_identities SET state = 'active'",
         "INSERT INTO kratos_identities (id) SELECT gen_random_uuid()",
         "INSERT INTO attempts (consumer) VALUES ('SyncKratosIdentity')",
+        "UPDATE hooks_heard SET label = 'another'",
+        "DELETE FROM hooks_heard",
+        "SELECT FROM reconciliations",
     ],
     "kratos_sync_relay": [
         *PEOPLE,
@@ -55,19 +67,44 @@ FORBIDDEN = {
         "UPDATE deliveries SET attempts = 0",
         "INSERT INTO deliveries (consumer) VALUES ('SyncKratosIdentity')",
         "INSERT INTO events (name) VALUES ('kratos_identity.updated')",
+        "SELECT reason FROM erasures",
+        "INSERT INTO erasures (identity_id) SELECT gen_random_uuid()",
+        "SELECT delete_identity(gen_random_uuid())",
     ],
-    "kratos_sync_worker": [*HISTORY_IS_KEPT, "SELECT FROM purges", "SELECT error FROM attempts"],
+    "kratos_sync_worker": [
+        *HISTORY_IS_KEPT,
+        "SELECT FROM purges",
+        "SELECT error FROM attempts",
+        "SELECT erase_events('{}', '{}', gen_random_uuid(), 1)",
+        "SELECT erase_texts('{}', '{}')",
+    ],
     "kratos_sync_operator": [
         *PEOPLE,
         *HISTORY_IS_NOT_CHANGED,
         "UPDATE deliveries SET last_error = NULL",
+        "SELECT erase_events('{}', '{}', gen_random_uuid(), 1)",
+        "INSERT INTO erasures (identity_id) SELECT gen_random_uuid()",
         "INSERT INTO events (name) VALUES ('kratos_identity.updated')",
         "UPDATE kratos_identities SET state = 'active'",
+        "UPDATE hooks_heard SET calls = 0",
+        "UPDATE reconciliations SET outcome = NULL",
+    ],
+    "kratos_sync_eraser": [
+        *CONTENT,
+        *ERRORS,
+        *HISTORY_IS_KEPT,
+        "DELETE FROM deliveries",
+        "UPDATE deliveries SET due_at = now()",
+        "DELETE FROM erasures",
+        "UPDATE erasures SET by = 'nobody'",
+        "SELECT delete_identity(gen_random_uuid())",
     ],
     "application": [
         *CONTENT,
         *ERRORS,
         *HISTORY_IS_KEPT,
+        "SELECT FROM hooks_heard",
+        "SELECT FROM reconciliations",
         "SELECT FROM events",
         "SELECT FROM deliveries",
         "SELECT FROM attempts",
@@ -179,6 +216,17 @@ def test_kratos_second_attempt_is_known_to_the_api(cluster: Cluster) -> None:
     assert cluster.count(f"events WHERE dedupe_key = 'webhook:{trigger}'") == 1
 
 
+def test_the_api_remembers_which_hooks_were_heard_and_the_operator_sees_it(
+    cluster: Cluster,
+) -> None:
+    label = CALL.headers["X-Kratos-Hook"]
+    assert tell(cluster) == 200
+    until(lambda: cluster.count(f"hooks_heard WHERE label = '{label}'") == 1)
+    code, said = cluster.run("kratos_sync_operator", "status")
+    assert (code, label in said) == (0, True)
+    assert "hooks_not_written_down" not in cluster.processes.said("api")
+
+
 def dead_letter(cluster: Cluster) -> str:
     """An event of long ago that somebody gave up on."""
     event = str(uuid4())
@@ -236,6 +284,49 @@ def test_old_events_and_attempts_are_purged(cluster: Cluster, role: str) -> None
     assert cluster.count(f"attempts WHERE event_id = '{event}'") == 0
 
 
+def erased(cluster: Cluster, whom: str) -> int:
+    return cluster.count(f"erasures WHERE identity_id = '{whom}' AND erased_at IS NOT NULL")
+
+
+def dead_letter_about(cluster: Cluster, whom: str) -> str:
+    event = dead_letter(cluster)
+    cluster.execute("postgres", f"UPDATE events SET subject = '{whom}' WHERE id = '{event}'")
+    return event
+
+
+def test_the_eraser_erases_a_person_and_the_relay_what_comes_later(cluster: Cluster) -> None:
+    grace = str(uuid4())
+    event = dead_letter_about(cluster, grace)
+    command = ("erase", grace, "--reason", "by letter", "--yes")
+    code, said = cluster.run("kratos_sync_eraser", *command)
+    assert code == 0, said
+    assert erased(cluster, grace) == 1
+    assert cluster.count(f"attempts WHERE event_id = '{event}' AND error IS NOT NULL") == 0
+
+    late = dead_letter_about(cluster, grace)
+    cluster.execute("postgres", "UPDATE erasures SET look_at = now()")
+    until(lambda: cluster.count(f"events WHERE id = '{late}' AND erased_at IS NOT NULL") == 1, 60)
+    assert "InsufficientPrivilege" not in cluster.processes.said("relay")
+
+
+def test_the_operator_has_a_person_deleted_and_erased(cluster: Cluster) -> None:
+    town = Town()
+    grace = town.put(person())
+    with AdminStandIn(town) as kratos:
+        settings = {
+            "DATABASE_URL": cluster.url_of("kratos_sync_worker"),
+            "KRATOS_ADMIN_URL": kratos.url,
+        }
+        cluster.processes.stop("worker")
+        cluster.processes.start("worker", "worker", **settings)
+        settings["DATABASE_URL"] = cluster.url_of("kratos_sync_operator")
+        options = ("--yes", "--wait", "--erase", "--timeout", "50")
+        code, said = cluster.processes.run("delete", str(grace), *options, **settings)
+    assert code == 0, said
+    assert town.documents == {}
+    assert erased(cluster, str(grace)) == 1
+
+
 def test_the_application_reads_people_and_their_addresses(cluster: Cluster) -> None:
     assert tell(cluster) == 200
     until(lambda: cluster.count("deliveries") == 0)
@@ -244,6 +335,48 @@ def test_the_application_reads_people_and_their_addresses(cluster: Cluster) -> N
         addresses = connection.execute("SELECT * FROM kratos_sync.identity_addresses").fetchall()
     assert people
     assert addresses
+
+
+def test_the_worker_s_role_asks_kratos_and_notes_when(cluster: Cluster) -> None:
+    town = Town()
+    ada = town.put(person())
+    with AdminStandIn(town) as kratos:
+        settings = {
+            "DATABASE_URL": cluster.url_of("kratos_sync_worker"),
+            "KRATOS_ADMIN_URL": kratos.url,
+        }
+        code, said = cluster.processes.run("sync", str(ada), "--wait", **settings)
+        assert code == 0, said
+        cluster.processes.stop("worker")
+        cluster.processes.start("worker", "worker", **settings)
+        cluster.execute("postgres", f"SELECT identity_changed('{ada}')")
+        until(lambda: cluster.count("deliveries") == 0)
+    assert cluster.count(f"kratos_identities WHERE id = '{ada}'") == 1
+    assert cluster.count("kratos_answers") == 1
+
+
+def test_the_worker_s_role_compares_with_kratos(cluster: Cluster) -> None:
+    settings = {"DATABASE_URL": cluster.url_of("kratos_sync_worker")}
+    with AdminStandIn(Town([])) as kratos:
+        settings["KRATOS_ADMIN_URL"] = kratos.url
+        code, said = cluster.processes.run("reconcile", **settings)
+    assert code == 1
+    assert "Kratos lists nobody" in said
+
+
+def test_the_application_says_that_somebody_changed_once_it_may(cluster: Cluster) -> None:
+    call = f"SELECT identity_changed('{uuid4()}')"
+    for role in (*LOGINS, "application"):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            cluster.execute(role, call)
+    cluster.execute(
+        "kratos_sync_owner", "GRANT EXECUTE ON FUNCTION identity_changed TO application"
+    )
+    try:
+        cluster.execute("application", call)
+    finally:
+        cluster.execute("postgres", "REVOKE EXECUTE ON FUNCTION identity_changed FROM application")
+        cluster.execute("postgres", "DELETE FROM deliveries WHERE consumer = 'FetchKratosIdentity'")
 
 
 @pytest.mark.parametrize(

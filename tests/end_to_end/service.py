@@ -30,7 +30,10 @@ KEY = "a-key-of-no-worth"
 LEASE_SECONDS = 5
 CONNECTIONS = 16
 # An application may have added consumers of its own: what they do is not for these tests to say.
-OURS = "consumer IN ('SyncKratosIdentity', 'DeleteKratosIdentity', 'CountRegistrations')"
+OURS = (
+    "consumer IN ('SyncKratosIdentity', 'DeleteKratosIdentity', 'FetchKratosIdentity',"
+    " 'CountRegistrations', 'ForgetIdentity', 'DeleteFromKratos')"
+)
 TABLES = ["events", "deliveries", "attempts", "kratos_identities", "registrations_per_day"]
 
 

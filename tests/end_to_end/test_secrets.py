@@ -98,7 +98,7 @@ def test_all_of_it_happened(flow: Flow) -> None:
         assert PEOPLE["an e-mail address"] in text
         assert PEOPLE["a name"] in text
     said = {name: content.decode() for name, content in logs_in(flow.processes.folder).items()}
-    assert "webhook_failed" in said["api.log"]
+    assert "parse_failed_closed" in said["api.log"]
     assert "Exception in callback" in said["api.log"]
     assert "Task exception was never retrieved" in said["api.log"]
     for words in ("thread_crashed", "error_ignored", "could not be logged", "Fatal Python error"):

@@ -13,13 +13,17 @@ from uuid import UUID
 from application.consumer import Consumer
 from application.ports.event_bus import LedgerUnavailable, Provenance
 from application.ports.failures import SUSPECT_ERRORS, FailedAttempt
+from application.ports.kratos_answers import KratosAnswers
 from application.ports.registration_counts import RegistrationCounts
 from application.ports.unit_of_work import ConcurrencyConflict, Owed
 from application.subscriptions import consumers_of
-from domain.events import DomainEvent
+from domain.events import DomainEvent, KratosIdentityHinted
 from domain.kratos_identities import KratosIdentities
+from tests.fakes.kratos_admin import InMemoryKratos
+from tests.fakes.kratos_answers import InMemoryKratosAnswers
 from tests.fakes.kratos_identities import InMemoryKratosIdentities
 from tests.fakes.registration_counts import InMemoryRegistrationCounts
+from tests.kratos.people import Town
 
 POSTPONED_FOR = timedelta(minutes=1)
 
@@ -49,6 +53,7 @@ class OwedDelivery:
     last_error: str | None = None
     is_dead: bool = False
     error_type: str | None = field(default=None, compare=False)
+    owed_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,8 @@ class InMemoryLedger:
         self.attempts: list[Attempt] = []
         self.identities = InMemoryKratosIdentities()
         self.counts = InMemoryRegistrationCounts()
+        self.kratos = InMemoryKratos(Town())
+        self.asked_at: dict[UUID, datetime] = {}
         self.held: set[Key] = set()
         self.commit_errors: deque[Exception] = deque()
         self.commits = 0
@@ -138,7 +145,7 @@ class InMemoryLedger:
             provenance.traceparent,
         )
         for consumer in consumers_of(type(event)):
-            self.deliveries[consumer.name, event.id] = OwedDelivery(self.now)
+            self.deliveries[consumer.name, event.id] = OwedDelivery(self.now, owed_at=self.now)
         return True
 
     def require_it_is_here(self) -> None:
@@ -152,6 +159,7 @@ class _Writes:
     """What a unit of work has done and not committed."""
 
     identities: InMemoryKratosIdentities
+    answers: InMemoryKratosAnswers
     held: set[Key] = field(default_factory=set)
     settled: set[Key] = field(default_factory=set)
     postponed: dict[Key, str] = field(default_factory=dict)
@@ -173,7 +181,14 @@ class InMemoryUnitOfWork:
     def begin(self, time_limit: timedelta) -> Iterator[None]:
         """Copy the identities, to be written back by a commit."""
         self._ledger.require_it_is_here()
-        self._uncommitted = _Writes(deepcopy(self._ledger.identities))
+        answers = InMemoryKratosAnswers(
+            self._ledger.kratos,
+            self._held_people,
+            lambda: self._ledger.now,
+            self._is_answered,
+            self._first_heard,
+        )
+        self._uncommitted = _Writes(deepcopy(self._ledger.identities), answers)
         self._begun_with = {each.id: each.version for each in self._ledger.identities}
         try:
             yield
@@ -185,6 +200,26 @@ class InMemoryUnitOfWork:
     def _writes(self) -> _Writes:
         assert self._uncommitted is not None, "no transaction has begun"
         return self._uncommitted
+
+    def _held_people(self) -> set[UUID]:
+        return {self._ledger.events[event_id].subject for _, event_id in self._writes.held}
+
+    def _is_answered(self, hint: KratosIdentityHinted) -> bool:
+        owed_at = next(
+            self._ledger.deliveries[key].owed_at for key in self._writes.held if key[1] == hint.id
+        )
+        asked_at = self._ledger.asked_at.get(hint.identity_id)
+        return owed_at is not None and asked_at is not None and owed_at < asked_at
+
+    def _first_heard(self, identity_id: UUID) -> datetime | None:
+        if self._ledger.identities.find(identity_id) is not None:
+            return None
+        hints = (
+            event.occurred_at
+            for event in self._ledger.events.values()
+            if event.subject == identity_id and event.name == KratosIdentityHinted.name
+        )
+        return min(hints, default=None)
 
     def open(self, consumer: str, event_ids: Sequence[UUID]) -> list[Owed]:
         """Hold what is owed and not held by another unit of work."""
@@ -227,10 +262,12 @@ class InMemoryUnitOfWork:
     def checkpoint(self) -> None:
         """Remember how things stand."""
         self._checkpoint = deepcopy((self._writes.identities, self._writes.counts))
+        self._told_before = self._writes.answers.told.copy()
 
     def take_back(self) -> bool:
         """Go back to the checkpoint, in the very objects that consumers hold."""
         identities, counts = self._checkpoint
+        self._writes.answers.told = self._told_before
         self._writes.identities.__dict__.update(identities.__dict__)
         self._writes.counts.__dict__.update(counts.__dict__)
         return self.can_take_back
@@ -247,13 +284,18 @@ class InMemoryUnitOfWork:
 
     def consumer(self, kind: type[Consumer[Any]]) -> Consumer[Any]:
         """Build a consumer on the uncommitted state."""
-        ports = {KratosIdentities: self._writes.identities, RegistrationCounts: self._writes.counts}
+        ports: dict[Any, Any] = {
+            KratosAnswers: self._writes.answers,
+            KratosIdentities: self._writes.identities,
+            RegistrationCounts: self._writes.counts,
+        }
         hints = get_type_hints(kind.__init__)
         return kind(**{name: ports[port] for name, port in hints.items() if name != "return"})
 
     def collect_events(self) -> list[DomainEvent]:
         """Take what the identities raised."""
-        return [event for each in self._writes.identities for event in each.collect_events()]
+        raised = [event for each in self._writes.identities for event in each.collect_events()]
+        return [*self._writes.answers.collect_events(), *raised]
 
     def record(self, events: Sequence[tuple[DomainEvent, Provenance]]) -> None:
         """Record when this commits."""
@@ -278,6 +320,9 @@ class InMemoryUnitOfWork:
         kept = [each for each in ledger.identities if each.id not in changed_ids]
         ledger.identities = InMemoryKratosIdentities([*kept, *changed])
         ledger.counts.by_day += writes.counts.by_day
+        for identity_id, told in writes.answers.told.items():
+            asked_at = ledger.asked_at.get(identity_id, told.date_occurred)
+            ledger.asked_at[identity_id] = max(asked_at, told.date_occurred)
         for key, reason in writes.postponed.items():
             ledger.deliveries[key].due_at = ledger.now + POSTPONED_FOR
             ledger.deliveries[key].last_error = reason

@@ -88,6 +88,10 @@ def test_api_keys_are_separated_by_commas(
         ("BROKER_URL", "amqp://rabbit/%2f", None),
         ("BROKER_URL", "amqps://ada:love%40lace@rabbit:5671/kratos", None),
         ("KRATOS_WEBHOOK_API_KEY_HEADER", "Authorization", "Authorization"),
+        ("KRATOS_ADMIN_URL", "http://kratos:4434", None),
+        ("KRATOS_ADMIN_URL", "https://ada:love%40lace@[::1]:4434/kratos/", None),
+        ("KRATOS_PUBLIC_URL", "https://slug.projects.oryapis.com", None),
+        ("KRATOS_ADMIN_TOKEN", "ory_pat_lovelace", None),
         ("LOG_FORMAT", "json", "json"),
         ("LOG_LEVEL", "WARNING", "WARNING"),
         ("DATABASE_POOL_SIZE", "20", 20),
@@ -118,6 +122,20 @@ def test_each_setting_is_parsed(
         ("BROKER_URL", "amqp:lovelace"),
         ("BROKER_URL", "redis:lovelace"),
         ("KRATOS_WEBHOOK_API_KEY_HEADER", "X Lovelace"),
+        ("KRATOS_ADMIN_URL", "lovelace:4434"),
+        ("KRATOS_ADMIN_URL", "ftp://ada:lovelace@kratos"),
+        ("KRATOS_ADMIN_URL", "http://"),
+        ("KRATOS_ADMIN_URL", "http://:4434/lovelace"),
+        ("KRATOS_ADMIN_URL", "http://ada:love/lace@kratos"),
+        ("KRATOS_ADMIN_URL", "http://ada:love[lace@kratos"),
+        ("KRATOS_ADMIN_URL", "http://ada:lovelace℀@kratos"),
+        ("KRATOS_ADMIN_URL", "http://kratos:lovelace"),
+        ("KRATOS_ADMIN_URL", "http://kratos/?lovelace"),
+        ("KRATOS_ADMIN_URL", "http://kratos/#lovelace"),
+        ("KRATOS_ADMIN_URL", "http://kratos/love lace"),
+        ("KRATOS_PUBLIC_URL", "lovelace"),
+        ("KRATOS_ADMIN_TOKEN", "love lace"),
+        ("KRATOS_ADMIN_TOKEN", "lovelace\r\nX-Evil: 1"),
         ("KRATOS_WEBHOOK_API_KEY_HEADER", ""),
         ("LOG_FORMAT", "lovelace"),
         ("LOG_LEVEL", "lovelace"),
@@ -184,11 +202,24 @@ def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_no_secret_shows(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = settings_of(monkeypatch, KRATOS_WEBHOOK_API_KEYS="enchantress,of-numbers")
+    settings = settings_of(
+        monkeypatch,
+        KRATOS_WEBHOOK_API_KEYS="enchantress,of-numbers",
+        KRATOS_ADMIN_URL="http://ada:lovelace@kratos",
+        KRATOS_ADMIN_TOKEN="byron",
+    )
 
     told = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
     for secret in ("lovelace", "byron", "enchantress", "of-numbers"):
         assert secret not in told
+
+
+@pytest.mark.parametrize("name", ["KRATOS_ADMIN_URL", "KRATOS_PUBLIC_URL", "KRATOS_ADMIN_TOKEN"])
+def test_what_says_where_kratos_is_may_be_left_out(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    assert getattr(settings_of(monkeypatch), name.lower()) is None
+    assert getattr(settings_of(monkeypatch, **{name: ""}), name.lower()) is None
 
 
 def test_events_are_kept_for_longer_than_attempts_if_nothing_else_is_said(

@@ -2,25 +2,32 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 from uuid import UUID
 
 from sqlalchemy import Engine, text
 
+from application.ports.departures import Departures
 from application.ports.event_bus import Provenance
 from application.ports.failures import FailedAttempt
+from application.ports.kratos_answers import KratosAnswers
 from application.ports.registration_counts import RegistrationCounts
 from application.ports.unit_of_work import UnitOfWork
 from application.subscriptions import CONSUMERS
 from domain.events import DomainEvent
 from domain.kratos_identities import KratosIdentities
 from infrastructure.consumer_factory import ConsumerFactory
+from infrastructure.deletion.departures import PostgresDepartures
 from infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from infrastructure.kratos_answers.answers import PostgresKratosAnswers
 from infrastructure.ledger.failures import PostgresFailures
 from infrastructure.registrations.registration_counts import PostgresRegistrationCounts
 from infrastructure.transaction import Transaction
 from infrastructure.unit_of_work import PostgresUnitOfWork
+from tests.fakes.kratos_admin import InMemoryKratos
 from tests.fakes.unit_of_work import Attempt, Key, OwedDelivery, RecordedEvent
+from tests.kratos.people import Town
 from tests.suites.publishing import bus_of, publish
 
 
@@ -30,6 +37,8 @@ class Ledger(Protocol):
     def publish(self, event: DomainEvent, provenance: Provenance) -> bool: ...
     def record(self, attempt: FailedAttempt) -> None: ...
     def unit_of_work(self) -> UnitOfWork: ...
+    @property
+    def kratos(self) -> InMemoryKratos: ...
     @property
     def events(self) -> Mapping[UUID, RecordedEvent]: ...
     @property
@@ -45,6 +54,7 @@ class PostgresLedger:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.kratos = InMemoryKratos(Town())
         self.failures = PostgresFailures(engine)
 
     def publish(self, event: DomainEvent, provenance: Provenance) -> bool:
@@ -57,6 +67,8 @@ class PostgresLedger:
         factory = ConsumerFactory(
             kinds=list(CONSUMERS.values()),
             in_transaction={
+                Departures: partial(PostgresDepartures, kratos=lambda: self.kratos),
+                KratosAnswers: partial(PostgresKratosAnswers, kratos=lambda: self.kratos),
                 KratosIdentities: SqlAlchemyKratosIdentities,
                 RegistrationCounts: PostgresRegistrationCounts,
             },

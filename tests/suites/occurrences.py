@@ -9,14 +9,19 @@ from uuid import UUID, uuid5
 
 from application.consumer import Consumer
 from application.consumers.count_registrations import CountRegistrations
+from application.consumers.delete_from_kratos import DeleteFromKratos
 from application.consumers.delete_kratos_identity import DeleteKratosIdentity
+from application.consumers.fetch_kratos_identity import FetchKratosIdentity
+from application.consumers.forget_identity import ForgetIdentity
 from application.consumers.sync_kratos_identity import SyncKratosIdentity
 from application.ports.event_bus import Provenance
 from application.subscriptions import CONSUMERS, SUBSCRIPTIONS
 from domain.events import (
     DomainEvent,
+    IdentityDeletionRequested,
     IdentityRegistered,
     KratosIdentityGone,
+    KratosIdentityHinted,
     KratosIdentityUpdated,
 )
 from domain.identity import Identity
@@ -31,7 +36,9 @@ WEBHOOK = Provenance("webhook")
 OURS = {
     KratosIdentityUpdated: (SyncKratosIdentity,),
     KratosIdentityGone: (DeleteKratosIdentity,),
+    KratosIdentityHinted: (FetchKratosIdentity,),
     IdentityRegistered: (CountRegistrations,),
+    IdentityDeletionRequested: (ForgetIdentity, DeleteFromKratos),
 }
 """The subscriptions that come with the project, whatever others an application adds."""
 
@@ -58,10 +65,15 @@ def gone(number: int, who: UUID = ADA, *, at: datetime | None = None) -> KratosI
     return KratosIdentityGone(cause(number), at or minutes(number), who)
 
 
+def hinted(number: int, who: UUID = ADA, *, at: datetime | None = None) -> KratosIdentityHinted:
+    """The event of that number: somebody says that a person has changed."""
+    return KratosIdentityHinted(cause(number), at or minutes(number), who)
+
+
 @contextmanager
 def only_ours() -> Iterator[None]:
     """Let nobody hear of anything but the consumers that come with the project."""
-    by_name = {consumer.name: consumer for (consumer,) in OURS.values()}
+    by_name = {consumer.name: consumer for consumers in OURS.values() for consumer in consumers}
     with patch.dict(SUBSCRIPTIONS, OURS, clear=True), patch.dict(CONSUMERS, by_name, clear=True):
         yield
 

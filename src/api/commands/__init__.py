@@ -17,8 +17,14 @@ COMMANDS = {
     "status": "api.commands.status:status",
     "history": "api.commands.history:history",
     "purge": "api.commands.purge:purge",
+    "delete": "api.commands.delete:delete",
+    "erase": "api.commands.erase:erase",
     "failed": "api.commands.failed:failed",
     "replay": "api.commands.replay:replay",
+    "reconcile": "api.commands.reconcile:reconcile",
+    "sync": "api.commands.sync:sync",
+    "hooks": "api.commands.hooks:hooks",
+    "check": "api.commands.check:check",
 }
 
 

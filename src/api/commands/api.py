@@ -22,6 +22,9 @@ from api.commands.server import STOP_SECONDS, TwoStepServer, ignore_stop_signals
 from api.connection_room import ConnectionRoom
 from api.connections import bounded_http
 from api.webhooks.handler import KratosWebHookHandlerConfig
+from api.webhooks.heard_hooks import HeardHooks
+from api.webhooks.hint_identity import KratosIdentityHintHandler
+from api.webhooks.parse_hooks import PARSE_HANDLER
 from api.webhooks.parse_identity import KratosIdentityParseHandler
 from api.webhooks.sync_identity import KratosIdentitySyncHandler
 from application.ports.event_bus import LedgerUnavailable
@@ -48,7 +51,8 @@ def api(host: str, port: int) -> None:
     with opened_container(migrated=False) as container:
         _require_schema(container)
         room = ConnectionRoom(most_connections())
-        sync, parse = _handlers(container, room.most)
+        hooks = HeardHooks(container.hook_log())
+        sync, parse = _handlers(container, hooks, room.most)
         server = TwoStepServer(
             uvicorn.Config(
                 create_app(sync, parse, [container.database_readiness()]),
@@ -71,19 +75,21 @@ def api(host: str, port: int) -> None:
         # It exits with a code of its own where it cannot listen.
         new_loop = server.config.get_loop_factory()
         with suppress(SystemExit), asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(_serve(server, container))
+            runner.run(_serve(server, container, hooks))
     if not server.started:
         raise click.ClickException(f"{host}:{port} is taken or cannot be listened on: set --port.")
 
 
-async def _serve(server: TwoStepServer, container: Container) -> None:
+async def _serve(server: TwoStepServer, container: Container, hooks: HeardHooks) -> None:
     calm_garbage_collector()
+    hooks.start()
     try:
         await server.serve()
     finally:
         with suppress(TimeoutError):
             async with asyncio.timeout(1 if server.is_hurried else None):
                 await container.event_bus().stop()
+                await hooks.stop()
 
 
 def _require_schema(container: Container) -> None:
@@ -99,7 +105,7 @@ def _require_schema(container: Container) -> None:
 
 
 def _handlers(
-    container: Container, most_connections: int
+    container: Container, hooks: HeardHooks, most_connections: int
 ) -> tuple[KratosIdentitySyncHandler, KratosIdentityParseHandler]:
     settings = container.settings()
     if not settings.kratos_webhook_api_keys:
@@ -108,14 +114,16 @@ def _handlers(
         api_keys=tuple(key.get_secret_value() for key in settings.kratos_webhook_api_keys),
         api_key_header_name=settings.kratos_webhook_api_key_header,
     )
-    sync = KratosIdentitySyncHandler(
+    handler = KratosIdentityHintHandler if settings.kratos_refetch else KratosIdentitySyncHandler
+    sync = handler(
         config,
         container.event_bus(),
         uuid7,
         lambda: datetime.now(UTC),
         max_calls=round(most_connections * WAITING_SHARE),
+        hook_heard=hooks.add,
     )
-    return sync, KratosIdentityParseHandler(config)
+    return sync, PARSE_HANDLER(config)
 
 
 def most_connections() -> int:

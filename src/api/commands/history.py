@@ -4,10 +4,11 @@ Durations are seconds, times ISO 8601 in UTC; keys are only ever added:
 
     {"identity_id": "…", "at": "…",
      "identity": {"state": "active", "version": 3, "created_at": "…", "updated_at": "…",
-                  "deleted_at": null, "synced_at": "…"},
+                  "deleted_at": null, "synced_at": "…", "forgotten_at": null},
+     "erasure": null,
      "recorded": 1,
      "events": [{"id": "…", "name": "kratos_identity.updated", "source": "webhook",
-                 "occurred_at": "…", "recorded_at": "…",
+                 "occurred_at": "…", "recorded_at": "…", "erased_at": null,
                  "deliveries": [{"consumer": "SyncKratosIdentity",
                                  "attempts": [{"number": 1, "outcome": "failed",
                                                "started_at": "…", "duration_seconds": 0.012,
@@ -17,9 +18,11 @@ Durations are seconds, times ISO 8601 in UTC; keys are only ever added:
                                                  "error": null}}]}]}
 
 ``identity`` is null while there is no copy; ``recorded`` counts all events of the identity, also
-those that ``--limit`` leaves out. ``outstanding`` is null once the delivery is done; with
-``failed_at`` it is a dead letter. ``error`` is always null without ``--verbose``: it may quote
-personal data. With the outcomes ``retried`` and ``discarded`` it says who decided that, and why.
+those that ``--limit`` leaves out. For a person who was erased ``erasure`` is
+``{"asked_at": "…", "erased_at": "…", "by": "ada", "reason": "…"}``.
+``outstanding`` is null once the delivery is done; with ``failed_at`` it is a dead letter.
+``error`` is always null without ``--verbose``: it may quote personal data. With the outcomes
+``retried`` and ``discarded`` it says who decided that, and why.
 """
 
 import json
@@ -32,6 +35,7 @@ import click
 from api.commands.history_report import print_history
 from api.commands.process import expected_errors, opened_container
 from api.commands.units import iso, seconds
+from application.ports.erasures import Erasure
 from application.ports.history import (
     DECISIONS,
     Attempt,
@@ -79,7 +83,9 @@ def to_json(history: IdentityHistory, verbose: bool) -> dict[str, Any]:
             "updated_at": iso(identity.updated_at),
             "deleted_at": iso(identity.deleted_at),
             "synced_at": iso(identity.synced_at),
+            "forgotten_at": iso(identity.forgotten_at),
         },
+        "erasure": history.erasure and erasure_json(history.erasure),
         "recorded": history.recorded,
         "events": [
             {
@@ -88,10 +94,21 @@ def to_json(history: IdentityHistory, verbose: bool) -> dict[str, Any]:
                 "source": event.source,
                 "occurred_at": iso(event.occurred_at),
                 "recorded_at": iso(event.recorded_at),
+                "erased_at": iso(event.erased_at),
                 "deliveries": [delivery_json(delivery, verbose) for delivery in event.deliveries],
             }
             for event in history.events
         ],
+    }
+
+
+def erasure_json(erasure: Erasure) -> Mapping[str, Any]:
+    """Give ``erasure`` as the module's docstring shows it."""
+    return {
+        "asked_at": iso(erasure.asked_at),
+        "erased_at": iso(erasure.erased_at),
+        "by": erasure.by,
+        "reason": erasure.reason,
     }
 
 

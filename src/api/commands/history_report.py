@@ -9,6 +9,7 @@ from rich.text import Text
 
 from api.commands.quoting import harmless, indented
 from api.commands.units import amount, duration, moment
+from application.ports.erasures import Erasure
 from application.ports.failures import RETRY_LATER
 from application.ports.history import (
     DECISIONS,
@@ -27,6 +28,7 @@ STYLES: Final = {
     "gave_up": "bold red",
     "discarded": "bold red",
     "retried": "cyan",
+    "erased": "cyan",
 }
 
 
@@ -40,6 +42,8 @@ def print_history(history: IdentityHistory, verbose: bool) -> None:
 def _lines(history: IdentityHistory, verbose: bool) -> Iterator[Text | str]:
     yield Text(f"Identity {history.identity_id}", style="bold")
     yield f"  {_summary(history.identity, history.at)}"
+    if history.erasure:
+        yield f"  {_erasure(history.erasure, history.at)}"
     yield ""
     shown = len(history.events)
     if shown < history.recorded:
@@ -54,7 +58,9 @@ def _lines(history: IdentityHistory, verbose: bool) -> Iterator[Text | str]:
         yield ""
         yield Text(f"{moment(event.recorded_at)}  {event.name}  ({event.source})", style="bold")
         yield f"  event {event.id}, occurred {moment(event.occurred_at)}"
-        if not event.deliveries:
+        if event.erased_at:
+            yield f"  erased {_when(event.erased_at, history.at)}"
+        elif not event.deliveries:
             yield "  nobody was subscribed to it"
         for delivery in event.deliveries:
             yield from _delivery(delivery, history.at, verbose)
@@ -67,11 +73,17 @@ def _summary(identity: IdentitySummary | None, at: datetime) -> str:
         "created": identity.created_at,
         "updated": identity.updated_at,
         "deleted": identity.deleted_at,
+        "forgotten": identity.forgotten_at,
         "synced": identity.synced_at,
     }
     state = "DELETED" if identity.deleted_at else identity.state or "state unknown"
     times = [f"{word} {_when(time, at)}" for word, time in facts.items() if time]
     return f"{state}, version {identity.version}\n  " + "\n  ".join(times)
+
+
+def _erasure(erasure: Erasure, at: datetime) -> str:
+    asked = f"by {harmless(erasure.by)} {_when(erasure.asked_at, at)}: {harmless(erasure.reason)}"
+    return f"ERASED {asked}" if erasure.erased_at else f"BEING ERASED, asked {asked}"
 
 
 def _delivery(delivery: Delivery, at: datetime, verbose: bool) -> Iterator[Text | str]:

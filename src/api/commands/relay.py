@@ -7,7 +7,7 @@ import structlog
 
 from api.commands.process import calm_garbage_collector, opened_container, stopped_by_signal
 
-PURGE_STOP_SECONDS = 5.0
+STEP_SECONDS = 5.0
 """A step takes less; one that does not is rolled back, and made another time."""
 
 log = structlog.get_logger()
@@ -15,19 +15,26 @@ log = structlog.get_logger()
 
 @click.command()
 def relay() -> None:
-    """Send what is due to the broker, and purge. Run one or more."""
+    """Send what is due to the broker, purge, and erase who was erased. Run one or more."""
     stopped = stopped_by_signal()
     with opened_container() as container:
         relaying = container.relay()
-        purging = threading.Thread(
-            target=container.purge_schedule().run, args=(stopped,), name="purge", daemon=True
-        )
+        schedules = {
+            "purge": container.purge_schedule().run,
+            "erase": container.erasure_schedule().run,
+        }
+        beside = [
+            threading.Thread(target=run, args=(stopped,), name=name, daemon=True)
+            for name, run in schedules.items()
+        ]
         calm_garbage_collector()
         log.info("relay_started")
-        purging.start()
+        for thread in beside:
+            thread.start()
         try:
             relaying.run(stopped)
         finally:
             stopped.set()
-            purging.join(PURGE_STOP_SECONDS)
+            for thread in beside:
+                thread.join(STEP_SECONDS)
             container.broker().close()

@@ -21,7 +21,18 @@ Durations are seconds, times ISO 8601 in UTC; keys are only ever added:
                                 "ended_at": "2026-11-23T04:00:01.123456Z",
                                 "events": 120, "attempts": 240},
                  "held_by": [{"kind": "transaction", "name": "4711", "application": "psql",
-                              "seconds": 1234.5, "transactions": 100}]}}
+                              "seconds": 1234.5, "transactions": 100}]},
+     "drift": {"running": false, "rise": {"missed": 40, "usual": 3.0, "seconds": 3600.0},
+               "reconciliations": [
+                   {"started_at": "2026-11-23T04:00:00.123456Z",
+                    "seen_at": "2026-11-23T04:00:41.123456Z",
+                    "ended_at": "2026-11-23T04:00:41.123456Z", "outcome": "completed",
+                    "held": 1203, "pages": 3, "identities": 1204, "known": 1202, "missing": 2,
+                    "stale": 38, "unseen": 1, "gone": 1, "fields": {"traits": 38},
+                    "unheard": {"registration": 2, "settings": 38}, "unreadable": 0,
+                    "missed": 40}]},
+     "hooks": [{"label": "settings.after.profile", "first_at": "2026-11-01T00:00:00Z",
+                "last_at": "2026-11-22T21:14:15.123456Z", "calls": 1234}]}
 
 ``backlog`` is ``due`` + ``dispatched`` (under lease) + ``waiting`` (for a retry, or for a release
 that knows the event, or ``postponed`` because the consumer asked for it); ``failed`` are dead
@@ -32,6 +43,11 @@ was one. ``messages`` wait at the broker, each for many deliveries; null if it d
 before the first, its ``ended_at`` while it runs. ``held_by`` lists what has kept PostgreSQL for
 long from reusing the room of rows that are gone: a ``transaction`` (by process id), a ``prepared
 transaction`` or a ``replication slot``; ``seconds`` is null where our role may not see it.
+
+``reconciliations`` are the newest 30, newest first; ``outcome`` and ``ended_at`` are null where one
+runs or was interrupted. ``unheard`` counts by what would have told (`application.unheard`);
+``missed`` is how many a webhook should have. ``rise`` is null unless the newest missed many more
+than was usual. A hook without a header `X-Kratos-Hook` has the label "".
 """
 
 import json
@@ -40,6 +56,8 @@ from typing import Any
 
 import click
 
+from api.commands.drift_report import drift_json, print_drift
+from api.commands.hooks_report import hooks_json
 from api.commands.process import expected_errors, opened_container
 from api.commands.status_report import print_report
 from api.commands.units import iso, seconds
@@ -51,21 +69,25 @@ from infrastructure.bus.waiting import look_at
 
 
 @click.command()
+@click.option("--drift", is_flag=True, help="Only comparisons with Kratos, and what was missed.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
-def status(as_json: bool) -> None:
+def status(drift: bool, as_json: bool) -> None:
     """Tell how everything stands: what each consumer is owed, what failed, how far behind it is.
 
     Exits with 1 only when the database cannot tell; a broker that is down is something to tell.
     """
     with opened_container(migrated=False) as container, expected_errors():
-        retention = container.settings().retention
+        settings = container.settings()
+        can_ask = settings.kratos_admin_url is not None
         report = container.status().report(list(CONSUMERS))
         with closing(container.broker()) as broker:
             at_broker = look_at(broker, [consumer.name for consumer in report.consumers])
     if as_json:
-        click.echo(json.dumps(to_json(report, at_broker, retention)))
+        click.echo(json.dumps(to_json(report, at_broker, settings.retention)))
+    elif drift:
+        print_drift(report.drift, report.at, can_ask=can_ask)
     else:
-        print_report(report, at_broker, retention)
+        print_report(report, at_broker, settings.retention, can_ask=can_ask)
 
 
 def to_json(report: StatusReport, broker: BrokerStatus, retention: Retention) -> dict[str, Any]:
@@ -106,6 +128,8 @@ def to_json(report: StatusReport, broker: BrokerStatus, retention: Retention) ->
             for event in report.unknown_events
         ],
         "storage": _storage(report.storage, retention),
+        "drift": drift_json(report.drift),
+        "hooks": hooks_json(report.hooks),
     }
 
 

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from api.commands import terminal
+from api.commands.drift_attention import drift_attention
+from api.commands.drift_report import drift_rows
+from api.commands.hooks_report import hooks_attention, hooks_table
 from api.commands.storage_report import sentence, storage_rows
 from api.commands.units import amount, duration, moment, roughly
 from application.ports.purge import Retention
@@ -16,41 +19,43 @@ from application.ports.status import BrokerStatus, ConsumerStatus, Count, Status
 
 BEHIND: Final = timedelta(minutes=1)
 """A consumer whose oldest event is older than this needs attention."""
-WIDTH: Final = 250
-"""Wider than any table of ours: a narrow terminal wraps its lines, and no name is ever cut."""
 HEADINGS: Final = 13
 """Columns that the overview's headings take."""
 NOTHING: Final = "-"
 
 
-def print_report(report: StatusReport, broker: BrokerStatus, retention: Retention) -> None:
-    """Print the report on standard output."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    # Sentences are folded for a terminal, and left whole for a pipe; tables are never folded.
-    folded = console.width if console.is_terminal else WIDTH
-    console.width = WIDTH
-    needs = list(attention(report, broker))
+def print_report(
+    report: StatusReport, broker: BrokerStatus, retention: Retention, *, can_ask: bool = False
+) -> None:
+    """Print the report on standard output.
+
+    ``can_ask`` is whether we know where Kratos' Admin API is.
+    """
+    console, folded = terminal.console()
+    needs = list(attention(report, broker, can_ask=can_ask))
     console.print(f"kratos-sync, {moment(report.at)}")
     console.print()
     if needs:
         console.print("Needs attention:", style="bold red")
-        for sentence in needs:
-            console.print(
-                textwrap.fill(sentence, folded, initial_indent="  - ", subsequent_indent="    ")
-            )
+        terminal.print_list(console, needs, folded)
     else:
         console.print("All is well.", style="bold green")
     console.print()
-    for heading, line in _overview(report, broker, retention):
+    for heading, line in _overview(report, broker, retention, can_ask=can_ask):
         indent = heading.ljust(HEADINGS)
         style = "bold red" if heading == "Broker" and not broker.answers else None
         lines = textwrap.fill(line, folded, initial_indent=indent, subsequent_indent=" " * HEADINGS)
         console.print(lines, style=style)
     console.print()
     console.print(_consumers(report))
+    if report.hooks:
+        console.print()
+        console.print(hooks_table(report.hooks, report.at))
 
 
-def attention(report: StatusReport, broker: BrokerStatus) -> Iterator[str]:
+def attention(
+    report: StatusReport, broker: BrokerStatus, *, can_ask: bool = False
+) -> Iterator[str]:
     """Say what is not as it should be, a sentence for each."""
     if not broker.answers:
         yield (
@@ -82,11 +87,13 @@ def attention(report: StatusReport, broker: BrokerStatus) -> Iterator[str]:
             f" {amount(event.deliveries, 'delivery', 'deliveries')} of it kept for a release"
             f" that knows it{since}."
         )
+    yield from drift_attention(report.drift, report.at, can_ask=can_ask)
+    yield from hooks_attention(report.hooks, report.at)
     yield from map(sentence, report.storage.holders)
 
 
 def _overview(
-    report: StatusReport, broker: BrokerStatus, retention: Retention
+    report: StatusReport, broker: BrokerStatus, retention: Retention, *, can_ask: bool
 ) -> Iterator[tuple[str, str]]:
     schema = f"schema {report.revision}"
     if report.revision != report.needed_revision:
@@ -95,6 +102,7 @@ def _overview(
     yield "Broker", _broker(broker)
     yield "Identities", f"{_count(report.alive)} alive, {_count(report.deleted)} deleted"
     yield "Ledger", f"{_count(report.events)} events, {_count(report.attempts)} attempts"
+    yield from drift_rows(report.drift, report.at, can_ask=can_ask)
     yield from storage_rows(report.storage, retention, report.at)
 
 

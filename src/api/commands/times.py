@@ -76,3 +76,19 @@ class Age(click.ParamType[timedelta]):
         if age > timedelta(days=36_500):
             self.fail("for more than a hundred years say forever.", param, ctx)
         return age
+
+
+class Interval(click.ParamType[timedelta]):
+    """How often something is done: ``15min``, ``2h`` or ``1d``; a minute is the least."""
+
+    name = "interval"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Read it; what cannot be read, or is less than a minute, is wrong use."""
+        read = _AGO.fullmatch(str(value).strip())
+        interval = int(read[1]) * _UNITS[read[2]] if read else timedelta()
+        if interval < timedelta(minutes=1):
+            self.fail(f"{value!r} is no interval such as 15min, 2h or 1d.", param, ctx)
+        return interval

@@ -72,7 +72,10 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class DeliveredEvent:
-    """An event and what each consumer did with it; ``payload`` is personal data, as JSON text."""
+    """An event and what each consumer did with it; ``payload`` is personal data, as JSON text.
+
+    Where it was erased, ``erased_at`` says when, and the payload is an empty object.
+    """
 
     id: UUID
     name: str
@@ -82,6 +85,7 @@ class DeliveredEvent:
     recorded_at: datetime
     payload: str
     deliveries: tuple[Delivery, ...]
+    erased_at: datetime | None = None
 
 
 class DeadLetters(Protocol):

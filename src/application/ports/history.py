@@ -6,6 +6,8 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID
 
+from application.ports.erasures import Erasure
+
 DECISIONS: Final = ("retried", "discarded")
 """Outcomes that a person decided on: their error says who and why, and quotes nobody."""
 
@@ -50,7 +52,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
-    """An event as it stands in the ledger, without its payload."""
+    """An event as it stands in the ledger, without its payload; ``erased_at`` says it has none."""
 
     id: UUID
     name: str
@@ -58,6 +60,7 @@ class RecordedEvent:
     occurred_at: datetime
     recorded_at: datetime
     deliveries: tuple[Delivery, ...]
+    erased_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +73,15 @@ class IdentitySummary:
     updated_at: datetime | None
     deleted_at: datetime | None
     synced_at: datetime
+    forgotten_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class IdentityHistory:
     """The newest of an identity's events, oldest first; ``recorded`` is how many there are in all.
 
-    ``at`` is now by the database's clock. ``identity`` is None while no copy has been made.
+    ``at`` is now by the database's clock. ``identity`` is None while no copy has been made,
+    ``erasure`` if the person was not erased.
     """
 
     identity_id: UUID
@@ -84,6 +89,7 @@ class IdentityHistory:
     identity: IdentitySummary | None
     recorded: int
     events: tuple[RecordedEvent, ...]
+    erasure: Erasure | None = None
 
 
 class History(Protocol):

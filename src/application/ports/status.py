@@ -1,10 +1,12 @@
 """How the ledger stands: what each consumer is owed, and how far behind it is."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
+from application.drift import Drift
+from application.ports.hook_log import HookHeard
 from application.ports.storage import Storage
 
 RECENT_ATTEMPTS: Final = 100_000
@@ -70,6 +72,8 @@ class StatusReport:
     consumers: tuple[ConsumerStatus, ...]
     unknown_events: tuple[UnknownEvents, ...]
     storage: Storage
+    drift: Drift = field(default_factory=Drift)
+    hooks: Sequence[HookHeard] = ()
 
 
 @dataclass(frozen=True, slots=True)

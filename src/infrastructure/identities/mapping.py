@@ -70,6 +70,8 @@ LOAD = f"""
     WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
 """.encode()  # noqa: S608  # the columns are ours
 
+READ = LOAD.removesuffix(b"FOR UPDATE\n")
+
 # A row that another transaction added or changed since it was loaded stays as it is.
 STORE = f"""
     INSERT INTO kratos_sync.kratos_identities AS stored ({", ".join(COLUMNS)})

@@ -50,7 +50,8 @@ NEWEST: Final = f"""
 COUNT: Final = "SELECT count(*) FROM kratos_sync.deliveries d WHERE {conditions}"
 
 EVENT = text("""
-    SELECT id, name, subject, source, occurred_at, recorded_at, CAST(payload AS text) AS payload
+    SELECT id, name, subject, source, occurred_at, recorded_at, CAST(payload AS text) AS payload,
+           erased_at
     FROM kratos_sync.events WHERE id = :event_id
 """)
 
@@ -105,4 +106,5 @@ class PostgresDeadLetters:
             row.recorded_at,
             row.payload,
             deliveries.get(event_id, ()),
+            row.erased_at,
         )

@@ -14,15 +14,16 @@ from application.ports.history import (
     Outstanding,
     RecordedEvent,
 )
+from infrastructure.erasure.wishes import erasure_of
 from infrastructure.ledger.snapshot import snapshot
 
 IDENTITY = text("""
-    SELECT state, version, created_at, updated_at, deleted_at, synced_at
+    SELECT state, version, created_at, updated_at, deleted_at, synced_at, forgotten_at
     FROM kratos_sync.kratos_identities WHERE id = :identity_id
 """)
 
 EVENTS = text("""
-    SELECT count(*) OVER () AS recorded, id, name, source, occurred_at, recorded_at
+    SELECT count(*) OVER () AS recorded, id, name, source, occurred_at, recorded_at, erased_at
     FROM kratos_sync.events WHERE subject = :identity_id
     ORDER BY recorded_at DESC, id DESC
     LIMIT :newest
@@ -58,6 +59,7 @@ class PostgresHistory:
             rows = connection.execute(EVENTS, {**person, "newest": newest}).all()
             if identity is None and not rows:
                 return None
+            erasure = erasure_of(connection, identity_id)
             deliveries = deliveries_of(connection, [row.id for row in rows])
         return IdentityHistory(
             identity_id=identity_id,
@@ -72,9 +74,11 @@ class PostgresHistory:
                     row.occurred_at,
                     row.recorded_at,
                     deliveries.get(row.id, ()),
+                    row.erased_at,
                 )
                 for row in reversed(rows)
             ),
+            erasure=erasure,
         )
 
 

@@ -61,6 +61,7 @@ class PostgresInbox:
         rows = self._transaction.fetch(OPEN, (consumer, uuid_array(event_ids), SUSPECTS))
         owed = list(starmap(Owed, rows))
         self._transaction.subjects = tuple({delivery.subject for delivery in owed})
+        self._transaction.event_ids = event_ids
         return owed
 
     def settle(

@@ -21,11 +21,12 @@ COUNT_TIMEOUT: Final = text("SET LOCAL statement_timeout = '5min'")
 COUNT = text("""
     SELECT count(*) FROM kratos_sync.events
     WHERE recorded_at >= :since AND recorded_at < :until AND name = ANY(:names)
+      AND erased_at IS NULL
 """)
 COUNT_OF_ONE = text("""
     SELECT count(*) FROM kratos_sync.events
     WHERE subject = :identity_id AND recorded_at >= :since AND recorded_at < :until
-      AND name = ANY(:names)
+      AND name = ANY(:names) AND erased_at IS NULL
 """)
 
 IN_HAND = text("""
@@ -42,23 +43,25 @@ IN_HAND = text("""
 
 _READ: Final = """
     WITH read AS MATERIALIZED (
-        SELECT id, subject, name, recorded_at FROM kratos_sync.events
+        SELECT id, subject, name, recorded_at, erased_at FROM kratos_sync.events
         WHERE recorded_at < :until AND (recorded_at, id) > (:after, :after_id)
         ORDER BY recorded_at, id
         LIMIT :read
 """
 _READ_OF_ONE: Final = """
     WITH of_one AS MATERIALIZED (
-        SELECT id, subject, name, recorded_at FROM kratos_sync.events
+        SELECT id, subject, name, recorded_at, erased_at FROM kratos_sync.events
         WHERE subject = :identity_id AND recorded_at < :until
           AND (recorded_at, id) > (:after, :after_id)
     ), read AS MATERIALIZED (
         SELECT * FROM of_one ORDER BY recorded_at, id LIMIT :read
 """
-# The next step goes on after the last event that was wanted, or after the last that was read.
+# What was erased has nothing left to say. The next step goes on after the last event that was
+# wanted, or after the last that was read.
 _OWE: Final = """
     ), wanted AS MATERIALIZED (
-        SELECT id, subject, recorded_at FROM read WHERE name = ANY(:names)
+        SELECT id, subject, recorded_at FROM read
+        WHERE name = ANY(:names) AND erased_at IS NULL
         ORDER BY recorded_at, id
         LIMIT :most
     ), stop AS (

@@ -13,9 +13,11 @@ from application.ports.status import (
     StatusReport,
     UnknownEvents,
 )
+from infrastructure.ledger.hook_log import hooks_heard
 from infrastructure.ledger.snapshot import snapshot
 from infrastructure.ledger.storage import storage
 from infrastructure.migrations import current_revision, newest_revision
+from infrastructure.reconciliation.past import drift
 
 COUNTED: Final = 10_000
 """Tables with more rows are not counted but estimated."""
@@ -89,6 +91,8 @@ class PostgresStatus:
                 consumers=_consumers(connection, consumers),
                 unknown_events=tuple(UnknownEvents(*row) for row in connection.execute(UNKNOWN)),
                 storage=storage(connection),
+                drift=drift(connection),
+                hooks=hooks_heard(connection),
             )
 
 

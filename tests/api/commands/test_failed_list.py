@@ -177,6 +177,7 @@ def test_the_json_of_an_event_has_the_documented_keys(engine: Engine) -> None:
         "source",
         "occurred_at",
         "recorded_at",
+        "erased_at",
     ]
     (delivery,) = document["deliveries"]
     assert delivery["outstanding"]["error"] == ERROR

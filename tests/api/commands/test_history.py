@@ -111,7 +111,14 @@ def test_the_json_has_the_documented_keys(engine: Engine) -> None:
     event_id = owe(engine, "Greet", attempts=1, due_in=A_MINUTE, last_error=ERROR)
     log_attempt(engine, "Greet", event_id, outcome="failed", error=ERROR)
     document = json.loads(history("--json", "--verbose").stdout)
-    assert list(document) == ["identity_id", "at", "identity", "recorded", "events"]
+    assert list(document) == [
+        "identity_id",
+        "at",
+        "identity",
+        "erasure",
+        "recorded",
+        "events",
+    ]
     assert (document["identity_id"], document["recorded"]) == (str(SOMEBODY), 1)
     assert list(document["identity"]) == [
         "state",
@@ -120,10 +127,18 @@ def test_the_json_has_the_documented_keys(engine: Engine) -> None:
         "updated_at",
         "deleted_at",
         "synced_at",
+        "forgotten_at",
     ]
     (event,) = document["events"]
     (delivery,) = event.pop("deliveries")
-    assert list(event) == ["id", "name", "source", "occurred_at", "recorded_at"]
+    assert list(event) == [
+        "id",
+        "name",
+        "source",
+        "occurred_at",
+        "recorded_at",
+        "erased_at",
+    ]
     (attempt,) = delivery["attempts"]
     assert attempt.pop("started_at")
     assert attempt == {

@@ -240,6 +240,9 @@ def test_the_json_has_the_documented_keys(
     assert storage["last_purge"].keys() == {"started_at", "ended_at", "events", "attempts"}
     assert storage["held_by"] == []
     assert not unknown
+    drift = {"running": False, "rise": None, "reconciliations": []}
+    assert document.pop("drift") == drift
+    assert document.pop("hooks") == []
     assert not document
 
 

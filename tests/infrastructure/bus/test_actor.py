@@ -48,7 +48,10 @@ def test_every_consumer_has_a_queue_of_its_name(container: Container) -> None:
 
     assert container.broker().get_declared_queues() == {
         "CountRegistrations",
+        "DeleteFromKratos",
         "DeleteKratosIdentity",
+        "FetchKratosIdentity",
+        "ForgetIdentity",
         "SyncKratosIdentity",
     }
 

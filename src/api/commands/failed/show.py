@@ -3,7 +3,7 @@
 Times are ISO 8601 in UTC; keys are only ever added:
 
     {"event": {"id": "…", "name": "identity.registered", "identity_id": "…", "source": "webhook",
-               "occurred_at": "…", "recorded_at": "…"},
+               "occurred_at": "…", "recorded_at": "…", "erased_at": null},
      "deliveries": […]}
 
 The deliveries are as in `kratos-sync history`, always with their errors, which may quote personal
@@ -75,6 +75,7 @@ def _to_json(
             "source": event.source,
             "occurred_at": iso(event.occurred_at),
             "recorded_at": iso(event.recorded_at),
+            "erased_at": iso(event.erased_at),
             **({"payload": json.loads(event.payload)} if payload else {}),
         },
         "deliveries": [delivery_json(delivery, verbose=True) for delivery in deliveries],
@@ -85,7 +86,9 @@ def _head(event: DeliveredEvent, payload: bool) -> Iterator[Text | str]:
     yield Text(f"Event {event.id}  {event.name}", style="bold")
     yield f"  about identity {event.identity_id}, from {harmless(event.source)}"
     yield f"  occurred {moment(event.occurred_at)}, recorded {moment(event.recorded_at)}"
-    if payload:
+    if event.erased_at:
+        yield f"  erased {moment(event.erased_at)}: nothing of what it said is left"
+    elif payload:
         yield "  The payload:"
         yield indented(json.dumps(json.loads(event.payload), indent=2, ensure_ascii=False), 4)
     if not event.deliveries:

@@ -1,0 +1,156 @@
+"""Reconciling with a great many identities: ``python -m benchmarks.reconciling``.
+
+A stand-in of Kratos' Admin API serves pages as fast as it can, in a process of its own; a real
+PostgreSQL holds the same people. Measured are the command itself, its memory and its requests.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import click
+import psutil
+import psycopg
+from pydantic import SecretStr
+from tests.kratos.crowd import Crowd
+
+from benchmarks.commands import ROOT, program
+from domain.identity import Identity
+from domain.kratos_identity import KratosIdentity
+from infrastructure.database import connect
+from infrastructure.embedded import EmbeddedPostgres
+from infrastructure.identities.mapping import STORE, to_arrays
+from infrastructure.migrations import migrate
+
+SEEDED_AT_ONCE: Final = 2_000
+LOOK_SECONDS: Final = 0.05
+NOBODY: Final = UUID(int=1)
+
+
+def seed(url: str, crowd: Crowd) -> None:
+    """Store the whole crowd as it would be after its first webhooks and a reconciliation."""
+    with psycopg.connect(url) as connection:
+        cursor = psycopg.RawCursor(connection)
+        for start in range(0, crowd.number, SEEDED_AT_ONCE):
+            numbers = range(start, min(start + SEEDED_AT_ONCE, crowd.number))
+            documents = [json.loads(crowd.document(number)) for number in numbers]
+            people = [
+                KratosIdentity.seen(Identity.from_kratos(each), at=datetime.now(UTC), cause=NOBODY)
+                for each in documents
+            ]
+            cursor.execute(STORE, to_arrays(people, [0] * len(people)), binary=True)
+            connection.commit()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("VACUUM ANALYZE kratos_sync.kratos_identities")
+
+
+@contextmanager
+def kratos(*arguments: str) -> Iterator[str]:
+    """Serve a crowd; give the URL."""
+    command = [sys.executable, "-m", "tests.kratos.admin_stand_in", *arguments]
+    with subprocess.Popen(  # noqa: S603
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None  # noqa: S101
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
+def reconcile(environment: Mapping[str, str], *arguments: str) -> dict[str, Any]:
+    """Run the command; give what it said, its time and its greatest memory."""
+    command = [*program(), "reconcile", "--json", *arguments]
+    began = time.monotonic()
+    with subprocess.Popen(  # noqa: S603
+        command, env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True
+    ) as process:
+        peak = _Peak(process.pid)
+        assert process.stdout is not None  # noqa: S101
+        said = process.stdout.read()
+        code = process.wait(60)
+    peak.join()
+    return {
+        **json.loads(said),
+        "exit": code,
+        "whole_seconds": round(time.monotonic() - began, 1),
+        "megabytes": round(peak.most / 1e6),
+    }
+
+
+class _Peak(threading.Thread):
+    """The greatest memory of a process, looked at until it ends."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.most = 0
+        self._process = psutil.Process(pid)
+        self.start()
+
+    def run(self) -> None:
+        try:
+            while True:
+                self.most = max(self.most, self._process.memory_info().rss)
+                time.sleep(LOOK_SECONDS)
+        except psutil.Error:
+            return
+
+
+@click.command()
+@click.option("--identities", default=1_000_000, show_default=True)
+@click.option("--changed-every", default=10_000, show_default=True)
+@click.option("--missing-every", default=200_000, show_default=True)
+def main(identities: int, changed_every: int, missing_every: int) -> None:
+    """Reconcile a crowd that is unchanged, and one that is not."""
+    with tempfile.TemporaryDirectory(prefix="reconciling-") as folder:
+        Path(folder).chmod(0o755)
+        with EmbeddedPostgres(Path(folder) / "postgresql") as postgres:
+            engine = connect(SecretStr(postgres.url), 2)
+            migrate(engine)
+            engine.dispose()
+            began = time.monotonic()
+            seed(postgres.url, Crowd(identities))
+            print(f"{identities:,} identities stored in {time.monotonic() - began:.0f} s")
+            environment = {"DATABASE_URL": postgres.url, "BROKER_URL": "redis://127.0.0.1:1"}
+            crowd = ("--identities", str(identities))
+            changed = ("--changed-every", str(changed_every), "--missing-every", str(missing_every))
+            with kratos(*crowd) as url:
+                _tell(
+                    "unchanged, dry run",
+                    reconcile({**environment, "KRATOS_ADMIN_URL": url}, "--dry-run"),
+                )
+                _tell("unchanged", reconcile({**environment, "KRATOS_ADMIN_URL": url}))
+            with kratos(*crowd, *changed) as url:
+                there = {**environment, "KRATOS_ADMIN_URL": url}
+                _tell("changed, dry run", reconcile(there, "--dry-run"))
+                _tell("changed", reconcile(there))
+            with kratos(*crowd, "--seed", "1") as url:
+                _tell(
+                    "another Kratos",
+                    reconcile({**environment, "KRATOS_ADMIN_URL": url}, "--dry-run"),
+                )
+
+
+def _tell(name: str, said: dict[str, Any]) -> None:
+    rate = said["identities"] / max(said["seconds"], 0.001)
+    print(
+        f"{name:<20} {said['identities']:>9,} compared in {said['seconds']:6.1f} s"
+        f" ({rate:,.0f}/s), {said['megabytes']} MB, {said['pages']:,} pages;"
+        f" missing {said['missing']:,}, stale {said['stale']:,}, unseen {said['unseen']:,},"
+        f" gone {said['gone']:,}; {said['outcome']} (exit {said['exit']})",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""What `kratos-sync status` tells of Kratos' hooks: when each was last heard."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich.table import Table
+
+from api.commands.units import duration, iso
+from application.ports.hook_log import HookHeard
+from application.silence import silences
+
+UNNAMED = "(no X-Kratos-Hook)"
+
+
+def hooks_attention(hooks: Sequence[HookHeard], now: datetime) -> Iterator[str]:
+    """Say which hooks used to be heard and are silent, a sentence for each."""
+    for silence in silences(hooks, now):
+        who = "No webhook" if silence.label is None else f"The hook {named(silence.label)}"
+        was = "was" if silence.label is None else "was not"
+        yield (
+            f"{who} {was} heard for {duration(now - silence.last_at)}; before that,"
+            f" one came every {duration(silence.usual_gap)} in the mean. `kratos-sync check` reads"
+            " Kratos' configuration."
+        )
+
+
+def hooks_table(hooks: Sequence[HookHeard], now: datetime) -> Table:
+    """Give a line for each hook."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("HOOK")
+    table.add_column("CALLS", justify="right")
+    table.add_column("LAST CALL", justify="right")
+    for hook in hooks:
+        table.add_row(
+            named(hook.label), f"{hook.calls:,}", f"{duration(now - hook.last_at, units=1)} ago"
+        )
+    return table
+
+
+def hooks_json(hooks: Sequence[HookHeard]) -> list[dict[str, Any]]:
+    """Give the list `hooks` of `kratos-sync status --json`."""
+    return [
+        {
+            "label": hook.label,
+            "first_at": iso(hook.first_at),
+            "last_at": iso(hook.last_at),
+            "calls": hook.calls,
+        }
+        for hook in hooks
+    ]
+
+
+def named(label: str) -> str:
+    """Give the label, or say that there is none."""
+    return label or UNNAMED

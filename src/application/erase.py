@@ -1,0 +1,69 @@
+"""Erasing a person: forgotten in one commit, and then step by step what was recorded."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+from uuid import UUID
+
+from application.ports.erasures import Erased, Erasures
+from application.ports.unit_of_work import ConcurrencyConflict
+
+PATIENCE_SECONDS: Final = 60.0
+"""How long what a worker has in hand is waited for: longer than an event may take."""
+POLL_SECONDS: Final = 0.5
+MOST_CONFLICTS: Final = 5
+
+
+class StillInHand(Exception):
+    """A worker has some of it in hand for a minute: a relay erases it once it is let go."""
+
+
+class Erase:
+    """Erases one person. ``wake_relay`` is called when there is something for consumers to hear."""
+
+    def __init__(
+        self,
+        erasures: Erasures,
+        wake_relay: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._erasures = erasures
+        self._wake_relay = wake_relay
+        self._clock = clock
+        self._pause = pause
+
+    def run(self, identity_id: UUID, *, by: str, reason: str) -> Iterator[Erased]:
+        """Forget and erase; tell after each step what is erased by then.
+
+        Raises StillInHand, LedgerUnavailable or ConcurrencyConflict. However it ends, once it has
+        begun the rest is erased by a relay.
+        """
+        self._begin(identity_id, by, reason)
+        self._wake_relay()
+        return self.rest(identity_id)
+
+    def rest(self, identity_id: UUID) -> Iterator[Erased]:
+        """Erase what is left of a person whose erasure has begun; likewise."""
+        deadline = self._clock() + PATIENCE_SECONDS
+        erased = Erased()
+        while True:
+            held = 0
+            for step in self._erasures.erase([identity_id]):
+                held += step.held
+                erased = erased.plus(step)._replace(held=held)
+                yield erased
+            self._erasures.note([identity_id], is_complete=not held)
+            if not held:
+                return
+            if self._clock() > deadline:
+                raise StillInHand(f"a worker has had {held:,} of it in hand for a minute")
+            self._pause(POLL_SECONDS)
+
+    def _begin(self, identity_id: UUID, by: str, reason: str) -> None:
+        for _ in range(MOST_CONFLICTS - 1):
+            try:
+                return self._erasures.begin(identity_id, by, reason)
+            except ConcurrencyConflict:
+                self._pause(POLL_SECONDS)
+        return self._erasures.begin(identity_id, by, reason)

@@ -1,0 +1,102 @@
+"""Which webhook would have told of a difference that reconciling found: what was not heard.
+
+Kratos calls hooks of five flows only, and none for an administrator. Verifying, recovering and
+logging in with a code mark an address; settings change traits, and so may an administrator.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Final
+
+from domain.addresses import VerifiableAddress
+from domain.held_identity import HeldIdentity
+from domain.identity import Identity
+from domain.json_values import ABSENT, Absent, same_as_doubles
+
+REGISTRATION: Final = "registration"
+"""Made since the comparison before, and not here: a registration, or an administrator's doing."""
+SETTINGS: Final = "settings"
+"""Other traits or addresses: a change of settings, or an administrator's doing."""
+VERIFICATION: Final = "verification"
+"""An address verified there and not here: a verification, a recovery or a login with a code."""
+LOGIN: Final = "login"
+"""Nothing but `updated_at`: a login that renewed something, or a change of credentials."""
+ON_ITS_WAY: Final = "on_its_way"
+"""Heard, and not consumed yet."""
+OLD: Final = "old"
+"""Made before the comparison before, or before the first: nobody ever told us."""
+ADMIN: Final = "admin"
+"""Fields that administrators change, and seldom anyone else."""
+UNTOLD: Final = "untold"
+"""What no webhook carries or tells: `metadata_admin`, large integers, that a mail was sent."""
+REVIVED: Final = "revived"
+"""Deleted here, and there in Kratos."""
+OTHER: Final = "other"
+
+HOOKS: Final = (REGISTRATION, SETTINGS, VERIFICATION, LOGIN)
+"""What a webhook should have told; of the others none is missed."""
+
+_ADMINS: Final = frozenset(
+    {"state", "state_changed_at", "external_id", "organization_id", "schema_id"}
+)
+
+
+def missing(identity: Identity, before: datetime | None) -> tuple[str, ...]:
+    """Say which webhook is missed of an identity that is not here at all.
+
+    ``before`` is when the last comparison that came to its end began; None if there was none.
+    """
+    made = identity.created_at
+    since = isinstance(made, datetime) and before is not None and made > before
+    return (REGISTRATION if since else OLD,)
+
+
+def stale(held: HeldIdentity, identity: Identity, fields: Collection[str]) -> tuple[str, ...]:
+    """Say which webhooks are missed of one that differs in these fields, each once."""
+    if "deleted_at" in fields:
+        return (REVIVED,)
+    wanting = dict.fromkeys(_wanting(held, identity, fields))
+    return tuple(wanting) or ((LOGIN,) if "updated_at" in fields else (OTHER,))
+
+
+def missed(unheard: Mapping[str, int]) -> int:
+    """Count what a webhook should have told."""
+    return sum(unheard.get(hook, 0) for hook in HOOKS)
+
+
+def _wanting(held: HeldIdentity, identity: Identity, fields: Collection[str]) -> Iterator[str]:
+    for name in fields:
+        if name == "traits":
+            yield UNTOLD if same_as_doubles(held.traits, identity.traits) else SETTINGS
+        elif name == "recovery_addresses":
+            yield SETTINGS
+        elif name == "verifiable_addresses":
+            yield _address(held.verifiable_addresses, identity.verifiable_addresses)
+        elif name == "metadata_admin":
+            yield UNTOLD
+        elif name == "metadata_public":
+            rounded = same_as_doubles(held.metadata_public, identity.metadata_public)
+            yield UNTOLD if rounded else ADMIN
+        elif name in _ADMINS:
+            yield ADMIN
+        elif name != "updated_at":
+            yield OTHER
+
+
+def _address(
+    held: tuple[VerifiableAddress, ...] | Absent, listed: tuple[VerifiableAddress, ...] | Absent
+) -> str:
+    here, there = _by_value(held), _by_value(listed)
+    if here.keys() != there.keys():
+        return SETTINGS
+    proofs = ((one.verified, one.verified_at) for one in here.values())
+    others = ((there[key].verified, there[key].verified_at) for key in here)
+    return UNTOLD if list(proofs) == list(others) else VERIFICATION
+
+
+def _by_value(
+    addresses: Iterable[VerifiableAddress] | Absent,
+) -> dict[tuple[str, str], VerifiableAddress]:
+    if addresses is ABSENT:
+        return {}
+    return {(address.via, address.value): address for address in addresses}

@@ -1,0 +1,1 @@
+"""Comparing our rows with Kratos' listing, in the database."""

@@ -1,0 +1,107 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from application.consumer import RetryLater
+from application.consumers.delete_from_kratos import (
+    LONGEST_WAIT,
+    DeleteFromKratos,
+    WaitsForOthers,
+)
+from application.ports.departures import OwedTo
+from application.ports.kratos import KratosRefused, KratosUnavailable
+from domain.events import IdentityDeletionRequested
+from tests.domain.people import cause
+from tests.fakes.departures import InMemoryDepartures
+from tests.fakes.kratos_admin import InMemoryKratos
+from tests.kratos.people import Town
+from tests.kratos.persons import person
+
+
+@pytest.fixture
+def kratos() -> InMemoryKratos:
+    return InMemoryKratos(Town([person()]))
+
+
+@pytest.fixture
+def departures(kratos: InMemoryKratos) -> InMemoryDepartures:
+    return InMemoryDepartures(kratos)
+
+
+def requested(
+    kratos: InMemoryKratos, *, ago: timedelta = timedelta(), erase: bool = False
+) -> IdentityDeletionRequested:
+    assert isinstance(kratos.people, Town)
+    (identity_id,) = kratos.people.documents
+    at = datetime.now(UTC) - ago
+    return IdentityDeletionRequested(cause(1), at, identity_id, "ada", erase)
+
+
+def test_once_nobody_is_owed_anything_it_deletes(
+    kratos: InMemoryKratos, departures: InMemoryDepartures
+) -> None:
+    event = requested(kratos)
+
+    DeleteFromKratos(departures).consume(event)
+
+    assert kratos.find(event.identity_id) is None
+    assert departures.erased == []
+
+
+def test_it_waits_for_others_and_names_them(
+    kratos: InMemoryKratos, departures: InMemoryDepartures
+) -> None:
+    event = requested(kratos, ago=timedelta(seconds=40))
+    departures.owed = [OwedTo("SendGoodbye", 2, 1), OwedTo("ForgetIdentity", 1, 0)]
+
+    with pytest.raises(WaitsForOthers) as raised:
+        DeleteFromKratos(departures).consume(event)
+
+    assert raised.value.__notes__ == [
+        "SendGoodbye is owed 2, 1 of them dead letters, ForgetIdentity is owed 1"
+    ]
+    assert timedelta(seconds=10) <= raised.value.delay < timedelta(seconds=14)
+    assert kratos.find(event.identity_id)
+
+
+def test_who_waits_for_days_is_looked_at_now_and_then(
+    kratos: InMemoryKratos, departures: InMemoryDepartures
+) -> None:
+    departures.owed = [OwedTo("SendGoodbye", 1, 1)]
+
+    with pytest.raises(WaitsForOthers) as raised:
+        DeleteFromKratos(departures).consume(requested(kratos, ago=timedelta(days=3)))
+
+    assert LONGEST_WAIT <= raised.value.delay <= 1.3 * LONGEST_WAIT
+
+
+def test_a_kratos_that_is_away_is_no_failure(
+    kratos: InMemoryKratos, departures: InMemoryDepartures
+) -> None:
+    kratos.fail(error=KratosUnavailable("it is away", timedelta(minutes=9)))
+
+    with pytest.raises(RetryLater) as raised:
+        DeleteFromKratos(departures).consume(requested(kratos, erase=True))
+
+    assert raised.value.delay == timedelta(minutes=9)
+    assert departures.erased == []
+
+
+def test_a_kratos_that_refuses_is_a_failure(
+    kratos: InMemoryKratos, departures: InMemoryDepartures
+) -> None:
+    kratos.fail(error=KratosRefused("it wants credentials", 401))
+
+    with pytest.raises(KratosRefused):
+        DeleteFromKratos(departures).consume(requested(kratos))
+
+
+def test_who_was_deleted_before_is_no_failure(
+    kratos: InMemoryKratos, departures: InMemoryDepartures
+) -> None:
+    event = requested(kratos, erase=True)
+
+    DeleteFromKratos(departures).consume(event)
+    DeleteFromKratos(departures).consume(event)
+
+    assert {(who, by) for who, by, _ in departures.erased} == {(event.identity_id, "ada")}

@@ -1,0 +1,32 @@
+from application.consumers.forget_identity import ForgetIdentity
+from application.consumers.sync_kratos_identity import SyncKratosIdentity
+from domain.events import IdentityDeleted, IdentityDeletionRequested
+from domain.kratos_identity import KratosIdentity
+from tests.domain.people import ADA, cause, minutes, webhook
+from tests.fakes.kratos_identities import InMemoryKratosIdentities
+from tests.suites.occurrences import updated
+
+
+def requested(number: int = 2) -> IdentityDeletionRequested:
+    return IdentityDeletionRequested(cause(number), minutes(number), ADA)
+
+
+def test_it_leaves_a_tombstone() -> None:
+    ada = KratosIdentity.seen(webhook(), at=minutes(1), cause=cause(1))
+    ada.collect_events()
+
+    ForgetIdentity(InMemoryKratosIdentities([ada])).consume(requested())
+
+    assert (ada.deleted_at, ada.forgotten_at) == (minutes(2), minutes(2))
+    assert [type(event) for event in ada.collect_events()] == [IdentityDeleted]
+
+
+def test_a_person_never_seen_does_not_come_later() -> None:
+    identities = InMemoryKratosIdentities()
+
+    ForgetIdentity(identities).consume(requested())
+    SyncKratosIdentity(identities).consume(updated(3, at=minutes(3)))
+
+    ada = identities.find(ADA)
+    assert ada is not None
+    assert ada.deleted_at == minutes(2)

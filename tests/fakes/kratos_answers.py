@@ -1,0 +1,62 @@
+"""Kratos' answers, as a unit of work in memory gets them."""
+
+from collections.abc import Callable, Collection
+from datetime import datetime
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from application.inquiry import Inquiry
+from application.ports.kratos import KratosAdmin
+from application.ports.kratos_answers import Answer
+from domain.events import (
+    DomainEvent,
+    KratosIdentityGone,
+    KratosIdentityHinted,
+    KratosIdentityUpdated,
+)
+
+
+class InMemoryKratosAnswers:
+    """A `KratosAnswers` that keeps what was told; `is_recorded` knows of earlier answers,
+    and `first_heard` when the first hint came about somebody of whom nothing is held."""
+
+    def __init__(
+        self,
+        kratos: KratosAdmin,
+        everybody: Callable[[], Collection[UUID]],
+        now: Callable[[], datetime],
+        is_recorded: Callable[[KratosIdentityHinted], bool],
+        first_heard: Callable[[UUID], datetime | None],
+    ) -> None:
+        self._inquiry = Inquiry(lambda: kratos, everybody, now)
+        self._is_recorded = is_recorded
+        self._first_heard = first_heard
+        self.told: dict[UUID, DomainEvent] = {}
+        self._collected: set[UUID] = set()
+
+    def is_answered(self, hint: KratosIdentityHinted) -> bool:
+        """Ask the ledger."""
+        return self._is_recorded(hint)
+
+    def ask(self, identity_id: UUID) -> Answer:
+        """Ask as the real one does."""
+        return self._inquiry.answer(identity_id)
+
+    def tell(self, identity_id: UUID, answer: Answer) -> None:
+        """Keep the event."""
+        if identity_id in self.told:
+            return
+        self.told[identity_id] = (
+            KratosIdentityGone(uuid7(), answer.asked_at, identity_id)
+            if answer.identity is None
+            else KratosIdentityUpdated(
+                uuid7(), answer.asked_at, answer.identity, self._first_heard(identity_id)
+            )
+        )
+
+    def collect_events(self) -> list[DomainEvent]:
+        """Hand over what was told since the last call."""
+        raised = [event for event in self.told.values() if event.id not in self._collected]
+        self._collected.update(event.id for event in raised)
+        return raised

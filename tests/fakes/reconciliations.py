@@ -1,0 +1,163 @@
+"""Comparing the in-memory ledger with a listing."""
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from application.ports.event_bus import Provenance
+from application.ports.kratos import Page
+from application.ports.reconciliation import (
+    AnotherReconciliation,
+    Difference,
+    Findings,
+    ListingUnordered,
+    NobodyKnown,
+)
+from application.unheard import missing, stale
+from domain.differences import differences
+from domain.events import DomainEvent, KratosIdentityGone, KratosIdentityUpdated
+from domain.identity import Identity, InvalidIdentity
+from tests.fakes.unit_of_work import InMemoryLedger
+
+BEFORE_ALL = UUID(int=0)
+AFTER_ALL = UUID(int=2**128 - 1)
+
+
+class InMemoryReconciliation:
+    """A `Reconciliation` of an in-memory ledger; each step is done at once, or not at all."""
+
+    def __init__(self, ledger: InMemoryLedger, number: int, *, dry_run: bool) -> None:
+        alive = [each for each in ledger.identities if each.deleted_at is None]
+        self.started_at = ledger.now
+        self.findings = Findings(held=len(alive))
+        self.schema_urls: Collection[str] = {each.schema_url for each in alive if each.schema_url}
+        self.resumed = False
+        self.differences: Sequence[Difference] = []
+        self.token: str | None = None
+        self.listed = False
+        self.outcome: str | None = None
+        self._ledger = ledger
+        self._source = f"reconcile:{number}"
+        self._dry_run = dry_run
+        self._last = BEFORE_ALL
+        self._unseen: list[UUID] = []
+
+    @property
+    def unreadable(self) -> int:
+        """How many cannot be read."""
+        return self.findings.unreadable
+
+    def take(self, page: Page, at: datetime, most_unseen: int) -> None:
+        """Compare a page, and record what differs."""
+        documents = json.loads(page.identities)
+        ids = [UUID(each["id"]) for each in documents]
+        if [self._last, *ids] != sorted({self._last, *ids}) or not (ids or page.next is None):
+            raise ListingUnordered("the page is not in order")
+        upper = AFTER_ALL if page.next is None else ids[-1]
+        unseen = [
+            each.id
+            for each in self._ledger.identities
+            if self._last < each.id <= upper and each.id not in ids and each.deleted_at is None
+            if (each.created_at or each.synced_at) < self.started_at
+        ]
+        known = sum(self._ledger.identities.find(each) is not None for each in ids)
+        if not self.findings.pages and ids and not known and len(unseen) > most_unseen:
+            raise NobodyKnown("the listing begins with nobody whom we hold")
+        found, unheard, unreadable = [], dict[str, int](), 0
+        for document in documents:
+            try:
+                identity = Identity.from_kratos(document)
+            except InvalidIdentity:
+                unreadable += 1
+                continue
+            held = self._ledger.identities.find(identity.id)
+            fields = held and differences(held, identity, at)
+            if fields == ():
+                continue
+            told = KratosIdentityUpdated(uuid7(), at, identity)
+            if self._tell(told, f"{held and held.version}:{identity.updated_at}"):
+                found.append(Difference(identity.id, fields))
+                why = stale(held, identity, fields) if held and fields else missing(identity, None)
+                unheard |= {each: unheard.get(each, 0) + 1 for each in why}
+        self.findings = self.findings.with_page(
+            len(ids), known, found, unseen=len(unseen), unheard=unheard, unreadable=unreadable
+        )
+        self._unseen += unseen
+        self._last, self.token, self.listed = upper, page.next, page.next is None
+        self.differences = found
+
+    def start_over(self) -> None:
+        """Go back to the first page."""
+        self._unseen, self._last, self.token, self.differences = [], BEFORE_ALL, None, []
+        self.findings = replace(
+            self.findings, pages=0, identities=0, known=0, unseen=0, unreadable=0
+        )
+
+    def unseen(self, most: int) -> Sequence[UUID]:
+        """Some that were not settled."""
+        return sorted(self._unseen)[:most]
+
+    def settle(self, gone: Sequence[UUID], there: Sequence[UUID], at: datetime) -> None:
+        """Record that some are gone."""
+        for each in gone:
+            self._tell(KratosIdentityGone(uuid7(), at, each), "gone")
+        self._unseen = [each for each in self._unseen if each not in {*gone, *there}]
+        self.findings = replace(self.findings, gone=self.findings.gone + len(gone))
+        self.differences = [Difference(each, ()) for each in gone]
+
+    def end(self, outcome: str) -> None:
+        """Note the end."""
+        self.outcome = outcome
+        self.differences = []
+
+    def _tell(self, event: DomainEvent, what: str) -> bool:
+        key = f"{self._source}:{event.subject}:{what}"
+        return self._dry_run or self._ledger.publish(event, Provenance("reconcile", key))
+
+
+class InMemoryReconciliations:
+    """A `Reconciliations` that remembers its runs."""
+
+    def __init__(self, ledger: InMemoryLedger) -> None:
+        self.runs: list[InMemoryReconciliation] = []
+        self._ledger = ledger
+        self._is_busy = False
+
+    @contextmanager
+    def begin(self, *, dry_run: bool) -> Iterator[InMemoryReconciliation]:
+        """Begin one, or go on with the last."""
+        if self._is_busy:
+            raise AnotherReconciliation("another reconciliation is at work")
+        self._is_busy = True
+        try:
+            yield self._dry() if dry_run else self._real()
+        finally:
+            self._is_busy = False
+
+    def is_due(self, every: timedelta) -> bool:
+        """Whether none that came to its end began since so long ago."""
+        since = self._ledger.now - every
+        return not any(each.started_at > since for each in self.runs if each.outcome)
+
+    def held(self) -> int:
+        """How many are alive here."""
+        return sum(each.deleted_at is None for each in self._ledger.identities)
+
+    def in_hand(self, most: int) -> int:
+        """How much is owed to anybody."""
+        return min(len(self._ledger.deliveries), most)
+
+    def _dry(self) -> InMemoryReconciliation:
+        return InMemoryReconciliation(self._ledger, 0, dry_run=True)
+
+    def _real(self) -> InMemoryReconciliation:
+        if self.runs and self.runs[-1].outcome is None:
+            self.runs[-1].resumed = True
+            return self.runs[-1]
+        self.runs.append(InMemoryReconciliation(self._ledger, len(self.runs) + 1, dry_run=False))
+        return self.runs[-1]

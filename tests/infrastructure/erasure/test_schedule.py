@@ -1,0 +1,74 @@
+"""The relay's eye on erasures."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from uuid import UUID, uuid4
+
+from sqlalchemy import Engine, text
+
+from application.ports.erasures import Erased
+from application.ports.event_bus import LedgerUnavailable
+from infrastructure.erasure.erasures import PostgresErasures
+from infrastructure.erasure.schedule import ErasureSchedule
+from infrastructure.ledger.purge_lock import hold_off_purges
+from tests.infrastructure.bus.waiting import until
+from tests.infrastructure.erasure.life import Life
+from tests.suites.ledgers import PostgresLedger
+from tests.suites.occurrences import only_ours
+
+
+class Flickering:
+    """Erasures of one person, in a database that is away at first."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.noted = threading.Event()
+        self.complete: list[bool] = []
+
+    def due(self, most: int) -> Sequence[UUID]:
+        self.looks += 1
+        if self.looks == 1:
+            raise LedgerUnavailable("it is away")
+        return [uuid4()] if self.looks == 2 else []
+
+    def erase(self, people: Sequence[UUID]) -> Iterator[Erased]:
+        yield Erased(events=2, held=1)
+        yield Erased(texts=1)
+
+    def note(self, people: Sequence[UUID], *, is_complete: bool) -> None:
+        self.complete.append(is_complete)
+        self.noted.set()
+
+
+def test_a_database_that_was_away_is_asked_again_and_what_was_held_is_not_complete() -> None:
+    erasures, stopped = Flickering(), threading.Event()
+    schedule = ErasureSchedule(erasures, look_seconds=0.02)  # type: ignore[arg-type]  # what it uses
+    thread = threading.Thread(target=schedule.run, args=(stopped,))
+    thread.start()
+    try:
+        assert erasures.noted.wait(20)
+    finally:
+        stopped.set()
+        thread.join(20)
+    assert erasures.complete == [False]
+
+
+WAITING = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+
+
+def test_nothing_is_erased_while_old_events_are_owed_again(engine: Engine) -> None:
+    """Else what is being replayed would be owed, with nothing left to say."""
+    with only_ours():
+        life = Life(PostgresLedger(engine))
+        life.live()
+    erasures = PostgresErasures(engine)
+    erasures.begin(life.id, "ada", "asked")
+    erasing = threading.Thread(target=lambda: list(erasures.erase([life.id])))
+    with engine.connect() as replaying, engine.connect() as looking:
+        hold_off_purges(replaying)
+        erasing.start()
+        until(lambda: looking.execute(WAITING).scalar_one() == 1)
+        assert "events" in life.left()
+        replaying.rollback()
+        erasing.join(20)
+    assert life.left() == []

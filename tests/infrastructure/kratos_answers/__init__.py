@@ -1,0 +1,1 @@
+"""Asking Kratos about single identities, on a real PostgreSQL."""

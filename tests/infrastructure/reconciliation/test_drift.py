@@ -1,0 +1,128 @@
+"""What a reconciliation remembers of the webhooks that were missed, and what `status` reads."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import Engine, text
+
+from application.drift import Drift
+from application.ports.kratos import Page
+from application.ports.reconciliation import Findings
+from domain.identity import Identity
+from domain.kratos_identity import KratosIdentity
+from infrastructure.database import driver_of
+from infrastructure.identities.mapping import STORE, to_arrays
+from infrastructure.reconciliation.past import NEWEST, drift
+from infrastructure.reconciliation.reconciliations import PostgresReconciliations
+from tests.infrastructure.ledger.rows import owe
+from tests.kratos.persons import THEN, person
+
+ADA = UUID("0199e6a0-0000-7000-8000-00000000ada0")
+GRACE = UUID("0199e6a0-0000-7000-8000-00000000beef")
+SOMEBODY = UUID("0199e6a0-0000-7000-8000-00000000da1a")
+LATER = THEN + timedelta(hours=1)
+
+
+def written(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
+
+
+def hold(engine: Engine, document: dict[str, Any]) -> None:
+    row = KratosIdentity.seen(Identity.from_kratos(document), at=THEN, cause=ADA)
+    with engine.begin() as connection:
+        cursor = psycopg.RawCursor(driver_of(connection))
+        cursor.execute(STORE, to_arrays([row], [0]), binary=True)
+
+
+def reconcile(engine: Engine, *documents: dict[str, Any]) -> Findings:
+    """Compare with one page that lists these, to the end."""
+    with PostgresReconciliations(engine).begin(dry_run=False) as run:
+        run.take(page(*documents), datetime.now(UTC), 10)
+        run.end("completed")
+        return run.findings
+
+
+def page(*documents: dict[str, Any]) -> Page:
+    listing = json.dumps(sorted(documents, key=lambda document: str(document["id"])))
+    return Page(listing.replace('"unreadable"', "1e999").encode(), None)
+
+
+def remembered(engine: Engine) -> Drift:
+    with engine.connect() as connection:
+        return drift(connection)
+
+
+def test_what_is_missed_is_counted_and_remembered(engine: Engine) -> None:
+    held = person(ADA)
+    hold(engine, held)
+    address = {**held["verifiable_addresses"][0], "verified": True, "status": "completed"}
+    address["verified_at"] = written(LATER)
+    found = reconcile(engine, {**held, "verifiable_addresses": [address]})
+    assert (found.stale, found.unheard) == (1, {"verification": 1})
+    (past,) = remembered(engine).past
+    assert (past.findings, past.outcome) == (found, "completed")
+    assert past.ended_at
+    assert past.started_at <= past.seen_at <= past.ended_at
+
+
+def test_who_registered_since_the_comparison_before_is_missed(engine: Engine) -> None:
+    old = person(ADA)
+    assert reconcile(engine, old).unheard == {"old": 1}
+    hold(engine, old)
+    registered = person(GRACE, created_at=written(datetime.now(UTC) + timedelta(minutes=1)))
+    found = reconcile(engine, old, registered, person(SOMEBODY))
+    assert found.unheard == {"registration": 1, "old": 1}
+
+
+def test_what_was_heard_and_is_not_consumed_is_not_missed(engine: Engine) -> None:
+    owe(engine, "SyncKratosIdentity")
+    assert reconcile(engine, person(SOMEBODY), person(ADA)).unheard == {"on_its_way": 1, "old": 1}
+
+
+def test_another_consumers_delivery_is_nothing_on_its_way(engine: Engine) -> None:
+    owe(engine, "Greet")
+    assert reconcile(engine, person(SOMEBODY)).unheard == {"old": 1}
+
+
+def test_an_interruption_forgets_neither_what_is_missed_nor_who_is_unreadable(
+    engine: Engine,
+) -> None:
+    first = page(person(ADA), person(GRACE, traits={"points": "unreadable"}))
+    reconciliations = PostgresReconciliations(engine)
+    with reconciliations.begin(dry_run=False) as run:
+        run.take(first._replace(next="more"), datetime.now(UTC), 10)
+    with reconciliations.begin(dry_run=False) as run:
+        assert run.resumed
+        assert run.unreadable == run.findings.unreadable == 1
+        run.take(page(person(UUID(int=GRACE.int + 1))), datetime.now(UTC), 10)
+        assert run.findings.unheard == {"old": 2}
+        assert run.findings.unreadable == 1
+
+
+def test_it_runs_as_long_as_somebody_has_the_turn(engine: Engine) -> None:
+    reconciliations = PostgresReconciliations(engine)
+    assert not remembered(engine).is_running
+    with reconciliations.begin(dry_run=False):
+        assert remembered(engine).is_running
+        (past,) = remembered(engine).past
+        assert (past.ended_at, past.outcome) == (None, None)
+    assert not remembered(engine).is_running
+
+
+def test_a_reconciliation_of_another_database_is_none_of_ours(
+    engine: Engine, postgres_url: str
+) -> None:
+    with psycopg.connect(postgres_url) as elsewhere:
+        elsewhere.execute("SELECT pg_advisory_lock(5720684119)")
+        assert not remembered(engine).is_running
+
+
+def test_the_newest_come_first_and_are_not_too_many(engine: Engine) -> None:
+    add = text("INSERT INTO kratos_sync.reconciliations (held) SELECT generate_series(1, :number)")
+    with engine.begin() as connection:
+        connection.execute(add, {"number": NEWEST + 5})
+    held = [past.findings.held for past in remembered(engine).past]
+    assert held == list(range(NEWEST + 5, 5, -1))

@@ -1,0 +1,176 @@
+"""A Kratos and our copy of it side by side, in memory or on PostgreSQL."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import Engine
+from uuid_utils.compat import uuid7
+
+from application.pipeline import Batch, deliver
+from application.ports.event_bus import Provenance
+from application.ports.kratos import KratosAdmin
+from application.ports.reconciliation import Findings, Reconciliations
+from application.reconcile import Reconcile
+from application.subscriptions import CONSUMERS
+from domain.events import KratosIdentityUpdated
+from domain.identity import PARTS, Identity
+from domain.json_values import ABSENT
+from domain.kratos_identity import KratosIdentity
+from infrastructure.binary_arrays import uuid_array
+from infrastructure.database import driver_of
+from infrastructure.identities.mapping import READ, from_row
+from infrastructure.reconciliation.reconciliations import PostgresReconciliations
+from tests.fakes.kratos_admin import InMemoryKratos
+from tests.fakes.reconciliations import InMemoryReconciliations
+from tests.fakes.unit_of_work import InMemoryLedger
+from tests.kratos.people import Document, Town
+from tests.suites.ledgers import Ledger, PostgresLedger
+
+ROUNDS = 50
+
+
+@dataclass
+class World:
+    """What Kratos has, and what we have of it.
+
+    ``admin`` is `kratos`, or whatever else a test asks. ``told`` collects the differences that
+    reconciling named, ``wakes`` counts how often it woke a relay.
+    """
+
+    ledger: Ledger
+    reconciliations: Reconciliations
+    town: Town = field(default_factory=Town)
+    public_url: str | None = None
+    wakes: int = 0
+    told: list[tuple[UUID, tuple[str, ...] | None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.kratos = InMemoryKratos(self.town)
+        self.admin: KratosAdmin = self.kratos
+
+    def use_case(self) -> Reconcile:
+        return Reconcile(
+            self.admin,
+            self.reconciliations,
+            public_url=self.public_url,
+            now=self.now,
+            wake_relay=self._wake,
+            pause=lambda _: self.consume(),
+        )
+
+    def reconcile(self, *, dry_run: bool = False, allow_deletes: int = 0) -> Findings:
+        """Reconcile to the end; what was found."""
+        found = Findings()
+        for run in self.use_case().run(dry_run=dry_run, allow_deletes=allow_deletes):
+            self.told += run.differences
+            found = run.findings
+        return found
+
+    def hear(self, document: Mapping[str, Any], *, consumed: bool = True) -> None:
+        """Take in a webhook that says this; administrators' metadata is not in it."""
+        said = {key: value for key, value in document.items() if key != "metadata_admin"}
+        event = KratosIdentityUpdated(uuid7(), self.now(), Identity.from_kratos(said))
+        self.ledger.publish(event, Provenance("webhook"))
+        if consumed:
+            self.consume()
+
+    def copy(self, *documents: Document) -> None:
+        """Have these people in Kratos, and here the same."""
+        for document in documents:
+            self.town.put(document)
+        self.reconcile()
+        self.consume()
+        self.told.clear()
+
+    def consume(self) -> None:
+        """Bring every consumer what it is owed, until nobody is owed anything."""
+        for _ in range(ROUNDS):
+            owed = list(self.ledger.deliveries)
+            if not owed:
+                return
+            for kind in list(CONSUMERS.values()):
+                ids = [event_id for name, event_id in owed if name == kind.name]
+                if ids:
+                    deliver(Batch(kind, ids, self.ledger.unit_of_work(), self.ledger))
+        raise AssertionError(f"still owed: {[name for name, _ in self.ledger.deliveries]}")
+
+    def now(self) -> datetime:
+        """The ledger's time; in memory each look takes a second."""
+        if isinstance(self.ledger, InMemoryLedger):
+            self.ledger.now += timedelta(seconds=1)
+        return self.ledger.now.astimezone(UTC)
+
+    def rows(self) -> dict[UUID, KratosIdentity]:
+        """Our copies, tombstones too."""
+        if isinstance(self.ledger, InMemoryLedger):
+            return {each.id: each for each in self.ledger.identities}
+        assert isinstance(self.ledger, PostgresLedger)
+        with self.ledger.engine.begin() as connection:
+            cursor = psycopg.RawCursor(driver_of(connection))
+            ids = cursor.execute(b"SELECT id FROM kratos_sync.kratos_identities").fetchall()
+            rows = cursor.execute(READ, [uuid_array(row[0] for row in ids)]).fetchall()
+            return {each.id: each for each in map(from_row, rows)}
+
+    def events(self) -> list[tuple[str, UUID]]:
+        """What reconciling recorded: names and subjects, in order."""
+        recorded = self.ledger.events.values()
+        return [(each.name, each.subject) for each in recorded if each.source == "reconcile"]
+
+    def alive(self) -> dict[UUID, dict[str, object]]:
+        """Every column that tells of a person, of those who are alive here."""
+        return {
+            identity_id: held_of(row)
+            for identity_id, row in self.rows().items()
+            if row.deleted_at is None
+        }
+
+    def listing(self) -> dict[UUID, dict[str, object]]:
+        """What these columns must be where the copy is right."""
+        found: dict[UUID, dict[str, object]] = {}
+        token: str | None = None
+        while True:
+            page = self.admin.page(token)
+            listed = map(Identity.from_kratos, json.loads(page.identities))
+            found |= {identity.id: said_of(identity) for identity in listed}
+            token = page.next
+            if token is None:
+                return found
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+
+def held_of(row: KratosIdentity) -> dict[str, object]:
+    return {
+        **{name: _told(name, getattr(row, name)) for name in (*PARTS, "updated_at")},
+        "unknown": dict(row.unknown),
+    }
+
+
+def said_of(identity: Identity) -> dict[str, object]:
+    return {
+        **{name: _told(name, getattr(identity, name)) for name in (*PARTS, "updated_at")},
+        "unknown": dict(identity.unknown),
+    }
+
+
+def _told(name: str, value: object) -> object:
+    if name.endswith("_addresses"):
+        return () if value is ABSENT else value
+    if name in {"traits", "metadata_public", "metadata_admin"}:
+        return value
+    return None if value is ABSENT else value
+
+
+def world_in_memory() -> World:
+    ledger = InMemoryLedger()
+    return World(ledger, InMemoryReconciliations(ledger))
+
+
+def world_on_postgres(engine: Engine) -> World:
+    return World(PostgresLedger(engine), PostgresReconciliations(engine))
