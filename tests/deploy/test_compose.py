@@ -53,11 +53,12 @@ def test_everything_that_the_service_is_made_of_is_there() -> None:
         "kratos-postgres",
         "mail",
         "postgres",
+        "reconcile",
         "relay",
         "valkey",
         "worker",
     } == {*STAYING}
-    assert OURS == ["api", "migrate", "relay", "worker"]
+    assert OURS == ["api", "migrate", "reconcile", "relay", "worker"]
 
 
 def test_every_path_of_this_repository_that_compose_names_exists() -> None:
