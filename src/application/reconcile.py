@@ -44,8 +44,8 @@ class Reconcile:
     """Compares every page of Kratos' listing with what we hold, and then asks for the rest.
 
     A listing whose schemas are all elsewhere than those of whom we hold is another Kratos' one,
-    but if they are at the ``public_url``: so we are told that Kratos has moved. So is one whose
-    first page shows nobody whom we hold, where more of ours belong than may be deleted.
+    but if they are at the ``public_url``: so we are told that Kratos has moved. So is one that
+    shows nobody whom we hold until more of ours should have come than may be deleted.
     ``wake_relay`` is called after each page that differs.
     """
 

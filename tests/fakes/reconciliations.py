@@ -66,7 +66,8 @@ class InMemoryReconciliation:
             if (each.created_at or each.synced_at) < self.started_at
         ]
         known = sum(self._ledger.identities.find(each) is not None for each in ids)
-        if not self.findings.pages and ids and not known and len(unseen) > most_unseen:
+        so_far = self.findings
+        if ids and not so_far.known + known and so_far.unseen + len(unseen) > most_unseen:
             raise NobodyKnown("the listing begins with nobody whom we hold")
         found, unheard, unreadable = [], dict[str, int](), 0
         for document in documents:

@@ -274,6 +274,23 @@ def test_a_listing_that_begins_with_nobody_whom_we_hold_is_another_kratos(world:
     assert world.events() == events
 
 
+def test_strangers_page_after_page_are_another_kratos_once_too_many_of_ours_should_have_come(
+    world: World,
+) -> None:
+    ids = [UUID(int=number << 64) for number in range(1, 1_511)]
+    ours = {*ids[100:600:100], *ids[800:820]}
+    world.copy(*map(person, ours))
+    world.town.documents.clear()
+    for each in ids:
+        if each not in ours:
+            world.town.put(person(each))
+
+    with pytest.raises(AnotherKratos, match="nobody whom we hold"):
+        world.reconcile()
+    world.consume()
+    assert max(world.alive().keys() - ours) < ids[600]
+
+
 def test_a_few_whom_we_hold_do_not_keep_strangers_out(world: World) -> None:
     world.copy(*many(10))
     world.town.documents.clear()

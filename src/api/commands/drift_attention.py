@@ -11,7 +11,8 @@ from application.unheard import HOOKS
 
 LATE: Final = timedelta(days=1)
 """Whoever set KRATOS_ADMIN_URL has our copy compared once a day at least."""
-_OF_DELETIONS: Final = ("not listed", "Kratos lists nobody")
+_OF_DELETIONS: Final = "not listed"
+"""In a refusal that may be overruled."""
 
 
 def drift_attention(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[str]:
@@ -52,7 +53,7 @@ def _late(drift: Drift, now: datetime) -> Iterator[str]:
 
 def _refused(last: PastReconciliation, now: datetime) -> str:
     why = (last.outcome or "").partition(": ")[2]
-    if any(sign in why for sign in _OF_DELETIONS):
+    if _OF_DELETIONS in why:
         remedy = (
             "Is that right? `kratos-sync reconcile --dry-run --verbose` names them, and"
             " `--allow-deletes N` lets them go."

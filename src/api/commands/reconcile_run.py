@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from random import uniform
 from typing import Final
 
@@ -82,7 +82,7 @@ class Reconciler:
             self._kratos,
             self._container.reconciliations(),
             public_url=self._public_url,
-            now=lambda: datetime.now(UTC),
+            now=self._container.asked_identities().now,
             wake_relay=self._container.wake_relay(),
             pause=self.interruptions.pause,
         )

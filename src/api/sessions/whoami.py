@@ -80,6 +80,9 @@ class Whoami:
         self._url = kratos_public_url.rstrip("/") + "/sessions/whoami"
         self._cookie_name = cookie_name
         self._timeout = timeout.total_seconds()
+        # The pool loses a connection for good when somebody who waits in it for one is cancelled
+        # just as it comes: whoever waits, waits here.
+        self._free = asyncio.Semaphore(connections)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl_context, max_connections=connections, keepalive_expiry=20
         )
@@ -87,7 +90,7 @@ class Whoami:
     async def ask(self, credential: SessionCredential) -> WhoamiAnswer:
         """What Kratos says of a cookie or a token, which is all that it is sent; raises nothing."""
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._timeout), self._free:
                 try:
                     return await self._ask(credential)
                 except _DROPPED:

@@ -25,7 +25,7 @@ class ListingUnordered(Exception):
 
 
 class NobodyKnown(Exception):
-    """A listing begins with strangers only, where many belong whom we hold."""
+    """A listing has strangers only, where many belong whom we hold."""
 
 
 class Difference(NamedTuple):
@@ -129,7 +129,8 @@ class Reconciliation(Protocol):
         """Compare a page that was asked for at that time.
 
         Raises ListingUnordered, KratosRefused for a page with somebody who has no id, and
-        NobodyKnown for a first one with nobody whom we hold where more than so many belong.
+        NobodyKnown for one with nobody whom we hold, nor any before it, where more than so many
+        belong until there.
         """
 
     def start_over(self) -> None:

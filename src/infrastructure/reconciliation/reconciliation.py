@@ -79,8 +79,8 @@ class PostgresReconciliation:
             compared = compare(cursor, page.identities, after, at, is_last=is_last)
             stretch = Stretch(after, compared.upper, compared.ids, self.started_at)
             unlisted = self._keep_unseen(connection, stretch)
-            is_first = not self.findings.pages
-            if is_first and compared.ids and not compared.known and unlisted > most_unseen:
+            known = self.findings.known + compared.known
+            if compared.ids and not known and self.findings.unseen + unlisted > most_unseen:
                 raise NobodyKnown("Kratos' listing begins with nobody whom we hold")
             new = self._new(connection, compared.differing)
             unheard = UnheardCount(cursor, [each.identity.id for each in new], self._before)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -439,3 +439,24 @@ def test_a_long_one_tells_the_log_its_pace(world: World, monkeypatch: pytest.Mon
     assert line["identities"] == 500
     assert line["a_second"] > 0
     assert line["seconds_left"] == 0
+
+
+def test_what_is_found_has_the_databases_time_as_hints_and_questions_have(
+    world: World, engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA ahead")
+        connection.exec_driver_sql(
+            f"ALTER DATABASE {engine.url.database} SET search_path = ahead, pg_catalog"
+        )
+        connection.exec_driver_sql(
+            "CREATE FUNCTION ahead.clock_timestamp() RETURNS timestamptz LANGUAGE sql"
+            " AS $$ SELECT pg_catalog.clock_timestamp() + interval '1 day' $$"
+        )
+    world.town.put(person())
+
+    result = reconcile()
+
+    assert result.exit_code == 0, result.stderr
+    (found,) = world.ledger.events.values()
+    assert found.occurred_at - datetime.now(UTC) > timedelta(hours=23)

@@ -95,6 +95,9 @@ def test_a_refusal_says_why_and_what_to_do() -> None:
     assert "--allow-deletes N" in said
     another = needs(past(outcome="refused: another Kratos"), past(5))
     assert "deleted nobody: another Kratos. Is KRATOS_ADMIN_URL right?" in another
+    for nobody in ("Kratos lists nobody", "Kratos lists nobody whom we hold"):
+        said = needs(past(outcome=f"refused: {nobody}"), past(5))
+        assert f"deleted nobody: {nobody}. Is KRATOS_ADMIN_URL right?" in said
     assert needs(past(1), past(outcome=REFUSED)) == ""
 
 
