@@ -40,7 +40,7 @@ class Watch:
         self.cpu_seconds = {name: after[name] - self._cpu_before[name] for name in after}
 
     def memory(self) -> dict[str, dict[str, float]]:
-        """The highest resident and proportional size, in MB, of the service's own processes."""
+        """The highest resident and proportional size, in MB, each with all its children."""
         return {
             name: {kind: round(size, 1) for kind, size in peaks.items()}
             for name, peaks in self._peaks.items()
@@ -58,9 +58,13 @@ class Watch:
     def _sample(self) -> None:
         for name, peaks in self._peaks.items():
             with suppress(psutil.NoSuchProcess):
-                memory = self._processes[name].memory_full_info()
-                peaks["rss_mb"] = max(peaks["rss_mb"], memory.rss / MEGABYTE)
-                peaks["pss_mb"] = max(peaks["pss_mb"], memory.pss / MEGABYTE)
+                process = self._processes[name]
+                # A worker's work is done by a child of the process that was started.
+                family = [process, *process.children(recursive=True)]
+                memory = [each.memory_full_info() for each in family]
+                rss, pss = sum(each.rss for each in memory), sum(each.pss for each in memory)
+                peaks["rss_mb"] = max(peaks["rss_mb"], rss / MEGABYTE)
+                peaks["pss_mb"] = max(peaks["pss_mb"], pss / MEGABYTE)
 
     def _cpu(self) -> dict[str, float]:
         return {name: _with_children(process) for name, process in self._processes.items()}
