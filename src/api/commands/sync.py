@@ -80,9 +80,7 @@ def sync(*, ids: tuple[str, ...], wait: bool, as_json: bool) -> None:
 
 
 def _ids(given: Sequence[str]) -> list[UUID]:
-    words = [
-        word for each in given for word in (_from_stdin() if each == "-" else [each])
-    ]
+    words = [word for each in given for word in (_from_stdin() if each == "-" else [each])]
     ids = list(dict.fromkeys(_id(word) for word in words))
     if not 0 < len(ids) <= MOST_AT_ONCE:
         raise click.UsageError(

@@ -7,7 +7,9 @@ lets a whole call have a deadline.
 import ssl
 import weakref
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import BoundedSemaphore
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -58,6 +60,7 @@ class Endpoint:
         elif parts.username is not None:
             pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
             self._headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
+        self._free = BoundedSemaphore(CONNECTIONS)
         self._pool = httpcore.ConnectionPool(
             ssl_context=httpcore.default_ssl_context() if parts.scheme == "https" else None,
             max_connections=CONNECTIONS,
@@ -83,6 +86,7 @@ class Endpoint:
         try:
             with (
                 within(seconds),
+                self._place(connect),
                 self._pool.stream(
                     method,
                     self.url_of(target),
@@ -103,6 +107,17 @@ class Endpoint:
             raise KratosUnavailable("the connection broke off") from error
         except httpcore.ProtocolError as error:
             raise KratosUnavailable("the answer broke off, or is not HTTP") from error
+
+    @contextmanager
+    def _place(self, seconds: float) -> Iterator[None]:
+        # The pool loses a connection for good when somebody who waits in it for one gives up just
+        # as it comes: whoever waits, waits here.
+        if not self._free.acquire(timeout=seconds):
+            raise httpcore.PoolTimeout
+        try:
+            yield
+        finally:
+            self._free.release()
 
     def close(self) -> None:
         """Close every connection; it happens by itself when nobody holds this any more."""

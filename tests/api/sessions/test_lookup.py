@@ -9,8 +9,8 @@ from api.sessions.cache import SessionCache
 from api.sessions.credentials import SessionCredential
 from api.sessions.lookup import SessionLookup
 from api.sessions.session import KratosSession
-from api.sessions.whoami import Whoami, WhoamiAnswer
-from tests.api.sessions.kratos_server import session
+from api.sessions.whoami import Unknown, Whoami, WhoamiAnswer
+from tests.api.sessions.kratos_server import TOKEN, KratosServer, session
 
 ADA = SessionCredential("token", "ada")
 
@@ -66,5 +66,27 @@ def test_an_answer_that_comes_after_a_logout_is_not_remembered() -> None:
         assert whoami.asked == 3
         await lookup.find(ADA)
         assert whoami.asked == 3
+
+    asyncio.run(run())
+
+
+def test_who_gives_up_waiting_for_a_slow_kratos_takes_no_connection_along(
+    kratos: KratosServer,
+) -> None:
+    async def run() -> None:
+        tenth = timedelta(milliseconds=100)
+        whoami = Whoami(
+            kratos.url, "ory_kratos_session", timeout=tenth, connections=2, ssl_context=None
+        )
+        kratos.go.clear()
+        crowd = [SessionCredential("token", f"token {number}") for number in range(20)]
+        assert set(await asyncio.gather(*map(whoami.ask, crowd))) == {Unknown(retry_after=1)}
+        kratos.go.set()
+        async with asyncio.timeout(10):
+            while not isinstance(
+                await whoami.ask(SessionCredential("token", TOKEN)), KratosSession
+            ):
+                pass
+        await whoami.aclose()
 
     asyncio.run(run())
