@@ -26,7 +26,9 @@ IN_HAND: Final = 2_000
 """Deliveries of what was found, with which no further page is asked for."""
 POLL_SECONDS: Final = 0.1
 TELL_EVERY: Final = 300
-"""Polls after which it is said what is waited for."""
+"""Polls after which it is said what is waited for,"""
+MOST_POLLS: Final = 6_000
+"""and after which nobody is waited for any more."""
 BAD_REQUEST: Final = 400
 
 log = structlog.get_logger()
@@ -34,6 +36,10 @@ log = structlog.get_logger()
 
 class DeletesRefused(Exception):
     """Kratos shows too few of those whom we hold: nobody was deleted. The message says why."""
+
+
+class ConsumersAreBehind(Exception):
+    """What was found is not consumed: are workers running? What was told so far stays told."""
 
 
 class AnotherKratos(Exception):
@@ -130,6 +136,8 @@ class Reconcile:
             if polls % TELL_EVERY == TELL_EVERY - 1:
                 log.warning("waiting_for_consumers", deliveries=f"{IN_HAND:,} or more")
             polls += 1
+            if polls > MOST_POLLS:
+                raise ConsumersAreBehind("for ten minutes consumers had their hands full")
             self._pause(POLL_SECONDS)
 
     def _guard(self, run: Reconciliation, most: int) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from application.ports.kratos import KratosRefused, KratosUnavailable
 from application.ports.reconciliation import AnotherReconciliation, ListingUnordered
-from application.reconcile import AnotherKratos, DeletesRefused
+from application.reconcile import AnotherKratos, ConsumersAreBehind, DeletesRefused
 from tests.kratos.people import Document
 from tests.kratos.persons import many, person
 from tests.suites.reconciling import World, world_in_memory, world_on_postgres
@@ -620,3 +620,17 @@ def test_no_further_page_is_asked_for_while_consumers_owe_much(
     world.kratos.before = look
     world.reconcile()
     assert 2 <= most <= 3
+
+
+def test_consumers_that_do_nothing_are_not_waited_for_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("application.reconcile.IN_HAND", 3)
+    monkeypatch.setattr(World, "consume", lambda _: None)
+    for _ in range(7):
+        world.town.put(person())
+
+    with pytest.raises(ConsumersAreBehind):
+        world.reconcile()
+
+    assert world.reconciliations.in_hand(9) == 7

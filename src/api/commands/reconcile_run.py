@@ -26,7 +26,7 @@ from application.ports.reconciliation import (
     ReconciliationLost,
 )
 from application.ports.unit_of_work import ConcurrencyConflict
-from application.reconcile import AnotherKratos, DeletesRefused, Reconcile
+from application.reconcile import AnotherKratos, ConsumersAreBehind, DeletesRefused, Reconcile
 from infrastructure.container import Container
 
 TELL_SECONDS: Final = 30.0
@@ -93,6 +93,8 @@ class Reconciler:
         except (DeletesRefused, AnotherKratos, ListingUnordered) as error:
             outcome.outcome = f"refused: {error}"
             outcome.went_wrong = f"Nobody was deleted: {error}."
+        except ConsumersAreBehind as error:
+            outcome.went_wrong = f"{error}: is a worker running?"
         except AnotherReconciliation as error:
             outcome.is_anothers, outcome.went_wrong = True, f"{error}."
         except (KratosError, ReconciliationLost) as error:

@@ -3,7 +3,7 @@
 import ssl
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from starlette.authentication import AuthCredentials, AuthenticationBackend
@@ -17,6 +17,8 @@ from api.sessions.session import KratosSession, KratosUser
 from api.sessions.whoami import NeedsSecondFactor, Unknown, Whoami
 
 AUTHENTICATED: Final = "authenticated"
+AAL2: Final = "aal2"
+SECOND_FACTOR: Final = "/self-service/login/browser?aal=aal2"
 
 
 class KratosSessionBackend(AuthenticationBackend):
@@ -34,6 +36,7 @@ class KratosSessionBackend(AuthenticationBackend):
         *,
         cookie_name: str = "ory_kratos_session",
         bearer: bool = True,
+        required_aal: Literal["aal1", "aal2"] = "aal1",
         scopes: Callable[[KratosSession], Iterable[str]] = lambda _: (),
         display_name: Callable[[KratosSession], str] = lambda session: str(session.identity.id),
         return_to: Callable[[HTTPConnection], str | None] = lambda _: None,
@@ -48,6 +51,8 @@ class KratosSessionBackend(AuthenticationBackend):
 
         :param cookie_name: Ory Network's is `ory_session_<slug>`.
         :param bearer: False where bearer tokens are the application's own, not for Kratos to see.
+        :param required_aal: aal2 wants a second factor of everybody, whatever Kratos' own
+            `whoami.required_aal` wants.
         :param scopes: what `requires` may ask for, by traits or metadata; "authenticated" is added.
         :param return_to: where Kratos sends a browser on to after its second factor.
         :param cache_for: how long a logout, or a change of the identity, may go unnoticed.
@@ -60,6 +65,9 @@ class KratosSessionBackend(AuthenticationBackend):
             ssl_context=ssl_context,
         )
         self._whoami = whoami
+        self._second_factor: str | None = None
+        if required_aal == AAL2:
+            self._second_factor = f"{kratos_public_url.rstrip('/')}{SECOND_FACTOR}"
         self._lookup = SessionLookup(whoami, SessionCache(cache_for, cache_entries), max_questions)
         self._cookie_name = cookie_name
         self._bearer = bearer
@@ -79,6 +87,8 @@ class KratosSessionBackend(AuthenticationBackend):
                 raise SecondFactorRequired(_and_back(where, self._return_to(conn)))
             case Unknown(retry_after):
                 raise KratosAway(retry_after)
+            case session if self._second_factor is not None and session.aal != AAL2:
+                raise SecondFactorRequired(_and_back(self._second_factor, self._return_to(conn)))
             case session:
                 user = KratosUser(session, self._display_name(session))
                 return AuthCredentials([AUTHENTICATED, *self._scopes(session)]), user

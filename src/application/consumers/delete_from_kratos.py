@@ -7,13 +7,14 @@ from typing import Final
 
 from application.consumer import Consumer, RetryLater
 from application.ports.departures import Departures, OwedTo
-from application.ports.kratos import KratosUnavailable
+from application.ports.kratos import KratosNotConfigured, KratosUnavailable
 from domain.events import IdentityDeletionRequested
 
 PART_OF_AGE: Final = 4
 """What waits is looked at again after such a part of the time that it has waited,"""
 LONGEST_WAIT: Final = timedelta(minutes=5)
 """and this at most: who waits for a dead letter may wait for days."""
+WAIT_FOR_A_URL: Final = timedelta(minutes=1)
 ERASED_WITH: Final = "erased at the end of its deletion"
 
 
@@ -46,6 +47,11 @@ class DeleteFromKratos(Consumer[IdentityDeletionRequested]):
             self._departures.delete_from_kratos(event.identity_id)
         except KratosUnavailable as error:
             later = RetryLater(max(_wait(event), error.retry_after or timedelta()))
+            later.add_note(str(error))
+            raise later from None
+        except KratosNotConfigured as error:
+            # Another worker may have the URL; the person is forgotten here already.
+            later = RetryLater(max(_wait(event), WAIT_FOR_A_URL))
             later.add_note(str(error))
             raise later from None
         if event.erase:

@@ -207,6 +207,24 @@ def test_a_second_factor_that_is_wanted_is_403_with_where_to_go(kratos: KratosSe
     assert (body["error"]["id"], body["error"]["code"]) == ("session_aal2_required", 403)
 
 
+def test_an_application_may_want_a_second_factor_where_kratos_does_not(
+    kratos: KratosServer,
+) -> None:
+    application = Application(
+        kratos.url, required_aal="aal2", return_to=lambda _: "https://app.test/"
+    )
+    once = {**session(), "authenticator_assurance_level": "aal1"}
+    twice = {**session(), "authenticator_assurance_level": "aal2"}
+    kratos.answers = [Answer(200, json.dumps(each).encode()) for each in (once, twice)]
+    other = {"X-Session-Token": "another"}
+    refused, taken = application.get_all([("/who", AS_COOKIE), ("/who", other)])
+    assert refused.status_code == 403
+    assert refused.json()["redirect_browser_to"] == (
+        f"{kratos.url}/self-service/login/browser?aal=aal2&return_to=https%3A%2F%2Fapp.test%2F"
+    )
+    assert taken.status_code == 200
+
+
 def test_the_way_to_the_second_factor_may_lead_back(kratos: KratosServer) -> None:
     application = Application(kratos.url, return_to=lambda conn: f"https://app.test{conn.url.path}")
     answer = application.get("/who", {"X-Session-Token": TWO_FACTOR_TOKEN})

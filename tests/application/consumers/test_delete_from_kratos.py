@@ -5,11 +5,12 @@ import pytest
 from application.consumer import RetryLater
 from application.consumers.delete_from_kratos import (
     LONGEST_WAIT,
+    WAIT_FOR_A_URL,
     DeleteFromKratos,
     WaitsForOthers,
 )
 from application.ports.departures import OwedTo
-from application.ports.kratos import KratosRefused, KratosUnavailable
+from application.ports.kratos import KratosNotConfigured, KratosRefused, KratosUnavailable
 from domain.events import IdentityDeletionRequested
 from tests.domain.people import cause
 from tests.fakes.departures import InMemoryDepartures
@@ -73,6 +74,17 @@ def test_who_waits_for_days_is_looked_at_now_and_then(
         DeleteFromKratos(departures).consume(requested(kratos, ago=timedelta(days=3)))
 
     assert LONGEST_WAIT <= raised.value.delay <= 1.3 * LONGEST_WAIT
+
+
+def test_a_worker_that_does_not_know_where_kratos_is_leaves_it_to_another(
+    kratos: InMemoryKratos, departures: InMemoryDepartures
+) -> None:
+    kratos.fail(error=KratosNotConfigured())
+
+    with pytest.raises(RetryLater) as raised:
+        DeleteFromKratos(departures).consume(requested(kratos))
+
+    assert raised.value.delay >= WAIT_FOR_A_URL
 
 
 def test_a_kratos_that_is_away_is_no_failure(
