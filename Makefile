@@ -3,8 +3,8 @@
 
 VENV := .venv
 UV := $(VENV)/bin/uv
-# Most tests wait most of the time: three at once are twice as quick, also on two cores.
-PYTEST := $(VENV)/bin/python -m pytest -n 3 --dist loadfile
+# Most tests wait most of the time: four at once are more than twice as quick, also on two cores.
+PYTEST := $(VENV)/bin/python -m pytest -n 4 --dist loadfile
 # The environment is made anew when the lock or the project changes.
 READY := $(VENV)/.ready
 
