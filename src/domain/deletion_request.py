@@ -7,7 +7,6 @@ from typing import ClassVar, Self
 from uuid import UUID
 
 from domain import fields
-from domain.fields import InvalidField
 from domain.json_values import Json
 
 
@@ -37,8 +36,6 @@ class IdentityDeletionRequested:
     @classmethod
     def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
         """The event of that payload; raises InvalidField."""
-        identity_id = fields.uuid(payload, "identity_id")
-        if not isinstance(identity_id, UUID):
-            raise InvalidField("identity_id", "is missing")
+        identity_id = fields.required_uuid(payload, "identity_id")
         by = fields.text_or_none(payload, "by")
         return cls(id, date_occurred, identity_id, by, fields.flag(payload, "erase"))

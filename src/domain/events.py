@@ -23,7 +23,6 @@ from domain.facts import (
     IdentityTraitsChanged,
     TraitChange,
 )
-from domain.fields import InvalidField
 from domain.identity import Identity
 from domain.json_values import Json
 from domain.times import to_rfc3339
@@ -113,10 +112,9 @@ class KratosIdentityUpdated:
 
 
 @dataclass(frozen=True, slots=True)
-class KratosIdentityGone:
-    """Kratos no longer has an identity: its Admin API answered 404."""
+class _AboutIdentity:
+    """An event that says nothing but whom it is about."""
 
-    name: ClassVar[str] = "kratos_identity.gone"
     id: UUID
     date_occurred: datetime
     identity_id: UUID
@@ -133,38 +131,21 @@ class KratosIdentityGone:
     @classmethod
     def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
         """The event of that payload; raises InvalidField."""
-        return cls(id, date_occurred, _identity_id(payload))
+        return cls(id, date_occurred, fields.required_uuid(payload, "identity_id"))
 
 
 @dataclass(frozen=True, slots=True)
-class KratosIdentityHinted:
+class KratosIdentityGone(_AboutIdentity):
+    """Kratos no longer has an identity: its Admin API answered 404."""
+
+    name: ClassVar[str] = "kratos_identity.gone"
+
+
+@dataclass(frozen=True, slots=True)
+class KratosIdentityHinted(_AboutIdentity):
     """Somebody says that an identity has changed, and not what it is now: Kratos will tell."""
 
     name: ClassVar[str] = "kratos_identity.hinted"
-    id: UUID
-    date_occurred: datetime
-    identity_id: UUID
-
-    @property
-    def subject(self) -> UUID:
-        """The identity's id."""
-        return self.identity_id
-
-    def to_json(self) -> dict[str, Json]:
-        """The payload: everything but name, id and time, which are columns of the ledger."""
-        return {"identity_id": str(self.identity_id)}
-
-    @classmethod
-    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The event of that payload; raises InvalidField."""
-        return cls(id, date_occurred, _identity_id(payload))
-
-
-def _identity_id(payload: Mapping[str, Json]) -> UUID:
-    identity_id = fields.uuid(payload, "identity_id")
-    if not isinstance(identity_id, UUID):
-        raise InvalidField("identity_id", "is missing")
-    return identity_id
 
 
 EVENTS: Final[Mapping[str, type[DomainEvent]]] = MappingProxyType(

@@ -8,7 +8,6 @@ from typing import Final
 from uuid import UUID
 
 from domain import fields
-from domain.fields import InvalidField
 from domain.json_values import Json
 from domain.uuids import from_number
 
@@ -48,7 +47,4 @@ class Fact:
 
 def whose(payload: Mapping[str, Json]) -> tuple[UUID, int]:
     """The identity's id and version in a payload; raises InvalidField."""
-    identity_id = fields.uuid(payload, "identity_id")
-    if not isinstance(identity_id, UUID):
-        raise InvalidField("identity_id", "is missing")
-    return identity_id, fields.integer(payload, "version")
+    return fields.required_uuid(payload, "identity_id"), fields.integer(payload, "version")

@@ -84,6 +84,14 @@ def uuid(source: Mapping[str, Json], field: str) -> UUID | Absent | None:
     raise InvalidField(field, "is not a UUID")
 
 
+def required_uuid(source: Mapping[str, Json], field: str) -> UUID:
+    """A UUID likewise; null and absent raise InvalidField too."""
+    value = uuid(source, field)
+    if isinstance(value, UUID):
+        return value
+    raise InvalidField(field, "is missing")
+
+
 def uuid_or_none(source: Mapping[str, Json], field: str) -> UUID | None:
     """A UUID as `uuid` reads it, where absent means none."""
     value = source.get(field)

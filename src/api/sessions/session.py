@@ -9,7 +9,6 @@ from uuid import UUID
 from starlette.authentication import BaseUser
 
 from domain import fields
-from domain.fields import InvalidField
 from domain.identity import Identity
 from domain.json_values import Json
 
@@ -31,11 +30,8 @@ class KratosSession:
     @classmethod
     def from_kratos(cls, document: Mapping[str, Json]) -> Self:
         """Read a session; raises InvalidField for what is none."""
-        session_id = fields.uuid_or_none(document, "id")
-        if session_id is None:
-            raise InvalidField("id", "is missing")
         return cls(
-            session_id,
+            fields.required_uuid(document, "id"),
             Identity.from_kratos(fields.mapping(document, "identity")),
             fields.flag(document, "active"),
             fields.text_or_none(document, "authenticator_assurance_level"),
