@@ -1,20 +1,15 @@
 """The last step of a deletion: Kratos."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from random import uniform
+from datetime import timedelta
 from typing import Final
 
 from application.consumer import Consumer, RetryLater
+from application.later import WAIT_FOR_A_URL, later, part_of_age, scattered
 from application.ports.departures import Departures, OwedTo
 from application.ports.kratos import KratosNotConfigured, KratosUnavailable
 from domain.events import IdentityDeletionRequested
 
-PART_OF_AGE: Final = 4
-"""What waits is looked at again after such a part of the time that it has waited,"""
-LONGEST_WAIT: Final = timedelta(minutes=5)
-"""and this at most: who waits for a dead letter may wait for days."""
-WAIT_FOR_A_URL: Final = timedelta(minutes=1)
 ERASED_WITH: Final = "erased at the end of its deletion"
 
 
@@ -41,27 +36,18 @@ class DeleteFromKratos(Consumer[IdentityDeletionRequested]):
 
     def consume(self, event: IdentityDeletionRequested) -> None:
         """Wait for the others, then delete; whoever was deleted before is no failure."""
+        wait = scattered(part_of_age(event))
         if awaited := self._departures.awaited(event.identity_id, self.name):
-            raise WaitsForOthers(_wait(event), awaited)
+            raise WaitsForOthers(wait, awaited)
         try:
             self._departures.delete_from_kratos(event.identity_id)
         except KratosUnavailable as error:
-            later = RetryLater(max(_wait(event), error.retry_after or timedelta()))
-            later.add_note(str(error))
-            raise later from None
+            raise later(max(wait, error.retry_after or timedelta()), error) from None
         except KratosNotConfigured as error:
             # Another worker may have the URL; the person is forgotten here already.
-            later = RetryLater(max(_wait(event), WAIT_FOR_A_URL))
-            later.add_note(str(error))
-            raise later from None
+            raise later(max(wait, WAIT_FOR_A_URL), error) from None
         if event.erase:
             self._departures.have_erased(event.identity_id, event.by or "unknown", ERASED_WITH)
-
-
-def _wait(event: IdentityDeletionRequested) -> timedelta:
-    """How long to wait, by the request's age: clocks differ, and little depends on it."""
-    age = datetime.now(UTC) - event.date_occurred
-    return min(age / PART_OF_AGE, LONGEST_WAIT) * uniform(1.0, 1.3)  # noqa: S311
 
 
 def _told(owed: OwedTo) -> str:

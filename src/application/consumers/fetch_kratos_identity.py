@@ -1,19 +1,12 @@
 """Asking Kratos about an identity that is said to have changed."""
 
-from datetime import UTC, datetime, timedelta
-from random import uniform
-from typing import Final
+from datetime import timedelta
 
-from application.consumer import Consumer, RetryLater
+from application.consumer import Consumer
+from application.later import WAIT_FOR_A_URL, later, part_of_age, scattered
 from application.ports.kratos import KratosNotConfigured, KratosUnavailable
 from application.ports.kratos_answers import KratosAnswers
 from domain.events import KratosIdentityHinted
-
-PART_OF_AGE: Final = 4
-"""Who waits for Kratos asks again after such a part of the time that it has waited,"""
-LONGEST_WAIT: Final = timedelta(minutes=5)
-"""and this at most: an outage of a night makes some hundred attempts of each hint."""
-WAIT_FOR_A_URL: Final = timedelta(minutes=1)
 
 
 class FetchKratosIdentity(Consumer[KratosIdentityHinted]):
@@ -39,19 +32,8 @@ class FetchKratosIdentity(Consumer[KratosIdentityHinted]):
         try:
             answer = self._answers.ask(event.identity_id)
         except KratosUnavailable as error:
-            raise _later(max(_wait(event), error.retry_after or timedelta()), error) from None
+            wait = max(part_of_age(event), error.retry_after or timedelta())
+            raise later(scattered(wait), error) from None
         except KratosNotConfigured as error:
-            raise _later(WAIT_FOR_A_URL, error) from None
+            raise later(scattered(WAIT_FOR_A_URL), error) from None
         self._answers.tell(event.identity_id, answer)
-
-
-def _wait(event: KratosIdentityHinted) -> timedelta:
-    """How long to wait, by the hint's age: clocks differ, and little depends on it."""
-    return min((datetime.now(UTC) - event.date_occurred) / PART_OF_AGE, LONGEST_WAIT)
-
-
-def _later(wait: timedelta, error: Exception) -> RetryLater:
-    """Not all at the same moment, nor any too early."""
-    later = RetryLater(wait * uniform(1.0, 1.3))  # noqa: S311
-    later.add_note(str(error))
-    return later

@@ -3,12 +3,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from application.consumer import RetryLater
-from application.consumers.delete_from_kratos import (
-    LONGEST_WAIT,
-    WAIT_FOR_A_URL,
-    DeleteFromKratos,
-    WaitsForOthers,
-)
+from application.consumers.delete_from_kratos import DeleteFromKratos, WaitsForOthers
+from application.later import LONGEST_WAIT, WAIT_FOR_A_URL
 from application.ports.departures import OwedTo
 from application.ports.kratos import KratosNotConfigured, KratosRefused, KratosUnavailable
 from domain.events import IdentityDeletionRequested

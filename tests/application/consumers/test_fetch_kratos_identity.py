@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from application.consumers.fetch_kratos_identity import LONGEST_WAIT, FetchKratosIdentity
+from application.consumers.fetch_kratos_identity import FetchKratosIdentity
+from application.later import LONGEST_WAIT
 from application.ports.event_bus import Provenance
 from application.ports.kratos import KratosNotConfigured, KratosRefused, KratosUnavailable
 from domain.events import KratosIdentityGone, KratosIdentityHinted
