@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 from uuid import UUID
 
+from application.conflicts import despite_conflicts
 from application.ports.erasures import Erased, Erasures
-from application.ports.unit_of_work import ConcurrencyConflict
 
 PATIENCE_SECONDS: Final = 60.0
 """How long what a worker has in hand is waited for: longer than an event may take."""
 POLL_SECONDS: Final = 0.5
-MOST_CONFLICTS: Final = 5
+MOST_CONFLICTS: Final = 4
 
 
 class StillInHand(Exception):
@@ -39,7 +40,8 @@ class Erase:
         Raises StillInHand, LedgerUnavailable or ConcurrencyConflict. However it ends, once it has
         begun the rest is erased by a relay.
         """
-        self._begin(identity_id, by, reason)
+        begin = partial(self._erasures.begin, identity_id, by, reason)
+        despite_conflicts(begin, MOST_CONFLICTS, self._pause, POLL_SECONDS)
         self._wake_relay()
         return self.rest(identity_id)
 
@@ -59,11 +61,3 @@ class Erase:
             if self._clock() > deadline:
                 raise StillInHand(f"a worker has had {held:,} of it in hand for a minute")
             self._pause(POLL_SECONDS)
-
-    def _begin(self, identity_id: UUID, by: str, reason: str) -> None:
-        for _ in range(MOST_CONFLICTS - 1):
-            try:
-                return self._erasures.begin(identity_id, by, reason)
-            except ConcurrencyConflict:
-                self._pause(POLL_SECONDS)
-        return self._erasures.begin(identity_id, by, reason)

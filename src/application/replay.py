@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final, NamedTuple
 
+from application.conflicts import despite_conflicts
 from application.pace import Pace
-from application.ports.replay import Position, RecordedEvents, Step, Stretch
-from application.ports.unit_of_work import ConcurrencyConflict
+from application.ports.replay import Position, RecordedEvents, Stretch
 from application.subscriptions import CONSUMERS, SUBSCRIPTIONS
 
 BATCHES_IN_HAND: Final = 4
@@ -71,7 +72,12 @@ class Replay:
         replayed, left, position = 0, 0, None
         while True:
             self._wait_for_room(stretch.consumer, room)
-            step = self._owe_again(stretch, position, min(pace.step, room))
+            step = despite_conflicts(
+                partial(self._events.owe_again, stretch, position, min(pace.step, room)),
+                MOST_CONFLICTS,
+                self._pause,
+                POLL_SECONDS,
+            )
             if step.position is None:
                 return
             replayed, left, position = replayed + step.replayed, left + step.left, step.position
@@ -86,11 +92,3 @@ class Replay:
             if self._clock() > deadline:
                 raise ConsumerIsBehind(f"{consumer} had its hands full for ten minutes")
             self._pause(POLL_SECONDS)
-
-    def _owe_again(self, stretch: Stretch, after: Position | None, most: int) -> Step:
-        for _ in range(MOST_CONFLICTS):
-            try:
-                return self._events.owe_again(stretch, after, most)
-            except ConcurrencyConflict:
-                self._pause(POLL_SECONDS)
-        return self._events.owe_again(stretch, after, most)
