@@ -53,9 +53,11 @@ CREATE TABLE kratos_sync.kratos_answers (
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE kratos_sync.kratos_answers IS 'When Kratos was last asked about an identity, by a hint or by a person: a hint from before is answered';
 
--- Owned by whoever migrates, and with its rights: an application needs none on the ledger's tables.
-CREATE FUNCTION kratos_sync.identity_changed(identity_id uuid) RETURNS uuid
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+-- What an application says of an identity in a transaction of its own. For the functions below alone.
+CREATE FUNCTION kratos_sync.record_for_application(
+    event_name text, identity_id uuid, payload json, consumers text[]
+) RETURNS uuid
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     now timestamptz DEFAULT clock_timestamp();
     milliseconds bigint DEFAULT floor(extract(epoch FROM now) * 1000);
@@ -71,12 +73,21 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     INSERT INTO kratos_sync.events (id, name, subject, occurred_at, payload, source)
-    VALUES (event_id, 'kratos_identity.hinted', identity_id, now,
-            json_build_object('identity_id', identity_id), 'application');
+    VALUES (event_id, event_name, identity_id, now, payload, 'application');
     INSERT INTO kratos_sync.deliveries (event_id, consumer, subject, owed_at, due_at)
-    VALUES (event_id, 'FetchKratosIdentity', identity_id, now, now);
+    SELECT event_id, consumer, identity_id, now, now FROM unnest(consumers) AS consumer;
     PERFORM pg_notify('kratos_sync_due', '');
     RETURN event_id;
+END $$;
+REVOKE ALL ON FUNCTION kratos_sync.record_for_application FROM PUBLIC;
+
+-- Owned by whoever migrates, and with its rights: an application needs none on the ledger's tables.
+CREATE FUNCTION kratos_sync.identity_changed(identity_id uuid) RETURNS uuid
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN kratos_sync.record_for_application(
+        'kratos_identity.hinted', identity_id, json_build_object('identity_id', identity_id),
+        '{FetchKratosIdentity}');
 END $$;
 REVOKE ALL ON FUNCTION kratos_sync.identity_changed(uuid) FROM PUBLIC;
 COMMENT ON FUNCTION kratos_sync.identity_changed(uuid) IS 'The caller has just changed this identity in Kratos: have it asked for, if the caller''s transaction commits';

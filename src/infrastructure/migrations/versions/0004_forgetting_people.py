@@ -36,27 +36,11 @@ CREATE FUNCTION kratos_sync.delete_identity(
     consumers text[] DEFAULT '{ForgetIdentity,DeleteFromKratos}'
 ) RETURNS uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    now timestamptz DEFAULT clock_timestamp();
-    milliseconds bigint DEFAULT floor(extract(epoch FROM now) * 1000);
-    random bytea DEFAULT uuid_send(gen_random_uuid());
-    -- A UUIDv7: its version is in the high bits of the seventh byte.
-    event_id uuid DEFAULT encode(
-        set_byte(overlay(random PLACING substring(int8send(milliseconds) FROM 3) FROM 1), 6,
-                 get_byte(random, 6) & 15 | 112), 'hex');
 BEGIN
-    IF coalesce(identity_id, '00000000-0000-0000-0000-000000000000')
-       = '00000000-0000-0000-0000-000000000000' THEN
-        RAISE EXCEPTION 'an identity''s id is neither NULL nor all zeros'
-            USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-    INSERT INTO kratos_sync.events (id, name, subject, occurred_at, payload, source)
-    VALUES (event_id, 'identity.deletion_requested', identity_id, now,
-            json_build_object('identity_id', identity_id, 'by', requested_by, 'erase', erase), 'application');
-    INSERT INTO kratos_sync.deliveries (event_id, consumer, subject, owed_at, due_at)
-    SELECT event_id, consumer, identity_id, now, now FROM unnest(consumers) AS consumer;
-    PERFORM pg_notify('kratos_sync_due', '');
-    RETURN event_id;
+    RETURN kratos_sync.record_for_application(
+        'identity.deletion_requested', identity_id,
+        json_build_object('identity_id', identity_id, 'by', requested_by, 'erase', erase),
+        consumers);
 END $$;
 REVOKE ALL ON FUNCTION kratos_sync.delete_identity FROM PUBLIC;
 COMMENT ON FUNCTION kratos_sync.delete_identity IS 'Have an identity deleted, here first and in Kratos last, if the caller''s transaction commits';
