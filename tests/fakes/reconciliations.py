@@ -145,10 +145,6 @@ class InMemoryReconciliations:
         since = self._ledger.now - every
         return not any(each.started_at > since for each in self.runs if each.outcome)
 
-    def held(self) -> int:
-        """How many are alive here."""
-        return sum(each.deleted_at is None for each in self._ledger.identities)
-
     def in_hand(self, most: int) -> int:
         """How much is owed to anybody."""
         return min(len(self._ledger.deliveries), most)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from random import uniform
 from typing import Final
 
@@ -111,13 +112,15 @@ class Reconciler:
     def _watch(
         self, reconcile: Reconcile, outcome: Outcome, allow_deletes: int, show: Show
     ) -> None:
-        pace: _Pace | None = None
-        with progress("Reconcile", max(self._container.reconciliations().held(), 1)) as tell:
-            for run in reconcile.run(dry_run=outcome.dry_run, allow_deletes=allow_deletes):
+        runs = reconcile.run(dry_run=outcome.dry_run, allow_deletes=allow_deletes)
+        begun = next(runs)
+        _copy(begun, outcome)
+        pace = _Pace(begun.findings)
+        with progress("Reconcile", max(begun.findings.held, 1)) as tell:
+            for run in chain([begun], runs):
                 _copy(run, outcome)
                 tell(run.findings.identities)
                 show(run.differences)
-                pace = pace or _Pace(run.findings)
                 pace.tell(run.findings)
                 self.interruptions.pause(0)
         outcome.outcome = "completed"

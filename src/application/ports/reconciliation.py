@@ -158,9 +158,6 @@ class Reconciliations(Protocol):
     def is_due(self, every: timedelta) -> bool:
         """Whether none began for so long, and none that was interrupted waits to go on."""
 
-    def held(self) -> int:
-        """Count the identities that are alive here."""
-
     def in_hand(self, most: int) -> int:
         """Count, up to so many, what consumers still owe of what was found."""
 

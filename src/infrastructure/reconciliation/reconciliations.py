@@ -65,11 +65,6 @@ class PostgresReconciliations:
         with errors_in_our_words(), self._engine.begin() as connection:
             return runs.is_due(connection, every)
 
-    def held(self) -> int:
-        """Count them one by one."""
-        with errors_in_our_words(), self._engine.begin() as connection:
-            return runs.held(connection).number
-
     def in_hand(self, most: int) -> int:
         """Count what the consumer that keeps the copies owes."""
         with errors_in_our_words(), self._engine.connect() as connection:
