@@ -10,7 +10,10 @@ from infrastructure import migrations
 def migrate() -> None:
     """Bring the database schema up to this release; safe to run again, and by many at once."""
     with opened_container(migrated=False) as container, expected_errors():
-        before, after = migrations.migrate(container.engine())
+        try:
+            before, after = migrations.migrate(container.engine())
+        except migrations.MigrationBlocked as error:
+            raise click.ClickException(f"Not done: {error}.") from None
     if before == after:
         click.echo(f"The schema is at {after}: nothing to do.")
     else:

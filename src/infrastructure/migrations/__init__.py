@@ -1,43 +1,62 @@
 """The schema's history, and moving a database along it."""
 
-from functools import cache
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 from pathlib import Path
+from typing import Final
 
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from infrastructure.database import DEADLOCK, LOCK_NOT_AVAILABLE
+from infrastructure.migrations.concurrent_index import ConcurrentIndex
 
 SCHEMA = "kratos_sync"
 # Any number does, as long as nothing else in the database takes advisory locks on it.
 MIGRATION_LOCK = 5_720_684_117
-LOCK_TIMEOUT = "60s"
+LOCK_TIMEOUT: Final = "300ms"
+"""Whoever uses a table waits behind a lock that is waited for: this long, and no more."""
+AUTOVACUUM_TIMEOUT: Final = "5s"
+"""The same where nobody waits behind it but autovacuum, which gives way after a second."""
+RETRY_SECONDS: Final = 1.0
+GIVE_UP_SECONDS: Final = 600.0
+"""How long a lock, or another migration, is waited for in all."""
+
+TABLES: Final = text("""
+    SELECT string_agg(format('%I.%I', relnamespace::regnamespace, relname), ', ' ORDER BY relname)
+    FROM pg_class WHERE relnamespace = to_regnamespace(:schema) AND relkind IN ('r', 'p')
+""")
 
 
 class SchemaTooOld(Exception):
     """The database's schema is older than this release needs: run ``kratos-sync migrate``."""
 
 
+class MigrationBlocked(Exception):
+    """Somebody holds what a migration needs for too long; nothing of that step was changed."""
+
+
 def migrate(engine: Engine) -> tuple[str | None, str]:
     """Bring the schema up to this release's revision; give the revision before and after.
 
-    Safe to run again, and by several processes at once: one does it, the others wait. A schema
-    newer than this release is left as it is. Raises sqlalchemy.exc.DBAPIError.
+    Each revision is a transaction of its own, and its indexes are built before it without blocking
+    writers: killed half-way, it goes on from there. Safe to run again, and by several processes at
+    once: one does it, the others wait. A schema newer than this release is left as it is. Raises
+    MigrationBlocked or sqlalchemy.exc.DBAPIError.
     """
-    with engine.connect() as connection, connection.begin():
-        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-        before = current_revision(connection)
-        if before is not None and before >= newest_revision():
-            return before, before
-        # Even with IF NOT EXISTS it wants a privilege that an owner of the schema need not have.
-        if connection.execute(text("SELECT to_regnamespace(:s)"), {"s": SCHEMA}).scalar() is None:
-            connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
-        config = _config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        return before, newest_revision()
+    with _alone(engine):
+        with engine.connect() as connection:
+            before = current_revision(connection)
+        for script in _pending(before):
+            for index in getattr(script.module, "INDEXES", ()):
+                _retried(partial(_build, engine, index), script.revision)
+            _retried(partial(_apply, engine, script.revision), script.revision)
+    return before, max(before or "", newest_revision())
 
 
 @cache
@@ -66,6 +85,76 @@ def require_schema(engine: Engine) -> None:
             f"The database schema is at {revision or 'no revision'}, and this release needs"
             f" {newest_revision()}: run `kratos-sync migrate` first."
         )
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[None]:
+    """Keep every other migration out, by a lock of a transaction that does nothing else.
+
+    A concurrent index build waits for every snapshot: neither whoever has the lock nor whoever
+    tries to get it keeps one.
+    """
+    attempt = text("SELECT pg_try_advisory_xact_lock(:key)")
+    deadline = time.monotonic() + GIVE_UP_SECONDS
+    with engine.connect() as connection:
+        while not connection.execute(attempt, {"key": MIGRATION_LOCK}).scalar_one():
+            connection.rollback()
+            if time.monotonic() > deadline:
+                raise MigrationBlocked("another migration has been at work for too long")
+            time.sleep(RETRY_SECONDS / 10)
+        # A statement without a snapshot also replaces the portal of the one before, which had one.
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        yield
+
+
+def _pending(before: str | None) -> list[Script]:
+    scripts = ScriptDirectory.from_config(_config()).walk_revisions()
+    pending = [each for each in scripts if (before or "") < each.revision <= newest_revision()]
+    return sorted(pending, key=lambda each: each.revision)
+
+
+def _retried(step: Callable[[], None], revision: str) -> None:
+    """Take a step; where a lock is not to be had, try again for as long as may be."""
+    deadline = time.monotonic() + GIVE_UP_SECONDS
+    while True:
+        try:
+            return step()
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) not in {LOCK_NOT_AVAILABLE, DEADLOCK}:
+                raise
+            if time.monotonic() > deadline:
+                raise MigrationBlocked(
+                    f"a transaction (a dump, say) holds what revision {revision} changes: run"
+                    " `kratos-sync migrate` again when it has ended"
+                ) from error
+            time.sleep(RETRY_SECONDS)
+
+
+def _build(engine: Engine, index: ConcurrentIndex) -> None:
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        # Its settings are the session's, and must not come back to the pool.
+        connection.detach()
+        index.build(connection, GIVE_UP_SECONDS)
+
+
+def _apply(engine: Engine, revision: str) -> None:
+    with engine.connect() as connection, connection.begin():
+        _upgrade(connection, revision)
+
+
+def _upgrade(connection: Connection, revision: str) -> None:
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    connection.execute(text(f"SET LOCAL lock_timeout = '{AUTOVACUUM_TIMEOUT}'"))
+    if tables := connection.execute(TABLES, {"schema": SCHEMA}).scalar_one():
+        # Neither writers nor a dump mind it, and autovacuum keeps away until the end.
+        connection.execute(text(f"LOCK TABLE {tables} IN SHARE UPDATE EXCLUSIVE MODE"))
+    connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+    # Even with IF NOT EXISTS it wants a privilege that an owner of the schema need not have.
+    if connection.execute(text("SELECT to_regnamespace(:s)"), {"s": SCHEMA}).scalar() is None:
+        connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
 
 
 def _config() -> Config:

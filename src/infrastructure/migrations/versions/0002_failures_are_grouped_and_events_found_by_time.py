@@ -2,8 +2,13 @@
 
 from alembic import op
 
+from infrastructure.migrations.concurrent_index import ConcurrentIndex
+
 revision = "0002"
 down_revision = "0001"
+
+# Rows that a purge removes leave room that later ones take: by page, times would soon be mixed.
+INDEXES = (ConcurrentIndex("events_recorded_at_id", "events (recorded_at, id)"),)
 
 CHANGES = """
 ALTER TABLE kratos_sync.deliveries
@@ -12,9 +17,8 @@ ALTER TABLE kratos_sync.deliveries
 COMMENT ON COLUMN kratos_sync.deliveries.error_type IS 'The exception''s type in last_error; NULL from before revision 0002';
 COMMENT ON COLUMN kratos_sync.deliveries.error_shape IS 'Its message, without what differs from one event to the next';
 
--- Rows that a purge removes leave room that later ones take: by page, times would soon be mixed.
 DROP INDEX kratos_sync.events_recorded_at;
-CREATE INDEX events_recorded_at ON kratos_sync.events (recorded_at, id);
+ALTER INDEX kratos_sync.events_recorded_at_id RENAME TO events_recorded_at;
 
 CREATE TABLE kratos_sync.purges (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

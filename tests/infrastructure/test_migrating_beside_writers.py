@@ -1,0 +1,206 @@
+"""Webhooks go on while the schema moves along, also on big tables and beside a long dump."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine, text
+
+from infrastructure import migrations
+from infrastructure.database import connect
+from infrastructure.migrations import current_revision, migrate, newest_revision
+from infrastructure.migrations.concurrent_index import ConcurrentIndex
+from tests.infrastructure.bus.waiting import until
+
+MANY = 150_000
+LONGEST_PAUSE_SECONDS = 1.0
+FILL = """
+    INSERT INTO kratos_sync.events (id, name, subject, occurred_at, payload, source)
+    SELECT gen_random_uuid(), 'kratos_identity.updated', gen_random_uuid(), now(), '{}', 'webhook'
+    FROM generate_series(1, %s)
+"""
+OWE = """
+    INSERT INTO kratos_sync.deliveries (event_id, consumer, subject)
+    SELECT id, 'SyncKratosIdentity', subject FROM kratos_sync.events
+"""
+RECORD = """
+    WITH event AS (
+        INSERT INTO kratos_sync.events (id, name, subject, occurred_at, payload, source)
+        VALUES (gen_random_uuid(), 'kratos_identity.updated', gen_random_uuid(), now(), '{}', 'w')
+        RETURNING id, subject
+    )
+    INSERT INTO kratos_sync.deliveries (event_id, consumer, subject)
+    SELECT id, 'SyncKratosIdentity', subject FROM event
+"""
+DUMP = """
+    LOCK TABLE kratos_sync.events, kratos_sync.deliveries, kratos_sync.kratos_identities
+    IN ACCESS SHARE MODE
+"""
+
+
+@pytest.fixture
+def old(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """A database at the first revision."""
+    engine = connect(SecretStr(empty_database_url), pool_size=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "newest_revision", lambda: "0001")
+        migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+def fill(url: str, many: int) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute(FILL, (many,))
+        connection.execute(OWE)
+
+
+class Writer:
+    """Records one event after the other, and remembers the longest that one took."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._write, daemon=True)
+        self.longest = 0.0
+        self.recorded = 0
+
+    def _write(self) -> None:
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            while not self._stopped.wait(0.002):
+                began = monotonic()
+                connection.execute(RECORD)
+                self.recorded += 1
+                self.longest = max(self.longest, monotonic() - began)
+
+    def __enter__(self) -> "Writer":
+        self._thread.start()
+        until(lambda: self.recorded > 10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join(20)
+
+
+@contextmanager
+def dumping(
+    url: str, level: psycopg.IsolationLevel = psycopg.IsolationLevel.REPEATABLE_READ
+) -> Iterator[psycopg.Connection]:
+    """A dump: a snapshot and a weak lock on every table, for long; the lock alone at other levels."""
+    with psycopg.connect(url) as connection:
+        connection.isolation_level = level
+        connection.execute(DUMP)
+        connection.execute("SELECT count(*) FROM kratos_sync.alembic_version")
+        yield connection
+
+
+def is_valid(engine: Engine, index: str) -> bool | None:
+    statement = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)"
+    with engine.connect() as connection:
+        return connection.execute(
+            text(statement), {"name": f"kratos_sync.{index}"}
+        ).scalar_one_or_none()
+
+
+def test_events_are_recorded_while_a_big_table_moves_along(
+    old: Engine, empty_database_url: str
+) -> None:
+    fill(empty_database_url, MANY)
+
+    with Writer(empty_database_url) as writer:
+        assert migrate(old) == ("0001", newest_revision())
+
+    assert writer.longest < LONGEST_PAUSE_SECONDS
+
+
+@pytest.mark.parametrize(
+    "level",
+    [psycopg.IsolationLevel.REPEATABLE_READ, psycopg.IsolationLevel.READ_COMMITTED],
+    ids=["snapshot", "lock"],
+)
+def test_events_are_recorded_while_a_migration_waits_for_a_dump(
+    old: Engine, empty_database_url: str, level: psycopg.IsolationLevel
+) -> None:
+    moving = threading.Thread(target=migrate, args=(old,), daemon=True)
+    with Writer(empty_database_url) as writer:
+        with dumping(empty_database_url, level):
+            moving.start()
+            moving.join(4)
+            assert moving.is_alive()
+        moving.join(60)
+
+    assert writer.longest < LONGEST_PAUSE_SECONDS
+    assert is_valid(old, "events_recorded_at")
+    with old.connect() as connection:
+        assert current_revision(connection) == newest_revision()
+
+
+def test_a_dump_that_does_not_end_is_named_and_leaves_the_schema_as_it_was(
+    old: Engine, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrations, "GIVE_UP_SECONDS", 1.0)
+    with (
+        dumping(empty_database_url),
+        pytest.raises(migrations.MigrationBlocked, match=r"a transaction \(.*\) holds"),
+    ):
+        migrate(old)
+
+    with old.connect() as connection:
+        assert current_revision(connection) == "0001"
+    migrate(old)
+    with old.connect() as connection:
+        assert current_revision(connection) == newest_revision()
+
+
+def test_a_second_migration_beside_an_index_build_waits_for_the_first(
+    old: Engine, empty_database_url: str
+) -> None:
+    movings = [threading.Thread(target=migrate, args=(old,), daemon=True) for _ in range(2)]
+    with dumping(empty_database_url):
+        for moving in movings:
+            moving.start()
+        movings[0].join(1)
+    for moving in movings:
+        moving.join(60)
+
+    with old.connect() as connection:
+        assert current_revision(connection) == newest_revision()
+
+
+def test_an_index_that_an_interrupted_build_left_is_built_anew(
+    old: Engine, empty_database_url: str
+) -> None:
+    build = "CREATE INDEX CONCURRENTLY events_recorded_at_id ON kratos_sync.events (recorded_at)"
+    with dumping(empty_database_url) as dump:
+        dump.execute("SELECT FROM kratos_sync.events")
+        with psycopg.connect(empty_database_url, autocommit=True) as killed:
+            killed.execute("SET lock_timeout = '100ms'")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                killed.execute(build)
+    assert is_valid(old, "events_recorded_at_id") is False
+
+    migrate(old)
+
+    assert is_valid(old, "events_recorded_at")
+    assert is_valid(old, "events_recorded_at_id") is None
+
+
+def test_an_index_that_is_there_is_not_built_again(engine: Engine) -> None:
+    index = ConcurrentIndex("events_name", "events (name)")
+
+    def oid() -> int | None:
+        with engine.connect() as connection:
+            found = "SELECT CAST(to_regclass('kratos_sync.events_name') AS oid)"
+            return connection.execute(text(found)).scalar_one()
+
+    migrations._build(engine, index)
+    first = oid()
+    migrations._build(engine, index)
+
+    assert first is not None
+    assert oid() == first
