@@ -11,6 +11,7 @@ from application.consumers.fetch_kratos_identity import FetchKratosIdentity
 from application.consumers.forget_identity import ForgetIdentity
 from application.consumers.sync_kratos_identity import SyncKratosIdentity
 from domain.events import (
+    EVENTS,
     DomainEvent,
     IdentityDeletionRequested,
     IdentityRegistered,
@@ -35,3 +36,17 @@ CONSUMERS: Mapping[str, type[Consumer[Any]]] = {
 def consumers_of(kind: type[DomainEvent]) -> tuple[type[Consumer[Any]], ...]:
     """Give the consumers subscribed to events of that kind; none is an answer."""
     return SUBSCRIPTIONS.get(kind, ())
+
+
+def takes(consumer: str, event: str) -> bool:
+    """Whether an event of that name may be given to the consumer of that name.
+
+    This release must know the event; and a consumer that is subscribed to others is given no more
+    than those.
+    """
+    subscribed = {
+        kind.name
+        for kind, consumers in SUBSCRIPTIONS.items()
+        if consumer in {each.name for each in consumers}
+    }
+    return event in EVENTS and (not subscribed or event in subscribed)

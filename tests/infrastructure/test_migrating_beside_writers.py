@@ -91,7 +91,7 @@ class Writer:
 def dumping(
     url: str, level: psycopg.IsolationLevel = psycopg.IsolationLevel.REPEATABLE_READ
 ) -> Iterator[psycopg.Connection]:
-    """A dump: a snapshot and a weak lock on every table, for long; the lock alone at other levels."""
+    """A dump: a snapshot and a weak lock on every table, for long. Other levels: the lock."""
     with psycopg.connect(url) as connection:
         connection.isolation_level = level
         connection.execute(DUMP)

@@ -1,21 +1,25 @@
 """The inbox: what was settled before is not consumed again."""
 
 from application.pipeline.batch import Batch, CallNext
+from application.subscriptions import takes
 from domain.events import EVENTS
 
 
 def open_inbox(batch: Batch, call_next: CallNext) -> None:
     """Consume what is still owed, and settle it in the same transaction.
 
-    An event that this release does not know is given back: a newer release may know it.
+    An event that this release does not know is given back: a newer release may know it. So is one
+    that the consumer is not subscribed to here, whoever had it delivered.
     """
     batch.begin()
     inbox, name = batch.unit_of_work.inbox, batch.consumer.name
     owed = inbox.open(name, batch.event_ids)
-    for unknown in {delivery.name for delivery in owed} - EVENTS.keys():
-        waiting = [delivery.event_id for delivery in owed if delivery.name == unknown]
-        inbox.postpone(name, waiting, f"UnknownEvent: {unknown}")
-    batch.owed = [delivery for delivery in owed if delivery.name in EVENTS]
+    unknown = {event for event in {each.name for each in owed} if not takes(name, event)}
+    for event in unknown:
+        waiting = [delivery.event_id for delivery in owed if delivery.name == event]
+        known = f"{event} for {name}" if event in EVENTS else event
+        inbox.postpone(name, waiting, f"UnknownEvent: {known}")
+    batch.owed = [delivery for delivery in owed if delivery.name not in unknown]
     if len(batch.event_ids) > 1:
         batch.suspects = [delivery.event_id for delivery in batch.owed if delivery.is_suspect]
         if batch.suspects:

@@ -18,7 +18,7 @@ from infrastructure.database import errors_in_our_words
 from infrastructure.erasure.wishes import erasure_of, note_wish
 from infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
 from infrastructure.ledger.purge_lock import lock_purges
-from infrastructure.ledger.record import record_many
+from infrastructure.ledger.record import RECORD_ERASURES, record_many
 from infrastructure.ledger.snapshot import snapshot
 from infrastructure.transaction import Transaction
 
@@ -104,7 +104,7 @@ class PostgresErasures:
                 identity.forget(at=at, cause=cause)
             note_wish(transaction, identity_id, by, reason)
             raised = [(event, Provenance(SOURCE)) for event in transaction.collect_events()]
-            record_many(transaction.connection, raised)
+            record_many(transaction.connection, raised, RECORD_ERASURES)
             transaction.commit()
 
     def erase(self, people: Sequence[UUID]) -> Iterator[Erased]:

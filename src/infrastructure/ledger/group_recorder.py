@@ -7,7 +7,7 @@ from psycopg.pq import Format
 
 from infrastructure.ledger.event_rows import EventRow
 from infrastructure.ledger.loop_connection import LoopConnection
-from infrastructure.ledger.record import RECORD, arrays_of
+from infrastructure.ledger.record import RECORD_WEBHOOKS, arrays_of
 
 _NAME: Final = b"record_group"
 _BINARY: Final = [Format.BINARY] * 10
@@ -24,7 +24,7 @@ class GroupRecorder:
         """Connect as `psycopg.connect` does with these arguments."""
         connection = await LoopConnection.connect(arguments)
         try:
-            await connection.ask(lambda: connection.libpq.send_prepare(_NAME, RECORD))
+            await connection.ask(lambda: connection.libpq.send_prepare(_NAME, RECORD_WEBHOOKS))
         except BaseException:
             await connection.close()
             raise

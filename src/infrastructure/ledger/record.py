@@ -32,13 +32,25 @@ RECORD: Final = b"""
     SELECT id FROM event
 """
 
+# The same by functions, for a role that may not write the tables: what it may record
+# stands there. Whoever may write the tables may record anything by either.
+_BY_FUNCTION: Final = """
+    SELECT kratos_sync.record_{source}_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+"""
+RECORD_WEBHOOKS: Final = _BY_FUNCTION.format(source="webhook").encode()
+RECORD_ERASURES: Final = _BY_FUNCTION.format(source="erase").encode()
+
 
 def arrays_of(rows: Sequence[EventRow]) -> list[BinaryParameter]:
     """Give the parameters of RECORD; there must be a row."""
     return event_arrays(rows) + subscription_arrays(rows)
 
 
-def record_many(connection: Connection, events: Sequence[tuple[DomainEvent, Provenance]]) -> int:
+def record_many(
+    connection: Connection,
+    events: Sequence[tuple[DomainEvent, Provenance]],
+    statement: bytes = RECORD,
+) -> int:
     """Record events and their deliveries in the connection's transaction, in one statement.
 
     Give how many are new: neither they, nor others with their dedupe keys, were recorded before.
@@ -47,4 +59,4 @@ def record_many(connection: Connection, events: Sequence[tuple[DomainEvent, Prov
         return 0
     rows = [EventRow.of(event, provenance) for event, provenance in events]
     cursor = psycopg.RawCursor(driver_of(connection))
-    return cursor.execute(RECORD, arrays_of(rows), prepare=True, binary=True).rowcount
+    return cursor.execute(statement, arrays_of(rows), prepare=True, binary=True).rowcount
