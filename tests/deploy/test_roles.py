@@ -10,6 +10,16 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from application.subscriptions import CONSUMERS, SUBSCRIPTIONS
+from domain.events import (
+    EVENTS,
+    IMPERSONAL,
+    DomainEvent,
+    IdentityDeleted,
+    IdentityDeletionRequested,
+    KratosIdentityHinted,
+    KratosIdentityUpdated,
+)
 from infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
 from infrastructure.migrations import newest_revision
 from tests.end_to_end.processes import Processes
@@ -41,6 +51,34 @@ HISTORY_IS_NOT_CHANGED = [
     "UPDATE events SET payload = '{}'",
     "DELETE FROM kratos_identities",
 ]
+NOBODY = "ARRAY[gen_random_uuid()]"
+
+
+def recording(
+    event: str = KratosIdentityHinted.name,
+    *,
+    by: str = "webhook",
+    source: str = "webhook",
+    consumer: str = "FetchKratosIdentity",
+    key: str = "NULL",
+) -> str:
+    """A call of the function by which a role records an event."""
+    return (
+        f"SELECT record_{by}_events({NOBODY}, '{{{event}}}', {NOBODY}, ARRAY[now()],"
+        f" ARRAY['{{}}'::json], '{{{source}}}', ARRAY[{key}]::text[], '{{NULL}}',"
+        f" '{{{event}}}', '{{{consumer}}}')"
+    )
+
+
+WEBHOOK_EVENTS = [KratosIdentityUpdated, KratosIdentityHinted]
+OTHER_EVENTS = sorted(EVENTS.keys() - {each.name for each in WEBHOOK_EVENTS})
+OTHER_CONSUMERS = sorted(
+    CONSUMERS.keys() - {each.name for kind in WEBHOOK_EVENTS for each in SUBSCRIPTIONS[kind]}
+)
+NO_ROWS_BUT_THROUGH_FUNCTIONS = [
+    "INSERT INTO events (name) VALUES ('kratos_identity.updated')",
+    "INSERT INTO deliveries (consumer) VALUES ('DeleteFromKratos')",
+]
 HISTORY_IS_KEPT = [*HISTORY_IS_NOT_CHANGED, "DELETE FROM events", "DELETE FROM attempts"]
 FORBIDDEN = {
     "kratos_sync_api": [
@@ -57,16 +95,29 @@ FORBIDDEN = {
         "UPDATE hooks_heard SET label = 'another'",
         "DELETE FROM hooks_heard",
         "SELECT FROM reconciliations",
+        "SELECT FROM events",
+        *NO_ROWS_BUT_THROUGH_FUNCTIONS,
+        *(recording(event) for event in OTHER_EVENTS),
+        *(recording(consumer=consumer) for consumer in OTHER_CONSUMERS),
+        *(recording(source=source) for source in ("application", "erase", "reconcile")),
+        recording(key="'reconcile:1'"),
+        recording(by="erase"),
+        "SELECT record_webhook_events(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+        "SELECT record_for_application('identity.deletion_requested', gen_random_uuid(),"
+        " '{}', '{}')",
+        "SELECT purge_events(now(), '-infinity', gen_random_uuid(), 1, true)",
     ],
     "kratos_sync_relay": [
         *PEOPLE,
         *CONTENT,
         *ERRORS,
-        *HISTORY_IS_NOT_CHANGED,
+        *HISTORY_IS_KEPT,
         "DELETE FROM deliveries",
         "UPDATE deliveries SET attempts = 0",
-        "INSERT INTO deliveries (consumer) VALUES ('SyncKratosIdentity')",
-        "INSERT INTO events (name) VALUES ('kratos_identity.updated')",
+        "SELECT FROM events",
+        *NO_ROWS_BUT_THROUGH_FUNCTIONS,
+        recording(),
+        recording(by="erase"),
         "SELECT reason FROM erasures",
         "INSERT INTO erasures (identity_id) SELECT gen_random_uuid()",
         "SELECT delete_identity(gen_random_uuid())",
@@ -77,11 +128,13 @@ FORBIDDEN = {
         "SELECT error FROM attempts",
         "SELECT erase_events('{}', '{}', gen_random_uuid(), 1)",
         "SELECT erase_texts('{}', '{}')",
+        "SELECT purge_attempts(now(), 0, 1, true)",
     ],
     "kratos_sync_operator": [
         *PEOPLE,
-        *HISTORY_IS_NOT_CHANGED,
+        *HISTORY_IS_KEPT,
         "UPDATE deliveries SET last_error = NULL",
+        recording(),
         "SELECT erase_events('{}', '{}', gen_random_uuid(), 1)",
         "INSERT INTO erasures (identity_id) SELECT gen_random_uuid()",
         "INSERT INTO events (name) VALUES ('kratos_identity.updated')",
@@ -97,6 +150,11 @@ FORBIDDEN = {
         "UPDATE deliveries SET due_at = now()",
         "DELETE FROM erasures",
         "UPDATE erasures SET by = 'nobody'",
+        *NO_ROWS_BUT_THROUGH_FUNCTIONS,
+        recording(),
+        *(recording(e, by="erase", source="erase") for e in EVENTS if e != IdentityDeleted.name),
+        recording(IdentityDeleted.name, by="erase", source="webhook"),
+        recording(IdentityDeleted.name, by="erase", source="erase", consumer="DeleteFromKratos"),
         "SELECT delete_identity(gen_random_uuid())",
     ],
     "application": [
@@ -387,6 +445,97 @@ def test_the_application_says_that_somebody_changed_once_it_may(cluster: Cluster
 def test_a_role_cannot_do_what_is_not_its_work(cluster: Cluster, role: str, statement: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         cluster.execute(role, statement)
+
+
+@pytest.mark.parametrize("event", WEBHOOK_EVENTS)
+def test_the_api_records_what_a_webhook_may_say(cluster: Cluster, event: type[DomainEvent]) -> None:
+    consumer = "Nobody"
+    key = f"'webhook:{uuid4()}'"
+    cluster.execute("kratos_sync_api", recording(event.name, consumer=consumer, key=key))
+    recorded = cluster.count(f"events WHERE dedupe_key = {key} AND name = '{event.name}'")
+    owed = cluster.count(f"deliveries WHERE consumer = '{consumer}'")
+    cluster.execute("postgres", f"DELETE FROM deliveries WHERE consumer = '{consumer}'")
+    assert (recorded, owed) == (1, 1)
+
+
+@pytest.mark.parametrize("role", ["kratos_sync_relay", "kratos_sync_operator"])
+def test_nobody_purges_what_is_outstanding_or_of_today(cluster: Cluster, role: str) -> None:
+    pending = dead_letter(cluster)
+    young = str(uuid4())
+    cluster.execute(
+        "postgres",
+        f"""INSERT INTO events (id, name, subject, occurred_at, payload, source)
+            VALUES ('{young}', 'kratos_identity.updated', '{CALL.person}', now(), '{{}}', 'w')""",
+    )
+    first = "'00000000-0000-0000-0000-000000000000'"
+    cluster.execute(role, f"SELECT purge_events('infinity', '-infinity', {first}, 9999, true)")
+    cluster.execute(role, "SELECT purge_attempts('infinity', 0, 9999, true)")
+
+    assert cluster.count(f"events WHERE id IN ('{pending}', '{young}')") == 2
+    assert cluster.count(f"attempts WHERE event_id = '{pending}'") == 1
+    with pytest.raises(psycopg.errors.InvalidTransactionState):
+        cluster.execute(
+            role,
+            "BEGIN ISOLATION LEVEL REPEATABLE READ;"
+            f" SELECT purge_events('infinity', '-infinity', {first}, 1, true)",
+        )
+    cluster.execute("postgres", "DELETE FROM deliveries WHERE failed_at IS NOT NULL")
+
+
+def test_the_relay_erases_no_deletion_that_was_asked_for(cluster: Cluster) -> None:
+    grace, event = str(uuid4()), dead_letter(cluster)
+    name = IdentityDeletionRequested.name
+    cluster.execute(
+        "postgres",
+        f"""UPDATE events SET subject = '{grace}', name = '{name}' WHERE id = '{event}';
+            INSERT INTO erasures (identity_id, by, reason) VALUES ('{grace}', 'Ada', 'asked')""",
+    )
+    call = f"SELECT erase_events('{{{grace}}}', '{{}}', gen_random_uuid(), 9)".replace(
+        "gen_random_uuid()", "'00000000-0000-0000-0000-000000000000'"
+    )
+    cluster.execute("kratos_sync_relay", call)
+
+    assert name in IMPERSONAL
+    assert cluster.count(f"deliveries WHERE event_id = '{event}'") == 1
+    cluster.execute("postgres", f"DELETE FROM deliveries WHERE event_id = '{event}'")
+
+
+def rights(cluster: Cluster) -> str:
+    """What each role may do, as the table of the page."""
+    roles = [*LOGINS, "kratos_sync_reader"]
+    with psycopg.connect(cluster.url) as connection:
+        tables = connection.execute(
+            """SELECT relname, array_agg(CASE
+                          WHEN has_table_privilege(role, c.oid, right) THEN lower(right)
+                          WHEN right <> 'DELETE' AND has_any_column_privilege(role, c.oid, right)
+                          THEN lower(right) || '*' END ORDER BY role_place, place)
+               FROM pg_class c, unnest(%s::text[]) WITH ORDINALITY AS r (role, role_place),
+                    unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) WITH ORDINALITY
+                        AS p (right, place)
+               WHERE relnamespace = 'kratos_sync'::regnamespace AND relkind IN ('r', 'v')
+               GROUP BY relname ORDER BY relname""",
+            [roles],
+        ).fetchall()
+        functions = connection.execute(
+            """SELECT proname || '()', array_agg(CASE WHEN has_function_privilege(
+                          role, p.oid, 'EXECUTE') THEN 'call' END ORDER BY role_place)
+               FROM pg_proc p, unnest(%s::text[]) WITH ORDINALITY AS r (role, role_place)
+               WHERE pronamespace = 'kratos_sync'::regnamespace
+               GROUP BY proname ORDER BY proname""",
+            [roles],
+        ).fetchall()
+    heads = [role.removeprefix("kratos_sync_") for role in roles]
+    lines = [f"| | {' | '.join(heads)} |", "|---" * (len(roles) + 1) + "|"]
+    for name, found in [*tables, *functions]:
+        of_each = len(found) // len(roles)
+        cells = [found[at : at + of_each] for at in range(0, len(found), of_each)]
+        words = [", ".join(filter(None, cell)) or "–" for cell in cells]
+        lines.append(f"| `{name}` | {' | '.join(words)} |")
+    return "\n".join(lines)
+
+
+def test_the_page_tells_what_each_role_may_do(cluster: Cluster) -> None:
+    assert rights(cluster) in SECTION
 
 
 @pytest.mark.parametrize("role", LOGINS)

@@ -23,7 +23,14 @@ from rich.console import Console
 from api.commands.process import expected_errors, opened_container, stopped_by_signal
 from api.commands.times import FOREVER, Age
 from api.commands.units import amount, duration, seconds
-from application.ports.purge import AnotherPurge, Purge, PurgeReport, Removed, Retention
+from application.ports.purge import (
+    AnotherPurge,
+    ClocksDiffer,
+    Purge,
+    PurgeReport,
+    Removed,
+    Retention,
+)
 from application.ports.unit_of_work import ConcurrencyConflict
 
 
@@ -48,7 +55,8 @@ def purge(
 
     Nothing goes that is outstanding: no event with a delivery or a dead letter, and none of its
     attempts. Ctrl-C stops after the step; what was removed until then stays so. Exits with 1 if it
-    was stopped, or if another purge is at work.
+    was stopped, if another purge is at work, or if the clocks of the database and of this machine
+    are an hour or more apart.
     """
     stopped = stopped_by_signal()
     with opened_container() as container, expected_errors():
@@ -94,7 +102,7 @@ def _purge(
     try:
         with _progress() as told:
             return do(retention, stopped, told)
-    except AnotherPurge as error:
+    except (AnotherPurge, ClocksDiffer) as error:
         raise click.ClickException(f"Not done: {error}.") from None
     except ConcurrencyConflict as error:
         raise click.ClickException(f"PostgreSQL was too busy ({error}): try again.") from None

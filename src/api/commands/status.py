@@ -2,7 +2,7 @@
 
 Durations are seconds, times ISO 8601 in UTC; keys are only ever added:
 
-    {"at": "2026-11-23T04:37:43.123456Z",
+    {"at": "2026-11-23T04:37:43.123456Z", "clock_ahead_seconds": 0.002,
      "schema": {"revision": "0001", "needed": "0001"},
      "broker": {"answers": true, "error": null},
      "identities": {"alive": 1204, "deleted": 3, "estimated": false},
@@ -34,6 +34,7 @@ Durations are seconds, times ISO 8601 in UTC; keys are only ever added:
      "hooks": [{"label": "settings.after.profile", "first_at": "2026-11-01T00:00:00Z",
                 "last_at": "2026-11-22T21:14:15.123456Z", "calls": 1234}]}
 
+``at`` is by the database's clock, which is so far ahead of this machine's, or behind if negative.
 ``backlog`` is ``due`` + ``dispatched`` (under lease) + ``waiting`` (for a retry, or for a release
 that knows the event, or ``postponed`` because the consumer asked for it); ``failed`` are dead
 letters. ``lag_seconds`` is the age of the oldest event in the backlog that is not postponed, null
@@ -94,6 +95,7 @@ def to_json(report: StatusReport, broker: BrokerStatus, retention: Retention) ->
     """Give the object that the module's docstring shows."""
     return {
         "at": iso(report.at),
+        "clock_ahead_seconds": seconds(report.clock_ahead),
         "schema": {"revision": report.revision, "needed": report.needed_revision},
         "broker": {"answers": broker.answers, "error": broker.error},
         "identities": {

@@ -14,9 +14,11 @@ from api.commands.drift_report import drift_rows
 from api.commands.hooks_report import hooks_attention, hooks_table
 from api.commands.storage_report import sentence, storage_rows
 from api.commands.units import amount, duration, moment, roughly
-from application.ports.purge import Retention
+from application.ports.purge import MOST_CLOCK_DIFFERENCE, Retention
 from application.ports.status import BrokerStatus, ConsumerStatus, Count, StatusReport
 
+CLOCK_DIFFERENCE: Final = timedelta(minutes=1)
+"""Clocks that are further apart than this need attention."""
 BEHIND: Final = timedelta(minutes=1)
 """A consumer whose oldest event is older than this needs attention."""
 HEADINGS: Final = 13
@@ -62,6 +64,8 @@ def attention(
             f"The broker does not answer ({broker.error}). Events are still recorded;"
             " they are delivered once it is back."
         )
+    if abs(report.clock_ahead) >= CLOCK_DIFFERENCE:
+        yield _clocks(report.clock_ahead)
     for consumer in report.consumers:
         if _is_behind(consumer) and consumer.lag is not None:
             retried = consumer.waiting - consumer.postponed
@@ -90,6 +94,15 @@ def attention(
     yield from drift_attention(report.drift, report.at, can_ask=can_ask)
     yield from hooks_attention(report.hooks, report.at)
     yield from map(sentence, report.storage.holders)
+
+
+def _clocks(ahead: timedelta) -> str:
+    how = "ahead of" if ahead > timedelta() else "behind"
+    no_purge = " Nothing is purged meanwhile." if abs(ahead) >= MOST_CLOCK_DIFFERENCE else ""
+    return (
+        f"The database's clock is {duration(abs(ahead))} {how} this machine's: set the one that is"
+        f" wrong.{no_purge}"
+    )
 
 
 def _overview(

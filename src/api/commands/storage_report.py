@@ -55,4 +55,6 @@ def _purge(last: PastPurge | None, now: datetime) -> str:
         return "none yet"
     removed = f"{amount(last.removed.events, 'event')}, {amount(last.removed.attempts, 'attempt')}"
     end = "" if last.ended_at else ", not ended"
+    if last.started_at > now:
+        return f"by a clock that was ahead, {moment(last.started_at)}{end}: {removed} removed"
     return f"{duration(now - last.started_at, units=1)} ago{end}: {removed} removed"

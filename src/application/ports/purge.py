@@ -8,6 +8,8 @@ from typing import Final, NamedTuple, Protocol
 
 SHORTEST_RETENTION: Final = timedelta(days=1)
 """Kratos makes the attempts of one call within minutes: what it repeats is still known."""
+MOST_CLOCK_DIFFERENCE: Final = timedelta(hours=1)
+"""By a clock that is wrong everything might be old: apart by as much, nobody purges."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,15 @@ class AnotherPurge(Exception):
     """Another purge is at work: one at a time is enough."""
 
 
+class ClocksDiffer(Exception):
+    """The clocks of the database and of this process are too far apart to purge by either."""
+
+
 class Purge(Protocol):
     """Removes rows in small steps, each a commit of its own, and rests between them.
 
     Every method raises LedgerUnavailable, ConcurrencyConflict, or the reason why the schema cannot
-    be used.
+    be used; the first two also ClocksDiffer, before anything is removed.
     """
 
     def run(

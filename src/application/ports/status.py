@@ -60,7 +60,7 @@ class UnknownEvents:
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """The ledger at one moment, by the database's clock."""
+    """The ledger at one moment, by the database's clock, which is so far ahead of this process'."""
 
     at: datetime
     revision: str
@@ -74,6 +74,7 @@ class StatusReport:
     storage: Storage
     drift: Drift = field(default_factory=Drift)
     hooks: Sequence[HookHeard] = ()
+    clock_ahead: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,10 +64,12 @@ NOTE: Final = text("""
             THEN least(greatest(clock_timestamp() - asked_at, :soon), :longest) ELSE :soon END
     WHERE identity_id = ANY(CAST(:people AS uuid[]))
 """)
+# Later than the longest is by a clock that was ahead.
 DUE: Final = text("""
     UPDATE kratos_sync.erasures SET look_at = clock_timestamp() + :soon
     WHERE identity_id IN (
-        SELECT identity_id FROM kratos_sync.erasures WHERE look_at <= clock_timestamp()
+        SELECT identity_id FROM kratos_sync.erasures
+        WHERE NOT look_at BETWEEN clock_timestamp() AND clock_timestamp() + :longest
         ORDER BY look_at LIMIT :most FOR UPDATE SKIP LOCKED)
     RETURNING identity_id
 """)
@@ -130,7 +132,9 @@ class PostgresErasures:
     def due(self, most: int) -> Sequence[UUID]:
         """Claim those that are due, for a minute."""
         with errors_in_our_words(), self._engine.begin() as connection:
-            return list(connection.execute(DUE, {"most": most, "soon": SOON}).scalars())
+            return list(
+                connection.execute(DUE, {"most": most, "soon": SOON, "longest": LONGEST}).scalars()
+            )
 
     @contextmanager
     def _step(self) -> Iterator[Connection]:

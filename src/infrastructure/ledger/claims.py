@@ -17,7 +17,8 @@ from infrastructure.ledger.floors import Floors
 from infrastructure.ledger.survey import Backlog, Survey
 
 # What was leased in vain comes first: else a backlog that nobody works on would be leased, and sent
-# to the broker, bit by bit and all of it.
+# to the broker, bit by bit and all of it. The clock may have been ahead: no lease lasts longer than
+# an hour, and what was never attempted is due, whatever time they have.
 # Found by ctid: joined by id, the planner may read the whole table once for every claim.
 CLAIM: Final = """
     WITH expired AS MATERIALIZED (
@@ -27,20 +28,36 @@ CLAIM: Final = """
         ORDER BY due_at
         LIMIT $2::integer
         FOR UPDATE SKIP LOCKED
+    ), ahead AS MATERIALIZED (
+        SELECT ctid FROM kratos_sync.deliveries
+        WHERE consumer = $1 AND failed_at IS NULL AND leased AND due_at > now() + interval '1 h'
+        ORDER BY due_at
+        LIMIT $2::integer - (SELECT count(*) FROM expired)
+        FOR UPDATE SKIP LOCKED
+    ), leased AS MATERIALIZED (
+        SELECT ctid FROM expired UNION ALL SELECT ctid FROM ahead
     ), fresh AS MATERIALIZED (
         SELECT ctid FROM kratos_sync.deliveries
         WHERE consumer = $1 AND failed_at IS NULL AND NOT leased AND due_at <= now()
           AND due_at >= coalesce($4::timestamptz, '-infinity')
         ORDER BY due_at
-        LIMIT $2::integer - (SELECT count(*) FROM expired)
+        LIMIT $2::integer - (SELECT count(*) FROM leased)
+        FOR UPDATE SKIP LOCKED
+    ), unattempted AS MATERIALIZED (
+        SELECT ctid FROM kratos_sync.deliveries
+        WHERE consumer = $1 AND failed_at IS NULL AND NOT leased
+          AND attempts = 0 AND last_error IS NULL AND due_at > now()
+        ORDER BY due_at
+        LIMIT $2::integer - (SELECT count(*) FROM leased) - (SELECT count(*) FROM fresh)
         FOR UPDATE SKIP LOCKED
     ), claimed AS (
         UPDATE kratos_sync.deliveries
         SET due_at = now() + $3::interval, leased = true
-        WHERE ctid = ANY(ARRAY(SELECT ctid FROM expired UNION ALL SELECT ctid FROM fresh))
+        WHERE ctid = ANY(ARRAY(SELECT ctid FROM leased UNION ALL SELECT ctid FROM fresh
+                               UNION ALL SELECT ctid FROM unattempted))
         RETURNING subject, event_id
     )
-    SELECT subject::text, event_id::text, (SELECT count(*) FROM expired) FROM claimed
+    SELECT subject::text, event_id::text, (SELECT count(*) FROM leased) FROM claimed
     ORDER BY claimed.subject, claimed.event_id
 """
 
@@ -59,13 +76,14 @@ RELEASE = text("""
     WHERE consumer = :consumer AND event_id = ANY(CAST(:event_ids AS uuid[])) AND leased
 """)
 
-# A row that a worker holds is being worked on: nobody waits for it.
+# A row that a worker holds is being worked on: nobody waits for it. A lease has no longer to last
+# than it was given, unless the clock was ahead.
 END_LOST = text("""
     WITH lost AS (
         SELECT event_id FROM kratos_sync.deliveries
         WHERE consumer = :consumer AND failed_at IS NULL AND leased
           AND due_at > greatest(now(), CAST(:floor AS timestamptz))
-          AND due_at < now() + :oldest
+          AND NOT due_at BETWEEN now() + :oldest AND now() + 2 * CAST(:lease AS interval)
         FOR UPDATE SKIP LOCKED
     )
     UPDATE kratos_sync.deliveries d SET due_at = now(), leased = false
@@ -140,6 +158,7 @@ class PostgresClaims:
         A younger one may be on its way to the broker. Gives how many. Raises LedgerUnavailable.
         """
         parameters = {"consumer": consumer, "oldest": self.lease - MOMENT}
+        parameters["lease"] = self.lease
         parameters["floor"] = self._floors.known(consumer).leased
         with errors_in_our_words(), self._engine.begin() as connection:
             return connection.execute(END_LOST, parameters).rowcount

@@ -9,9 +9,16 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine, text
 
-from application.ports.purge import PurgeReport, Removed, Retention
+from application.ports.purge import (
+    MOST_CLOCK_DIFFERENCE,
+    ClocksDiffer,
+    PurgeReport,
+    Removed,
+    Retention,
+)
 from infrastructure.database import errors_in_our_words
 from infrastructure.ledger import purge_log
+from infrastructure.ledger.clock import how_far_ahead
 from infrastructure.ledger.purge_lock import lock_purges
 from infrastructure.ledger.purge_steps import AttemptSteps, EventSteps, PurgeSteps
 
@@ -39,9 +46,11 @@ class PostgresPurge:
     def run(self, retention: Retention, stopped: Event, told: Told) -> PurgeReport:
         """Remove step by step; between two steps the database rests.
 
-        Raises AnotherPurge, LedgerUnavailable, ConcurrencyConflict or sqlalchemy.exc.DBAPIError.
+        Raises AnotherPurge, ClocksDiffer, LedgerUnavailable, ConcurrencyConflict or
+        sqlalchemy.exc.DBAPIError.
         """
         with self._transaction() as connection:
+            _require_one_time(connection)
             entry = purge_log.begin(connection)
         try:
             return self._walk(retention, stopped, told, entry.add, remove=True)
@@ -52,7 +61,7 @@ class PostgresPurge:
     def preview(self, retention: Retention, stopped: Event, told: Told) -> PurgeReport:
         """Count in the same steps, without a rest.
 
-        Raises LedgerUnavailable, ConcurrencyConflict or sqlalchemy.exc.DBAPIError.
+        Raises ClocksDiffer, LedgerUnavailable, ConcurrencyConflict or sqlalchemy.exc.DBAPIError.
         """
         return self._walk(retention, stopped, told, lambda *_: None, remove=False)
 
@@ -86,6 +95,7 @@ class PostgresPurge:
 
     def _tables(self, retention: Retention) -> Iterator[PurgeSteps]:
         with self._transaction() as connection:
+            _require_one_time(connection)
             now = connection.execute(NOW).scalar_one()
         if retention.events is not None:
             yield EventSteps(now - retention.events, self._most_rows)
@@ -96,6 +106,16 @@ class PostgresPurge:
     def _transaction(self) -> Iterator[Connection]:
         with errors_in_our_words(), self._engine.begin() as connection:
             yield connection
+
+
+def _require_one_time(connection: Connection) -> None:
+    ahead = how_far_ahead(connection)
+    if abs(ahead) >= MOST_CLOCK_DIFFERENCE:
+        how = "ahead of" if ahead > timedelta() else "behind"
+        raise ClocksDiffer(
+            f"the database's clock is {abs(ahead).total_seconds():,.0f} s {how} this machine's:"
+            " set the one that is wrong"
+        )
 
 
 def _since(began: float) -> timedelta:

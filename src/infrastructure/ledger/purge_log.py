@@ -12,11 +12,13 @@ GONE: Final = timedelta(minutes=2)
 """A purge that took no step for so long is gone; steps and the rests between them are shorter."""
 KEPT: Final = 1_000
 
+# A time to come is by a clock that was ahead, and is not believed.
 BEGIN: Final = text("""
     INSERT INTO kratos_sync.purges (started_at)
     SELECT clock_timestamp() WHERE NOT EXISTS (
         SELECT FROM kratos_sync.purges
-        WHERE ended_at IS NULL AND seen_at > clock_timestamp() - :gone
+        WHERE ended_at IS NULL
+          AND seen_at BETWEEN clock_timestamp() - :gone AND clock_timestamp()
     )
     RETURNING id
 """)
@@ -36,7 +38,8 @@ LAST: Final = text("""
 
 IS_DUE: Final = text("""
     SELECT NOT EXISTS (
-        SELECT FROM kratos_sync.purges WHERE started_at > clock_timestamp() - :every
+        SELECT FROM kratos_sync.purges
+        WHERE started_at BETWEEN clock_timestamp() - :every AND clock_timestamp()
     )
 """)
 
@@ -76,6 +79,6 @@ def last_purge(connection: Connection) -> PastPurge | None:
 
 
 def is_due(connection: Connection, every: timedelta) -> bool:
-    """Whether no purge began since so long ago."""
+    """Whether no purge began since so long ago; one at a time to come does not count."""
     due: bool = connection.execute(IS_DUE, {"every": every}).scalar_one()
     return due

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from application.pipeline.logging import where
 from application.ports.event_bus import LedgerUnavailable
-from application.ports.purge import AnotherPurge, Purge, Removed, Retention
+from application.ports.purge import AnotherPurge, ClocksDiffer, Purge, Removed, Retention
 from application.ports.unit_of_work import ConcurrencyConflict
 
 FIRST_LOOK_SECONDS: Final = 2.0
@@ -48,7 +48,7 @@ class PurgeSchedule:
                     self._run_once(stopped)
             except AnotherPurge as error:
                 log.info("purge_left_to_another", reason=str(error))
-            except LedgerUnavailable as error:
+            except (LedgerUnavailable, ClocksDiffer) as error:
                 log.warning("purge_abandoned", reason=str(error))
             except (ConcurrencyConflict, SQLAlchemyError, psycopg.Error) as error:
                 log.warning("purge_abandoned", error=type(error).__name__, at=where(error))

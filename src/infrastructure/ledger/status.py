@@ -13,6 +13,7 @@ from application.ports.status import (
     StatusReport,
     UnknownEvents,
 )
+from infrastructure.ledger.clock import how_far_ahead
 from infrastructure.ledger.hook_log import hooks_heard
 from infrastructure.ledger.snapshot import snapshot
 from infrastructure.ledger.storage import storage
@@ -25,13 +26,16 @@ NOTHING: Final = (0, 0, 0, 0, 0, None)
 
 OWED = text("""
     SELECT consumer,
-           count(*) FILTER (WHERE failed_at IS NULL AND due_at <= now()),
-           count(*) FILTER (WHERE failed_at IS NULL AND due_at > now() AND leased),
-           count(*) FILTER (WHERE failed_at IS NULL AND due_at > now() AND NOT leased),
+           count(*) FILTER (WHERE failed_at IS NULL AND is_due),
+           count(*) FILTER (WHERE failed_at IS NULL AND NOT is_due AND leased),
+           count(*) FILTER (WHERE failed_at IS NULL AND NOT is_due AND NOT leased),
            count(*) FILTER (WHERE asked_for_later),
            count(failed_at),
-           now() - min(owed_at) FILTER (WHERE failed_at IS NULL AND NOT asked_for_later)
-    FROM (SELECT *, failed_at IS NULL AND due_at > now() AND NOT leased
+           now() - min(least(owed_at, now()))
+               FILTER (WHERE failed_at IS NULL AND NOT asked_for_later)
+    FROM (SELECT *, due_at <= now() OR NOT leased AND attempts = 0 AND last_error IS NULL
+                    AS is_due,
+                    failed_at IS NULL AND due_at > now() AND NOT leased
                     AND coalesce(error_type = :retry_later, false) AS asked_for_later
           FROM kratos_sync.deliveries) AS owed
     GROUP BY consumer
@@ -93,6 +97,7 @@ class PostgresStatus:
                 storage=storage(connection),
                 drift=drift(connection),
                 hooks=hooks_heard(connection),
+                clock_ahead=how_far_ahead(connection),
             )
 
 

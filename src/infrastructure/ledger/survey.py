@@ -12,18 +12,29 @@ from infrastructure.database import QUERY_CANCELED, errors_in_our_words
 from infrastructure.ledger.floors import NO_FLOOR, Floors
 
 # One look at everything: per consumer what is under lease, and what is due first. What is due later
-# than soon is left for a later look: what lies between may be gone, and be much.
+# than soon is left for a later look: what lies between may be gone, and be much. The clock may have
+# been ahead: what was never attempted is due now, and so is what is leased for more than the hour
+# that a lease may last.
 SURVEY = text("""
     SELECT wanted.name, now(),
            (SELECT count(*) FROM kratos_sync.deliveries
             WHERE consumer = wanted.name AND failed_at IS NULL AND leased
-              AND due_at > greatest(now(), wanted.leased)),
-           (SELECT min(due_at) FROM kratos_sync.deliveries
-            WHERE consumer = wanted.name AND failed_at IS NULL AND NOT leased
-              AND due_at >= coalesce(wanted.fresh, '-infinity') AND due_at < now() + :soon),
-           (SELECT min(due_at) FROM kratos_sync.deliveries
-            WHERE consumer = wanted.name AND failed_at IS NULL AND leased
-              AND due_at >= coalesce(wanted.leased, '-infinity'))
+              AND due_at > greatest(now(), wanted.leased)
+              AND due_at <= now() + interval '1 h'),
+           least((SELECT min(due_at) FROM kratos_sync.deliveries
+                  WHERE consumer = wanted.name AND failed_at IS NULL AND NOT leased
+                    AND due_at >= coalesce(wanted.fresh, '-infinity') AND due_at < now() + :soon),
+                 (SELECT now() FROM kratos_sync.deliveries
+                  WHERE consumer = wanted.name AND failed_at IS NULL AND NOT leased
+                    AND attempts = 0 AND last_error IS NULL AND due_at > now()
+                  ORDER BY due_at LIMIT 1)),
+           least((SELECT min(due_at) FROM kratos_sync.deliveries
+                  WHERE consumer = wanted.name AND failed_at IS NULL AND leased
+                    AND due_at >= coalesce(wanted.leased, '-infinity')),
+                 (SELECT now() FROM kratos_sync.deliveries
+                  WHERE consumer = wanted.name AND failed_at IS NULL AND leased
+                    AND due_at > now() + interval '1 h'
+                  ORDER BY due_at LIMIT 1))
     FROM unnest(CAST(:consumers AS text[]), CAST(:fresh AS timestamptz[]),
                 CAST(:leased AS timestamptz[])) AS wanted (name, fresh, leased)
 """)

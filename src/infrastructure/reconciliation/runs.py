@@ -20,7 +20,8 @@ UNENDED: Final = text("""
            stale, unseen, gone, fields, unheard, unreadable
     FROM kratos_sync.reconciliations
     WHERE id = (SELECT max(id) FROM kratos_sync.reconciliations)
-      AND ended_at IS NULL AND seen_at > clock_timestamp() - :within
+      AND ended_at IS NULL
+      AND seen_at BETWEEN clock_timestamp() - :within AND clock_timestamp()
 """)
 BEGIN: Final = text("""
     INSERT INTO kratos_sync.reconciliations (held) VALUES (:held) RETURNING id, started_at
@@ -50,10 +51,12 @@ FORGET: Final = text("DELETE FROM kratos_sync.reconciliations WHERE id <= :id - 
 FORGET_UNSEEN: Final = text("DELETE FROM kratos_sync.unseen_identities WHERE reconciliation <= :id")
 
 
+# A time to come is by a clock that was ahead, and is not believed.
 IS_DUE: Final = text("""
     SELECT NOT EXISTS (
         SELECT FROM kratos_sync.reconciliations
-        WHERE started_at > clock_timestamp() - :every AND ended_at IS NOT NULL
+        WHERE started_at BETWEEN clock_timestamp() - :every AND clock_timestamp()
+          AND ended_at IS NOT NULL
     )
 """)
 
