@@ -506,12 +506,12 @@ def rights(cluster: Cluster) -> str:
     with psycopg.connect(cluster.url) as connection:
         tables = connection.execute(
             """SELECT relname, array_agg(CASE
-                          WHEN has_table_privilege(role, c.oid, right) THEN lower(right)
-                          WHEN right <> 'DELETE' AND has_any_column_privilege(role, c.oid, right)
-                          THEN lower(right) || '*' END ORDER BY role_place, place)
+                          WHEN has_table_privilege(role, c.oid, what) THEN lower(what)
+                          WHEN what <> 'DELETE' AND has_any_column_privilege(role, c.oid, what)
+                          THEN lower(what) || '*' END ORDER BY role_place, place)
                FROM pg_class c, unnest(%s::text[]) WITH ORDINALITY AS r (role, role_place),
                     unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) WITH ORDINALITY
-                        AS p (right, place)
+                        AS p (what, place)
                WHERE relnamespace = 'kratos_sync'::regnamespace AND relkind IN ('r', 'v')
                GROUP BY relname ORDER BY relname""",
             [roles],
