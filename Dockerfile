@@ -1,4 +1,5 @@
-FROM python:3.13.16-slim-trixie AS build
+# The digest is one that public repositories pin for this tag; it was not looked up at the registry.
+FROM python:3.13.16-slim-trixie@sha256:bf44cdfcb76cd3b41e879bc058fc37ec5872002ccfde7fcb765e218cde0cd79c AS build
 
 ENV UV_COMPILE_BYTECODE=1 \
     UV_LINK_MODE=copy \
@@ -18,7 +19,7 @@ COPY src ./src
 RUN uv sync --locked --no-dev --no-editable
 
 
-FROM python:3.13.16-slim-trixie
+FROM python:3.13.16-slim-trixie@sha256:bf44cdfcb76cd3b41e879bc058fc37ec5872002ccfde7fcb765e218cde0cd79c
 
 LABEL org.opencontainers.image.title="kratos-identity-sync" \
       org.opencontainers.image.description="Keeps an application's own copy of its Ory Kratos identities right" \

@@ -3,6 +3,8 @@
 #
 # Kratos takes most settings from its environment, but nothing inside a list of hooks. So SOURCE has
 # a placeholder, and TARGET should lie in memory: then no image, repository or disk holds the key.
+#
+# KRATOS_FLAGS are for `kratos serve`; unless it is set, Kratos sends its mails itself.
 set -eu
 
 source=$1
@@ -29,4 +31,5 @@ umask 077
 sed "s/$placeholder/$key/g" "$source" >"$target"
 
 unset KRATOS_WEBHOOK_API_KEYS
-exec kratos serve --config "$target" --watch-courier
+# shellcheck disable=SC2086 # flags are words
+exec kratos serve --config "$target" ${KRATOS_FLAGS---watch-courier}

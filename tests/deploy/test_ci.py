@@ -56,11 +56,14 @@ def test_ci_may_read_and_nothing_else() -> None:
     assert not [job for job in WORKFLOW["jobs"].values() if "permissions" in job]
 
 
-def test_every_action_is_pinned_to_a_version() -> None:
+def test_every_action_is_pinned_to_a_commit_with_its_version_beside_it() -> None:
     actions = [step["uses"] for step in STEPS if "uses" in step]
+    written = re.findall(r"uses: (.*)", WORKFLOW_PATH.read_text())
 
     assert actions
-    assert all(re.fullmatch(r"actions/[a-z-]+@v\d+", action) for action in actions)
+    assert len(written) == len(actions)
+    pinned = re.compile(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+    assert all(pinned.fullmatch(action) for action in written)
 
 
 def test_a_run_ends_and_a_newer_one_replaces_it() -> None:

@@ -46,10 +46,11 @@ def test_the_compose_file_follows_the_compose_specification() -> None:
 
 
 def test_everything_that_the_service_is_made_of_is_there() -> None:
-    assert {"migrate", "kratos-migrate"} == ONE_SHOTS
+    assert {"migrate", "api-role", "kratos-migrate"} == ONE_SHOTS
     assert {
         "api",
         "kratos",
+        "kratos-courier",
         "kratos-postgres",
         "mail",
         "postgres",
@@ -181,8 +182,80 @@ def test_the_admin_api_the_databases_and_redis_are_not_published() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
-def test_an_image_is_pinned_to_one_version(name: str) -> None:
-    assert re.fullmatch(r"[a-z/-]+:v?\d+\.\d+(\.\d+)?(-alpine)?", SERVICES[name]["image"])
+def test_an_image_is_pinned_to_one_version_and_its_digest_unless_it_is_built_here(
+    name: str,
+) -> None:
+    digest = "" if name in OURS else "@sha256:[0-9a-f]{64}"
+    pinned = r"[a-z/-]+:v?\d+\.\d+(\.\d+)?(-alpine)?" + digest
+    assert re.fullmatch(pinned, SERVICES[name]["image"])
+
+
+def networks_of(name: str) -> set[str]:
+    return set(SERVICES[name]["networks"])
+
+
+def neighbours_of(name: str) -> set[str]:
+    """Whoever can be reached from there."""
+    return {other for other in SERVICES if networks_of(other) & networks_of(name)} - {name}
+
+
+def test_every_service_is_on_networks_that_are_declared_and_on_no_other() -> None:
+    used = set().union(*map(networks_of, SERVICES))
+
+    assert used == COMPOSE["networks"].keys()
+    assert "default" not in used
+
+
+def test_the_mail_catcher_reaches_nobody_but_who_sends_the_mails() -> None:
+    assert neighbours_of("mail") == {"kratos-courier"}
+    assert SERVICES["kratos-courier"]["command"][:2] == ["courier", "watch"]
+    assert SERVICES["kratos"]["environment"]["KRATOS_FLAGS"] == ""
+    assert "kratos" not in neighbours_of("relay") | neighbours_of("migrate")
+
+
+def test_databases_and_redis_are_on_networks_without_a_way_out() -> None:
+    for name in ("postgres", "kratos-postgres", "valkey"):
+        assert all(COMPOSE["networks"][each]["internal"] for each in networks_of(name))
+    assert "kratos-postgres" not in neighbours_of("worker") | neighbours_of("api")
+    assert "postgres" not in neighbours_of("kratos")
+
+
+def test_what_is_published_is_on_a_network_with_a_way_out() -> None:
+    for name, service in SERVICES.items():
+        is_open = any(
+            not (COMPOSE["networks"][each] or {}).get("internal") for each in networks_of(name)
+        )
+        assert is_open >= ("ports" in service)
+
+
+def test_a_service_shares_a_network_with_all_that_its_urls_lead_to() -> None:
+    # A relay has the settings of all, and asks no Kratos.
+    asking = {"worker", "reconcile", "kratos", "kratos-migrate", "kratos-courier"}
+    for name, service in SERVICES.items():
+        for variable, value in service.get("environment", {}).items():
+            if "://" in value and (name in asking or not variable.startswith("KRATOS_")):
+                host = re.search(r"://(?:.*@)?([a-z-]+):\d+", value).group(1)  # type: ignore[union-attr]
+                assert host in neighbours_of(name)
+    assert "api" in neighbours_of("kratos")
+
+
+def test_the_api_is_an_ordinary_role_and_no_owner() -> None:
+    url = SERVICES["api"]["environment"]["DATABASE_URL"]
+
+    assert url.startswith("postgresql://kratos_sync_api:${API_POSTGRES_PASSWORD:?")
+    assert SERVICES["postgres"]["environment"]["POSTGRES_USER"] == "kratos_sync"
+    assert {"migrate", "api-role"} <= SERVICES["api"]["depends_on"].keys()
+    assert SERVICES["api-role"]["environment"]["PGUSER"] == "kratos_sync"
+    assert "POSTGRES_PASSWORD:" not in str(SERVICES["api"]).replace("API_POSTGRES_PASSWORD:", "")
+
+
+def test_redis_asks_for_a_password_and_everybody_has_it() -> None:
+    password = "${VALKEY_PASSWORD:?set it in .env, see .env.example}"
+
+    assert SERVICES["valkey"]["environment"]["REDISCLI_AUTH"] == password
+    assert {SERVICES[name]["environment"]["BROKER_URL"] for name in OURS} == {
+        f"redis://:{password}@valkey:6379/0"
+    }
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
@@ -221,6 +294,7 @@ def test_redis_is_bounded_and_refuses_instead_of_forgetting() -> None:
         "--appendonly": "no",
         "--maxmemory": "128mb",
         "--maxmemory-policy": "noeviction",
+        "--requirepass": "${VALKEY_PASSWORD:?set it in .env, see .env.example}",
     }
     assert bytes_of(options["--maxmemory"]) < bytes_of(valkey["mem_limit"])
 

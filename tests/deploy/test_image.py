@@ -76,7 +76,7 @@ def test_uv_is_the_same_in_the_image_and_in_the_makefile() -> None:
 def test_both_stages_start_from_the_same_pinned_python_which_ci_tests() -> None:
     images = {rest.split()[0] for rest in said("FROM")}
     (image,) = images
-    version = re.fullmatch(r"python:(\d+\.\d+)\.\d+-slim-[a-z]+", image)
+    version = re.fullmatch(r"python:(\d+\.\d+)\.\d+-slim-[a-z]+@sha256:[0-9a-f]{64}", image)
 
     assert version
     assert (
