@@ -1,7 +1,7 @@
 import json
 import signal
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine
 
 from api.commands.times import FOREVER, Age
+from infrastructure.ledger import clock
 from infrastructure.ledger.purge_log import begin
 from tests.api.commands.invoking import kratos_sync
 from tests.infrastructure.ledger.rows import add_event, log_attempt, owe
@@ -121,3 +122,21 @@ def test_no_age_is_wrong_use(given: str, settings: dict[str, str]) -> None:
     with pytest.raises(click.UsageError):
         Age().convert(given, None, None)
     assert kratos_sync("purge", f"--events-older-than={given}", **settings).exit_code == 2
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)], ids=["purge", "dry run"])
+def test_by_clocks_that_differ_nothing_is_removed_and_it_says_so(
+    engine: Engine,
+    settings: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+) -> None:
+    old = add_event(engine, age=100 * DAY)
+    monkeypatch.setattr(clock, "time_of_day", lambda: datetime.now(UTC) - 366 * DAY)
+
+    result = kratos_sync("purge", *options, **settings)
+
+    assert result.exit_code == 1
+    assert "Not done: the database's clock is" in result.stderr
+    assert "ahead of this machine's" in result.stderr
+    assert ids(engine, "events") == {old}

@@ -46,6 +46,7 @@ def told(
     events: Count = SEVEN,
     storage: Storage = EMPTY,
     needed_revision: str = "0001",
+    clock_ahead: timedelta = timedelta(),
 ) -> str:
     report = StatusReport(
         at=NOW,
@@ -58,6 +59,7 @@ def told(
         consumers=consumers,
         unknown_events=unknown_events,
         storage=storage,
+        clock_ahead=clock_ahead,
     )
     print_report(report, broker, RETENTION)
     return capsys.readouterr().out
@@ -128,6 +130,36 @@ def test_messages_at_the_broker_are_told_where_there_are_any(
 def test_estimates_say_so_and_give_no_false_digits(capsys: pytest.CaptureFixture[str]) -> None:
     output = told(capsys, GREET, events=Count(1_996_060, estimated=True))
     assert "about 2,000,000 events, 9 attempts" in output
+
+
+@pytest.mark.parametrize(
+    ("ahead", "sentence"),
+    [
+        (HOUR, "is 1 h ahead of this machine's: set the one that is wrong. Nothing is purged"),
+        (-HOUR, "is 1 h behind this machine's: set the one that is wrong. Nothing is purged"),
+        (2 * A_MINUTE, "is 2 min ahead of this machine's: set the one that is wrong."),
+    ],
+)
+def test_clocks_that_differ_need_attention(
+    capsys: pytest.CaptureFixture[str], ahead: timedelta, sentence: str
+) -> None:
+    output = " ".join(told(capsys, GREET, clock_ahead=ahead).split())
+    assert f"The database's clock {sentence}" in output
+    assert ("Nothing is purged" in output) == (abs(ahead) >= HOUR)
+
+
+def test_clocks_that_are_seconds_apart_are_nothing_to_worry_about(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "All is well." in told(capsys, GREET, clock_ahead=A_MINUTE / 2)
+
+
+def test_a_purge_by_a_clock_that_was_ahead_is_told_as_that(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    storage = Storage(last_purge=PastPurge(NOW + HOUR, NOW + HOUR, Removed(7)))
+    output = told(capsys, GREET, storage=storage)
+    assert "by a clock that was ahead, 2026-07-01 13:00:00 UTC: 7 events" in output
 
 
 def test_sizes_and_what_is_kept_and_the_last_purge_are_told(
@@ -243,6 +275,7 @@ def test_the_json_has_the_documented_keys(
     drift = {"running": False, "rise": None, "reconciliations": []}
     assert document.pop("drift") == drift
     assert document.pop("hooks") == []
+    assert abs(document.pop("clock_ahead_seconds")) < 60
     assert not document
 
 

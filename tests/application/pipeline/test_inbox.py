@@ -2,12 +2,13 @@
 
 from datetime import timedelta
 
+from application.consumers.delete_from_kratos import DeleteFromKratos
 from application.consumers.sync_kratos_identity import SyncKratosIdentity
 from domain.events import KratosIdentityUpdated
 from tests.application.delivering import deliver_everything, deliver_to
 from tests.domain.people import ADA, GRACE, cause, minutes
 from tests.fakes.unit_of_work import InMemoryLedger, OwedDelivery, RecordedEvent
-from tests.suites.occurrences import WEBHOOK, updated
+from tests.suites.occurrences import WEBHOOK, hinted, updated
 
 
 def owe_something_unknown(ledger: InMemoryLedger, number: int, name: str) -> None:
@@ -117,3 +118,18 @@ def test_deliveries_that_another_worker_holds_are_left_to_it(ledger: InMemoryLed
 
     assert {each.id for each in ledger.identities} == {GRACE}
     assert ledger.due(SyncKratosIdentity.name) == (cause(1),)
+
+
+def test_an_event_for_a_consumer_of_other_events_is_not_given_to_it(
+    ledger: InMemoryLedger,
+) -> None:
+    hint = hinted(1)
+    ledger.publish(hint, WEBHOOK)
+    ledger.deliveries[DeleteFromKratos.name, hint.id] = OwedDelivery(ledger.now)
+
+    deliver_to(DeleteFromKratos, ledger, hint.id)
+
+    waiting = ledger.deliveries[DeleteFromKratos.name, hint.id]
+    assert waiting.last_error == "UnknownEvent: kratos_identity.hinted for DeleteFromKratos"
+    assert waiting.due_at - ledger.now == timedelta(minutes=1)
+    assert (ledger.attempts, waiting.attempts) == ([], 0)
