@@ -196,7 +196,7 @@ def test_the_api_holds_calls_until_a_database_is_migrated(
     ("change", "why"),
     [
         ("DROP SCHEMA kratos_sync CASCADE", "run `kratos-sync migrate` first"),
-        ("", "there is no such user or database"),
+        ("", "there is no such database (SQLSTATE 3D000)"),
     ],
 )
 def test_the_api_does_not_start_on_a_database_that_waiting_will_not_mend(

@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import psycopg
 
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.unit_of_work import ConcurrencyConflict
-from infrastructure.database import CONNECT_TIMEOUT_SECONDS, QUERY_CANCELED, errors_in_our_words
+from infrastructure.connecting import CONNECT_TIMEOUT_SECONDS, Arguments
+from infrastructure.database import QUERY_CANCELED, errors_in_our_words
 from infrastructure.ledger.event_rows import EventRow
 from infrastructure.ledger.group_recorder import GroupRecorder
 from infrastructure.ledger.waiting_events import WaitingEvent, WaitingEvents, fail
@@ -30,8 +31,8 @@ class GroupCommit:
     next group gathers. Use after `stop`, or from another loop, starts anew.
     """
 
-    def __init__(self, arguments: Mapping[str, Any], committed: Callable[[], None]) -> None:
-        """Connect with these arguments for psycopg; `committed` is called after new events."""
+    def __init__(self, arguments: Arguments, committed: Callable[[], None]) -> None:
+        """Connect with these arguments; `committed` is called after new events."""
         self._arguments = arguments
         self._committed = committed
         self._loop: asyncio.AbstractEventLoop | None = None

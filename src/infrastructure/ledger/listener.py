@@ -6,7 +6,7 @@ import psycopg
 import structlog
 from pydantic import SecretStr
 
-from infrastructure.database import CONNECT_TIMEOUT_SECONDS
+from infrastructure.connecting import connection_arguments, open_connection
 from infrastructure.ledger.wakeup import CHANNEL
 
 log = structlog.get_logger()
@@ -16,7 +16,7 @@ class WakeUpListener:
     """Listens on a connection of its own, and comes back to it when it is lost."""
 
     def __init__(self, url: SecretStr) -> None:
-        self._url = url
+        self._arguments = connection_arguments(url, name="kratos-sync relay")
         self._connection: psycopg.Connection | None = None
 
     def wait(self, seconds: float, stopped: threading.Event) -> None:
@@ -39,14 +39,6 @@ class WakeUpListener:
             self._connection = None
 
     def _listen(self) -> psycopg.Connection:
-        connection = psycopg.connect(
-            self._url.get_secret_value(),
-            autocommit=True,
-            connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            application_name="kratos-sync relay",
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-        )
+        connection = open_connection(self._arguments, autocommit=True)
         connection.execute(f"LISTEN {CHANNEL}")
         return connection

@@ -1,13 +1,14 @@
 """A connection to PostgreSQL that an event loop drives through libpq itself."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, Self
 
 import psycopg
 from psycopg import pq
 from psycopg.errors import error_from_result
 
+from infrastructure.connecting import Arguments, open_loop_connection
 from infrastructure.database import READ_ONLY
 
 REPLY_SECONDS: Final = 10.0
@@ -32,9 +33,9 @@ class LoopConnection:
         self._loop.add_reader(self._socket, self._read)
 
     @classmethod
-    async def connect(cls, arguments: Mapping[str, Any]) -> Self:
-        """Connect as `psycopg.connect` does with these arguments."""
-        return cls(await psycopg.AsyncConnection.connect(**arguments, autocommit=True))
+    async def connect(cls, arguments: Arguments) -> Self:
+        """Connect with these arguments."""
+        return cls(await open_loop_connection(arguments))
 
     async def ask(self, send: Callable[[], None]) -> pq.abc.PGresult:
         """Call `send`, which sends a statement by a method of `libpq`, and wait for its result."""

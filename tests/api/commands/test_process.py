@@ -138,7 +138,7 @@ def test_a_database_that_does_not_exist_is_not_waited_for(
         until(refusing.is_over)
 
     assert refusing.refused is not None
-    assert "there is no such user or database" in refusing.refused.message
+    assert "there is no such database (SQLSTATE 3D000)" in refusing.refused.message
     assert "atlantis" not in refusing.refused.message
     assert logged == []
 
