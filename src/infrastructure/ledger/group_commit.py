@@ -109,10 +109,11 @@ class GroupCommit:
             if error.sqlstate == QUERY_CANCELED:
                 raise
             # No event is at fault: tables that are not there yet, most likely.
-            raise LedgerUnavailable("PostgreSQL is not ready for events") from error
+            state = f"SQLSTATE {error.sqlstate}"
+            raise LedgerUnavailable(f"PostgreSQL is not ready for events ({state})") from error
         except (LedgerUnavailable, TimeoutError) as error:
             # Whoever waits for a turn would only wait for another connection that fails.
-            away = LedgerUnavailable("PostgreSQL cannot be reached")
+            away = LedgerUnavailable(str(error) or "PostgreSQL cannot be reached")
             fail(self._waiting.take_all(), away)
             raise away from error
 

@@ -14,6 +14,10 @@ from infrastructure.database import READ_ONLY
 REPLY_SECONDS: Final = 10.0
 """What has not been answered by then never will be: no statement may take half as long."""
 
+ENDING: Final = frozenset({READ_ONLY, "26000", "0A000"})
+"""SQLSTATEs after which only another connection helps: no primary any more, or what was prepared
+is gone, or no longer fits its tables."""
+
 
 class LoopConnection:
     """Sends one statement at a time, in autocommit, and raises psycopg.Error.
@@ -62,7 +66,7 @@ class LoopConnection:
             raise psycopg.OperationalError("the connection is lost")
         if results[-1].status == pq.ExecStatus.FATAL_ERROR:
             error = error_from_result(results[-1])
-            if error.sqlstate == READ_ONLY:
+            if error.sqlstate in ENDING:
                 self._lose()
             raise error
         return results[-1]
