@@ -64,14 +64,23 @@ def parse_database_url(url: str) -> dict[str, Any]:
 
     Raises ValueError.
     """
+    address: dict[str, Any] | None = None
     try:
         if len(parse_qs(urlsplit(url).query).get("host", ())) < 2:  # noqa: PLR2004  # one, or none
-            return {key: value for key, value in conninfo_to_dict(url).items() if value is not None}
+            address = {key: each for key, each in conninfo_to_dict(url).items() if each is not None}
     except (psycopg.Error, ValueError):
         pass  # it may have something that only SQLAlchemy takes
-    dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
-    address = make_url(url).set(drivername="postgresql+psycopg")
-    return cast("dict[str, Any]", dialect.create_connect_args(address)[1])  # type: ignore[no-untyped-call]
+    if address is None:
+        dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
+        given = make_url(url).set(drivername="postgresql+psycopg")
+        address = cast("dict[str, Any]", dialect.create_connect_args(given)[1])  # type: ignore[no-untyped-call]
+    ports = str(address.get("port", "")).split(",")
+    hosts = str(address.get("host", "")).split(",")
+    # libpq takes what follows an @ of the password for a host.
+    wrong = [host for host in hosts if "@" in host[1:] and not host.startswith("/")]
+    if wrong or any(port and not port.isdecimal() for port in ports):
+        raise ValueError("is no URL")
+    return address
 
 
 class SessionConnection(psycopg.Connection[tuple[Any, ...]]):

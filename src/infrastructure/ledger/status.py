@@ -13,6 +13,7 @@ from application.ports.status import (
     StatusReport,
     UnknownEvents,
 )
+from infrastructure.ledger.durability import unsafe_settings
 from infrastructure.ledger.hook_log import hooks_heard
 from infrastructure.ledger.snapshot import snapshot
 from infrastructure.ledger.storage import storage
@@ -93,6 +94,7 @@ class PostgresStatus:
                 storage=storage(connection),
                 drift=drift(connection),
                 hooks=hooks_heard(connection),
+                unsafe=unsafe_settings(connection),
             )
 
 
