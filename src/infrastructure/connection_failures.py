@@ -77,7 +77,7 @@ def explained(error: psycopg.Error, arguments: Mapping[str, Any]) -> ConnectFail
         hosts = list(_each_host(arguments))
         if isinstance(error, psycopg.errors.ConnectionTimeout) and len(hosts) == 1:
             return ConnectFailed("it did not answer in time")
-        probes = [_probe(host, PROBE_SECONDS / len(hosts)) for host in hosts]
+        probes = [_try_probe(host, PROBE_SECONDS / len(hosts)) for host in hosts]
         sqlstate = next((probe.sqlstate for probe in probes if probe.sqlstate is not None), None)
         if sqlstate is None:
             return _unanswered(error, arguments, probes)
@@ -126,6 +126,13 @@ def _each_host(arguments: Mapping[str, Any]) -> Iterator[str]:
         yield make_conninfo("", **{**arguments, "host": None, "port": None, **given})
 
 
+def _try_probe(conninfo: str, seconds: float) -> _Probe:
+    try:
+        return _probe(conninfo, seconds)
+    except (psycopg.Error, OSError):  # as many files are open as may be, for one
+        return _Probe()
+
+
 def _probe(conninfo: str, seconds: float) -> _Probe:
     """Connect once more to one host, and look at what is said."""
     deadline = time.monotonic() + seconds
@@ -160,9 +167,10 @@ def _poll(connection: pq.abc.PGconn, deadline: float) -> bool:
         left = deadline - time.monotonic()
         if state in {pq.PollingStatus.OK, pq.PollingStatus.FAILED} or left < 0:
             break
+        waiting = select.poll()  # select() takes no descriptor above 1,023
         is_reading = state == pq.PollingStatus.READING
-        waiting = ([connection.socket], []) if is_reading else ([], [connection.socket])
-        select.select(*waiting, [], left)
+        waiting.register(connection.socket, select.POLLIN if is_reading else select.POLLOUT)
+        waiting.poll(left * 1_000)
     return reached
 
 

@@ -2,13 +2,14 @@
 
 import asyncio
 import os
+import resource
 import socket
 import struct
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
@@ -267,6 +268,23 @@ def test_a_database_in_another_encoding_is_refused(postgres_url: str, encoding: 
     assert str(failed) == (
         f"PostgreSQL cannot be used: the database's encoding is {encoding}, and has to be UTF8"
     )
+
+
+def test_a_process_with_many_open_files_is_told_why_too(strict_postgres: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4_096, hard), hard))
+    try:
+        with ExitStack() as undo:
+            for _ in range(1_100):
+                undo.enter_context(Path(os.devnull).open())
+            arguments = connection_arguments(
+                SecretStr(strict_postgres.replace("/postgres?", "/many?"))
+            )
+            with pytest.raises(ConnectFailed) as failed:
+                open_connection(arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert failed.value.sqlstate == "3D000"
 
 
 def test_the_trace_of_a_refused_password_is_left_nowhere(strict_postgres: str) -> None:

@@ -7,6 +7,7 @@ import structlog
 from pydantic import SecretStr
 
 from infrastructure.connecting import connection_arguments, open_connection
+from infrastructure.connection_failures import ConnectFailed
 from infrastructure.ledger.wakeup import CHANNEL
 
 log = structlog.get_logger()
@@ -28,7 +29,8 @@ class WakeUpListener:
             for _ in self._connection.notifies(timeout=seconds, stop_after=1):
                 pass
         except psycopg.Error as error:
-            log.warning("wake_ups_interrupted", error=type(error).__name__)
+            reason = str(error) if isinstance(error, ConnectFailed) else None
+            log.warning("wake_ups_interrupted", error=type(error).__name__, reason=reason)
             self.close()
             stopped.wait(seconds)
 

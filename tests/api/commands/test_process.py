@@ -96,7 +96,7 @@ def test_a_postgresql_that_is_away_is_waited_for(
         until(lambda: len(told_to_wait(logged)) > 2)
         assert not waiting.opened.is_set()
         with server:
-            assert waiting.opened.wait(20)
+            assert waiting.opened.wait(20), (waiting.refused, logged[-5:])
             until(waiting.is_over)
 
     assert waiting.refused is None
@@ -141,6 +141,28 @@ def test_a_database_that_does_not_exist_is_not_waited_for(
     assert "there is no such database (SQLSTATE 3D000)" in refusing.refused.message
     assert "atlantis" not in refusing.refused.message
     assert logged == []
+
+
+def test_a_database_in_another_encoding_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, postgres_url: str
+) -> None:
+    import psycopg
+
+    with psycopg.connect(postgres_url, autocommit=True) as administrator:
+        administrator.execute(
+            "CREATE DATABASE euc TEMPLATE template0 ENCODING 'EUC_JP'"
+            " LOCALE_PROVIDER libc LOCALE 'C'"
+        )
+        use(monkeypatch, postgres_url.replace("/postgres?", "/euc?"))
+        try:
+            with opening() as refusing:
+                until(refusing.is_over)
+        finally:
+            administrator.execute("DROP DATABASE euc WITH (FORCE)")
+
+    assert refusing.refused is not None
+    assert "encoding is EUC_JP, and has to be UTF8" in refusing.refused.message
+    assert len(refusing.refused.message.splitlines()) == 1
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from tests.suites.waiting import eventually
 
 WEBHOOK = Provenance("webhook")
 SOON = timedelta(milliseconds=300)
+NOT_THE_EVENTS = ["0A000", "25006", "26000", "3F000", "42501", "42P01", "53100", "55000", "58030"]
+NOT_THE_EVENTS += ["P0001", "XX000", "XX001"]
 
 
 @pytest.fixture
@@ -288,8 +290,20 @@ def failing_with(publishing: Publishing, sqlstate: str) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     "sqlstate",
-    ["0A000", "25006", "26000", "3F000", "42501", "42P01", "53100", "55000", "58030", "P0001"]
-    + ["XX000", "XX001"],
+    [
+        "0A000",
+        "25006",
+        "26000",
+        "3F000",
+        "42501",
+        "42P01",
+        "53100",
+        "55000",
+        "58030",
+        "P0001",
+        "XX000",
+        "XX001",
+    ],
 )
 def test_an_error_that_is_not_the_events_own_is_an_unavailable_ledger_until_it_is_mended(
     publishing: Publishing, ledger: PostgresLedger, sqlstate: str
