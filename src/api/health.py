@@ -10,13 +10,16 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from application.ports.event_bus import LedgerUnavailable
 from application.ports.readiness import ReadinessCheck
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 
 class Health:
-    """Answers those who start, stop and balance processes; tells them names, never details.
+    """Answers those who start, stop and balance processes.
+
+    What is down is named, and where our own words say why they are given too; never a driver's.
 
     Check what taking webhooks needs and no more: that is the database. The broker may be away.
     """
@@ -27,7 +30,7 @@ class Health:
         """A check that does not return within `timeout` counts as down."""
         self._checks = checks
         self._timeout = timeout
-        self._running: dict[int, asyncio.Task[bool]] = {}
+        self._running: dict[int, asyncio.Task[str | None]] = {}
 
     async def live(self, request: Request) -> Response:  # noqa: ARG002
         """200 as long as the process can answer."""
@@ -38,27 +41,35 @@ class Health:
         runs = [self._run(index) for index in range(len(self._checks))]
         if runs:
             await asyncio.wait(runs, timeout=self._timeout.total_seconds())
-        down = [
-            check.name
+        results = {
+            check.name: run.result() if run.done() else ""
             for check, run in zip(self._checks, runs, strict=True)
-            if not (run.done() and run.result())
-        ]
+        }
+        down = [name for name, reason in results.items() if reason is not None]
         if not down:
             return JSONResponse({"status": "ok"})
-        return JSONResponse({"status": "unavailable", "down": down}, HTTPStatus.SERVICE_UNAVAILABLE)
+        reasons = {name: reason for name, reason in results.items() if reason}
+        answer = {
+            "status": "unavailable",
+            "down": down,
+            **({"reasons": reasons} if reasons else {}),
+        }
+        return JSONResponse(answer, HTTPStatus.SERVICE_UNAVAILABLE)
 
-    def _run(self, index: int) -> asyncio.Task[bool]:
+    def _run(self, index: int) -> asyncio.Task[str | None]:
         """The run under way, or a new one: a check that hangs takes one thread, not many."""
         run = self._running.get(index)
         if run is None or run.done():
-            run = self._running[index] = asyncio.create_task(_is_there(self._checks[index]))
+            run = self._running[index] = asyncio.create_task(_wrong_with(self._checks[index]))
         return run
 
 
-async def _is_there(check: ReadinessCheck) -> bool:
+async def _wrong_with(check: ReadinessCheck) -> str | None:
+    """None if it is there, else why not, as far as words of ours say it."""
     try:
         await asyncio.to_thread(check.check)
     except Exception as error:  # noqa: BLE001 - whatever a check raises means: not there
-        _log.warning("not_ready", check=check.name, error=type(error).__qualname__)
-        return False
-    return True
+        reason = str(error) if isinstance(error, LedgerUnavailable) else ""
+        _log.warning("not_ready", check=check.name, error=type(error).__qualname__, reason=reason)
+        return reason
+    return None

@@ -100,6 +100,7 @@ SCHEMAS: Final[dict[str, Json]] = {
         {
             "status": {"const": "unavailable"},
             "down": {"type": "array", "items": {"type": "string"}, "example": ["database"]},
+            "reasons": {"type": "object", "additionalProperties": {"type": "string"}},
         },
     ),
     "Errors": {

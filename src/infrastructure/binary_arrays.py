@@ -11,8 +11,7 @@ from struct import Struct
 from typing import Final
 from uuid import UUID
 
-import psycopg
-from psycopg.adapt import Dumper
+from psycopg.adapt import AdaptersMap, Dumper
 from psycopg.pq import Format
 
 INT4_OID: Final = 23
@@ -95,4 +94,6 @@ class _BinaryDumper(Dumper):
         return obj
 
 
-psycopg.adapters.register_dumper(BinaryParameter, _BinaryDumper)
+def register_binary_arrays(adapters: AdaptersMap) -> None:
+    """Let a connection with these adapters take such parameters."""
+    adapters.register_dumper(BinaryParameter, _BinaryDumper)

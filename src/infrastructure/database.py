@@ -7,24 +7,19 @@ from typing import Any, cast
 
 import psycopg
 from pydantic import SecretStr
-from sqlalchemy import URL, Connection, Engine, create_engine, make_url
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.unit_of_work import ConcurrencyConflict
+from infrastructure.connecting import SessionConnection, connection_arguments, open_connection
+from infrastructure.connection_failures import ConnectFailed
+from infrastructure.session_settings import STATEMENT_TIMEOUT, pin_transaction
 
-CONNECT_TIMEOUT_SECONDS = 5
 POOL_TIMEOUT_SECONDS = 10
-# Longer than any statement of ours needs; a transaction may set a tighter one of its own.
-STATEMENT_TIMEOUT = timedelta(seconds=30)
-# A transaction that waits for a lock this long is better begun anew.
-LOCK_TIMEOUT = timedelta(seconds=10)
 
 SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE = "40001", "40P01", "55P03"
-# What was sent and not acknowledged for so long was sent to nobody.
-TCP_TIMEOUT = timedelta(seconds=10)
 
 IDLE_IN_TRANSACTION = "25P03"
 READ_ONLY = "25006"  # what was the primary, until a moment ago
@@ -37,60 +32,44 @@ def connect(
 ) -> Engine:
     """Make an engine; it connects when it is first used.
 
-    Connections that have died are noticed before use, and every wait on them has a timeout.
+    Connections that have died are noticed before use, and every wait on them has a timeout. What
+    has to hold in a session is set in it; behind a pooler in each transaction.
     """
-    return create_engine(
-        _address(url),
+    arguments = connection_arguments(url, statement_timeout)
+    engine = create_engine(
+        _dialect_url(url),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_SECONDS,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args=_limits(statement_timeout),
     )
 
+    @event.listens_for(engine, "do_connect")
+    def make(_dialect: object, _record: object, _given: object, by_dialect: dict[str, Any]) -> Any:
+        return open_connection(arguments, context=by_dialect.get("context"))
 
-def driver_arguments(url: SecretStr, statement_timeout: timedelta) -> dict[str, Any]:
-    """Give what `psycopg.connect` needs for the connections that `connect` makes."""
-    dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
-    _, address = dialect.create_connect_args(_address(url))  # type: ignore[no-untyped-call]
-    return {**address, **_limits(statement_timeout)}
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        driver = driver_of(connection)
+        if isinstance(driver, SessionConnection) and driver.is_pooled:
+            driver.autocommit = False  # else it would hold for no longer than the statement
+            driver.execute(pin_transaction(statement_timeout, driver.info.server_version).encode())
+
+    return engine
 
 
-def _address(url: SecretStr) -> URL:
-    return make_url(url.get_secret_value()).set(drivername="postgresql+psycopg")
-
-
-def _limits(statement_timeout: timedelta) -> dict[str, Any]:
-    timeouts = {
-        "statement_timeout": statement_timeout,
-        "lock_timeout": LOCK_TIMEOUT,
-        "idle_in_transaction_session_timeout": 2 * STATEMENT_TIMEOUT,
-    }
-    # Without sequential scans: a plan from when a table was empty, or statistics from before a
-    # burst, would have every batch read the whole of it. What we ask has an index.
-    options = [f"-c {name}={milliseconds(timeout)}" for name, timeout in timeouts.items()]
-    # Whatever the database's own default: who waited for a lock has to see what it waited for.
-    options.append(r"-c default_transaction_isolation=read\ committed")
-    return {
-        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-        "application_name": "kratos-sync",
-        "options": " ".join([*options, "-c timezone=UTC", "-c enable_seqscan=off"]),
-        "tcp_user_timeout": milliseconds(TCP_TIMEOUT),
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
-    }
+def _dialect_url(url: SecretStr) -> URL:
+    """What SQLAlchemy has to know; where the connections lead is settled elsewhere."""
+    try:
+        return make_url(url.get_secret_value()).set(drivername="postgresql+psycopg")
+    except ValueError:  # several hosts, as libpq writes them
+        return URL.create("postgresql+psycopg")
 
 
 def driver_of(connection: Connection) -> psycopg.Connection:
     """Give the driver's connection: for statements that run too often for what a layer costs."""
     return cast("psycopg.Connection", connection.connection.driver_connection)
-
-
-def milliseconds(duration: timedelta) -> int:
-    """Give a duration as PostgreSQL's settings take it."""
-    return round(duration / timedelta(milliseconds=1))
 
 
 @contextmanager
@@ -106,6 +85,8 @@ def errors_in_our_words() -> Iterator[None]:
     except (DBAPIError, psycopg.Error) as error:
         driver = error.orig if isinstance(error, DBAPIError) else error
         sqlstate = getattr(driver, "sqlstate", None)
+        if isinstance(driver, ConnectFailed):
+            raise LedgerUnavailable(str(driver)) from error
         if _is_away(error, sqlstate):
             raise LedgerUnavailable("PostgreSQL cannot be reached") from error
         if sqlstate in {SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE}:

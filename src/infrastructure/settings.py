@@ -16,9 +16,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from redis.connection import parse_url
-from sqlalchemy import make_url
 
 from application.ports.purge import Retention
+from infrastructure.connecting import parse_database_url
 
 
 def _url_of(parse: Callable[[str], object], *schemes: str) -> AfterValidator:
@@ -59,7 +59,7 @@ def _split(keys: object) -> object:
     return tuple(k.strip() for k in keys.split(",") if k.strip()) if isinstance(keys, str) else keys
 
 
-DatabaseUrl = Annotated[SecretStr, _url_of(make_url, "postgresql", "postgres")]
+DatabaseUrl = Annotated[SecretStr, _url_of(parse_database_url, "postgresql", "postgres")]
 BrokerUrl = Annotated[
     SecretStr, _url_of(_parse_broker_url, "redis", "rediss", "unix", "amqp", "amqps")
 ]

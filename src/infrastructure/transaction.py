@@ -16,13 +16,8 @@ from sqlalchemy.exc import DBAPIError
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.watch import TimeLimitExceeded
 from domain.events import DomainEvent
-from infrastructure.database import (
-    READ_ONLY,
-    STATEMENT_TIMEOUT,
-    driver_of,
-    errors_in_our_words,
-    milliseconds,
-)
+from infrastructure.database import READ_ONLY, driver_of, errors_in_our_words
+from infrastructure.session_settings import STATEMENT_TIMEOUT, milliseconds
 
 SET_TIMEOUTS = """
     SELECT set_config('statement_timeout', $1, true),

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from structlog.testing import capture_logs
 
 from api.health import Health
+from application.ports.event_bus import LedgerUnavailable
 from tests.api.client import Api
 
 
@@ -60,6 +61,25 @@ def test_it_says_what_is_down_by_name_only() -> None:
         ("archive", "ConnectionError"),
         ("database", "ConnectionError"),
     ]
+    assert "secret" not in str(logs)
+
+
+def test_what_words_of_ours_say_of_it_is_said_too() -> None:
+    class Refused(Down):
+        def check(self) -> None:
+            raise LedgerUnavailable("PostgreSQL cannot be used: it wants a password") from (
+                ConnectionError("postgresql://kratos:secret@10.0.0.7/app refused")
+            )
+
+    api = Api(checks=[Refused("database"), Down("archive")])
+    with capture_logs() as logs:
+        answer = api.request("GET", "/health/ready")
+    assert answer.json() == {
+        "status": "unavailable",
+        "down": ["database", "archive"],
+        "reasons": {"database": "PostgreSQL cannot be used: it wants a password"},
+    }
+    assert "it wants a password" in str(logs)
     assert "secret" not in str(logs)
 
 

@@ -192,11 +192,29 @@ def test_the_api_holds_calls_until_a_database_is_migrated(
         assert processes.stop("api") == {"api": 0}
 
 
+def test_the_api_holds_calls_until_a_role_may_write_again(
+    postgres: ReturningPostgres, tmp_path: Path
+) -> None:
+    with psycopg.connect(postgres.url, autocommit=True) as administrator:
+        administrator.execute("CREATE ROLE api LOGIN")
+        administrator.execute("GRANT USAGE ON SCHEMA kratos_sync TO api")
+        administrator.execute("GRANT ALL ON ALL TABLES IN SCHEMA kratos_sync TO api")
+    with started(tmp_path, postgres.url.replace("postgres@", "api@")) as processes:
+        processes.start_api()
+        with Wire(processes.http.base_url.port or 0) as wire:
+            with psycopg.connect(postgres.url, autocommit=True) as administrator:
+                administrator.execute("REVOKE INSERT ON kratos_sync.events FROM api")
+                wire.send(call(identity()))
+                processes.wait_for("api", "SQLSTATE 42501")
+                administrator.execute("GRANT INSERT ON kratos_sync.events TO api")
+            assert wire.answer().status == 200
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
         ("DROP SCHEMA kratos_sync CASCADE", "run `kratos-sync migrate` first"),
-        ("", "there is no such user or database"),
+        ("", "there is no such database (SQLSTATE 3D000)"),
     ],
 )
 def test_the_api_does_not_start_on_a_database_that_waiting_will_not_mend(

@@ -94,7 +94,7 @@ def test_a_value_that_cannot_be_sent_is_not_an_unavailable_ledger(
 def test_a_server_that_is_not_there_is_an_unavailable_ledger() -> None:
     nowhere = connect(SecretStr("postgresql://ada@/nowhere?host=/nonexistent"), pool_size=1)
 
-    with pytest.raises(LedgerUnavailable, match="PostgreSQL cannot be reached"):
+    with pytest.raises(LedgerUnavailable, match="PostgreSQL cannot be used: nothing listens there"):
         ask(nowhere, "SELECT 1")
 
 

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+import psycopg
 import pydantic
 import structlog
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from application.ports.event_bus import LedgerUnavailable
+from infrastructure.connection_failures import ConnectFailed
 from infrastructure.consumer_factory import UnknownPort
 from infrastructure.container import Container
 from infrastructure.migrations import SchemaTooOld, require_schema
@@ -65,21 +67,6 @@ def _require_schema(engine: Engine, stopped: threading.Event | None) -> None:
             return None
 
 
-# What no waiting mends, and what may pass.
-REFUSALS = {
-    "password authentication failed": "it refused the user or the password",
-    "no password supplied": "it wants a password",
-    "does not exist": "there is no such user or database",
-}
-TROUBLES = {
-    "Connection refused": "nothing listens there",
-    "could not translate host name": "there is no such host",
-    "failed to resolve host": "there is no such host",
-    "timeout expired": "it did not answer in time",
-    "starting up": "it is starting up",
-}
-
-
 @contextmanager
 def expected_errors() -> Iterator[None]:
     """Say what a person can do about, in one line: no traceback, no URL, no password."""
@@ -97,29 +84,25 @@ def expected_errors() -> Iterator[None]:
 
 def is_refusal(error: BaseException) -> bool:
     """Whether PostgreSQL answered, and will have nothing to do with us."""
-    return any(sign in _told(error) for sign in REFUSALS)
+    found = _driver_error(error)
+    return isinstance(found, ConnectFailed) and found.is_refusal
 
 
 def why_unavailable(error: BaseException) -> str:
     """Say in words what PostgreSQL, or the network before it, had against us."""
-    text = _told(error)
-    for sign, reason in {**REFUSALS, **TROUBLES}.items():
-        if sign in text:
-            return f"PostgreSQL cannot be used: {reason}"
-    kind = type(_driver_error(error) or error).__name__
+    found = _driver_error(error)
+    if isinstance(found, ConnectFailed):
+        return str(found)
+    kind = type(found or error).__name__
     return f"PostgreSQL did not answer as it should ({kind})"
 
 
 def _driver_error(error: BaseException) -> BaseException | None:
-    found: BaseException | None = getattr(error, "orig", None) or getattr(
-        error.__cause__, "orig", None
-    )
-    return found
-
-
-def _told(error: BaseException) -> str:
-    # A refusal to connect has no SQLSTATE of its own in the driver; its text is the server's.
-    return str(_driver_error(error))
+    for each in (error, error.__cause__):
+        found = getattr(each, "orig", each)
+        if isinstance(found, psycopg.Error):
+            return found
+    return None
 
 
 def calm_garbage_collector() -> None:

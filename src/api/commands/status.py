@@ -32,7 +32,8 @@ Durations are seconds, times ISO 8601 in UTC; keys are only ever added:
                     "unheard": {"registration": 2, "settings": 38}, "unreadable": 0,
                     "missed": 40}]},
      "hooks": [{"label": "settings.after.profile", "first_at": "2026-11-01T00:00:00Z",
-                "last_at": "2026-11-22T21:14:15.123456Z", "calls": 1234}]}
+                "last_at": "2026-11-22T21:14:15.123456Z", "calls": 1234}],
+     "unsafe": ["asynchronous_standby"]}
 
 ``at`` is by the database's clock, which is so far ahead of this machine's, or behind if negative.
 ``backlog`` is ``due`` + ``dispatched`` (under lease) + ``waiting`` (for a retry, or for a release
@@ -48,7 +49,8 @@ transaction`` or a ``replication slot``; ``seconds`` is null where our role may 
 ``reconciliations`` are the newest 30, newest first; ``outcome`` and ``ended_at`` are null where one
 runs or was interrupted. ``unheard`` counts by what would have told (`application.unheard`);
 ``missed`` is how many a webhook should have. ``rise`` is null unless the newest missed many more
-than was usual. A hook without a header `X-Kratos-Hook` has the label "".
+than was usual. A hook without a header `X-Kratos-Hook` has the label "". ``unsafe`` names what lets
+PostgreSQL lose commits: ``fsync``, ``full_page_writes``, ``asynchronous_standby``.
 """
 
 import json
@@ -132,6 +134,7 @@ def to_json(report: StatusReport, broker: BrokerStatus, retention: Retention) ->
         "storage": _storage(report.storage, retention),
         "drift": drift_json(report.drift),
         "hooks": hooks_json(report.hooks),
+        "unsafe": list(report.unsafe),
     }
 
 

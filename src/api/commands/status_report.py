@@ -24,6 +24,17 @@ BEHIND: Final = timedelta(minutes=1)
 HEADINGS: Final = 13
 """Columns that the overview's headings take."""
 NOTHING: Final = "-"
+UNSAFE: Final = {
+    "fsync": "PostgreSQL has fsync off: a crash of its machine may lose or damage everything.",
+    "full_page_writes": (
+        "PostgreSQL has full_page_writes off: a crash of its machine may damage tables, unless its"
+        " file system never writes half a page."
+    ),
+    "asynchronous_standby": (
+        "PostgreSQL waits for none of its standbys (synchronous_standby_names is empty): a failover"
+        " may lose the webhooks answered just before it. `kratos-sync reconcile` finds them."
+    ),
+}
 
 
 def print_report(
@@ -94,6 +105,8 @@ def attention(
     yield from drift_attention(report.drift, report.at, can_ask=can_ask)
     yield from hooks_attention(report.hooks, report.at)
     yield from map(sentence, report.storage.holders)
+    for risk in report.unsafe:
+        yield UNSAFE[risk]
 
 
 def _clocks(ahead: timedelta) -> str:

@@ -86,7 +86,7 @@ class KratosWebHookHandler(ABC):
             _log.info("webhook_caller_gone")
             return Response(status_code=HTTPStatus.BAD_REQUEST)
         except LedgerUnavailable as error:
-            _log.warning("webhook_not_recorded", **describe(error))
+            _log.warning("webhook_not_recorded", reason=str(error), **describe(error))
             when = _COME_BACK if isinstance(error, TooManyCallsWait) else None
             return status_response(HTTPStatus.SERVICE_UNAVAILABLE, "try again later", when)
         except Exception as error:  # noqa: BLE001 - the server would log its text

@@ -45,6 +45,7 @@ class PatientPublisher:
         self._bytes = 0
         self._hurried = False
         self._held: dict[asyncio.Future[None], None] = {}
+        self._error: str | None = None
         self._why: str | None = None
         self._next_try: asyncio.TimerHandle | None = None
 
@@ -87,14 +88,15 @@ class PatientPublisher:
         while True:
             if has_to_wait:
                 if not is_held:
-                    _log.warning("webhook_held", error=self._why)
+                    _log.warning("webhook_held", error=self._error, reason=self._why)
                 is_held = True
                 await self._turn(until)
             try:
                 recorded = await self._bus.publish(event, provenance)
             except LedgerUnavailable as error:
                 # An attempt under way is not cut short: it may be recorded the next moment.
-                self._why = type(error.__cause__ or error).__qualname__
+                self._error = type(error.__cause__ or error).__qualname__
+                self._why = str(error)
                 has_to_wait = True
             except BaseException:
                 self._let_one_try_soon()

@@ -10,7 +10,10 @@ from domain.events import DomainEvent
 
 
 class LedgerUnavailable(Exception):
-    """The ledger cannot be reached now: nothing was recorded, and the caller may try again."""
+    """The ledger cannot be reached now: nothing was recorded, and the caller may try again.
+
+    The message says why, in words of ours alone: it may be logged.
+    """
 
 
 @dataclass(frozen=True, slots=True)

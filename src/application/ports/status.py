@@ -75,6 +75,9 @@ class StatusReport:
     drift: Drift = field(default_factory=Drift)
     hooks: Sequence[HookHeard] = ()
     clock_ahead: timedelta = timedelta()
+    unsafe: Sequence[str] = ()
+    """What may lose commits: ``fsync``, ``full_page_writes`` (both are off), or
+    ``asynchronous_standby`` (none of the standbys is waited for)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from application.ports.event_bus import Provenance, Publishable
-from infrastructure.database import driver_arguments
+from infrastructure.connecting import connection_arguments
 from infrastructure.ledger.event_rows import EventRow
 from infrastructure.ledger.group_commit import GroupCommit
 from infrastructure.ledger.wakeup import LoopWakeUp
@@ -26,7 +26,7 @@ class DramatiqEventBus:
 
         Unless told otherwise it wakes the relay as every process of this service does.
         """
-        arguments = driver_arguments(database_url, STATEMENT_TIMEOUT)
+        arguments = connection_arguments(database_url, STATEMENT_TIMEOUT)
         self._wake_up = LoopWakeUp(arguments)
         self._ledger = GroupCommit(arguments, wake_relay or self._wake_up)
 

@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import psycopg
 
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.unit_of_work import ConcurrencyConflict
-from infrastructure.database import CONNECT_TIMEOUT_SECONDS, QUERY_CANCELED, errors_in_our_words
+from infrastructure.connecting import CONNECT_TIMEOUT_SECONDS, Arguments
+from infrastructure.database import QUERY_CANCELED, errors_in_our_words
 from infrastructure.ledger.event_rows import EventRow
 from infrastructure.ledger.group_recorder import GroupRecorder
 from infrastructure.ledger.waiting_events import WaitingEvent, WaitingEvents, fail
@@ -30,8 +31,8 @@ class GroupCommit:
     next group gathers. Use after `stop`, or from another loop, starts anew.
     """
 
-    def __init__(self, arguments: Mapping[str, Any], committed: Callable[[], None]) -> None:
-        """Connect with these arguments for psycopg; `committed` is called after new events."""
+    def __init__(self, arguments: Arguments, committed: Callable[[], None]) -> None:
+        """Connect with these arguments; `committed` is called after new events."""
         self._arguments = arguments
         self._committed = committed
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -108,10 +109,11 @@ class GroupCommit:
             if error.sqlstate == QUERY_CANCELED:
                 raise
             # No event is at fault: tables that are not there yet, most likely.
-            raise LedgerUnavailable("PostgreSQL is not ready for events") from error
+            state = f"SQLSTATE {error.sqlstate}"
+            raise LedgerUnavailable(f"PostgreSQL is not ready for events ({state})") from error
         except (LedgerUnavailable, TimeoutError) as error:
             # Whoever waits for a turn would only wait for another connection that fails.
-            away = LedgerUnavailable("PostgreSQL cannot be reached")
+            away = LedgerUnavailable(str(error) or "PostgreSQL cannot be reached")
             fail(self._waiting.take_all(), away)
             raise away from error
 

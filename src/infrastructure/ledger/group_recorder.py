@@ -1,10 +1,11 @@
 """Recording a group of events, on one connection and by one statement."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Self
+from collections.abc import Sequence
+from typing import Final, Self
 
 from psycopg.pq import Format
 
+from infrastructure.connecting import Arguments
 from infrastructure.ledger.event_rows import EventRow
 from infrastructure.ledger.loop_connection import LoopConnection
 from infrastructure.ledger.record import RECORD_WEBHOOKS, arrays_of
@@ -20,8 +21,8 @@ class GroupRecorder:
         self._connection = connection
 
     @classmethod
-    async def connect(cls, arguments: Mapping[str, Any]) -> Self:
-        """Connect as `psycopg.connect` does with these arguments."""
+    async def connect(cls, arguments: Arguments) -> Self:
+        """Connect with these arguments."""
         connection = await LoopConnection.connect(arguments)
         try:
             await connection.ask(lambda: connection.libpq.send_prepare(_NAME, RECORD_WEBHOOKS))

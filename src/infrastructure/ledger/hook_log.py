@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.hook_log import MOST_LABELS, Calls, HookHeard
-from infrastructure.database import driver_arguments
+from infrastructure.connecting import connection_arguments
 from infrastructure.ledger.loop_connection import LoopConnection
 
 STATEMENT_TIMEOUT: Final = timedelta(seconds=2)
@@ -44,7 +44,7 @@ class PostgresHookLog:
 
     def __init__(self, database_url: SecretStr) -> None:
         """Connect when first used, and keep the connection."""
-        self._arguments = driver_arguments(database_url, STATEMENT_TIMEOUT)
+        self._arguments = connection_arguments(database_url, STATEMENT_TIMEOUT)
         self._connection: LoopConnection | None = None
 
     async def note(self, calls: Sequence[Calls]) -> None:

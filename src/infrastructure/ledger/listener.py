@@ -6,7 +6,8 @@ import psycopg
 import structlog
 from pydantic import SecretStr
 
-from infrastructure.database import CONNECT_TIMEOUT_SECONDS
+from infrastructure.connecting import connection_arguments, open_connection
+from infrastructure.connection_failures import ConnectFailed
 from infrastructure.ledger.wakeup import CHANNEL
 
 log = structlog.get_logger()
@@ -16,7 +17,7 @@ class WakeUpListener:
     """Listens on a connection of its own, and comes back to it when it is lost."""
 
     def __init__(self, url: SecretStr) -> None:
-        self._url = url
+        self._arguments = connection_arguments(url, name="kratos-sync relay")
         self._connection: psycopg.Connection | None = None
 
     def wait(self, seconds: float, stopped: threading.Event) -> None:
@@ -28,7 +29,8 @@ class WakeUpListener:
             for _ in self._connection.notifies(timeout=seconds, stop_after=1):
                 pass
         except psycopg.Error as error:
-            log.warning("wake_ups_interrupted", error=type(error).__name__)
+            reason = str(error) if isinstance(error, ConnectFailed) else None
+            log.warning("wake_ups_interrupted", error=type(error).__name__, reason=reason)
             self.close()
             stopped.wait(seconds)
 
@@ -39,14 +41,6 @@ class WakeUpListener:
             self._connection = None
 
     def _listen(self) -> psycopg.Connection:
-        connection = psycopg.connect(
-            self._url.get_secret_value(),
-            autocommit=True,
-            connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            application_name="kratos-sync relay",
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-        )
+        connection = open_connection(self._arguments, autocommit=True)
         connection.execute(f"LISTEN {CHANNEL}")
         return connection

@@ -1,17 +1,22 @@
 """A connection to PostgreSQL that an event loop drives through libpq itself."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, Self
 
 import psycopg
 from psycopg import pq
 from psycopg.errors import error_from_result
 
+from infrastructure.connecting import Arguments, open_loop_connection
 from infrastructure.database import READ_ONLY
 
 REPLY_SECONDS: Final = 10.0
 """What has not been answered by then never will be: no statement may take half as long."""
+
+ENDING: Final = frozenset({READ_ONLY, "26000", "0A000"})
+"""SQLSTATEs after which only another connection helps: no primary any more, or what was prepared
+is gone, or no longer fits its tables."""
 
 
 class LoopConnection:
@@ -32,9 +37,9 @@ class LoopConnection:
         self._loop.add_reader(self._socket, self._read)
 
     @classmethod
-    async def connect(cls, arguments: Mapping[str, Any]) -> Self:
-        """Connect as `psycopg.connect` does with these arguments."""
-        return cls(await psycopg.AsyncConnection.connect(**arguments, autocommit=True))
+    async def connect(cls, arguments: Arguments) -> Self:
+        """Connect with these arguments."""
+        return cls(await open_loop_connection(arguments))
 
     async def ask(self, send: Callable[[], None]) -> pq.abc.PGresult:
         """Call `send`, which sends a statement by a method of `libpq`, and wait for its result."""
@@ -61,7 +66,7 @@ class LoopConnection:
             raise psycopg.OperationalError("the connection is lost")
         if results[-1].status == pq.ExecStatus.FATAL_ERROR:
             error = error_from_result(results[-1])
-            if error.sqlstate == READ_ONLY:
+            if error.sqlstate in ENDING:
                 self._lose()
             raise error
         return results[-1]

@@ -2,6 +2,7 @@
 
 from sqlalchemy import Engine
 
+from infrastructure.database import errors_in_our_words
 from infrastructure.migrations import require_schema
 
 
@@ -14,5 +15,6 @@ class DatabaseReadiness:
         self._engine = engine
 
     def check(self) -> None:
-        """Return when ready. Raises SchemaTooOld or sqlalchemy.exc.SQLAlchemyError."""
-        require_schema(self._engine)
+        """Return when ready. Raises SchemaTooOld, LedgerUnavailable or DBAPIError."""
+        with errors_in_our_words():
+            require_schema(self._engine)

@@ -14,12 +14,15 @@ from infrastructure.ledger.event_rows import EventRow, event_arrays, subscriptio
 
 # Owed by the clock and not since the transaction began, which may be long ago: a relay looks for
 # what is due from a little below the last that it saw.
+# The commit is durable also behind a pooler, which drops what we set for the session.
 RECORD: Final = b"""
     WITH event AS (
         INSERT INTO kratos_sync.events
                (id, name, subject, occurred_at, payload, source, dedupe_key, trace_context)
-        SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::timestamptz[], $5::json[],
-                             $6::text[], $7::text[], $8::text[])
+        SELECT given.*
+        FROM (SELECT set_config('synchronous_commit', 'on', true)) AS durable CROSS JOIN
+             unnest($1::uuid[], $2::text[], $3::uuid[], $4::timestamptz[], $5::json[],
+                    $6::text[], $7::text[], $8::text[]) AS given
         ON CONFLICT DO NOTHING
         RETURNING id, name, subject
     ), owed AS (

@@ -14,6 +14,7 @@ from application.ports.status import (
     UnknownEvents,
 )
 from infrastructure.ledger.clock import how_far_ahead
+from infrastructure.ledger.durability import unsafe_settings
 from infrastructure.ledger.hook_log import hooks_heard
 from infrastructure.ledger.snapshot import snapshot
 from infrastructure.ledger.storage import storage
@@ -98,6 +99,7 @@ class PostgresStatus:
                 drift=drift(connection),
                 hooks=hooks_heard(connection),
                 clock_ahead=how_far_ahead(connection),
+                unsafe=unsafe_settings(connection),
             )
 
 

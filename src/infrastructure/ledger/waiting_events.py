@@ -17,6 +17,8 @@ from infrastructure.ledger.event_rows import EventRow
 MOST_WAITING, MOST_BYTES_WAITING = 8_000, 32 * 1024 * 1024
 MOST_IN_GROUP, MOST_BYTES_IN_GROUP = 256, 4 * 1024 * 1024
 QUEUE_SECONDS: Final = 5.0
+OF_THE_EVENT: Final = ("22", "23", "54")
+"""SQLSTATE classes: data exception, integrity constraint violation, program limit exceeded."""
 
 
 @dataclass(slots=True, eq=False)
@@ -78,14 +80,27 @@ def fail(events: Iterable[WaitingEvent], error: Exception) -> None:
             event.recorded.set_exception(_for_a_caller(error))
 
 
+def is_of_the_event(error: psycopg.Error) -> bool:
+    """Whether no other attempt to record it will fare better.
+
+    Values that PostgreSQL or a constraint refuses, and what exceeds a limit of it; whatever else is
+    wrong with a database, a person may put right before the caller gives up.
+    """
+    return error.sqlstate is not None and error.sqlstate.startswith(OF_THE_EVENT)
+
+
 def _for_a_caller(error: Exception) -> Exception:
     cause: BaseException | None
     if isinstance(error, LedgerUnavailable):
         told = LedgerUnavailable(*error.args)
     elif isinstance(error, ConcurrencyConflict):
         told = LedgerUnavailable("PostgreSQL was too busy")
-    elif isinstance(error, psycopg.Error) and error.sqlstate == QUERY_CANCELED:
-        told = LedgerUnavailable("PostgreSQL was too slow")
+    elif isinstance(error, psycopg.Error) and not is_of_the_event(error):
+        told = LedgerUnavailable(
+            "PostgreSQL was too slow"
+            if error.sqlstate == QUERY_CANCELED
+            else f"PostgreSQL cannot record events now (SQLSTATE {error.sqlstate})"
+        )
     else:
         return error
     told.__cause__ = cause = error

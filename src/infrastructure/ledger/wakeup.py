@@ -8,7 +8,6 @@ transaction mode LISTEN hears nothing: then the relay looks once a second.
 import asyncio
 import threading
 import time
-from collections.abc import Mapping
 from typing import Any, Final
 
 import psycopg
@@ -16,8 +15,9 @@ import structlog
 from psycopg.pq import ExecStatus
 from pydantic import SecretStr
 
-from infrastructure.database import STATEMENT_TIMEOUT, driver_arguments
+from infrastructure.connecting import Arguments, connection_arguments, open_connection
 from infrastructure.ledger.loop_connection import LoopConnection
+from infrastructure.session_settings import STATEMENT_TIMEOUT
 
 CHANNEL: Final = "kratos_sync_due"
 NOTIFY: Final = f"NOTIFY {CHANNEL}".encode()
@@ -30,8 +30,8 @@ log = structlog.get_logger()
 class LoopWakeUp:
     """Sends wake-ups from an event loop: beside a busy one, a thread waits for the interpreter."""
 
-    def __init__(self, arguments: Mapping[str, Any]) -> None:
-        """Connect with these arguments for psycopg, once and for all, when first called."""
+    def __init__(self, arguments: Arguments) -> None:
+        """Connect with these arguments, once and for all, when first called."""
         self._arguments = arguments
         self._wanted = False
         self._task: asyncio.Task[None] | None = None
@@ -78,7 +78,7 @@ class RelayWakeUp:
 
     def __init__(self, database_url: SecretStr) -> None:
         """Connect, once and for all, when first called."""
-        self._arguments = driver_arguments(database_url, STATEMENT_TIMEOUT)
+        self._arguments = connection_arguments(database_url)
         self._connection: psycopg.Connection[Any] | None = None
         self._wanted = False
         self._something = threading.Event()
@@ -125,7 +125,7 @@ class RelayWakeUp:
             # A connection kept from last time may have died since.
             if self._connection is None or not self._send(self._connection):
                 self._disconnect()
-                self._connection = psycopg.connect(**self._arguments, autocommit=True)
+                self._connection = open_connection(self._arguments, autocommit=True)
                 if not self._send(self._connection):
                     log.warning("wake_up_lost", error="NOTIFY failed")
         except psycopg.Error as error:

@@ -138,9 +138,31 @@ def test_a_database_that_does_not_exist_is_not_waited_for(
         until(refusing.is_over)
 
     assert refusing.refused is not None
-    assert "there is no such user or database" in refusing.refused.message
+    assert "there is no such database (SQLSTATE 3D000)" in refusing.refused.message
     assert "atlantis" not in refusing.refused.message
     assert logged == []
+
+
+def test_a_database_in_another_encoding_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, postgres_url: str
+) -> None:
+    import psycopg
+
+    with psycopg.connect(postgres_url, autocommit=True) as administrator:
+        administrator.execute(
+            "CREATE DATABASE euc TEMPLATE template0 ENCODING 'EUC_JP'"
+            " LOCALE_PROVIDER libc LOCALE 'C'"
+        )
+        use(monkeypatch, postgres_url.replace("/postgres?", "/euc?"))
+        try:
+            with opening() as refusing:
+                until(refusing.is_over)
+        finally:
+            administrator.execute("DROP DATABASE euc WITH (FORCE)")
+
+    assert refusing.refused is not None
+    assert "encoding is EUC_JP, and has to be UTF8" in refusing.refused.message
+    assert len(refusing.refused.message.splitlines()) == 1
 
 
 @pytest.fixture

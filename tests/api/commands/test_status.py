@@ -47,6 +47,7 @@ def told(
     storage: Storage = EMPTY,
     needed_revision: str = "0001",
     clock_ahead: timedelta = timedelta(),
+    unsafe: tuple[str, ...] = (),
 ) -> str:
     report = StatusReport(
         at=NOW,
@@ -60,6 +61,7 @@ def told(
         unknown_events=unknown_events,
         storage=storage,
         clock_ahead=clock_ahead,
+        unsafe=unsafe,
     )
     print_report(report, broker, RETENTION)
     return capsys.readouterr().out
@@ -212,6 +214,15 @@ def test_what_makes_tables_grow_needs_attention(
     assert sentence in output
 
 
+@pytest.mark.parametrize("risk", ["fsync", "full_page_writes", "asynchronous_standby"])
+def test_what_may_lose_commits_needs_attention(
+    capsys: pytest.CaptureFixture[str], risk: str
+) -> None:
+    output = told(capsys, GREET, unsafe=(risk,))
+    assert "Needs attention" in output
+    assert {"asynchronous_standby": "synchronous_standby_names"}.get(risk, risk) in output
+
+
 def test_a_schema_newer_than_needed_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "newer than the 0000" in told(capsys, needed_revision="0000")
 
@@ -242,6 +253,7 @@ def test_the_json_has_the_documented_keys(
     assert datetime.fromisoformat(document.pop("at")).tzinfo is UTC
     assert document.pop("schema") == {"revision": newest, "needed": newest}
     assert document.pop("broker") == {"answers": True, "error": None}
+    assert document.pop("unsafe") == []
     assert document.pop("identities") == {"alive": 1, "deleted": 0, "estimated": False}
     assert document.pop("events") == {"recorded": 1, "estimated": False}
     assert document.pop("attempts") == {"recorded": 1, "estimated": False}

@@ -23,6 +23,8 @@ from tests.suites.waiting import eventually
 
 WEBHOOK = Provenance("webhook")
 SOON = timedelta(milliseconds=300)
+NOT_THE_EVENTS = ["0A000", "25006", "26000", "3F000", "42501", "42P01", "53100", "55000", "58030"]
+NOT_THE_EVENTS += ["P0001", "XX000", "XX001"]
 
 
 @pytest.fixture
@@ -267,6 +269,68 @@ def test_a_statement_that_takes_too_long_is_an_unavailable_ledger(
         answer = publishing.run(lambda: publishing.all([publishing.begin(1)]))
     assert isinstance(answer[0], LedgerUnavailable)
     assert str(answer[0]) == "PostgreSQL was too slow"
+
+
+@contextmanager
+def failing_with(publishing: Publishing, sqlstate: str) -> Iterator[None]:
+    """Whoever adds an event of identity 13 gets this error meanwhile."""
+    with psycopg.connect(publishing.url, autocommit=True) as administrator:
+        administrator.execute(
+            f"""
+            CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                RAISE EXCEPTION 'as asked' USING ERRCODE = '{sqlstate}';
+            END $$;
+            CREATE TRIGGER fail BEFORE INSERT ON kratos_sync.events FOR EACH ROW
+            WHEN (NEW.subject = '{person(13)}') EXECUTE FUNCTION fail()
+        """.encode()
+        )
+        yield
+        administrator.execute("DROP FUNCTION fail CASCADE")
+
+
+@pytest.mark.parametrize(
+    "sqlstate",
+    [
+        "0A000",
+        "25006",
+        "26000",
+        "3F000",
+        "42501",
+        "42P01",
+        "53100",
+        "55000",
+        "58030",
+        "P0001",
+        "XX000",
+        "XX001",
+    ],
+)
+def test_an_error_that_is_not_the_events_own_is_an_unavailable_ledger_until_it_is_mended(
+    publishing: Publishing, ledger: PostgresLedger, sqlstate: str
+) -> None:
+    async def scenario() -> list[Any]:
+        with failing_with(publishing, sqlstate):
+            failed = (await publishing.all([publishing.begin(13)]))[0]
+        return [failed, *await publishing.all([publishing.begin(13)])]
+
+    failed, recorded = publishing.run(scenario)
+    assert type(failed) is LedgerUnavailable
+    assert recorded is True
+    assert "as asked" not in str(failed)
+
+
+@pytest.mark.parametrize("sqlstate", ["22P05", "22003", "23514", "54000"])
+def test_an_error_that_is_the_events_own_is_raised_as_it_is_and_harms_no_other(
+    publishing: Publishing, ledger: PostgresLedger, sqlstate: str
+) -> None:
+    async def scenario() -> list[Any]:
+        with failing_with(publishing, sqlstate):
+            return await publishing.all([publishing.begin(number) for number in (12, 13, 14)])
+
+    before, failed, after = publishing.run(scenario)
+    assert (before, after) == (True, True)
+    assert isinstance(failed, psycopg.Error)
+    assert failed.sqlstate == sqlstate
 
 
 @pytest.mark.parametrize("bound", ["MOST_WAITING", "MOST_BYTES_WAITING"])

@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import psycopg
@@ -10,9 +11,10 @@ from application.ports.event_bus import LedgerUnavailable
 from application.ports.failures import RETRY_LATER
 from application.ports.status import RECENT_ATTEMPTS, ConsumerStatus, Count, StatusReport
 from infrastructure.database import connect
+from infrastructure.embedded import EmbeddedPostgres
 from infrastructure.ledger.status import COUNTED, PostgresStatus
 from infrastructure.ledger.storage import holders
-from infrastructure.migrations import SchemaTooOld
+from infrastructure.migrations import SchemaTooOld, migrate
 from tests.infrastructure.ledger.rows import (
     A_MINUTE,
     AT_ONCE,
@@ -286,3 +288,17 @@ def test_a_database_that_is_away_is_an_unavailable_ledger() -> None:
     engine = connect(SecretStr("postgresql://nobody@127.0.0.1:1/nothing"), pool_size=2)
     with pytest.raises(LedgerUnavailable):
         report(engine)
+
+
+def test_what_may_lose_commits_is_named(tmp_path: Path) -> None:
+    careless = {"fsync": "off", "full_page_writes": "off"}
+    with EmbeddedPostgres(tmp_path / "postgres", careless) as server:
+        engine = connect(SecretStr(server.url), pool_size=2)
+        migrate(engine)
+        told = report(engine)
+        engine.dispose()
+    assert told.unsafe == ("fsync", "full_page_writes")
+
+
+def test_nothing_is_unsafe_by_default(engine: Engine) -> None:
+    assert report(engine).unsafe == ()

@@ -1,0 +1,184 @@
+"""Why no connection to PostgreSQL could be made: by SQLSTATE, or by how far it came.
+
+A server's words are in its language, and libpq keeps no SQLSTATE of what was answered to somebody
+who is not connected yet. Where there is none we connect once more, with libpq's trace of the
+protocol, which has it.
+"""
+
+import os
+import re
+import select
+import socket
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import IO, Any, Final, NamedTuple
+
+import psycopg
+from psycopg import pq
+from psycopg.conninfo import make_conninfo
+
+PROBE_SECONDS: Final = 3.0
+MOST_KEPT, MOST_TRACED = 32, 65_536
+_NOT_REACHED: Final = {pq.ConnStatus.BAD, pq.ConnStatus.STARTED, pq.ConnStatus.NEEDED}
+
+REFUSALS: Final[Mapping[str, str]] = {
+    "28P01": "it refused the user or the password",
+    "28000": "it does not let this user in: by its pg_hba.conf, or for want of such a role",
+    "3D000": "there is no such database",
+    "42501": "this user may not connect to the database",
+}
+"""What no waiting mends, as a rule."""
+TROUBLES: Final[Mapping[str, str]] = {
+    "53300": "it has as many connections as it takes",
+    "57P03": "it is starting up, shutting down or recovering",
+}
+_ANSWER: Final = re.compile(
+    rb'^B\t\d+\tErrorResponse\t S "[^"]*"(?: V "[^"]*")? C "([0-9A-Z]{5})"', re.MULTILINE
+)
+_READY: Final = re.compile(rb"^B\t\d+\tReadyForQuery\t", re.MULTILINE)
+
+_sqlstates: Final[OrderedDict[tuple[str, str], str]] = OrderedDict()
+
+
+class ConnectFailed(psycopg.OperationalError):
+    """There is no connection; the message says why, and quotes neither the server nor the URL.
+
+    `sqlstate` is what the server answered, None if it did not. `is_refusal` is whether it answered,
+    and will have nothing to do with us until a person changes something.
+    """
+
+    def __init__(
+        self, reason: str, *, sqlstate: str | None = None, is_refusal: bool = False
+    ) -> None:
+        code = "" if sqlstate is None else f" (SQLSTATE {sqlstate})"
+        super().__init__(f"PostgreSQL cannot be used: {reason}{code}")
+        self.sqlstate = sqlstate
+        self.is_refusal = is_refusal
+
+
+class _Probe(NamedTuple):
+    sqlstate: str | None = None
+    was_reached: bool = False
+    lacks_password: bool = False
+    was_ready: bool = False
+    """A session began, and was not what `target_session_attrs` asks for."""
+    has_connected: bool = False
+
+
+def explained(error: psycopg.Error, arguments: Mapping[str, Any]) -> ConnectFailed:
+    """Give the reason of what psycopg.connect raised for these arguments; may take seconds."""
+    # The same words from the same place have the same cause, in whatever language they are.
+    key = (make_conninfo("", **arguments), str(error))
+    sqlstate = error.sqlstate or _sqlstates.get(key)
+    if sqlstate is None:
+        hosts = list(_each_host(arguments))
+        if isinstance(error, psycopg.errors.ConnectionTimeout) and len(hosts) == 1:
+            return ConnectFailed("it did not answer in time")
+        probes = [_try_probe(host, PROBE_SECONDS / len(hosts)) for host in hosts]
+        sqlstate = next((probe.sqlstate for probe in probes if probe.sqlstate is not None), None)
+        if sqlstate is None:
+            return _unanswered(error, arguments, probes)
+        _sqlstates[key] = sqlstate
+        if len(_sqlstates) > MOST_KEPT:
+            _sqlstates.popitem(last=False)
+    reason = {**REFUSALS, **TROUBLES}.get(sqlstate, "it refused the connection")
+    return ConnectFailed(reason, sqlstate=sqlstate, is_refusal=sqlstate in REFUSALS)
+
+
+def _unanswered(
+    error: psycopg.Error, arguments: Mapping[str, Any], probes: list[_Probe]
+) -> ConnectFailed:
+    if any(probe.lacks_password for probe in probes):
+        return ConnectFailed("it wants a password", is_refusal=True)
+    hosts = str(arguments.get("host") or "").split(",")
+    reasons = {
+        "it did not answer, and does by now": any(probe.has_connected for probe in probes),
+        "no host is what target_session_attrs asks for": any(probe.was_ready for probe in probes),
+        "what listens there begins no session: does sslmode fit?": any(
+            probe.was_reached for probe in probes
+        ),
+        "it did not answer in time": isinstance(error, psycopg.errors.ConnectionTimeout),
+        "there is no such host": not any(map(_has_address, hosts)),
+    }
+    found = (reason for reason, applies in reasons.items() if applies)
+    return ConnectFailed(next(found, "nothing listens there"))
+
+
+def _has_address(host: str) -> bool:
+    if not host or host.startswith(("/", "@")):
+        return True
+    with suppress(OSError):
+        return bool(socket.getaddrinfo(host, None))
+    return False
+
+
+def _each_host(arguments: Mapping[str, Any]) -> Iterator[str]:
+    hosts, ports = (str(arguments.get(key) or "").split(",") for key in ("host", "port"))
+    if "hostaddr" in arguments:
+        yield make_conninfo("", **arguments)
+        return
+    for index, host in enumerate(hosts):
+        place = {"host": host, "port": ports[index] if index < len(ports) else ports[-1]}
+        given = {key: value for key, value in place.items() if value}
+        yield make_conninfo("", **{**arguments, "host": None, "port": None, **given})
+
+
+def _try_probe(conninfo: str, seconds: float) -> _Probe:
+    try:
+        return _probe(conninfo, seconds)
+    except (psycopg.Error, OSError):  # as many files are open as may be, for one
+        return _Probe()
+
+
+def _probe(conninfo: str, seconds: float) -> _Probe:
+    """Connect once more to one host, and look at what is said."""
+    deadline = time.monotonic() + seconds
+    connection = pq.PGconn.connect_start(conninfo.encode())
+    try:
+        with _memory() as trace:
+            if trace is not None and connection.status != pq.ConnStatus.BAD:
+                connection.trace(trace.fileno())
+                connection.set_trace_flags(pq.Trace.SUPPRESS_TIMESTAMPS)
+            reached = _poll(connection, deadline)
+            connection.untrace()
+            said = b"" if trace is None else os.pread(trace.fileno(), MOST_TRACED, 0)
+        if connection.status == pq.ConnStatus.OK:
+            return _Probe(has_connected=True)
+        answer = _ANSWER.search(said)
+        return _Probe(
+            sqlstate=answer and answer[1].decode(),
+            was_reached=reached,
+            lacks_password=connection.needs_password,
+            was_ready=_READY.search(said) is not None,
+        )
+    finally:
+        connection.finish()
+
+
+def _poll(connection: pq.abc.PGconn, deadline: float) -> bool:
+    """Go on until it is connected, or fails; tell whether anything was reached at all."""
+    reached = False
+    while connection.status != pq.ConnStatus.BAD:
+        state = connection.connect_poll()
+        reached = reached or connection.status not in _NOT_REACHED
+        left = deadline - time.monotonic()
+        if state in {pq.PollingStatus.OK, pq.PollingStatus.FAILED} or left < 0:
+            break
+        waiting = select.poll()  # select() takes no descriptor above 1,023
+        is_reading = state == pq.PollingStatus.READING
+        waiting.register(connection.socket, select.POLLIN if is_reading else select.POLLOUT)
+        waiting.poll(left * 1_000)
+    return reached
+
+
+@contextmanager
+def _memory() -> Iterator[IO[bytes] | None]:
+    """Give a file that is nowhere on a disk: a password may be in the trace. None without one."""
+    if sys.platform != "linux":
+        yield None
+        return
+    with os.fdopen(os.memfd_create("trace"), "rb") as file:
+        yield file

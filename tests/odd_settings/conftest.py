@@ -1,0 +1,110 @@
+"""A database and a role full of odd settings, straight or behind a pooler."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Final
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from pydantic import SecretStr
+from sqlalchemy import Engine, make_url
+
+from infrastructure.connecting import connection_arguments, open_connection
+from infrastructure.database import connect
+from infrastructure.migrations import migrate
+from tests.odd_settings.pooler import DroppingPooler
+from tests.suites.ledgers import PostgresLedger
+from tests.suites.occurrences import only_ours
+
+OF_VALUES: Final = {
+    "timezone": "America/St_Johns",
+    "search_path": "odd, pg_catalog",
+    "datestyle": "German, DMY",
+    "intervalstyle": "iso_8601",
+    "array_nulls": "off",
+    "client_encoding": "LATIN1",
+    "bytea_output": "escape",
+    "extra_float_digits": "0",
+    "standard_conforming_strings": "off",
+    "escape_string_warning": "off",
+    "transform_null_equals": "on",
+    "lc_messages": "C",
+    "synchronous_commit": "off",
+}
+OF_SESSIONS: Final = {
+    "default_transaction_isolation": "serializable",
+    "default_transaction_read_only": "on",
+    "default_transaction_deferrable": "on",
+    "statement_timeout": "20ms",
+    "lock_timeout": "1ms",
+    "idle_in_transaction_session_timeout": "100ms",
+    "idle_session_timeout": "100ms",
+    "transaction_timeout": "100ms",
+}
+# What a pooler drops and a transaction of ours cannot set any more fails, and loses nothing.
+SETTINGS: Final = {"straight": {**OF_VALUES, **OF_SESSIONS}, "pooler": OF_VALUES}
+
+
+@pytest.fixture(scope="module", params=list(SETTINGS))
+def odd_database(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[tuple[str, str]]:
+    """A migrated database: its URL for the service, and one for a superuser."""
+    name = f"odd_{uuid4().hex[:8]}"
+    administrators = make_url(postgres_url).set(database=name)
+    with psycopg.connect(postgres_url, autocommit=True) as administrator, ExitStack() as undo:
+        administrator.execute(f"CREATE ROLE {name} LOGIN".encode())
+        administrator.execute(f"CREATE DATABASE {name} OWNER {name}".encode())
+        undo.callback(administrator.execute, f"DROP ROLE {name}".encode())
+        undo.callback(administrator.execute, f"DROP DATABASE {name} WITH (FORCE)".encode())
+        url = administrators.set(username=name)
+        if request.param == "pooler":
+            socket = f"{url.query['host']}/.s.PGSQL.{url.query['port']}"
+            pooler = undo.enter_context(DroppingPooler(socket))
+            query = {"sslmode": "disable", "gssencmode": "disable"}
+            url = url.set(host="127.0.0.1", port=pooler.port, query=query)
+        admin_url = administrators.render_as_string(hide_password=False)
+        with psycopg.connect(admin_url, autocommit=True) as within:
+            within.execute(f"CREATE SCHEMA odd AUTHORIZATION {name}".encode())
+            for table in ("events", "deliveries", "attempts", "kratos_identities"):
+                within.execute(f"CREATE TABLE odd.{table} (odd int)".encode())
+        for setting, value in SETTINGS[request.param].items():
+            values = sql.SQL(value) if setting == "search_path" else sql.Literal(value)
+            for kind in ("DATABASE", "ROLE"):
+                statement = sql.SQL("ALTER {} {} SET {} = {}").format(
+                    sql.SQL(kind), sql.Identifier(name), sql.Identifier(setting), values
+                )
+                administrator.execute(statement)
+        service_url = url.render_as_string(hide_password=False)
+        engine = connect(SecretStr(service_url), pool_size=2)
+        migrate(engine)
+        engine.dispose()
+        yield service_url, admin_url
+
+
+@pytest.fixture
+def database_url(odd_database: tuple[str, str]) -> str:
+    """The odd database, with empty tables."""
+    url, admin_url = odd_database
+    arguments = connection_arguments(SecretStr(admin_url))
+    with open_connection(arguments, autocommit=True) as within:
+        tables = within.execute(
+            "SELECT string_agg('kratos_sync.' || tablename, ', ') FROM pg_tables"
+            " WHERE schemaname = 'kratos_sync' AND tablename <> 'alembic_version'"
+        ).fetchone()
+        assert tables is not None
+        within.execute(f"TRUNCATE {tables[0]}".encode())
+    return url
+
+
+@pytest.fixture
+def ledger(engine: Engine) -> PostgresLedger:
+    """The real one."""
+    return PostgresLedger(engine)
+
+
+@pytest.fixture(autouse=True)
+def only_our_consumers() -> Iterator[None]:
+    """As in the suites that are run here."""
+    with only_ours():
+        yield
