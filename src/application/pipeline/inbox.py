@@ -12,6 +12,7 @@ def open_inbox(batch: Batch, call_next: CallNext) -> None:
     batch.begin()
     inbox, name = batch.unit_of_work.inbox, batch.consumer.name
     owed = inbox.open(name, batch.event_ids)
+    batch.is_open = True
     for unknown in {delivery.name for delivery in owed} - EVENTS.keys():
         waiting = [delivery.event_id for delivery in owed if delivery.name == unknown]
         inbox.postpone(name, waiting, f"UnknownEvent: {unknown}")
