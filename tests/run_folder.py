@@ -50,4 +50,6 @@ def _remove(folder: Path) -> None:
             kind = EmbeddedPostgres if (directory / "data").is_dir() else EmbeddedValkey
             with suppress(EmbeddedServerError):
                 kind(directory)._end()
+            if (sockets := directory / "sockets").is_symlink():
+                shutil.rmtree(sockets.readlink(), ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)

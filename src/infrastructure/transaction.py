@@ -133,9 +133,9 @@ class Transaction:
         try:
             self._driver.rollback()
             if any(each.startswith(INSUFFICIENT_RESOURCES) for each in sqlstates):
-                self._driver.execute(LITTLE_MEMORY)
-                self._driver.execute(NEEDS_ROOM)
-            if self._driver.execute(IS_WRITABLE).fetchone() == (True,):
+                self.run(LITTLE_MEMORY, ())
+                self.run(NEEDS_ROOM, ())
+            if self.fetch(IS_WRITABLE, ()) == [(True,)]:
                 return None
         except psycopg.Error as refusal:
             # Who closed the connection, left it busy or let it idle for too long did that itself.
