@@ -264,6 +264,7 @@ def test_nothing_is_written_down_twice_when_a_thread_comes_back_late(
     thread = watching.begin(leased)
     until(lambda: watching.replacements)
     until(lambda: attempts(ledger))
+    until(lambda: ledger.count("leased") == 0)
 
     wire.send(b"!")
     thread.join(20)
@@ -285,6 +286,7 @@ def test_a_thread_that_comes_back_late_may_consume_on_under_the_same_eyes(
     get_into("hang", leased[1], leased[2], monkeypatch=monkeypatch)
     thread = watching.begin(leased)
     until(lambda: attempts(ledger) == {leased[1]: ["failed"]})
+    until(lambda: ledger.count("leased") == 0)
 
     wire.send(b"!")
     until(lambda: attempts(ledger).get(leased[2]) == ["failed"])
@@ -367,7 +369,7 @@ def test_a_transaction_that_hangs_around_its_events_is_cut_and_counts_no_attempt
     with engine.connect() as holding, capture_logs() as logged:
         holding.exec_driver_sql("LOCK TABLE kratos_sync.attempts")
         thread = watching.begin(leased, Patient)
-        thread.join(8)
+        thread.join(20)
         assert not thread.is_alive()
 
     assert names_logged(logged) == {"connection_cut"}
