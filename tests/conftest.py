@@ -13,6 +13,8 @@ from uuid import uuid4
 
 import pytest
 
+from tests.run_folder import run_folder
+
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
@@ -21,6 +23,18 @@ if TYPE_CHECKING:
     from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
 
 TEMPLATE = "kratos_sync_template"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Let all temporary folders of this run lie in one of its own, unless ``--basetemp`` is given.
+
+    xdist's workers are given folders in that one.
+    """
+    if config.option.basetemp is None and not hasattr(config, "workerinput"):
+        folder = run_folder()
+        config.option.basetemp = folder.__enter__() / "tmp"
+        config.add_cleanup(lambda: folder.__exit__(None, None, None))
 
 
 @pytest.fixture(scope="session")

@@ -20,10 +20,12 @@ from infrastructure.session_settings import STATEMENT_TIMEOUT, pin_transaction
 POOL_TIMEOUT_SECONDS = 10
 
 SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE = "40001", "40P01", "55P03"
+CONFLICTS = frozenset({SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE})
 
 IDLE_IN_TRANSACTION = "25P03"
 READ_ONLY = "25006"  # what was the primary, until a moment ago
 QUERY_CANCELED = "57014"
+INSUFFICIENT_RESOURCES = "53"  # the class
 LIMIT_EXCEEDED = "53400"  # temp_file_limit: a query that wants too much always will
 
 
@@ -76,7 +78,8 @@ def driver_of(connection: Connection) -> psycopg.Connection:
 def errors_in_our_words() -> Iterator[None]:
     """Translate what the driver raises: LedgerUnavailable, ConcurrencyConflict, or as it is.
 
-    It may come through SQLAlchemy or straight from psycopg.
+    It may come through SQLAlchemy or straight from psycopg. Only for what runs on connections of
+    our own: a consumer's database has the same words.
     """
     try:
         yield
@@ -89,7 +92,7 @@ def errors_in_our_words() -> Iterator[None]:
             raise LedgerUnavailable(str(driver)) from error
         if _is_away(error, sqlstate):
             raise LedgerUnavailable("PostgreSQL cannot be reached") from error
-        if sqlstate in {SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE}:
+        if sqlstate in CONFLICTS:
             raise ConcurrencyConflict(f"SQLSTATE {sqlstate}") from error
         raise
 
@@ -103,5 +106,19 @@ def _is_away(error: DBAPIError | psycopg.Error, sqlstate: str | None) -> bool:
     # Class 08 is a lost connection, 57P a shutdown, 53 a lack of resources. A connection lost to
     # idling in a transaction is the fault of whoever idled.
     return sqlstate not in {IDLE_IN_TRANSACTION, LIMIT_EXCEEDED} and (
-        lost or sqlstate.startswith(("08", "57P", "53", READ_ONLY))
+        lost or sqlstate.startswith(("08", "57P", INSUFFICIENT_RESOURCES, READ_ONLY))
     )
+
+
+def sqlstates_of(error: BaseException) -> set[str]:
+    """Give what servers said in an error, and in those that it was raised from or amid."""
+    found, seen, left = set(), set(), [error]
+    while left:
+        each = left.pop()
+        seen.add(id(each))
+        driver = each.orig if isinstance(each, DBAPIError) else each
+        if isinstance(driver, psycopg.Error) and driver.sqlstate is not None:
+            found.add(driver.sqlstate)
+        chained = (each.__cause__, each.__context__)
+        left += [other for other in chained if other is not None and id(other) not in seen]
+    return found

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from typing import Any, LiteralString, Protocol, TypeAlias
 from uuid import UUID
@@ -11,18 +11,31 @@ from uuid import UUID
 import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, CursorResult, Engine, Executable
-from sqlalchemy.exc import DBAPIError
 
 from application.ports.event_bus import LedgerUnavailable
+from application.ports.unit_of_work import ConcurrencyConflict
 from application.ports.watch import TimeLimitExceeded
 from domain.events import DomainEvent
-from infrastructure.database import READ_ONLY, driver_of, errors_in_our_words
+from infrastructure.database import (
+    CONFLICTS,
+    IDLE_IN_TRANSACTION,
+    INSUFFICIENT_RESOURCES,
+    LIMIT_EXCEEDED,
+    driver_of,
+    errors_in_our_words,
+    sqlstates_of,
+)
 from infrastructure.session_settings import STATEMENT_TIMEOUT, milliseconds
 
 SET_TIMEOUTS = """
     SELECT set_config('statement_timeout', $1, true),
            set_config('idle_in_transaction_session_timeout', $2, true)
 """
+
+IS_WRITABLE = "SELECT current_setting('transaction_read_only') = 'off'"
+# More than fits into so little memory: it needs room on the disk for a moment.
+LITTLE_MEMORY = "SET LOCAL work_mem = '64kB'"
+NEEDS_ROOM = "SELECT count(*) FROM generate_series(1, 50000)"
 
 CANCEL_SECONDS = 2.0
 
@@ -64,43 +77,73 @@ class Transaction:
     def begin(self, time_limit: timedelta) -> Iterator[None]:
         """Open the transaction; without a commit before the end it is rolled back.
 
-        What the driver raises inside comes out in the application's words.
+        Whatever is raised inside comes out as it is, unless the database, asked on this very
+        connection, turns out to be away: that is LedgerUnavailable. Where the transaction lost
+        against another one it is ConcurrencyConflict.
         """
-        with errors_in_our_words(), self._engine.connect() as connection:
-            self._connection, self._participants = connection, []
-            self.subjects = self.event_ids = ()
-            self._handed_out = self._abandoned = False
-            self._driver = self._open_driver = driver_of(connection)
-            self._cursor = psycopg.RawCursor(self._driver)
-            connection.begin()
+        with ExitStack() as stack:
+            with errors_in_our_words():
+                connection = stack.enter_context(self._engine.connect())
+                stack.callback(self._close)
+                self._open(connection, time_limit)
             try:
-                # The events of a batch may take two limits, and need no statement in between.
-                may_idle = 2 * time_limit + STATEMENT_TIMEOUT
-                self.run(SET_TIMEOUTS, [str(milliseconds(each)) for each in (time_limit, may_idle)])
                 yield
-            except (psycopg.Error, DBAPIError) as error:
-                if self._abandoned:
-                    connection.invalidate(error)
-                    raise LedgerUnavailable("the connection was cut") from error
-                if isinstance(error, psycopg.Error) and (
-                    self._driver.closed or error.sqlstate == READ_ONLY
-                ):
-                    connection.invalidate(error)
-                raise
             except TimeLimitExceeded as error:
                 # It was interrupted in the middle of anything: the server is told, and let go.
                 with suppress(psycopg.Error):
                     self._driver.cancel_safe(timeout=CANCEL_SECONDS)
                 connection.invalidate(error)
                 raise
-            except Exception as error:
-                if self._driver.closed:
-                    # Whatever a consumer makes of that in words of its own is no failure of it.
-                    connection.invalidate(error)
-                    raise LedgerUnavailable("the connection was lost") from error
+            except BaseException as error:
+                if (verdict := self._judge(error, connection)) is not None:
+                    raise verdict from error
                 raise
-            finally:
-                self._connection, self._participants, self._open_driver = None, [], None
+
+    def _open(self, connection: Connection, time_limit: timedelta) -> None:
+        self._connection, self._participants = connection, []
+        self.subjects = self.event_ids = ()
+        self._handed_out = self._abandoned = False
+        self._driver = self._open_driver = driver_of(connection)
+        self._cursor = psycopg.RawCursor(self._driver)
+        connection.begin()
+        # The events of a batch may take two limits, and need no statement in between.
+        may_idle = 2 * time_limit + STATEMENT_TIMEOUT
+        try:
+            self.run(SET_TIMEOUTS, [str(milliseconds(each)) for each in (time_limit, may_idle)])
+        except psycopg.Error as error:
+            connection.invalidate(error)
+            raise
+
+    def _close(self) -> None:
+        self._connection, self._participants, self._open_driver = None, [], None
+
+    def _judge(self, error: BaseException, connection: Connection) -> Exception | None:
+        """Give what the error means if it is no failure of whoever raised it.
+
+        Only this connection is asked: the error may be of any other one.
+        """
+        if self._abandoned:
+            connection.invalidate()
+            return LedgerUnavailable("the connection was cut")
+        sqlstates = sqlstates_of(error)
+        over = {TransactionStatus.INERROR, TransactionStatus.IDLE}
+        if CONFLICTS & sqlstates and self._driver.info.transaction_status in over:
+            return ConcurrencyConflict(f"SQLSTATE {', '.join(sorted(CONFLICTS & sqlstates))}")
+        try:
+            self._driver.rollback()
+            if any(each.startswith(INSUFFICIENT_RESOURCES) for each in sqlstates):
+                self.run(LITTLE_MEMORY, ())
+                self.run(NEEDS_ROOM, ())
+            if self.fetch(IS_WRITABLE, ()) == [(True,)]:
+                return None
+        except psycopg.Error as refusal:
+            # Who closed the connection, left it busy or let it idle for too long did that itself.
+            is_own_doing = not self._driver.broken and refusal.sqlstate in {None, LIMIT_EXCEEDED}
+            if is_own_doing or IDLE_IN_TRANSACTION in sqlstates | sqlstates_of(refusal):
+                connection.invalidate()
+                return None
+        connection.invalidate()
+        return LedgerUnavailable("PostgreSQL does not answer as it should")
 
     def abandon(self) -> None:
         """Cut the connection, from any thread; does nothing once it is gone.

@@ -261,15 +261,15 @@ class InMemoryUnitOfWork:
 
     def checkpoint(self) -> None:
         """Remember how things stand."""
-        self._checkpoint = deepcopy((self._writes.identities, self._writes.counts))
+        self._writes.identities.checkpoint()
+        self._counts_before = deepcopy(self._writes.counts)
         self._told_before = self._writes.answers.told.copy()
 
     def take_back(self) -> bool:
         """Go back to the checkpoint, in the very objects that consumers hold."""
-        identities, counts = self._checkpoint
+        self._writes.identities.take_back()
         self._writes.answers.told = self._told_before
-        self._writes.identities.__dict__.update(identities.__dict__)
-        self._writes.counts.__dict__.update(counts.__dict__)
+        self._writes.counts.__dict__.update(self._counts_before.__dict__)
         return self.can_take_back
 
     def release(self, consumer: str, event_ids: Sequence[UUID]) -> None:

@@ -31,10 +31,11 @@ class Failure(NamedTuple):
 class Batch:
     """Deliveries of one consumer that share a transaction.
 
-    ``owed`` is filled by the inbox: of the events named, those still to be consumed. ``poisonous``
-    are those among them that failed and could be told apart; the others go on without them.
-    ``left`` are those that there was no time for, ``suspects`` those that cost a worker its time or
-    its life before, and run alone. ``interrupted_at`` is where the consumer took too long.
+    ``owed`` is filled by the inbox, if it ``is_open``: of the events named, those still to be
+    consumed. ``poisonous`` are those among them that failed and could be told apart; the others go
+    on without them. ``left`` are those that there was no time for, ``suspects`` those that cost a
+    worker its time or its life before, and run alone. ``interrupted_at`` is where the consumer took
+    too long.
     """
 
     consumer: type[Consumer[Any]]
@@ -42,6 +43,7 @@ class Batch:
     unit_of_work: UnitOfWork
     failures: Failures
     watch: Watch = UNWATCHED
+    is_open: bool = False
     owed: list[Owed] = field(default_factory=list)
     poisonous: list[Failure] = field(default_factory=list)
     left: list[Owed] = field(default_factory=list)
@@ -57,6 +59,7 @@ class Batch:
     def begin(self) -> None:
         """Forget what an earlier run of it came to."""
         self.owed, self.left, self.suspects, self.interrupted_at = [], [], [], None
+        self.is_open = False
         self.poisonous.clear()
         self.started_at, self.started = datetime.now(UTC), monotonic()
 

@@ -9,6 +9,7 @@ import msgspec
 
 from application.consumer import Consumer
 from application.pipeline.batch import FAILURES, Batch
+from application.pipeline.errors import OtherLedgerUnavailable
 from application.pipeline.logging import delivering
 from application.pipeline.retries import failure
 from application.ports.event_bus import LedgerUnavailable
@@ -26,6 +27,13 @@ def consume(batch: Batch) -> None:
     that there is no time for any more are left. Whatever is logged meanwhile carries the
     delivery it was logged for.
     """
+    try:
+        _consume_all(batch)
+    except LedgerUnavailable as error:
+        raise OtherLedgerUnavailable(str(error)) from error
+
+
+def _consume_all(batch: Batch) -> None:
     unit = batch.unit_of_work
     consumer = unit.consumer(batch.consumer)
     limit = batch.consumer.time_limit.total_seconds()
@@ -39,7 +47,7 @@ def consume(batch: Batch) -> None:
             unit.checkpoint()
             try:
                 _consume_one(batch, consumer, delivery)
-            except (LedgerUnavailable, ConcurrencyConflict, TimeLimitExceeded):
+            except (ConcurrencyConflict, TimeLimitExceeded):
                 # After an interruption nobody knows what state the connection is in.
                 raise
             except FAILURES as error:

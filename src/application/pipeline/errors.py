@@ -22,6 +22,10 @@ _PARTICULARS: Final = (
 )
 
 
+class OtherLedgerUnavailable(Exception):
+    """A consumer raised LedgerUnavailable: for our own ledger only the unit of work does that."""
+
+
 def explain(error: BaseException) -> str:
     """Give the error and its traceback, cut in the middle to a bounded size."""
     return shorten("".join(traceback.format_exception(error)).strip())

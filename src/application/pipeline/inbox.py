@@ -14,6 +14,7 @@ def open_inbox(batch: Batch, call_next: CallNext) -> None:
     batch.begin()
     inbox, name = batch.unit_of_work.inbox, batch.consumer.name
     owed = inbox.open(name, batch.event_ids)
+    batch.is_open = True
     unknown = {event for event in {each.name for each in owed} if not takes(name, event)}
     for event in unknown:
         waiting = [delivery.event_id for delivery in owed if delivery.name == event]

@@ -14,8 +14,11 @@ from infrastructure.transaction import Transaction
 
 SUSPECTS: Final = list(SUSPECT_ERRORS)
 
+# A time that Python does not know would keep the whole batch from being read.
 OPEN: Final = """
-    SELECT e.id, d.attempts + 1, e.name, e.subject, e.occurred_at, e.payload::text, e.trace_context,
+    SELECT e.id, d.attempts + 1, e.name, e.subject,
+           greatest('0001-01-01', least('9999-12-31', e.occurred_at)),
+           e.payload::text, e.trace_context,
            coalesce(d.attempts > 0 AND d.error_type = ANY($3::text[]), false)
     FROM kratos_sync.deliveries d
     JOIN kratos_sync.events e ON e.id = d.event_id

@@ -1,18 +1,22 @@
 """A poison event never holds the others of its batch."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
 
 from application.consumer import Consumer
+from application.pipeline.retries import CONFLICTS_IN_A_ROW
 from application.ports.event_bus import LedgerUnavailable
-from application.ports.unit_of_work import ConcurrencyConflict
+from application.ports.failures import FailedAttempt
+from application.ports.unit_of_work import ConcurrencyConflict, Owed
 from domain.events import KratosIdentityUpdated
 from domain.kratos_identities import KratosIdentities
 from domain.kratos_identity import KratosIdentity
 from tests.application.delivering import deliver_to
 from tests.domain.people import ADA, GRACE, cause
-from tests.fakes.unit_of_work import Attempt, InMemoryLedger
+from tests.fakes.unit_of_work import Attempt, InMemoryLedger, InMemoryUnitOfWork
 from tests.suites.occurrences import HEDY, MARY, PEOPLE, WEBHOOK, subscribed, updated
 
 
@@ -161,6 +165,61 @@ def test_what_fails_alone_and_is_nobodys_fault_is_raised_at_once(ledger: InMemor
         deliver_to(AdmitAllButGrace, ledger, cause(1))
 
     assert (ledger.attempts, ledger.commits) == ([], 0)
+
+
+def test_a_batch_whose_inbox_does_not_open_is_not_split(
+    ledger: InMemoryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[int] = []
+
+    def wait_in_vain(_: object, __: str, event_ids: Sequence[UUID]) -> list[Owed]:
+        tried.append(len(event_ids))
+        raise ConcurrencyConflict("the table is locked")
+
+    publish_all(ledger)
+    monkeypatch.setattr(InMemoryUnitOfWork, "open", wait_in_vain)
+
+    with pytest.raises(ConcurrencyConflict):
+        deliver_to(AdmitAllButGrace, ledger)
+
+    assert tried == [len(PEOPLE)] * CONFLICTS_IN_A_ROW
+    assert ledger.attempts == []
+
+
+def test_a_failure_that_cannot_be_recorded_keeps_no_other_event_from_running(
+    ledger: InMemoryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object, __: FailedAttempt) -> None:
+        raise PermissionError("no grant")
+
+    ledger.can_take_back = False
+    publish_all(ledger)
+    monkeypatch.setattr(InMemoryLedger, "record", refuse)
+
+    with pytest.raises(PermissionError, match="no grant"):
+        deliver_to(AdmitAllButGrace, ledger)
+
+    assert {each.id for each in ledger.identities} == {ADA, MARY, HEDY}
+
+
+def test_a_consumer_whose_own_ledger_is_away_has_failed(ledger: InMemoryLedger) -> None:
+    class WriteElsewhere(AdmitAllButGrace):
+        name = "WriteElsewhere"
+
+        def consume(self, event: KratosIdentityUpdated) -> None:
+            super().consume(event)
+            if event.identity.id == HEDY:
+                raise LedgerUnavailable("that of another deployment")
+
+    with subscribed(KratosIdentityUpdated, WriteElsewhere):
+        for number, who in enumerate(PEOPLE, start=1):
+            ledger.publish(updated(number, who), WEBHOOK)
+
+    deliver_to(WriteElsewhere, ledger)
+
+    assert {each.id for each in ledger.identities} == {ADA, MARY}
+    failed = {each.event_id for each in ledger.attempts if each.outcome == "failed"}
+    assert failed == {cause(2), cause(4)}
 
 
 class Resign(AdmitAllButGrace):

@@ -460,4 +460,4 @@ def test_an_event_published_next_door_is_dispatched_at_once(
             delays.append(monotonic() - began)
 
     # Without being woken it would look once a second.
-    assert sorted(delays)[len(delays) // 2] < 0.2
+    assert sorted(delays)[len(delays) // 2] < 0.5

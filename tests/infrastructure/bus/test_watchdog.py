@@ -4,8 +4,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 import pytest
@@ -14,9 +15,12 @@ from sqlalchemy import Engine
 from structlog.testing import capture_logs
 
 from application.ports.event_bus import LedgerUnavailable
+from application.ports.unit_of_work import Owed
 from domain.events import KratosIdentityUpdated
 from infrastructure.bus import watchdog
 from infrastructure.database import connect
+from infrastructure.ledger.claims import PostgresClaims
+from infrastructure.ledger.inbox import PostgresInbox
 from tests.infrastructure.bus.conftest import Ledger, names_logged, news
 from tests.infrastructure.bus.overrunning import Overrun, Patient, Watching
 from tests.infrastructure.bus.waiting import until
@@ -149,12 +153,47 @@ def test_who_can_be_interrupted_comes_back_and_the_others_of_its_batch_succeed(
     thread.join(20)
 
     assert not thread.is_alive()
-    until(lambda: len(attempts(ledger)) == 4)
+    # What was given back just when the thread came back for it comes again.
+    until(lambda: watching.relay() or len(attempts(ledger)) == 4)
     expected = {event_id: ["succeeded"] for event_id in leased}
     assert attempts(ledger) == expected | {leased[1]: ["failed"]}
     assert last_error(ledger, leased[1])[0] == "TimeLimitExceeded"
     assert watching.replacements == 0
     assert list(watching.watchdog.hands) == []
+
+
+def test_what_is_given_back_just_when_its_thread_comes_back_for_it_waits_for_no_lease(
+    ledger: Ledger, watching: Watching, leased: list[UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its transaction is older than that, and leaves it alone."""
+    monkeypatch.setattr(watchdog, "HUNG_AFTER", 30.0)
+    get_into("query", leased[1], monkeypatch=monkeypatch)
+    others = [leased[0], *leased[2:]]
+    came_back, open_inbox, release = threading.Event(), PostgresInbox.open, PostgresClaims.release
+
+    def open_when_given_back(
+        inbox: PostgresInbox, consumer: str, event_ids: Sequence[UUID]
+    ) -> list[Owed]:
+        if list(event_ids) == others and not came_back.is_set():
+            came_back.set()
+            until(lambda: ledger.count("leased") == 0)
+        return open_inbox(inbox, consumer, event_ids)
+
+    def release_when_it_came_back(
+        claims: PostgresClaims, consumer: str, event_ids: Sequence[UUID]
+    ) -> None:
+        assert came_back.wait(20)
+        release(claims, consumer, event_ids)
+
+    monkeypatch.setattr(PostgresInbox, "open", open_when_given_back)
+    monkeypatch.setattr(PostgresClaims, "release", release_when_it_came_back)
+
+    watching.begin(leased).join(20)
+
+    assert attempts(ledger) == {leased[1]: ["failed"]}
+    assert ledger.count("NOT leased AND due_at <= now() AND attempts = 0") == 3
+    watching.relay()
+    assert sorted(ledger.succeeded()) == others
 
 
 @pytest.mark.parametrize("trouble", ["spin", "swallow", "query", "query_without_timeout"])
@@ -225,6 +264,7 @@ def test_nothing_is_written_down_twice_when_a_thread_comes_back_late(
     thread = watching.begin(leased)
     until(lambda: watching.replacements)
     until(lambda: attempts(ledger))
+    until(lambda: ledger.count("leased") == 0)
 
     wire.send(b"!")
     thread.join(20)
@@ -246,6 +286,7 @@ def test_a_thread_that_comes_back_late_may_consume_on_under_the_same_eyes(
     get_into("hang", leased[1], leased[2], monkeypatch=monkeypatch)
     thread = watching.begin(leased)
     until(lambda: attempts(ledger) == {leased[1]: ["failed"]})
+    until(lambda: ledger.count("leased") == 0)
 
     wire.send(b"!")
     until(lambda: attempts(ledger).get(leased[2]) == ["failed"])
@@ -328,7 +369,7 @@ def test_a_transaction_that_hangs_around_its_events_is_cut_and_counts_no_attempt
     with engine.connect() as holding, capture_logs() as logged:
         holding.exec_driver_sql("LOCK TABLE kratos_sync.attempts")
         thread = watching.begin(leased, Patient)
-        thread.join(8)
+        thread.join(20)
         assert not thread.is_alive()
 
     assert names_logged(logged) == {"connection_cut"}

@@ -1,0 +1,55 @@
+"""The folder of a test run: its own while it runs, and gone afterwards.
+
+pytest's folders of several runs lie side by side in one, and each run that begins sets the mode of
+that one anew: a server that runs as another user would lose its data in the middle of a test.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+LOCK: Final = "owner.lock"
+
+
+@contextmanager
+def run_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Make a folder for a run, after those of runs that were killed have been removed."""
+    given = os.environ.get("PYTEST_DEBUG_TEMPROOT")
+    parent = parent or Path(given or tempfile.gettempdir())
+    prefix = f"kratos-sync-tests-{os.geteuid()}-"
+    for left in parent.glob(f"{prefix}*"):
+        _remove_if_left(left)
+    made = Path(tempfile.mkdtemp(prefix="kratos-sync-new-", dir=parent))
+    with (made / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Not found by another run before it is locked.
+        folder = made.rename(made.with_name(prefix + made.name.removeprefix("kratos-sync-new-")))
+        try:
+            yield folder
+        finally:
+            _remove(folder)
+
+
+def _remove_if_left(folder: Path) -> None:
+    with suppress(OSError), (folder / LOCK).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove it all; a server that a killed process left running there is ended before."""
+    if locks := list(folder.rglob("server.lock")):
+        from infrastructure.embedded import EmbeddedPostgres, EmbeddedServerError, EmbeddedValkey
+
+        for directory in {lock.parent for lock in locks}:
+            kind = EmbeddedPostgres if (directory / "data").is_dir() else EmbeddedValkey
+            with suppress(EmbeddedServerError):
+                kind(directory)._end()
+            if (sockets := directory / "sockets").is_symlink():
+                shutil.rmtree(sockets.readlink(), ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,59 @@
+"""Runs of the tests side by side, and after one that was killed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+
+from tests.api.commands.waiting import lives
+from tests.run_folder import run_folder
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
+from tests.run_folder import run_folder
+run = run_folder(Path(sys.argv[1]))
+folder = run.__enter__()
+servers = [EmbeddedPostgres(folder / "a" / "pg"), EmbeddedValkey(folder / "vk")]
+print(folder, *(server.__enter__().pid for server in servers), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_run_has_a_folder_of_its_own_that_is_gone_afterwards(tmp_path: Path) -> None:
+    with run_folder(tmp_path) as one, run_folder(tmp_path) as another:
+        (one / "kept").touch()
+        assert one != another
+        with run_folder(tmp_path):
+            assert (one / "kept").exists()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_next_run_removes_what_a_killed_one_left_and_ends_its_servers(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as killed:
+        assert killed.stdout is not None
+        left, *pids = killed.stdout.readline().decode().split()
+        killed.kill()
+    assert all(lives(int(pid)) for pid in pids)
+
+    with run_folder(tmp_path) as folder:
+        assert list(tmp_path.iterdir()) == [folder]
+
+    assert not Path(left).exists()
+    assert not any(lives(int(pid)) for pid in pids)
+
+
+def test_a_run_that_begins_takes_no_folder_away_from_another(postgres_url: str) -> None:
+    """PostgreSQL runs as another user where we are root, and has to get to its data."""
+    passing = f"{__file__}::{test_a_run_has_a_folder_of_its_own_that_is_gone_afterwards.__name__}"
+    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", passing]
+    subprocess.run(pytest, check=True, capture_output=True, timeout=120)
+
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE still_there ()")
+        connection.execute("DROP TABLE still_there")
+        connection.execute("CHECKPOINT")
