@@ -1,5 +1,8 @@
 """The inbox: what was settled before is not consumed again."""
 
+from datetime import timedelta
+
+from application.footprint import SET_ASIDE_FOR
 from application.pipeline.batch import Batch, CallNext
 from domain.events import EVENTS
 
@@ -7,11 +10,15 @@ from domain.events import EVENTS
 def open_inbox(batch: Batch, call_next: CallNext) -> None:
     """Consume what is still owed, and settle it in the same transaction.
 
-    An event that this release does not know is given back: a newer release may know it.
+    An event that this release does not know is given back: a newer release may know it. So is what
+    there is no memory for at the same time.
     """
     batch.begin()
     inbox, name = batch.unit_of_work.inbox, batch.consumer.name
-    owed = inbox.open(name, batch.event_ids)
+    owed = inbox.open(name, batch.event_ids, batch.admission)
+    if batch.admission is not None and batch.admission.left:
+        wait = SET_ASIDE_FOR if batch.admission.must_wait else timedelta()
+        inbox.set_aside(name, batch.admission.left, wait)
     for unknown in {delivery.name for delivery in owed} - EVENTS.keys():
         waiting = [delivery.event_id for delivery in owed if delivery.name == unknown]
         inbox.postpone(name, waiting, f"UnknownEvent: {unknown}")
@@ -20,6 +27,7 @@ def open_inbox(batch: Batch, call_next: CallNext) -> None:
         batch.suspects = [delivery.event_id for delivery in batch.owed if delivery.is_suspect]
         if batch.suspects:
             batch.owed = [delivery for delivery in batch.owed if not delivery.is_suspect]
+    batch.watch.opened(batch.owed)
     if batch.owed:
         call_next(batch)
         if healthy := batch.healthy:

@@ -17,16 +17,17 @@ from infrastructure.ledger.event_rows import EventRow, event_arrays, subscriptio
 RECORD: Final = b"""
     WITH event AS (
         INSERT INTO kratos_sync.events
-               (id, name, subject, occurred_at, payload, source, dedupe_key, trace_context)
+               (id, name, subject, occurred_at, payload, source, dedupe_key, trace_context,
+                footprint)
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::timestamptz[], $5::json[],
-                             $6::text[], $7::text[], $8::text[])
+                             $6::text[], $7::text[], $8::text[], $9::integer[])
         ON CONFLICT DO NOTHING
-        RETURNING id, name, subject
+        RETURNING id, name, subject, footprint
     ), owed AS (
-        INSERT INTO kratos_sync.deliveries (event_id, subject, consumer, owed_at, due_at)
-        SELECT event.id, event.subject, subscription.consumer, clock.at, clock.at
+        INSERT INTO kratos_sync.deliveries (event_id, subject, footprint, consumer, owed_at, due_at)
+        SELECT event.id, event.subject, event.footprint, subscription.consumer, clock.at, clock.at
         FROM (SELECT clock_timestamp() AS at) clock CROSS JOIN event
-             JOIN unnest($9::text[], $10::text[]) AS subscription (name, consumer)
+             JOIN unnest($10::text[], $11::text[]) AS subscription (name, consumer)
              ON subscription.name = event.name
     )
     SELECT id FROM event
