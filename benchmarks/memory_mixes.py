@@ -10,7 +10,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import count
@@ -22,9 +21,17 @@ from uuid import UUID, uuid4
 
 import httpx
 import psutil
+import psycopg
+from pydantic import SecretStr
 from tests.end_to_end.service import KEY
+from uuid_utils.compat import uuid7
 
+from application.ports.event_bus import Provenance, UnreadEvent
 from benchmarks.stage import Deployment, Stage, raised
+from domain.events import KratosIdentityUpdated
+from infrastructure.database import connect, driver_of
+from infrastructure.ledger.event_rows import EventRow
+from infrastructure.ledger.record import RECORD, arrays_of
 
 KIB: Final = 1024
 LARGEST_BODY: Final = 1024 * KIB
@@ -33,7 +40,6 @@ SAMPLE_SECONDS: Final = 0.02
 ORDINARY_PER_SECOND: Final = 10
 LONGEST_SECONDS: Final = 120
 MANY: Final = 500
-CONNECTIONS: Final = 40
 SYNC: Final = "SyncKratosIdentity"
 
 
@@ -167,13 +173,28 @@ class Sender:
         raise TimeoutError(f"the last answer was {answer.status_code}")
 
 
-def _bodies(bios: Sequence[str]) -> Iterator[bytes]:
+def _events(bios: Sequence[str]) -> Iterator[UnreadEvent]:
     """Every other person twice: the second time the row is as large as the event."""
     for number, bio in enumerate(bios):
         person = uuid4()
-        yield body(person, bio, 0)
+        yield _event(person, body(person, bio, 0))
         if number % 2 and len(bios) < MANY:
-            yield body(person, bio.replace("0", "1"), 1)
+            yield _event(person, body(person, bio.replace("0", "1"), 1))
+
+
+def _event(person: UUID, content: bytes) -> UnreadEvent:
+    return UnreadEvent(KratosIdentityUpdated, uuid7(), datetime.now(UTC), person, content)
+
+
+def fill(url: str, events: Sequence[UnreadEvent]) -> None:
+    """Record events as the api does."""
+    engine = connect(SecretStr(url), pool_size=2)
+    for event in events:
+        with engine.begin() as connection:
+            row = EventRow.of(event, Provenance("benchmark"))
+            cursor = psycopg.RawCursor(driver_of(connection))
+            cursor.execute(RECORD, arrays_of([row]), binary=True)
+    engine.dispose()
 
 
 def _ordinary_ones(sender: Sender, done: Event, people: list[UUID]) -> None:
@@ -187,9 +208,7 @@ def measure(stage: Stage, bios: Sequence[str], limit_mb: float) -> dict[str, Any
     with stage.deployed() as service:
         service.start_api()
         sender, ordinary = Sender(service.address), list[UUID]()
-        api = Memory({"api": service.pids()["api"]}, limit_mb)
-        with ThreadPoolExecutor(CONNECTIONS) as threads:
-            list(threads.map(sender.send, _bodies(bios)))
+        fill(service.database_url, list(_events(bios)))
         service.start_relay()
         service.start_workers()
         began = monotonic()
@@ -201,7 +220,6 @@ def measure(stage: Stage, bios: Sequence[str], limit_mb: float) -> dict[str, Any
         seconds = monotonic() - began
         memory.stop()
         beside.join()
-        api.stop()
         sleep(1)
         return {
             "settled": settled,
@@ -210,7 +228,7 @@ def measure(stage: Stage, bios: Sequence[str], limit_mb: float) -> dict[str, Any
             "attempts failed": service.ask(
                 "SELECT count(*) AS n FROM kratos_sync.attempts WHERE outcome <> 'succeeded'"
             )[0]["n"],
-            **{f"{name} MB": round(peak) for name, peak in (memory.peaks | api.peaks).items()},
+            **{f"{name} MB": round(peak) for name, peak in memory.peaks.items()},
             **_delays(service, ordinary),
         }
 

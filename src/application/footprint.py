@@ -34,7 +34,7 @@ WAIT_SECONDS: Final = 0.25
 SET_ASIDE_FOR: Final = timedelta(seconds=WAIT_SECONDS)
 """and how long until it is dispatched again."""
 PARTS_AFTER_DEATHS: Final = (1, 2, 16, 128)
-"""Into how many parts a batch is cut after so many deaths; after more there is one event in each."""
+"""Into how many parts a batch is cut after so many deaths; after more it is one event."""
 RECOVERY_SECONDS: Final = 60.0
 """How long a process has to live until one of those deaths no longer counts."""
 

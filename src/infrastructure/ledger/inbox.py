@@ -96,9 +96,7 @@ class PostgresInbox:
         payloads: dict[UUID, str] = {}
         if large:
             payloads.update(self._transaction.fetch(READ, [uuid_array(large)]))
-        owed = [
-            Owed(*row[:5], payloads.get(row[0], row[5]), row[6], is_suspect=row[7]) for row in rows
-        ]
+        owed = [Owed._make((*row[:5], payloads.get(row[0], row[5]), *row[6:8])) for row in rows]
         self._transaction.subjects = tuple({delivery.subject for delivery in owed})
         self._transaction.event_ids = event_ids
         return owed
