@@ -38,7 +38,7 @@ LARGEST_BODY: Final = 1024 * KIB
 ROOM_FOR_THE_REST: Final = 1 * KIB
 SAMPLE_SECONDS: Final = 0.02
 ORDINARY_PER_SECOND: Final = 10
-LONGEST_SECONDS: Final = 120
+LONGEST_SECONDS: Final = 120.0
 MANY: Final = 500
 SYNC: Final = "SyncKratosIdentity"
 
@@ -203,7 +203,7 @@ def _ordinary_ones(sender: Sender, done: Event, people: list[UUID]) -> None:
         sender.send(body(person, '"ordinary"', 0))
 
 
-def measure(stage: Stage, bios: Sequence[str], limit_mb: float) -> dict[str, Any]:
+def measure(stage: Stage, bios: Sequence[str], limit_mb: float, longest: float) -> dict[str, Any]:
     """Let a mix wait, twice about the same people, start a worker and wait until all is settled."""
     with stage.deployed() as service:
         service.start_api()
@@ -216,7 +216,7 @@ def measure(stage: Stage, bios: Sequence[str], limit_mb: float) -> dict[str, Any
         memory = Memory({"worker": pids["worker-1"], "relay": pids["relay"]}, limit_mb)
         beside = Thread(target=_ordinary_ones, args=(sender, memory.done, ordinary))
         beside.start()
-        settled = _settled(service, began)
+        settled = _settled(service, began + longest)
         seconds = monotonic() - began
         memory.stop()
         beside.join()
@@ -233,11 +233,11 @@ def measure(stage: Stage, bios: Sequence[str], limit_mb: float) -> dict[str, Any
         }
 
 
-def _settled(service: Deployment, began: float) -> str:
+def _settled(service: Deployment, until: float) -> str:
     """Wait until nothing large is left, and tell how many of the deliveries were settled."""
     left = "SELECT count(*) AS n FROM kratos_sync.deliveries d JOIN kratos_sync.events e"
     left += " ON e.id = d.event_id WHERE pg_column_size(e.payload) > 3000"
-    while monotonic() - began < LONGEST_SECONDS:
+    while monotonic() < until:
         if not service.ask(left)[0]["n"]:
             return "all"
         sleep(0.25)
@@ -267,11 +267,12 @@ def main() -> int:
     """Measure every mix, or those named, and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=float, default=1e9, help="MB that a worker may take")
+    parser.add_argument("--longest", type=float, default=LONGEST_SECONDS, help="s for each mix")
     parser.add_argument("--mix", action="append", choices=MIXES, help="only this one; repeatable")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mixes-") as folder, raised(Path(folder)) as stage:
         for name in arguments.mix or MIXES:
-            figures = measure(stage, list(MIXES[name]()), arguments.limit)
+            figures = measure(stage, list(MIXES[name]()), arguments.limit, arguments.longest)
             print(f"{name:<24}", "  ".join(f"{k} {v}" for k, v in figures.items()), flush=True)
     return 0
 
