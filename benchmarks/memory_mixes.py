@@ -86,6 +86,11 @@ def floats(size: int) -> str:
     return _filled("[", lambda number: f"{number % 9}.5", "]", size)
 
 
+def exponents(size: int) -> str:
+    """Numbers that PostgreSQL writes with 309 digits each when it gives them back."""
+    return _filled("[", lambda number: f"{1 + number % 2 / 2}e307", "]", size)
+
+
 def keys(size: int) -> str:
     """One object of many keys."""
     return _filled("{", lambda number: f'"{number:x}":{number + 1000}', "}", size)
@@ -96,6 +101,7 @@ MIXES: Final[dict[str, Callable[[], Iterator[str]]]] = {
     "800 x 250 KiB text": lambda: (string(250 * KIB) for _ in range(800)),
     "40 x 1 MiB objects": lambda: (objects(_LARGEST) for _ in range(40)),
     "35 x 1 MiB any shape": lambda: (shape(_LARGEST) for _ in range(5) for shape in SHAPES),
+    "6 x 1 MiB exponents": lambda: (exponents(_LARGEST) for _ in range(6)),
     "300 x 100 KiB any shape": lambda: (
         SHAPES[number % len(SHAPES)](100 * KIB) for number in range(300)
     ),
