@@ -11,7 +11,6 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
 ROOMS = {"domain", "application", "infrastructure", "api"}
 MODULES = sorted(SOURCE.rglob("*.py"))
-LONGEST_MODULE = 200
 
 
 def test_the_rooms_are_exactly_four() -> None:
@@ -45,10 +44,8 @@ def test_every_room_says_what_lives_in_it(room: str) -> None:
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: m.relative_to(SOURCE).as_posix())
-def test_every_module_says_one_thing_in_a_page_or_three(module: Path) -> None:
-    text = module.read_text()
-    assert ast.get_docstring(ast.parse(text)), "a module says in its docstring what it holds"
-    assert text.count("\n") <= LONGEST_MODULE
+def test_every_module_says_what_it_holds(module: Path) -> None:
+    assert ast.get_docstring(ast.parse(module.read_text())), "a module says in its docstring what it holds"
 
 
 def test_no_import_goes_through_the_source_folder() -> None:

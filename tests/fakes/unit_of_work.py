@@ -2,7 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from typing import Any, get_type_hints
 from uuid import UUID
 
 from application.consumer import Consumer
+from application.footprint import Admission, Size, footprint_of
 from application.ports.event_bus import LedgerUnavailable, Provenance
 from application.ports.failures import SUSPECT_ERRORS, FailedAttempt
 from application.ports.kratos_answers import KratosAnswers
@@ -163,6 +164,7 @@ class _Writes:
     held: set[Key] = field(default_factory=set)
     settled: set[Key] = field(default_factory=set)
     postponed: dict[Key, str] = field(default_factory=dict)
+    set_aside: dict[Key, timedelta] = field(default_factory=dict)
     recorded: list[tuple[DomainEvent, Provenance]] = field(default_factory=list)
     failed: list[FailedAttempt] = field(default_factory=list)
     counts: InMemoryRegistrationCounts = field(default_factory=InMemoryRegistrationCounts)
@@ -221,7 +223,9 @@ class InMemoryUnitOfWork:
         )
         return min(hints, default=None)
 
-    def open(self, consumer: str, event_ids: Sequence[UUID]) -> list[Owed]:
+    def open(
+        self, consumer: str, event_ids: Sequence[UUID], admission: Admission | None = None
+    ) -> list[Owed]:
         """Hold what is owed and not held by another unit of work."""
         self._ledger.require_it_is_here()
         owed = []
@@ -247,7 +251,18 @@ class InMemoryUnitOfWork:
                     delivery.attempts > 0 and delivery.error_type in SUSPECT_ERRORS,
                 )
             )
-        return owed
+        if admission is None:
+            return owed
+        sizes = [
+            Size(each.event_id, each.subject, footprint_of(each.payload.encode()), 0)
+            for each in owed
+        ]
+        chosen = admission.choose(sizes)
+        return [each for each in owed if each.event_id in chosen]
+
+    def set_aside(self, consumer: str, footprints: Mapping[UUID, int], wait: timedelta) -> None:
+        """Make them due when this commits."""
+        self._writes.set_aside |= {(consumer, event_id): wait for event_id in footprints}
 
     def settle(
         self, consumer: str, owed: Sequence[Owed], started_at: datetime, duration: timedelta
@@ -326,6 +341,8 @@ class InMemoryUnitOfWork:
         for key, reason in writes.postponed.items():
             ledger.deliveries[key].due_at = ledger.now + POSTPONED_FOR
             ledger.deliveries[key].last_error = reason
+        for key, wait in writes.set_aside.items():
+            ledger.deliveries[key].due_at = ledger.now + wait
         for consumer, event_id in sorted(writes.settled):
             number = ledger.deliveries.pop((consumer, event_id)).attempts + 1
             ledger.attempts.append(Attempt(event_id, consumer, number, "succeeded"))

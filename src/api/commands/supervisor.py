@@ -18,10 +18,12 @@ from typing import IO, Final, NamedTuple
 from uuid import uuid4
 
 from api.commands.lifeline import VARIABLE as LIFELINE
+from application.footprint import remaining
 
 MEMORY: Final = "KRATOS_SYNC_HANDS"
 NAME: Final = "KRATOS_SYNC_WORKER"
 PREDECESSOR: Final = "KRATOS_SYNC_PREDECESSOR"
+DEATHS: Final = "KRATOS_SYNC_DEATHS"
 MEMORY_SIZE: Final = 32 * 1024
 HURRY: Final = signal.SIGUSR2
 REPLACE_ME: Final = 75
@@ -42,19 +44,22 @@ class Supervised(NamedTuple):
     """What a child gets from its supervisor.
 
     ``name`` is that of all that come after one another. ``predecessor`` says how the process before
-    this one ended; None for the first.
+    this one ended; None for the first. ``deaths`` is how many died lately: of what they had open,
+    most likely.
     """
 
     memory: int
     name: str
     predecessor: str | None
+    deaths: int = 0
 
 
 def taken_over(environment: MutableMapping[str, str]) -> Supervised | None:
     """What the supervisor of this process gave it; None if it has none."""
     memory, name = environment.pop(MEMORY, None), environment.pop(NAME, "")
     predecessor = environment.pop(PREDECESSOR, None)
-    return None if memory is None else Supervised(int(memory), name, predecessor)
+    deaths = int(environment.pop(DEATHS, "0"))
+    return None if memory is None else Supervised(int(memory), name, predecessor, deaths)
 
 
 def supervise() -> int:
@@ -78,7 +83,7 @@ class _Supervisor:
         self._memory = memory
         self._lifeline = lifeline
         self._name = str(uuid4())
-        self._asked = 0
+        self._asked = self._deaths = 0
         self._child: subprocess.Popen[bytes] | None = None
         self._woken, self._wake = os.pipe()
         os.set_blocking(self._wake, False)
@@ -96,8 +101,10 @@ class _Supervisor:
                 return 0 if code in _ENDED_AS_ASKED else 1
             if not self._pulse():
                 return code if code > 0 else 1
+            lived = time.monotonic() - began
+            self._deaths = remaining(self._deaths, lived) + (code != REPLACE_ME)
             pause = min(2 * pause, LONGEST_PAUSE)
-            if code == REPLACE_ME or time.monotonic() - began > LIVED_WELL_SECONDS:
+            if code == REPLACE_ME or lived > LIVED_WELL_SECONDS:
                 pause = SHORTEST_PAUSE
             predecessor = "was given up" if code == REPLACE_ME else _told(code)
             self._wait(pause)
@@ -113,6 +120,7 @@ class _Supervisor:
         }
         if predecessor is not None:
             environment[PREDECESSOR] = predecessor
+            environment[DEATHS] = str(self._deaths)
         self._child = subprocess.Popen(  # noqa: S603
             [sys.executable, *sys.orig_argv[1:]],
             env=environment,

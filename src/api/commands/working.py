@@ -18,6 +18,7 @@ from api.commands.process import (
     opened_container,
 )
 from api.commands.supervisor import HURRY, REPLACE_ME, Supervised
+from application.footprint import OpenBatches
 from application.pipeline.logging import where
 from application.pipeline.retries import account_of_loss
 from application.ports.event_bus import LedgerUnavailable
@@ -74,15 +75,16 @@ def work(threads: int | None, supervised: Supervised) -> None:
     with opened_container(stopped=wishes.stopped) as container:
         container.hands.override(hands)
         settings, watchdog = container.settings(), container.watchdog()
+        threads = threads or settings.worker_threads
         with expected_errors():
-            broker = _declared(container, settings.lease, wishes.stopped)
+            open_batches = OpenBatches(threads, supervised.deaths)
+            broker = _declared(container, settings.lease, wishes.stopped, open_batches)
         if isinstance(broker, WakefulRedisBroker):
             # What a predecessor had fetched is then ours, and put back as soon as we look.
             broker.broker_id = supervised.name
         watchdog.start(wishes.replace)
         if supervised.predecessor is not None:
             _bury(container, supervised.predecessor, wishes.stopped)
-        threads = threads or settings.worker_threads
         if threads > settings.database_pool_size:
             log.warning("threads_wait", connections=settings.database_pool_size, threads=threads)
         running = dramatiq.Worker(broker, worker_threads=threads, worker_timeout=POLL_MILLISECONDS)
@@ -156,7 +158,8 @@ def set_up_dramatiq() -> None:
     settings = container.settings()
     configure_logging(settings.log_format, settings.log_level)
     require_schema(container.engine())
-    broker = _declared(container, settings.lease, threading.Event())
+    open_batches = OpenBatches(settings.worker_threads)
+    broker = _declared(container, settings.lease, threading.Event(), open_batches)
     broker.add_middleware(_Watching(container.watchdog()))
     dramatiq.set_broker(broker)
     # Dramatiq forks: a connection made before must not be shared by what comes after.
@@ -178,7 +181,10 @@ class _Watching(dramatiq.Middleware):
 
 
 def _declared(
-    container: Container, patience: timedelta, stopped: threading.Event
+    container: Container,
+    patience: timedelta,
+    stopped: threading.Event,
+    open_batches: OpenBatches,
 ) -> dramatiq.Broker:
     """Give the broker with the actor on it. Raises UnknownPort, before the first event comes."""
     container.consumers()
@@ -190,5 +196,6 @@ def _declared(
         container.watchdog(),
         patience=patience,
         stopped=stopped,
+        open_batches=open_batches,
     )
     return broker

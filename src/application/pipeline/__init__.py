@@ -7,6 +7,7 @@ from application.pipeline.consume import consume
 from application.pipeline.inbox import open_inbox
 from application.pipeline.isolation import isolate_poison
 from application.pipeline.logging import log_outcome
+from application.pipeline.memory import bound_memory
 from application.pipeline.raised_events import publish_raised_events
 from application.pipeline.retries import record_failure, retry_conflicts
 from application.pipeline.transaction import commit_transaction
@@ -16,6 +17,7 @@ PIPELINE: tuple[Middleware, ...] = (
     record_failure,
     retry_conflicts,
     log_outcome,
+    bound_memory,
     commit_transaction,
     open_inbox,
     publish_raised_events,

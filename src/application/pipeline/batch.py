@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from application.consumer import Consumer
+from application.footprint import Admission, OpenBatches
 from application.ports.failures import FailedAttempt, Failures
 from application.ports.unit_of_work import Owed, UnitOfWork
 from application.ports.watch import UNWATCHED, Watch
@@ -43,6 +44,8 @@ class Batch:
     unit_of_work: UnitOfWork
     failures: Failures
     watch: Watch = UNWATCHED
+    open_batches: OpenBatches = field(default_factory=OpenBatches)
+    admission: Admission | None = None
     is_open: bool = False
     owed: list[Owed] = field(default_factory=list)
     poisonous: list[Failure] = field(default_factory=list)
@@ -54,7 +57,14 @@ class Batch:
 
     def of(self, event_ids: Sequence[UUID]) -> "Batch":
         """Give a batch of some of the events, starting now."""
-        return Batch(self.consumer, event_ids, self.unit_of_work, self.failures, self.watch)
+        return Batch(
+            self.consumer,
+            event_ids,
+            self.unit_of_work,
+            self.failures,
+            self.watch,
+            self.open_batches,
+        )
 
     def begin(self) -> None:
         """Forget what an earlier run of it came to."""

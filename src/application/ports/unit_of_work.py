@@ -1,12 +1,13 @@
 """One transaction around one batch: inbox, the consumer's own writes, the events they raise."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from application.consumer import Consumer
+from application.footprint import Admission
 from application.ports.event_bus import Provenance
 from application.ports.failures import FailedAttempt
 from domain.events import DomainEvent
@@ -37,8 +38,12 @@ class Owed(NamedTuple):
 class Inbox(Protocol):
     """The deliveries owed to a consumer; one that is no longer there was settled before."""
 
-    def open(self, consumer: str, event_ids: Sequence[UUID]) -> list[Owed]:
+    def open(
+        self, consumer: str, event_ids: Sequence[UUID], admission: Admission | None = None
+    ) -> list[Owed]:
         """Lock the deliveries still owed among these and load their events, in the order of ids.
+
+        With an admission only what it chooses is loaded and given.
 
         Deliveries that another worker holds are left to it, and those whose backoff has not ended
         to a later message.
@@ -57,6 +62,12 @@ class Inbox(Protocol):
 
     def release(self, consumer: str, event_ids: Sequence[UUID]) -> None:
         """Give deliveries back at once, counting no attempt."""
+
+    def set_aside(self, consumer: str, footprints: Mapping[UUID, int], wait: timedelta) -> None:
+        """Give deliveries back that there was no room for, counting no attempt.
+
+        They are due after the wait, with these footprints from now on.
+        """
 
     def postpone(self, consumer: str, event_ids: Sequence[UUID], reason: str) -> None:
         """Give deliveries back for later, counting no attempt; the reason is kept to be seen."""

@@ -1,5 +1,6 @@
 """Watching that no consumer takes longer for an event than it may."""
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 from application.ports.unit_of_work import Owed
@@ -15,6 +16,9 @@ class TimeLimitExceeded(BaseException):
 class Watch(Protocol):
     """Eyes on the thread that consumes a batch."""
 
+    def opened(self, owed: Sequence[Owed]) -> None:
+        """A transaction has loaded these deliveries: one alone is answerable for what it takes."""
+
     def begin(self, delivery: Owed) -> None:
         """The consumer gets this delivery now; from here on TimeLimitExceeded may be raised."""
 
@@ -24,6 +28,9 @@ class Watch(Protocol):
 
 class Unwatched:
     """Nobody looks."""
+
+    def opened(self, owed: Sequence[Owed]) -> None:
+        """Look away."""
 
     def begin(self, delivery: Owed) -> None:
         """Look away."""

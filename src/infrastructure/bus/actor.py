@@ -10,6 +10,7 @@ import dramatiq
 import structlog
 
 from application.consumer import Consumer
+from application.footprint import OpenBatches
 from application.pipeline import Batch, deliver
 from application.pipeline.logging import where
 from application.ports.event_bus import LedgerUnavailable
@@ -33,6 +34,7 @@ def declare(
     *,
     patience: timedelta = timedelta(),
     stopped: threading.Event | None = None,
+    open_batches: OpenBatches | None = None,
 ) -> None:
     """Declare the actor, and a queue for each consumer, on the broker.
 
@@ -41,7 +43,7 @@ def declare(
     acknowledged: a delivery that was not settled is still in the ledger, and due again when its
     lease runs out.
     """
-    stopping = stopped or threading.Event()
+    stopping, memory = stopped or threading.Event(), open_batches or OpenBatches()
 
     def perform(*args: object, **arguments: object) -> None:
         name = None
@@ -66,7 +68,7 @@ def declare(
             unit = unit_of_work()
             try:
                 with watchdog.over(consumer, pointer.event_ids, unit) as watch:
-                    deliver(Batch(consumer, pointer.event_ids, unit, failures, watch))
+                    deliver(Batch(consumer, pointer.event_ids, unit, failures, watch, memory))
             except LedgerUnavailable:
                 if monotonic() + PAUSE_SECONDS > until or stopping.wait(PAUSE_SECONDS):
                     raise

@@ -84,6 +84,7 @@ class Watchdog:
             yield watched
         finally:
             self._watched.pop(watched.thread, None)
+            watched.close()
 
     @property
     def hung_threads(self) -> set[int]:
@@ -108,8 +109,8 @@ class Watchdog:
 
     def _abandon(self, watched: Watched) -> None:
         watched.unit_of_work.abandon()
-        if (delivery := watched.delivery) is not None and not watched.is_cut:
-            watched.forget(delivery)
+        if not watched.is_cut:
+            watched.forget(watched.delivery)
         self._give_back(watched)
 
     def _run(self) -> None:

@@ -37,11 +37,19 @@ class Watched:
         self.thread = threading.get_ident()
         self.delivery: Owed | None = None
         self.since = time.monotonic()
-        self.is_cut = self.is_hung = False
+        self.is_cut = self.is_hung = self._is_alone = False
         self._hands = hands
         self._slot = hands.slot(consumer.name)
         self._interrupting = self._interrupted = False
         self._lock = threading.Lock()
+
+    def opened(self, owed: Sequence[Owed]) -> None:
+        """Note a delivery that is alone in its transaction, until that has ended."""
+        self._is_alone = len(owed) == 1
+        if self._is_alone:
+            self._hands.take(self._slot, owed[0], time.time())
+        else:
+            self._hands.let_go(self._slot)
 
     def begin(self, delivery: Owed) -> None:
         """Note the delivery."""
@@ -52,7 +60,8 @@ class Watched:
     def end(self) -> None:
         """Note that it is done."""
         self.delivery = None
-        self._hands.let_go(self._slot)
+        if not self._is_alone:
+            self._hands.let_go(self._slot)
         self.since = time.monotonic()
         if self._interrupting:
             self._finish_interruption()
@@ -75,7 +84,11 @@ class Watched:
             _raise_in(self.thread, TimeLimitExceeded)
         return True
 
-    def forget(self, delivery: Owed) -> None:
+    def close(self) -> None:
+        """Let go of what was noted: the transaction has ended."""
+        self._hands.let_go(self._slot)
+
+    def forget(self, delivery: Owed | None) -> None:
         """Let go of this delivery if it is still in hand: it is accounted for."""
         if self.delivery is delivery:
             self._hands.let_go(self._slot)

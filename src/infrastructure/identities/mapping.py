@@ -5,9 +5,10 @@ null too, that is JSON null.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
+from application.footprint import footprint_of_stored
 from domain.held_identity import COLUMNS
 from domain.json_values import ABSENT, Absent, Json
 from domain.kratos_identity import KratosIdentity
@@ -74,10 +75,11 @@ READ = LOAD.removesuffix(b"FOR UPDATE\n")
 
 # A row that another transaction added or changed since it was loaded stays as it is.
 STORE = f"""
-    INSERT INTO kratos_sync.kratos_identities AS stored ({", ".join(COLUMNS)})
-    SELECT * FROM unnest({", ".join(f"${n}::{_types[c].name}[]" for n, c in enumerate(COLUMNS, 1))})
-    ON CONFLICT (id) DO UPDATE SET {_ASSIGNED}
-    WHERE stored.version = (${len(COLUMNS) + 1}::integer[])
+    INSERT INTO kratos_sync.kratos_identities AS stored ({", ".join(COLUMNS)}, footprint)
+    SELECT * FROM unnest({", ".join(f"${n}::{_types[c].name}[]" for n, c in enumerate(COLUMNS, 1))},
+                         ${len(COLUMNS) + 1}::integer[])
+    ON CONFLICT (id) DO UPDATE SET {_ASSIGNED}, footprint = excluded.footprint
+    WHERE stored.version = (${len(COLUMNS) + 2}::integer[])
                            [array_position($1::uuid[], excluded.id)]
 """.encode()  # noqa: S608  # the columns are ours
 
@@ -86,9 +88,16 @@ def to_arrays(
     identities: Sequence[KratosIdentity], stored_versions: Sequence[int]
 ) -> list[BinaryParameter]:
     """Give the parameters of STORE; the version stored is 0 for a new identity."""
-    fields = zip(*map(_to_fields, identities), strict=True)
+    rows = list(map(_to_fields, identities))
+    fields = zip(*rows, strict=True)
     arrays = [array(_types[c].oid, column) for c, column in zip(COLUMNS, fields, strict=True)]
-    return [*arrays, array(INT4_OID, list(map(int4_field, stored_versions)))]
+    footprints, versions = map(_footprint, rows), map(int4_field, stored_versions)
+    return [*arrays, array(INT4_OID, list(footprints)), array(INT4_OID, list(versions))]
+
+
+def _footprint(fields: Sequence[bytes]) -> bytes:
+    # Without the lengths that stand before them.
+    return int4_field(footprint_of_stored(b"".join([each[4:] for each in _json_of(fields)])))
 
 
 def _to_fields(identity: KratosIdentity) -> list[bytes]:
@@ -116,6 +125,7 @@ def _dumps_mapping(value: Mapping[str, Json]) -> str:
 
 
 _columns_of = attrgetter(*COLUMNS)
+_json_of = itemgetter(*(COLUMNS.index(column) for column in sorted(JSON_COLUMNS)))
 _field_encoders = tuple(_types[column].encode for column in COLUMNS)
 # How a value becomes JSON, how JSON becomes a value, and the value that is SQL NULL.
 _codecs: Mapping[str, tuple[Callable[[Any], str], Callable[[str], object], Absent | None]] = {

@@ -4,23 +4,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
-from operator import itemgetter
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 import psycopg
 from sqlalchemy import Engine, text
 
+from application.footprint import BATCH_BYTES, SMALL_BYTES
 from infrastructure.binary_arrays import uuid_array
 from infrastructure.database import driver_of, errors_in_our_words
 from infrastructure.ledger.floors import Floors
 from infrastructure.ledger.survey import Backlog, Survey
 
+LEASED_BYTES: Final = 2 * BATCH_BYTES
+"""What the large deliveries under lease to one consumer may take together."""
+
 # What was leased in vain comes first: else a backlog that nobody works on would be leased, and sent
 # to the broker, bit by bit and all of it. The clock may have been ahead: no lease lasts longer than
-# an hour, and what was never attempted is due, whatever time they have.
+# an hour, and what was never attempted is due, whatever time they have: but for what is set aside
+# for less than a second.
 # Found by ctid: joined by id, the planner may read the whole table once for every claim.
-CLAIM: Final = """
+# Large deliveries are claimed apart, by their bytes together with those under lease, and at least
+# one: however many of them wait, the others pass.
+CLAIM: Final = f"""
     WITH expired AS MATERIALIZED (
         SELECT ctid FROM kratos_sync.deliveries
         WHERE consumer = $1 AND failed_at IS NULL AND leased AND due_at <= now()
@@ -40,26 +46,46 @@ CLAIM: Final = """
         SELECT ctid FROM kratos_sync.deliveries
         WHERE consumer = $1 AND failed_at IS NULL AND NOT leased AND due_at <= now()
           AND due_at >= coalesce($4::timestamptz, '-infinity')
+          AND (footprint <= {SMALL_BYTES} OR footprint IS NULL)
         ORDER BY due_at
         LIMIT $2::integer - (SELECT count(*) FROM leased)
         FOR UPDATE SKIP LOCKED
     ), unattempted AS MATERIALIZED (
         SELECT ctid FROM kratos_sync.deliveries
         WHERE consumer = $1 AND failed_at IS NULL AND NOT leased
-          AND attempts = 0 AND last_error IS NULL AND due_at > now()
+          AND attempts = 0 AND last_error IS NULL AND due_at > now() + interval '1 s'
+          AND (footprint <= {SMALL_BYTES} OR footprint IS NULL)
         ORDER BY due_at
         LIMIT $2::integer - (SELECT count(*) FROM leased) - (SELECT count(*) FROM fresh)
         FOR UPDATE SKIP LOCKED
+    ), large AS MATERIALIZED (
+        SELECT ctid, due_at, footprint FROM kratos_sync.deliveries
+        WHERE consumer = $1 AND failed_at IS NULL AND NOT leased
+          AND (due_at <= now() OR due_at > now() + interval '1 s'
+                              AND attempts = 0 AND last_error IS NULL)
+          AND footprint > {SMALL_BYTES}
+        ORDER BY due_at
+        LIMIT least($2::integer, {LEASED_BYTES // SMALL_BYTES})
+        FOR UPDATE SKIP LOCKED
+    ), fitting AS (
+        SELECT ctid FROM (
+            SELECT ctid, sum(footprint) OVER (ORDER BY due_at, ctid) - footprint AS before
+            FROM large) AS counted
+        WHERE before + (
+            SELECT coalesce(sum(footprint), 0) FROM kratos_sync.deliveries
+            WHERE consumer = $1 AND failed_at IS NULL AND leased AND footprint > {SMALL_BYTES}
+        ) < {LEASED_BYTES}
     ), claimed AS (
         UPDATE kratos_sync.deliveries
         SET due_at = now() + $3::interval, leased = true
         WHERE ctid = ANY(ARRAY(SELECT ctid FROM leased UNION ALL SELECT ctid FROM fresh
-                               UNION ALL SELECT ctid FROM unattempted))
-        RETURNING subject, event_id
+                               UNION ALL SELECT ctid FROM unattempted
+                               UNION ALL SELECT ctid FROM fitting))
+        RETURNING subject, event_id, coalesce(footprint, 0) AS footprint
     )
-    SELECT subject::text, event_id::text, (SELECT count(*) FROM leased) FROM claimed
-    ORDER BY claimed.subject, claimed.event_id
-"""
+    SELECT subject::text, event_id::text, footprint, (SELECT count(*) FROM leased) FROM claimed
+    ORDER BY footprint > {SMALL_BYTES}, claimed.subject, claimed.event_id
+"""  # noqa: S608  # the numbers are ours
 
 GIVE_BACK = text("""
     WITH given AS (
@@ -92,39 +118,68 @@ END_LOST = text("""
 MOMENT = timedelta(seconds=2)
 
 
+class Claimed(NamedTuple):
+    """A delivery leased just now; the ids as text."""
+
+    subject: str
+    event_id: str
+    footprint: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Deliveries leased just now, as (subject, event id) in order, both as text.
+    """Deliveries leased just now: the small ones first, those of one subject side by side.
 
     ``expired`` of them had been leased before, in vain.
     """
 
-    deliveries: Sequence[tuple[str, str]]
+    deliveries: Sequence[Claimed]
     expired: int
 
     @property
     def event_ids(self) -> list[UUID]:
         """The ids of the events."""
-        return [UUID(event_id) for _, event_id in self.deliveries]
+        return [UUID(delivery.event_id) for delivery in self.deliveries]
 
     def batches(self, most: int) -> Iterator[list[str]]:
-        """Give the events in batches of at most so many.
+        """Give the events in batches of at most so many, and so many bytes: small or large ones.
 
         What concerns one identity stays together: in one batch its events share a row lock, in two
         they would wait for each other.
         """
         batch: list[str] = []
-        for _, group in groupby(self.deliveries, key=itemgetter(0)):
-            of_one = [event_id for _, event_id in group]
-            if batch and len(batch) + len(of_one) > most:
+        footprint, is_large = 0, False
+        for of_one in self._pieces(most):
+            more = sum(delivery.footprint for delivery in of_one)
+            was_large, is_large = is_large, of_one[0].footprint > SMALL_BYTES
+            if batch and (
+                len(batch) + len(of_one) > most
+                or footprint + more > BATCH_BYTES
+                or is_large != was_large
+            ):
                 yield batch
-                batch = []
-            batch += of_one
-            while len(batch) > most:
-                yield batch[:most]
-                batch = batch[most:]
+                batch, footprint = [], 0
+            batch += [delivery.event_id for delivery in of_one]
+            footprint += more
         if batch:
             yield batch
+
+    def _pieces(self, most: int) -> Iterator[list[Claimed]]:
+        """What concerns one identity, in pieces that fit into a batch."""
+        for _, group in groupby(self.deliveries, key=_subject_and_kind):
+            piece: list[Claimed] = []
+            footprint = 0
+            for delivery in group:
+                footprint += delivery.footprint
+                if piece and (len(piece) == most or footprint > BATCH_BYTES):
+                    yield piece
+                    piece, footprint = [], delivery.footprint
+                piece.append(delivery)
+            yield piece
+
+
+def _subject_and_kind(delivery: Claimed) -> tuple[str, bool]:
+    return delivery.subject, delivery.footprint > SMALL_BYTES
 
 
 class PostgresClaims:
@@ -143,14 +198,17 @@ class PostgresClaims:
         return self._survey.of(consumers)
 
     def claim(self, consumer: str, most: int) -> Claim:
-        """Lease up to so many due deliveries, the longest due first. Raises LedgerUnavailable."""
+        """Lease up to so many due deliveries, the longest due first, and some large ones beside.
+
+        Raises LedgerUnavailable.
+        """
         floor = self._floors.known(consumer)
         parameters = (consumer, most, self.lease, floor.fresh, floor.leased)
         with errors_in_our_words(), self._engine.begin() as connection:
             cursor = psycopg.RawCursor(driver_of(connection))
             rows = cursor.execute(CLAIM, parameters, binary=True).fetchall()
-        deliveries = [(subject, event_id) for subject, event_id, _ in rows]
-        return Claim(deliveries, rows[0][2] if rows else 0)
+        deliveries = [Claimed(*delivery) for *delivery, _ in rows]
+        return Claim(deliveries, rows[0][3] if rows else 0)
 
     def end_lost_leases(self, consumer: str) -> int:
         """End leases that have lasted a moment: their messages are known to be gone.

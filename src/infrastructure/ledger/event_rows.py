@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Self
 
+from application.footprint import footprint_of
 from application.ports.event_bus import Provenance, Publishable, UnreadEvent
 from application.subscriptions import consumers_of
 from domain.events import DomainEvent
 from infrastructure.binary_arrays import (
+    INT4_OID,
     JSON_OID,
     NULL,
     TEXT_OID,
@@ -14,6 +16,7 @@ from infrastructure.binary_arrays import (
     UUID_OID,
     BinaryParameter,
     array,
+    int4_field,
     text_field,
     time_field,
     uuid_field,
@@ -30,6 +33,7 @@ _COLUMN_OIDS: Final = (
     TEXT_OID,
     TEXT_OID,
     TEXT_OID,
+    INT4_OID,
 )
 
 
@@ -44,6 +48,7 @@ class EventRow(NamedTuple):
     source: bytes
     dedupe_key: bytes
     trace_context: bytes
+    footprint: bytes
     consumers: tuple[bytes, ...]
 
     @classmethod
@@ -64,12 +69,13 @@ class EventRow(NamedTuple):
             word_field(provenance.source),
             NULL if key is None else text_field(key),
             NULL if trace is None else text_field(trace),
+            int4_field(footprint_of(payload)),
             tuple([word_field(consumer.name) for consumer in consumers_of(kind)]),
         )
 
 
 def event_arrays(rows: Sequence[EventRow]) -> list[BinaryParameter]:
-    """The eight columns, each as an array; there must be a row."""
+    """The nine columns, each as an array; there must be a row."""
     columns = list(zip(*rows, strict=True))
     return [array(oid, columns[index]) for index, oid in enumerate(_COLUMN_OIDS)]
 

@@ -11,7 +11,7 @@ from infrastructure.ledger.loop_connection import LoopConnection
 from infrastructure.ledger.record import RECORD_WEBHOOKS, arrays_of
 
 _NAME: Final = b"record_group"
-_BINARY: Final = [Format.BINARY] * 10
+_BINARY: Final = [Format.BINARY] * 11
 
 
 class GroupRecorder:

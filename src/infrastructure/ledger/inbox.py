@@ -1,32 +1,52 @@
 """The inbox: no delivery row, nothing to do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import starmap
 from typing import Final
 from uuid import UUID
 
+from application.footprint import SMALL_BYTES, VALUE_BYTES, WIDE_TEXT_BYTES, Admission, Size
 from application.ports.failures import SUSPECT_ERRORS, FailedAttempt
 from application.ports.unit_of_work import Owed
-from infrastructure.binary_arrays import uuid_array
+from infrastructure.binary_arrays import INT4_OID, array, int4_field, uuid_array
 from infrastructure.ledger.failures import record_failures
 from infrastructure.transaction import Transaction
 
 SUSPECTS: Final = list(SUSPECT_ERRORS)
 
+
+def _estimated(text: str) -> str:
+    """SQL for `footprint_of` of a text, from above: of rows that nobody has made it for."""
+    values = f"length({text}) - length(translate({text}, '{{[,:', ''))"
+    bytes_ = (
+        f"octet_length({text})::bigint * {WIDE_TEXT_BYTES} + ({values})::bigint * {VALUE_BYTES}"
+    )
+    return f"least({bytes_}, 2147483647)::integer"
+
+
+_EVENT: Final = f"coalesce(e.footprint, {_estimated('e.payload::text')})"
+_STORED: Final = """concat(held.traits, held.metadata_public, held.metadata_admin, held.unknown,
+    held.verifiable_addresses, held.recovery_addresses, held.part_recency, held.exact_numbers)"""
+_HELD: Final = f"""CASE WHEN held.id IS NULL THEN 0
+                ELSE coalesce(held.footprint, {_estimated(_STORED)}) END"""
+
 # A time that Python does not know would keep the whole batch from being read.
-OPEN: Final = """
+# The payloads of large events are left for later: they may be more than there is memory for.
+OPEN: Final = f"""
     SELECT e.id, d.attempts + 1, e.name, e.subject,
            greatest('0001-01-01', least('9999-12-31', e.occurred_at)),
-           e.payload::text, e.trace_context,
-           coalesce(d.attempts > 0 AND d.error_type = ANY($3::text[]), false)
+           CASE WHEN {_EVENT} <= {SMALL_BYTES} THEN e.payload::text END, e.trace_context,
+           coalesce(d.attempts > 0 AND d.error_type = ANY($3::text[]), false), {_EVENT}, {_HELD}
     FROM kratos_sync.deliveries d
     JOIN kratos_sync.events e ON e.id = d.event_id
+    LEFT JOIN kratos_sync.kratos_identities held ON held.id = e.subject
     WHERE d.consumer = $1 AND d.event_id = ANY($2::uuid[]) AND d.failed_at IS NULL
       AND (d.leased OR d.due_at <= now())
     ORDER BY d.event_id
     FOR UPDATE OF d SKIP LOCKED
-"""
+""".encode()  # noqa: S608  # the numbers are ours
+
+READ: Final = "SELECT id, payload::text FROM kratos_sync.events WHERE id = ANY($1::uuid[])"
 
 SETTLE: Final = """
     WITH settled AS (
@@ -49,6 +69,13 @@ RELEASE: Final = """
     WHERE consumer = $1 AND event_id = ANY($2::uuid[])
 """
 
+SET_ASIDE: Final = """
+    UPDATE kratos_sync.deliveries d
+    SET due_at = clock_timestamp() + $1::interval, leased = false, footprint = large.footprint
+    FROM unnest($3::uuid[], $4::integer[]) AS large (event_id, footprint)
+    WHERE d.consumer = $2 AND d.event_id = large.event_id
+"""
+
 # A release that knows the event may be a deploy away; nobody waits for it meanwhile.
 POSTPONED_FOR = timedelta(minutes=1)
 
@@ -59,10 +86,19 @@ class PostgresInbox:
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
 
-    def open(self, consumer: str, event_ids: Sequence[UUID]) -> list[Owed]:
-        """Lock and load what is owed, in one statement."""
+    def open(
+        self, consumer: str, event_ids: Sequence[UUID], admission: Admission | None = None
+    ) -> list[Owed]:
+        """Lock and load what is owed in one statement, and in another what is large."""
         rows = self._transaction.fetch(OPEN, (consumer, uuid_array(event_ids), SUSPECTS))
-        owed = list(starmap(Owed, rows))
+        if admission is not None:
+            chosen = admission.choose([Size(row[0], row[3], row[8], row[9]) for row in rows])
+            rows = [row for row in rows if row[0] in chosen]
+        large = [row[0] for row in rows if row[5] is None]
+        payloads: dict[UUID, str] = {}
+        if large:
+            payloads.update(self._transaction.fetch(READ, [uuid_array(large)]))
+        owed = [Owed._make((*row[:5], payloads.get(row[0], row[5]), *row[6:8])) for row in rows]
         self._transaction.subjects = tuple({delivery.subject for delivery in owed})
         self._transaction.event_ids = event_ids
         return owed
@@ -81,6 +117,11 @@ class PostgresInbox:
     def release(self, consumer: str, event_ids: Sequence[UUID]) -> None:
         """Make deliveries due again now."""
         self._transaction.run(RELEASE, (consumer, uuid_array(event_ids)))
+
+    def set_aside(self, consumer: str, footprints: Mapping[UUID, int], wait: timedelta) -> None:
+        """Make deliveries due again after the wait, as large as they proved to be."""
+        sizes = array(INT4_OID, [int4_field(each) for each in footprints.values()])
+        self._transaction.run(SET_ASIDE, (wait, consumer, uuid_array(footprints), sizes))
 
     def postpone(self, consumer: str, event_ids: Sequence[UUID], reason: str) -> None:
         """Make deliveries due again in a minute."""

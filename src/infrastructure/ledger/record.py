@@ -18,18 +18,19 @@ from infrastructure.ledger.event_rows import EventRow, event_arrays, subscriptio
 RECORD: Final = b"""
     WITH event AS (
         INSERT INTO kratos_sync.events
-               (id, name, subject, occurred_at, payload, source, dedupe_key, trace_context)
+               (id, name, subject, occurred_at, payload, source, dedupe_key, trace_context,
+                footprint)
         SELECT given.*
         FROM (SELECT set_config('synchronous_commit', 'on', true)) AS durable CROSS JOIN
              unnest($1::uuid[], $2::text[], $3::uuid[], $4::timestamptz[], $5::json[],
-                    $6::text[], $7::text[], $8::text[]) AS given
+                    $6::text[], $7::text[], $8::text[], $9::integer[]) AS given
         ON CONFLICT DO NOTHING
-        RETURNING id, name, subject
+        RETURNING id, name, subject, footprint
     ), owed AS (
-        INSERT INTO kratos_sync.deliveries (event_id, subject, consumer, owed_at, due_at)
-        SELECT event.id, event.subject, subscription.consumer, clock.at, clock.at
+        INSERT INTO kratos_sync.deliveries (event_id, subject, footprint, consumer, owed_at, due_at)
+        SELECT event.id, event.subject, event.footprint, subscription.consumer, clock.at, clock.at
         FROM (SELECT clock_timestamp() AS at) clock CROSS JOIN event
-             JOIN unnest($9::text[], $10::text[]) AS subscription (name, consumer)
+             JOIN unnest($10::text[], $11::text[]) AS subscription (name, consumer)
              ON subscription.name = event.name
     )
     SELECT id FROM event
@@ -38,7 +39,7 @@ RECORD: Final = b"""
 # The same by functions, for a role that may not write the tables: what it may record
 # stands there. Whoever may write the tables may record anything by either.
 _BY_FUNCTION: Final = """
-    SELECT kratos_sync.record_{source}_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    SELECT kratos_sync.record_{source}_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 """
 RECORD_WEBHOOKS: Final = _BY_FUNCTION.format(source="webhook").encode()
 RECORD_ERASURES: Final = _BY_FUNCTION.format(source="erase").encode()

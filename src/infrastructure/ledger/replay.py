@@ -43,14 +43,14 @@ IN_HAND = text("""
 
 _READ: Final = """
     WITH read AS MATERIALIZED (
-        SELECT id, subject, name, recorded_at, erased_at FROM kratos_sync.events
+        SELECT id, subject, name, recorded_at, erased_at, footprint FROM kratos_sync.events
         WHERE recorded_at < :until AND (recorded_at, id) > (:after, :after_id)
         ORDER BY recorded_at, id
         LIMIT :read
 """
 _READ_OF_ONE: Final = """
     WITH of_one AS MATERIALIZED (
-        SELECT id, subject, name, recorded_at, erased_at FROM kratos_sync.events
+        SELECT id, subject, name, recorded_at, erased_at, footprint FROM kratos_sync.events
         WHERE subject = :identity_id AND recorded_at < :until
           AND (recorded_at, id) > (:after, :after_id)
     ), read AS MATERIALIZED (
@@ -60,15 +60,15 @@ _READ_OF_ONE: Final = """
 # wanted, or after the last that was read.
 _OWE: Final = """
     ), wanted AS MATERIALIZED (
-        SELECT id, subject, recorded_at FROM read
+        SELECT id, subject, recorded_at, footprint FROM read
         WHERE name = ANY(:names) AND erased_at IS NULL
         ORDER BY recorded_at, id
         LIMIT :most
     ), stop AS (
         SELECT recorded_at, id FROM wanted ORDER BY recorded_at, id LIMIT 1 OFFSET :most - 1
     ), owed AS (
-        INSERT INTO kratos_sync.deliveries (event_id, consumer, subject)
-        SELECT id, :consumer, subject FROM wanted
+        INSERT INTO kratos_sync.deliveries (event_id, consumer, subject, footprint)
+        SELECT id, :consumer, subject, footprint FROM wanted
         ON CONFLICT DO NOTHING
         RETURNING 1
     )

@@ -38,7 +38,7 @@ def child(given: supervisor.Supervised, folder: Path, behaviours: list[str]) -> 
     if behaviour not in {"refuse", "unready"}:
         hands.beat()
     new = folder / f"new-{os.getpid()}"
-    new.write_text(f"{os.getpid()} {time.monotonic()} {given.predecessor}")
+    new.write_text(f"{os.getpid()} {time.monotonic()} {given.deaths} {given.predecessor}")
     new.rename(folder / f"child-{turn}")
     if behaviour in {"exit", "refuse"}:
         os._exit(int(number))

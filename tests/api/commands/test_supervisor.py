@@ -23,6 +23,7 @@ class Child(NamedTuple):
 
     pid: int
     began: float
+    deaths: int
     predecessor: str
 
 
@@ -59,8 +60,8 @@ class Supervised:
             file = self._folder / f"child-{turn}"
             if not file.exists():
                 return found
-            pid, began, predecessor = file.read_text().split(maxsplit=2)
-            found.append(Child(int(pid), float(began), predecessor))
+            pid, began, deaths, predecessor = file.read_text().split(maxsplit=3)
+            found.append(Child(int(pid), float(began), int(deaths), predecessor))
         raise AssertionError
 
     @property
@@ -104,6 +105,12 @@ def test_a_child_that_ends_is_replaced_and_the_next_is_told_how(
     with Supervised(folder, end, "live") as supervisor:
         assert supervisor.child(0).predecessor == "None"
         assert supervisor.child(1).predecessor == told
+
+
+def test_a_child_is_told_how_many_died_before_it(folder: Path) -> None:
+    with Supervised(folder, "exit=3", f"exit={REPLACE_ME}", "exit=3", "live") as supervisor:
+        supervisor.child(3)
+        assert [child.deaths for child in supervisor.children] == [0, 1, 1, 2]
 
 
 @pytest.mark.parametrize(("end", "code"), [("refuse=3", 3), ("refuse=0", 1)])
@@ -246,7 +253,8 @@ def test_what_a_child_was_given_is_passed_on_to_nobody() -> None:
         "KRATOS_SYNC_HANDS": "7",
         "KRATOS_SYNC_WORKER": "a name",
         "KRATOS_SYNC_PREDECESSOR": "exited with code 1",
+        "KRATOS_SYNC_DEATHS": "2",
     }
 
-    assert taken_over(environment) == (7, "a name", "exited with code 1")
+    assert taken_over(environment) == (7, "a name", "exited with code 1", 2)
     assert environment == {"PATH": "/bin"}

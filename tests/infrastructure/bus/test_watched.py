@@ -222,3 +222,32 @@ def test_only_the_delivery_that_is_accounted_for_is_let_go(owed: Owed) -> None:
 
     watched.forget(other)
     assert list(hands) == []
+
+
+def test_a_delivery_alone_in_its_transaction_is_in_flight_until_that_has_ended(owed: Owed) -> None:
+    hands = Hands()
+    watched = Watched(Work, [cause(1)], InMemoryLedger().unit_of_work(), hands)
+
+    watched.opened([owed])
+    loading = [lost.event_id for lost in hands]
+    watched.begin(owed)
+    watched.end()
+    storing = [lost.event_id for lost in hands]
+    watched.close()
+
+    assert loading == storing == [owed.event_id]
+    assert list(hands) == []
+
+
+def test_of_a_batch_only_what_is_consumed_is_in_flight(owed: Owed) -> None:
+    hands = Hands()
+    watched = Watched(Work, [cause(1)], InMemoryLedger().unit_of_work(), hands)
+
+    watched.opened([owed])
+    watched.opened([owed, owed])
+    loading = list(hands)
+    watched.begin(owed)
+    consuming = [lost.event_id for lost in hands]
+    watched.end()
+
+    assert (loading, consuming, list(hands)) == ([], [owed.event_id], [])

@@ -44,7 +44,7 @@ def test_recorded_events_and_deliveries_stand_in_the_ledger(
 ) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
         values = [*event_arrays(rows), *subscription_arrays(rows)]
-        result = connection.pgconn.exec_params(RECORD, values, param_formats=[1] * 10)
+        result = connection.pgconn.exec_params(RECORD, values, param_formats=[1] * 11)
         assert result.ntuples == len(EVENTS), result.error_message
         assert written(connection) == expected()
         deliveries = connection.execute(

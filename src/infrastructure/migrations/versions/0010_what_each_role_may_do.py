@@ -5,7 +5,7 @@ from alembic import op
 from infrastructure.migrations.concurrent_index import ConcurrentIndex
 
 revision = "0010"
-down_revision = "0004"
+down_revision = "0006"
 
 INDEXES = (
     # Due, whatever the clock said that wrote them.
@@ -44,7 +44,7 @@ def array(words: tuple[str, ...]) -> str:
 RECORD = """
 CREATE FUNCTION kratos_sync.record_{source}_events(
     ids uuid[], names text[], subjects uuid[], times timestamptz[], payloads json[],
-    sources text[], dedupe_keys text[], trace_contexts text[],
+    sources text[], dedupe_keys text[], trace_contexts text[], footprints integer[],
     subscribed_names text[], subscribed_consumers text[]
 ) RETURNS SETOF uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -57,17 +57,20 @@ BEGIN
         RAISE EXCEPTION 'role % may record % of source {source} only, for their own consumers',
             session_user, {names} USING ERRCODE = 'insufficient_privilege';
     END IF;
+    -- The commit is durable also behind a pooler, which drops what its client set for the session.
+    PERFORM set_config('synchronous_commit', 'on', true);
     RETURN QUERY
     WITH event AS (
         INSERT INTO kratos_sync.events
-               (id, name, subject, occurred_at, payload, source, dedupe_key, trace_context)
+               (id, name, subject, occurred_at, payload, source, dedupe_key, trace_context,
+                footprint)
         SELECT * FROM unnest(ids, names, subjects, times, payloads,
-                             sources, dedupe_keys, trace_contexts)
+                             sources, dedupe_keys, trace_contexts, footprints)
         ON CONFLICT DO NOTHING
-        RETURNING id, name, subject
+        RETURNING events.id, events.name, events.subject, events.footprint
     ), owed AS (
-        INSERT INTO kratos_sync.deliveries (event_id, subject, consumer, owed_at, due_at)
-        SELECT event.id, event.subject, subscription.consumer, clock.at, clock.at
+        INSERT INTO kratos_sync.deliveries (event_id, subject, footprint, consumer, owed_at, due_at)
+        SELECT event.id, event.subject, event.footprint, subscription.consumer, clock.at, clock.at
         FROM (SELECT clock_timestamp() AS at) clock CROSS JOIN event
              JOIN unnest(subscribed_names, subscribed_consumers) AS subscription (name, consumer)
              ON subscription.name = event.name
