@@ -46,7 +46,7 @@ CLAIM: Final = """
     ), unattempted AS MATERIALIZED (
         SELECT ctid FROM kratos_sync.deliveries
         WHERE consumer = $1 AND failed_at IS NULL AND NOT leased
-          AND attempts = 0 AND last_error IS NULL AND due_at > now()
+          AND attempts = 0 AND error_type IS NULL AND due_at > now()
         ORDER BY due_at
         LIMIT $2::integer - (SELECT count(*) FROM leased) - (SELECT count(*) FROM fresh)
         FOR UPDATE SKIP LOCKED
