@@ -53,7 +53,7 @@ CLAIM: Final = f"""
     ), unattempted AS MATERIALIZED (
         SELECT ctid FROM kratos_sync.deliveries
         WHERE consumer = $1 AND failed_at IS NULL AND NOT leased
-          AND attempts = 0 AND last_error IS NULL AND due_at > now() + interval '1 s'
+          AND attempts = 0 AND error_type IS NULL AND due_at > now() + interval '1 s'
           AND (footprint <= {SMALL_BYTES} OR footprint IS NULL)
         ORDER BY due_at
         LIMIT $2::integer - (SELECT count(*) FROM leased) - (SELECT count(*) FROM fresh)
@@ -62,7 +62,7 @@ CLAIM: Final = f"""
         SELECT ctid, due_at, footprint FROM kratos_sync.deliveries
         WHERE consumer = $1 AND failed_at IS NULL AND NOT leased
           AND (due_at <= now() OR due_at > now() + interval '1 s'
-                              AND attempts = 0 AND last_error IS NULL)
+                              AND attempts = 0 AND error_type IS NULL)
           AND footprint > {SMALL_BYTES}
         ORDER BY due_at
         LIMIT least($2::integer, {LEASED_BYTES // SMALL_BYTES})

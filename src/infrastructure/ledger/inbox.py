@@ -60,7 +60,8 @@ SETTLE: Final = """
 
 POSTPONE: Final = """
     UPDATE kratos_sync.deliveries
-    SET due_at = clock_timestamp() + $1::interval, leased = false, last_error = $2
+    SET due_at = clock_timestamp() + $1::interval, leased = false, last_error = $2,
+        error_type = 'UnknownEvent'
     WHERE consumer = $3 AND event_id = ANY($4::uuid[])
 """
 

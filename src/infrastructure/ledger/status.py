@@ -34,7 +34,7 @@ OWED = text("""
            count(failed_at),
            now() - min(least(owed_at, now()))
                FILTER (WHERE failed_at IS NULL AND NOT asked_for_later)
-    FROM (SELECT *, due_at <= now() OR NOT leased AND attempts = 0 AND last_error IS NULL
+    FROM (SELECT *, due_at <= now() OR NOT leased AND attempts = 0 AND error_type IS NULL
                     AS is_due,
                     failed_at IS NULL AND due_at > now() AND NOT leased
                     AND coalesce(error_type = :retry_later, false) AS asked_for_later

@@ -26,7 +26,7 @@ SURVEY = text("""
                     AND due_at >= coalesce(wanted.fresh, '-infinity') AND due_at < now() + :soon),
                  (SELECT now() FROM kratos_sync.deliveries
                   WHERE consumer = wanted.name AND failed_at IS NULL AND NOT leased
-                    AND attempts = 0 AND last_error IS NULL AND due_at > now() + interval '1 s'
+                    AND attempts = 0 AND error_type IS NULL AND due_at > now() + interval '1 s'
                   ORDER BY due_at LIMIT 1)),
            least((SELECT min(due_at) FROM kratos_sync.deliveries
                   WHERE consumer = wanted.name AND failed_at IS NULL AND leased

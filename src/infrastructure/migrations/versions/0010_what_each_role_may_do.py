@@ -12,7 +12,7 @@ INDEXES = (
     ConcurrentIndex(
         "deliveries_unattempted",
         "deliveries (consumer, due_at)"
-        " WHERE failed_at IS NULL AND NOT leased AND attempts = 0 AND last_error IS NULL",
+        " WHERE failed_at IS NULL AND NOT leased AND attempts = 0 AND error_type IS NULL",
     ),
 )
 
