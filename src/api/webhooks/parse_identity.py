@@ -1,5 +1,6 @@
 """`POST /kratos/parse-identity`: a `parse` hook asks before Kratos stores an identity."""
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -99,7 +100,8 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
     async def decide(self, identity: ParsedIdentity) -> dict[str, Json]:
         """The changes that `parse` wants, as plain JSON; raises RefuseIdentity or ParseFailed."""
         try:
-            return checked(await self._calls.run(partial(self.parse, identity), self._budget))
+            answer = await self._calls.run(partial(self.parse, identity), self._budget)
+            return {} if answer is None else await asyncio.to_thread(checked, answer)
         except RefuseIdentity:
             raise
         except (AllCallsHang, CallOverran, InvalidAnswer) as error:
@@ -111,7 +113,7 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
         """Answer what `parse` says of the identity in the body."""
         hook = hook_label(first_headers(request))
         try:
-            identity = ParsedIdentity.from_kratos(read_identity(body).identity)
+            identity = await self.read(_parsed, body)
         except InvalidField as error:
             return self.write_error_response(refuse(error, hook))
         try:
@@ -143,3 +145,7 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
             return JSONResponse({})
         _log.error("parse_failed_closed", **told)
         return self.write_error_response([ErrorMessage(None, [self.failure_message])])
+
+
+def _parsed(body: bytes) -> ParsedIdentity:
+    return ParsedIdentity.from_kratos(read_identity(body).identity)

@@ -61,7 +61,7 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         headers = first_headers(request)
         hook = hook_label(headers)
         try:
-            event = self._heard(body)
+            event = await self.read(self._heard, body)
         except InvalidField as error:
             return self.write_error_response(refuse(error, hook))
         provenance = Provenance(
