@@ -32,7 +32,10 @@ Durations are seconds, times ISO 8601 in UTC; keys are only ever added:
                     "unheard": {"registration": 2, "settings": 38}, "unreadable": 0,
                     "missed": 40}]},
      "hooks": [{"label": "settings.after.profile", "first_at": "2026-11-01T00:00:00Z",
-                "last_at": "2026-11-22T21:14:15.123456Z", "calls": 1234}]}
+                "last_at": "2026-11-22T21:14:15.123456Z", "calls": 1234}],
+     "template_failures": [{"label": "login.after.password", "calls": 2,
+                            "first_at": "2026-11-22T21:14:15.123456Z",
+                            "last_at": "2026-11-22T21:15:15.123456Z"}]}
 
 ``backlog`` is ``due`` + ``dispatched`` (under lease) + ``waiting`` (for a retry, or for a release
 that knows the event, or ``postponed`` because the consumer asked for it); ``failed`` are dead
@@ -48,6 +51,8 @@ transaction`` or a ``replication slot``; ``seconds`` is null where our role may 
 runs or was interrupted. ``unheard`` counts by what would have told (`application.unheard`);
 ``missed`` is how many a webhook should have. ``rise`` is null unless the newest missed many more
 than was usual. A hook without a header `X-Kratos-Hook` has the label "".
+``template_failures`` are calls with an empty body, since the last reconciliation began that was
+completed.
 """
 
 import json
@@ -57,7 +62,7 @@ from typing import Any
 import click
 
 from api.commands.drift_report import drift_json, print_drift
-from api.commands.hooks_report import hooks_json
+from api.commands.hooks_report import hooks_json, template_failures_json
 from api.commands.process import expected_errors, opened_container
 from api.commands.status_report import print_report
 from api.commands.units import iso, seconds
@@ -130,6 +135,7 @@ def to_json(report: StatusReport, broker: BrokerStatus, retention: Retention) ->
         "storage": _storage(report.storage, retention),
         "drift": drift_json(report.drift),
         "hooks": hooks_json(report.hooks),
+        "template_failures": template_failures_json(report.template_failures),
     }
 
 

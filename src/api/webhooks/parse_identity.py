@@ -36,13 +36,15 @@ __all__ = [
 
 KRATOS_WAITS: Final = timedelta(seconds=30)
 RAISED: Final = "parse raised"
+TEMPLATE_FAILED: Final = "Kratos' template failed: the body is empty"
 OnFailure: TypeAlias = Literal["refuse", "let_in"]
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 
 class ParseFailed(Exception):
-    """There is no answer: `parse` raised, took too long, or returned what Kratos would not take.
+    """There is no answer: `parse` raised, took too long, or returned what Kratos would not take;
+    or Kratos sent an empty body, and nobody could be asked about.
 
     `reason` tells which, without values; the cause is what was raised.
     """
@@ -101,7 +103,9 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
         """The changes that `parse` wants, as plain JSON; raises RefuseIdentity or ParseFailed."""
         try:
             answer = await self._calls.run(partial(self.parse, identity), self._budget)
-            return {} if answer is None else await asyncio.to_thread(checked, answer)
+            if answer is None:
+                return {}
+            return await asyncio.to_thread(checked, answer, registration=identity.is_registration)
         except RefuseIdentity:
             raise
         except (AllCallsHang, CallOverran, InvalidAnswer) as error:
@@ -112,6 +116,8 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
     async def handle_core(self, request: Request, body: bytes) -> Response:
         """Answer what `parse` says of the identity in the body."""
         hook = hook_label(first_headers(request))
+        if not body:
+            return self._failed(ParseFailed(TEMPLATE_FAILED), hook)
         try:
             identity = await self.read(_parsed, body)
         except InvalidField as error:

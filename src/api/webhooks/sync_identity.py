@@ -6,6 +6,7 @@ from hashlib import blake2b
 from typing import Final
 from uuid import UUID
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -16,18 +17,21 @@ from api.webhooks.identity_body import read_identity, refuse
 from api.webhooks.ordinary_body import subject_of
 from api.webhooks.publisher import PatientPublisher
 from application.ports.event_bus import EventBus, Provenance, Publishable, UnreadEvent
-from domain.events import KratosIdentityUpdated
+from application.ports.hook_log import NO_LABEL
+from domain.events import KratosIdentityUpdated, KratosTemplateFailed
 from domain.fields import InvalidField
 from domain.identity import Identity
 
 _ACCEPTED: Final = JSONResponse({})
+_log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 
 class KratosIdentitySyncHandler(KratosWebHookHandler):
     """Publishes KratosIdentityUpdated for the body `{"identity": …}`, and answers 200 after that.
 
     The answer is `{}`, also to what was recorded before: a hook that parses breaks on no body.
-    422 says in Kratos' form why a body is no identity. A call waits for a ledger that is away.
+    422 says in Kratos' form why a body is no identity. An empty body is Kratos' own failure, and
+    published as KratosTemplateFailed. A call waits for a ledger that is away.
     """
 
     def __init__(
@@ -60,10 +64,15 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         """Record what the body says of an identity."""
         headers = first_headers(request)
         hook = hook_label(headers)
-        try:
-            event = await self.read(self._heard, body)
-        except InvalidField as error:
-            return self.write_error_response(refuse(error, hook))
+        event: Publishable
+        if body:
+            try:
+                event = await self.read(self._heard, body)
+            except InvalidField as error:
+                return self.write_error_response(refuse(error, hook))
+        else:
+            event = KratosTemplateFailed(self._new_id(), self._now(), hook or NO_LABEL)
+            _log.warning("webhook_template_failed", hook=hook)
         provenance = Provenance(
             source="webhook",
             dedupe_key=_dedupe_key(trigger_id(headers), body),

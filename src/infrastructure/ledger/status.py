@@ -16,6 +16,7 @@ from application.ports.status import (
 from infrastructure.ledger.hook_log import hooks_heard
 from infrastructure.ledger.snapshot import snapshot
 from infrastructure.ledger.storage import storage
+from infrastructure.ledger.template_failures import template_failures
 from infrastructure.migrations import current_revision, newest_revision
 from infrastructure.reconciliation.past import drift
 
@@ -93,6 +94,7 @@ class PostgresStatus:
                 storage=storage(connection),
                 drift=drift(connection),
                 hooks=hooks_heard(connection),
+                template_failures=template_failures(connection),
             )
 
 
