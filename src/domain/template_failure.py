@@ -37,4 +37,4 @@ class KratosTemplateFailed:
     @classmethod
     def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
         """The event of that payload; raises InvalidField."""
-        return cls(id, date_occurred, fields.text_or_none(payload, "hook") or "")
+        return cls(id, date_occurred, fields.required_text(payload, "hook"))

@@ -127,6 +127,7 @@ def test_no_name_on_the_wire_ever_changes() -> None:
         "kratos_identity.updated",
         "kratos_identity.gone",
         "kratos_identity.hinted",
+        "kratos_webhook.template_failed",
         "identity.registered",
         "identity.discovered",
         "identity.traits_changed",

@@ -62,7 +62,7 @@ def test_an_empty_body_is_an_event_of_its_own(api: Any, body: Any) -> None:
 
 def test_a_hook_without_a_label_has_the_empty_one() -> None:
     api = Api()
-    for headers in ({}, {"X-Kratos-Hook": "ünfit"}):
+    for headers in ({}, {"X-Kratos-Hook": "x" * 101}):
         assert api.post(SYNC, b"", headers).status_code == 200
     assert [event.to_json() for event in api.bus.events] == [{"hook": ""}] * 2
 
