@@ -10,19 +10,33 @@ from http import HTTPStatus
 from typing import Final, cast
 
 import httptools
+from uvicorn._types import HTTPScope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from api import transfer_coding
 from api.connection_room import ConnectionRoom
 from api.webhooks.errors import status_response
 
 HEAD_SECONDS: Final = 10.0
 """From connecting, or from the first byte of a later request, to the end of the headers."""
 MOST_HEAD_BYTES: Final = 65_536
+"""Also of what comes between the parts of a body, such as trailers, that is none of it."""
+MOST_HEADER_LINES: Final = 100
+HEADER_LINE_BYTES: Final = 160
+"""What a line takes in memory, however short it is."""
+READ_BYTES: Final = 16_384
+"""What has come is looked at after so many bytes: a head may be that much larger at most."""
 MOST_REQUESTS_AHEAD: Final = 16
 """Requests that may be sent before the first of them is answered."""
 LINGER_SECONDS: Final = 2.0
 """So long is thrown away what a caller goes on sending: else it could miss the answer."""
 NO_HEADERS: Final[Mapping[str, str]] = {}
+TOO_LARGE: Final = (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too large")
+TOO_MANY_LINES: Final = (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "there are too many headers")
+NOT_HTTP: Final = (HTTPStatus.BAD_REQUEST, "the request is not HTTP")
+_EXPECT: Final = b"expect"
+_TRANSFER_ENCODING: Final = b"transfer-encoding"
+_LOOKED_AT: Final = frozenset([_EXPECT, _TRANSFER_ENCODING])
 RETRY_AFTER: Final = {"Retry-After": "20"}
 
 
@@ -54,6 +68,9 @@ class BoundedConnection(HttpToolsProtocol):
         self._head_bytes = 0
         self._ends = False
         self._is_deaf = False
+        self._codings: list[bytes] = []
+        self._wrong: tuple[HTTPStatus, str] | None = None
+        self._holds = False
         self._timer: asyncio.TimerHandle | None = None
         self._output = _Output(self)
         self.room.rests(self.transport)
@@ -64,24 +81,37 @@ class BoundedConnection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        self.room.works(self.transport)
+        self.room.forget(self.transport)
         self._disarm()
         self._output.close = self.transport.close  # or the two would keep each other
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Read on; a head that is begun has its time, and its size."""
+        if len(data) <= READ_BYTES:
+            self._read(data)
+            return
+        for start in range(0, len(data), READ_BYTES):
+            self._read(data[start : start + READ_BYTES])
+
+    def _read(self, data: bytes) -> None:
         if self._ends or self._is_deaf:
             return
         super().data_received(data)
         if self._in_head or self._answered is None:
             self._head_bytes += len(data)
             if self._head_bytes > MOST_HEAD_BYTES:
-                self._refuse(
-                    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too large"
-                )
+                self._refuse(*TOO_LARGE)
+            elif self._in_head and len(self.headers) > MOST_HEADER_LINES:
+                self._refuse(*TOO_MANY_LINES)
             elif self._timer is None and not self._ends:
                 self._arm(HEAD_SECONDS)
+        elif self.cycle.more_body:
+            self._head_bytes += len(data)
+            if self._head_bytes > MOST_HEAD_BYTES + READ_BYTES:
+                self._refuse(*TOO_LARGE)
+        if self._in_head or self.pipeline or self._holds:
+            self._tell_what_is_held()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn always closes
         """A caller that has asked may stop sending: it is answered, and that was the last."""
@@ -94,12 +124,20 @@ class BoundedConnection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Expect headers."""
         self._in_head = True
+        self._codings = []
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; what comes after the body is none of ours."""
-        if self._in_head:
-            super().on_header(name, value)
+        if not self._in_head:
+            return
+        name = name.lower()
+        if name in _LOOKED_AT:
+            if name == _TRANSFER_ENCODING:
+                self._codings.append(value)
+            elif value.lower() == b"100-continue":
+                self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Begin to answer."""
@@ -108,9 +146,21 @@ class BoundedConnection(HttpToolsProtocol):
         self._disarm()
         if len(self.pipeline) >= MOST_REQUESTS_AHEAD:
             raise httptools.HttpParserError("too many requests at once")
+        if len(self.headers) > MOST_HEADER_LINES:
+            self._wrong = TOO_MANY_LINES
+        elif self._codings:
+            self._wrong = transfer_coding.refusal(self._codings, self.parser.get_http_version())
+        if self._wrong is not None:
+            raise httptools.HttpParserError(self._wrong[1])
         super().on_headers_complete()
         self.cycle.transport = self._output  # type: ignore[assignment]  # all that it uses of it
         self.room.works(self.transport)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body; nobody reads that of a GET."""
+        self._head_bytes = 0
+        if self.scope["method"] == "POST":
+            super().on_body(body)
 
     def on_response_complete(self) -> None:
         """Wait for the next request; a body that nobody read ends the connection."""
@@ -121,12 +171,14 @@ class BoundedConnection(HttpToolsProtocol):
         super().on_response_complete()
         if self._answered is None:
             self.room.rests(self.transport)
+        if self._holds:
+            self._tell_what_is_held()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # in our form
         """Answer what is not HTTP, or what came before it, and read no more."""
         cycle = self._answered
         if cycle is None or cycle.more_body:
-            self._refuse(HTTPStatus.BAD_REQUEST, "the request is not HTTP")
+            self._refuse(*(self._wrong or NOT_HTTP))
             return
         cycle.keep_alive = False
         self._is_deaf = True
@@ -141,6 +193,10 @@ class BoundedConnection(HttpToolsProtocol):
         elif not self.transport.is_closing():
             self.flow.resume_reading()
             self.transport.write_eof()
+            self.pipeline.clear()
+            self.headers = []
+            self.scope = self.parser = None  # type: ignore[assignment]  # as uvicorn, in the end
+            self.room.lingers(self.transport)
             self._arm(LINGER_SECONDS)
 
     @property
@@ -148,6 +204,17 @@ class BoundedConnection(HttpToolsProtocol):
         """The request that is being answered, the last of them if there are several."""
         cycle = cast("RequestResponseCycle | None", self.cycle)
         return None if cycle is None or cycle.response_complete else cycle
+
+    def _tell_what_is_held(self) -> None:
+        """What is held of requests whose turn has not come, and of a head without an end."""
+        size = 0
+        for cycle, _ in self.pipeline:
+            size += len(cycle.body) + _size_of(cycle.scope)
+        if self._in_head and not self._ends:
+            size += self._head_bytes + HEADER_LINE_BYTES * len(self.headers)
+        self._holds = size > 0
+        if not self.transport.is_closing():
+            self.room.holds(self.transport, size)
 
     def _arm(self, seconds: float) -> None:
         self._disarm()
@@ -183,3 +250,8 @@ class BoundedConnection(HttpToolsProtocol):
             cycle.message_event.set()
         self._in_head = True  # the caller may go on sending
         self.close()
+
+
+def _size_of(scope: HTTPScope) -> int:
+    lines = sum(len(name) + len(value) + HEADER_LINE_BYTES for name, value in scope["headers"])
+    return len(scope["raw_path"]) + len(scope["query_string"]) + lines

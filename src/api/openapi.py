@@ -17,12 +17,13 @@ ANSWERS: Final[dict[int, str]] = {
     413: "The body is larger than 1 MiB.",
     415: "The body is not application/json, or it is compressed.",
     422: "The body is JSON, and no identity: the message says what is wrong, and where.",
-    431: "The headers are larger than 64 KiB.",
+    431: "The headers are larger than 64 KiB, or have more than 100 lines.",
     500: "Something went wrong here. Nothing was recorded, as far as is known: send it again.",
+    501: "The body has a transfer coding other than chunked.",
     503: "There is no room, or PostgreSQL stayed away for 25 s. Send it again.",
 }
-_OF_ANY_CALL: Final = (400, 408, 431, 503)
-_OF_A_WEBHOOK: Final = (400, 403, 408, 413, 415, 422, 431, 500, 503)
+_OF_ANY_CALL: Final = (400, 408, 431, 501, 503)
+_OF_A_WEBHOOK: Final = (400, 403, 408, 413, 415, 422, 431, 500, 501, 503)
 _HOOK_HEADERS: Final[Json] = [
     {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
     for name, description in (

@@ -25,6 +25,7 @@ from domain.facts import (
 )
 from domain.identity import Identity
 from domain.json_values import Json
+from domain.template_failure import KratosTemplateFailed
 from domain.times import to_rfc3339
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "KratosIdentityGone",
     "KratosIdentityHinted",
     "KratosIdentityUpdated",
+    "KratosTemplateFailed",
     "TraitChange",
     "fact_id",
 ]
@@ -63,7 +65,7 @@ class DomainEvent(Protocol):
 
     @property
     def subject(self) -> UUID:
-        """The id of the identity that it happened to."""
+        """The id of the identity that it happened to; NO_IDENTITY where nobody knows it."""
         ...
 
     def to_json(self) -> dict[str, Json]:
@@ -153,6 +155,7 @@ EVENTS: Final[Mapping[str, type[DomainEvent]]] = MappingProxyType(
         "kratos_identity.updated": KratosIdentityUpdated,
         "kratos_identity.gone": KratosIdentityGone,
         "kratos_identity.hinted": KratosIdentityHinted,
+        "kratos_webhook.template_failed": KratosTemplateFailed,
         "identity.registered": IdentityRegistered,
         "identity.discovered": IdentityDiscovered,
         "identity.traits_changed": IdentityTraitsChanged,
@@ -168,6 +171,7 @@ IMPERSONAL: Final = frozenset(
     for each in (
         KratosIdentityGone,
         KratosIdentityHinted,
+        KratosTemplateFailed,
         IdentityDeleted,
         IdentityDeletionRequested,
     )

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -64,6 +65,12 @@ def recorded_parse_calls() -> tuple[Recorded, ...]:
 def _recorded(name: str, call: dict[str, Any]) -> Recorded:
     headers = {k: v for k, v in call["headers"].items() if k != "Content-Length"}
     return Recorded(name, headers, call["body"])
+
+
+def dedupe_key(call: Recorded, trigger: str | None = None) -> str:
+    """The key that tells the attempts of one call from other calls."""
+    trigger = trigger or call.headers["Ory-Webhook-Trigger-Id"]
+    return f"webhook:{trigger}:{blake2b(call.content, digest_size=16).hexdigest()}"
 
 
 def config(

@@ -45,7 +45,9 @@ def test_every_room_says_what_lives_in_it(room: str) -> None:
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: m.relative_to(SOURCE).as_posix())
 def test_every_module_says_what_it_holds(module: Path) -> None:
-    assert ast.get_docstring(ast.parse(module.read_text())), "a module says in its docstring what it holds"
+    assert ast.get_docstring(ast.parse(module.read_text())), (
+        "a module says in its docstring what it holds"
+    )
 
 
 def test_no_import_goes_through_the_source_folder() -> None:

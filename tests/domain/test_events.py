@@ -18,6 +18,7 @@ from domain.events import (
     IdentityTraitsChanged,
     KratosIdentityGone,
     KratosIdentityUpdated,
+    KratosTemplateFailed,
     TraitChange,
     fact_id,
 )
@@ -66,6 +67,7 @@ facts: st.SearchStrategy[DomainEvent] = st.one_of(
     ),
     st.builds(IdentityDeleted, **common),
     st.builds(KratosIdentityGone, id=st.uuids(), date_occurred=times, identity_id=st.uuids()),
+    st.builds(KratosTemplateFailed, id=st.uuids(), date_occurred=times, hook=names),
     st.builds(
         IdentityDeletionRequested,
         id=st.uuids(),
@@ -125,6 +127,7 @@ def test_no_name_on_the_wire_ever_changes() -> None:
         "kratos_identity.updated",
         "kratos_identity.gone",
         "kratos_identity.hinted",
+        "kratos_webhook.template_failed",
         "identity.registered",
         "identity.discovered",
         "identity.traits_changed",

@@ -1,7 +1,7 @@
 """The API alone, as a process, with a real PostgreSQL behind it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -11,7 +11,7 @@ import psutil
 import psycopg
 from psycopg.rows import dict_row
 
-from tests.end_to_end.processes import Processes
+from tests.end_to_end.processes import KRATOS_SYNC, Processes
 from tests.end_to_end.wire import KEY, Answer, Wire, call, identity
 
 
@@ -25,7 +25,13 @@ class RunningApi:
 
     @classmethod
     @contextmanager
-    def started(cls, folder: Path, database_url: str, **settings: str) -> Iterator[Self]:
+    def started(
+        cls,
+        folder: Path,
+        database_url: str,
+        program: Sequence[str] = KRATOS_SYNC,
+        **settings: str,
+    ) -> Iterator[Self]:
         """Start it; whatever is sent to it, it must not fail by any fault of its own."""
         given = {
             "DATABASE_URL": database_url,
@@ -35,7 +41,7 @@ class RunningApi:
             **settings,
         }
         with Processes(folder, given) as processes:
-            processes.start_api()
+            processes.start_api(program)
             running = cls(processes, database_url)
             with running.database:
                 yield running

@@ -12,6 +12,7 @@ from uuid_utils.compat import uuid7
 from application.ports.event_bus import Provenance
 from application.ports.kratos import Page
 from application.ports.reconciliation import (
+    SHORTEST_PAUSE,
     AnotherReconciliation,
     Difference,
     Findings,
@@ -20,7 +21,12 @@ from application.ports.reconciliation import (
 )
 from application.unheard import missing, stale
 from domain.differences import differences
-from domain.events import DomainEvent, KratosIdentityGone, KratosIdentityUpdated
+from domain.events import (
+    DomainEvent,
+    KratosIdentityGone,
+    KratosIdentityUpdated,
+    KratosTemplateFailed,
+)
 from domain.identity import Identity, InvalidIdentity
 from tests.fakes.unit_of_work import InMemoryLedger
 
@@ -41,6 +47,7 @@ class InMemoryReconciliation:
         self.token: str | None = None
         self.listed = False
         self.outcome: str | None = None
+        self.ended_at: datetime | None = None
         self._ledger = ledger
         self._source = f"reconcile:{number}"
         self._dry_run = dry_run
@@ -113,7 +120,7 @@ class InMemoryReconciliation:
 
     def end(self, outcome: str) -> None:
         """Note the end."""
-        self.outcome = outcome
+        self.outcome, self.ended_at = outcome, self._ledger.now
         self.differences = []
 
     def _tell(self, event: DomainEvent, what: str) -> bool:
@@ -141,9 +148,16 @@ class InMemoryReconciliations:
             self._is_busy = False
 
     def is_due(self, every: timedelta) -> bool:
-        """Whether none that came to its end began since so long ago."""
-        since = self._ledger.now - every
-        return not any(each.started_at > since for each in self.runs if each.outcome)
+        """Whether none that came to its end began for so long, or one is wanted sooner."""
+        ended = [each for each in self.runs if each.ended_at]
+        if not ended or ended[-1].started_at <= self._ledger.now - every:
+            return True
+        last = ended[-1]
+        pause = max(last.ended_at - last.started_at, SHORTEST_PAUSE)
+        return last.ended_at + pause <= self._ledger.now and any(
+            each.name == KratosTemplateFailed.name and each.occurred_at > last.started_at
+            for each in self._ledger.events.values()
+        )
 
     def in_hand(self, most: int) -> int:
         """How much is owed to anybody."""

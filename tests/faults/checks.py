@@ -14,7 +14,8 @@ Sort: TypeAlias = Literal["lost", "doubled", "forgotten", "blamed"]
 Rows: TypeAlias = list[dict[str, Any]]
 
 RECORDED: Final = """
-    SELECT dedupe_key, payload -> 'identity' -> 'traits' ->> 'call' AS call, recorded_at AS at
+    SELECT left(dedupe_key, 44) AS trigger, payload -> 'identity' -> 'traits' ->> 'call' AS call,
+           recorded_at AS at
     FROM kratos_sync.events WHERE name = 'kratos_identity.updated' ORDER BY recorded_at
 """
 OWED_TO: Final = """
@@ -109,9 +110,9 @@ def what_is_wrong(connection: psycopg.Connection, calls: Sequence[Call]) -> list
 
 
 def _events(calls: Sequence[Call], recorded: Rows) -> Iterator[Wrong]:
-    keys = {row["dedupe_key"] for row in recorded}
+    triggers = {row["trigger"] for row in recorded}
     for call in calls:
-        if call.is_accepted and f"webhook:{call.trigger}" not in keys:
+        if call.is_accepted and f"webhook:{call.trigger}" not in triggers:
             yield Wrong("lost", f"call {call.trigger} was accepted, and has no event", call.sent_at)
         if not call.is_accepted:
             yield Wrong("lost", f"call {call.trigger} was answered {call.status}", call.sent_at)

@@ -12,7 +12,7 @@ PATIENCE_SECONDS: Final = 90.0
 EFFECTS_OF_A_CALL: Final = 2
 EFFECTS: Final = """
     SELECT count(*) AS effects FROM fault_effects
-    WHERE event_id = (SELECT id FROM kratos_sync.events WHERE dedupe_key = %s)
+    WHERE event_id = (SELECT id FROM kratos_sync.events WHERE left(dedupe_key, 44) = %s)
 """
 BACKLOG: Final = """
     SELECT count(*) AS owed FROM kratos_sync.deliveries

@@ -23,7 +23,7 @@ ALL_WELL = f"""
     VALUES ('{HEARD}', 'kratos_identity.updated', '{PERSON}', now(),
             '{{"identity": {{"updated_at": "2026-01-01T00:00:00Z",
                              "traits": {{"number": 1, "call": "{TRIGGER}"}}}}}}',
-            'webhook', 'webhook:{TRIGGER}'),
+            'webhook', 'webhook:{TRIGGER}:0'),
            ('{REGISTERED}', 'identity.registered', '{PERSON}', now(), '{{}}', 'sync', NULL),
            ('{CHANGED}', 'identity.traits_changed', '{PERSON}', now(), '{{"version": 2}}',
             'sync', NULL);

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from uuid_utils.compat import uuid7
 
 from application.pipeline import Batch, deliver
@@ -32,6 +32,13 @@ from tests.kratos.people import Document, Town
 from tests.suites.ledgers import Ledger, PostgresLedger
 
 ROUNDS = 50
+OLDER = text("""
+    WITH runs AS (
+        UPDATE kratos_sync.reconciliations
+        SET started_at = started_at - :time, seen_at = seen_at - :time, ended_at = ended_at - :time
+    )
+    UPDATE kratos_sync.events SET recorded_at = recorded_at - :time
+""")
 
 
 @dataclass
@@ -104,6 +111,15 @@ class World:
         if isinstance(self.ledger, InMemoryLedger):
             self.ledger.now += timedelta(seconds=1)
         return self.ledger.now.astimezone(UTC)
+
+    def pass_time(self, time: timedelta) -> None:
+        """Let everything that was done until now be as much longer ago."""
+        if isinstance(self.ledger, InMemoryLedger):
+            self.ledger.now += time
+            return
+        assert isinstance(self.ledger, PostgresLedger)
+        with self.ledger.engine.begin() as connection:
+            connection.execute(OLDER, {"time": time})
 
     def rows(self) -> dict[UUID, KratosIdentity]:
         """Our copies, tombstones too."""

@@ -6,10 +6,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from uuid_utils.compat import uuid7
 
+from application.ports.event_bus import Provenance
 from application.ports.kratos import KratosRefused, KratosUnavailable
 from application.ports.reconciliation import AnotherReconciliation, ListingUnordered
 from application.reconcile import AnotherKratos, ConsumersAreBehind, DeletesRefused
+from domain.events import KratosTemplateFailed
 from tests.kratos.people import Document
 from tests.kratos.persons import many, person
 from tests.suites.reconciling import World, world_in_memory, world_on_postgres
@@ -591,6 +594,40 @@ def test_it_is_due_when_none_that_ended_began_since(world: World) -> None:
     world.reconcile()
     assert not world.reconciliations.is_due(timedelta(hours=1))
     assert world.reconciliations.is_due(timedelta(0))
+
+
+def test_a_template_that_failed_makes_it_due_soon(world: World) -> None:
+    def fail() -> None:
+        event = KratosTemplateFailed(uuid7(), world.now(), "login")
+        world.ledger.publish(event, Provenance("webhook"))
+
+    hour = timedelta(hours=1)
+    fail()
+    world.reconcile()
+    world.pass_time(timedelta(minutes=2))
+    assert not world.reconciliations.is_due(hour)
+    fail()
+    assert world.reconciliations.is_due(hour)
+    world.reconcile()
+    fail()
+    assert not world.reconciliations.is_due(hour)
+    world.pass_time(timedelta(minutes=2))
+    assert world.reconciliations.is_due(hour)
+
+
+def test_a_reconciliation_that_took_long_is_not_repeated_at_once(world: World) -> None:
+    world.kratos.page_size = 1
+    for document in many(2):
+        world.town.put(document)
+    runs = world.use_case().run(dry_run=False)
+    next(runs)
+    world.pass_time(timedelta(minutes=20))
+    list(runs)
+    world.ledger.publish(KratosTemplateFailed(uuid7(), world.now(), ""), Provenance("webhook"))
+    world.pass_time(timedelta(minutes=15))
+    assert not world.reconciliations.is_due(timedelta(hours=1))
+    world.pass_time(timedelta(minutes=10))
+    assert world.reconciliations.is_due(timedelta(hours=1))
 
 
 def test_a_relay_is_woken_after_each_page_that_differs(world: World) -> None:

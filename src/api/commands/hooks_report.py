@@ -6,8 +6,9 @@ from typing import Any
 
 from rich.table import Table
 
-from api.commands.units import duration, iso
+from api.commands.units import amount, duration, iso
 from application.ports.hook_log import HookHeard
+from application.ports.status import TemplateFailures
 from application.silence import silences
 
 UNNAMED = "(no X-Kratos-Hook)"
@@ -22,6 +23,17 @@ def hooks_attention(hooks: Sequence[HookHeard], now: datetime) -> Iterator[str]:
             f"{who} {was} heard for {duration(now - silence.last_at)}; before that,"
             f" one came every {duration(silence.usual_gap)} in the mean. `kratos-sync check` reads"
             " Kratos' configuration."
+        )
+
+
+def template_attention(failures: Sequence[TemplateFailures], now: datetime) -> Iterator[str]:
+    """Say for which hooks Kratos' template failed, a sentence for each."""
+    for each in failures:
+        yield (
+            f"Kratos' template failed: {amount(each.calls, 'call')} of the hook"
+            f" {named(each.label)} had an empty body, the last {duration(now - each.last_at)} ago."
+            " Somebody is missing or stale here: `kratos-sync reconcile` finds them. Are there"
+            " identities of more than some KiB?"
         )
 
 
@@ -48,6 +60,19 @@ def hooks_json(hooks: Sequence[HookHeard]) -> list[dict[str, Any]]:
             "calls": hook.calls,
         }
         for hook in hooks
+    ]
+
+
+def template_failures_json(failures: Sequence[TemplateFailures]) -> list[dict[str, Any]]:
+    """Give the list `template_failures` of `kratos-sync status --json`."""
+    return [
+        {
+            "label": each.label,
+            "calls": each.calls,
+            "first_at": iso(each.first_at),
+            "last_at": iso(each.last_at),
+        }
+        for each in failures
     ]
 
 

@@ -33,7 +33,10 @@ Durations are seconds, times ISO 8601 in UTC; keys are only ever added:
                     "missed": 40}]},
      "hooks": [{"label": "settings.after.profile", "first_at": "2026-11-01T00:00:00Z",
                 "last_at": "2026-11-22T21:14:15.123456Z", "calls": 1234}],
-     "unsafe": ["asynchronous_standby"]}
+     "unsafe": ["asynchronous_standby"],
+     "template_failures": [{"label": "login.after.password", "calls": 2,
+                            "first_at": "2026-11-22T21:14:15.123456Z",
+                            "last_at": "2026-11-22T21:15:15.123456Z"}]}
 
 ``at`` is by the database's clock, which is so far ahead of this machine's, or behind if negative.
 ``backlog`` is ``due`` + ``dispatched`` (under lease) + ``waiting`` (for a retry, or for a release
@@ -51,6 +54,8 @@ runs or was interrupted. ``unheard`` counts by what would have told (`applicatio
 ``missed`` is how many a webhook should have. ``rise`` is null unless the newest missed many more
 than was usual. A hook without a header `X-Kratos-Hook` has the label "". ``unsafe`` names what lets
 PostgreSQL lose commits: ``fsync``, ``full_page_writes``, ``asynchronous_standby``.
+``template_failures`` are calls with an empty body, since the last reconciliation began that was
+completed.
 """
 
 import json
@@ -60,7 +65,7 @@ from typing import Any
 import click
 
 from api.commands.drift_report import drift_json, print_drift
-from api.commands.hooks_report import hooks_json
+from api.commands.hooks_report import hooks_json, template_failures_json
 from api.commands.process import expected_errors, opened_container
 from api.commands.status_report import print_report
 from api.commands.units import iso, seconds
@@ -135,6 +140,7 @@ def to_json(report: StatusReport, broker: BrokerStatus, retention: Retention) ->
         "drift": drift_json(report.drift),
         "hooks": hooks_json(report.hooks),
         "unsafe": list(report.unsafe),
+        "template_failures": template_failures_json(report.template_failures),
     }
 
 

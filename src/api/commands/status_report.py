@@ -11,7 +11,7 @@ from rich.text import Text
 from api.commands import terminal
 from api.commands.drift_attention import drift_attention
 from api.commands.drift_report import drift_rows
-from api.commands.hooks_report import hooks_attention, hooks_table
+from api.commands.hooks_report import hooks_attention, hooks_table, template_attention
 from api.commands.storage_report import sentence, storage_rows
 from api.commands.units import amount, duration, moment, roughly
 from application.ports.purge import MOST_CLOCK_DIFFERENCE, Retention
@@ -103,6 +103,7 @@ def attention(
             f" that knows it{since}."
         )
     yield from drift_attention(report.drift, report.at, can_ask=can_ask)
+    yield from template_attention(report.template_failures, report.at)
     yield from hooks_attention(report.hooks, report.at)
     yield from map(sentence, report.storage.holders)
     for risk in report.unsafe:

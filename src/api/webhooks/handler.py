@@ -1,11 +1,13 @@
 """What every webhook handler does before and around its own part."""
 
+import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 from starlette.requests import ClientDisconnect, Request
@@ -29,6 +31,10 @@ from application.json_body import NotJson
 from application.ports.event_bus import LedgerUnavailable
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
+LARGE_BODY_BYTES: Final = 16_384
+"""What is larger, and hardly any body is, may take too long to read for the event loop to wait."""
+
+_T = TypeVar("_T")
 _CLOSE: Final = {"Connection": "close"}
 _PLAIN: Final = frozenset({b"identity", b""})
 # Kratos waits as long before its next attempt, of which it makes three: by then there may be room.
@@ -51,7 +57,7 @@ class KratosWebHookHandlerConfig:
     max_body_bytes: int = 1_048_576
     body_timeout: timedelta = timedelta(seconds=10)
     max_arriving_bytes: int = 67_108_864
-    """Of all bodies together that come in parts."""
+    """Of all bodies together that come in parts, or are large and wait to be read."""
 
 
 class KratosWebHookHandler(ABC):
@@ -71,6 +77,7 @@ class KratosWebHookHandler(ABC):
         self._keys = ApiKeys(config.api_keys)
         self.api_key_header_name = config.api_key_header_name or self.api_key_header_name
         self._room = BodyRoom(config.max_arriving_bytes)
+        self._large_bodies = ThreadPoolExecutor(1, "large-body")
         self._key_header = self.api_key_header_name.lower().encode("latin-1")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,6 +103,20 @@ class KratosWebHookHandler(ABC):
     @abstractmethod
     async def handle_core(self, request: Request, body: bytes) -> Response:
         """Answer a call that had a key and brought this body, of which only the type is known."""
+
+    async def read(self, read: Callable[[bytes], _T], body: bytes) -> _T:
+        """What `read` makes of a body; large ones are read on a thread, one at a time.
+
+        Raises NoRoomForBody where too many of them wait.
+        """
+        if len(body) <= LARGE_BODY_BYTES:
+            return read(body)
+        self._room.take(len(body))
+        try:
+            running_loop = asyncio.get_running_loop()
+            return await running_loop.run_in_executor(self._large_bodies, read, body)
+        finally:
+            self._room.give_back(len(body))
 
     def write_error_response(
         self, messages: Sequence[ErrorMessage], status_code: int = HTTPStatus.UNPROCESSABLE_ENTITY

@@ -20,10 +20,12 @@ class InvalidAnswer(InvalidField):
     """An answer is nothing that Kratos would take as it was meant; names the field, no value."""
 
 
-def checked(answer: object) -> dict[str, Json]:
+def checked(answer: object, *, registration: bool) -> dict[str, Json]:
     """The changes as plain JSON, none for None; raises InvalidAnswer.
 
     What Kratos would pass over in silence is an error too: unknown fields, empty texts and lists.
+    So is whoever is inactive at a registration: Kratos stores the identity, and then shows the
+    person an error and calls no webhook.
     """
     if answer is None:
         return {}
@@ -36,6 +38,8 @@ def checked(answer: object) -> dict[str, Json]:
             raise InvalidAnswer(name if known else "?", "is no field that Kratos takes")
         changes[name] = plain_json(name, value)
         _CHECKS[name](name, changes[name])
+    if registration and changes.get("state") == "inactive":
+        raise InvalidAnswer("state", "is inactive at a registration, which Kratos half makes")
     if changes and len(json.dumps(changes)) > LARGEST_ANSWER:
         raise InvalidAnswer("", "is too large")
     return changes

@@ -1,5 +1,6 @@
 """`POST /kratos/parse-identity`: a `parse` hook asks before Kratos stores an identity."""
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -35,13 +36,15 @@ __all__ = [
 
 KRATOS_WAITS: Final = timedelta(seconds=30)
 RAISED: Final = "parse raised"
+TEMPLATE_FAILED: Final = "Kratos' template failed: the body is empty"
 OnFailure: TypeAlias = Literal["refuse", "let_in"]
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 
 class ParseFailed(Exception):
-    """There is no answer: `parse` raised, took too long, or returned what Kratos would not take.
+    """There is no answer: `parse` raised, took too long, or returned what Kratos would not take;
+    or Kratos sent an empty body, and nobody could be asked about.
 
     `reason` tells which, without values; the cause is what was raised.
     """
@@ -99,7 +102,10 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
     async def decide(self, identity: ParsedIdentity) -> dict[str, Json]:
         """The changes that `parse` wants, as plain JSON; raises RefuseIdentity or ParseFailed."""
         try:
-            return checked(await self._calls.run(partial(self.parse, identity), self._budget))
+            answer = await self._calls.run(partial(self.parse, identity), self._budget)
+            if answer is None:
+                return {}
+            return await asyncio.to_thread(checked, answer, registration=identity.is_registration)
         except RefuseIdentity:
             raise
         except (AllCallsHang, CallOverran, InvalidAnswer) as error:
@@ -110,8 +116,10 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
     async def handle_core(self, request: Request, body: bytes) -> Response:
         """Answer what `parse` says of the identity in the body."""
         hook = hook_label(first_headers(request))
+        if not body:
+            return self._failed(ParseFailed(TEMPLATE_FAILED), hook)
         try:
-            identity = ParsedIdentity.from_kratos(read_identity(body).identity)
+            identity = await self.read(_parsed, body)
         except InvalidField as error:
             return self.write_error_response(refuse(error, hook))
         try:
@@ -143,3 +151,7 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
             return JSONResponse({})
         _log.error("parse_failed_closed", **told)
         return self.write_error_response([ErrorMessage(None, [self.failure_message])])
+
+
+def _parsed(body: bytes) -> ParsedIdentity:
+    return ParsedIdentity.from_kratos(read_identity(body).identity)

@@ -38,8 +38,8 @@ class RefuseIdentity(Exception):
 def field(*path: str | int) -> str:
     """The place of a trait: `field("name", "first")` is "#/traits/name/first".
 
-    Names may hold anything. Kratos reads them as JSON pointers in a URL's fragment, and shows a
-    message whose field the form does not have above the form. Raises ValueError for no path.
+    Names may hold anything. Kratos reads them as JSON pointers in a URL's fragment. Of a field that
+    the form does not have Kratos makes a new text input. Raises ValueError for no path.
     """
     if not path:
         raise ValueError("a field has a name")

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from hashlib import blake2b
 from typing import Final
 from uuid import UUID
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -15,18 +17,21 @@ from api.webhooks.identity_body import read_identity, refuse
 from api.webhooks.ordinary_body import subject_of
 from api.webhooks.publisher import PatientPublisher
 from application.ports.event_bus import EventBus, Provenance, Publishable, UnreadEvent
-from domain.events import KratosIdentityUpdated
+from application.ports.hook_log import NO_LABEL
+from domain.events import KratosIdentityUpdated, KratosTemplateFailed
 from domain.fields import InvalidField
 from domain.identity import Identity
 
 _ACCEPTED: Final = JSONResponse({})
+_log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 
 class KratosIdentitySyncHandler(KratosWebHookHandler):
     """Publishes KratosIdentityUpdated for the body `{"identity": …}`, and answers 200 after that.
 
     The answer is `{}`, also to what was recorded before: a hook that parses breaks on no body.
-    422 says in Kratos' form why a body is no identity. A call waits for a ledger that is away.
+    422 says in Kratos' form why a body is no identity. An empty body is Kratos' own failure, and
+    published as KratosTemplateFailed. A call waits for a ledger that is away.
     """
 
     def __init__(
@@ -59,14 +64,18 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         """Record what the body says of an identity."""
         headers = first_headers(request)
         hook = hook_label(headers)
-        try:
-            event = self._heard(body)
-        except InvalidField as error:
-            return self.write_error_response(refuse(error, hook))
-        trigger = trigger_id(headers)
+        event: Publishable
+        if body:
+            try:
+                event = await self.read(self._heard, body)
+            except InvalidField as error:
+                return self.write_error_response(refuse(error, hook))
+        else:
+            event = KratosTemplateFailed(self._new_id(), self._now(), hook or NO_LABEL)
+            _log.warning("webhook_template_failed", hook=hook)
         provenance = Provenance(
             source="webhook",
-            dedupe_key=None if trigger is None else f"webhook:{trigger}",
+            dedupe_key=_dedupe_key(trigger_id(headers), body),
             traceparent=traceparent(headers),
         )
         recorded = await self._publisher.publish(event, provenance, len(body))
@@ -88,3 +97,13 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
                 return KratosIdentityUpdated(self._new_id(), self._now(), identity)
             subject = identity.id
         return UnreadEvent(KratosIdentityUpdated, self._new_id(), self._now(), subject, body)
+
+
+def _dedupe_key(trigger: str | None, body: bytes) -> str | None:
+    """What the attempts of one call have in common, and no other call: the body has the subject.
+
+    A trigger id alone would let whoever knows one keep another call from being recorded.
+    """
+    if trigger is None:
+        return None
+    return f"webhook:{trigger}:{blake2b(body, digest_size=16).hexdigest()}"

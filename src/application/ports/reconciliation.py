@@ -6,10 +6,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 from application.ports.kratos import Page
+
+SHORTEST_PAUSE: Final = timedelta(minutes=1)
+"""Between two, where Kratos' template fails again and again."""
 
 
 class AnotherReconciliation(Exception):
@@ -156,7 +159,11 @@ class Reconciliations(Protocol):
         """
 
     def is_due(self, every: timedelta) -> bool:
-        """Whether none began for so long, and none that was interrupted waits to go on."""
+        """Whether none that came to its end began for so long.
+
+        Sooner where KratosTemplateFailed was recorded since it began: after a pause as long as it
+        took, SHORTEST_PAUSE at least.
+        """
 
     def in_hand(self, most: int) -> int:
         """Count, up to so many, what consumers still owe of what was found."""

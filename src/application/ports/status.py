@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from application.drift import Drift
 from application.ports.hook_log import HookHeard
@@ -58,6 +58,15 @@ class UnknownEvents:
     oldest: timedelta | None
 
 
+class TemplateFailures(NamedTuple):
+    """Calls of a hook that Kratos made with an empty body, by the hook's label."""
+
+    label: str
+    calls: int
+    first_at: datetime
+    last_at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class StatusReport:
     """The ledger at one moment, by the database's clock, which is so far ahead of this process'."""
@@ -78,6 +87,8 @@ class StatusReport:
     unsafe: Sequence[str] = ()
     """What may lose commits: ``fsync``, ``full_page_writes`` (both are off), or
     ``asynchronous_standby`` (none of the standbys is waited for)."""
+    template_failures: Sequence[TemplateFailures] = ()
+    """Since the last reconciliation began that was completed: it found whom they were about."""
 
 
 @dataclass(frozen=True, slots=True)

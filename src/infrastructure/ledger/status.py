@@ -18,6 +18,7 @@ from infrastructure.ledger.durability import unsafe_settings
 from infrastructure.ledger.hook_log import hooks_heard
 from infrastructure.ledger.snapshot import snapshot
 from infrastructure.ledger.storage import storage
+from infrastructure.ledger.template_failures import template_failures
 from infrastructure.migrations import current_revision, newest_revision
 from infrastructure.reconciliation.past import drift
 
@@ -100,6 +101,7 @@ class PostgresStatus:
                 hooks=hooks_heard(connection),
                 clock_ahead=how_far_ahead(connection),
                 unsafe=unsafe_settings(connection),
+                template_failures=template_failures(connection),
             )
 
 

@@ -9,7 +9,8 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, text
 
-from application.ports.reconciliation import Findings
+from application.ports.reconciliation import SHORTEST_PAUSE, Findings
+from domain.template_failure import NO_IDENTITY, KratosTemplateFailed
 
 KEPT: Final = 1_000
 GOES_ON_WITHIN: Final = timedelta(days=1)
@@ -52,13 +53,18 @@ FORGET_UNSEEN: Final = text("DELETE FROM kratos_sync.unseen_identities WHERE rec
 
 
 # A time to come is by a clock that was ahead, and is not believed.
+# A call with an empty body makes it due soon: not before the last one ended for as long as it took.
 IS_DUE: Final = text("""
-    SELECT NOT EXISTS (
-        SELECT FROM kratos_sync.reconciliations
-        WHERE started_at BETWEEN clock_timestamp() - :every AND clock_timestamp()
-          AND ended_at IS NOT NULL
-    )
-""")
+    SELECT coalesce(bool_and(
+        started_at <= clock_timestamp() - :every
+        OR ended_at + greatest(ended_at - started_at, :pause) <= clock_timestamp() AND EXISTS (
+            SELECT FROM kratos_sync.events
+            WHERE subject = :nobody AND name = :template_failed AND recorded_at > started_at)
+    ), true)
+    FROM (SELECT started_at, ended_at FROM kratos_sync.reconciliations
+          WHERE ended_at IS NOT NULL AND started_at <= clock_timestamp()
+          ORDER BY id DESC LIMIT 1) AS last
+""").bindparams(nobody=NO_IDENTITY, template_failed=KratosTemplateFailed.name, pause=SHORTEST_PAUSE)
 
 
 class Place(NamedTuple):
@@ -102,7 +108,7 @@ def unended(connection: Connection) -> Run | None:
 
 
 def is_due(connection: Connection, every: timedelta) -> bool:
-    """Whether none that came to its end began since so long ago."""
+    """Whether none that came to its end began for so long, or one is wanted sooner."""
     due: bool = connection.execute(IS_DUE, {"every": every}).scalar_one()
     return due
 

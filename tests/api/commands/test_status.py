@@ -257,6 +257,7 @@ def test_the_json_has_the_documented_keys(
     assert document.pop("identities") == {"alive": 1, "deleted": 0, "estimated": False}
     assert document.pop("events") == {"recorded": 1, "estimated": False}
     assert document.pop("attempts") == {"recorded": 1, "estimated": False}
+    assert document.pop("template_failures") == []
     (unknown,) = document.pop("unknown_events")
     assert (unknown.pop("name"), unknown.pop("deliveries")) == ("kratos_identity.merged", 1)
     assert 3_600 <= unknown.pop("oldest_seconds") < 3_700

@@ -4,14 +4,19 @@ import asyncio
 import json
 import re
 from datetime import timedelta
+from uuid import uuid4
 
 from pydantic import SecretStr
+from sqlalchemy import Engine, text
 
 from api.commands.hooks_report import hooks_attention
+from application.ports.event_bus import Provenance
 from application.ports.hook_log import Calls, HookHeard
+from domain.events import KratosTemplateFailed
 from infrastructure.ledger.hook_log import PostgresHookLog
 from tests.api.commands.invoking import kratos_sync
 from tests.domain.people import NOON
+from tests.suites.publishing import bus_of, publish
 
 DAY = timedelta(days=1)
 LABEL = "settings.after.profile"
@@ -68,3 +73,48 @@ def test_the_json_lists_them_too(database_url: str, broker_url: str) -> None:
     assert hook["last_at"].endswith("Z")
     assert hook.keys() == {"label", "first_at", "last_at", "calls"}
     assert (hook["label"], hook["calls"]) == (LABEL, 7)
+
+
+def fail(engine: Engine, *labels: str) -> None:
+    for label in labels:
+        publish(bus_of(engine), KratosTemplateFailed(uuid4(), NOON, label), Provenance("webhook"))
+
+
+def test_a_template_that_failed_needs_attention_until_everybody_was_compared(
+    engine: Engine, database_url: str, broker_url: str
+) -> None:
+    def status(*options: str) -> str:
+        return kratos_sync(
+            "status", *options, DATABASE_URL=database_url, BROKER_URL=broker_url
+        ).stdout
+
+    fail(engine, LABEL, LABEL, "")
+    said = " ".join(status().split())
+    assert (
+        f"Kratos' template failed: 2 calls of the hook {LABEL} had an empty body, the last" in said
+    )
+    assert "1 call of the hook (no X-Kratos-Hook)" in said
+    assert "`kratos-sync reconcile` finds them" in said
+    unnamed, hook = json.loads(status("--json"))["template_failures"]
+    assert (unnamed["label"], unnamed["calls"]) == ("", 1)
+    assert (hook["label"], hook["calls"]) == (LABEL, 2)
+    assert hook["first_at"] < hook["last_at"]
+
+    compare(engine, "refused: Kratos lists nobody")
+    assert "template failed" in status()
+    compare(engine, "completed")
+    assert "template failed" not in status()
+    assert json.loads(status("--json"))["template_failures"] == []
+    fail(engine, LABEL)
+    assert "1 call of the hook" in " ".join(status().split())
+
+
+def compare(engine: Engine, outcome: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO kratos_sync.reconciliations (held, ended_at, outcome)"
+                " VALUES (0, clock_timestamp(), :outcome)"
+            ),
+            {"outcome": outcome},
+        )

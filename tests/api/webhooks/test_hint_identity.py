@@ -10,7 +10,17 @@ from api.webhooks.handler import KratosWebHookHandlerConfig
 from api.webhooks.hint_identity import KratosIdentityHintHandler
 from application.ports.event_bus import Provenance
 from domain.events import KratosIdentityHinted
-from tests.api.client import ADA, KEY, SYNC, TEATIME, Api, Recorded, message, recorded_webhooks
+from tests.api.client import (
+    ADA,
+    KEY,
+    SYNC,
+    TEATIME,
+    Api,
+    Recorded,
+    dedupe_key,
+    message,
+    recorded_webhooks,
+)
 from tests.fakes.event_bus import RecordingEventBus
 
 REGISTRATION = recorded_webhooks()[0]
@@ -31,8 +41,7 @@ def test_a_call_is_a_hint_and_nothing_of_the_person_is_recorded(call: Recorded) 
     assert isinstance(event, KratosIdentityHinted)
     assert event.to_json() == {"identity_id": call.body["identity"]["id"]}
     assert event.date_occurred == TEATIME
-    trigger = call.headers["Ory-Webhook-Trigger-Id"]
-    assert provenance == Provenance("webhook", f"webhook:{trigger}", None)
+    assert provenance == Provenance("webhook", dedupe_key(call), None)
 
 
 def test_a_body_that_is_not_ordinary_is_a_hint_too() -> None:

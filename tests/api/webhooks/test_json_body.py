@@ -20,7 +20,7 @@ def nested(depth: int) -> bytes:
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        (b"", "is not JSON"),
+        (b" ", "is not JSON"),
         (b"ada", "is not JSON"),
         (b'{"a": 1', "is not JSON"),
         (b"{} {}", "is not JSON"),

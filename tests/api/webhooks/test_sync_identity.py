@@ -21,6 +21,7 @@ from tests.api.client import (
     Api,
     Recorded,
     config,
+    dedupe_key,
     message,
     recorded_parse_calls,
     recorded_webhooks,
@@ -44,8 +45,17 @@ def test_what_kratos_really_sends_is_recorded(call: Recorded) -> None:
     assert event.identity == Identity.from_kratos(call.body["identity"])
     assert event.date_occurred == TEATIME
     assert event.to_json() == call.body
-    trigger = call.headers["Ory-Webhook-Trigger-Id"]
-    assert provenance == Provenance("webhook", f"webhook:{trigger}", None)
+    assert provenance == Provenance("webhook", dedupe_key(call), None)
+
+
+def test_a_trigger_id_used_again_with_another_body_is_another_call() -> None:
+    api = Api()
+    trigger = {"Ory-Webhook-Trigger-ID": TRIGGER}
+    bodies = [{"identity": {"id": str(uuid4()), "state": state}} for state in ("active", "x")]
+    bodies.append({"identity": {**bodies[0]["identity"], "state": "inactive"}})
+    for body in [*bodies, *bodies]:
+        assert api.say(body, trigger).status_code == 200
+    assert [event.to_json() for event in api.bus.events] == bodies
 
 
 def test_the_whole_recording_is_thirteen_events_with_ids_of_their_own() -> None:
@@ -147,8 +157,8 @@ def test_an_identity_that_is_no_object_is_message_3(identity: object) -> None:
 @pytest.mark.parametrize(
     ("sent", "key"),
     [
-        (TRIGGER, f"webhook:{TRIGGER}"),
-        (TRIGGER.upper(), f"webhook:{TRIGGER}"),
+        (TRIGGER, dedupe_key(REGISTRATION, TRIGGER)),
+        (TRIGGER.upper(), dedupe_key(REGISTRATION, TRIGGER)),
         (None, None),
         ("", None),
         (NIL, None),

@@ -12,11 +12,9 @@ ALTER TABLE kratos_sync.deliveries ADD COLUMN footprint integer;
 COMMENT ON COLUMN kratos_sync.deliveries.footprint IS 'The event''s, or with what is held of its subject where that proved to be much';
 ALTER TABLE kratos_sync.kratos_identities ADD COLUMN footprint integer;
 COMMENT ON COLUMN kratos_sync.kratos_identities.footprint IS 'Bytes of memory that reading the row takes, an estimate; NULL where nobody made it';
-CREATE INDEX deliveries_large ON kratos_sync.deliveries (consumer, leased, due_at)
-    WHERE failed_at IS NULL AND footprint > 65536;
 """
 
 
 def upgrade() -> None:
-    """Add the columns, and an index of few rows."""
+    """Add the columns."""
     op.execute(CHANGES)

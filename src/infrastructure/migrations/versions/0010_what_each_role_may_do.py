@@ -8,6 +8,11 @@ revision = "0010"
 down_revision = "0006"
 
 INDEXES = (
+    # Of few rows: large deliveries are claimed by their bytes.
+    ConcurrentIndex(
+        "deliveries_large",
+        "deliveries (consumer, leased, due_at) WHERE failed_at IS NULL AND footprint > 65536",
+    ),
     # Due, whatever the clock said that wrote them.
     ConcurrentIndex(
         "deliveries_unattempted",
@@ -18,7 +23,11 @@ INDEXES = (
 
 # What a role without INSERT on events may record: the events' names by their source, and the
 # consumers of other events, which no such delivery may be for.
-WEBHOOK_EVENTS = ("kratos_identity.updated", "kratos_identity.hinted")
+WEBHOOK_EVENTS = (
+    "kratos_identity.updated",
+    "kratos_identity.hinted",
+    "kratos_webhook.template_failed",
+)
 ERASE_EVENTS = ("identity.deleted",)
 CONSUMERS_OF_OTHER_EVENTS = (
     "CountRegistrations",
