@@ -4,7 +4,7 @@ from time import process_time
 
 import pytest
 
-from application.kratos_config.nodes import Items, Map, Text, at, text_at
+from application.kratos_config.nodes import Items, Text, at, text_at
 from infrastructure.kratos_config import (
     DEEPEST,
     MOST_BYTES,

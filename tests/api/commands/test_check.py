@@ -40,8 +40,8 @@ def file_of(tmp_path: Path, content: str, name: str = "kratos.yml") -> str:
     return str(path)
 
 
-def test_there_are_five_broken_configurations() -> None:
-    assert len(BROKEN) == 5
+def test_there_are_seven_broken_configurations() -> None:
+    assert len(BROKEN) == 7
 
 
 @pytest.mark.parametrize("path", BROKEN, ids=lambda path: path.stem)

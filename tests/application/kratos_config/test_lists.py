@@ -36,7 +36,9 @@ def test_being_called_twice_is_told() -> None:
     ],
 )
 def test_a_session_before_our_hook_matters_to_old_releases(version: str, rules: list[str]) -> None:
-    assert checked(version + flow("registration", SESSION + web_hook())).rules == rules
+    found = checked(version + flow("registration", SESSION + web_hook(), method="password"))
+
+    assert [rule for rule in found.rules if not rule.startswith("not-heard")] == rules
 
 
 @pytest.mark.parametrize(
