@@ -9,7 +9,7 @@ import resource
 import sys
 from typing import Final, NoReturn
 
-SECONDS: Final = 5
+SECONDS: Final = 3
 """Of processor time, for all contexts: Kratos gives each a second."""
 MEMORY: Final = 1 << 30
 MOST_OUTPUT: Final = 262_144

@@ -6,7 +6,7 @@ from typing import Final
 
 from application.kratos_config.coverage import HookList
 from application.kratos_config.findings import Finding, Judgement, Severity
-from application.kratos_config.flows import FLOWS_PATH, STORED_BY_FLOW
+from application.kratos_config.flows import FLOWS_PATH, IGNORED_HOOKS, STORED_BY_FLOW
 from application.kratos_config.hook import Hook, Receiver, read_hooks
 from application.kratos_config.hook_rules import findings_of_any
 from application.kratos_config.mapper import Templates
@@ -27,6 +27,17 @@ def findings_of_list(used: HookList, root: Map, templates: Templates) -> Iterato
             "We are called twice here: each call has a dedupe key of its own.",
             "Leave one of them.",
         )
+    if used.place.method is not None and not used.runs:
+        for hook in used.hooks:
+            if hook.name in IGNORED_HOOKS:
+                yield _finding(
+                    "network-hook",
+                    NOTE,
+                    hook,
+                    "Only the Ory Network runs this hook; there it replaces those directly under"
+                    " `after`.",
+                    "On the Ory Network, put the web_hook here too.",
+                )
     for hook in used.hooks:
         if hook.is_web_hook and hook not in used.ours:
             yield from findings_of_any(hook, templates)

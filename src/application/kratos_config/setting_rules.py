@@ -124,7 +124,7 @@ class _Settings:
             )
             return _error("misplaced-key", sentence, "Name the template under `body`.")
         known = [key.rstrip("!") for key in spec if key not in ("*", REFUSED)]
-        if meant := self._guesses.meant_by(name, [key for key in known if key not in node.entries]):
+        if meant := self._guesses.meant_by(name, known):
             sentence = "Kratos does not know this key: it refuses to start, or does not see it."
             return _error("misspelt-key", sentence, f"Perhaps it should be `{meant}`.")
         if REFUSED in spec:
