@@ -19,6 +19,8 @@ from application.kratos_config.nodes import (
 
 SYNC_PATH: Final = "/kratos/sync-identity"
 PARSE_PATH: Final = "/kratos/parse-identity"
+FILLED_IN: Final = ("$", "{{")
+"""How a value begins that something else puts there before Kratos reads it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from typing import Final, TypeAlias
 
 from application.kratos_config.findings import Finding, Judgement, Severity
 from application.kratos_config.flows import STORED_BY_FLOW
-from application.kratos_config.hook import SYNC_PATH, Hook, Receiver, is_text, split
+from application.kratos_config.hook import FILLED_IN, SYNC_PATH, Hook, Receiver, is_text, split
 from application.kratos_config.mapper import Templates, judge, judge_ours
 from application.kratos_config.nodes import Map, text_at, truth_at, value_at
 from application.kratos_config.private_addresses import blocked
@@ -39,6 +39,8 @@ def findings_of_any(hook: Hook, templates: Templates) -> Iterator[Finding]:
     if text_at(hook.config, "method") != "TRACE":
         body = text_at(hook.config, "body") or ""
         yield from _placed(hook, _body(hook, judge(body, templates)))
+    if hook.url is not None and split(hook.url) is None and not hook.url.startswith(FILLED_IN):
+        yield from _placed(hook, [(("url",), _NO_URL)])
     if hook.interrupts and hook.is_ignored:
         yield from _placed(hook, [(("response",), _IGNORED_AND_PARSED)])
 
@@ -51,7 +53,7 @@ def _placed(hook: Hook, judged: Iterable[Placed]) -> Iterator[Finding]:
 def _url(hook: Hook, receiver: Receiver, root: Map) -> Iterator[Placed]:
     parts = split(hook.url or "")
     if parts is None:
-        yield ("url",), _error("url", "The URL is none that can be called.", "Correct it.")
+        yield ("url",), _NO_URL
     elif hook.url != receiver.url and not parts.path.endswith(SYNC_PATH):
         sentence = f"With a slash behind {SYNC_PATH} we do not answer: every call is lost."
         remedy = "Remove the slash, or say --url if a proxy sees to it."
@@ -142,6 +144,7 @@ def _error(rule: str, sentence: str, remedy: str) -> Judgement:
     return Judgement(rule, Severity.ERROR, sentence, remedy)
 
 
+_NO_URL: Final = _error("url", "The URL is none that can be called.", "Correct it.")
 _IGNORED_AND_PARSED: Final = _error(
     "ignore-and-parse",
     "An answer cannot be ignored and parsed: Kratos refuses to call, or to start.",

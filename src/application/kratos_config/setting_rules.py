@@ -8,7 +8,7 @@ from typing import Final
 
 from application.kratos_config.findings import Finding, Judgement, Severity
 from application.kratos_config.flows import HOOKS, IGNORED_HOOKS, KNOWN_HOOKS
-from application.kratos_config.hook import Hook
+from application.kratos_config.hook import FILLED_IN, Hook
 from application.kratos_config.known_settings import (
     ANY,
     API_KEY,
@@ -45,8 +45,6 @@ _FLOAT: Final = re.compile(
     r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 )
 _DURATION: Final = re.compile(r"([0-9]+(ns|us|ms|s|m|h))+")
-_FILLED_IN: Final = ("$", "{{")
-"""How a value begins that something else puts there before Kratos reads it."""
 
 
 class _Guesses:
@@ -165,7 +163,7 @@ def _scalar(node: Node, spec: Kind | tuple[str, ...], path: Path, line: int) -> 
     if not isinstance(node, Text):
         yield Finding(_wrong_type(spec.value if isinstance(spec, Kind) else "a text"), line, path)
         return
-    if node.value.lstrip().startswith(_FILLED_IN):
+    if node.value.lstrip().startswith(FILLED_IN):
         return
     found = _kind_of(node)
     wanted = Kind.TEXT if spec is Kind.DURATION or isinstance(spec, tuple) else spec
@@ -223,7 +221,7 @@ def _wrong_type(expected: str, kind: Kind | None = None) -> Judgement:
         Kind.TEXT: "Put the value in quotes.",
         Kind.TRUTH: "Write true or false, without quotes; yes, no, on and off are texts.",
         Kind.NUMBER: "Write a whole number, without quotes.",
-    }.get(kind or Kind.ANY, "`kratos-sync hooks` prints an example.")
+    }.get(kind or Kind.ANY, "See Kratos' reference of its configuration.")
     return _error("wrong-type", f"Kratos expects {expected} here, and refuses to start.", remedy)
 
 
