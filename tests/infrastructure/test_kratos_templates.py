@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from application.kratos_config.mapper import CONTEXTS, MAPPER, Problem, inline
+from application.kratos_config.example_calls import CONTEXTS
+from application.kratos_config.mapper import MAPPER, Problem, inline
 from infrastructure import kratos_templates
 from infrastructure.kratos_templates import MOST_BYTES, KratosTemplates
 

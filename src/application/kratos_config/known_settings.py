@@ -1,76 +1,22 @@
-"""The settings that Kratos knows, with what may stand there: its configuration schema, in short.
+"""The settings that Kratos knows: its configuration schema, in short.
 
-Written after `embedx/config.schema.json` of ory/kratos. A tuple lists the only texts, a list is one
-of such values, a dict has these keys; ``!`` ends a key that must be there, ``*`` is any other key.
+Written after `embedx/config.schema.json` of ory/kratos.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum
-from typing import Final, TypeAlias
+from typing import Final
 
-from application.kratos_config.flows import BEFORE, HOOKS, IGNORED_HOOKS
-
-
-class Kind(Enum):
-    """A scalar, or anything at all."""
-
-    ANY = "anything"
-    TEXT = "a text"
-    TRUTH = "true or false"
-    NUMBER = "a whole number"
-    DURATION = "a duration such as 1h or 30s"
-
-
-@dataclass(frozen=True, slots=True)
-class Hooks:
-    """A list of hooks, no two alike, of these names."""
-
-    allowed: tuple[str, ...]
-
-
-Spec: TypeAlias = "Kind | Hooks | tuple[str, ...] | list[Spec] | Mapping[str, Spec]"
-
-ANY, TEXT, TRUTH = Kind.ANY, Kind.TEXT, Kind.TRUTH
-NUMBER, DURATION = Kind.NUMBER, Kind.DURATION
-REFUSED: Final = "!"
-"""Marks a map of which we are sure that Kratos refuses any other key."""
-
-API_KEY: Final[Mapping[str, Spec]] = {
-    "type!": ("api_key",),
-    "config!": {"in!": ("header", "cookie"), "name!": TEXT, "value!": TEXT},
-}
-BASIC_AUTH: Final[Mapping[str, Spec]] = {
-    "type!": ("api_key", "basic_auth"),
-    "config!": {"user!": TEXT, "password!": TEXT},
-}
-AUTH_KEYS: Final = ("in", "name", "value", "user", "password")
-_REQUEST: Final[dict[str, Spec]] = {
-    "id": TEXT,
-    "url!": TEXT,
-    "method!": TEXT,
-    "headers": {"*": TEXT},
-    "body": TEXT,
-    "auth": API_KEY,
-}
-HOOK_SHAPES: Final[Mapping[str, Spec]] = {
-    "web_hook": {
-        "hook": TEXT,
-        "config": {
-            **_REQUEST,
-            "response": {"ignore": TRUTH, "parse": TRUTH},
-            "can_interrupt": TRUTH,
-            "emit_analytics_event": TRUTH,
-        },
-    },
-    "notify_previous_addresses": {
-        "hook": TEXT,
-        "config": {"recipients": ("removed", "all_verified", "all"), "*": ANY},
-    },
-    **{name: {"hook": TEXT, "config": ANY} for name in IGNORED_HOOKS},
-}
-"""By name; any other hook has nothing but its name."""
-PLAIN_HOOK: Final[Spec] = {"hook": TEXT, REFUSED: ANY}
+from application.kratos_config.flows import BEFORE, HOOKS
+from application.kratos_config.hook_shapes import (
+    ANY,
+    DURATION,
+    NUMBER,
+    REFUSED,
+    TEXT,
+    TRUTH,
+    Hooks,
+    Spec,
+)
 
 _PAGE: Final[dict[str, Spec]] = {"ui_url": TEXT, "lifespan": DURATION}
 _STRATEGY: Final[dict[str, Spec]] = {
@@ -112,6 +58,11 @@ def _flow(name: str) -> dict[str, Spec]:
 
 
 _RP: Final[Spec] = {"id": TEXT, "display_name": TEXT, "origins": [TEXT], "origin": TEXT, "*": ANY}
+_PROVIDER: Final[Spec] = {
+    **dict.fromkeys(("id!", "provider!", "client_id", "client_secret", "mapper_url"), TEXT),
+    "scope": [TEXT],
+    "*": ANY,
+}
 _METHODS: Final[Mapping[str, Spec]] = {
     "profile": {"enabled": TRUTH, "*": ANY},
     "link": _ENABLED,
@@ -142,18 +93,7 @@ _METHODS: Final[Mapping[str, Spec]] = {
         "enabled": TRUTH,
         "config": {
             "base_redirect_uri": TEXT,
-            "providers": [
-                {
-                    "id!": TEXT,
-                    "provider!": TEXT,
-                    "client_id": TEXT,
-                    "client_secret": TEXT,
-                    "mapper_url": TEXT,
-                    "issuer_url": TEXT,
-                    "scope": [TEXT],
-                    "*": ANY,
-                }
-            ],
+            "providers": [_PROVIDER],
             "*": ANY,
         },
     },

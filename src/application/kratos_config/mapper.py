@@ -5,8 +5,9 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
+from application.kratos_config.example_calls import CANARY, CONTEXTS, ID
 from application.kratos_config.findings import Judgement, Severity
 
 MAPPER: Final = """\
@@ -97,7 +98,7 @@ def judge_ours(body: str, flow: str, templates: Templates) -> Iterator[Judgement
     if not _has_identity(output):
         yield _NO_IDENTITY
         return
-    if _CANARY in output:
+    if CANARY in output:
         yield _HAS_CANARYS
     if without_headers is None:
         yield _NEEDS_HEADERS
@@ -111,104 +112,8 @@ def _has_identity(output: str) -> bool:
     except ValueError:
         return False
     identity = body.get("identity") if isinstance(body, dict) else None
-    return isinstance(identity, dict) and identity.get("id") == _ID
+    return isinstance(identity, dict) and identity.get("id") == ID
 
-
-_ID: Final = "5f1bb7b2-3c1c-4d5e-8b0a-7a3c1f0e9d11"
-_CANARY: Final = "canary-of-a-cookie-or-token"
-_TIME: Final = "2026-01-01T00:00:00Z"
-_ADDRESS: Final[Mapping[str, Any]] = {
-    "id": _ID,
-    "value": "ada@example.org",
-    "verified": True,
-    "via": "email",
-    "status": "completed",
-    "verified_at": _TIME,
-    "created_at": _TIME,
-    "updated_at": _TIME,
-}
-_SPARSE: Final[Mapping[str, Any]] = {
-    "id": _ID,
-    "schema_id": "default",
-    "schema_url": "https://kratos.example.org/schemas/ZGVmYXVsdA",
-    "state": "active",
-    "state_changed_at": _TIME,
-    "traits": {"email": "ada@example.org"},
-    "metadata_public": None,
-    "created_at": _TIME,
-    "updated_at": _TIME,
-    "organization_id": None,
-}
-_IDENTITY: Final[Mapping[str, Any]] = {
-    **_SPARSE,
-    "external_id": "ada",
-    "traits": {
-        "email": "ada@example.org",
-        "username": "ada",
-        "phone": "+442079460958",
-        "name": {"first": "Ada", "last": "Lovelace"},
-    },
-    "metadata_public": {"role": "user"},
-    "verifiable_addresses": [_ADDRESS],
-    "recovery_addresses": [_ADDRESS],
-}
-_CALL: Final[Mapping[str, Any]] = {
-    "flow": {
-        "id": _ID,
-        "type": "browser",
-        "expires_at": _TIME,
-        "issued_at": _TIME,
-        "created_at": _TIME,
-        "updated_at": _TIME,
-        "request_url": "https://kratos.example.org/self-service/login/browser",
-        "return_to": "https://example.org/",
-        "active": "password",
-        "ui": {
-            "action": "https://kratos.example.org/",
-            "method": "POST",
-            "nodes": [
-                {"type": "input", "attributes": {"name": "csrf_token", "value": _CANARY}},
-            ],
-            "messages": [],
-        },
-        "state": "success",
-        "transient_payload": {},
-        "organization_id": None,
-        "identity": _IDENTITY,
-    },
-    "request_headers": {
-        name: ["value"]
-        for name in (
-            *("Accept", "Accept-Encoding", "Accept-Language", "Content-Length", "Content-Type"),
-            *("Origin", "Referer", "User-Agent", "True-Client-Ip", "X-Forwarded-For", "Host"),
-        )
-    },
-    "request_method": "POST",
-    "request_url": "https://kratos.example.org/self-service/login?flow=1",
-    "request_cookies": {"csrf_token": _CANARY, "ory_kratos_session": _CANARY},
-    "identity": _IDENTITY,
-}
-_SESSION: Final[Mapping[str, Any]] = {
-    "id": _ID,
-    "active": True,
-    "expires_at": _TIME,
-    "authenticated_at": _TIME,
-    "issued_at": _TIME,
-    "authenticator_assurance_level": "aal1",
-    "authentication_methods": [{"method": "password", "aal": "aal1", "completed_at": _TIME}],
-    "identity": _IDENTITY,
-    "devices": [{"id": _ID, "ip_address": "192.0.2.1", "user_agent": "agent", "location": ""}],
-}
-CONTEXTS: Final = tuple(
-    json.dumps(context)
-    for context in (
-        {**_CALL, "session": _SESSION},
-        _CALL,
-        {**_CALL, "session": _SESSION, "request_headers": {}},
-        {**_CALL, "session": _SESSION, "identity": _SPARSE},
-    )
-)
-"""What Kratos gives a template: with and without a session, without headers, of a bare person."""
 
 _PROBLEMS: Final[Mapping[Problem | None, Judgement]] = {
     Problem.FOLDER_ELSEWHERE: Judgement(

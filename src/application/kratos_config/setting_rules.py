@@ -1,6 +1,5 @@
-"""Settings that Kratos refuses, or does not see: of a wrong type, unknown, misplaced or missing."""
+"""Settings that Kratos refuses, or does not see: of a wrong type, unknown, misplaced, missing."""
 
-import re
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from itertools import pairwise
@@ -8,8 +7,8 @@ from typing import Final
 
 from application.kratos_config.findings import Finding, Judgement, Severity
 from application.kratos_config.flows import HOOKS, IGNORED_HOOKS, KNOWN_HOOKS
-from application.kratos_config.hook import FILLED_IN, Hook
-from application.kratos_config.known_settings import (
+from application.kratos_config.hook import Hook
+from application.kratos_config.hook_shapes import (
     ANY,
     API_KEY,
     AUTH_KEYS,
@@ -17,19 +16,19 @@ from application.kratos_config.known_settings import (
     HOOK_SHAPES,
     PLAIN_HOOK,
     REFUSED,
-    SETTINGS,
     Hooks,
     Kind,
     Spec,
 )
-from application.kratos_config.nodes import Items, Map, Node, Path, Text, at, is_null, text_at
+from application.kratos_config.known_settings import SETTINGS
+from application.kratos_config.nodes import Items, Map, Node, Path, at, is_null, text_at
+from application.kratos_config.scalars import error, findings_of_scalar, value_of, wrong_type
 
 _LONGEST_NAME: Final = 40
 _MOST_GUESSES: Final = 200
-_RESPONSE: Final = ("ignore", "parse")
 _BELONGS: Final[Mapping[str, str]] = {
     **dict.fromkeys(AUTH_KEYS, "config.auth.config"),
-    **dict.fromkeys(_RESPONSE, "config.response"),
+    **dict.fromkeys(("ignore", "parse"), "config.response"),
     **dict.fromkeys(
         (
             *("url", "method", "headers", "body", "auth", "response"),
@@ -39,25 +38,6 @@ _BELONGS: Final[Mapping[str, str]] = {
     ),
 }
 _TEMPLATE_NAMES: Final = ("data", "template", "payload", "jsonnet", "mapper")
-_TRUTHS: Final = ("true", "True", "TRUE", "false", "False", "FALSE")
-_NUMBER: Final = re.compile(r"[-+]?(0[xX][0-9a-fA-F_]+|0[oO]?[0-7_]*|0[bB][01_]+|[1-9][0-9_]*)")
-_FLOAT: Final = re.compile(
-    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
-)
-_DURATION: Final = re.compile(r"([0-9]+(ns|us|ms|s|m|h))+")
-
-
-class _Guesses:
-    """Finds the key that was meant, a bounded number of times."""
-
-    def __init__(self) -> None:
-        self._left = _MOST_GUESSES
-
-    def meant_by(self, name: str, known: list[str]) -> str | None:
-        if self._left == 0 or len(name) > _LONGEST_NAME:
-            return None
-        self._left -= 1
-        return next(iter(get_close_matches(name, known, 1, 0.75)), None)
 
 
 def findings_of_settings(root: Map) -> Iterator[Finding]:
@@ -67,7 +47,7 @@ def findings_of_settings(root: Map) -> Iterator[Finding]:
 
 class _Settings:
     def __init__(self) -> None:
-        self._guesses = _Guesses()
+        self._guesses_left = _MOST_GUESSES
 
     def of(self, node: Node, spec: Spec, path: Path, line: int | None = None) -> Iterator[Finding]:
         """Compare a value with what may stand there; ``line`` is its key's."""
@@ -76,13 +56,13 @@ class _Settings:
             return
         if is_null(node):
             yield Finding(
-                _error("null", "Kratos refuses a key without a value here.", _FILL), line, path
+                error("null", "Kratos refuses a key without a value here.", _FILL), line, path
             )
         elif isinstance(spec, Kind | tuple):
-            yield from _scalar(node, spec, path, line)
+            yield from findings_of_scalar(node, spec, path, line)
         elif isinstance(spec, list | Hooks):
             if not isinstance(node, Items):
-                yield Finding(_wrong_type("a list"), line, path)
+                yield Finding(wrong_type("a list"), line, path)
             elif isinstance(spec, Hooks):
                 yield from self._hooks(node, spec, path)
             else:
@@ -91,7 +71,7 @@ class _Settings:
         elif isinstance(node, Map):
             yield from self._map(node, spec, path, line)
         else:
-            yield Finding(_wrong_type("a map"), line, path)
+            yield Finding(wrong_type("a map"), line, path)
 
     def _map(self, node: Map, spec: Mapping[str, Spec], path: Path, line: int) -> Iterator[Finding]:
         if spec is API_KEY and text_at(node, "type") == "basic_auth":
@@ -106,12 +86,12 @@ class _Settings:
         for name in spec:
             if name.endswith("!") and name != REFUSED and name[:-1] not in node.entries:
                 sentence = f"`{name[:-1]}` is missing here: Kratos refuses to start."
-                yield Finding(_error("required-key", sentence, "Add it."), line, path)
+                yield Finding(error("required-key", sentence, "Add it."), line, path)
 
     def _unknown(self, name: str, node: Map, spec: Mapping[str, Spec], path: Path) -> Judgement:
         belongs = _BELONGS.get(name) if _is_in_hook(path) else None
         if belongs is not None:
-            return _error(
+            return error(
                 "misplaced-key",
                 f"`{name}` is in the wrong place: Kratos refuses to start, or does not see it.",
                 f"It belongs into `{belongs}` of the hook.",
@@ -120,15 +100,21 @@ class _Settings:
             sentence = (
                 f"Kratos does not read `{name}`: it finds no template, and never sends the hook."
             )
-            return _error("misplaced-key", sentence, "Name the template under `body`.")
+            return error("misplaced-key", sentence, "Name the template under `body`.")
         known = [key.rstrip("!") for key in spec if key not in ("*", REFUSED)]
-        if meant := self._guesses.meant_by(name, known):
+        if meant := self._meant_by(name, known):
             sentence = "Kratos does not know this key: it refuses to start, or does not see it."
-            return _error("misspelt-key", sentence, f"Perhaps it should be `{meant}`.")
+            return error("misspelt-key", sentence, f"Perhaps it should be `{meant}`.")
         if REFUSED in spec:
             sentence = "Kratos does not know this key, and refuses to start."
-            return _error("refused-key", sentence, f"Here stand only {', '.join(known)}.")
+            return error("refused-key", sentence, f"Here stand only {', '.join(known)}.")
         return _UNKNOWN
+
+    def _meant_by(self, name: str, known: list[str]) -> str | None:
+        if self._guesses_left == 0 or len(name) > _LONGEST_NAME:
+            return None
+        self._guesses_left -= 1
+        return next(iter(get_close_matches(name, known, 1, 0.75)), None)
 
     def _hooks(self, node: Items, spec: Hooks, path: Path) -> Iterator[Finding]:
         seen: set[object] = set()
@@ -140,61 +126,22 @@ class _Settings:
                 continue
             if name not in spec.allowed:
                 yield Finding(_refused_hook(name, spec), item.line, place)
-            written = _value(item)
+            written = value_of(item)
             if written in seen:
                 yield Finding(_REPEATED, item.line, place)
             seen.add(written)
             if name in KNOWN_HOOKS:
                 yield from self.of(item, HOOK_SHAPES.get(name, PLAIN_HOOK), place)
-            yield from _of_web_hook(Hook(name, item, place))
+            if name == "web_hook":
+                yield from _of_web_hook(Hook(name, item, place))
 
 
 def _of_web_hook(hook: Hook) -> Iterator[Finding]:
-    if not hook.is_web_hook:
-        return
     if at(hook.node, "config") is None:
         yield Finding(_NO_CONFIG, hook.line, hook.path)
     interrupts = at(hook.config, "can_interrupt")
     if interrupts is not None:
         yield Finding(_DEPRECATED, interrupts.line, (*hook.path, "config", "can_interrupt"))
-
-
-def _scalar(node: Node, spec: Kind | tuple[str, ...], path: Path, line: int) -> Iterator[Finding]:
-    if not isinstance(node, Text):
-        yield Finding(_wrong_type(spec.value if isinstance(spec, Kind) else "a text"), line, path)
-        return
-    if node.value.lstrip().startswith(FILLED_IN):
-        return
-    found = _kind_of(node)
-    wanted = Kind.TEXT if spec is Kind.DURATION or isinstance(spec, tuple) else spec
-    if found is not wanted:
-        yield Finding(_wrong_type(wanted.value, wanted), line, path)
-    elif isinstance(spec, tuple) and node.value not in spec:
-        sentence = f"Kratos takes only {', '.join(spec)} here, and refuses to start."
-        yield Finding(_error("wrong-value", sentence, "Write one of them."), line, path)
-    elif spec is Kind.DURATION and not _DURATION.fullmatch(node.value):
-        sentence = f"Kratos expects {spec.value} here, and refuses to start."
-        yield Finding(_error("wrong-value", sentence, "Write a number and its unit."), line, path)
-
-
-def _kind_of(node: Text) -> Kind:
-    """What Kratos makes of a scalar: its YAML knows no yes, no, on and off."""
-    if not node.plain:
-        return Kind.TEXT
-    if node.value in _TRUTHS:
-        return Kind.TRUTH
-    if _NUMBER.fullmatch(node.value):
-        return Kind.NUMBER
-    return Kind.ANY if _FLOAT.fullmatch(node.value) else Kind.TEXT
-
-
-def _value(node: Node) -> object:
-    """A value that equals another's if and only if Kratos takes both for the same."""
-    if isinstance(node, Text):
-        return _kind_of(node), node.value
-    if isinstance(node, Items):
-        return tuple(_value(item) for item in node.items)
-    return frozenset((name, _value(entry.value)) for name, entry in node.entries.items())
 
 
 def _is_in_hook(path: Path) -> bool:
@@ -213,20 +160,7 @@ def _refused_hook(name: str, spec: Hooks) -> Judgement:
     ]
     where = f" `{name}` belongs to {', '.join(places)}." if places else ""
     sentence = f"Kratos allows no `{name}` here, and refuses to start."
-    return _error("hook-not-allowed", sentence, f"Here stand only {allowed}.{where}")
-
-
-def _wrong_type(expected: str, kind: Kind | None = None) -> Judgement:
-    remedy = {
-        Kind.TEXT: "Put the value in quotes.",
-        Kind.TRUTH: "Write true or false, without quotes; yes, no, on and off are texts.",
-        Kind.NUMBER: "Write a whole number, without quotes.",
-    }.get(kind or Kind.ANY, "See Kratos' reference of its configuration.")
-    return _error("wrong-type", f"Kratos expects {expected} here, and refuses to start.", remedy)
-
-
-def _error(rule: str, sentence: str, remedy: str) -> Judgement:
-    return Judgement(rule, Severity.ERROR, sentence, remedy)
+    return error("hook-not-allowed", sentence, f"Here stand only {allowed}.{where}")
 
 
 _FILL: Final = "Give it a value, or remove it."
@@ -236,25 +170,25 @@ _UNKNOWN: Final = Judgement(
     "This key is not known here: unless your Kratos is newer than this check, it refuses to start.",
     "See that it is spelt right, or remove it.",
 )
-_UNKNOWN_HOOK: Final = _error(
+_UNKNOWN_HOOK: Final = error(
     "unknown-hook",
     "Kratos knows no hook of this name, and refuses to start or leaves it out.",
     "A webhook is called `web_hook`.",
 )
-_NO_HOOK: Final = _error(
+_NO_HOOK: Final = error(
     "no-hook",
     "This is no hook, and Kratos refuses to start.",
     "Give it a key `hook`, or remove it.",
 )
-_REPEATED: Final = _error(
+_REPEATED: Final = error(
     "repeated-hook",
     "The same hook stands in this list already: Kratos refuses to start.",
     "Remove one of them.",
 )
-_NO_CONFIG: Final = _error(
+_NO_CONFIG: Final = error(
     "no-config",
     "The hook has no `config`: it calls nobody.",
-    "`kratos-sync hooks` prints what belongs there.",
+    "Take what `kratos-sync hooks` prints.",
 )
 _DEPRECATED: Final = Judgement(
     "can-interrupt",
