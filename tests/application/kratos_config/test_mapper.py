@@ -70,7 +70,7 @@ def test_another_mapper_is_judged_by_what_it_makes(template: str, said: list[str
         "",
         "function(ctx) {",
         "/* never closed",
-        "/*" * 60_000,
+        "/* " * 60_000,
         "function(ctx) { identity: ctx.identity",
         "function(ctx) { identity: context.identity }",
         "function(context) { identity: context.identity }",
