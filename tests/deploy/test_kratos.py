@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rjsonnet
 import yaml
 from jsonschema import Draft7Validator
 
@@ -223,8 +224,6 @@ def test_the_mapper_sends_the_identity_and_nothing_else() -> None:
 def test_the_mapper_can_be_run_on_any_context(
     context: dict[str, Any], sent: dict[str, Any]
 ) -> None:
-    rjsonnet = pytest.importorskip("rjsonnet")
-
     rendered = rjsonnet.evaluate_snippet("mapper", MAPPER, tla_codes={"ctx": json.dumps(context)})
 
     assert json.loads(rendered) == sent

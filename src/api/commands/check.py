@@ -14,6 +14,7 @@ is null for a flow without methods; ``by`` is the list of hooks that Kratos runs
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -27,6 +28,7 @@ from application.kratos_config.hook import Receiver
 from application.kratos_config.location import kratos_part
 from application.kratos_config.nodes import ConfigFile, written
 from infrastructure.kratos_config import MOST_BYTES, UnreadableConfig, read_config
+from infrastructure.kratos_templates import KratosTemplates
 
 
 @click.command()
@@ -38,10 +40,12 @@ def check(file: str, url: str | None, strict: bool, as_json: bool) -> None:
     """Read a Kratos configuration, and list by line what would keep us from hearing of people.
 
     FILE is YAML or JSON, or - for standard input. Exits with 1 when a flow or a method that is on
-    is not heard, or when a hook never runs. Nothing is called, and no value of the file is shown.
+    is not heard, when a hook never runs, or when Kratos would refuse to start. Templates in files
+    are read, and run in a process of their own. Nothing is called, and no value is shown.
     """
     name = harmless(file)
-    report = read_through(_config(file, name), Receiver(key_header(), url))
+    templates = KratosTemplates(None if file == "-" else Path(file).resolve().parent)
+    report = read_through(_config(file, name), Receiver(key_header(), url), templates)
     if as_json:
         click.echo(json.dumps({"file": name, **to_json(report)}))
     else:

@@ -19,7 +19,7 @@ MOST_PATHS: Final = 3
 _STYLES: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 _UNSEEN: Final = (
     "Not looked at: environment variables of Kratos, which override its file, further files, and"
-    " templates in files of their own."
+    " templates that are on another machine."
 )
 
 

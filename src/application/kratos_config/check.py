@@ -7,29 +7,27 @@ from application.kratos_config.file_rules import findings_of_file
 from application.kratos_config.findings import Finding, Judgement, Report, Severity
 from application.kratos_config.flows import METHODS
 from application.kratos_config.hook import SYNC_PATH, Receiver
-from application.kratos_config.hook_rules import findings_of
 from application.kratos_config.list_rules import findings_before, findings_of_list
+from application.kratos_config.mapper import Templates
 from application.kratos_config.nodes import ConfigFile
-from application.kratos_config.shape_rules import findings_of_shape
+from application.kratos_config.setting_rules import findings_of_settings
 from application.kratos_config.stray_hooks import strays
 
 
-def check(file: ConfigFile, receiver: Receiver) -> Report:
+def check(file: ConfigFile, receiver: Receiver, templates: Templates) -> Report:
     """Say which flows and methods we hear of, and what is wrong, by line."""
     root = file.root
-    findings = [*findings_of_file(file), *strays(root)]
+    findings = [*findings_of_file(file), *findings_of_settings(root), *strays(root)]
     coverage = []
-    flows = {flow: lists_of(root, flow, receiver) for flow in METHODS}
+    flows = {flow: lists_of(root, flow, receiver, templates) for flow in METHODS}
     for flow, lists in flows.items():
         coverage += [covered for covered, _ in coverage_of(root, lists)]
         findings += unheard(root, lists)
-        findings += findings_before(root, flow, receiver)
+        findings += findings_before(root, flow, receiver, templates)
         for used in lists:
-            findings += findings_of_list(used, root)
-            for hook in used.hooks:
-                findings += findings_of_shape(hook)
-            for hook in used.ours:
-                findings += findings_of(hook, flow, receiver, root)
+            findings += findings_of_list(used, root, templates)
+            for found in used.found:
+                findings += found
         findings += _without_common(lists)
     findings += _without_us([used for lists in flows.values() for used in lists])
     return Report(sorted(findings, key=lambda finding: finding.line), coverage)

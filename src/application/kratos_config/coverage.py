@@ -4,46 +4,49 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from application.kratos_config.findings import Coverage, Finding, Judgement, Severity, plural_are
-from application.kratos_config.flows import METHODS, Place, is_on, methods_of
-from application.kratos_config.hook import KNOWN_HOOKS, Hook, Receiver, read_hooks
+from application.kratos_config.flows import HOOKS_THAT_RUN, METHODS, Place, is_on
+from application.kratos_config.hook import Hook, Receiver, read_hooks
 from application.kratos_config.hook_rules import findings_of
+from application.kratos_config.mapper import Templates
 from application.kratos_config.nodes import Map, at, value_at
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HookList:
-    """What stands at a place: its hooks, those for us, and whether one of them reaches us."""
+    """What stands at a place: its hooks, and those for us."""
 
     place: Place
     line: int
     hooks: Sequence[Hook]
     ours: Sequence[Hook]
-    is_telling: bool
+    found: Sequence[Sequence[Finding]]
+    """What is wrong with each of ours."""
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether one of ours reaches us."""
+        return any(
+            all(one.severity is not Severity.ERROR for one in findings) for findings in self.found
+        )
 
     @property
     def runs(self) -> bool:
-        """Whether Kratos takes it; a list without a hook that it knows is as good as none."""
-        return any(hook.name in KNOWN_HOOKS for hook in self.hooks)
+        """Whether Kratos takes it; a list without a hook that it runs is as good as none."""
+        return any(hook.name in HOOKS_THAT_RUN for hook in self.hooks)
 
 
-def hook_list(root: Map, place: Place, receiver: Receiver) -> HookList:
+def hook_list(root: Map, place: Place, receiver: Receiver, templates: Templates) -> HookList:
     """Read the list at a place; one that is not there is empty, with the line of what is around."""
     hooks = tuple(read_hooks(value_at(root, *place.keys), place.keys))
     ours = tuple(hook for hook in hooks if hook.is_for(receiver))
-    is_telling = any(
-        all(
-            finding.severity is not Severity.ERROR
-            for finding in findings_of(hook, place.flow, receiver, root)
-        )
-        for hook in ours
-    )
-    return HookList(place, _line(root, place), hooks, ours, is_telling)
+    found = [tuple(findings_of(hook, place.flow, receiver, root, templates)) for hook in ours]
+    return HookList(place, _line(root, place), hooks, ours, found)
 
 
-def lists_of(root: Map, flow: str, receiver: Receiver) -> Sequence[HookList]:
+def lists_of(root: Map, flow: str, receiver: Receiver, templates: Templates) -> Sequence[HookList]:
     """Read every list after a flow: the one directly under `after` first."""
-    methods = (None, *methods_of(root, flow))
-    return [hook_list(root, Place(flow, method), receiver) for method in methods]
+    places = (Place(flow, method) for method in (None, *METHODS[flow]))
+    return [hook_list(root, place, receiver, templates) for place in places]
 
 
 def coverage_of(root: Map, lists: Sequence[HookList]) -> Iterator[tuple[Coverage, HookList]]:

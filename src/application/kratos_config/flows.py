@@ -4,17 +4,58 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from application.kratos_config.nodes import Map, at, truth_at
+from application.kratos_config.nodes import Map, truth_at
 
 FLOWS_PATH: Final = ("selfservice", "flows")
 METHODS_PATH: Final = ("selfservice", "methods")
 
+IGNORED_HOOKS: Final = ("organization", "b2b_sso")
+"""Hooks of the Ory Network, which the open-source Kratos allows and does not run."""
+BEFORE: Final = ("web_hook", *IGNORED_HOOKS)
+"""What may stand before a flow."""
+
+_REGISTERED: Final = (*BEFORE, "session", "show_verification_ui", "two_step_registration")
+_LOGGED_IN: Final = (
+    *BEFORE,
+    *("revoke_active_sessions", "require_verified_address", "verification", "show_verification_ui"),
+)
+_CHANGED: Final = (*BEFORE, "revoke_active_sessions")
+_PROFILE: Final = (
+    *BEFORE,
+    *("show_verification_ui", "verify_new_address", "notify_previous_addresses"),
+)
+
+HOOKS: Final[Mapping[str, Mapping[str | None, tuple[str, ...]]]] = {
+    "registration": {
+        None: BEFORE,
+        **dict.fromkeys(("password", "webauthn", "passkey", "oidc", "code"), _REGISTERED),
+    },
+    "login": dict.fromkeys(
+        (None, "password", "webauthn", "passkey", "oidc", "code", "totp", "lookup_secret"),
+        _LOGGED_IN,
+    ),
+    "settings": {
+        None: BEFORE,
+        "profile": _PROFILE,
+        **dict.fromkeys(
+            ("password", "totp", "oidc", "webauthn", "passkey", "lookup_secret"), _CHANGED
+        ),
+    },
+    "verification": {None: BEFORE},
+    "recovery": {None: _CHANGED},
+}
+"""By flow, the hooks that may stand directly under its ``after`` (None), and under each method."""
+KNOWN_HOOKS: Final = frozenset(
+    name for methods in HOOKS.values() for names in methods.values() for name in names
+)
+HOOKS_THAT_RUN: Final = KNOWN_HOOKS - {
+    *IGNORED_HOOKS,
+    *("verify_new_address", "two_step_registration"),
+}
+"""The hooks after something is stored: one under a method replaces the list of the flow."""
 METHODS: Final[Mapping[str, tuple[str, ...]]] = {
-    "registration": ("password", "webauthn", "passkey", "oidc", "code"),
-    "login": ("password", "webauthn", "passkey", "oidc", "code", "totp", "lookup_secret"),
-    "settings": ("profile", "password", "totp", "oidc", "webauthn", "passkey", "lookup_secret"),
-    "verification": (),
-    "recovery": (),
+    flow: tuple(method for method in methods if method is not None)
+    for flow, methods in HOOKS.items()
 }
 """By flow, the methods whose hooks replace those of the flow; the last two flows have none."""
 ALL_METHODS: Final = tuple(dict.fromkeys(m for methods in METHODS.values() for m in methods))
@@ -62,17 +103,3 @@ def is_on(root: Map, place: Place) -> bool:
     if (place.flow, place.method) == ("registration", "webauthn"):
         return on and truth_at(root, *method, "config", "passwordless")
     return on
-
-
-def methods_of(root: Map, flow: str) -> tuple[str, ...]:
-    """Give the methods of a flow: those we know, and those that the file has hooks for besides."""
-    known = METHODS[flow]
-    after = at(root, *FLOWS_PATH, flow, "after")
-    if not known or after is None or not isinstance(after.value, Map):
-        return known
-    others = (
-        name
-        for name, entry in after.value.entries.items()
-        if name not in ALL_METHODS and at(entry.value, "hooks") is not None
-    )
-    return (*known, *others)

@@ -19,17 +19,8 @@ from application.kratos_config.nodes import (
 
 SYNC_PATH: Final = "/kratos/sync-identity"
 PARSE_PATH: Final = "/kratos/parse-identity"
-KNOWN_HOOKS: Final = (
-    "web_hook",
-    "session",
-    "revoke_active_sessions",
-    "require_verified_address",
-    "show_verification_ui",
-    "verification",
-    "two_step_registration",
-    "b2b_sso",
-    "organization",
-)
+FILLED_IN: Final = ("$", "{{")
+"""How a value begins that something else puts there before Kratos reads it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
 """What keeps one hook that should tell us of an identity from doing it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
 
 from application.kratos_config.findings import Finding, Judgement, Severity
 from application.kratos_config.flows import STORED_BY_FLOW
-from application.kratos_config.hook import SYNC_PATH, Hook, Receiver, is_text, split
-from application.kratos_config.mapper import judge
+from application.kratos_config.hook import FILLED_IN, SYNC_PATH, Hook, Receiver, is_text, split
+from application.kratos_config.mapper import Templates, judge, judge_ours
 from application.kratos_config.nodes import Map, text_at, truth_at, value_at
 from application.kratos_config.private_addresses import blocked
 
@@ -17,22 +17,43 @@ _PRINTED: Final = "Take the one that `kratos-sync hooks` prints."
 _REFUSED: Final = "we refuse every call, and none is repeated."
 
 
-def findings_of(hook: Hook, flow: str, receiver: Receiver, root: Map) -> Iterator[Finding]:
+def findings_of(
+    hook: Hook, flow: str, receiver: Receiver, root: Map, templates: Templates
+) -> Iterator[Finding]:
     """Say what is wrong with a webhook that is for us and stands after a flow."""
+    body = text_at(hook.config, "body") or ""
     for judged in (
         _url(hook, receiver, root),
-        _body(hook),
+        _body(hook, judge_ours(body, flow, templates)),
+        _headers(hook),
         _auth(hook, receiver),
         _answer(hook, flow),
     ):
-        for keys, judgement in judged:
-            yield Finding(judgement, hook.line_of(*keys), (*hook.path, "config", *keys))
+        yield from _placed(hook, judged)
+
+
+def findings_of_any(hook: Hook, templates: Templates) -> Iterator[Finding]:
+    """Say why a webhook that is not for us, or stands before a flow, is never sent."""
+    if hook.config is None:
+        return
+    if text_at(hook.config, "method") != "TRACE":
+        body = text_at(hook.config, "body") or ""
+        yield from _placed(hook, _body(hook, judge(body, templates)))
+    if hook.url is not None and split(hook.url) is None and not hook.url.startswith(FILLED_IN):
+        yield from _placed(hook, [(("url",), _NO_URL)])
+    if hook.interrupts and hook.is_ignored:
+        yield from _placed(hook, [(("response",), _IGNORED_AND_PARSED)])
+
+
+def _placed(hook: Hook, judged: Iterable[Placed]) -> Iterator[Finding]:
+    for keys, judgement in judged:
+        yield Finding(judgement, hook.line_of(*keys), (*hook.path, "config", *keys))
 
 
 def _url(hook: Hook, receiver: Receiver, root: Map) -> Iterator[Placed]:
     parts = split(hook.url or "")
     if parts is None:
-        yield ("url",), _error("url", "The URL is none that can be called.", "Correct it.")
+        yield ("url",), _NO_URL
     elif hook.url != receiver.url and not parts.path.endswith(SYNC_PATH):
         sentence = f"With a slash behind {SYNC_PATH} we do not answer: every call is lost."
         remedy = "Remove the slash, or say --url if a proxy sees to it."
@@ -44,14 +65,16 @@ def _url(hook: Hook, receiver: Receiver, root: Map) -> Iterator[Placed]:
         yield ("method",), _error("method", sentence, "Write `method: POST`.")
 
 
-def _body(hook: Hook) -> Iterator[Placed]:
-    body = text_at(hook.config, "body")
-    if body:
-        for judgement in judge(body):
+def _body(hook: Hook, judgements: Iterator[Judgement]) -> Iterator[Placed]:
+    if text_at(hook.config, "body"):
+        for judgement in judgements:
             yield ("body",), judgement
     else:
         sentence = "There is no `body`: Kratos finds no template, and never sends the hook."
         yield ("body",), _error("no-body", sentence, _PRINTED)
+
+
+def _headers(hook: Hook) -> Iterator[Placed]:
     content_type = text_at(hook.config, "headers", "Content-Type")
     if content_type is not None and not content_type.strip().lower().startswith("application/json"):
         sentence = f"The body does not go as application/json: {_REFUSED}"
@@ -94,9 +117,7 @@ def _auth(hook: Hook, receiver: Receiver) -> Iterator[Placed]:
 
 def _answer(hook: Hook, flow: str) -> Iterator[Placed]:
     if hook.interrupts and hook.is_ignored:
-        sentence = "An answer cannot be ignored and parsed: Kratos refuses to call, or to start."
-        remedy = "Leave `ignore: true` alone here."
-        yield ("response",), _error("ignore-and-parse", sentence, remedy)
+        yield ("response",), _IGNORED_AND_PARSED
     elif hook.interrupts and flow in STORED_BY_FLOW:
         sentence = (
             "A hook that parses is called before anything is stored, and not after it: this one"
@@ -121,3 +142,11 @@ def _has_header(hook: Hook, name: str) -> bool:
 
 def _error(rule: str, sentence: str, remedy: str) -> Judgement:
     return Judgement(rule, Severity.ERROR, sentence, remedy)
+
+
+_NO_URL: Final = _error("url", "The URL is none that can be called.", "Correct it.")
+_IGNORED_AND_PARSED: Final = _error(
+    "ignore-and-parse",
+    "An answer cannot be ignored and parsed: Kratos refuses to call, or to start.",
+    "Leave `ignore: true` alone here.",
+)

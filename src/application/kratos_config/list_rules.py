@@ -6,8 +6,10 @@ from typing import Final
 
 from application.kratos_config.coverage import HookList
 from application.kratos_config.findings import Finding, Judgement, Severity
-from application.kratos_config.flows import FLOWS_PATH, STORED_BY_FLOW
-from application.kratos_config.hook import KNOWN_HOOKS, Hook, Receiver, read_hooks
+from application.kratos_config.flows import FLOWS_PATH, IGNORED_HOOKS, STORED_BY_FLOW
+from application.kratos_config.hook import Hook, Receiver, read_hooks
+from application.kratos_config.hook_rules import findings_of_any
+from application.kratos_config.mapper import Templates
 from application.kratos_config.nodes import Map, text_at, value_at
 
 ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
@@ -15,7 +17,7 @@ SESSION_GOES_LAST: Final = (1, 3, 1)
 """The first release of which we know that it runs `session` last wherever it stands."""
 
 
-def findings_of_list(used: HookList, root: Map) -> Iterator[Finding]:
+def findings_of_list(used: HookList, root: Map, templates: Templates) -> Iterator[Finding]:
     """Say what is wrong with a list of hooks after a flow, besides its single hooks."""
     for second in used.ours[1:]:
         yield _finding(
@@ -25,15 +27,20 @@ def findings_of_list(used: HookList, root: Map) -> Iterator[Finding]:
             "We are called twice here: each call has a dedupe key of its own.",
             "Leave one of them.",
         )
+    if used.place.method is not None and not used.runs:
+        for hook in used.hooks:
+            if hook.name in IGNORED_HOOKS:
+                yield _finding(
+                    "network-hook",
+                    NOTE,
+                    hook,
+                    "Only the Ory Network runs this hook; there it replaces those directly under"
+                    " `after`.",
+                    "On the Ory Network, put the web_hook here too.",
+                )
     for hook in used.hooks:
-        if hook.name not in KNOWN_HOOKS:
-            yield _finding(
-                "unknown-hook",
-                ERROR,
-                hook,
-                "Kratos knows no hook of this name, and refuses to start or leaves it out.",
-                "A webhook is called `web_hook`.",
-            )
+        if hook.is_web_hook and hook not in used.ours:
+            yield from findings_of_any(hook, templates)
         if used.place.method is None and used.place.flow in STORED_BY_FLOW and hook.interrupts:
             yield _finding(
                 "parse-in-global",
@@ -46,10 +53,14 @@ def findings_of_list(used: HookList, root: Map) -> Iterator[Finding]:
         yield from _before(used, used.ours[0], root)
 
 
-def findings_before(root: Map, flow: str, receiver: Receiver) -> Iterator[Finding]:
-    """Say what is wrong with hooks for us that stand before a flow."""
+def findings_before(
+    root: Map, flow: str, receiver: Receiver, templates: Templates
+) -> Iterator[Finding]:
+    """Say what is wrong with webhooks that stand before a flow."""
     keys = (*FLOWS_PATH, flow, "before", "hooks")
     for hook in read_hooks(value_at(root, *keys), keys):
+        if hook.is_web_hook:
+            yield from findings_of_any(hook, templates)
         if hook.is_for(receiver):
             breaks = "and, as people wait for our answer, nobody gets any further"
             useless = "which we refuse"

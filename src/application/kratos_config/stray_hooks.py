@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from application.kratos_config.findings import Finding, Judgement, Severity
-from application.kratos_config.flows import ALL_METHODS, FLOWS_PATH, METHODS, methods_of
+from application.kratos_config.flows import ALL_METHODS, FLOWS_PATH, METHODS
 from application.kratos_config.nodes import Items, Map, Node, Path, text_at, value_at
 
 
@@ -32,7 +32,7 @@ def _lists(root: Map) -> Iterable[Items]:
         for rest in (
             ("before", "hooks"),
             ("after", "hooks"),
-            *(("after", method, "hooks") for method in methods_of(root, flow)),
+            *(("after", method, "hooks") for method in METHODS[flow]),
         ):
             found = value_at(root, *keys, *rest)
             if isinstance(found, Items):

@@ -3,9 +3,11 @@
 import json
 import re
 from pathlib import Path
+from time import process_time
 
 import pytest
 
+from application.kratos_config.mapper import MAPPER, inline
 from tests.api.commands.invoking import kratos_sync
 
 BROKEN = sorted((Path(__file__).parent / "broken_kratos").glob("*.yml"))
@@ -40,8 +42,8 @@ def file_of(tmp_path: Path, content: str, name: str = "kratos.yml") -> str:
     return str(path)
 
 
-def test_there_are_five_broken_configurations() -> None:
-    assert len(BROKEN) == 5
+def test_there_are_seven_broken_configurations() -> None:
+    assert len(BROKEN) == 7
 
 
 @pytest.mark.parametrize("path", BROKEN, ids=lambda path: path.stem)
@@ -160,6 +162,37 @@ def test_a_name_steers_no_terminal(tmp_path: Path) -> None:
     )
 
     assert "\x1b" not in kratos_sync("check", file).output
+
+
+def test_a_template_is_looked_for_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    beside = file_of(tmp_path, DEPLOYED.read_text())
+    elsewhere = file_of(tmp_path / "empty", DEPLOYED.read_text())
+    template = tmp_path / "identity.mapper.jsonnet"
+
+    template.write_text((DEPLOYED.parent / "identity.mapper.jsonnet").read_text())
+    assert json.loads(kratos_sync("check", beside, "--json").stdout)["findings"] == []
+    template.write_text("function(ctx) { identity: ")
+    assert kratos_sync("check", beside).exit_code == 1
+    assert kratos_sync("check", elsewhere, "--strict").exit_code == 0
+    assert "was not looked at" in kratos_sync("check", elsewhere).stdout
+
+
+def test_what_a_template_says_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "identity.mapper.jsonnet").write_text("function(ctx) error 'canary' + canary(")
+
+    assert "canary" not in kratos_sync("check", file_of(tmp_path, DEPLOYED.read_text())).output
+
+
+def test_a_large_template_with_comments_takes_no_time(tmp_path: Path) -> None:
+    template = MAPPER + "/* x */" * 20_000 + "// /*" * 10_000
+    text = DEPLOYED.read_text().replace(
+        "file:///etc/config/kratos/identity.mapper.jsonnet", inline(template)
+    )
+    began = process_time()
+
+    assert kratos_sync("check", file_of(tmp_path, text), "--strict").exit_code == 0
+    assert process_time() - began < 10
 
 
 def test_a_flood_of_findings_is_cut(tmp_path: Path) -> None:

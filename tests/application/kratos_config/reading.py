@@ -1,12 +1,13 @@
 """Configurations of a few lines, and what a check says of them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from textwrap import indent
 
 from application.kratos_config.check import check
 from application.kratos_config.findings import Report
 from application.kratos_config.hook import Receiver
+from application.kratos_config.mapper import Problem, Rendered
 from infrastructure.kratos_config import read_config
 
 CONFIG = """\
@@ -16,6 +17,13 @@ auth: {type: api_key, config: {in: header, name: X-Api-Key, value: key}}
 body: file:///etc/mapper.jsonnet
 response: {ignore: true}
 """
+
+
+class NoTemplates:
+    """Finds none: what templates make is a matter of tests of their own."""
+
+    def render(self, body: str, contexts: Sequence[str]) -> Rendered:
+        return Rendered(problem=Problem.NOT_LOOKED_AT)
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Checked:
 
 
 def checked(text: str, receiver: Receiver | None = None) -> Checked:
-    return Checked(check(read_config(text.encode()), receiver or Receiver()))
+    return Checked(check(read_config(text.encode()), receiver or Receiver(), NoTemplates()))
 
 
 def web_hook(config: str = CONFIG, name: str = "web_hook") -> str:
@@ -54,7 +62,9 @@ def instead(old: str, new: str) -> str:
     return CONFIG.replace(old, new)
 
 
-def flow(name: str, hooks: str, *, elsewhere: str = "", under: str = "after") -> str:
+def flow(
+    name: str, hooks: str, *, elsewhere: str = "", under: str = "after", method: str | None = None
+) -> str:
     """A configuration in which one flow has these hooks, and all others are heard."""
     flows = ("registration", "login", "settings", "verification", "recovery")
     heard = "".join(
@@ -62,6 +72,7 @@ def flow(name: str, hooks: str, *, elsewhere: str = "", under: str = "after") ->
         for other in flows
         if other != name and f"    {other}:" not in elsewhere
     )
-    own = f"    {name}:\n      {under}:\n        hooks:\n{indent(hooks, ' ' * 8)}\n"
+    listed = f"hooks:\n{hooks}" if method is None else f"{method}:\n  hooks:\n{indent(hooks, '  ')}"
+    own = f"    {name}:\n      {under}:\n{indent(listed, ' ' * 8)}\n"
     enabled = "      enabled: true\n" if name in ("verification", "recovery") else ""
     return f"selfservice:\n  flows:\n{own}{enabled}{heard}{elsewhere}"

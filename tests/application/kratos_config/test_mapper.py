@@ -3,20 +3,21 @@ from base64 import b64decode
 from pathlib import Path
 
 import pytest
+import rjsonnet
 
-from application.kratos_config.mapper import MAPPER, inline, judge
+from application.kratos_config.mapper import MAPPER, inline, judge_ours
+from infrastructure.kratos_templates import KratosTemplates
 
 DEPLOYED = Path(__file__).parents[3] / "deploy/kratos/identity.mapper.jsonnet"
 
 
-def rules(template: str) -> list[str]:
-    return [judgement.rule for judgement in judge(inline(template))]
+def rules(template: str, flow: str = "login") -> list[str]:
+    found = judge_ours(inline(template), flow, KratosTemplates(None))
+    return [judgement.rule for judgement in found]
 
 
 @pytest.mark.parametrize("context", [{"identity": {"id": "1"}, "request_cookies": {}}, {}])
 def test_our_mapper_renders_the_identity_and_nothing_else(context: dict[str, object]) -> None:
-    rjsonnet = pytest.importorskip("rjsonnet")
-
     rendered = rjsonnet.evaluate_snippet("mapper", MAPPER, tla_codes={"ctx": json.dumps(context)})
 
     assert json.loads(rendered) == {"identity": context.get("identity")}
@@ -33,24 +34,81 @@ def test_our_mapper_is_the_one_that_compose_runs_whatever_its_comments_say() -> 
     [
         ("function(ctx) { identity: ctx.identity }", []),
         ("function(ctx) { 'identity': ctx.identity, flow_id: ctx.flow.id }", []),
+        ("local of(ctx) = { ['iden' + 'tity']: ctx.identity }; of", []),
+        ("function(ctx) { identity: ctx.identity } // ctx.request_cookies", []),
         ("function(ctx) { user: ctx.identity }", ["body-without-identity"]),
+        ("function(ctx) { identity: 'me' }", ["body-without-identity"]),
+        ("function(ctx) [ctx.identity]", ["body-without-identity"]),
+        ("{ identity: { id: 'mine' } }", ["body-without-identity"]),
         ("// identity: here\nfunction(ctx) { user: 1 }", ["body-without-identity"]),
         ("function(ctx) ctx", ["body-with-secrets"]),
         ("function(ctx) { identity: ctx.identity, ctx: ctx }", ["body-with-secrets"]),
         ("function(ctx) { identity: ctx.identity, flow: ctx.flow }", ["body-with-secrets"]),
-        ("function(ctx) { identity: 1, c: ctx.request_cookies }", ["body-with-secrets"]),
         (
-            "function(ctx) { identity: 1, ip: ctx.request_headers['True-Client-Ip'] }",
+            "function(ctx) { identity: ctx.identity, c: ctx.request_cookies }",
+            ["body-with-secrets"],
+        ),
+        (
+            "function(ctx) { identity: ctx.identity, ip: ctx.request_headers['True-Client-Ip'] }",
             ["body-with-headers"],
         ),
+        (
+            "function(ctx) { identity: ctx.identity, to: ctx.identity.verifiable_addresses[0] }",
+            ["body-fails-for-some"],
+        ),
+        ("function(ctx) { identity: ctx.identity, plan: ctx.plan }", ["body-fails"]),
+        ("function(ctx) error 'cancel'", ["body-fails"]),
     ],
 )
-def test_another_mapper_is_judged_by_what_it_names(template: str, said: list[str]) -> None:
-    ends = [] if "body-without-identity" in said else ["body-not-judged"]
+def test_another_mapper_is_judged_by_what_it_makes(template: str, said: list[str]) -> None:
+    assert rules(template) == said
 
-    assert rules(template) == said + ends
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "",
+        "function(ctx) {",
+        "/* never closed",
+        "/* " * 60_000,
+        "function(ctx) { identity: ctx.identity",
+        "function(ctx) { identity: context.identity }",
+        "function(context) { identity: context.identity }",
+        "function(ctx) { identity: import 'identity.libsonnet' }",
+        "function(ctx) { identity: importstr '/etc/passwd' }",
+        "function(ctx) { identity: std.extVar('identity') }",
+    ],
+    ids=range(10),
+)
+def test_what_kratos_cannot_run_is_never_sent(template: str) -> None:
+    assert rules(template) == ["body-not-jsonnet"]
+
+
+def test_a_template_that_needs_a_session_is_sent_only_where_there_is_one() -> None:
+    template = "function(ctx) { identity: ctx.identity, session_id: ctx.session.id }"
+
+    assert rules(template, "login") == []
+    assert rules(template, "registration") == ["body-needs-session"]
+
+
+def test_a_template_that_takes_too_long_is_stopped() -> None:
+    inner = "std.foldl(function(a, b) a + b, std.range(1, 100000), 0)"
+    template = f"function(ctx) std.foldl(function(a, b) {inner}, std.range(1, 100000), 0)"
+
+    assert rules(template) == ["body-too-slow"]
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["(" * 100_000, "function(ctx) std.repeat('x', 3000000000)"],
+    ids=["stack", "memory"],
+)
+def test_a_template_that_breaks_what_runs_it_breaks_nothing_else(template: str) -> None:
+    assert rules(template) in (["body-not-judged"], ["body-not-jsonnet"], ["body-fails"])
 
 
 @pytest.mark.parametrize("encoded", ["%%%", "abc", "gIA="])
 def test_what_is_no_base64_of_a_text_is_never_sent(encoded: str) -> None:
-    assert [j.rule for j in judge(f"base64://{encoded}")] == ["body-not-base64"]
+    found = judge_ours(f"base64://{encoded}", "login", KratosTemplates(None))
+
+    assert [judgement.rule for judgement in found] == ["body-not-base64"]

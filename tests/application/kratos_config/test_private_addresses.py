@@ -1,3 +1,5 @@
+from time import process_time
+
 import pytest
 
 from application.kratos_config.hook import Receiver
@@ -58,3 +60,11 @@ def test_without_the_protection_a_private_receiver_is_fine() -> None:
     loopback = web_hook(instead("http://api", "http://127.0.0.1"))
 
     assert checked(flow("login", loopback)).rules == []
+
+
+def test_no_pattern_takes_for_ever() -> None:
+    url = f"http://{'a' * 400}/kratos/sync-identity"
+    began = process_time()
+
+    assert "private" in with_protection(url, *[f"http://{'*a' * 200}b{n}" for n in range(5)])
+    assert process_time() - began < 5

@@ -1,0 +1,1 @@
+function(ctx) { email: ctx.identity.traits.email }
