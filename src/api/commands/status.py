@@ -50,7 +50,6 @@ runs or was interrupted. ``unheard`` counts by what would have told (`applicatio
 than was usual. A hook without a header `X-Kratos-Hook` has the label "".
 """
 
-import json
 from contextlib import closing
 from typing import Any
 
@@ -59,6 +58,7 @@ import click
 from api.commands.drift_report import drift_json, print_drift
 from api.commands.hooks_report import hooks_json
 from api.commands.process import expected_errors, opened_container
+from api.commands.quoting import echo_json
 from api.commands.status_report import print_report
 from api.commands.units import iso, seconds
 from application.ports.purge import Retention
@@ -83,7 +83,7 @@ def status(drift: bool, as_json: bool) -> None:
         with closing(container.broker()) as broker:
             at_broker = look_at(broker, [consumer.name for consumer in report.consumers])
     if as_json:
-        click.echo(json.dumps(to_json(report, at_broker, settings.retention)))
+        echo_json(to_json(report, at_broker, settings.retention))
     elif drift:
         print_drift(report.drift, report.at, can_ask=can_ask)
     else:

@@ -6,7 +6,7 @@ import click
 from dotenv import dotenv_values
 from pydantic import TypeAdapter, ValidationError
 
-from infrastructure.settings import KeyHeader
+from infrastructure.setting_types import KeyHeader
 
 HEADER = "KRATOS_WEBHOOK_API_KEY_HEADER"
 KEYS = "KRATOS_WEBHOOK_API_KEYS"
