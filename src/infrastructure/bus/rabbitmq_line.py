@@ -1,7 +1,7 @@
 """One connection to RabbitMQ for whoever sends and counts, on a thread of its own."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -19,7 +19,10 @@ PERSISTENT: Final = pika.BasicProperties(  # type: ignore[no-untyped-call]  # pi
     delivery_mode=pika.DeliveryMode.Persistent.value, content_type="application/json"
 )
 NOT_FOUND: Final = 404
+PRECONDITION_FAILED: Final = 406
 STOP_SECONDS: Final = 2.0
+OTHERWISE: Final = "QueueIsOtherwise"
+"""Why a line is of no use: a queue is there with other arguments than ours."""
 
 
 class Line:
@@ -53,9 +56,13 @@ class Line:
         """Whether it is worth to ask anything of it."""
         return not self._reason
 
-    def publish(self, messages: Iterable[tuple[str, bytes]]) -> "Future[int]":
+    def publish(
+        self, messages: Iterable[tuple[str, bytes]], as_they_are: Collection[str] = ()
+    ) -> "Future[int]":
         """Send bodies to queues, which are declared before; done when each is confirmed."""
-        return self._ask(partial(self._publish, list(messages), declared=True))
+        return self._ask(
+            partial(self._publish, list(messages), declared=True, as_they_are=as_they_are)
+        )
 
     def probe(self, queue: str) -> "Future[int]":
         """Send an empty message to a queue that there is not; done when the server confirms it.
@@ -64,11 +71,15 @@ class Line:
         """
         return self._ask(partial(self._publish, [(queue, b"")], declared=False))
 
-    def declare(self, queue: str) -> "Future[int]":
-        """Let there be a queue; done with the number of messages that nobody has fetched."""
+    def declare(self, queue: str, *, as_it_is: bool = False) -> "Future[int]":
+        """Let there be a queue; done with the number of messages that nobody has fetched.
+
+        OTHERWISE if it has other arguments, which matter no more where it is taken
+        `as_it_is`.
+        """
         return self._ask(
             lambda channel, asked: channel.queue_declare(
-                queue, durable=True, callback=partial(_tell_messages, asked)
+                queue, passive=as_it_is, durable=True, callback=partial(_tell_messages, asked)
             )
         )
 
@@ -121,11 +132,12 @@ class Line:
         _asked: "Future[int]",
         *,
         declared: bool,
+        as_they_are: Collection[str] = (),
     ) -> None:
         if declared:
             # What follows on a channel comes after it: a queue that was wiped is there again.
             for queue in {queue for queue, _ in messages}:
-                channel.queue_declare(queue, durable=True)
+                channel.queue_declare(queue, passive=queue in as_they_are, durable=True)
         for queue, body in messages:
             channel.basic_publish("", queue, body, PERSISTENT, mandatory=declared)
             self._tag += 1
@@ -150,7 +162,7 @@ class Line:
         connection.channel(on_open_callback=self._on_channel)
 
     def _on_channel(self, channel: Channel) -> None:
-        channel.add_on_close_callback(lambda _, reason: self._fail(type(reason).__name__))
+        channel.add_on_close_callback(lambda _, reason: self._fail(_why(reason)))
         channel.add_on_return_callback(lambda *_: self._fail("Unroutable"))
         channel.confirm_delivery(self._on_confirmed, callback=lambda _: _tell(self.opened, 0))
         self._channel = channel
@@ -184,6 +196,11 @@ class Line:
         with suppress(AMQPError):
             if self._connection.is_open:
                 self._connection.close()
+
+
+def _why(reason: Exception) -> str:
+    otherwise = getattr(reason, "reply_code", None) == PRECONDITION_FAILED
+    return OTHERWISE if otherwise else type(reason).__name__
 
 
 def _tell_messages(asked: "Future[int]", frame: Method[Any]) -> None:
