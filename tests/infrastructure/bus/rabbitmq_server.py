@@ -74,21 +74,13 @@ class ReturningRabbitmq:
         self._end()
         self._is_there = False
 
-    def come_back(
-        self, *, wiped: bool = False, short_of_disk: bool = False, read_only: bool = False
-    ) -> None:
-        """Be there again, at the same address; a wiped one knows nothing of what was.
-
-        Where it is ``read_only`` our user may not write, if it is wiped too.
-        """
+    def come_back(self, *, wiped: bool = False, short_of_disk: bool = False) -> None:
+        """Be there again, at the same address; a wiped one knows nothing of what was."""
         if wiped:
             shutil.rmtree(self._directory / "data")
         lines = [f"listeners.tcp.1 = 127.0.0.1:{self._port}"]
         if short_of_disk:
             lines.append("disk_free_limit.absolute = 900000GB")
-        if read_only:
-            rights = {"configure": ".*", "read": ".*", "write": "^$"}
-            lines += [f"default_permissions.{what} = {names}" for what, names in rights.items()]
         self._settings.write_text("\n".join(lines))
         found = program()
         assert found is not None
