@@ -86,15 +86,12 @@ class ConfirmingRabbitmqBroker(dramatiq.Broker):
         if messages:
             bodies = [(self.name_at_server(each.queue_name), each.encode()) for each in messages]
             names = {name for name, _ in bodies}
-            self._ask_of(names, lambda line: line.publish(bodies, self._as_they_are))
+            self._ask_of(names, lambda line: line.publish(bodies))
 
     def load(self, queue_name: str) -> Load:
         """Count the messages of a queue that no worker has. Raises BrokerUnavailable."""
         name = self.name_at_server(queue_name)
-        waiting = self._ask_of(
-            {name}, lambda line: line.declare(name, as_it_is=name in self._as_they_are)
-        )
-        return Load(waiting, None)
+        return Load(self._ask_of({name}, lambda line: line.declare(name)), None)
 
     def waiting(self, queue_names: Sequence[str], seconds: float) -> Mapping[str, int]:
         """Count on a connection of its own, without the patience that ours has.
@@ -136,7 +133,7 @@ class ConfirmingRabbitmqBroker(dramatiq.Broker):
     def _ask(self, request: Callable[[Line], "Future[int]"]) -> int:
         with self._one_at_a_time:
             if self._line is None or not self._line.is_usable:
-                self._line = Line(self._parameters())
+                self._line = Line(self._parameters(), self._as_they_are)
             line = self._line
             try:
                 _answer(line.opened, OPEN_SECONDS + 1)

@@ -33,8 +33,9 @@ class Line:
     gives a Future that has a number, or BrokerUnavailable, after which the line is of no use.
     """
 
-    def __init__(self, parameters: pika.URLParameters) -> None:
-        """Begin to connect."""
+    def __init__(self, parameters: pika.URLParameters, as_is: Collection[str] = ()) -> None:
+        """Begin to connect; some queues are used as they are, whatever their arguments."""
+        self._as_is = as_is
         self.opened: Future[int] = Future()
         self._asked: Future[int] = self.opened
         self._unconfirmed: set[int] = set()
@@ -56,13 +57,9 @@ class Line:
         """Whether it is worth to ask anything of it."""
         return not self._reason
 
-    def publish(
-        self, messages: Iterable[tuple[str, bytes]], as_they_are: Collection[str] = ()
-    ) -> "Future[int]":
+    def publish(self, messages: Iterable[tuple[str, bytes]]) -> "Future[int]":
         """Send bodies to queues, which are declared before; done when each is confirmed."""
-        return self._ask(
-            partial(self._publish, list(messages), declared=True, as_they_are=as_they_are)
-        )
+        return self._ask(partial(self._publish, list(messages), declared=True))
 
     def probe(self, queue: str) -> "Future[int]":
         """Send an empty message to a queue that there is not; done when the server confirms it.
@@ -71,17 +68,9 @@ class Line:
         """
         return self._ask(partial(self._publish, [(queue, b"")], declared=False))
 
-    def declare(self, queue: str, *, as_it_is: bool = False) -> "Future[int]":
-        """Let there be a queue; done with the number of messages that nobody has fetched.
-
-        OTHERWISE if it has other arguments, which matter no more where it is taken
-        `as_it_is`.
-        """
-        return self._ask(
-            lambda channel, asked: channel.queue_declare(
-                queue, passive=as_it_is, durable=True, callback=partial(_tell_messages, asked)
-            )
-        )
+    def declare(self, queue: str) -> "Future[int]":
+        """Let there be a queue; done with the number of messages that nobody has fetched."""
+        return self._ask(partial(self._declare, queue))
 
     def count(self, queue: str) -> "Future[int]":
         """Give the number of messages that nobody has fetched: 0 if there is no such queue."""
@@ -132,16 +121,19 @@ class Line:
         _asked: "Future[int]",
         *,
         declared: bool,
-        as_they_are: Collection[str] = (),
     ) -> None:
         if declared:
             # What follows on a channel comes after it: a queue that was wiped is there again.
             for queue in {queue for queue, _ in messages}:
-                channel.queue_declare(queue, passive=queue in as_they_are, durable=True)
+                self._declare(queue, channel)
         for queue, body in messages:
             channel.basic_publish("", queue, body, PERSISTENT, mandatory=declared)
             self._tag += 1
             self._unconfirmed.add(self._tag)
+
+    def _declare(self, queue: str, channel: Channel, asked: "Future[int] | None" = None) -> None:
+        told = asked and partial(_tell_messages, asked)
+        channel.queue_declare(queue, passive=queue in self._as_is, durable=True, callback=told)
 
     def _count(self, queue: str, _channel: Channel, asked: "Future[int]") -> None:
         # On a channel of its own, for a queue that there is not closes it.
@@ -199,8 +191,8 @@ class Line:
 
 
 def _why(reason: Exception) -> str:
-    otherwise = getattr(reason, "reply_code", None) == PRECONDITION_FAILED
-    return OTHERWISE if otherwise else type(reason).__name__
+    code = getattr(reason, "reply_code", None)
+    return OTHERWISE if code == PRECONDITION_FAILED else type(reason).__name__
 
 
 def _tell_messages(asked: "Future[int]", frame: Method[Any]) -> None:
