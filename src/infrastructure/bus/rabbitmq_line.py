@@ -18,11 +18,9 @@ from infrastructure.bus.pointer_broker import BrokerUnavailable
 PERSISTENT: Final = pika.BasicProperties(  # type: ignore[no-untyped-call]  # pika has no types here
     delivery_mode=pika.DeliveryMode.Persistent.value, content_type="application/json"
 )
-NOT_FOUND: Final = 404
-PRECONDITION_FAILED: Final = 406
+NOT_FOUND, PRECONDITION_FAILED = 404, 406
 STOP_SECONDS: Final = 2.0
-OTHERWISE: Final = "QueueIsOtherwise"
-"""Why a line is of no use: a queue is there with other arguments than ours."""
+OTHERWISE: Final = "QueueIsOtherwise"  # it is there with other arguments than ours
 
 
 class Line:
@@ -122,17 +120,16 @@ class Line:
         *,
         declared: bool,
     ) -> None:
-        if declared:
-            # What follows on a channel comes after it: a queue that was wiped is there again.
-            for queue in {queue for queue, _ in messages}:
-                self._declare(queue, channel)
+        # What follows on a channel comes after it: a queue that was wiped is there again.
+        for queue in {queue for queue, _ in messages if declared}:
+            self._declare(queue, channel)
         for queue, body in messages:
             channel.basic_publish("", queue, body, PERSISTENT, mandatory=declared)
             self._tag += 1
             self._unconfirmed.add(self._tag)
 
     def _declare(self, queue: str, channel: Channel, asked: "Future[int] | None" = None) -> None:
-        told = asked and partial(_tell_messages, asked)
+        told = partial(_tell_messages, asked) if asked else None
         channel.queue_declare(queue, passive=queue in self._as_is, durable=True, callback=told)
 
     def _count(self, queue: str, _channel: Channel, asked: "Future[int]") -> None:
@@ -183,8 +180,7 @@ class Line:
         self._hang_up()
 
     def _hang_up(self) -> None:
-        # While it is opening it has a timeout of its own, and pika fails when told to stop; a
-        # server that is deaf to the end misses its heartbeats.
+        # While it opens pika fails when told to stop, and it has a timeout; later, heartbeats.
         with suppress(AMQPError):
             if self._connection.is_open:
                 self._connection.close()
