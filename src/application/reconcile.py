@@ -1,13 +1,13 @@
 """Reconciling: whatever happened, what we hold becomes what Kratos lists."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 from typing import Final
 
 import structlog
 
-from application.origins import is_elsewhere
+from application.origins import elsewhere
 from application.ports.kratos import KratosAdmin, KratosRefused
 from application.ports.reconciliation import (
     Findings,
@@ -50,8 +50,10 @@ class Reconcile:
     """Compares every page of Kratos' listing with what we hold, and then asks for the rest.
 
     A listing whose schemas are all elsewhere than those of whom we hold is another Kratos' one,
-    but if they are at the ``public_url``: so we are told that Kratos has moved. So is one that
-    shows nobody whom we hold until more of ours should have come than may be deleted.
+    but if they are at one of the ``public_urls``: so we are told that Kratos has moved. If it lists
+    people whom we hold it has moved, or is a copy of ours, which the error says. Another Kratos'
+    is a listing, too, that shows nobody whom we hold until more of ours should have come than may
+    be deleted.
     ``wake_relay`` is called after each page that differs.
     """
 
@@ -60,14 +62,14 @@ class Reconcile:
         kratos: KratosAdmin,
         reconciliations: Reconciliations,
         *,
-        public_url: str | None,
+        public_urls: Collection[str] = (),
         now: Callable[[], datetime],
         wake_relay: Callable[[], None],
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._kratos = kratos
         self._reconciliations = reconciliations
-        self._public_url = public_url
+        self._public_urls = public_urls
         self._now = now
         self._wake_relay = wake_relay
         self._pause = pause
@@ -111,11 +113,19 @@ class Reconcile:
                 raise
             run.start_over()
             return False
-        if is_elsewhere(page.identities, run.schema_urls, self._public_url):
+        if strange := elsewhere(page.identities, run.schema_urls, self._public_urls):
+            where = ", ".join(strange.origins[:3])
+            if run.knows(strange.ids):
+                run.end("refused: Kratos has moved, or this is a copy of it")
+                raise AnotherKratos(
+                    f"it lists people who are here, and its schemas are now at {where}: if Kratos"
+                    f" has moved, set KRATOS_PUBLIC_URL or KRATOS_BROWSER_URL to {where}; if this"
+                    " is a copy of it, KRATOS_ADMIN_URL is wrong"
+                )
             run.end("refused: another Kratos")
             raise AnotherKratos(
-                "its schemas are not where those of the identities here are;"
-                " if Kratos has moved, set KRATOS_PUBLIC_URL to where it is now"
+                f"this is another Kratos: its schemas are at {where}, and nobody whom it lists is"
+                " here; is KRATOS_ADMIN_URL right?"
             )
         try:
             run.take(page, at, max(allow_deletes, ALWAYS_ALLOWED))

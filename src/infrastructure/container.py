@@ -22,6 +22,7 @@ from infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentiti
 from infrastructure.kratos.admin_api import HttpKratosAdmin
 from infrastructure.kratos_answers.answers import PostgresKratosAnswers
 from infrastructure.kratos_answers.asked_identities import PostgresAskedIdentities
+from infrastructure.ledger import deployment
 from infrastructure.ledger.claims import PostgresClaims
 from infrastructure.ledger.dead_letter_decisions import PostgresDeadLetterDecisions
 from infrastructure.ledger.dead_letters import PostgresDeadLetters
@@ -49,7 +50,11 @@ class Container(containers.DeclarativeContainer):
     engine = providers.Singleton(
         database.connect, settings.provided.database_url, settings.provided.database_pool_size
     )
-    broker = providers.Singleton(broker.connect, settings.provided.broker_url)
+    broker = providers.Singleton(
+        broker.connect,
+        settings.provided.broker_url,
+        providers.Callable(deployment.namespace, engine),
+    )
     wake_relay = providers.Singleton(RelayWakeUp, settings.provided.database_url)
     event_bus = providers.Singleton(DramatiqEventBus, settings.provided.database_url)
     hook_log = providers.Singleton(PostgresHookLog, settings.provided.database_url)

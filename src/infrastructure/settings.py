@@ -1,81 +1,32 @@
 """What a deployment may set, from the environment or a ``.env`` file."""
 
-import re
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from redis.connection import parse_url
 
 from application.ports.purge import Retention
-from infrastructure.connecting import parse_database_url
+from infrastructure.setting_types import (
+    Apart,
+    ApiKeys,
+    BrokerUrl,
+    DatabaseUrl,
+    Days,
+    Hours,
+    HttpUrl,
+    KeyHeader,
+    NotApart,
+    Token,
+    or_none,
+)
 
-
-def _url_of(parse: Callable[[str], object], *schemes: str) -> AfterValidator:
-    def check(url: SecretStr) -> SecretStr:
-        if url.get_secret_value().partition("://")[0] not in schemes:
-            raise ValueError(f"must be a URL that starts with {' or '.join(schemes)}")
-        try:
-            parse(url.get_secret_value())
-        except Exception:  # noqa: BLE001  # whatever it is, it may quote a piece of the password
-            raise ValueError("is no URL: in a password, is every @ : / escaped?") from None
-        return url
-
-    return AfterValidator(check)
-
-
-def _parse_broker_url(url: str) -> object:
-    if not url.startswith("amqp"):
-        return parse_url(url)  # type: ignore[no-untyped-call]  # redis has no types here
-    from pika import URLParameters
-
-    return URLParameters(url)
-
-
-def _parse_http_url(url: str) -> object:
-    parts = urlsplit(url)
-    if not re.fullmatch(r"[!-~]+", url) or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError
-    return parts.port  # raises, where it is no number
-
-
-def _sendable(token: SecretStr) -> SecretStr:
-    if not re.fullmatch(r"[!-~]+", token.get_secret_value()):
-        raise ValueError("must be printable ASCII without spaces")
-    return token
-
-
-def _split(keys: object) -> object:
-    return tuple(k.strip() for k in keys.split(",") if k.strip()) if isinstance(keys, str) else keys
-
-
-DatabaseUrl = Annotated[SecretStr, _url_of(parse_database_url, "postgresql", "postgres")]
-BrokerUrl = Annotated[
-    SecretStr, _url_of(_parse_broker_url, "redis", "rediss", "unix", "amqp", "amqps")
-]
-
-
-HttpUrl = Annotated[SecretStr, _url_of(_parse_http_url, "http", "https")]
-Token = Annotated[SecretStr, AfterValidator(_sendable)]
-
-
-def _or_none(word: str) -> BeforeValidator:
-    return BeforeValidator(lambda given: None if given == word else given)
-
-
-Days = Annotated[Annotated[int, Field(ge=1, le=36_500)] | None, _or_none("forever")]
-Hours = Annotated[Annotated[int, Field(ge=1, le=720)] | None, _or_none("never")]
-ApiKeys = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
+ADMIN_URL_AND_TOKEN: Final = frozenset({"kratos_admin_url", "kratos_admin_token"})
 
 
 class Settings(BaseSettings):
@@ -90,11 +41,13 @@ class Settings(BaseSettings):
     broker_url: BrokerUrl
     kratos_webhook_api_keys: ApiKeys = ()
     """Any of them opens, so that a key can be changed without a gap."""
-    kratos_webhook_api_key_header: str = Field("X-Api-Key", pattern=r"^[A-Za-z0-9-]+$")
-    kratos_admin_url: Annotated[HttpUrl | None, _or_none("")] = None
+    kratos_webhook_api_key_header: KeyHeader = "X-Api-Key"
+    kratos_admin_url: Annotated[HttpUrl | None, or_none(""), NotApart] = None
     """Where Kratos' Admin API is, with the path before `/admin` if there is one."""
-    kratos_public_url: Annotated[HttpUrl | None, _or_none("")] = None
-    kratos_admin_token: Annotated[Token | None, _or_none("")] = None
+    kratos_public_url: Annotated[HttpUrl | None, or_none("")] = None
+    kratos_browser_url: Annotated[HttpUrl | None, or_none("")] = None
+    """Where browsers find Kratos' public API, if that is elsewhere than where services do."""
+    kratos_admin_token: Annotated[Token | None, or_none(""), NotApart] = None
     """A bearer token for the Admin API, as Ory Network wants one."""
     kratos_refetch: bool = False
     """Take a webhook as a hint only, and ask the Admin API what the identity is."""
@@ -115,6 +68,27 @@ class Settings(BaseSettings):
     """How long attempts are kept, likewise."""
     purge_every_hours: Hours = 1
     """How often the relay purges; ``never`` leaves it to `kratos-sync purge`."""
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]  # any callable is a source
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  # pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[Callable[[], dict[str, Any]], ...]:
+        """Let neither an admin URL nor its token come from `.env` if the other is elsewhere."""
+
+        def together() -> dict[str, Any]:
+            found, first = dotenv_settings(), env_settings()
+            for name in ADMIN_URL_AND_TOKEN & found.keys() - first.keys():
+                (other,) = ADMIN_URL_AND_TOKEN - {name}
+                if found[name] and first.get(other) and first[other] != found.get(other):
+                    found[name] = Apart()
+            return found
+
+        return init_settings, env_settings, together, file_secret_settings
 
     @field_validator("kratos_refetch")
     @classmethod

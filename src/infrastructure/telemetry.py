@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Final, Literal, TextIO
+from typing import Any, Final, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -34,10 +34,10 @@ def configure_logging(log_format: Literal["console", "json"], log_level: str) ->
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_traceback,
     ]
-    renderer: Processor = (
-        structlog.processors.JSONRenderer()
+    renderers: list[Processor] = (
+        [structlog.processors.JSONRenderer()]
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else [_printable, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -50,7 +50,7 @@ def configure_logging(log_format: Literal["console", "json"], log_level: str) ->
     handler.setFormatter(
         _Formatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
         )
     )
     logging.basicConfig(handlers=[handler], level=log_level, force=True)
@@ -67,6 +67,18 @@ def _without_traceback(_logger: WrappedLogger, _method: str, event_dict: EventDi
     elif isinstance(error, BaseException):
         event_dict["error"] = type(error).__name__
     return event_dict
+
+
+def _printable(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
+    """Let nothing that was logged steer the terminal that shows it, or look like another line."""
+    return {_escaped(name): _escaped(value) for name, value in event_dict.items()}
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, bool | int | float | None):
+        return value
+    text = value if isinstance(value, str) else repr(value)
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 class _Handler(logging.StreamHandler[TextIO]):

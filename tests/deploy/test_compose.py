@@ -314,9 +314,18 @@ def test_the_urls_that_a_service_is_given_lead_to_services() -> None:
     given = [
         value
         for service in SERVICES.values()
-        for value in service.get("environment", {}).values()
-        if "://" in value
+        for name, value in service.get("environment", {}).items()
+        if "://" in value and name != "KRATOS_BROWSER_URL"  # it leads browsers
     ]
     hosts = {re.search(r"://(?:.*@)?([a-z-]+):\d+", value).group(1) for value in given}  # type: ignore[union-attr]
 
     assert hosts == {"postgres", "kratos-postgres", "valkey", "kratos"}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_kratos_is_asked_inside_the_network_and_browsers_find_it_where_it_says(name: str) -> None:
+    environment = SERVICES[name]["environment"]
+    serve = yaml.safe_load((ROOT / "deploy/kratos/kratos.yml").read_text())["serve"]
+
+    assert environment["KRATOS_BROWSER_URL"] == serve["public"]["base_url"]
+    assert environment["KRATOS_PUBLIC_URL"] == "http://kratos:4433"

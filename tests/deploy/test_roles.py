@@ -182,6 +182,8 @@ OWNERS_ONLY = [
     "TRUNCATE kratos_identities",
     "TRUNCATE deliveries",
     "UPDATE alembic_version SET version_num = '9999'",
+    "UPDATE deployment SET id = gen_random_uuid()",
+    "DELETE FROM deployment",
     "ALTER TABLE kratos_identities OWNER TO CURRENT_USER",
     "CREATE SCHEMA mine",
     "CREATE TABLE public.mine ()",

@@ -58,7 +58,7 @@ class Service:
             "PATH": os.environ["PATH"],
             "DATABASE_URL": database_url,
             "BROKER_URL": valkey.url,
-            "KRATOS_WEBHOOK_API_KEYS": f"an-older-key,{KEY}",
+            "KRATOS_WEBHOOK_API_KEYS": f"an-older-key-of-no-worth,{KEY}",
             "LEASE_SECONDS": str(lease_seconds),
             "LOG_FORMAT": "json",
             # Should the tests be killed, the processes end by themselves.

@@ -59,6 +59,11 @@ class InMemoryReconciliation:
         """How many cannot be read."""
         return self.findings.unreadable
 
+    def knows(self, ids: Sequence[UUID]) -> bool:
+        """Whether one of them is alive here."""
+        alive = {each.id for each in self._ledger.identities if each.deleted_at is None}
+        return not alive.isdisjoint(ids)
+
     def take(self, page: Page, at: datetime, most_unseen: int) -> None:
         """Compare a page, and record what differs."""
         documents = json.loads(page.identities)

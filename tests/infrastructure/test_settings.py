@@ -9,10 +9,25 @@ from pydantic import ValidationError
 from application.ports.purge import Retention
 from infrastructure.settings import Settings
 
+TAKEN = [
+    "Content-Type",
+    "content-length",
+    "Host",
+    "Transfer-Encoding",
+    "Connection",
+    "Cookie",
+    "User-Agent",
+    "Accept",
+    "Accept-Encoding",
+    "X-Forwarded-For",
+    "Ory-Webhook-Trigger-Id",
+    "X-Kratos-Hook",
+]
 REQUIRED = {
     "DATABASE_URL": "postgresql://ada:lovelace@db/kratos",
     "BROKER_URL": "redis://:byron@valkey:6379/0",
 }
+ADA, GRACE = "ada-of-16-letter", "grace-with-more-than-16-letters"
 NAMES = [name.upper() for name in Settings.model_fields]
 
 
@@ -63,10 +78,10 @@ def test_the_environment_wins_over_the_file(
 @pytest.mark.parametrize(
     ("given", "keys"),
     [
-        ("ada", ["ada"]),
-        ("ada,grace", ["ada", "grace"]),
-        (" ada , grace ,", ["ada", "grace"]),
-        ('["ada"]', ['["ada"]']),
+        (ADA, [ADA]),
+        (f"{ADA},{GRACE}", [ADA, GRACE]),
+        (f" {ADA} , {GRACE} ,", [ADA, GRACE]),
+        (f'["{ADA}"]', [f'["{ADA}"]']),
         ("", []),
         (" , ", []),
     ],
@@ -136,7 +151,11 @@ def test_each_setting_is_parsed(
         ("KRATOS_PUBLIC_URL", "lovelace"),
         ("KRATOS_ADMIN_TOKEN", "love lace"),
         ("KRATOS_ADMIN_TOKEN", "lovelace\r\nX-Evil: 1"),
+        ("KRATOS_BROWSER_URL", "lovelace"),
         ("KRATOS_WEBHOOK_API_KEY_HEADER", ""),
+        ("KRATOS_WEBHOOK_API_KEY_HEADER", "X-Lovelace:"),
+        ("KRATOS_WEBHOOK_API_KEY_HEADER", "X-Lovelace\n"),
+        *(("KRATOS_WEBHOOK_API_KEY_HEADER", taken) for taken in TAKEN),
         ("LOG_FORMAT", "lovelace"),
         ("LOG_LEVEL", "lovelace"),
         ("DATABASE_POOL_SIZE", "lovelace"),
@@ -162,6 +181,79 @@ def test_a_wrong_setting_is_refused_by_name_and_its_value_is_not_told(
     told = str(refusal.value)
     assert f"\n{name.lower()}\n" in told
     assert "lovelace" not in told.lower()
+
+
+@pytest.mark.parametrize("keys", ["x", "lovelace", "lovelace-15-let", f"{ADA},x", f"x,{ADA}"])
+def test_a_short_key_is_refused_without_being_told(
+    monkeypatch: pytest.MonkeyPatch, keys: str
+) -> None:
+    with pytest.raises(ValidationError, match="a key has at least 16 characters") as refusal:
+        settings_of(monkeypatch, KRATOS_WEBHOOK_API_KEYS=keys)
+
+    assert "lovelace" not in str(refusal.value)
+
+
+URL, TOKEN = "KRATOS_ADMIN_URL", "KRATOS_ADMIN_TOKEN"
+
+
+@pytest.mark.parametrize(
+    ("file", "environment"),
+    [
+        ({URL: "https://evil.example"}, {TOKEN: "lovelace"}),
+        ({URL: "https://evil.example", TOKEN: "x"}, {TOKEN: "lovelace"}),
+        ({URL.lower(): "https://evil.example", TOKEN: ""}, {TOKEN.lower(): "lovelace"}),
+        ({TOKEN: "lovelace"}, {URL: "https://kratos.example"}),
+        ({TOKEN: "lovelace", URL: "https://other.example"}, {URL: "https://kratos.example"}),
+    ],
+)
+def test_an_admin_url_and_a_token_from_different_places_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    file: dict[str, str],
+    environment: dict[str, str],
+) -> None:
+    (tmp_path / ".env").write_text("".join(f"{name}={text}\n" for name, text in file.items()))
+
+    with pytest.raises(ValidationError, match="both be in the environment, or both in") as refusal:
+        settings_of(monkeypatch, **environment)
+
+    assert "lovelace" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "environment", "sent"),
+    [
+        ({}, {URL: "https://a.example", TOKEN: "t"}, ("https://a.example", "t")),
+        ({URL: "https://a.example", TOKEN: "t"}, {}, ("https://a.example", "t")),
+        (
+            {URL: "https://b.example", TOKEN: "u"},
+            {URL: "https://a.example", TOKEN: "t"},
+            ("https://a.example", "t"),
+        ),
+        (
+            {URL: "https://b.example"},
+            {URL: "https://a.example", TOKEN: "t"},
+            ("https://a.example", "t"),
+        ),
+        ({URL: "https://a.example", TOKEN: "t"}, {TOKEN: "t"}, ("https://a.example", "t")),
+        ({URL: "https://a.example"}, {TOKEN: ""}, ("https://a.example", None)),
+        ({URL: "https://a.example"}, {}, ("https://a.example", None)),
+        ({TOKEN: "t"}, {URL: ""}, (None, "t")),
+    ],
+)
+def test_an_admin_url_and_a_token_from_one_place_are_used(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    file: dict[str, str],
+    environment: dict[str, str],
+    sent: tuple[str | None, str | None],
+) -> None:
+    (tmp_path / ".env").write_text("".join(f"{name}={text}\n" for name, text in file.items()))
+
+    settings = settings_of(monkeypatch, **environment)
+    found = (settings.kratos_admin_url, settings.kratos_admin_token)
+
+    assert tuple(each and each.get_secret_value() for each in found) == sent
 
 
 @pytest.mark.parametrize(
@@ -204,7 +296,7 @@ def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 def test_no_secret_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = settings_of(
         monkeypatch,
-        KRATOS_WEBHOOK_API_KEYS="enchantress,of-numbers",
+        KRATOS_WEBHOOK_API_KEYS="enchantress-of-numbers,of-numbers-enchantress",
         KRATOS_ADMIN_URL="http://ada:lovelace@kratos",
         KRATOS_ADMIN_TOKEN="byron",
     )
@@ -214,7 +306,10 @@ def test_no_secret_shows(monkeypatch: pytest.MonkeyPatch) -> None:
         assert secret not in told
 
 
-@pytest.mark.parametrize("name", ["KRATOS_ADMIN_URL", "KRATOS_PUBLIC_URL", "KRATOS_ADMIN_TOKEN"])
+@pytest.mark.parametrize(
+    "name",
+    ["KRATOS_ADMIN_URL", "KRATOS_PUBLIC_URL", "KRATOS_BROWSER_URL", "KRATOS_ADMIN_TOKEN"],
+)
 def test_what_says_where_kratos_is_may_be_left_out(
     monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -88,3 +88,21 @@ def test_libraries_are_heard_from_warnings_on_and_we_at_the_level_that_is_set() 
 def test_lines_for_people_say_no_more() -> None:
     (line,) = lines_of("raise ValueError(secret)", log_format="console")
     assert "crashed" in line
+
+
+STEERING = "\x1b[2J\x9b31m\u202e\x07\nAll is well."
+
+
+def test_nothing_that_is_logged_steers_the_terminal_that_shows_it() -> None:
+    lines = lines_of(
+        f"""
+        said = {STEERING!r}
+        log = structlog.get_logger("infrastructure")
+        log.warning("heard" + said, consumer=said, **{{said: [said]}})
+        logging.getLogger("library").warning("said %s", said)
+        """,
+        log_format="console",
+    )
+    assert len(lines) == 2
+    assert all(line.isprintable() for line in lines)
+    assert lines[0].count("All is well.") == 4

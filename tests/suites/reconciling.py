@@ -64,7 +64,7 @@ class World:
         return Reconcile(
             self.admin,
             self.reconciliations,
-            public_url=self.public_url,
+            public_urls=[] if self.public_url is None else [self.public_url],
             now=self.now,
             wake_relay=self._wake,
             pause=lambda _: self.consume(),

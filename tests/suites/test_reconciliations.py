@@ -329,10 +329,22 @@ def test_a_listing_whose_schemas_are_elsewhere_is_another_kratos(
     world.public_url = public_url
     events = world.events()
 
-    with pytest.raises(AnotherKratos, match="set KRATOS_PUBLIC_URL"):
+    with pytest.raises(AnotherKratos, match=r"set KRATOS_PUBLIC_URL .* https://elsewhere\.example"):
         world.reconcile(allow_deletes=1_000_000)
 
     assert world.events() == events
+
+
+def test_a_kratos_elsewhere_that_lists_nobody_of_ours_has_not_moved(world: World) -> None:
+    ours, strangers = many(3), many(3)
+    world.copy(*ours)
+    world.town.documents.clear()
+    for document in strangers:
+        world.town.put(changed(document, schema_url=ELSEWHERE))
+
+    with pytest.raises(AnotherKratos, match="another Kratos") as refused:
+        world.reconcile(allow_deletes=1_000_000)
+    assert "moved" not in str(refused.value)
 
 
 def test_a_kratos_that_has_moved_to_the_public_url_is_ours(world: World) -> None:

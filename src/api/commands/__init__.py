@@ -5,8 +5,11 @@ A command says that it failed by raising click.ClickException: one line on stder
 
 import os
 from importlib import import_module
+from typing import Any
 
 import click
+
+from api.commands.quoting import without_control
 
 COMMANDS = {
     "dev": "api.commands.dev:dev",
@@ -29,6 +32,18 @@ COMMANDS = {
 
 
 class _CommandTable(click.Group):
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **options)
+        except click.ClickException as error:
+            raise without_control(error) from None
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            raise without_control(error) from None
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 

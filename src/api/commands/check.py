@@ -13,14 +13,13 @@ A severity is ``error``, ``warning`` or ``note``; with an error the check has no
 is null for a flow without methods; ``by`` is the list of hooks that Kratos runs there.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from api.commands.check_report import print_report
-from api.commands.quoting import harmless
+from api.commands.quoting import echo_json, harmless
 from api.commands.webhook_settings import key_header
 from application.kratos_config.check import check as read_through
 from application.kratos_config.findings import Report, Severity
@@ -47,7 +46,7 @@ def check(file: str, url: str | None, strict: bool, as_json: bool) -> None:
     templates = KratosTemplates(None if file == "-" else Path(file).resolve().parent)
     report = read_through(_config(file, name), Receiver(key_header(), url), templates)
     if as_json:
-        click.echo(json.dumps({"file": name, **to_json(report)}))
+        echo_json({"file": name, **to_json(report)})
     else:
         print_report(name, report)
     doubtful = any(finding.severity is Severity.WARNING for finding in report.findings)

@@ -3,12 +3,9 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from api.commands.quoting import harmless
-from api.commands.terminal import WIDTH
+from api.commands.terminal import WIDTH, Table, uncut_console
 from api.commands.units import amount
 from application.kratos_config.findings import Coverage, Finding, Report, Severity
 from application.kratos_config.flows import METHODS
@@ -25,14 +22,16 @@ _UNSEEN: Final = (
 
 def print_report(name: str, report: Report) -> None:
     """Print the report on standard output, at most so many findings."""
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = uncut_console()
     console.width = max(console.width, WIDTH)
     groups = _groups(report.findings)
     for group in groups[:MOST_FINDINGS]:
-        console.print(_finding(name, group))
+        for line in _finding(name, group):
+            console.print(line)
         console.print()
     if len(groups) > MOST_FINDINGS:
-        console.print(f"… and {len(groups) - MOST_FINDINGS:,} more.\n")
+        console.print(f"… and {len(groups) - MOST_FINDINGS:,} more.")
+        console.print()
     console.print(_table(report.coverage))
     console.print()
     console.print(_UNSEEN)
@@ -47,21 +46,21 @@ def _groups(findings: Sequence[Finding]) -> list[list[Finding]]:
     return list(groups.values())
 
 
-def _finding(name: str, group: Sequence[Finding]) -> Text:
+def _finding(name: str, group: Sequence[Finding]) -> Iterator[Text]:
     first = group[0]
-    paths = [harmless(written(finding.path)) for finding in group if finding.path]
+    paths = [written(finding.path) for finding in group if finding.path]
     more = f" and {len(paths) - MOST_PATHS} more" if len(paths) > MOST_PATHS else ""
     text = Text(f"{name}:{first.line}: ")
     text.append(first.severity.value, _STYLES[first.severity])
-    text.append(f": {harmless(first.judgement.sentence)}\n")
+    text.append(f": {first.judgement.sentence}")
+    yield text
     if paths:
-        text.append(f"    at {', '.join(paths[:MOST_PATHS])}{more}\n", "dim")
-    text.append(f"    {harmless(first.judgement.remedy)}")
-    return text
+        yield Text(f"    at {', '.join(paths[:MOST_PATHS])}{more}", "dim")
+    yield Text(f"    {first.judgement.remedy}")
 
 
 def _table(coverage: Sequence[Coverage]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table = Table()
     for heading in ("FLOW", "HEARD", "NOT HEARD", "OFF"):
         table.add_column(heading)
     for flow in METHODS:
@@ -78,7 +77,7 @@ def _table(coverage: Sequence[Coverage]) -> Table:
 def _names(places: Iterator[Coverage]) -> Iterator[str]:
     for covered in places:
         unheard = "" if covered.is_on or covered.is_heard else " (no hook)"
-        yield f"{harmless(covered.place.method or 'yes')}{unheard}"
+        yield f"{covered.place.method or 'yes'}{unheard}"
 
 
 def _verdict(report: Report) -> Text:

@@ -12,7 +12,6 @@ Keys are only ever added:
 not delete it, and `kratos-sync failed retry` asks once more.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
@@ -21,6 +20,7 @@ import click
 
 from api.commands.operator import confirm, operator_name
 from api.commands.process import expected_errors, opened_container
+from api.commands.quoting import echo, echo_json
 from api.commands.units import amount, iso
 from application.ports.deletions import DeletionProgress
 from application.ports.unit_of_work import ConcurrencyConflict
@@ -70,30 +70,28 @@ def delete(
         confirm(f"Delete identity {identity_id} here and in Kratos{also}?", yes)
         try:
             request = container.deletions().request(identity_id, by=by, erase=erase)
-            click.echo(f"Asked for: request {request}.", err=as_json)
+            echo(f"Asked for: request {request}.", err=as_json)
             container.wake_relay()()
             seen = NOTHING_YET
             if wait:
                 deletions = container.deletions()
                 for seen in watch_deletion(deletions, request, timeout, until_erased=erase):
-                    click.echo(_told(seen), err=as_json)
+                    echo(_told(seen), err=as_json)
         except ConcurrencyConflict as error:
             raise click.ClickException(f"PostgreSQL was too busy ({error}): try again.") from None
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "identity_id": str(identity_id),
-                    "request": str(request),
-                    "by": by,
-                    "erase": erase,
-                    "waited": wait,
-                    **to_json(seen),
-                }
-            )
+        echo_json(
+            {
+                "identity_id": str(identity_id),
+                "request": str(request),
+                "by": by,
+                "erase": erase,
+                "waited": wait,
+                **to_json(seen),
+            }
         )
     elif not wait:
-        click.echo("Workers go on with it; `kratos-sync history` tells how far it is.")
+        echo("Workers go on with it; `kratos-sync history` tells how far it is.")
     if wait and not (seen.is_done and (seen.is_erased or not erase)):
         raise click.ClickException(_why_not(seen))
 

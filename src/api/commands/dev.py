@@ -18,6 +18,7 @@ READY_SECONDS = 60.0
 MIGRATE_SECONDS = 300.0
 PORT_SECONDS = 4.0
 POLL_SECONDS = 0.1
+ADMIN_URL_AND_TOKEN = {"KRATOS_ADMIN_URL", "KRATOS_ADMIN_TOKEN"}
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
@@ -98,7 +99,10 @@ def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
         given["BROKER_URL"] = undo.enter_context(EmbeddedValkey(data / "valkey")).url
     if "KRATOS_WEBHOOK_API_KEYS" not in given:
         given["KRATOS_WEBHOOK_API_KEYS"] = kept_key(data)
-    return {"LOG_FORMAT": "console", **given}
+    # Children read .env too, and see of these two which is from where.
+    from_file = ADMIN_URL_AND_TOKEN - os.environ.keys()
+    kept = {name: value for name, value in given.items() if name not in from_file}
+    return {"LOG_FORMAT": "console", **kept}
 
 
 def _migrate(children: Children, asked: Interruptions) -> None:

@@ -5,8 +5,6 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from rich.table import Table
-
 from api.commands import terminal
 from api.commands.drift_attention import drift_attention
 from api.commands.units import amount, duration, iso
@@ -49,8 +47,9 @@ def print_drift(drift: Drift, now: datetime, *, can_ask: bool) -> None:
     if drift.last:
         repaired = amount(drift.last.findings.repairs, "identity", "identities")
         began = duration(now - drift.last.started_at, units=1)
+        console.print()
         console.print(
-            f"\n{repaired} repaired {began} ago{':' if drift.last.findings.repairs else ''}"
+            f"{repaired} repaired {began} ago{':' if drift.last.findings.repairs else ''}"
         )
         for line in missed_lines(drift.last.findings, folded):
             console.print(line)
@@ -103,12 +102,12 @@ def missed_lines(found: Findings, width: int) -> Iterator[str]:
         differ = ", ".join(f"{name} {number:,}" for name, number in most)
         by_hook.append((found.stale, f"differed, by field: {differ}"))
     for number, said in by_hook:
-        yield terminal.fold(said, width, f"  {number:>9,}  ")
+        yield from terminal.fold(said, width, f"  {number:>9,}  ")
 
 
-def drift_table(drift: Drift) -> Table:
+def drift_table(drift: Drift) -> terminal.Table:
     """Give a line for each comparison, newest first; bars are for what no webhook was heard of."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table = terminal.Table()
     table.add_column("BEGAN, UTC")
     for heading in ("COMPARED", "MISSING", "STALE", "GONE", "UNHEARD"):
         table.add_column(heading, justify="right")

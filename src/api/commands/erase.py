@@ -12,15 +12,15 @@ Keys are only ever added:
 With ``dry_run`` nothing was erased. ``completed`` is false where some of it is left to a relay.
 """
 
-import json
 from typing import Final
 from uuid import UUID
 
 import click
-from rich.console import Console
 
 from api.commands.operator import confirm, operator_name
 from api.commands.process import expected_errors, opened_container
+from api.commands.quoting import echo, echo_json
+from api.commands.terminal import HarmlessConsole
 from api.commands.units import amount, moment
 from application.erase import Erase, StillInHand
 from application.ports.erasures import Erasable, Erased
@@ -70,33 +70,31 @@ def erase(
         if not found.is_known:
             raise click.ClickException(f"Nothing is known of an identity {identity_id}.")
         kratos = _ask_kratos(container, identity_id, anyway)
-        click.echo(_plan(identity_id, found, kratos), err=as_json)
+        echo(_plan(identity_id, found, kratos), err=as_json)
         erased, left = Erased(), None
         if not dry_run:
             confirm("Erase it for good?", yes)
             process = Erase(erasures, container.wake_relay())
             erased, left = _erase(process, identity_id, by, reason.strip())
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "identity_id": str(identity_id),
-                    "dry_run": dry_run,
-                    "by": by,
-                    "reason": reason.strip(),
-                    "kratos": kratos,
-                    "found": _counts(found),
-                    "erased": {
-                        "events": erased.events,
-                        "deliveries": erased.deliveries,
-                        "texts": erased.texts,
-                    },
-                    "completed": left is None and not dry_run,
-                }
-            )
+        echo_json(
+            {
+                "identity_id": str(identity_id),
+                "dry_run": dry_run,
+                "by": by,
+                "reason": reason.strip(),
+                "kratos": kratos,
+                "found": _counts(found),
+                "erased": {
+                    "events": erased.events,
+                    "deliveries": erased.deliveries,
+                    "texts": erased.texts,
+                },
+                "completed": left is None and not dry_run,
+            }
         )
     else:
-        click.echo("A dry run: nothing was erased." if dry_run else told(erased))
+        echo("A dry run: nothing was erased." if dry_run else told(erased))
     if left:
         raise click.ClickException(left)
 
@@ -117,7 +115,7 @@ def _ask_kratos(container: Container, identity_id: UUID, anyway: bool) -> str:
     try:
         shown = container.kratos_admin().find(identity_id)
     except KratosNotConfigured:
-        click.echo("Kratos could not be asked: KRATOS_ADMIN_URL is not set.", err=True)
+        echo("Kratos could not be asked: KRATOS_ADMIN_URL is not set.", err=True)
         return NOT_ASKED
     except KratosError as error:
         if anyway:
@@ -135,7 +133,7 @@ def _ask_kratos(container: Container, identity_id: UUID, anyway: bool) -> str:
 
 
 def _erase(process: Erase, identity_id: UUID, by: str, reason: str) -> tuple[Erased, str | None]:
-    console = Console(stderr=True)
+    console = HarmlessConsole(stderr=True)
     erased = Erased()
     try:
         with console.status("Erasing…") as line:

@@ -25,7 +25,6 @@ those that ``--limit`` leaves out. For a person who was erased ``erasure`` is
 ``retried`` and ``discarded`` it says who decided that, and why.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
@@ -34,6 +33,7 @@ import click
 
 from api.commands.history_report import print_history
 from api.commands.process import expected_errors, opened_container
+from api.commands.quoting import echo_json
 from api.commands.units import iso, seconds
 from application.ports.erasures import Erasure
 from application.ports.history import (
@@ -64,7 +64,7 @@ def history(identity_id: UUID, limit: int, verbose: bool, as_json: bool) -> None
     if found is None:
         raise click.ClickException(f"Nothing is known of an identity {identity_id}.")
     if as_json:
-        click.echo(json.dumps(to_json(found, verbose)))
+        echo_json(to_json(found, verbose))
     else:
         print_history(found, verbose)
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
-from rich.console import Console
 from rich.text import Text
 
 from api.commands.quoting import harmless, indented
+from api.commands.terminal import uncut_console
 from api.commands.units import amount, duration, moment
 from application.ports.erasures import Erasure
 from application.ports.failures import RETRY_LATER
@@ -34,14 +34,15 @@ STYLES: Final = {
 
 def print_history(history: IdentityHistory, verbose: bool) -> None:
     """Print the history on standard output, oldest event first."""
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = uncut_console()
     for line in _lines(history, verbose):
         console.print(line)
 
 
 def _lines(history: IdentityHistory, verbose: bool) -> Iterator[Text | str]:
     yield Text(f"Identity {history.identity_id}", style="bold")
-    yield f"  {_summary(history.identity, history.at)}"
+    for fact in _summary(history.identity, history.at):
+        yield f"  {fact}"
     if history.erasure:
         yield f"  {_erasure(history.erasure, history.at)}"
     yield ""
@@ -66,9 +67,10 @@ def _lines(history: IdentityHistory, verbose: bool) -> Iterator[Text | str]:
             yield from _delivery(delivery, history.at, verbose)
 
 
-def _summary(identity: IdentitySummary | None, at: datetime) -> str:
+def _summary(identity: IdentitySummary | None, at: datetime) -> Iterator[str]:
     if identity is None:
-        return "no copy of it (yet)"
+        yield "no copy of it (yet)"
+        return
     facts = {
         "created": identity.created_at,
         "updated": identity.updated_at,
@@ -77,12 +79,12 @@ def _summary(identity: IdentitySummary | None, at: datetime) -> str:
         "synced": identity.synced_at,
     }
     state = "DELETED" if identity.deleted_at else identity.state or "state unknown"
-    times = [f"{word} {_when(time, at)}" for word, time in facts.items() if time]
-    return f"{state}, version {identity.version}\n  " + "\n  ".join(times)
+    yield f"{state}, version {identity.version}"
+    yield from (f"{word} {_when(time, at)}" for word, time in facts.items() if time)
 
 
 def _erasure(erasure: Erasure, at: datetime) -> str:
-    asked = f"by {harmless(erasure.by)} {_when(erasure.asked_at, at)}: {harmless(erasure.reason)}"
+    asked = f"by {erasure.by} {_when(erasure.asked_at, at)}: {erasure.reason}"
     return f"ERASED {asked}" if erasure.erased_at else f"BEING ERASED, asked {asked}"
 
 
@@ -91,11 +93,11 @@ def _delivery(delivery: Delivery, at: datetime, verbose: bool) -> Iterator[Text 
     for attempt in delivery.attempts:
         yield attempt_line(attempt)
         if verbose and attempt.error and attempt.outcome not in DECISIONS:
-            yield _quoted(attempt.error)
+            yield from _quoted(attempt.error)
     if outstanding := delivery.outstanding:
         yield outstanding_line(outstanding, at)
         if verbose and outstanding.last_error and not _is_told(outstanding, delivery.attempts):
-            yield _quoted(outstanding.last_error)
+            yield from _quoted(outstanding.last_error)
 
 
 def attempt_line(attempt: Attempt) -> Text:
@@ -156,5 +158,5 @@ def _is_told(outstanding: Outstanding, attempts: tuple[Attempt, ...]) -> bool:
     return any(attempt.error == outstanding.last_error for attempt in attempts)
 
 
-def _quoted(error: str) -> Text:
-    return Text(indented(error, 8), style="dim")
+def _quoted(error: str) -> Iterator[Text]:
+    return (Text(line, style="dim") for line in indented(error, 8))

@@ -1,12 +1,11 @@
 """`kratos-sync hooks`."""
 
-import json
 from typing import Final
 
 import click
 
 from api.commands.hooks_yaml import to_yaml
-from api.commands.quoting import indented
+from api.commands.quoting import echo, echo_json, indented
 from api.commands.webhook_settings import first_key, key_header
 from application.kratos_config.flows import ALL_METHODS
 from application.kratos_config.hook import SYNC_PATH, Receiver, split
@@ -79,10 +78,10 @@ def hooks(
     wanted = Wanted(url, key_header(), key, mapper, methods, session)
     printed = configuration(wanted)
     if as_json:
-        click.echo(json.dumps(printed, indent=2))
+        echo_json(printed, indent=2)
         return
-    click.echo(_heading(wanted, key_from_env), nl=False)
-    click.echo(to_yaml(printed, with_anchor=not plain), nl=False)
+    text = _heading(wanted, key_from_env) + to_yaml(printed, with_anchor=not plain)
+    echo(*text.removesuffix("\n").split("\n"))
 
 
 def _heading(wanted: Wanted, has_key: bool) -> str:
@@ -93,5 +92,5 @@ def _heading(wanted: Wanted, has_key: bool) -> str:
         lines.append(f"Put a key of KRATOS_WEBHOOK_API_KEYS where {PLACEHOLDER} stands.")
     if wanted.body.startswith("file:"):
         path = wanted.body.removeprefix("file://")
-        lines += [f"{path} holds:", "", *indented(MAPPER, 2).splitlines()]
+        lines += [f"{path} holds:", "", *indented(MAPPER, 2)]
     return "".join(f"# {line}".rstrip() + "\n" for line in lines)

@@ -4,8 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from rich.table import Table
-
+from api.commands.terminal import Table
 from api.commands.units import amount, duration, iso
 from application.ports.hook_log import HookHeard
 from application.ports.status import TemplateFailures
@@ -39,7 +38,7 @@ def template_attention(failures: Sequence[TemplateFailures], now: datetime) -> I
 
 def hooks_table(hooks: Sequence[HookHeard], now: datetime) -> Table:
     """Give a line for each hook."""
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table = Table()
     table.add_column("HOOK")
     table.add_column("CALLS", justify="right")
     table.add_column("LAST CALL", justify="right")

@@ -16,6 +16,8 @@ from typing import IO, Self
 
 import click
 
+from api.commands.quoting import echo, harmless
+
 VARIABLE = "KRATOS_SYNC_LIFELINE"
 GRACE_SECONDS = 3.0
 """How long a child that was asked to end may take."""
@@ -140,10 +142,12 @@ class Interruptions:
 def say(text: str) -> None:
     """Print a line. A terminal that has gone away stops nobody."""
     with suppress(OSError):
-        click.echo(text)
+        echo(*text.split("\n"))
 
 
 def _show(prefix: str, output: IO[bytes]) -> None:
     with output:
         for line in output:
-            say(prefix + line.decode(errors="replace").rstrip("\r\n"))
+            said = harmless(line.decode(errors="replace").rstrip("\r\n"))
+            with suppress(OSError):
+                click.echo(prefix + said)

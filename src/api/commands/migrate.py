@@ -3,6 +3,7 @@
 import click
 
 from api.commands.process import expected_errors, opened_container
+from api.commands.quoting import echo
 from infrastructure import migrations
 
 
@@ -15,6 +16,6 @@ def migrate() -> None:
         except migrations.MigrationBlocked as error:
             raise click.ClickException(f"Not done: {error}.") from None
     if before == after:
-        click.echo(f"The schema is at {after}: nothing to do.")
+        echo(f"The schema is at {after}: nothing to do.")
     else:
-        click.echo(f"The schema went from {before or 'nothing'} to {after}.")
+        echo(f"The schema went from {before or 'nothing'} to {after}.")

@@ -6,6 +6,8 @@ import sys
 
 import click
 
+from api.commands.quoting import harmless
+
 
 def confirm(question: str, yes: bool) -> None:
     """Return if ``yes`` was said, or is said now at the terminal.
@@ -17,7 +19,7 @@ def confirm(question: str, yes: bool) -> None:
         return
     if not is_at_terminal():
         raise click.UsageError("nothing was done: without a terminal to ask at, say --yes.")
-    click.confirm(question, abort=True, err=True)
+    click.confirm(harmless(question), abort=True, err=True)
 
 
 def is_at_terminal() -> bool:

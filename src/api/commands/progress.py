@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -15,17 +14,25 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from api.commands.quoting import harmless
+from api.commands.terminal import HarmlessConsole
+
 
 @contextmanager
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Give what is told how many are done so far; on a terminal it shows a bar, on stderr."""
-    console = Console(stderr=True)
+    console = HarmlessConsole(stderr=True)
     if not console.is_terminal:
         yield lambda _: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+    )
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task(what, total=total)
+        task = bar.add_task(harmless(what), total=total)
         yield lambda done: bar.update(task, completed=done)
 
 

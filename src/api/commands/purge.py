@@ -10,7 +10,6 @@ Durations are seconds; keys are only ever added:
 ``removed`` says how many would be. ``completed`` is false when it was stopped before the end.
 """
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,9 +17,10 @@ from datetime import timedelta
 from typing import Any
 
 import click
-from rich.console import Console
 
 from api.commands.process import expected_errors, opened_container, stopped_by_signal
+from api.commands.quoting import echo, echo_json
+from api.commands.terminal import HarmlessConsole
 from api.commands.times import FOREVER, Age
 from api.commands.units import amount, duration, seconds
 from application.ports.purge import (
@@ -67,9 +67,9 @@ def purge(
         )
         report = _purge(container.purge(), retention, stopped, dry_run)
     if as_json:
-        click.echo(json.dumps(to_json(report, retention, dry_run)))
+        echo_json(to_json(report, retention, dry_run))
     else:
-        click.echo(_in_words(report, retention, dry_run))
+        echo(_in_words(report, retention, dry_run))
     if not report.completed:
         raise click.ClickException("It was stopped before the end.")
 
@@ -110,7 +110,7 @@ def _purge(
 
 @contextmanager
 def _progress() -> Iterator[Callable[[Removed], None]]:
-    console = Console(stderr=True)
+    console = HarmlessConsole(stderr=True)
     if not console.is_terminal:
         yield lambda _: None
         return

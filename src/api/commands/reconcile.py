@@ -12,12 +12,12 @@ it did not come to its end; the same command then goes on where it stopped. ``fi
 of the stale differ in which field.
 """
 
-import json
 from datetime import timedelta
 
 import click
 
 from api.commands.process import expected_errors, opened_container
+from api.commands.quoting import echo, echo_json
 from api.commands.reconcile_report import in_words, shown, to_json
 from api.commands.reconcile_run import Outcome, Reconciler, for_ever
 from api.commands.times import Interval
@@ -68,7 +68,10 @@ def reconcile(
         reconciler = Reconciler(container, rate)
 
         def tell(outcome: Outcome) -> None:
-            click.echo(json.dumps(to_json(outcome)) if as_json else in_words(outcome))
+            if as_json:
+                echo_json(to_json(outcome))
+            else:
+                echo(*in_words(outcome).split("\n"))
 
         if every is not None:
             for_ever(reconciler, every, allow_deletes, tell)

@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 
-import click
-
+from api.commands.quoting import echo
 from api.commands.reconcile_run import Outcome
 from api.commands.units import amount, duration, iso
 from application.ports.reconciliation import Difference, Findings
@@ -61,7 +60,7 @@ def shown(verbose: bool, as_json: bool) -> Callable[[Sequence[Difference]], None
 
     def show(differences: Sequence[Difference]) -> None:
         for each in differences:
-            click.echo(f"{each.identity_id}  {_what(each)}", err=as_json)
+            echo(f"{each.identity_id}  {_what(each)}", err=as_json)
 
     return show
 

@@ -62,8 +62,8 @@ class Reconciler:
         """Raises click.UsageError for a Kratos that is not configured."""
         self._container = container
         settings = container.settings()
-        public_url = settings.kratos_public_url
-        self._public_url = None if public_url is None else public_url.get_secret_value()
+        urls = (settings.kratos_public_url, settings.kratos_browser_url)
+        self._public_urls = [url.get_secret_value() for url in urls if url is not None]
         self.interruptions = Interruptions()
         try:
             self._kratos = container.kratos_admin(
@@ -82,7 +82,7 @@ class Reconciler:
         reconcile = Reconcile(
             self._kratos,
             self._container.reconciliations(),
-            public_url=self._public_url,
+            public_urls=self._public_urls,
             now=self._container.asked_identities().now,
             wake_relay=self._container.wake_relay(),
             pause=self.interruptions.pause,

@@ -5,7 +5,12 @@ import threading
 import click
 import structlog
 
-from api.commands.process import calm_garbage_collector, opened_container, stopped_by_signal
+from api.commands.process import (
+    calm_garbage_collector,
+    expected_errors,
+    opened_container,
+    stopped_by_signal,
+)
 
 STEP_SECONDS = 5.0
 """A step takes less; one that does not is rolled back, and made another time."""
@@ -18,7 +23,8 @@ def relay() -> None:
     """Send what is due to the broker, purge, and erase who was erased. Run one or more."""
     stopped = stopped_by_signal()
     with opened_container() as container:
-        relaying = container.relay()
+        with expected_errors():
+            relaying = container.relay()
         schedules = {
             "purge": container.purge_schedule().run,
             "erase": container.erasure_schedule().run,

@@ -11,7 +11,6 @@ that. ``go_on_since`` is where to begin after an interruption; events recorded i
 may then come twice.
 """
 
-import json
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -21,6 +20,7 @@ import click
 from api.commands.failed.filters import Since
 from api.commands.operator import confirm
 from api.commands.process import expected_errors, opened_container
+from api.commands.quoting import echo, echo_json
 from api.commands.replay_run import Outcome, replayed
 from api.commands.times import PointInTime, resolved
 from api.commands.units import amount, duration, iso, moment
@@ -77,17 +77,17 @@ def replay(
         events = container.recorded_events()
         stretch = replace(_stretch(events, consumer, names, since, until), identity_id=identity)
         number = events.count(stretch)
-        click.echo(_plan(stretch, number, rate), err=as_json)
+        echo(_plan(stretch, number, rate), err=as_json)
         outcome = Outcome()
         if number and not dry_run:
             confirm(f"Replay {amount(number, 'event')}?", yes)
             outcome = replayed(events, container.wake_relay(), stretch, rate, number)
     if as_json:
-        click.echo(json.dumps(to_json(stretch, number, outcome, dry_run)))
+        echo_json(to_json(stretch, number, outcome, dry_run))
     elif dry_run and number:
-        click.echo("A dry run: nothing was replayed.")
+        echo("A dry run: nothing was replayed.")
     elif number:
-        click.echo(_summary(outcome))
+        echo(_summary(outcome))
     if outcome.ended_early:
         raise click.ClickException(
             f"{outcome.ended_early}. The same command goes on"

@@ -58,7 +58,6 @@ PostgreSQL lose commits: ``fsync``, ``full_page_writes``, ``asynchronous_standby
 completed.
 """
 
-import json
 from contextlib import closing
 from typing import Any
 
@@ -67,6 +66,7 @@ import click
 from api.commands.drift_report import drift_json, print_drift
 from api.commands.hooks_report import hooks_json, template_failures_json
 from api.commands.process import expected_errors, opened_container
+from api.commands.quoting import echo_json
 from api.commands.status_report import print_report
 from api.commands.units import iso, seconds
 from application.ports.purge import Retention
@@ -91,7 +91,7 @@ def status(drift: bool, as_json: bool) -> None:
         with closing(container.broker()) as broker:
             at_broker = look_at(broker, [consumer.name for consumer in report.consumers])
     if as_json:
-        click.echo(json.dumps(to_json(report, at_broker, settings.retention)))
+        echo_json(to_json(report, at_broker, settings.retention))
     elif drift:
         print_drift(report.drift, report.at, can_ask=can_ask)
     else:

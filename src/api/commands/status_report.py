@@ -1,11 +1,9 @@
 """What `kratos-sync status` tells a person: first what needs attention, in words."""
 
-import textwrap
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
-from rich.table import Table
 from rich.text import Text
 
 from api.commands import terminal
@@ -55,10 +53,9 @@ def print_report(
         console.print("All is well.", style="bold green")
     console.print()
     for heading, line in _overview(report, broker, retention, can_ask=can_ask):
-        indent = heading.ljust(HEADINGS)
         style = "bold red" if heading == "Broker" and not broker.answers else None
-        lines = textwrap.fill(line, folded, initial_indent=indent, subsequent_indent=" " * HEADINGS)
-        console.print(lines, style=style)
+        for folded_line in terminal.fold(line, folded, heading.ljust(HEADINGS)):
+            console.print(folded_line, style=style)
     console.print()
     console.print(_consumers(report))
     if report.hooks:
@@ -140,8 +137,8 @@ def _broker(broker: BrokerStatus) -> str:
     return f"answers, messages waiting: {', '.join(waiting) or 'none'}"
 
 
-def _consumers(report: StatusReport) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+def _consumers(report: StatusReport) -> terminal.Table:
+    table = terminal.Table()
     table.add_column("CONSUMER")
     for heading in ("OWED", "LEASED", "WAITING", "FAILED", "LAG", "LAST SUCCESS"):
         table.add_column(heading, justify="right")

@@ -10,7 +10,6 @@ the person deleted or erased here) and refused, with its ``problem``. ``event_id
 there was nothing to record, and ``consumed`` where ``--wait`` was not given.
 """
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from uuid import UUID
 import click
 
 from api.commands.process import expected_errors, opened_container
+from api.commands.quoting import echo, echo_json
 from api.commands.units import amount
 from application.ports.asked_identities import Asked, AskedIdentities, Outcome
 from application.ports.kratos import MOST_AT_ONCE, KratosNotConfigured, KratosUnavailable
@@ -62,14 +62,14 @@ def sync(*, ids: tuple[str, ...], wait: bool, as_json: bool) -> None:
             for each in SyncIdentities(kratos, identities, container.wake_relay()).run(wanted):
                 asked.append(each)
                 if not as_json:
-                    click.echo(_in_words(each))
+                    echo(_in_words(each))
         except KratosUnavailable as error:
             problem = f"{error}."
         except ConcurrencyConflict:
             problem = "PostgreSQL was too busy."
         waited = _await_consumers(identities, asked) if wait else None
     if as_json:
-        click.echo(json.dumps(_to_json(wanted, asked, (waited is None) if wait else None)))
+        echo_json(_to_json(wanted, asked, (waited is None) if wait else None))
     if problem is not None:
         left = amount(len(wanted) - len(asked), "identity", "identities")
         raise click.ClickException(f"{problem} {left} not asked for.")

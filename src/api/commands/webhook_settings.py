@@ -4,14 +4,21 @@ import os
 
 import click
 from dotenv import dotenv_values
+from pydantic import TypeAdapter, ValidationError
+
+from infrastructure.setting_types import KeyHeader
 
 HEADER = "KRATOS_WEBHOOK_API_KEY_HEADER"
 KEYS = "KRATOS_WEBHOOK_API_KEYS"
 
 
 def key_header() -> str:
-    """Give the header that we look for the key in."""
-    return _setting(HEADER) or "X-Api-Key"
+    """Give the header that we look for the key in; click.UsageError for one that is taken."""
+    header = _setting(HEADER) or "X-Api-Key"
+    try:
+        return TypeAdapter[str](KeyHeader).validate_python(header)
+    except ValidationError as error:
+        raise click.UsageError(f"{HEADER}: {error.errors()[0]['msg']}") from None
 
 
 def first_key() -> str:

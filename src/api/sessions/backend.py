@@ -4,7 +4,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Final, Literal
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import unquote_plus, urlencode, urlsplit, urlunsplit
 
 from starlette.authentication import AuthCredentials, AuthenticationBackend
 from starlette.requests import HTTPConnection
@@ -14,10 +14,9 @@ from api.sessions.credentials import credential_of
 from api.sessions.errors import KratosAway, SecondFactorRequired
 from api.sessions.lookup import SessionLookup
 from api.sessions.session import KratosSession, KratosUser
-from api.sessions.whoami import NeedsSecondFactor, Unknown, Whoami
+from api.sessions.whoami import NeedsSecondFactor, Unknown, Whoami, base_url
 
 AUTHENTICATED: Final = "authenticated"
-AAL2: Final = "aal2"
 SECOND_FACTOR: Final = "/self-service/login/browser?aal=aal2"
 
 
@@ -34,6 +33,7 @@ class KratosSessionBackend(AuthenticationBackend):
         self,
         kratos_public_url: str,
         *,
+        browser_url: str | None = None,
         cookie_name: str = "ory_kratos_session",
         bearer: bool = True,
         required_aal: Literal["aal1", "aal2"] = "aal1",
@@ -44,11 +44,13 @@ class KratosSessionBackend(AuthenticationBackend):
         cache_entries: int = 10_000,
         timeout: timedelta = timedelta(seconds=5),
         connections: int = 20,
-        max_questions: int = 1_000,
+        max_questions: int = 10_000,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         """Ask the Kratos whose public API is there; raises ValueError for what is no such URL.
 
+        :param browser_url: where a browser finds the same Kratos (its `serve.public.base_url`), if
+            that is elsewhere than where we ask, as it is inside a network of containers.
         :param cookie_name: Ory Network's is `ory_session_<slug>`.
         :param bearer: False where bearer tokens are the application's own, not for Kratos to see.
         :param required_aal: aal2 wants a second factor of everybody, whatever Kratos' own
@@ -56,6 +58,9 @@ class KratosSessionBackend(AuthenticationBackend):
         :param scopes: what `requires` may ask for, by traits or metadata; "authenticated" is added.
         :param return_to: where Kratos sends a browser on to after its second factor.
         :param cache_for: how long a logout, or a change of the identity, may go unnoticed.
+        :param timeout: for an answer, with the wait for one of the `connections`.
+        :param max_questions: of how many sessions Kratos may be asked at a time, those that wait
+            for a connection included; beyond that it is KratosAway at once.
         """
         whoami = Whoami(
             kratos_public_url,
@@ -65,10 +70,9 @@ class KratosSessionBackend(AuthenticationBackend):
             ssl_context=ssl_context,
         )
         self._whoami = whoami
-        self._second_factor: str | None = None
-        if required_aal == AAL2:
-            self._second_factor = f"{kratos_public_url.rstrip('/')}{SECOND_FACTOR}"
-        self._lookup = SessionLookup(whoami, SessionCache(cache_for, cache_entries), max_questions)
+        self._second_factor = f"{base_url(browser_url or kratos_public_url)}{SECOND_FACTOR}"
+        cache = SessionCache(cache_for, cache_entries)
+        self._lookup = SessionLookup(whoami, cache, max_questions, required_aal)
         self._cookie_name = cookie_name
         self._bearer = bearer
         self._scopes = scopes
@@ -87,7 +91,7 @@ class KratosSessionBackend(AuthenticationBackend):
                 raise SecondFactorRequired(_and_back(where, self._return_to(conn)))
             case Unknown(retry_after):
                 raise KratosAway(retry_after)
-            case session if self._second_factor is not None and session.aal != AAL2:
+            case session if not self._lookup.is_enough(session):
                 raise SecondFactorRequired(_and_back(self._second_factor, self._return_to(conn)))
             case session:
                 user = KratosUser(session, self._display_name(session))
@@ -115,5 +119,8 @@ def _and_back(where: str | None, return_to: str | None) -> str | None:
     if where is None or return_to is None:
         return where
     url = urlsplit(where)
-    query = [(name, value) for name, value in parse_qsl(url.query) if name != "return_to"]
-    return urlunsplit(url._replace(query=urlencode([*query, ("return_to", return_to)])))
+    # What else is there stays as it is, to the letter.
+    given = url.query.split("&") if url.query else []
+    kept = [each for each in given if unquote_plus(each.partition("=")[0]) != "return_to"]
+    query = "&".join([*kept, urlencode({"return_to": return_to})])
+    return urlunsplit(url._replace(query=query))

@@ -21,7 +21,8 @@ class _Entry:
 class SessionCache:
     """Keeps a session for a short time, and never beyond its end; those told first make room.
 
-    They are in the order in which they grow old, so people who have left do not stay in memory.
+    They are about in the order in which they grow old, so people who have left do not stay in
+    memory. A session is as old as the question: what happened after that is not in the answer.
 
     Cookies and tokens are not kept, but a digest of each with a key that this process alone has.
     Only what there is, is kept: whoever has just logged in must not be told otherwise.
@@ -58,13 +59,21 @@ class SessionCache:
             return None
         return entry.session
 
-    def put(self, key: bytes, session: KratosSession) -> None:
-        """Keep a session that Kratos has just told of; one that never ends is not kept."""
-        if self._ttl <= 0 or session.expires_at is None:
+    def clock(self) -> float:
+        """The time by which questions are dated."""
+        return self._monotonic()
+
+    def is_fresh(self, asked_at: float) -> bool:
+        """Whether the answer to a question of that time may still be used."""
+        return self._monotonic() < asked_at + self._ttl
+
+    def put(self, key: bytes, session: KratosSession, asked_at: float) -> None:
+        """Keep the answer to a question of that time; a session that never ends is not kept."""
+        if not self.is_fresh(asked_at) or session.expires_at is None:
             return
         now = self._monotonic()
         self._entries.pop(key, None)
-        self._entries[key] = _Entry(session, now + self._ttl)
+        self._entries[key] = _Entry(session, asked_at + self._ttl)
         while self._entries and (len(self._entries) > self._max_entries or self._is_old(now)):
             self._entries.popitem(last=False)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypeAlias
@@ -57,6 +58,15 @@ class _UnusableAnswer(Exception):
     """An answer came that tells nothing; the message has no part of it."""
 
 
+def base_url(url: str) -> str:
+    """Kratos' public URL without a slash at its end; raises ValueError for what is none."""
+    parts = urlsplit(url)
+    extras = parts.username or parts.password or parts.query or parts.fragment
+    if parts.scheme not in ("http", "https") or not parts.hostname or extras:
+        raise ValueError("Kratos' public URL is http(s)://host[:port][/path], and no more")
+    return url.rstrip("/")
+
+
 class Whoami:
     """Kratos' public API, for one event loop.
 
@@ -73,11 +83,7 @@ class Whoami:
         ssl_context: ssl.SSLContext | None,
     ) -> None:
         """Raises ValueError for what is no plain http or https URL."""
-        url = urlsplit(kratos_public_url)
-        extras = url.username or url.password or url.query or url.fragment
-        if url.scheme not in ("http", "https") or not url.hostname or extras:
-            raise ValueError("Kratos' public URL is http(s)://host[:port][/path], and no more")
-        self._url = kratos_public_url.rstrip("/") + "/sessions/whoami"
+        self._url = f"{base_url(kratos_public_url)}/sessions/whoami"
         self._cookie_name = cookie_name
         self._timeout = timeout.total_seconds()
         # The pool loses a connection for good when somebody who waits in it for one is cancelled
@@ -87,10 +93,14 @@ class Whoami:
             ssl_context=ssl_context, max_connections=connections, keepalive_expiry=20
         )
 
-    async def ask(self, credential: SessionCredential) -> WhoamiAnswer:
-        """What Kratos says of a cookie or a token, which is all that it is sent; raises nothing."""
+    async def ask(self, credential: SessionCredential, sent: Callable[[], None]) -> WhoamiAnswer:
+        """What Kratos says of a cookie or a token, which is all that it is sent; raises nothing.
+
+        `sent` is called when it is about to be asked; the timeout includes the wait until then.
+        """
         try:
             async with asyncio.timeout(self._timeout), self._free:
+                sent()
                 try:
                     return await self._ask(credential)
                 except _DROPPED:

@@ -128,6 +128,9 @@ class Reconciliation(Protocol):
     def listed(self) -> bool:
         """Whether the last page has been taken."""
 
+    def knows(self, ids: Sequence[UUID]) -> bool:
+        """Whether one of them is alive here."""
+
     def take(self, page: Page, at: datetime, most_unseen: int) -> None:
         """Compare a page that was asked for at that time.
 

@@ -6,7 +6,10 @@ from typing import Any, NamedTuple, Protocol
 import dramatiq
 
 NAMESPACE = "kratos-sync"
-"""What the names of our queues begin with, where others may have theirs."""
+"""What the names of our queues begin with, where others may have theirs.
+
+A deployment adds an id of its own: see `infrastructure.ledger.deployment`.
+"""
 
 
 class BrokerUnavailable(Exception):
@@ -41,7 +44,7 @@ class PointerBroker(Protocol):
     def waiting(self, queue_names: Sequence[str], seconds: float) -> Mapping[str, int]:
         """Count what no worker has fetched, in so many seconds for each answer, and asked once.
 
-        Raises BrokerUnavailable.
+        Raises BrokerUnavailable, also where the broker would take no messages now.
         """
 
     def ping(self) -> None:

@@ -15,17 +15,20 @@ from typing import Any, Final, Self
 
 import dramatiq
 import pika
+import structlog
 from pydantic import SecretStr
 
 from infrastructure.bus.pointer_broker import NAMESPACE, BrokerUnavailable, Load
 from infrastructure.bus.prefetch import Share, bounded
 from infrastructure.bus.rabbitmq_consumer import PushedConsumer
-from infrastructure.bus.rabbitmq_line import Line
+from infrastructure.bus.rabbitmq_line import OTHERWISE, Line
 
 OPEN_SECONDS: Final = 4
 ANSWER_SECONDS: Final = 5.0
 HEARTBEAT_SECONDS: Final = 5
 """Pika gives up a server that was silent for five seconds more than this."""
+
+log = structlog.get_logger()
 
 # What pika logs of a lost connection, in several lines and with tracebacks, it also raises.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
@@ -42,6 +45,7 @@ class ConfirmingRabbitmqBroker(dramatiq.Broker):
         self._url = url
         self._line: Line | None = None
         self._one_at_a_time = threading.Lock()
+        self._as_they_are: set[str] = set()
         self._in_hand: dict[str, set[int]] = defaultdict(set)
 
     @classmethod
@@ -81,12 +85,13 @@ class ConfirmingRabbitmqBroker(dramatiq.Broker):
         """
         if messages:
             bodies = [(self.name_at_server(each.queue_name), each.encode()) for each in messages]
-            self._ask(lambda line: line.publish(bodies))
+            names = {name for name, _ in bodies}
+            self._ask_of(names, lambda line: line.publish(bodies))
 
     def load(self, queue_name: str) -> Load:
         """Count the messages of a queue that no worker has. Raises BrokerUnavailable."""
         name = self.name_at_server(queue_name)
-        return Load(self._ask(lambda line: line.declare(name)), None)
+        return Load(self._ask_of({name}, lambda line: line.declare(name)), None)
 
     def waiting(self, queue_names: Sequence[str], seconds: float) -> Mapping[str, int]:
         """Count on a connection of its own, without the patience that ours has.
@@ -94,6 +99,7 @@ class ConfirmingRabbitmqBroker(dramatiq.Broker):
         Raises BrokerUnavailable.
         """
         with _opened(Line(self._parameters(seconds)), seconds) as line:
+            _answer(line.probe(f"{self.namespace}.ping"), seconds)
             return {
                 queue_name: _answer(line.count(self.name_at_server(queue_name)), seconds)
                 for queue_name in queue_names
@@ -111,10 +117,23 @@ class ConfirmingRabbitmqBroker(dramatiq.Broker):
                 self._line.join()
                 self._line = None
 
+    def _ask_of(self, names: set[str], request: Callable[[Line], "Future[int]"]) -> int:
+        """Ask, and once more of queues as they are if one is there with other arguments."""
+        try:
+            return self._ask(request)
+        except BrokerUnavailable as error:
+            known = names <= self._as_they_are
+            self._as_they_are -= names  # it may be gone, and is to be declared then
+            if str(error) != OTHERWISE or known:
+                raise
+            log.warning("queue_used_as_it_is", queues=sorted(names))
+            self._as_they_are |= names
+            return self._ask(request)
+
     def _ask(self, request: Callable[[Line], "Future[int]"]) -> int:
         with self._one_at_a_time:
             if self._line is None or not self._line.is_usable:
-                self._line = Line(self._parameters())
+                self._line = Line(self._parameters(), self._as_they_are)
             line = self._line
             try:
                 _answer(line.opened, OPEN_SECONDS + 1)

@@ -14,11 +14,12 @@ from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import ConnectionClosed
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
-from pika.exceptions import AMQPError
+from pika.exceptions import AMQPError, ChannelClosedByBroker
 from pika.spec import Basic
 
 from infrastructure.bus import garbage
 from infrastructure.bus.prefetch import Share
+from infrastructure.bus.rabbitmq_line import PRECONDITION_FAILED
 
 HANG_UP_SECONDS: Final = 2.0
 # Resolving a name raises its own, and a server that says nothing pika's inner ones.
@@ -63,8 +64,7 @@ class PushedConsumer(Consumer):
         except CONNECTION_ERRORS as error:
             raise _closed(error) from None
         try:
-            self._channel = self._connection.channel()
-            self._channel.queue_declare(name_at_server, durable=True)
+            self._channel = self._declared(name_at_server)
             self._channel.basic_qos(prefetch_count=share.most)
             self._channel.add_on_cancel_callback(self._on_cancelled)
             self._channel.basic_consume(name_at_server, self._on_message)
@@ -112,6 +112,18 @@ class PushedConsumer(Consumer):
         hanging_up = threading.Thread(target=self._hang_up, name="hanging up", daemon=True)
         hanging_up.start()
         hanging_up.join(HANG_UP_SECONDS)
+
+    def _declared(self, name_at_server: str) -> BlockingChannel:
+        """Give a channel, and let there be the queue; one with other arguments is used as it is."""
+        channel = self._connection.channel()
+        try:
+            channel.queue_declare(name_at_server, durable=True)
+        except ChannelClosedByBroker as error:
+            if error.reply_code != PRECONDITION_FAILED:
+                raise
+            channel = self._connection.channel()
+            channel.queue_declare(name_at_server, passive=True)
+        return channel
 
     def _hang_up(self) -> None:
         # Pika raises whatever it likes when a connection breaks at that moment.

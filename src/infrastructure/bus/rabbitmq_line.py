@@ -1,7 +1,7 @@
 """One connection to RabbitMQ for whoever sends and counts, on a thread of its own."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -18,8 +18,9 @@ from infrastructure.bus.pointer_broker import BrokerUnavailable
 PERSISTENT: Final = pika.BasicProperties(  # type: ignore[no-untyped-call]  # pika has no types here
     delivery_mode=pika.DeliveryMode.Persistent.value, content_type="application/json"
 )
-NOT_FOUND: Final = 404
+NOT_FOUND, PRECONDITION_FAILED = 404, 406
 STOP_SECONDS: Final = 2.0
+OTHERWISE: Final = "QueueIsOtherwise"  # it is there with other arguments than ours
 
 
 class Line:
@@ -30,8 +31,9 @@ class Line:
     gives a Future that has a number, or BrokerUnavailable, after which the line is of no use.
     """
 
-    def __init__(self, parameters: pika.URLParameters) -> None:
-        """Begin to connect."""
+    def __init__(self, parameters: pika.URLParameters, as_is: Collection[str] = ()) -> None:
+        """Begin to connect; some queues are used as they are, whatever their arguments."""
+        self._as_is = as_is
         self.opened: Future[int] = Future()
         self._asked: Future[int] = self.opened
         self._unconfirmed: set[int] = set()
@@ -66,11 +68,7 @@ class Line:
 
     def declare(self, queue: str) -> "Future[int]":
         """Let there be a queue; done with the number of messages that nobody has fetched."""
-        return self._ask(
-            lambda channel, asked: channel.queue_declare(
-                queue, durable=True, callback=partial(_tell_messages, asked)
-            )
-        )
+        return self._ask(partial(self._declare, queue))
 
     def count(self, queue: str) -> "Future[int]":
         """Give the number of messages that nobody has fetched: 0 if there is no such queue."""
@@ -122,14 +120,17 @@ class Line:
         *,
         declared: bool,
     ) -> None:
-        if declared:
-            # What follows on a channel comes after it: a queue that was wiped is there again.
-            for queue in {queue for queue, _ in messages}:
-                channel.queue_declare(queue, durable=True)
+        # What follows on a channel comes after it: a queue that was wiped is there again.
+        for queue in {queue for queue, _ in messages if declared}:
+            self._declare(queue, channel)
         for queue, body in messages:
             channel.basic_publish("", queue, body, PERSISTENT, mandatory=declared)
             self._tag += 1
             self._unconfirmed.add(self._tag)
+
+    def _declare(self, queue: str, channel: Channel, asked: "Future[int] | None" = None) -> None:
+        told = partial(_tell_messages, asked) if asked else None
+        channel.queue_declare(queue, passive=queue in self._as_is, durable=True, callback=told)
 
     def _count(self, queue: str, _channel: Channel, asked: "Future[int]") -> None:
         # On a channel of its own, for a queue that there is not closes it.
@@ -150,7 +151,7 @@ class Line:
         connection.channel(on_open_callback=self._on_channel)
 
     def _on_channel(self, channel: Channel) -> None:
-        channel.add_on_close_callback(lambda _, reason: self._fail(type(reason).__name__))
+        channel.add_on_close_callback(lambda _, reason: self._fail(_why(reason)))
         channel.add_on_return_callback(lambda *_: self._fail("Unroutable"))
         channel.confirm_delivery(self._on_confirmed, callback=lambda _: _tell(self.opened, 0))
         self._channel = channel
@@ -179,11 +180,15 @@ class Line:
         self._hang_up()
 
     def _hang_up(self) -> None:
-        # While it is opening it has a timeout of its own, and pika fails when told to stop; a
-        # server that is deaf to the end misses its heartbeats.
+        # While it opens pika fails when told to stop, and it has a timeout; later, heartbeats.
         with suppress(AMQPError):
             if self._connection.is_open:
                 self._connection.close()
+
+
+def _why(reason: Exception) -> str:
+    code = getattr(reason, "reply_code", None)
+    return OTHERWISE if code == PRECONDITION_FAILED else type(reason).__name__
 
 
 def _tell_messages(asked: "Future[int]", frame: Method[Any]) -> None:

@@ -6,9 +6,8 @@ brokers/redis.py and worker.py).
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Final, Self
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Self, TypeVar
 
 import dramatiq
 import redis
@@ -21,6 +20,7 @@ from infrastructure.bus.garbage import MOST_BYTES
 from infrastructure.bus.pointer_broker import NAMESPACE, BrokerUnavailable, Load
 from infrastructure.bus.prefetch import Share, bounded
 from infrastructure.bus.redis_consumer import WokenConsumer
+from infrastructure.bus.redis_types import is_wrong_type, move_wrong_types_aside
 from infrastructure.bus.wakeups import Wakeups
 
 SOCKET_TIMEOUT_SECONDS = 4
@@ -28,6 +28,9 @@ SOCKET_TIMEOUT_SECONDS = 4
 HEARTBEAT_TIMEOUT_MILLISECONDS = 15_000
 # In a million commands, all look for dead workers: else that takes minutes on a quiet queue.
 MAINTENANCE_CHANCE = 1_000_000
+
+PING: Final = "__ping__"
+"""A queue that nobody has, and that is there for no moment."""
 
 # Before Dramatiq's script fetches so many messages, those too long to be ours lose their text: half
 # a gigabyte is what Redis would hold and a worker could not.
@@ -44,6 +47,7 @@ end
 
 # As redis-py spells what may stand in a hash.
 Field = bytes | bytearray | memoryview | str | int | float
+T = TypeVar("T")
 
 
 class WakefulRedisBroker(RedisBroker):
@@ -94,27 +98,32 @@ class WakefulRedisBroker(RedisBroker):
 
         Raises BrokerUnavailable.
         """
-        with _errors_in_our_words(), self.client.pipeline(transaction=True) as pipe:
-            for queue_name in {message.queue_name for message in messages}:
-                encoded: dict[Field, Field] = {
-                    message.message_id: message.copy(
-                        options={"redis_message_id": message.message_id}
-                    ).encode()
-                    for message in messages
-                    if message.queue_name == queue_name
-                }
-                key = f"{self.namespace}:{queue_name}"
-                pipe.hset(f"{key}.msgs", mapping=encoded)
-                pipe.rpush(key, *encoded)
-                self.wakeups.publish(pipe, queue_name)
-            pipe.execute()
+        attempts = iter(("", "-again"))  # ids of which something may be there are not used again
+
+        def enqueue() -> None:
+            attempt = next(attempts)
+            encoded: dict[str, dict[Field, Field]] = defaultdict(dict)
+            for message in messages:
+                message_id = f"{message.message_id}{attempt}"
+                ours = message.copy(options={"redis_message_id": message_id})
+                encoded[message.queue_name][message_id] = ours.encode()
+            with self.client.pipeline(transaction=True) as pipe:
+                for queue_name, by_id in encoded.items():
+                    self._push(pipe, queue_name, by_id)
+                pipe.execute()
+
+        self._in_our_words(enqueue, {message.queue_name for message in messages})
 
     def load(self, queue_name: str) -> Load:
         """Count the messages of a queue. Raises BrokerUnavailable."""
-        with _errors_in_our_words(), self.client.pipeline(transaction=False) as pipe:
-            pipe.llen(f"{self.namespace}:{queue_name}")
-            pipe.hlen(f"{self.namespace}:{queue_name}.msgs")
-            return Load(*pipe.execute())
+
+        def count() -> Load:
+            with self.client.pipeline(transaction=False) as pipe:
+                pipe.llen(f"{self.namespace}:{queue_name}")
+                pipe.hlen(f"{self.namespace}:{queue_name}.msgs")
+                return Load(*pipe.execute())
+
+        return self._in_our_words(count, [queue_name])
 
     def waiting(self, queue_names: Sequence[str], seconds: float) -> Mapping[str, int]:
         """Count on a connection of its own, without the patience that ours have.
@@ -128,33 +137,60 @@ class WakefulRedisBroker(RedisBroker):
             "retry": Retry(NoBackoff(), 0),
         }
         settings = {**pool.connection_kwargs, **briefly}
-        with (
-            _errors_in_our_words(),
-            redis.Redis.from_pool(
+
+        def count() -> list[int]:
+            with redis.Redis.from_pool(
                 redis.ConnectionPool(connection_class=pool.connection_class, **settings)
-            ) as client,
-            client.pipeline(transaction=False) as pipe,
-        ):
-            pipe.ping()
-            for queue_name in queue_names:
-                pipe.llen(f"{self.namespace}:{queue_name}")
-            _, *lengths = pipe.execute()
+            ) as client:
+                self._probe(client)
+                with client.pipeline(transaction=False) as pipe:
+                    for queue_name in queue_names:
+                        pipe.llen(f"{self.namespace}:{queue_name}")
+                    lengths: list[int] = pipe.execute()
+                    return lengths
+
+        lengths = self._in_our_words(count, queue_names)
         return dict(zip(queue_names, lengths, strict=True))
 
     def ping(self) -> None:
-        """Return if Redis answers. Raises BrokerUnavailable."""
-        with _errors_in_our_words():
-            self.client.ping()
+        """Return if Redis takes a message, which nobody gets. Raises BrokerUnavailable."""
+        self._in_our_words(lambda: self._probe(self.client), [PING])
 
     def close(self) -> None:
         """Stop listening and let go of the connections."""
         self.wakeups.stop()
         self.client.close()
 
+    def put_right(self, ask: Callable[[], T], queue_names: Iterable[str]) -> T:
+        """Ask, and once more if a key of those queues was of a wrong type.
 
-@contextmanager
-def _errors_in_our_words() -> Iterator[None]:
-    try:
-        yield
-    except redis.RedisError as error:
-        raise BrokerUnavailable(type(error).__name__) from None
+        Raises redis.RedisError.
+        """
+        try:
+            return ask()
+        except redis.ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+            move_wrong_types_aside(
+                self.client, self.namespace, [*queue_names, PING], self.broker_id
+            )
+            return ask()
+
+    def _push(self, pipe: redis.Redis, queue_name: str, encoded: dict[Field, Field]) -> None:
+        key = f"{self.namespace}:{queue_name}"
+        pipe.hset(f"{key}.msgs", mapping=encoded)
+        pipe.rpush(key, *encoded)
+        self.wakeups.publish(pipe, queue_name)
+
+    def _probe(self, client: redis.Redis) -> None:
+        # A Redis that is full, a replica, or has no such permission answers to all but this.
+        with client.pipeline(transaction=True) as pipe:
+            self._push(pipe, PING, {PING: ""})
+            pipe.delete(f"{self.namespace}:{PING}", f"{self.namespace}:{PING}.msgs")
+            pipe.execute()
+
+    def _in_our_words(self, ask: Callable[[], T], queue_names: Iterable[str]) -> T:
+        try:
+            return self.put_right(ask, queue_names)
+        except redis.RedisError as error:
+            raise BrokerUnavailable(type(error).__name__) from None

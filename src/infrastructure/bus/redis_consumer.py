@@ -3,15 +3,18 @@
 from collections import deque
 from collections.abc import Iterable
 from threading import Event
+from typing import TYPE_CHECKING
 
 import redis
 import structlog
 from dramatiq.broker import Consumer, MessageProxy
-from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
 
 from infrastructure.bus import garbage
 from infrastructure.bus.prefetch import Share
+
+if TYPE_CHECKING:
+    from infrastructure.bus.redis_broker import WakefulRedisBroker
 
 log = structlog.get_logger()
 
@@ -24,7 +27,7 @@ class WokenConsumer(Consumer):
 
     def __init__(
         self,
-        broker: RedisBroker,
+        broker: "WakefulRedisBroker",
         share: Share[str],
         timeout: int,
         woken: Event,
@@ -125,8 +128,9 @@ class WokenConsumer(Consumer):
 
     def _ask(self, command: str, *arguments: object) -> list[bytes | None]:
         try:
-            answer: list[bytes | None] = getattr(self._broker, f"do_{command}")(
-                self._queue_name, *arguments
+            answer: list[bytes | None] = self._broker.put_right(
+                lambda: getattr(self._broker, f"do_{command}")(self._queue_name, *arguments),
+                [self._queue_name],
             )
         except redis.RedisError as error:
             raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]  # dramatiq has no types here
@@ -134,7 +138,9 @@ class WokenConsumer(Consumer):
 
     def _ask_client(self, command: str, key: str) -> set[bytes]:
         try:
-            answer: set[bytes] = getattr(self._broker.client, command)(key)
+            answer: set[bytes] = self._broker.put_right(
+                lambda: getattr(self._broker.client, command)(key), [self._queue_name]
+            )
         except redis.RedisError as error:
             raise ConnectionClosed(error) from None  # type: ignore[no-untyped-call]  # dramatiq has no types here
         return answer

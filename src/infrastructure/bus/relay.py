@@ -25,6 +25,9 @@ IDLE_SECONDS = 1.0
 """The longest between two looks at the ledger, whatever wakes us."""
 TURN_SECONDS = 0.002
 """The shortest between two looks, however often we are woken."""
+LONGEST_REFUSED_SECONDS = 30.0
+"""The longest between two dispatches to a broker that answers and takes nothing."""
+MOST_REFUSED = 10
 MOST_WAITING = 2 * MOST_BATCHES
 """Messages in a consumer's queue beyond which nothing is sent: its workers are away or drowning."""
 
@@ -49,6 +52,7 @@ class Relay:
             name: Window(kind.batch_size, claims.lease) for name, kind in consumers.items()
         }
         self._broker_away = False
+        self._refused = 0
 
     def run(self, stopped: threading.Event) -> None:
         """Relay until stopped; come back by itself from a ledger or broker that was away."""
@@ -64,12 +68,20 @@ class Relay:
                 log.warning("turn_abandoned", error=type(error).__name__, at=where(error))
                 pause = IDLE_SECONDS
             except BrokerUnavailable as error:
-                self._broker_away = True
                 log.warning("broker_unavailable", error=str(error))
-                pause = IDLE_SECONDS
+                # No event brings it back any sooner.
+                stopped.wait(self._pause_without_broker())
+                continue
             self._listener.wait(pause, stopped)
             stopped.wait(began + TURN_SECONDS - monotonic())
         self._listener.close()
+
+    def _pause_without_broker(self) -> float:
+        """A second; ever longer, while it answers well and then takes nothing."""
+        if self._broker_away:
+            return IDLE_SECONDS
+        self._broker_away = True
+        return min(IDLE_SECONDS * (1 << max(self._refused - 1, 0)), LONGEST_REFUSED_SECONDS)
 
     def turn(self) -> float:
         """Dispatch what is due; give the seconds until it is worth to look again.
@@ -135,5 +147,7 @@ class Relay:
             self._broker.enqueue_many(messages)
         except BrokerUnavailable:
             self._claims.give_back(consumer, claim.event_ids)
+            self._refused = min(self._refused + 1, MOST_REFUSED)
             raise
+        self._refused = 0
         log.debug("dispatched", consumer=consumer, deliveries=len(claim.deliveries))

@@ -35,6 +35,10 @@ HAS_TURN: Final = text("""
     SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()
                    AND (classid::bigint << 32) + objid::bigint = :key)
 """)
+KNOWS: Final = text("""
+    SELECT EXISTS (SELECT FROM kratos_sync.kratos_identities
+                   WHERE id = ANY(CAST(:ids AS uuid[])) AND deleted_at IS NULL)
+""")
 TOLD: Final = text("""
     SELECT dedupe_key FROM kratos_sync.events WHERE dedupe_key = ANY(CAST(:keys AS text[]))
 """)
@@ -70,6 +74,11 @@ class PostgresReconciliation:
     def listed(self) -> bool:
         """Whether the last page has been taken."""
         return self._place.listed
+
+    def knows(self, ids: Sequence[UUID]) -> bool:
+        """Look for the first that is."""
+        with self._transaction() as connection:
+            return bool(connection.execute(KNOWS, {"ids": list(ids)}).scalar_one())
 
     def take(self, page: Page, at: datetime, most_unseen: int) -> None:
         """Compare a page, and record what differs."""

@@ -20,8 +20,9 @@ class Ready(BaseHTTPRequestHandler):
 
 def main(name: str, *options: str) -> None:
     lifeline.hold(os.environ)
-    for setting in ("DATABASE_URL", "BROKER_URL"):
-        print(f"{setting}={os.environ[setting]}")
+    for setting in ("DATABASE_URL", "BROKER_URL", "KRATOS_ADMIN_URL", "KRATOS_ADMIN_TOKEN"):
+        if setting in os.environ:
+            print(f"{setting}={os.environ[setting]}")
     played = os.environ.get("STAND_IN")
     if played == f"{name} dies":
         sys.exit(7)

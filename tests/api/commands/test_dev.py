@@ -25,7 +25,15 @@ from api.commands import dev, dev_banner, main
 dev.program = dev_banner.program = lambda: "./kratos-sync"
 main()
 """
-SETTINGS = {"DATABASE_URL", "BROKER_URL", "KRATOS_WEBHOOK_API_KEYS", "LOG_FORMAT", "STAND_IN"}
+SETTINGS = {
+    "DATABASE_URL",
+    "BROKER_URL",
+    "KRATOS_WEBHOOK_API_KEYS",
+    "KRATOS_ADMIN_URL",
+    "KRATOS_ADMIN_TOKEN",
+    "LOG_FORMAT",
+    "STAND_IN",
+}
 RECORDED = Path(__file__).parents[2] / "recordings" / "webhooks.jsonl"
 
 
@@ -277,6 +285,22 @@ def test_the_key_that_is_configured_is_shown(started: list[Dev], directory: Path
     dev.shows("See what became of it")
     assert dev.printed_line("Key:") == "Key:   X-Api-Key: first"
     assert not (directory / ".data" / "webhook-key").exists()
+
+
+def test_what_an_env_file_says_of_the_admin_api_does_not_become_the_environments(
+    started: list[Dev], directory: Path
+) -> None:
+    (directory / ".env").write_text("KRATOS_ADMIN_URL=https://evil.example\n")
+    dev = stand_in_dev(
+        started,
+        directory,
+        DATABASE_URL="postgresql://db/app",
+        BROKER_URL="redis://broker/0",
+        KRATOS_ADMIN_TOKEN="of-no-worth",
+    )
+    dev.shows("See what became of it")
+    assert "KRATOS_ADMIN_TOKEN=of-no-worth" in dev.text
+    assert "evil.example" not in dev.text
 
 
 def test_the_key_is_kept_and_private(tmp_path: Path) -> None:

@@ -105,6 +105,14 @@ def test_the_header_is_the_settings() -> None:
     assert hook["config"]["auth"]["config"]["name"] == "X-Other"
 
 
+@pytest.mark.parametrize("header", ["Content-Type", "X Other", "X-Other: a"])
+def test_a_header_that_no_key_can_be_in_is_wrong_use(header: str) -> None:
+    result = kratos_sync("hooks", KRATOS_WEBHOOK_API_KEY_HEADER=header)
+
+    assert result.exit_code == 2
+    assert "KRATOS_WEBHOOK_API_KEY_HEADER" in result.stderr
+
+
 def test_a_mapper_in_a_file_is_shown_to_be_put_there() -> None:
     output = kratos_sync("hooks", "--mapper", "file:///etc/mapper.jsonnet").stdout
     comments = [

@@ -8,4 +8,4 @@ def test_what_would_steer_a_terminal_is_replaced() -> None:
 
 
 def test_every_line_gets_the_margin() -> None:
-    assert indented("one\n\ttwo\r\n三", 2) == "  one\n          two\n  三"
+    assert indented("one\n\ttwo\r\n三", 2) == ["  one", "          two", "  三"]

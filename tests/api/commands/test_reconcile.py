@@ -207,6 +207,20 @@ def test_another_kratos_is_told_by_its_schemas(world: World) -> None:
     assert reconcile(KRATOS_PUBLIC_URL="https://other.example.org").exit_code == 0
 
 
+def test_where_browsers_find_kratos_says_that_it_has_moved(world: World) -> None:
+    people = many(3)
+    world.copy(*people)
+    for document in people:
+        world.town.put(changed(document, schema_url="https://other.example.org/schemas/x"))
+    inside = "http://kratos:4433"
+
+    refused = reconcile(KRATOS_PUBLIC_URL=inside)
+    assert refused.exit_code == 1
+    assert "KRATOS_BROWSER_URL to https://other.example.org" in refused.stderr
+    moved = reconcile(KRATOS_PUBLIC_URL=inside, KRATOS_BROWSER_URL="https://other.example.org")
+    assert moved.exit_code == 0
+
+
 def test_a_public_url_that_only_we_use_is_no_trouble(world: World) -> None:
     world.copy(*many(3))
     assert reconcile(KRATOS_PUBLIC_URL="http://kratos:4433").exit_code == 0

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -41,13 +42,17 @@ def session(**changes: Any) -> dict[str, Any]:
 
 
 class KratosServer:
-    """Where it is, and what was asked; `answers` are given first, then those to known proofs."""
+    """Where it is, and what was asked; `answers` are given first, then those to known proofs.
+
+    Each takes `seconds`.
+    """
 
     def __init__(self) -> None:
         self.url = ""
         self.calls: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.answers: list[Answer] = []
+        self.seconds = 0.0
         self.go = threading.Event()
         self.go.set()
 
@@ -55,6 +60,7 @@ class KratosServer:
         """What a Kratos says to these headers."""
         self.calls.append(headers)
         self.go.wait(30)
+        time.sleep(self.seconds)
         if self.answers:
             return self.answers.pop(0)
         token, cookie = headers.get("x-session-token"), headers.get("cookie")

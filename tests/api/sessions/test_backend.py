@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -87,7 +87,7 @@ class Application:
         return self.get_all([(path, headers)])[0]
 
     def get_all(
-        self, calls: list[tuple[str, Mapping[str, str]]], *, at_once: bool = False
+        self, calls: Sequence[tuple[str, Mapping[str, str]]], *, at_once: bool = False
     ) -> list[httpx.Response]:
         async def run() -> list[httpx.Response]:
             transport = httpx.ASGITransport(self.app)
@@ -234,6 +234,55 @@ def test_the_way_to_the_second_factor_may_lead_back(kratos: KratosServer) -> Non
     )
 
 
+def test_a_browser_is_sent_to_where_it_finds_kratos_and_not_to_where_we_ask(
+    kratos: KratosServer,
+) -> None:
+    application = Application(
+        kratos.url, required_aal="aal2", browser_url="https://auth.example.org/kratos/"
+    )
+    once = {**session(), "authenticator_assurance_level": "aal1"}
+    kratos.answers = [Answer(200, json.dumps(once).encode())]
+    assert application.get("/who", AS_COOKIE).json()["redirect_browser_to"] == (
+        "https://auth.example.org/kratos/self-service/login/browser?aal=aal2"
+    )
+    assert kratos.paths == ["/sessions/whoami"]
+
+
+def test_who_has_just_shown_a_second_factor_is_known_by_it(kratos: KratosServer) -> None:
+    application = Application(kratos.url, required_aal="aal2", cache_for=timedelta(minutes=1))
+    kratos.answers = [
+        Answer(200, json.dumps({**session(), "authenticator_assurance_level": aal}).encode())
+        for aal in ("aal1", "aal2")
+    ]
+    answers = application.get_all([("/who", AS_COOKIE)] * 3)
+    assert [answer.status_code for answer in answers] == [403, 200, 200]
+    assert len(kratos.calls) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("?aal=aal2&flow=&x", "?aal=aal2&flow=&x&"),
+        (
+            "?aal=aal2&a=%2f%20+;b=1&return_to=&return%5Fto=https%3A%2F%2Fx",
+            "?aal=aal2&a=%2f%20+;b=1&",
+        ),
+        ("?return_to", "?"),
+        ("", "?"),
+    ],
+)
+def test_what_else_kratos_put_into_the_way_stays_as_it_is(
+    kratos: KratosServer, given: str, kept: str
+) -> None:
+    where = f"https://auth.example.org/login{given}"
+    said = {"error": {"id": "session_aal2_required"}, "redirect_browser_to": where}
+    kratos.answers = [Answer(403, json.dumps(said).encode())]
+    application = Application(kratos.url, return_to=lambda _: "https://app.test/?a=&b=1")
+    assert application.get("/who", AS_COOKIE).json()["redirect_browser_to"] == (
+        f"https://auth.example.org/login{kept}return_to=https%3A%2F%2Fapp.test%2F%3Fa%3D%26b%3D1"
+    )
+
+
 @pytest.mark.parametrize(
     ("said", "retry_after"),
     [
@@ -365,6 +414,15 @@ def test_when_too_many_questions_are_under_way_it_is_503(kratos: KratosServer) -
     assert len(kratos.calls) == 1
 
 
+def test_many_strangers_at_once_wait_for_their_answer(kratos: KratosServer) -> None:
+    kratos.seconds = 0.02
+    application = Application(kratos.url, timeout=timedelta(seconds=60))
+    calls = [("/who", {"X-Session-Token": f"token{n}"}) for n in range(1_500)]
+    answers = application.get_all(calls, at_once=True)
+    assert {(answer.status_code, answer.json().get("id")) for answer in answers} == {(200, "")}
+    assert len(kratos.calls) == len(calls)
+
+
 @pytest.mark.parametrize(
     ("proof", "said"),
     [
@@ -413,6 +471,9 @@ def test_a_url_that_is_none_is_refused_without_quoting_it(url: str) -> None:
     with pytest.raises(ValueError, match="public URL") as refused:
         KratosSessionBackend(url)
     assert "pw" not in str(refused.value)
+    if url:
+        with pytest.raises(ValueError, match="public URL"):
+            KratosSessionBackend("http://kratos:4433", browser_url=url)
 
 
 def test_kratos_may_live_below_a_path(kratos: KratosServer) -> None:

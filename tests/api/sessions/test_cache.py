@@ -40,7 +40,9 @@ credentials = st.builds(
 )
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("put"), credentials, st.integers(-2, 20)),
+        st.tuples(
+            st.just("put"), credentials, st.tuples(st.integers(-2, 20), st.integers(0, TTL + 1))
+        ),
         st.tuples(st.just("forget"), credentials, st.just(0)),
         st.tuples(st.just("wait"), st.none(), st.integers(0, 4)),
     ),
@@ -50,7 +52,7 @@ steps = st.lists(
 
 @given(steps, credentials)
 def test_nobody_is_ever_taken_for_another_or_known_beyond_the_end(
-    steps: list[tuple[str, Any, int]], asked: SessionCredential
+    steps: list[tuple[str, Any, Any]], asked: SessionCredential
 ) -> None:
     clocks = Clocks()
     cache = SessionCache(timedelta(seconds=TTL), MAX, clocks.monotonic, clocks.now)
@@ -58,9 +60,10 @@ def test_nobody_is_ever_taken_for_another_or_known_beyond_the_end(
     for step, credential, number in steps:
         match step:
             case "put":
-                told = a_session(clocks.seconds + number)
-                cache.put(cache.key(credential), told)
-                last[credential] = (clocks.seconds, told)
+                expires_in, took = number
+                told = a_session(clocks.seconds + expires_in)
+                cache.put(cache.key(credential), told, clocks.seconds - took)
+                last[credential] = (clocks.seconds - took, told)
             case "forget":
                 cache.forget(cache.key(credential))
                 last[credential] = None
@@ -82,7 +85,7 @@ def test_a_session_that_was_just_told_is_known() -> None:
     clocks = Clocks()
     cache = SessionCache(timedelta(seconds=TTL), MAX, clocks.monotonic, clocks.now)
     key, told = cache.key(SessionCredential("token", "a")), a_session(100)
-    cache.put(key, told)
+    cache.put(key, told, clocks.seconds)
     clocks.seconds = TTL - 0.1
     assert cache.get(key) is told
     clocks.seconds = TTL
@@ -90,12 +93,26 @@ def test_a_session_that_was_just_told_is_known() -> None:
     assert len(cache) == 0
 
 
+def test_a_session_is_as_old_as_the_question() -> None:
+    clocks = Clocks()
+    cache = SessionCache(timedelta(seconds=TTL), MAX, clocks.monotonic, clocks.now)
+    key, told = cache.key(SessionCredential("token", "a")), a_session(100)
+    asked_at = cache.clock()
+    clocks.seconds = TTL - 1
+    cache.put(key, told, asked_at)
+    assert cache.get(key) is told
+    clocks.seconds = TTL
+    assert cache.get(key) is None
+    cache.put(key, told, asked_at)
+    assert cache.get(key) is None
+
+
 def test_what_was_told_first_makes_room() -> None:
     cache = SessionCache(timedelta(minutes=1), 2)
     told = KratosSession.from_kratos(session())
     a, b, c = (cache.key(SessionCredential("token", name)) for name in "abc")
     for key in (a, b, a, c):
-        cache.put(key, told)
+        cache.put(key, told, cache.clock())
     assert [cache.get(key) is told for key in (a, b, c)] == [True, False, True]
 
 
@@ -103,7 +120,9 @@ def test_people_who_have_left_do_not_stay_in_memory() -> None:
     clocks = Clocks()
     cache = SessionCache(timedelta(seconds=TTL), 100, clocks.monotonic, clocks.now)
     for number in range(50):
-        cache.put(cache.key(SessionCredential("token", str(number))), a_session(1_000))
+        cache.put(
+            cache.key(SessionCredential("token", str(number))), a_session(1_000), clocks.seconds
+        )
         clocks.seconds += 1
     assert len(cache) == TTL
 
@@ -111,8 +130,9 @@ def test_people_who_have_left_do_not_stay_in_memory() -> None:
 def test_nothing_is_kept_for_no_time_and_nothing_without_an_end() -> None:
     credential = SessionCredential("token", "a")
     none, some = SessionCache(timedelta(), MAX), SessionCache(timedelta(minutes=1), MAX)
-    none.put(none.key(credential), KratosSession.from_kratos(session()))
-    some.put(some.key(credential), KratosSession.from_kratos(session(expires_at=None)))
+    none.put(none.key(credential), KratosSession.from_kratos(session()), none.clock())
+    endless = KratosSession.from_kratos(session(expires_at=None))
+    some.put(some.key(credential), endless, some.clock())
     assert (len(none), len(some)) == (0, 0)
 
 

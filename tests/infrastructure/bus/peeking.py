@@ -1,12 +1,19 @@
 """Looking into a broker's queues, and putting things there, past the broker's own code."""
 
 import pika
+import redis
 from pika.adapters.blocking_connection import BlockingChannel
 
 from infrastructure.bus.rabbitmq_broker import ConfirmingRabbitmqBroker
 from infrastructure.bus.redis_broker import WakefulRedisBroker
 
 AnyBroker = WakefulRedisBroker | ConfirmingRabbitmqBroker
+
+
+def namespace_at(client: redis.Redis) -> str:
+    """What the names of a service's queues begin with at a Valkey that its workers use."""
+    (heartbeats,) = client.scan_iter("kratos-sync.*:__heartbeats__")
+    return str(heartbeats.decode().removesuffix(":__heartbeats__"))
 
 
 def messages_in(broker: AnyBroker, queue: str) -> list[bytes]:

@@ -5,11 +5,7 @@ import signal
 import subprocess
 import sysconfig
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import redis
-
-from infrastructure.bus.redis_broker import WakefulRedisBroker
 from infrastructure.container import Container
 from tests.infrastructure.bus.conftest import Ledger, news
 from tests.infrastructure.bus.peeking import left_behind
@@ -22,10 +18,8 @@ DRAMATIQ = str(Path(sysconfig.get_path("scripts"), "dramatiq"))
 def test_a_worker_of_dramatiqs_command_consumes_and_stops_when_told(
     container: Container, ledger: Ledger, database_url: str, broker_url: str, tmp_path: Path
 ) -> None:
-    # The namespace is the service's own there, so the test takes another of Redis' databases.
-    url = urlsplit(broker_url)._replace(path="/9").geturl()
-    broker = WakefulRedisBroker(redis.Redis.from_url(url))
-    container.broker.override(broker)
+    container.broker.reset_override()
+    broker = container.broker()
     event = news()
     ledger.record(event)
     log = tmp_path / "log"
@@ -35,7 +29,11 @@ def test_a_worker_of_dramatiqs_command_consumes_and_stops_when_told(
         subprocess.Popen(
             [DRAMATIQ, "api.commands.worker:dramatiq_broker", "-p", "1", "-t", "2"],
             cwd=tmp_path,
-            env={"PATH": os.environ["PATH"], "DATABASE_URL": database_url, "BROKER_URL": url},
+            env={
+                "PATH": os.environ["PATH"],
+                "DATABASE_URL": database_url,
+                "BROKER_URL": broker_url,
+            },
             stdout=output,
             stderr=output,
             start_new_session=True,
@@ -54,5 +52,4 @@ def test_a_worker_of_dramatiqs_command_consumes_and_stops_when_told(
     assert "delivered" in written
     assert "Traceback" not in written
     assert "ada@example.org" not in written
-    broker.client.flushdb()
     broker.close()

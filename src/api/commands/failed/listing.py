@@ -21,7 +21,6 @@ kept. With ``--each``:
 always null without ``--verbose``: they may quote personal data.
 """
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -31,6 +30,7 @@ import click
 from api.commands.failed.filters import Since, filters
 from api.commands.failed.report import print_each, print_groups
 from api.commands.process import expected_errors, opened_container
+from api.commands.quoting import echo_json
 from api.commands.times import resolved
 from api.commands.units import iso
 from application.ports.dead_letters import DeadLetter, DeadLetterFilter, DeadLetterGroups
@@ -67,13 +67,13 @@ def list_(
         if each:
             newest, in_all = dead_letters.newest(wanted, limit), dead_letters.count(wanted)
             if as_json:
-                click.echo(json.dumps(each_json(newest, in_all, at, verbose)))
+                echo_json(each_json(newest, in_all, at, verbose))
             else:
                 print_each(newest, in_all, at, verbose)
         else:
             groups = dead_letters.groups(wanted, limit)
             if as_json:
-                click.echo(json.dumps({"at": iso(at), **groups_json(groups, verbose)}))
+                echo_json({"at": iso(at), **groups_json(groups, verbose)})
             else:
                 print_groups(groups, at, verbose)
 

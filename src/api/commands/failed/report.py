@@ -3,31 +3,26 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from rich.console import Console
 from rich.text import Text
 
-from api.commands.quoting import harmless, indented
+from api.commands.quoting import indented
+from api.commands.terminal import uncut_console
 from api.commands.units import amount, duration, moment
 from application.ports.dead_letters import DeadLetter, DeadLetterGroup, DeadLetterGroups
-
-
-def console(*, stderr: bool = False) -> Console:
-    """A console that prints what it is given as it is, and cuts nothing."""
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def print_groups(
     found: DeadLetterGroups, at: datetime, verbose: bool, *, stderr: bool = False
 ) -> None:
     """Print how many dead letters there are, and each group in a few lines."""
-    out = console(stderr=stderr)
+    out = uncut_console(stderr=stderr)
     for line in _groups(found, at, verbose):
         out.print(line)
 
 
 def print_each(newest: Sequence[DeadLetter], in_all: int, at: datetime, verbose: bool) -> None:
     """Print each dead letter in a few lines."""
-    out = console()
+    out = uncut_console()
     for line in _each(newest, in_all, at, verbose):
         out.print(line)
 
@@ -50,7 +45,7 @@ def _groups(found: DeadLetterGroups, at: datetime, verbose: bool) -> Iterator[Te
 
 def _group(group: DeadLetterGroup, at: datetime, verbose: bool) -> Iterator[Text | str]:
     line = Text(f"{group.dead_letters:>9,}  ", style="bold red")
-    line.append(harmless(group.consumer), style="bold default")
+    line.append(group.consumer, style="bold default")
     yield line
     yield f"           {_kind(group.exception, group.shape)}"
     first, last = moment(group.first_failed_at), moment(group.last_failed_at)
@@ -58,7 +53,7 @@ def _group(group: DeadLetterGroup, at: datetime, verbose: bool) -> Iterator[Text
     yield f"           failed {when} ({_ago(group.last_failed_at, at)})"
     yield f"           for example event {group.example}"
     if verbose and group.example_error:
-        yield Text(indented(group.example_error, 15), style="dim")
+        yield from (Text(line, style="dim") for line in indented(group.example_error, 15))
 
 
 def _each(
@@ -74,7 +69,7 @@ def _each(
     for letter in newest:
         yield ""
         yield Text(
-            f"{moment(letter.failed_at)}  {harmless(letter.consumer)}"
+            f"{moment(letter.failed_at)}  {letter.consumer}"
             f"  after {amount(letter.attempts, 'attempt')} ({_ago(letter.failed_at, at)})",
             style="bold",
         )
@@ -82,11 +77,11 @@ def _each(
         yield f"  identity {letter.identity_id}"
         yield f"  {_kind(letter.exception, letter.shape)}"
         if verbose and letter.error:
-            yield Text(indented(letter.error, 6), style="dim")
+            yield from (Text(line, style="dim") for line in indented(letter.error, 6))
 
 
 def _kind(exception: str, shape: str | None) -> str:
-    return harmless(f"{exception}: {shape}" if shape else exception)
+    return f"{exception}: {shape}" if shape else exception
 
 
 def _ago(time: datetime, at: datetime) -> str:

@@ -1,6 +1,5 @@
 """Carrying out a decision about dead letters: said first, then asked, then done in steps."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from api.commands.lifeline import Interruptions, Stopped
 from api.commands.operator import confirm
 from api.commands.process import why_unavailable
 from api.commands.progress import progress
+from api.commands.quoting import echo, echo_json
 from api.commands.units import amount
 from application.pace import Pace
 from application.ports.dead_letters import DeadLetterFilter, DeadLetters
@@ -80,11 +80,11 @@ def carry_out(
             "left": left,
             "interrupted": outcome.ended_early is not None,
         }
-        click.echo(json.dumps(document))
+        echo_json(document)
     elif dry_run and number:
-        click.echo(f"A dry run: nothing was {decision.participle}.")
+        echo(f"A dry run: nothing was {decision.participle}.")
     elif number and not outcome.ended_early:
-        click.echo(_summary(decision, outcome.done, left))
+        echo(_summary(decision, outcome.done, left))
     if outcome.ended_early:
         raise click.ClickException(
             f"{outcome.ended_early}: {outcome.done:,} of {amount(number, 'dead letter')}"

@@ -18,11 +18,11 @@ import click
 from rich.text import Text
 
 from api.commands.failed.filters import consumer_option
-from api.commands.failed.report import console
 from api.commands.history import delivery_json
 from api.commands.history_report import attempt_line, outstanding_line
 from api.commands.process import expected_errors, opened_container
-from api.commands.quoting import harmless, indented
+from api.commands.quoting import echo_json, indented
+from api.commands.terminal import uncut_console
 from api.commands.units import iso, moment
 from application.ports.dead_letters import DeliveredEvent
 from application.ports.history import DECISIONS, Attempt, Delivery
@@ -47,21 +47,23 @@ def show(event_id: UUID, consumer: str | None, payload: bool, as_json: bool) -> 
     if consumer is not None and not deliveries:
         raise click.ClickException(f"{consumer} has had nothing to do with the event {event_id}.")
     if as_json:
-        click.echo(json.dumps(_to_json(event, deliveries, payload)))
+        echo_json(_to_json(event, deliveries, payload))
         return
-    out = console()
+    out = uncut_console()
     for line in _head(event, payload):
         out.print(line)
     for delivery in deliveries:
         out.print()
-        out.print(harmless(delivery.consumer), style="bold")
+        out.print(delivery.consumer, style="bold")
         for attempt in delivery.attempts:
-            out.print(_attempt(attempt))
+            for line in _attempt(attempt):
+                out.print(line)
         if owed := delivery.outstanding:
             out.print(outstanding_line(owed, at))
         if error := _last_error(delivery):
             out.print("  The last error:")
-            out.print(indented(error, 4))
+            for quoted in indented(error, 4):
+                out.print(quoted)
 
 
 def _to_json(
@@ -84,24 +86,23 @@ def _to_json(
 
 def _head(event: DeliveredEvent, payload: bool) -> Iterator[Text | str]:
     yield Text(f"Event {event.id}  {event.name}", style="bold")
-    yield f"  about identity {event.identity_id}, from {harmless(event.source)}"
+    yield f"  about identity {event.identity_id}, from {event.source}"
     yield f"  occurred {moment(event.occurred_at)}, recorded {moment(event.recorded_at)}"
     if event.erased_at:
         yield f"  erased {moment(event.erased_at)}: nothing of what it said is left"
     elif payload:
         yield "  The payload:"
-        yield indented(json.dumps(json.loads(event.payload), indent=2, ensure_ascii=False), 4)
+        yield from indented(json.dumps(json.loads(event.payload), indent=2, ensure_ascii=False), 4)
     if not event.deliveries:
         yield "  nobody was subscribed to it"
 
 
-def _attempt(attempt: Attempt) -> Text:
-    line = attempt_line(attempt)
+def _attempt(attempt: Attempt) -> Iterator[Text]:
+    yield attempt_line(attempt)
     # A traceback ends with what the type alone does not tell.
     if attempt.error and attempt.outcome not in DECISIONS:
-        said = harmless(attempt.error.rstrip().splitlines()[-1].strip())
-        line.append(f"\n        {said}", style="dim")
-    return line
+        said = attempt.error.rstrip().splitlines()[-1].strip()
+        yield Text(f"        {said}", style="dim")
 
 
 def _last_error(delivery: Delivery) -> str | None:
