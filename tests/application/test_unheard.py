@@ -19,9 +19,10 @@ VERIFIED: Json = [address(verified_at=minutes(5))]
 def held(**changes: Json) -> KratosIdentity:
     """Our row, as the Admin API once told it; or a webhook, where there is no metadata_admin."""
     told = document(**{**EXACT, **changes})
+    read = Identity.from_admin_api
     if told["metadata_admin"] == "absent":
-        del told["metadata_admin"]
-    row = KratosIdentity.seen(Identity.from_kratos(told), at=NOON, cause=cause())
+        read = Identity.from_kratos
+    row = KratosIdentity.seen(read(told), at=NOON, cause=cause())
     row.mark_stored()
     return row
 
@@ -31,7 +32,7 @@ def unheard(
 ) -> tuple[str, ...]:
     """What is missed where Kratos lists our Ada with these changes."""
     row = row or held()
-    listed = Identity.from_kratos(document(updated, **{**EXACT, **changes}))
+    listed = Identity.from_admin_api(document(updated, **{**EXACT, **changes}))
     fields = differences(row, listed, LATER)
     assert fields
     return stale(row, listed, fields)

@@ -72,12 +72,12 @@ class InMemoryReconciliation:
         found, unheard, unreadable = [], dict[str, int](), 0
         for document in documents:
             try:
-                identity = Identity.from_kratos(document)
+                identity = Identity.from_admin_api(document)
             except InvalidIdentity:
                 unreadable += 1
                 continue
             held = self._ledger.identities.find(identity.id)
-            fields = held and differences(held, identity, at)
+            fields = held and differences(held, identity, at, self._ledger.after(identity.id, at))
             if fields == ():
                 continue
             told = KratosIdentityUpdated(uuid7(), at, identity)

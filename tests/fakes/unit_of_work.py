@@ -17,8 +17,10 @@ from application.ports.kratos_answers import KratosAnswers
 from application.ports.registration_counts import RegistrationCounts
 from application.ports.unit_of_work import ConcurrencyConflict, Owed
 from application.subscriptions import consumers_of
-from domain.events import DomainEvent, KratosIdentityHinted
+from domain.events import DomainEvent, KratosIdentityHinted, KratosIdentityUpdated
+from domain.identity import Identity
 from domain.kratos_identities import KratosIdentities
+from domain.recorded_webhooks import ReceivedWebhook, RecordedWebhooks
 from tests.fakes.kratos_admin import InMemoryKratos
 from tests.fakes.kratos_answers import InMemoryKratosAnswers
 from tests.fakes.kratos_identities import InMemoryKratosIdentities
@@ -42,6 +44,7 @@ class RecordedEvent:
     source: str
     dedupe_key: str | None = None
     traceparent: str | None = None
+    recorded_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
@@ -120,6 +123,15 @@ class InMemoryLedger:
         """A unit of work on this ledger."""
         return InMemoryUnitOfWork(self)
 
+    def after(self, identity_id: UUID, moment: datetime) -> list[ReceivedWebhook]:
+        """The webhooks about an identity that were recorded after that moment."""
+        return [
+            ReceivedWebhook(Identity.from_kratos(json.loads(each.payload)["identity"]), at)
+            for each in self.events.values()
+            if each.name == KratosIdentityUpdated.name and each.source == "webhook"
+            if each.subject == identity_id and (at := each.recorded_at or self.now) > moment
+        ]
+
     def due(self, consumer: str) -> tuple[UUID, ...]:
         """The ids of the events that the consumer should get now."""
         return tuple(
@@ -143,6 +155,7 @@ class InMemoryLedger:
             provenance.source,
             key,
             provenance.traceparent,
+            self.now,
         )
         for consumer in consumers_of(type(event)):
             self.deliveries[consumer.name, event.id] = OwedDelivery(self.now, owed_at=self.now)
@@ -245,6 +258,8 @@ class InMemoryUnitOfWork:
                     event.payload,
                     event.traceparent,
                     delivery.attempts > 0 and delivery.error_type in SUSPECT_ERRORS,
+                    event.source,
+                    event.recorded_at,
                 )
             )
         return owed
@@ -287,6 +302,7 @@ class InMemoryUnitOfWork:
         ports: dict[Any, Any] = {
             KratosAnswers: self._writes.answers,
             KratosIdentities: self._writes.identities,
+            RecordedWebhooks: self._ledger,
             RegistrationCounts: self._writes.counts,
         }
         hints = get_type_hints(kind.__init__)

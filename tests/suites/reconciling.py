@@ -135,7 +135,7 @@ class World:
         token: str | None = None
         while True:
             page = self.admin.page(token)
-            listed = map(Identity.from_kratos, json.loads(page.identities))
+            listed = map(Identity.from_admin_api, json.loads(page.identities))
             found |= {identity.id: said_of(identity) for identity in listed}
             token = page.next
             if token is None:

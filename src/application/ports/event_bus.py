@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from domain.events import DomainEvent
@@ -11,6 +11,10 @@ from domain.events import DomainEvent
 
 class LedgerUnavailable(Exception):
     """The ledger cannot be reached now: nothing was recorded, and the caller may try again."""
+
+
+ANSWER_SOURCES: Final = frozenset({"FetchKratosIdentity", "reconcile", "sync"})
+"""The sources of what we ourselves fetched from Kratos' Admin API: it is exact."""
 
 
 @dataclass(frozen=True, slots=True)

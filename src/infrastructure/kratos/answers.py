@@ -115,7 +115,7 @@ def identity_of(document: Json) -> Identity:
     if not isinstance(document, dict):
         raise KratosRefused("its answer is no identity", OK)
     try:
-        return Identity.from_kratos(document)
+        return Identity.from_admin_api(document)
     except InvalidIdentity as error:
         raise KratosRefused(f"its answer is no identity: {error}", OK) from None
 

@@ -16,7 +16,8 @@ SUSPECTS: Final = list(SUSPECT_ERRORS)
 
 OPEN: Final = """
     SELECT e.id, d.attempts + 1, e.name, e.subject, e.occurred_at, e.payload::text, e.trace_context,
-           coalesce(d.attempts > 0 AND d.error_type = ANY($3::text[]), false)
+           coalesce(d.attempts > 0 AND d.error_type = ANY($3::text[]), false),
+           e.source, e.recorded_at
     FROM kratos_sync.deliveries d
     JOIN kratos_sync.events e ON e.id = d.event_id
     WHERE d.consumer = $1 AND d.event_id = ANY($2::uuid[]) AND d.failed_at IS NULL
