@@ -6,19 +6,19 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Final, NoReturn
 
 import msgspec
 
+from domain.doubles import EXACT_UP_TO
 from domain.json_values import Json
 
 MAX_DEPTH: Final = 128
 """Levels that a body may be nested: far beyond any identity, and within Python's own recursion."""
 
 _NOTHING: Final[Mapping[str, int]] = MappingProxyType({})
-_decode: Final = msgspec.json.Decoder().decode
-
 _NOT_STORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _REPLACEMENT: Final = "\ufffd"
 _FIELD: Final = re.compile(r"[a-z_]{1,64}")
@@ -36,8 +36,11 @@ class JsonBody:
     replaced: Mapping[str, int]
 
 
-def decode(body: bytes) -> JsonBody:
+def decode(body: bytes, *, exactly: bool = False) -> JsonBody:
     """Read a body; of keys that are there twice the last one counts, as in Go. Raises NotJson.
+
+    `exactly` keeps every digit of a large whole number, though it is written as a float:
+    12345678901234567890.0, or 1.5e300.
 
     `jsonb` has neither U+0000 nor lone surrogates, but a person's name in Kratos may: each becomes
     U+FFFD, since an identity with one odd character is better than an identity lost.
@@ -46,17 +49,19 @@ def decode(body: bytes) -> JsonBody:
     # why, or because of the one thing that it is stricter in, which are lone surrogates.
     if body.count(b"{") + body.count(b"[") <= MAX_DEPTH and b"\\u0000" not in body:
         try:
-            return JsonBody(_decode(body), _NOTHING)
+            return JsonBody((_decode_exactly if exactly else _decode)(body), _NOTHING)
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass
-    return decode_strictly(body)
+    return decode_strictly(body, exactly=exactly)
 
 
-def decode_strictly(body: bytes) -> JsonBody:
+def decode_strictly(body: bytes, *, exactly: bool = False) -> JsonBody:
     """Read a body as `decode` does, with the standard library: slower, and all of the rules."""
     try:
         value: Json = json.loads(
-            body.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite
+            body.decode("utf-8"),
+            parse_constant=_refuse_constant,
+            parse_float=_exact if exactly else _finite,
         )
     except UnicodeDecodeError:
         raise NotJson("the body is not UTF-8") from None
@@ -112,3 +117,15 @@ def _finite(digits: str) -> float:
     if math.isinf(number):
         raise NotJson("a number is beyond the range of doubles")
     return number
+
+
+def _exact(digits: str) -> float:
+    number = _finite(digits)
+    if -EXACT_UP_TO < number < EXACT_UP_TO:
+        return number
+    exact = Decimal(digits)
+    return int(exact) if exact == exact.to_integral_value() else number
+
+
+_decode: Final = msgspec.json.Decoder().decode
+_decode_exactly: Final = msgspec.json.Decoder(float_hook=_exact).decode

@@ -22,7 +22,8 @@ def differences(
 ) -> tuple[str, ...]:
     """Name the fields of the identity that change when our copy hears this; `held` stays as it is.
 
-    `at` and `later` are as in `KratosIdentity.update`. Only `deleted_at`, where we hold it as deleted and hearing this would bring it back.
+    `at` and `later` are as in `KratosIdentity.update`. Only `deleted_at`, where we hold it as
+    deleted and hearing this would bring it back.
     """
     hearing = copy(held)
     hearing.update(identity, at=at, cause=_NOBODY, later=later)

@@ -163,7 +163,7 @@ def _differing(
         if _read_id(raw).id not in suspected:
             continue
         try:
-            identity = _identity(decode(bytes(raw)).value)
+            identity = _identity(decode(bytes(raw), exactly=True).value)
         except (NotJson, InvalidIdentity):
             unreadable += 1
             continue
