@@ -77,6 +77,14 @@ class KratosIdentity(HeldIdentity):
         row.forget(at=at, cause=cause)
         return row
 
+    def distrust_answers_after(self, now: datetime) -> None:
+        """Take no notice of an answer from the future: a clock was set back since it was asked for.
+
+        Whatever comes would count as older.
+        """
+        if self.seen_alive_at is not None and self.seen_alive_at > now:
+            self._write({"seen_alive_at": None})
+
     def needs_later(self, identity: Identity, *, at: datetime) -> bool:
         """Whether `update` with this snapshot depends on the webhooks recorded after `at`."""
         if not identity.is_exact or self.forgotten_at is not None:

@@ -18,6 +18,10 @@ class ReceivedWebhook(NamedTuple):
 class RecordedWebhooks(Protocol):
     """Every webhook on record, whether it was consumed or not."""
 
+    def now(self) -> datetime:
+        """The time by the clock that they are recorded by."""
+        ...
+
     def after(self, identity_id: UUID, moment: datetime) -> Sequence[ReceivedWebhook]:
         """Those about an identity that were recorded after that moment.
 

@@ -79,7 +79,9 @@ class InMemoryReconciliation:
                 unreadable += 1
                 continue
             held = self._ledger.identities.find(identity.id)
-            fields = held and differences(held, identity, at, self._ledger.after(identity.id, at))
+            fields = held and differences(
+                held, identity, at, self._ledger.webhooks.after(identity.id, at)
+            )
             if fields == ():
                 continue
             told = KratosIdentityUpdated(uuid7(), at, identity)

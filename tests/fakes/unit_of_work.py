@@ -123,14 +123,10 @@ class InMemoryLedger:
         """A unit of work on this ledger."""
         return InMemoryUnitOfWork(self)
 
-    def after(self, identity_id: UUID, moment: datetime) -> list[ReceivedWebhook]:
-        """The webhooks about an identity that were recorded after that moment."""
-        return [
-            ReceivedWebhook(Identity.from_kratos(json.loads(each.payload)["identity"]), at)
-            for each in self.events.values()
-            if each.name == KratosIdentityUpdated.name and each.source == "webhook"
-            if each.subject == identity_id and (at := each.recorded_at or self.now) > moment
-        ]
+    @property
+    def webhooks(self) -> "InMemoryRecordedWebhooks":
+        """The webhooks on record."""
+        return InMemoryRecordedWebhooks(self)
 
     def due(self, consumer: str) -> tuple[UUID, ...]:
         """The ids of the events that the consumer should get now."""
@@ -165,6 +161,26 @@ class InMemoryLedger:
         """Raise LedgerUnavailable while a test has taken the ledger away."""
         if self.is_away:
             raise LedgerUnavailable("the test has taken it away")
+
+
+class InMemoryRecordedWebhooks:
+    """A `RecordedWebhooks` of an in-memory ledger."""
+
+    def __init__(self, ledger: InMemoryLedger) -> None:
+        self._ledger = ledger
+
+    def now(self) -> datetime:
+        """The ledger's time."""
+        return self._ledger.now
+
+    def after(self, identity_id: UUID, moment: datetime) -> list[ReceivedWebhook]:
+        """Look through all events."""
+        return [
+            ReceivedWebhook(Identity.from_kratos(json.loads(each.payload)["identity"]), at)
+            for each in self._ledger.events.values()
+            if each.name == KratosIdentityUpdated.name and each.source == "webhook"
+            if each.subject == identity_id and (at := each.recorded_at or self.now()) > moment
+        ]
 
 
 @dataclass
@@ -302,7 +318,7 @@ class InMemoryUnitOfWork:
         ports: dict[Any, Any] = {
             KratosAnswers: self._writes.answers,
             KratosIdentities: self._writes.identities,
-            RecordedWebhooks: self._ledger,
+            RecordedWebhooks: self._ledger.webhooks,
             RegistrationCounts: self._writes.counts,
         }
         hints = get_type_hints(kind.__init__)

@@ -32,6 +32,8 @@ class SyncKratosIdentity(Consumer[KratosIdentityUpdated]):
                 )
             )
             return
+        if identity.seen_alive_at is not None and event.known_at < identity.seen_alive_at:
+            identity.distrust_answers_after(self._webhooks.now())
         later: Sequence[ReceivedWebhook] = ()
         if identity.needs_later(event.identity, at=event.date_occurred):
             later = self._webhooks.after(identity.id, event.date_occurred)

@@ -62,11 +62,7 @@ _types: Mapping[str, _Type] = {
 }
 
 # As text: the driver's own decoding cannot tell a JSON null from SQL's.
-# An answer from the future was asked for before a clock was set back: who knows what is later.
-_SEEN = "CASE WHEN seen_alive_at <= clock_timestamp() THEN seen_alive_at END"
-_SELECTED = ", ".join(
-    f"{c}::text" if c in JSON_COLUMNS else _SEEN if c == "seen_alive_at" else c for c in COLUMNS
-)
+_SELECTED = ", ".join(f"{c}::text" if c in JSON_COLUMNS else c for c in COLUMNS)
 _ASSIGNED = ", ".join(f"{c} = excluded.{c}" for c in COLUMNS if c != "id")
 
 LOAD = f"""

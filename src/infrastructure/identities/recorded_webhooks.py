@@ -20,6 +20,7 @@ _RECORDED: Final = """
       AND w.name = 'kratos_identity.updated' AND w.source = 'webhook'
     ORDER BY w.subject, w.recorded_at, w.id
 """
+NOW: Final = "SELECT clock_timestamp()"
 AFTER: Final = f"""
     WITH asked (id, at) AS (SELECT id, $2::timestamptz FROM unnest($1::uuid[]) AS id) {_RECORDED}
 """  # noqa: S608  # all of it is ours
@@ -39,6 +40,13 @@ class PostgresRecordedWebhooks:
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
         self._webhooks: Mapping[UUID, Sequence[ReceivedWebhook]] | None = None
+        self._now: datetime | None = None
+
+    def now(self) -> datetime:
+        """Ask the database for the time, once."""
+        if self._now is None:
+            ((self._now,),) = self._transaction.fetch(NOW, ())
+        return self._now
 
     def after(self, identity_id: UUID, moment: datetime) -> Sequence[ReceivedWebhook]:
         """Give those after the moment, and after any later answer of the same batch."""

@@ -13,7 +13,6 @@ from application.ports.asked_identities import Asked, Outcome, Owed
 from application.ports.event_bus import Provenance
 from application.ports.kratos_answers import Answer
 from domain.events import DomainEvent, KratosIdentityGone, KratosIdentityUpdated
-from domain.identity import Identity
 from domain.kratos_identity import KratosIdentity
 from domain.recorded_webhooks import ReceivedWebhook
 from infrastructure.binary_arrays import uuid_array
@@ -59,6 +58,7 @@ class PostgresAskedIdentities:
             heard_at: dict[UUID, datetime | None] = dict(
                 transaction.fetch(FIRST_HEARD, [uuid_array(answers)])
             )
+            ((now,),) = transaction.fetch(NOW, ())
             asked: list[Asked] = []
             events: list[DomainEvent] = []
             for identity_id, answer in answers.items():
@@ -66,7 +66,7 @@ class PostgresAskedIdentities:
                 held = copies.find(identity_id)
                 parameters = [uuid_array([identity_id]), answer.asked_at]
                 later = by_identity(transaction.fetch(AFTER, parameters)).get(identity_id, ())
-                outcome = _outcome(held, answer, later, heard_of=identity_id in heard_of)
+                outcome = _outcome(held, answer, later, now, heard_of=identity_id in heard_of)
                 is_news = _is_news(held, outcome)
                 asked.append(Asked(identity_id, outcome, event.id if is_news else None))
                 if is_news:
@@ -97,6 +97,7 @@ def _outcome(
     held: KratosIdentity | None,
     answer: Answer,
     later: Sequence[ReceivedWebhook],
+    now: datetime,
     *,
     heard_of: bool,
 ) -> Outcome:
@@ -104,9 +105,13 @@ def _outcome(
         return Outcome.FORGOTTEN
     if answer.identity is None:
         return Outcome.GONE if held or heard_of else Outcome.UNKNOWN
-    if held is not None and not _would_change(held, answer.identity, answer.asked_at, later):
-        return Outcome.SAME
-    return Outcome.UPDATED
+    if held is None:
+        return Outcome.UPDATED
+    # A copy of the copy decides: a version is what consumers of the facts see.
+    twin = copy(held)
+    twin.distrust_answers_after(now)
+    twin.update(answer.identity, at=answer.asked_at, cause=_NOBODY, later=later)
+    return Outcome.SAME if twin.version == held.version else Outcome.UPDATED
 
 
 def _is_news(held: KratosIdentity | None, outcome: Outcome) -> bool:
@@ -117,12 +122,3 @@ def _is_news(held: KratosIdentity | None, outcome: Outcome) -> bool:
             return held is None or held.deleted_at is None
         case _:
             return False
-
-
-def _would_change(
-    held: KratosIdentity, identity: Identity, at: datetime, later: Sequence[ReceivedWebhook]
-) -> bool:
-    """Let a copy of the copy decide: a version is what consumers of the facts see."""
-    twin = copy(held)
-    twin.update(identity, at=at, cause=_NOBODY, later=later)
-    return twin.version != held.version

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 from uuid import UUID
 
 import msgspec
@@ -17,7 +17,7 @@ from domain.json_values import Json
 from domain.kratos_identity import KratosIdentity
 from infrastructure.binary_arrays import uuid_array
 from infrastructure.identities.mapping import READ, from_row
-from infrastructure.identities.recorded_webhooks import AFTER, by_identity
+from infrastructure.identities.recorded_webhooks import AFTER, NOW, by_identity
 
 FIRST: Final = UUID(int=0)
 LAST: Final = UUID(int=2**128 - 1)
@@ -156,6 +156,9 @@ def _differing(
 ) -> tuple[list[Differing], int]:
     known = uuid_array(identity_id for identity_id, held in suspected.items() if held)
     held = {row.id: row for row in map(from_row, cursor.execute(READ, [known]).fetchall())}
+    ((now,),) = cast("list[tuple[datetime]]", cursor.execute(NOW).fetchall())
+    for copy in held.values():
+        copy.distrust_answers_after(now)
     later = by_identity(cursor.execute(AFTER, [known, at]).fetchall()) if held else {}
     found: list[Differing] = []
     unreadable = 0

@@ -31,7 +31,7 @@ def test_a_late_webhook_does_not_bring_a_person_back() -> None:
     identities = InMemoryKratosIdentities()
     DeleteKratosIdentity(identities).consume(gone(2))
 
-    SyncKratosIdentity(identities, InMemoryLedger()).consume(updated(3, at=minutes(3)))
+    SyncKratosIdentity(identities, InMemoryLedger().webhooks).consume(updated(3, at=minutes(3)))
 
     ada = identities.find(ADA)
     assert ada is not None

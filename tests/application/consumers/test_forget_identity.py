@@ -26,7 +26,7 @@ def test_a_person_never_seen_does_not_come_later() -> None:
     identities = InMemoryKratosIdentities()
 
     ForgetIdentity(identities).consume(requested())
-    SyncKratosIdentity(identities, InMemoryLedger()).consume(updated(3, at=minutes(3)))
+    SyncKratosIdentity(identities, InMemoryLedger().webhooks).consume(updated(3, at=minutes(3)))
 
     ada = identities.find(ADA)
     assert ada is not None

@@ -14,7 +14,7 @@ def identities() -> InMemoryKratosIdentities:
 
 
 def test_an_identity_seen_for_the_first_time_is_added(identities: InMemoryKratosIdentities) -> None:
-    SyncKratosIdentity(identities, InMemoryLedger()).consume(updated(1))
+    SyncKratosIdentity(identities, InMemoryLedger().webhooks).consume(updated(1))
 
     ada = identities.find(ADA)
     assert ada is not None
@@ -26,7 +26,7 @@ def test_an_identity_seen_before_is_updated() -> None:
     ada = met(webhook())
     identities = InMemoryKratosIdentities([ada])
 
-    SyncKratosIdentity(identities, InMemoryLedger()).consume(
+    SyncKratosIdentity(identities, InMemoryLedger().webhooks).consume(
         updated(2, at=minutes(5), minute=4, traits={"email": "ada@home.org"})
     )
 
@@ -38,7 +38,7 @@ def test_an_identity_seen_before_is_updated() -> None:
 def test_what_is_raised_stands_at_the_time_of_the_event_and_follows_from_it(
     identities: InMemoryKratosIdentities,
 ) -> None:
-    SyncKratosIdentity(identities, InMemoryLedger()).consume(updated(3, at=minutes(3)))
+    SyncKratosIdentity(identities, InMemoryLedger().webhooks).consume(updated(3, at=minutes(3)))
 
     ada = identities.find(ADA)
     assert ada is not None
@@ -50,7 +50,7 @@ def test_what_is_raised_stands_at_the_time_of_the_event_and_follows_from_it(
 def test_hearing_it_again_changes_nothing() -> None:
     ada = met(webhook())
 
-    SyncKratosIdentity(InMemoryKratosIdentities([ada]), InMemoryLedger()).consume(
+    SyncKratosIdentity(InMemoryKratosIdentities([ada]), InMemoryLedger().webhooks).consume(
         updated(2, at=minutes(9))
     )
 
