@@ -99,6 +99,11 @@ class World:
                     deliver(Batch(kind, ids, self.ledger.unit_of_work(), self.ledger))
         raise AssertionError(f"still owed: {[name for name, _ in self.ledger.deliveries]}")
 
+    def consume_only(self, key: tuple[str, UUID]) -> None:
+        """Bring a consumer one thing that it is owed."""
+        name, event_id = key
+        deliver(Batch(CONSUMERS[name], [event_id], self.ledger.unit_of_work(), self.ledger))
+
     def now(self) -> datetime:
         """The ledger's time; in memory each look takes a second."""
         if isinstance(self.ledger, InMemoryLedger):
