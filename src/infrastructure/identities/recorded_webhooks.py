@@ -18,6 +18,7 @@ _RECORDED: Final = """
     FROM asked JOIN kratos_sync.events w ON w.subject = asked.id AND w.recorded_at > asked.at
     WHERE w.recorded_at <= clock_timestamp()
       AND w.name = 'kratos_identity.updated' AND w.source = 'webhook'
+      AND w.erased_at IS NULL
     ORDER BY w.subject, w.recorded_at, w.id
 """
 NOW: Final = "SELECT clock_timestamp()"
