@@ -98,7 +98,9 @@ def weighed(held: HeldIdentity, identity: Identity, known_at: datetime) -> dict[
     stands = held.updated_at
     if (word.time, updated_at or OLDEST) > (row.time, stands or OLDEST):
         news["updated_at"] = stands = updated_at
-    if newest.time != (stands or OLDEST):
+    exact_at = register.get("exact_at", held.exact_at)
+    known_exact = bool(register) or held.exact_numbers is not None
+    if newest != Recency.of(stands, exact=known_exact and exact_at == stands):
         older["updated_at"] = newest.to_json()
     if older != held.part_recency:
         news["part_recency"] = older

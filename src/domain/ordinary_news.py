@@ -35,7 +35,7 @@ def ordinary_news(
         return None
     held_at = held.updated_at or OLDEST
     if said_at > held_at:
-        return _newer(held, identity, said_at)
+        return None if said_at == held.exact_at else _newer(held, identity, said_at)
     if held.part_recency and held.part_recency.keys() != _UNTOLD_BY_WEBHOOKS:
         return None
     if said_at < held_at:

@@ -309,3 +309,16 @@ def test_one_time_in_two_precisions_is_no_news() -> None:
 
     assert (row.version, row.changed) == (1, frozenset())
     assert isinstance(row.state_changed_at, datetime)
+
+
+def test_an_answer_whose_time_is_not_believed_is_no_more_exact_when_that_time_has_come() -> None:
+    recorded = [
+        Known(exact(2, state="a"), minutes(-5)),
+        Known(webhook(2, state="c"), minutes(1)),
+        Known(webhook(2, state="b"), minutes(1.5)),
+    ]
+
+    rows = [row_of(consumed(order)) for order in permutations(recorded)]
+
+    assert all(row == rows[0] for row in rows)
+    assert rows[0]["state"] == "'c'"
