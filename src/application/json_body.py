@@ -7,12 +7,14 @@ from array import array
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import accumulate
 from types import MappingProxyType
 from typing import Final, NoReturn
 
 import msgspec
 
+from domain.doubles import EXACT_UP_TO
 from domain.json_values import Json
 
 MAX_DEPTH: Final = 128
@@ -40,8 +42,11 @@ class JsonBody:
     replaced: Mapping[str, int]
 
 
-def decode(body: bytes) -> JsonBody:
+def decode(body: bytes, *, exactly: bool = False) -> JsonBody:
     """Read a body; of keys that are there twice the last one counts, as in Go. Raises NotJson.
+
+    `exactly` keeps every digit of a large whole number, though it is written as a float:
+    12345678901234567890.0, or 1.5e300.
 
     `jsonb` has neither U+0000 nor lone surrogates, but a person's name in Kratos may: each becomes
     U+FFFD, since an identity with one odd character is better than an identity lost.
@@ -50,10 +55,10 @@ def decode(body: bytes) -> JsonBody:
     # stricter in, which are lone surrogates.
     if b"\\u0000" not in body and not is_too_deep(body):
         try:
-            return JsonBody(_decode(body), _NOTHING)
+            return JsonBody((_decode_exactly if exactly else _decode)(body), _NOTHING)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
-    return decode_strictly(body)
+    return decode_strictly(body, exactly=exactly)
 
 
 def is_too_deep(body: bytes) -> bool:
@@ -65,11 +70,13 @@ def is_too_deep(body: bytes) -> bool:
     return max(accumulate(levels), default=0) > MAX_DEPTH
 
 
-def decode_strictly(body: bytes) -> JsonBody:
+def decode_strictly(body: bytes, *, exactly: bool = False) -> JsonBody:
     """Read a body as `decode` does, with the standard library: slower, and all of the rules."""
     try:
         value: Json = json.loads(
-            body.decode("utf-8"), parse_constant=_refuse_constant, parse_float=finite
+            body.decode("utf-8"),
+            parse_constant=_refuse_constant,
+            parse_float=_exact if exactly else finite,
         )
     except UnicodeDecodeError:
         raise NotJson("the body is not UTF-8") from None
@@ -131,4 +138,13 @@ def finite(digits: str) -> float:
     return number
 
 
+def _exact(digits: str) -> float:
+    number = finite(digits)
+    if -EXACT_UP_TO < number < EXACT_UP_TO:
+        return number
+    exact = Decimal(digits)
+    return int(exact) if exact == exact.to_integral_value() else number
+
+
 _decode: Final = msgspec.json.Decoder(float_hook=finite).decode
+_decode_exactly: Final = msgspec.json.Decoder(float_hook=_exact).decode

@@ -22,6 +22,8 @@ ALWAYS_ALLOWED: Final = 10
 ALLOWED_PART: Final = 100
 """or one of so many that are here, if that is more."""
 ASKED_AT_ONCE: Final = 50
+SAMPLE: Final = 20
+"""Of whom we hold: so many are asked for where a listing begins with strangers."""
 IN_HAND: Final = 2_000
 """Deliveries of what was found, with which no further page is asked for."""
 POLL_SECONDS: Final = 0.1
@@ -52,8 +54,8 @@ class Reconcile:
     A listing whose schemas are all elsewhere than those of whom we hold is another Kratos' one,
     but if they are at one of the ``public_urls``: so we are told that Kratos has moved. If it lists
     people whom we hold it has moved, or is a copy of ours, which the error says. Another Kratos'
-    is a listing, too, that shows nobody whom we hold until more of ours should have come than may
-    be deleted.
+    is a listing, too, that begins with nobody whom we hold, of a Kratos that has none of those whom
+    it is asked for. From another Kratos nobody is taken.
     ``wake_relay`` is called after each page that differs.
     """
 
@@ -133,8 +135,11 @@ class Reconcile:
             run.end("refused: the listing is not in order")
             raise
         except NobodyKnown as error:
-            run.end("refused: another Kratos")
-            raise AnotherKratos(str(error)) from None
+            if not any(self._kratos.find(each) for each in run.some_held(SAMPLE)):
+                run.end("refused: another Kratos")
+                raise AnotherKratos(str(error)) from None
+            run.is_ours = True
+            return may_start_over  # the same page is taken once more
         if run.differences and not dry_run:
             self._wake_relay()
             self._await_consumers()

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Final
 
-from domain.addresses import VerifiableAddress
+from domain.addresses import RecoveryAddress, VerifiableAddress
 from domain.held_identity import HeldIdentity
 from domain.identity import Identity
 from domain.json_values import ABSENT, Absent, same_as_doubles
@@ -28,7 +28,11 @@ OLD: Final = "old"
 ADMIN: Final = "admin"
 """Fields that administrators change, and seldom anyone else."""
 UNTOLD: Final = "untold"
-"""What no webhook carries or tells: `metadata_admin`, large integers, that a mail was sent."""
+"""What no webhook carries or tells: `metadata_admin`, large integers, that a mail was sent, that
+there are no addresses."""
+NEWER: Final = "newer"
+"""Changed later here than in Kratos, or verified here alone: a clock is wrong, Kratos was restored
+from a backup, or a call was forged."""
 REVIVED: Final = "revived"
 """Deleted here, and there in Kratos."""
 OTHER: Final = "other"
@@ -55,6 +59,8 @@ def stale(held: HeldIdentity, identity: Identity, fields: Collection[str]) -> tu
     """Say which webhooks are missed of one that differs in these fields, each once."""
     if "deleted_at" in fields:
         return (REVIVED,)
+    if "updated_at" in fields and _is_newer(held, identity):
+        return (NEWER,)
     wanting = dict.fromkeys(_wanting(held, identity, fields))
     return tuple(wanting) or ((LOGIN,) if "updated_at" in fields else (OTHER,))
 
@@ -69,7 +75,8 @@ def _wanting(held: HeldIdentity, identity: Identity, fields: Collection[str]) ->
         if name == "traits":
             yield UNTOLD if same_as_doubles(held.traits, identity.traits) else SETTINGS
         elif name == "recovery_addresses":
-            yield SETTINGS
+            never_any = held.recovery_addresses is ABSENT and not _any(identity.recovery_addresses)
+            yield UNTOLD if never_any else SETTINGS
         elif name == "verifiable_addresses":
             yield _address(held.verifiable_addresses, identity.verifiable_addresses)
         elif name == "metadata_admin":
@@ -83,15 +90,29 @@ def _wanting(held: HeldIdentity, identity: Identity, fields: Collection[str]) ->
             yield OTHER
 
 
+def _is_newer(held: HeldIdentity, identity: Identity) -> bool:
+    listed = identity.updated_at
+    return held.updated_at is not None and isinstance(listed, datetime) and held.updated_at > listed
+
+
+def _any(addresses: tuple[RecoveryAddress, ...] | Absent) -> bool:
+    return addresses is not ABSENT and bool(addresses)
+
+
 def _address(
     held: tuple[VerifiableAddress, ...] | Absent, listed: tuple[VerifiableAddress, ...] | Absent
 ) -> str:
     here, there = _by_value(held), _by_value(listed)
     if here.keys() != there.keys():
         return SETTINGS
-    proofs = ((one.verified, one.verified_at) for one in here.values())
-    others = ((there[key].verified, there[key].verified_at) for key in here)
-    return UNTOLD if list(proofs) == list(others) else VERIFICATION
+    differ = [key for key, one in here.items() if _proof(one) != _proof(there[key])]
+    if any(there[key].verified for key in differ):
+        return VERIFICATION
+    return NEWER if differ else UNTOLD
+
+
+def _proof(address: VerifiableAddress) -> tuple[bool, datetime | None]:
+    return address.verified, address.verified_at
 
 
 def _by_value(

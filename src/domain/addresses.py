@@ -11,10 +11,11 @@ from domain.json_values import Json, canonical
 from domain.times import to_rfc3339
 
 _STATUS_RANKS: Final = {"pending": 1, "sent": 2, "completed": 3}
+_STATUS_RANKS_ONCE_VERIFIED: Final = {"pending": 1, "completed": 2, "sent": 3}
 _NOTHING: Final[Mapping[str, Json]] = {}
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
-Order: TypeAlias = tuple[int, str, bool, datetime, datetime, datetime, str, str]
+Order: TypeAlias = tuple[bool, datetime, int, str, datetime, datetime, str, str]
 
 
 class VerifiableAddress(NamedTuple):
@@ -59,12 +60,17 @@ class VerifiableAddress(NamedTuple):
 
     @property
     def order(self) -> Order:
-        """Where this stands among equally recent reports of the address: a status only climbs."""
+        """Where this stands among equally recent reports of the address.
+
+        Its status climbs from pending to sent to completed. One that is verified may be sent
+        another code, which makes it "sent" again, and verified still.
+        """
+        ranks = _STATUS_RANKS_ONCE_VERIFIED if self.verified else _STATUS_RANKS
         return (
-            _STATUS_RANKS.get(self.status or "", 0),
-            self.status or "",
             self.verified,
             self.verified_at or _NEVER,
+            ranks.get(self.status or "", 0),
+            self.status or "",
             self.updated_at or _NEVER,
             self.created_at or _NEVER,
             str(self.id),
@@ -104,7 +110,7 @@ class RecoveryAddress:
         """Where this stands among equally recent reports of the address."""
         updated, created = self.updated_at or _NEVER, self.created_at or _NEVER
         rest = canonical(dict(self.unknown))
-        return (0, "", False, _NEVER, updated, created, str(self.id), rest)
+        return (False, _NEVER, 0, "", updated, created, str(self.id), rest)
 
 
 class Address(Protocol):

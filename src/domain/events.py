@@ -82,8 +82,9 @@ class DomainEvent(Protocol):
 class KratosIdentityUpdated:
     """Kratos said what an identity is now, in a webhook or when we asked its Admin API.
 
-    `heard_at` is when we were first told to ask, where that was before: somebody may have
-    registered then, however late Kratos answered.
+    An answer's `date_occurred` is when it was asked for, by the ledger's clock; `heard_at` is when
+    we were first told to ask, where that was before: somebody may have registered then, however
+    late Kratos answered. `recorded_at` is when the ledger recorded a webhook, once it has.
     """
 
     name: ClassVar[str] = "kratos_identity.updated"
@@ -91,11 +92,17 @@ class KratosIdentityUpdated:
     date_occurred: datetime
     identity: Identity
     heard_at: datetime | None = None
+    recorded_at: datetime | None = None
 
     @property
     def subject(self) -> UUID:
         """The identity's id."""
         return self.identity.id
+
+    @property
+    def known_at(self) -> datetime:
+        """When an answer was asked for, or a webhook recorded, by the ledger's clock."""
+        return self.recorded_at or self.date_occurred
 
     def to_json(self) -> dict[str, Json]:
         """The payload, as a webhook's body has it: the identity's document under "identity"."""
@@ -105,11 +112,31 @@ class KratosIdentityUpdated:
 
     @classmethod
     def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The event of a payload or a webhook's raw body; other keys are passed over.
+        """The event of a webhook's payload or its raw body; other keys are passed over.
 
         Raises InvalidField when there is no identity, InvalidIdentity when it is not one.
         """
+        return cls.received(id, date_occurred, payload, None)
+
+    @classmethod
+    def received(
+        cls,
+        id: UUID,  # noqa: A002
+        date_occurred: datetime,
+        payload: Mapping[str, Json],
+        recorded_at: datetime | None,
+    ) -> Self:
+        """The event of a webhook's payload, recorded at that time; raises as `from_json` does."""
         identity = Identity.from_kratos(fields.mapping(payload, "identity"))
+        return cls(id, date_occurred, identity, None, recorded_at)
+
+    @classmethod
+    def answered(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
+        """The event of the payload of an answer to our own question; raises as `from_json` does.
+
+        That it is one is known from where the event came from, never from the payload.
+        """
+        identity = Identity.from_admin_api(fields.mapping(payload, "identity"))
         return cls(id, date_occurred, identity, fields.time_or_none(payload, "heard_at"))
 
 

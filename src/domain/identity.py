@@ -46,7 +46,8 @@ class Identity(NamedTuple):
 
     Times are aware, in UTC, cut to microseconds, and None where Kratos sent null or Go's zero
     time. Addresses are sets: sorted, each (via, value) once. `unknown` keeps the fields that this
-    code does not know. `document` is the JSON as sent, less `credentials`: never change it.
+    code does not know. `document` is the JSON as sent, less what is dropped: never change it.
+    `is_exact` is for what we ourselves fetched from the Admin API, whatever a document says.
     """
 
     id: UUID
@@ -66,13 +67,26 @@ class Identity(NamedTuple):
     region: str | Absent | None = ABSENT
     unknown: Mapping[str, Json] = _NOTHING
     document: dict[str, Json] = _NO_DOCUMENT
+    is_exact: bool = False
 
     @classmethod
     def from_kratos(cls, document: Mapping[str, Json]) -> Self:
-        """Read an identity as webhooks (`ctx.identity`) and the Admin API write it.
+        """Read an identity as webhooks write it (`ctx.identity`).
 
-        Only `id` is required. Raises IdentityIdIsEmpty, or InvalidIdentity naming the field.
+        Only `id` is required. What no webhook of Kratos carries is dropped: `credentials`, and
+        `metadata_admin`. Raises IdentityIdIsEmpty, or InvalidIdentity naming the field.
         """
+        if "metadata_admin" in document:
+            document = {key: value for key, value in document.items() if key != "metadata_admin"}
+        return cls._read(document)
+
+    @classmethod
+    def from_admin_api(cls, document: Mapping[str, Json]) -> Self:
+        """Read an identity as we fetched it from the Admin API; raises as `from_kratos` does."""
+        return cls._read(document)._replace(is_exact=True)
+
+    @classmethod
+    def _read(cls, document: Mapping[str, Json]) -> Self:
         try:
             return cls(
                 _identity_id(document),
@@ -96,11 +110,6 @@ class Identity(NamedTuple):
             raise
         except InvalidField as invalid:
             raise InvalidIdentity(invalid.field, invalid.problem) from None
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether this came from the Admin API: no webhook carries `metadata_admin`."""
-        return self.metadata_admin is not ABSENT
 
     @property
     def is_whole(self) -> bool:
@@ -136,7 +145,11 @@ class Identity(NamedTuple):
 
     def __eq__(self, other: object) -> bool:
         """Whether both say the same, however their documents spell it."""
-        return isinstance(other, Identity) and self[:-1] == other[:-1]
+        return (
+            isinstance(other, Identity)
+            and self[:-2] == other[:-2]
+            and self.is_exact is other.is_exact
+        )
 
     def __ne__(self, other: object) -> bool:
         """Whether they say different things."""
@@ -151,8 +164,9 @@ class Identity(NamedTuple):
         return f"Identity(id={self.id!r})"
 
 
-_KNOWN: Final = frozenset(Identity._fields) - {"unknown", "document"}
-_KEYS: Final = _KNOWN | {"credentials"}
+_KNOWN: Final = frozenset(Identity._fields) - {"unknown", "document", "is_exact"}
+KEYS: Final = _KNOWN | {"credentials"}
+"""The fields of a document that are not unknown."""
 
 
 def _identity_id(document: Mapping[str, Json]) -> UUID:
@@ -193,7 +207,7 @@ def _rest(document: Mapping[str, Json]) -> tuple[Mapping[str, Json], dict[str, J
     """The fields that we do not know, and the document without what must not be kept."""
     if _KNOWN.issuperset(document) and isinstance(document, dict):
         return _NOTHING, document
-    unknown = {key: value for key, value in document.items() if key not in _KEYS}
+    unknown = {key: value for key, value in document.items() if key not in KEYS}
     if isinstance(document, dict) and "credentials" not in document:
         return unknown, document
     return unknown, {key: value for key, value in document.items() if key != "credentials"}

@@ -23,11 +23,14 @@ def canonical(value: Json) -> str:
 
 
 def same(one: object, other: object) -> bool:
-    """Whether both say exactly the same; 1 is 1.0, but neither is true, nor 2**53 + 1."""
+    """Whether both say exactly the same; 1 is 1.0, but neither is true, nor 2**53 + 1.
+
+    A float is a double: so an integer is the same as one if it is nearest to it.
+    """
     if one is other:
         return True
     if one != other:
-        return False
+        return isinstance(one, _OF_MANY_KINDS) and _same_but_for_floats(one, other)
     return not isinstance(one, _OF_MANY_KINDS) or _same_kinds(one, other)
 
 
@@ -68,6 +71,23 @@ def _plain(value: Json) -> Json:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return value
+
+
+def _same_but_for_floats(one: object, other: object) -> bool:
+    """Whether two values agree where each float counts as the double that it is."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(
+            _same_but_for_floats(value, other[key]) for key, value in one.items()
+        )
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same_but_for_floats, one, other))
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, float) and isinstance(other, int):
+        return one == as_double(other)
+    if isinstance(one, int) and isinstance(other, float):
+        return as_double(one) == other
+    return one == other
 
 
 def _same_kinds(one: object, other: object) -> bool:

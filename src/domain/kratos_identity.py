@@ -1,6 +1,6 @@
 """Our copy of an identity: the only place that decides what Kratos' word means."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Self
@@ -21,7 +21,8 @@ from domain.events import (
 from domain.held_identity import BLANK, COLUMNS, NEVER_TOLD, HeldIdentity
 from domain.identity import Identity
 from domain.json_values import Absent
-from domain.merging import merged
+from domain.merging import merged, replaced
+from domain.recorded_webhooks import ReceivedWebhook
 
 REGISTRATION_WINDOW: Final = timedelta(minutes=10)
 _UNHEARD_OF: Final[Mapping[str, object]] = {
@@ -44,15 +45,22 @@ class KratosIdentity(HeldIdentity):
 
     @classmethod
     def seen(
-        cls, identity: Identity, *, at: datetime, cause: UUID, heard_at: datetime | None = None
+        cls,
+        identity: Identity,
+        *,
+        at: datetime,
+        cause: UUID,
+        known_at: datetime | None = None,
+        heard_at: datetime | None = None,
     ) -> Self:
         """The copy of an identity that we had never seen; raises its first facts.
 
-        `heard_at` is when we first heard that there is one, if that was before.
+        `known_at` is as in `update`. `heard_at` is when we first heard that there is one, if that
+        was before.
         """
         row = cls(id=identity.id, synced_at=at, version=0, part_recency=NEVER_TOLD)
         row._changed.update(_UNHEARD_OF)
-        row._meet(identity, at, cause, heard_at or at)
+        row._meet(identity, at, cause, known_at=known_at, heard_at=heard_at or at)
         return row
 
     @classmethod
@@ -69,21 +77,55 @@ class KratosIdentity(HeldIdentity):
         row.forget(at=at, cause=cause)
         return row
 
-    def update(self, identity: Identity, *, at: datetime, cause: UUID) -> None:
+    def distrust_answers_after(self, now: datetime) -> None:
+        """Take no notice of an answer from the future: a clock was set back since it was asked for.
+
+        Whatever comes would count as older.
+        """
+        if self.seen_alive_at is not None and self.seen_alive_at > now:
+            self._write({"seen_alive_at": None})
+
+    def needs_later(self, identity: Identity, *, at: datetime) -> bool:
+        """Whether `update` with this snapshot depends on the webhooks recorded after `at`."""
+        if not identity.is_exact or self.forgotten_at is not None:
+            return False
+        known = self.seen_alive_at if self.deleted_at is None else self.deleted_at
+        return known is None or at > known
+
+    def update(
+        self,
+        identity: Identity,
+        *,
+        at: datetime,
+        cause: UUID,
+        known_at: datetime | None = None,
+        later: Iterable[ReceivedWebhook] = (),
+    ) -> None:
         """Take in what is news in `identity`, and raise the facts that follow from it.
 
-        Snapshots may come in any order, and more than once. A deleted identity comes back only
-        by an exact snapshot later than `deleted_at`, and never once we were told to forget it.
+        Snapshots may come in any order, and more than once. `known_at` is when a webhook was
+        recorded, if that is another time than `at`. An exact snapshot was asked for `at` that
+        time: it stands for whatever was recorded before, and `later` are the webhooks recorded
+        after it. A deleted identity comes back only by an exact snapshot later than `deleted_at`,
+        and never once we were told to forget it.
         """
         if self.deleted_at is not None:
-            if identity.is_exact and at > self.deleted_at and self.forgotten_at is None:
+            if self.needs_later(identity, at=at):
                 self._write(_UNHEARD_OF)
-                self._meet(identity, at, cause, None)
+                self._meet(identity, at, cause, later=later)
+            return
+        known_at = known_at or at
+        if self.seen_alive_at is not None and not identity.is_exact:
+            if known_at <= self.seen_alive_at:
+                return
+        elif self.seen_alive_at is not None and at < self.seen_alive_at:
             return
         state, traits, addresses = self.state, self.traits, self.verifiable_addresses
-        news = merged(self, identity)
-        if identity.is_exact and (self.seen_alive_at is None or at > self.seen_alive_at):
+        if self.needs_later(identity, at=at):
+            news = replaced(self, identity, at, later)
             self._write({"seen_alive_at": at})
+        else:
+            news = merged(self, identity, known_at)
         if not news:
             return
         self._advance(news, at)
@@ -138,16 +180,25 @@ class KratosIdentity(HeldIdentity):
         raised, self._raised = self._raised, []
         return raised
 
-    def _meet(
-        self, identity: Identity, at: datetime, cause: UUID, heard_at: datetime | None
+    def _meet(  # as `update` and `seen`
+        self,
+        identity: Identity,
+        at: datetime,
+        cause: UUID,
+        *,
+        known_at: datetime | None = None,
+        heard_at: datetime | None = None,
+        later: Iterable[ReceivedWebhook] = (),
     ) -> None:
         """Take in the first snapshot of somebody of whom we hold nothing.
 
         Only who was `heard_at` some time for the first time may have registered.
         """
         if identity.is_exact:
-            self.seen_alive_at = at
-        self._advance(merged(self, identity), at)
+            self._write({"seen_alive_at": at})
+            self._advance(replaced(self, identity, at, later), at)
+        else:
+            self._advance(merged(self, identity, known_at or at), at)
         traits = traits_of(self.traits)
         if heard_at and self.created_at and heard_at - self.created_at <= REGISTRATION_WINDOW:
             whose = self._whose(cause, IdentityRegistered.name)

@@ -5,25 +5,59 @@ from datetime import datetime
 from typing import Final, cast
 
 from domain.doubles import large_integers, restored
-from domain.held_identity import HeldIdentity
+from domain.held_identity import NEVER_TOLD, HeldIdentity
 from domain.identity import ADDRESSES, PARTS, SCALARS, Identity, Part
 from domain.json_values import ABSENT, Absent, Json, same
 from domain.ordinary_news import ordinary_news
-from domain.recency import Recency, agreed
+from domain.recency import OLDEST, Recency, agreed, credible
+from domain.recorded_webhooks import ReceivedWebhook
 
 _KNOWN: Final = frozenset(PARTS)
 _SCALARS: Final = frozenset(SCALARS)
 _ADDRESSES: Final = frozenset(ADDRESSES)
+_MERGED: Final = (
+    *PARTS,
+    "unknown",
+    "updated_at",
+    "part_recency",
+    "exact_at",
+    "exact_numbers",
+)
 _NEVER_ROUNDED: Final = frozenset({*SCALARS, *ADDRESSES, "metadata_admin"})
 
 
-def merged(held: HeldIdentity, identity: Identity) -> dict[str, object]:
-    """The fields of `held` that the snapshot changes, each with its new value."""
-    news = ordinary_news(held, identity)
-    return weighed(held, identity) if news is None else news
+def merged(held: HeldIdentity, identity: Identity, known_at: datetime) -> dict[str, object]:
+    """The fields of `held` that the snapshot changes, each with its new value.
+
+    `known_at` is when we recorded a webhook, or asked for an exact snapshot, by our own clock.
+    """
+    news = ordinary_news(held, identity, known_at)
+    return weighed(held, identity, known_at) if news is None else news
 
 
-def weighed(held: HeldIdentity, identity: Identity) -> dict[str, object]:
+def replaced(
+    held: HeldIdentity, identity: Identity, asked_at: datetime, later: Iterable[ReceivedWebhook]
+) -> dict[str, object]:
+    """The fields that differ once the exact snapshot stands for all that was recorded before it.
+
+    `later` are the webhooks recorded since it was asked for, in any order.
+    """
+    fresh = HeldIdentity(
+        id=held.id, synced_at=held.synced_at, version=held.version, part_recency=NEVER_TOLD
+    )
+    snapshots = [(identity, asked_at)]
+    snapshots += [(each.identity, each.recorded_at) for each in later]
+    for snapshot, known_at in snapshots:
+        for name, value in merged(fresh, snapshot, known_at).items():
+            setattr(fresh, name, value)
+    return {
+        name: value
+        for name in _MERGED
+        if not same(getattr(held, name), value := getattr(fresh, name))
+    }
+
+
+def weighed(held: HeldIdentity, identity: Identity, known_at: datetime) -> dict[str, object]:
     """What `merged` gives, whatever the row and the snapshot.
 
     Each part becomes what the most recent snapshot that tells it says (`Recency`, `agreed`). Where
@@ -32,9 +66,8 @@ def weighed(held: HeldIdentity, identity: Identity) -> dict[str, object]:
     """
     said = identity.parts()
     updated_at = None if identity.updated_at is ABSENT else identity.updated_at
-    word = Recency.of(updated_at, exact=identity.is_exact)
-    known_exact = held.exact_numbers is not None
-    row = Recency.of(held.updated_at, exact=known_exact and held.exact_at == held.updated_at)
+    word = Recency.of(credible(updated_at, known_at), exact=identity.is_exact)
+    row = _row_recency(held)
     newest = max(word, row)
     register: Mapping[str, object] = _register(held, said, updated_at) if word.exact else {}
     numbers = cast("Mapping[str, int]", register.get("exact_numbers", held.exact_numbers) or {})
@@ -62,10 +95,15 @@ def weighed(held: HeldIdentity, identity: Identity) -> dict[str, object]:
 
     if unknown:
         news["unknown"] = {**held.unknown, **unknown}
+    stands = held.updated_at
+    if (word.time, updated_at or OLDEST) > (row.time, stands or OLDEST):
+        news["updated_at"] = stands = updated_at
+    exact_at = register.get("exact_at", held.exact_at)
+    known_exact = bool(register) or held.exact_numbers is not None
+    if newest != Recency.of(stands, exact=known_exact and exact_at == stands):
+        older["updated_at"] = newest.to_json()
     if older != held.part_recency:
         news["part_recency"] = older
-    if newest.time > row.time:
-        news["updated_at"] = updated_at
     news.update(register)
     return news
 
@@ -73,6 +111,15 @@ def weighed(held: HeldIdentity, identity: Identity) -> dict[str, object]:
 def _parts(held: HeldIdentity, said: Mapping[str, Part]) -> Iterable[str]:
     unknown = held.unknown.keys() | (said.keys() - _KNOWN)
     return (*PARTS, *sorted(unknown)) if unknown else PARTS
+
+
+def _row_recency(held: HeldIdentity) -> Recency:
+    """How recent the row is: as its `updated_at` says, where that could be believed."""
+    stated = Recency.from_json(held.part_recency.get("updated_at"))
+    if stated is not None:
+        return stated
+    is_exact = held.exact_numbers is not None and held.exact_at == held.updated_at
+    return Recency.of(held.updated_at, exact=is_exact)
 
 
 def _since(held: HeldIdentity, part: str, row: Recency) -> Recency | None:

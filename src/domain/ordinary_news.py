@@ -12,7 +12,7 @@ from domain.doubles import restored
 from domain.held_identity import HeldIdentity
 from domain.identity import LEFT_OUT_WHEN_EMPTY, PARTS, Identity, Part
 from domain.json_values import ABSENT, Absent, Json, same
-from domain.recency import OLDEST, Recency, agreed
+from domain.recency import OLDEST, SKEW, Recency, agreed
 
 _parts_of: Final = attrgetter(*PARTS)
 _ROUNDED: Final = frozenset({"traits", "metadata_public"})
@@ -20,18 +20,22 @@ _LEFT_OUT_WHEN_EMPTY: Final = frozenset(LEFT_OUT_WHEN_EMPTY)
 _UNTOLD_BY_WEBHOOKS: Final = frozenset({"metadata_admin"})
 
 
-def ordinary_news(held: HeldIdentity, identity: Identity) -> dict[str, object] | None:
+def ordinary_news(
+    held: HeldIdentity, identity: Identity, known_at: datetime
+) -> dict[str, object] | None:
     """The fields of `held` that the snapshot changes; None when each part has to be weighed.
 
     Relies on what every row keeps to: no part is more recent than the row, and before the first
     exact snapshot every number is a double.
     """
     said_at = identity.updated_at
-    if not isinstance(said_at, datetime) or identity.metadata_admin is not ABSENT:
+    if not isinstance(said_at, datetime) or identity.is_exact or said_at - known_at > SKEW:
+        return None
+    if "updated_at" in held.part_recency:
         return None
     held_at = held.updated_at or OLDEST
     if said_at > held_at:
-        return _newer(held, identity, said_at)
+        return None if said_at == held.exact_at else _newer(held, identity, said_at)
     if held.part_recency and held.part_recency.keys() != _UNTOLD_BY_WEBHOOKS:
         return None
     if said_at < held_at:

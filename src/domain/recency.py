@@ -1,6 +1,6 @@
 """How recent a part of a row is, and which of two equally recent words about it stands."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple, Self
 from uuid import UUID
 
@@ -11,6 +11,18 @@ from domain.json_values import Json, canonical, same
 from domain.times import from_rfc3339, to_rfc3339
 
 OLDEST: Final = datetime.min.replace(tzinfo=UTC)
+SKEW: Final = timedelta(minutes=1)
+"""Kratos' clock may be so far ahead of ours; a time beyond that is not believed."""
+
+
+def credible(updated_at: datetime | None, known_at: datetime) -> datetime | None:
+    """`updated_at`, or when we came to know of it if that is long before: then a clock is wrong.
+
+    So a time in the future outranks nothing that comes later.
+    """
+    if updated_at is None or updated_at - known_at <= SKEW:
+        return updated_at
+    return known_at
 
 
 class Recency(NamedTuple):

@@ -7,6 +7,7 @@ from application.ports.kratos_answers import KratosAnswers
 from application.ports.registration_counts import RegistrationCounts
 from application.subscriptions import CONSUMERS
 from domain.kratos_identities import KratosIdentities
+from domain.recorded_webhooks import RecordedWebhooks
 from infrastructure import database
 from infrastructure.bus import broker
 from infrastructure.bus.event_bus import DramatiqEventBus
@@ -19,6 +20,7 @@ from infrastructure.deletion.departures import PostgresDepartures
 from infrastructure.erasure.erasures import PostgresErasures
 from infrastructure.erasure.schedule import ErasureSchedule
 from infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
 from infrastructure.kratos.admin_api import HttpKratosAdmin
 from infrastructure.kratos_answers.answers import PostgresKratosAnswers
 from infrastructure.kratos_answers.asked_identities import PostgresAskedIdentities
@@ -74,6 +76,7 @@ class Container(containers.DeclarativeContainer):
                     PostgresKratosAnswers, kratos=kratos_admin.provider
                 ).provider,
                 KratosIdentities: providers.Factory(SqlAlchemyKratosIdentities).provider,
+                RecordedWebhooks: providers.Factory(PostgresRecordedWebhooks).provider,
                 RegistrationCounts: providers.Factory(PostgresRegistrationCounts).provider,
             }
         ),

@@ -9,7 +9,16 @@ from domain.differences import differences
 from domain.identity import Identity
 from domain.json_values import Json
 from domain.kratos_identity import KratosIdentity
-from tests.domain.people import LOYAL, NOON, address, cause, document, minutes
+from tests.domain.people import (
+    LOYAL,
+    NOON,
+    address,
+    cause,
+    document,
+    minutes,
+    without,
+    written,
+)
 
 LATER = minutes(60)
 EXACT: dict[str, Json] = {"metadata_admin": None}
@@ -19,9 +28,10 @@ VERIFIED: Json = [address(verified_at=minutes(5))]
 def held(**changes: Json) -> KratosIdentity:
     """Our row, as the Admin API once told it; or a webhook, where there is no metadata_admin."""
     told = document(**{**EXACT, **changes})
+    read = Identity.from_admin_api
     if told["metadata_admin"] == "absent":
-        del told["metadata_admin"]
-    row = KratosIdentity.seen(Identity.from_kratos(told), at=NOON, cause=cause())
+        read = Identity.from_kratos
+    row = KratosIdentity.seen(read(told), at=NOON, cause=cause())
     row.mark_stored()
     return row
 
@@ -31,7 +41,7 @@ def unheard(
 ) -> tuple[str, ...]:
     """What is missed where Kratos lists our Ada with these changes."""
     row = row or held()
-    listed = Identity.from_kratos(document(updated, **{**EXACT, **changes}))
+    listed = Identity.from_admin_api(document(updated, **{**EXACT, **changes}))
     fields = differences(row, listed, LATER)
     assert fields
     return stale(row, listed, fields)
@@ -122,3 +132,24 @@ def test_who_is_deleted_here_and_there_in_kratos_was_revived() -> None:
 def test_only_what_a_webhook_should_have_told_is_missed() -> None:
     counts = {"registration": 1, "settings": 2, "verification": 3, "login": 4}
     assert missed({**counts, "admin": 100, "untold": 100, "old": 100, "on_its_way": 100}) == 10
+
+
+def test_who_is_newer_here_than_in_kratos_misses_no_webhook() -> None:
+    row = held(updated_at=written(minutes(5)), state="inactive")
+    assert unheard(row, updated=1) == ("newer",)
+    assert missed({"newer": 100}) == 0
+
+
+def test_who_is_verified_here_alone_is_newer_here() -> None:
+    assert unheard(held(verifiable_addresses=VERIFIED)) == ("newer",)
+
+
+def test_that_somebody_has_no_addresses_is_told_by_no_webhook() -> None:
+    none = without(document(), "verifiable_addresses", "recovery_addresses")
+    row = KratosIdentity.seen(Identity.from_kratos(none), at=NOON, cause=cause())
+    row.mark_stored()
+    for listed in (none, {**none, "verifiable_addresses": [], "recovery_addresses": []}):
+        identity = Identity.from_admin_api({**listed, **EXACT})
+        fields = differences(row, identity, LATER)
+        assert {"verifiable_addresses", "recovery_addresses"} <= set(fields)
+        assert stale(row, identity, fields) == ("untold",)

@@ -1,12 +1,15 @@
 """Ada, Grace and Mary, as Kratos would tell of them."""
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
 from domain.held_identity import COLUMNS
 from domain.identity import Identity
 from domain.json_values import Json, canonical
 from domain.kratos_identity import KratosIdentity
+from domain.recorded_webhooks import ReceivedWebhook
 
 ADA = UUID("e52e75c7-afbb-4316-a4ef-3977a428a2ca")
 GRACE = UUID("3280695c-9cfc-4f35-bc67-150e11d35f6d")
@@ -83,7 +86,7 @@ def webhook(updated: float | None = 0, **changes: Json) -> Identity:
 
 def exact(updated: float | None = 0, **changes: Json) -> Identity:
     """Ada as the Admin API tells of her."""
-    return webhook(updated, **{"metadata_admin": None, **changes})
+    return Identity.from_admin_api(document(updated, **{"metadata_admin": None, **changes}))
 
 
 def partial(updated: float | None = 0, **fields: Json) -> Identity:
@@ -94,12 +97,43 @@ def partial(updated: float | None = 0, **fields: Json) -> Identity:
     return Identity.from_kratos(shape)
 
 
+class Known(NamedTuple):
+    """A snapshot, and when a webhook was recorded or an answer asked for."""
+
+    snapshot: Identity
+    at: datetime
+
+
+def known(*snapshots: Identity) -> list[Known]:
+    """These snapshots, a minute after one another from one o'clock on."""
+    return [Known(each, minutes(60 + number)) for number, each in enumerate(snapshots)]
+
+
+def webhooks_after(recorded: Iterable[Known], moment: datetime) -> list[ReceivedWebhook]:
+    """Of these the webhooks that were recorded after that moment."""
+    return [
+        ReceivedWebhook(*each)
+        for each in recorded
+        if each.at > moment and not each.snapshot.is_exact
+    ]
+
+
+def consumed(order: Sequence[Known], recorded: Sequence[Known] = ()) -> KratosIdentity:
+    """Our copy after these, consumed in this order, where all of the `recorded` are on record."""
+    row: KratosIdentity | None = None
+    for number, (snapshot, at) in enumerate(order, start=1):
+        if row is None:
+            row = KratosIdentity.seen(snapshot, at=at, cause=cause(number))
+            continue
+        later = webhooks_after(recorded or order, at)
+        row.update(snapshot, at=at, cause=cause(number), later=later)
+    assert row is not None
+    return row
+
+
 def met(*snapshots: Identity) -> KratosIdentity:
-    """Our copy after these snapshots, stored, and its facts collected."""
-    first, *others = snapshots
-    row = KratosIdentity.seen(first, at=minutes(1), cause=cause())
-    for number, snapshot in enumerate(others, start=2):
-        row.update(snapshot, at=minutes(1), cause=cause(number))
+    """Our copy after these snapshots, known and consumed in this order, its facts collected."""
+    row = consumed(known(*snapshots))
     row.collect_events()
     row.mark_stored()
     return row

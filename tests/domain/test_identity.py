@@ -157,10 +157,22 @@ def test_no_personal_data_reaches_a_log() -> None:
     assert PERSONAL not in repr(ada.recovery_addresses)
 
 
-def test_only_the_admin_api_tells_metadata_admin() -> None:
+def test_only_what_was_fetched_is_exact_whatever_a_document_says() -> None:
     assert exact().is_exact
-    assert exact(metadata_admin={"plan": "gold"}).is_exact
+    assert Identity.from_admin_api(document()).is_exact
     assert not webhook().is_exact
+    assert not webhook(metadata_admin={"plan": "gold"}).is_exact
+    assert webhook(is_exact=True).unknown == {"is_exact": True}
+    assert exact() != webhook()
+
+
+@pytest.mark.parametrize("metadata", [None, {"plan": "gold"}])
+def test_metadata_for_administrators_is_dropped_from_a_webhook(metadata: Json) -> None:
+    ada = webhook(metadata_admin=metadata)
+
+    assert ada.metadata_admin is ABSENT
+    assert ada == webhook()
+    assert ada.document == document()
 
 
 @pytest.mark.parametrize(
@@ -183,4 +195,4 @@ def test_a_snapshot_that_lacks_what_kratos_always_sends_is_not_whole(field: str)
 def test_an_identity_survives_being_written_as_json() -> None:
     ada = exact(organization_id=str(UUID(int=7)), pronouns={"is": ["she"]})
 
-    assert Identity.from_kratos(json.loads(json.dumps(ada.document))) == ada
+    assert Identity.from_admin_api(json.loads(json.dumps(ada.document))) == ada

@@ -111,7 +111,7 @@ def test_a_redelivered_event_changes_nothing(news: Identity) -> None:
 
     assert facts_of(row, news) == []
     assert row.version == 1
-    assert row.synced_at == minutes(1)
+    assert row.synced_at == minutes(60)
     assert not row.changed - {"seen_alive_at"}
 
 

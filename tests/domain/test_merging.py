@@ -1,6 +1,7 @@
 """How our copy takes in snapshots: what is newer, what is absent, what is exact."""
 
 from datetime import datetime
+from itertools import permutations
 
 import pytest
 
@@ -9,9 +10,12 @@ from domain.json_values import ABSENT, Json
 from tests.domain.people import (
     ADAS_ADDRESS,
     LOYAL,
+    Known,
     address,
+    consumed,
     document,
     exact,
+    known,
     met,
     minutes,
     partial,
@@ -23,10 +27,16 @@ from tests.domain.people import (
 
 
 def both_ways(one: Identity, other: Identity) -> dict[str, str]:
-    """The row of two snapshots, which is the same whichever comes first."""
-    row = row_of(met(one, other))
-    assert row == row_of(met(other, one))
-    return row
+    """The row of two snapshots, which is the same whichever is consumed first."""
+    return in_any_order(one, other)
+
+
+def in_any_order(*snapshots: Identity) -> dict[str, str]:
+    """The row of snapshots that were known in this order, in whichever they are consumed."""
+    in_order = known(*snapshots)
+    rows = [row_of(consumed(order)) for order in permutations(in_order)]
+    assert all(row == rows[0] for row in rows)
+    return rows[0]
 
 
 def test_the_newer_snapshot_stands() -> None:
@@ -44,7 +54,9 @@ def test_what_a_newer_snapshot_leaves_out_stays_as_it_was() -> None:
 
 
 def test_a_part_that_only_an_older_snapshot_tells_is_taken_from_it_though_it_comes_late() -> None:
-    row = met(webhook(5), exact(0, metadata_admin={"plan": "gold"}))
+    answer, late = known(exact(0, metadata_admin={"plan": "gold"}), webhook(5))
+
+    row = consumed([late, answer])
 
     assert row.metadata_admin == {"plan": "gold"}
     assert row.updated_at == minutes(5)
@@ -107,7 +119,7 @@ def test_a_whole_snapshot_without_a_change_of_state_means_there_was_none() -> No
 def test_addresses_that_an_exact_snapshot_leaves_out_are_gone() -> None:
     nowhere = without(document(1), "verifiable_addresses", "recovery_addresses")
 
-    row = met(webhook(), Identity.from_kratos({**nowhere, "metadata_admin": None}))
+    row = met(webhook(), Identity.from_admin_api({**nowhere, "metadata_admin": None}))
 
     assert row.verifiable_addresses == row.recovery_addresses == ()
 
@@ -160,22 +172,28 @@ def test_recovery_addresses_unite_too() -> None:
 def test_a_verification_that_a_webhook_told_outlasts_an_exact_snapshot_before_it() -> None:
     verified = webhook(0, verifiable_addresses=[address(verified_at=minutes(1))])
 
-    row = met(verified, exact(0))
+    row = met(exact(0), verified)
 
     assert row.verifiable_addresses == verified.verifiable_addresses
-    both_ways(verified, exact(0))
+    both_ways(exact(0), verified)
 
 
 def test_of_two_equally_recent_values_the_exact_one_stands() -> None:
     row = met(webhook(traits={"z": "z"}), exact(traits={"a": "a"}), webhook(traits={"z": "z"}))
 
     assert row.traits == {"a": "a"}
-    both_ways(webhook(traits={"z": "z"}), exact(traits={"a": "a"}))
+    both_ways(exact(traits={"a": "a"}), webhook(traits={"z": "z"}))
 
 
-@pytest.mark.parametrize("said", [webhook, exact])
-def test_of_two_equally_recent_values_of_one_kind_one_stands_in_any_order(said: type) -> None:
-    assert both_ways(said(traits={"a": 1}), said(traits={"a": 2}))["traits"] == '{"a":2}'
+def test_of_two_equally_recent_values_of_webhooks_one_stands_in_any_order() -> None:
+    assert both_ways(webhook(traits={"a": 1}), webhook(traits={"a": 2}))["traits"] == '{"a":2}'
+    assert both_ways(webhook(traits={"a": 2}), webhook(traits={"a": 1}))["traits"] == '{"a":2}'
+
+
+def test_of_two_answers_to_one_question_one_stands_in_any_order() -> None:
+    one, other = (Known(exact(traits={"a": number}), minutes(60)) for number in (1, 2))
+
+    assert row_of(consumed([one, other])) == row_of(consumed([other, one]))
 
 
 def test_an_unknown_field_is_followed_like_any_other() -> None:
@@ -208,16 +226,17 @@ def number_of(*snapshots: Identity) -> object:
 
 @pytest.mark.parametrize("updated", [0, 5, 9])
 def test_a_rounded_number_never_spoils_an_exact_one(updated: float) -> None:
-    known, rounded = numbered(LOYAL, 5, exactly=True), numbered(2**53, updated)
+    answer, rounded = numbered(LOYAL, 5, exactly=True), numbered(2**53, updated)
 
-    assert number_of(known, rounded) == number_of(rounded, known) == LOYAL
-    both_ways(known, rounded)
+    assert number_of(answer, rounded) == number_of(rounded, answer) == LOYAL
+    both_ways(answer, rounded)
+    both_ways(rounded, answer)
 
 
 def test_a_webhook_that_says_the_number_as_a_double_changes_nothing() -> None:
     row = met(numbered(LOYAL, 5, exactly=True))
 
-    row.update(numbered(2**53, 5), at=minutes(6), cause=row.id)
+    row.update(numbered(2**53, 5), at=minutes(66), cause=row.id)
 
     assert (row.version, row.changed, row.collect_events()) == (1, frozenset(), [])
 
@@ -234,14 +253,15 @@ def test_a_newer_register_corrects_what_an_older_one_had_refined() -> None:
     old, new = numbered(LOYAL, 1, exactly=True), numbered(2**53, 2, exactly=True)
     latest = numbered(2**53, 9)
 
-    for order in [(old, latest, new), (new, latest, old), (latest, old, new), (old, new, latest)]:
-        assert number_of(*order) == 2**53
+    assert number_of(old, new, latest) == 2**53
+    in_any_order(old, new, latest)
+    in_any_order(old, latest, new)
 
 
 def test_an_older_register_corrects_nothing() -> None:
-    old, new = numbered(LOYAL, 1, exactly=True), numbered(2**53, 2, exactly=True)
+    old, new = known(numbered(LOYAL, 1, exactly=True), numbered(2**53, 2, exactly=True))
 
-    row = met(new, old)
+    row = consumed([new, old])
 
     assert (row.exact_at, row.exact_numbers) == (
         minutes(2),
@@ -249,19 +269,21 @@ def test_an_older_register_corrects_nothing() -> None:
     )
 
 
-def test_two_registers_as_recent_keep_the_larger_number_of_each_place() -> None:
-    low, high = numbered(2**53, 5, exactly=True), numbered(LOYAL, 5, exactly=True)
+def test_two_registers_of_one_question_keep_the_larger_number_of_each_place() -> None:
+    low, high = (Known(numbered(number, 5, exactly=True), minutes(60)) for number in (2**53, LOYAL))
 
-    assert both_ways(low, high)["exact_numbers"] == f'{{"/traits/loyalty_number":{LOYAL}}}'
+    row = row_of(consumed([low, high]))
+    assert row["exact_numbers"] == f'{{"/traits/loyalty_number":{LOYAL}}}'
+    assert row_of(consumed([high, low])) == row
 
 
 def test_a_register_does_not_sway_which_of_two_equally_recent_numbers_stands() -> None:
-    known = numbered(10**17 - 1, 0, exactly=True)
+    answer = numbered(10**17 - 1, 0, exactly=True)
     rounded, other = numbered(10**17, 5), numbered(10**17 - 16, 5)
 
-    orders = [(known, rounded, other), (known, other, rounded), (rounded, other, known)]
+    row = in_any_order(answer, rounded, other)
 
-    assert {str(number_of(*order)) for order in orders} == {str(10**17 - 16)}
+    assert row["traits"] == f'{{"loyalty_number":{10**17 - 16}}}'
 
 
 def test_a_number_in_public_metadata_and_in_an_unknown_field_stays_exact_too() -> None:
@@ -282,7 +304,21 @@ def test_a_number_too_large_for_a_double_stays_exact() -> None:
 def test_one_time_in_two_precisions_is_no_news() -> None:
     row = met(webhook(state_changed_at="2026-11-23T11:59:59.674221999Z"))
 
-    row.update(webhook(state_changed_at="2026-11-23T11:59:59.674221Z"), at=minutes(6), cause=row.id)
+    again = webhook(state_changed_at="2026-11-23T11:59:59.674221Z")
+    row.update(again, at=minutes(66), cause=row.id)
 
     assert (row.version, row.changed) == (1, frozenset())
     assert isinstance(row.state_changed_at, datetime)
+
+
+def test_an_answer_whose_time_is_not_believed_is_no_more_exact_when_that_time_has_come() -> None:
+    recorded = [
+        Known(exact(2, state="a"), minutes(-5)),
+        Known(webhook(2, state="c"), minutes(1)),
+        Known(webhook(2, state="b"), minutes(1.5)),
+    ]
+
+    rows = [row_of(consumed(order)) for order in permutations(recorded)]
+
+    assert all(row == rows[0] for row in rows)
+    assert rows[0]["state"] == "'c'"

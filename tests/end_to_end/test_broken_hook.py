@@ -22,7 +22,7 @@ VERIFIED_AT = "2026-07-01T12:00:00Z"
 
 
 def hold(engine: Engine, documents: list[dict[str, Any]]) -> None:
-    identities = [Identity.from_kratos(document) for document in documents]
+    identities = [Identity.from_admin_api(document) for document in documents]
     rows = [KratosIdentity.seen(each, at=THEN, cause=FIRST) for each in identities]
     with engine.begin() as connection:
         cursor = psycopg.RawCursor(driver_of(connection))

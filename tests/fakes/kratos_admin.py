@@ -49,7 +49,7 @@ class InMemoryKratos:
         """An identity as it is now, or None."""
         self._answer()
         shown = self.people.shown(identity_id)
-        return None if shown is None else Identity.from_kratos(_storable(shown))
+        return None if shown is None else Identity.from_admin_api(_storable(shown))
 
     def find_all(self, ids: Sequence[UUID]) -> Mapping[UUID, Identity]:
         """Those that there are."""
@@ -58,7 +58,7 @@ class InMemoryKratos:
         if ids:
             self._answer()
         chosen = self.people.chosen(ids)
-        return {each: Identity.from_kratos(_storable(text)) for each, text in chosen}
+        return {each: Identity.from_admin_api(_storable(text)) for each, text in chosen}
 
     def delete(self, identity_id: UUID) -> bool:
         """Remove an identity; False if it was gone."""

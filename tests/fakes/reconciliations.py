@@ -43,6 +43,7 @@ class InMemoryReconciliation:
         self.findings = Findings(held=len(alive))
         self.schema_urls: Collection[str] = {each.schema_url for each in alive if each.schema_url}
         self.resumed = False
+        self.is_ours = False
         self.differences: Sequence[Difference] = []
         self.token: str | None = None
         self.listed = False
@@ -79,17 +80,20 @@ class InMemoryReconciliation:
         ]
         known = sum(self._ledger.identities.find(each) is not None for each in ids)
         so_far = self.findings
-        if ids and not so_far.known + known and so_far.unseen + len(unseen) > most_unseen:
+        is_strange = ids and not so_far.known + known and not self.is_ours
+        if is_strange and so_far.held > most_unseen:
             raise NobodyKnown("the listing begins with nobody whom we hold")
         found, unheard, unreadable = [], dict[str, int](), 0
         for document in documents:
             try:
-                identity = Identity.from_kratos(document)
+                identity = Identity.from_admin_api(document)
             except InvalidIdentity:
                 unreadable += 1
                 continue
             held = self._ledger.identities.find(identity.id)
-            fields = held and differences(held, identity, at)
+            fields = held and differences(
+                held, identity, at, self._ledger.webhooks.after(identity.id, at)
+            )
             if fields == ():
                 continue
             told = KratosIdentityUpdated(uuid7(), at, identity)
@@ -103,6 +107,10 @@ class InMemoryReconciliation:
         self._unseen += unseen
         self._last, self.token, self.listed = upper, page.next, page.next is None
         self.differences = found
+
+    def some_held(self, most: int) -> Sequence[UUID]:
+        """Some who are alive here."""
+        return [each.id for each in self._ledger.identities if each.deleted_at is None][:most]
 
     def start_over(self) -> None:
         """Go back to the first page."""

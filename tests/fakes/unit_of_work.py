@@ -18,8 +18,10 @@ from application.ports.kratos_answers import KratosAnswers
 from application.ports.registration_counts import RegistrationCounts
 from application.ports.unit_of_work import ConcurrencyConflict, Owed
 from application.subscriptions import consumers_of
-from domain.events import DomainEvent, KratosIdentityHinted
+from domain.events import DomainEvent, KratosIdentityHinted, KratosIdentityUpdated
+from domain.identity import Identity
 from domain.kratos_identities import KratosIdentities
+from domain.recorded_webhooks import ReceivedWebhook, RecordedWebhooks
 from tests.fakes.kratos_admin import InMemoryKratos
 from tests.fakes.kratos_answers import InMemoryKratosAnswers
 from tests.fakes.kratos_identities import InMemoryKratosIdentities
@@ -43,6 +45,7 @@ class RecordedEvent:
     source: str
     dedupe_key: str | None = None
     traceparent: str | None = None
+    recorded_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
@@ -121,6 +124,11 @@ class InMemoryLedger:
         """A unit of work on this ledger."""
         return InMemoryUnitOfWork(self)
 
+    @property
+    def webhooks(self) -> "InMemoryRecordedWebhooks":
+        """The webhooks on record."""
+        return InMemoryRecordedWebhooks(self)
+
     def due(self, consumer: str) -> tuple[UUID, ...]:
         """The ids of the events that the consumer should get now."""
         return tuple(
@@ -144,6 +152,7 @@ class InMemoryLedger:
             provenance.source,
             key,
             provenance.traceparent,
+            self.now,
         )
         for consumer in consumers_of(type(event)):
             self.deliveries[consumer.name, event.id] = OwedDelivery(self.now, owed_at=self.now)
@@ -153,6 +162,26 @@ class InMemoryLedger:
         """Raise LedgerUnavailable while a test has taken the ledger away."""
         if self.is_away:
             raise LedgerUnavailable("the test has taken it away")
+
+
+class InMemoryRecordedWebhooks:
+    """A `RecordedWebhooks` of an in-memory ledger."""
+
+    def __init__(self, ledger: InMemoryLedger) -> None:
+        self._ledger = ledger
+
+    def now(self) -> datetime:
+        """The ledger's time."""
+        return self._ledger.now
+
+    def after(self, identity_id: UUID, moment: datetime) -> list[ReceivedWebhook]:
+        """Look through all events."""
+        return [
+            ReceivedWebhook(Identity.from_kratos(json.loads(each.payload)["identity"]), at)
+            for each in self._ledger.events.values()
+            if each.name == KratosIdentityUpdated.name and each.source == "webhook"
+            if each.subject == identity_id and (at := each.recorded_at or self.now()) > moment
+        ]
 
 
 @dataclass
@@ -249,6 +278,8 @@ class InMemoryUnitOfWork:
                     event.payload,
                     event.traceparent,
                     delivery.attempts > 0 and delivery.error_type in SUSPECT_ERRORS,
+                    event.source,
+                    event.recorded_at,
                 )
             )
         if admission is None:
@@ -302,6 +333,7 @@ class InMemoryUnitOfWork:
         ports: dict[Any, Any] = {
             KratosAnswers: self._writes.answers,
             KratosIdentities: self._writes.identities,
+            RecordedWebhooks: self._ledger.webhooks,
             RegistrationCounts: self._writes.counts,
         }
         hints = get_type_hints(kind.__init__)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from typing import Any, Self
 
@@ -40,6 +41,7 @@ class RealKratos:
         self.admin_url = f"http://{LOOPBACK}:{self._admin}"
         self._people: dict[int, dict[str, Any]] = {}
         self._born = 0
+        self._external_ids = count(1)
         self._undo = ExitStack()
 
     def __enter__(self) -> Self:
@@ -49,7 +51,9 @@ class RealKratos:
         self._undo.callback(thread.join)
         self._undo.callback(server.server_close)
         self._undo.callback(server.shutdown)
-        self._http = self._undo.enter_context(httpx.Client(timeout=30, trust_env=False))
+        # Without that header Kratos takes its caller for a browser.
+        client = httpx.Client(headers={"Accept": "application/json"}, timeout=30, trust_env=False)
+        self._http = self._undo.enter_context(client)
         config = self._folder / "kratos.json"
         config.write_text(json.dumps(self._config(server.server_port)))
         store = {"DSN": f"sqlite://{self._folder}/kratos.sqlite?_fk=true&mode=rwc"}
@@ -105,7 +109,7 @@ class RealKratos:
             return {"id": made["identity"]["id"], "traits": traits, "token": made["session_token"]}
         config = {"password": {"config": {"password": PASSWORD}}}
         shape = {"schema_id": "person", "traits": traits, "credentials": config}
-        more = {"external_id": f"crm-{self._born}"} if action == "import" else {}
+        more = {"external_id": self._external_id()} if action == "import" else {}
         document = {**shape, "metadata_admin": {"plan": value}, **more}
         made = self._ask("POST", "/admin/identities", document).json()
         return {"id": made["id"], "traits": traits, "token": None}
@@ -121,7 +125,7 @@ class RealKratos:
             "patch external id": lambda: [
                 {"op": "remove", "path": "/external_id"}
                 if now.get("external_id")
-                else _put("/external_id", f"crm-{self._born}-{value}")
+                else _put("/external_id", self._external_id())
             ],
         }
         if action in patch:
@@ -174,6 +178,10 @@ class RealKratos:
         assert answer.is_success, (method, answer.status_code)
         return answer
 
+    def _external_id(self) -> str:
+        """One that nobody has: Kratos takes none twice."""
+        return f"crm-{next(self._external_ids)}"
+
     def _traits(self, email: str, value: int) -> dict[str, Any]:
         number = 2**53 + 1 + value
         return {"email": email, "loyalty_number": number, "name": {"first": f"Ada {value}"}}
@@ -192,6 +200,9 @@ class RealKratos:
             url = f"http://{LOOPBACK}:{port}/"
             config["serve"][name] = {"base_url": url, "host": LOOPBACK, "port": port}
         config["hashers"]["bcrypt"]["cost"] = 4
+        # There may be no network, and a password that cannot be looked up is refused.
+        password = config["selfservice"]["methods"]["password"]
+        password["config"] = {"haveibeenpwned_enabled": False}
         secret = "no-secret-at-all-in-a-test-00001"
         config["secrets"] = {"default": [secret], "cookie": [secret], "cipher": [secret]}
         return config

@@ -17,9 +17,11 @@ from application.ports.unit_of_work import UnitOfWork
 from application.subscriptions import CONSUMERS
 from domain.events import DomainEvent
 from domain.kratos_identities import KratosIdentities
+from domain.recorded_webhooks import RecordedWebhooks
 from infrastructure.consumer_factory import ConsumerFactory
 from infrastructure.deletion.departures import PostgresDepartures
 from infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
 from infrastructure.kratos_answers.answers import PostgresKratosAnswers
 from infrastructure.ledger.failures import PostgresFailures
 from infrastructure.registrations.registration_counts import PostgresRegistrationCounts
@@ -70,6 +72,7 @@ class PostgresLedger:
                 Departures: partial(PostgresDepartures, kratos=lambda: self.kratos),
                 KratosAnswers: partial(PostgresKratosAnswers, kratos=lambda: self.kratos),
                 KratosIdentities: SqlAlchemyKratosIdentities,
+                RecordedWebhooks: PostgresRecordedWebhooks,
                 RegistrationCounts: PostgresRegistrationCounts,
             },
         )

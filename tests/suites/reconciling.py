@@ -106,6 +106,11 @@ class World:
                     deliver(Batch(kind, ids, self.ledger.unit_of_work(), self.ledger))
         raise AssertionError(f"still owed: {[name for name, _ in self.ledger.deliveries]}")
 
+    def consume_only(self, key: tuple[str, UUID]) -> None:
+        """Bring a consumer one thing that it is owed."""
+        name, event_id = key
+        deliver(Batch(CONSUMERS[name], [event_id], self.ledger.unit_of_work(), self.ledger))
+
     def now(self) -> datetime:
         """The ledger's time; in memory each look takes a second."""
         if isinstance(self.ledger, InMemoryLedger):
@@ -151,7 +156,7 @@ class World:
         token: str | None = None
         while True:
             page = self.admin.page(token)
-            listed = map(Identity.from_kratos, json.loads(page.identities))
+            listed = map(Identity.from_admin_api, json.loads(page.identities))
             found |= {identity.id: said_of(identity) for identity in listed}
             token = page.next
             if token is None:

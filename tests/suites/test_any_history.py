@@ -4,7 +4,9 @@ RECONCILE_EXAMPLES says how many histories are tried, on each kind of ledger. Wh
 names a Kratos, they happen in that too.
 """
 
+import faulthandler
 import os
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +33,8 @@ from tests.kratos.real_kratos import RealKratos
 from tests.suites.reconciling import World, world_in_memory, world_on_postgres
 
 EXAMPLES = int(os.environ.get("RECONCILE_EXAMPLES", "0"))
+EXAMPLE_SECONDS = 120
+"""A history that takes longer hangs; however many there are, and are shrunk, that is no fault."""
 PEOPLE = 4
 FATES = ["heard", "heard", "lost", "twice", "late"]
 TABLES = [
@@ -91,6 +95,7 @@ class Kratos(Protocol):
 
 def live(world: World, kratos: Kratos, history: list[Step], random: Random) -> None:
     """Let it all happen, lose and shuffle the webhooks, reconcile once, and compare."""
+    faulthandler.dump_traceback_later(EXAMPLE_SECONDS, exit=True, file=sys.__stderr__)
     # Some whom we hold as they are; nothing happens to the last, or Kratos might list nobody.
     for number in (0, 1, PEOPLE):
         kratos.does("create", number, 0)

@@ -116,6 +116,7 @@ def test_the_inbox_gives_what_is_owed_in_the_order_of_ids(ledger: Ledger) -> Non
     assert [delivery.event_id for delivery in owed] == [cause(1), cause(2), cause(3)]
     first = owed[0]._replace(payload="")
     assert json.loads(owed[0].payload) == updated(1).to_json()
+    assert first.recorded_at is not None
     assert first == Owed(
         event_id=cause(1),
         attempt=1,
@@ -124,6 +125,8 @@ def test_the_inbox_gives_what_is_owed_in_the_order_of_ids(ledger: Ledger) -> Non
         occurred_at=minutes(1),
         payload="",
         traceparent=TRACEPARENT,
+        source="webhook",
+        recorded_at=first.recorded_at,
     )
 
 

@@ -277,7 +277,7 @@ def test_a_listing_that_begins_with_nobody_whom_we_hold_is_another_kratos(world:
     assert world.events() == events
 
 
-def test_strangers_page_after_page_are_another_kratos_once_too_many_of_ours_should_have_come(
+def test_a_kratos_that_lists_strangers_first_and_has_none_of_ours_is_another_one(
     world: World,
 ) -> None:
     ids = [UUID(int=number << 64) for number in range(1, 1_511)]
@@ -288,10 +288,26 @@ def test_strangers_page_after_page_are_another_kratos_once_too_many_of_ours_shou
         if each not in ours:
             world.town.put(person(each))
 
+    events = world.events()
+
     with pytest.raises(AnotherKratos, match="nobody whom we hold"):
         world.reconcile()
+
+    assert world.events() == events
+
+
+def test_a_listing_that_begins_with_strangers_is_ours_if_kratos_has_others_of_ours(
+    world: World,
+) -> None:
+    ids = [UUID(int=number << 64) for number in range(1, 31)]
+    world.copy(*map(person, ids[15:]))
+    world.kratos.page_size = 5
+    for each in ids[:15]:
+        world.town.put(person(each))
+
+    assert world.reconcile().missing == 15
     world.consume()
-    assert max(world.alive().keys() - ours) < ids[600]
+    assert world.alive() == world.listing()
 
 
 def test_a_few_whom_we_hold_do_not_keep_strangers_out(world: World) -> None:

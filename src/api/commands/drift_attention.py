@@ -7,7 +7,7 @@ from typing import Final
 from api.commands.units import amount, duration
 from application.drift import Drift, Rise
 from application.ports.reconciliation import PastReconciliation
-from application.unheard import HOOKS
+from application.unheard import HOOKS, NEWER
 
 LATE: Final = timedelta(days=1)
 """Whoever set KRATOS_ADMIN_URL has our copy compared once a day at least."""
@@ -32,6 +32,12 @@ def drift_attention(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[s
         yield _refused(last, now)
     if rise := drift.rise:
         yield _rise(rise, drift.compared[0], now)
+    if last and (newer := last.findings.unheard.get(NEWER)):
+        yield (
+            f"{amount(newer, 'identity was', 'identities were')} newer here than in Kratos at the"
+            f" comparison {_ago(last.started_at, now)}, and repaired: is the clock of a Kratos"
+            " wrong, was Kratos restored from a backup, or does somebody else have a webhook key?"
+        )
     if last and last.findings.unreadable:
         yield (
             f"{amount(last.findings.unreadable, 'identity', 'identities')} of Kratos' cannot be"

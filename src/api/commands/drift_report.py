@@ -26,7 +26,10 @@ _WHAT_IS_MISSED: Final = {
     "on_its_way": "heard, and not consumed yet",
     "old": "not here, and made before the comparison before: nobody ever told",
     "admin": "differ in what administrators change, and no webhook tells",
-    "untold": "differ in what no webhook tells: metadata_admin, large integers, a mail sent",
+    "untold": "differ in what no webhook tells: metadata_admin, large integers, a mail sent,"
+    " or that there are no addresses",
+    "newer": "newer here than in Kratos: a clock is wrong, Kratos was restored from a backup, or a"
+    " call was forged",
     "revived": "deleted here, and there in Kratos",
     "other": "differ in other fields",
 }

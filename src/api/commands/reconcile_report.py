@@ -37,7 +37,8 @@ def in_words(outcome: Outcome) -> str:
         f" with {found.held:,} here, in {took}{pace}{went_on}."
     ]
     if not found.repairs and not found.unseen:
-        lines.append("They are the same.")
+        if outcome.went_wrong is None:
+            lines.append("They are the same.")
         return "\n".join([*lines, *_unreadable(outcome)])
     did = "would be" if outcome.dry_run else "are being"
     for number, what in (

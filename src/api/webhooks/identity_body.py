@@ -41,7 +41,7 @@ def read_identity(body: bytes) -> IdentityBody:
 
 
 def _says_nothing_else(body: bytes, decoded: JsonBody) -> bool:
-    """Whether the text may be kept as it came: it must not hide credentials, or characters.
+    """Whether the text may be kept as it came: it must not hide what is dropped, or characters.
 
     Of keys that are there twice a decoder shows the last only, so the text itself is searched; a
     key that is written with escapes needs one of those for ASCII.
@@ -52,6 +52,7 @@ def _says_nothing_else(body: bytes, decoded: JsonBody) -> bool:
         and not decoded.replaced
         and body.count(b'"identity"') == 1
         and b'"credentials"' not in body
+        and b'"metadata_admin"' not in body
         and not (b"\\u00" in body and _ASCII_ESCAPE.search(body))
     )
 

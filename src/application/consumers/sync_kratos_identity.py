@@ -1,9 +1,12 @@
 """Keeping our copy of an identity."""
 
+from collections.abc import Sequence
+
 from application.consumer import Consumer
 from domain.events import KratosIdentityUpdated
 from domain.kratos_identities import KratosIdentities
 from domain.kratos_identity import KratosIdentity
+from domain.recorded_webhooks import ReceivedWebhook, RecordedWebhooks
 
 
 class SyncKratosIdentity(Consumer[KratosIdentityUpdated]):
@@ -11,8 +14,9 @@ class SyncKratosIdentity(Consumer[KratosIdentityUpdated]):
 
     name = "SyncKratosIdentity"
 
-    def __init__(self, identities: KratosIdentities) -> None:
+    def __init__(self, identities: KratosIdentities, webhooks: RecordedWebhooks) -> None:
         self._identities = identities
+        self._webhooks = webhooks
 
     def consume(self, event: KratosIdentityUpdated) -> None:
         """Add the identity when it is seen for the first time; update it otherwise."""
@@ -23,8 +27,20 @@ class SyncKratosIdentity(Consumer[KratosIdentityUpdated]):
                     event.identity,
                     at=event.date_occurred,
                     cause=event.id,
+                    known_at=event.known_at,
                     heard_at=event.heard_at,
                 )
             )
-        else:
-            identity.update(event.identity, at=event.date_occurred, cause=event.id)
+            return
+        if identity.seen_alive_at is not None and event.known_at < identity.seen_alive_at:
+            identity.distrust_answers_after(self._webhooks.now())
+        later: Sequence[ReceivedWebhook] = ()
+        if identity.needs_later(event.identity, at=event.date_occurred):
+            later = self._webhooks.after(identity.id, event.date_occurred)
+        identity.update(
+            event.identity,
+            at=event.date_occurred,
+            cause=event.id,
+            known_at=event.known_at,
+            later=later,
+        )

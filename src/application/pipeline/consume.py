@@ -12,10 +12,10 @@ from application.pipeline.batch import FAILURES, Batch
 from application.pipeline.errors import OtherLedgerUnavailable
 from application.pipeline.logging import delivering
 from application.pipeline.retries import failure
-from application.ports.event_bus import LedgerUnavailable
+from application.ports.event_bus import ANSWER_SOURCES, LedgerUnavailable
 from application.ports.unit_of_work import ConcurrencyConflict, Owed
 from application.ports.watch import TimeLimitExceeded
-from domain.events import EVENTS, DomainEvent
+from domain.events import EVENTS, DomainEvent, KratosIdentityUpdated
 from domain.json_values import Json
 
 
@@ -84,4 +84,9 @@ def read_event(delivery: Owed) -> DomainEvent:
     except msgspec.DecodeError:
         # What it does not read, lone surrogates say, may be on record all the same.
         payload = json.loads(delivery.payload)
-    return EVENTS[delivery.name].from_json(delivery.event_id, delivery.occurred_at, payload)
+    event_id, occurred_at = delivery.event_id, delivery.occurred_at
+    if delivery.name != KratosIdentityUpdated.name:
+        return EVENTS[delivery.name].from_json(event_id, occurred_at, payload)
+    if delivery.source in ANSWER_SOURCES:
+        return KratosIdentityUpdated.answered(event_id, occurred_at, payload)
+    return KratosIdentityUpdated.received(event_id, occurred_at, payload, delivery.recorded_at)

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
 from domain.events import DomainEvent
@@ -14,6 +14,10 @@ class LedgerUnavailable(Exception):
 
     The message says why, in words of ours alone: it may be logged.
     """
+
+
+ANSWER_SOURCES: Final = frozenset({"FetchKratosIdentity", "reconcile", "sync"})
+"""The sources of what we ourselves fetched from Kratos' Admin API: it is exact."""
 
 
 @dataclass(frozen=True, slots=True)

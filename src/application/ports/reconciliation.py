@@ -28,7 +28,7 @@ class ListingUnordered(Exception):
 
 
 class NobodyKnown(Exception):
-    """A listing has strangers only, where many belong whom we hold."""
+    """A listing has begun with strangers only, where we hold many."""
 
 
 class Difference(NamedTuple):
@@ -115,6 +115,8 @@ class Reconciliation(Protocol):
     """What the last step found."""
     schema_urls: Collection[str]
     """Of those who are alive here: where the schemas are that they were made by."""
+    is_ours: bool
+    """Whether Kratos was seen to have somebody whom we hold, by whatever but the listing."""
 
     @property
     def unreadable(self) -> int:
@@ -135,9 +137,12 @@ class Reconciliation(Protocol):
         """Compare a page that was asked for at that time.
 
         Raises ListingUnordered, KratosRefused for a page with somebody who has no id, and
-        NobodyKnown for one with nobody whom we hold, nor any before it, where more than so many
-        belong until there.
+        NobodyKnown for one with nobody whom we hold, nor any before it, where we hold more than so
+        many and Kratos is not known to be ours.
         """
+
+    def some_held(self, most: int) -> Sequence[UUID]:
+        """Give some of those who are alive here."""
 
     def start_over(self) -> None:
         """Go back to the first page; what was found stays found."""

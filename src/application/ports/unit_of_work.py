@@ -33,6 +33,10 @@ class Owed(NamedTuple):
     traceparent: str | None
     is_suspect: bool = False
     """Whether an attempt of it cost a worker its time limit or its life."""
+    source: str = ""
+    """The way the event came, as in `Provenance`."""
+    recorded_at: datetime | None = None
+    """When the event was recorded, by the ledger's clock."""
 
 
 class Inbox(Protocol):

@@ -97,7 +97,7 @@ def document_of(answer: Answer) -> Json:
     except RecursionError:
         raise KratosRefused("its answer is nested too deeply", OK) from None
     try:
-        decoded = decode(answer.body)
+        decoded = decode(answer.body, exactly=True)
     except NotJson as error:  # JSON it is, but none that we could keep: no better next time
         raise KratosRefused(f"its answer cannot be kept: {error}", OK) from None
     if decoded.replaced:
@@ -115,7 +115,7 @@ def identity_of(document: Json) -> Identity:
     if not isinstance(document, dict):
         raise KratosRefused("its answer is no identity", OK)
     try:
-        return Identity.from_kratos(document)
+        return Identity.from_admin_api(document)
     except InvalidIdentity as error:
         raise KratosRefused(f"its answer is no identity: {error}", OK) from None
 

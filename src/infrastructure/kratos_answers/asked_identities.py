@@ -13,16 +13,18 @@ from application.ports.asked_identities import Asked, Outcome, Owed
 from application.ports.event_bus import Provenance
 from application.ports.kratos_answers import Answer
 from domain.events import DomainEvent, KratosIdentityGone, KratosIdentityUpdated
-from domain.identity import Identity
 from domain.kratos_identity import KratosIdentity
+from domain.recorded_webhooks import ReceivedWebhook
 from infrastructure.binary_arrays import uuid_array
 from infrastructure.database import errors_in_our_words
 from infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from infrastructure.identities.recorded_webhooks import AFTER, by_identity
 from infrastructure.kratos_answers.asked import FIRST_HEARD, NOTE, NOW, note_parameters
 from infrastructure.ledger.record import record_many
 from infrastructure.transaction import Transaction
 
 SOURCE: Final = "sync"
+_NOBODY: Final = UUID(int=0)
 TIME_LIMIT: Final = timedelta(seconds=20)
 HEARD_OF: Final = """
     SELECT id FROM unnest($1::uuid[]) AS asked (id)
@@ -56,12 +58,15 @@ class PostgresAskedIdentities:
             heard_at: dict[UUID, datetime | None] = dict(
                 transaction.fetch(FIRST_HEARD, [uuid_array(answers)])
             )
+            ((now,),) = transaction.fetch(NOW, ())
             asked: list[Asked] = []
             events: list[DomainEvent] = []
             for identity_id, answer in answers.items():
                 event = _event(identity_id, answer, heard_at.get(identity_id))
                 held = copies.find(identity_id)
-                outcome = _outcome(held, answer, event.id, heard_of=identity_id in heard_of)
+                parameters = [uuid_array([identity_id]), answer.asked_at]
+                later = by_identity(transaction.fetch(AFTER, parameters)).get(identity_id, ())
+                outcome = _outcome(held, answer, later, now, heard_of=identity_id in heard_of)
                 is_news = _is_news(held, outcome)
                 asked.append(Asked(identity_id, outcome, event.id if is_news else None))
                 if is_news:
@@ -89,15 +94,24 @@ def _event(
 
 
 def _outcome(
-    held: KratosIdentity | None, answer: Answer, cause: UUID, *, heard_of: bool
+    held: KratosIdentity | None,
+    answer: Answer,
+    later: Sequence[ReceivedWebhook],
+    now: datetime,
+    *,
+    heard_of: bool,
 ) -> Outcome:
     if held is not None and held.forgotten_at is not None:
         return Outcome.FORGOTTEN
     if answer.identity is None:
         return Outcome.GONE if held or heard_of else Outcome.UNKNOWN
-    if held is not None and not _would_change(held, answer.identity, answer.asked_at, cause):
-        return Outcome.SAME
-    return Outcome.UPDATED
+    if held is None:
+        return Outcome.UPDATED
+    # A copy of the copy decides: a version is what consumers of the facts see.
+    twin = copy(held)
+    twin.distrust_answers_after(now)
+    twin.update(answer.identity, at=answer.asked_at, cause=_NOBODY, later=later)
+    return Outcome.SAME if twin.version == held.version else Outcome.UPDATED
 
 
 def _is_news(held: KratosIdentity | None, outcome: Outcome) -> bool:
@@ -108,10 +122,3 @@ def _is_news(held: KratosIdentity | None, outcome: Outcome) -> bool:
             return held is None or held.deleted_at is None
         case _:
             return False
-
-
-def _would_change(held: KratosIdentity, identity: Identity, at: datetime, cause: UUID) -> bool:
-    """Let a copy of the copy decide: a version is what consumers of the facts see."""
-    twin = copy(held)
-    twin.update(identity, at=at, cause=cause)
-    return twin.version != held.version

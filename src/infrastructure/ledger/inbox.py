@@ -36,7 +36,8 @@ OPEN: Final = f"""
     SELECT e.id, d.attempts + 1, e.name, e.subject,
            greatest('0001-01-01', least('9999-12-31', e.occurred_at)),
            CASE WHEN {_EVENT} <= {SMALL_BYTES} THEN e.payload::text END, e.trace_context,
-           coalesce(d.attempts > 0 AND d.error_type = ANY($3::text[]), false), {_EVENT}, {_HELD}
+           coalesce(d.attempts > 0 AND d.error_type = ANY($3::text[]), false),
+           e.source, e.recorded_at, {_EVENT}, {_HELD}
     FROM kratos_sync.deliveries d
     JOIN kratos_sync.events e ON e.id = d.event_id
     LEFT JOIN kratos_sync.kratos_identities held ON held.id = e.subject
@@ -93,13 +94,13 @@ class PostgresInbox:
         """Lock and load what is owed in one statement, and in another what is large."""
         rows = self._transaction.fetch(OPEN, (consumer, uuid_array(event_ids), SUSPECTS))
         if admission is not None:
-            chosen = admission.choose([Size(row[0], row[3], row[8], row[9]) for row in rows])
+            chosen = admission.choose([Size(row[0], row[3], row[10], row[11]) for row in rows])
             rows = [row for row in rows if row[0] in chosen]
         large = [row[0] for row in rows if row[5] is None]
         payloads: dict[UUID, str] = {}
         if large:
             payloads.update(self._transaction.fetch(READ, [uuid_array(large)]))
-        owed = [Owed._make((*row[:5], payloads.get(row[0], row[5]), *row[6:8])) for row in rows]
+        owed = [Owed._make((*row[:5], payloads.get(row[0], row[5]), *row[6:10])) for row in rows]
         self._transaction.subjects = tuple({delivery.subject for delivery in owed})
         self._transaction.event_ids = event_ids
         return owed

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 from uuid import UUID
 
 import msgspec
@@ -12,15 +12,16 @@ from application.json_body import NotJson, decode
 from application.ports.kratos import KratosRefused
 from application.ports.reconciliation import Difference, ListingUnordered
 from domain.differences import differences
-from domain.identity import Identity, InvalidIdentity
+from domain.identity import KEYS, Identity, InvalidIdentity
 from domain.json_values import Json
 from domain.kratos_identity import KratosIdentity
 from infrastructure.binary_arrays import uuid_array
 from infrastructure.identities.mapping import READ, from_row
+from infrastructure.identities.recorded_webhooks import AFTER, NOW, by_identity
 
 FIRST: Final = UUID(int=0)
 LAST: Final = UUID(int=2**128 - 1)
-KNOWN_KEYS: Final = sorted({*Identity._fields, "credentials"} - {"unknown", "document"})
+KNOWN_KEYS: Final = sorted(KEYS)
 
 # Equal as JSON, as times and as sets of addresses, which we keep in this order: so equal for the
 # domain too. The other way round it need not be; what is found here is looked at once more there.
@@ -155,18 +156,22 @@ def _differing(
 ) -> tuple[list[Differing], int]:
     known = uuid_array(identity_id for identity_id, held in suspected.items() if held)
     held = {row.id: row for row in map(from_row, cursor.execute(READ, [known]).fetchall())}
+    ((now,),) = cast("list[tuple[datetime]]", cursor.execute(NOW).fetchall())
+    for copy in held.values():
+        copy.distrust_answers_after(now)
+    later = by_identity(cursor.execute(AFTER, [known, at]).fetchall()) if held else {}
     found: list[Differing] = []
     unreadable = 0
     for raw in _read_documents(identities):
         if _read_id(raw).id not in suspected:
             continue
         try:
-            identity = _identity(decode(bytes(raw)).value)
+            identity = _identity(decode(bytes(raw), exactly=True).value)
         except (NotJson, InvalidIdentity):
             unreadable += 1
             continue
         row = held.get(identity.id)
-        fields = None if row is None else differences(row, identity, at)
+        fields = None if row is None else differences(row, identity, at, later.get(identity.id, ()))
         if fields is None or fields:
             found.append(Differing(identity, Difference(identity.id, fields), row))
     return found, unreadable
@@ -175,4 +180,4 @@ def _differing(
 def _identity(document: Json) -> Identity:
     if not isinstance(document, dict):
         raise InvalidIdentity("", "is not an object")
-    return Identity.from_kratos(document)
+    return Identity.from_admin_api(document)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 from sqlalchemy import Connection, text
@@ -39,6 +39,14 @@ KNOWS: Final = text("""
     SELECT EXISTS (SELECT FROM kratos_sync.kratos_identities
                    WHERE id = ANY(CAST(:ids AS uuid[])) AND deleted_at IS NULL)
 """)
+SOME_HELD: Final = text("""
+    (SELECT id FROM kratos_sync.kratos_identities WHERE deleted_at IS NULL AND id >= :chance
+     ORDER BY id LIMIT :most)
+    UNION ALL
+    (SELECT id FROM kratos_sync.kratos_identities WHERE deleted_at IS NULL AND id < :chance
+     ORDER BY id LIMIT :most)
+    LIMIT :most
+""")
 TOLD: Final = text("""
     SELECT dedupe_key FROM kratos_sync.events WHERE dedupe_key = ANY(CAST(:keys AS text[]))
 """)
@@ -57,6 +65,7 @@ class PostgresReconciliation:
         self.findings: Findings = run.findings
         self.schema_urls = schema_urls
         self.resumed = resumed
+        self.is_ours = False
         self.differences: Sequence[Difference] = []
         self._before = run.before
 
@@ -89,7 +98,8 @@ class PostgresReconciliation:
             stretch = Stretch(after, compared.upper, compared.ids, self.started_at)
             unlisted = self._keep_unseen(connection, stretch)
             known = self.findings.known + compared.known
-            if compared.ids and not known and self.findings.unseen + unlisted > most_unseen:
+            is_strange = compared.ids and not known and not self.is_ours
+            if is_strange and self.findings.held > most_unseen:
                 raise NobodyKnown("Kratos' listing begins with nobody whom we hold")
             new = self._new(connection, compared.differing)
             unheard = UnheardCount(cursor, [each.identity.id for each in new], self._before)
@@ -117,6 +127,12 @@ class PostgresReconciliation:
             connection.execute(runs.FORGET_UNSEEN, {"id": self._run_id})
             runs.note(connection, self._run_id, place, findings)
         self._place, self.findings, self.differences = place, findings, []
+
+    def some_held(self, most: int) -> Sequence[UUID]:
+        """Give some with ids after one by chance, and from the first on if those are too few."""
+        with self._transaction() as connection:
+            parameters = {"chance": uuid4(), "most": most}
+            return list(connection.execute(SOME_HELD, parameters).scalars())
 
     def unseen(self, most: int) -> Sequence[UUID]:
         """Give some, in the order of their ids."""

@@ -58,6 +58,20 @@ def test_a_trigger_id_used_again_with_another_body_is_another_call() -> None:
     assert [event.to_json() for event in api.bus.events] == bodies
 
 
+@pytest.mark.parametrize("metadata", [b"null", b'{"plan":"gold"}'])
+@pytest.mark.parametrize("key", [b'"metadata_admin"', rb'"metadata\u005fadmin"'])
+def test_metadata_for_administrators_is_dropped(key: bytes, metadata: bytes) -> None:
+    api = Api()
+    body = REGISTRATION.content.replace(b'"schema_id"', key + b":" + metadata + b',"schema_id"', 1)
+
+    assert api.post(SYNC, body, REGISTRATION.headers).status_code == 200
+
+    (event,) = api.bus.events
+    assert isinstance(event, KratosIdentityUpdated)
+    assert not event.identity.is_exact
+    assert event.to_json() == REGISTRATION.body
+
+
 def test_the_whole_recording_is_thirteen_events_with_ids_of_their_own() -> None:
     api = Api()
     for call in recorded_webhooks():

@@ -4,6 +4,7 @@ from domain.events import IdentityDeleted
 from domain.json_values import ABSENT
 from tests.domain.people import ADA, met, minutes, webhook
 from tests.fakes.kratos_identities import InMemoryKratosIdentities
+from tests.fakes.unit_of_work import InMemoryLedger
 from tests.suites.occurrences import gone, updated
 
 
@@ -30,7 +31,7 @@ def test_a_late_webhook_does_not_bring_a_person_back() -> None:
     identities = InMemoryKratosIdentities()
     DeleteKratosIdentity(identities).consume(gone(2))
 
-    SyncKratosIdentity(identities).consume(updated(3, at=minutes(3)))
+    SyncKratosIdentity(identities, InMemoryLedger().webhooks).consume(updated(3, at=minutes(3)))
 
     ada = identities.find(ADA)
     assert ada is not None

@@ -4,6 +4,7 @@ from domain.events import IdentityDeleted, IdentityDeletionRequested
 from domain.kratos_identity import KratosIdentity
 from tests.domain.people import ADA, cause, minutes, webhook
 from tests.fakes.kratos_identities import InMemoryKratosIdentities
+from tests.fakes.unit_of_work import InMemoryLedger
 from tests.suites.occurrences import updated
 
 
@@ -25,7 +26,7 @@ def test_a_person_never_seen_does_not_come_later() -> None:
     identities = InMemoryKratosIdentities()
 
     ForgetIdentity(identities).consume(requested())
-    SyncKratosIdentity(identities).consume(updated(3, at=minutes(3)))
+    SyncKratosIdentity(identities, InMemoryLedger().webhooks).consume(updated(3, at=minutes(3)))
 
     ada = identities.find(ADA)
     assert ada is not None

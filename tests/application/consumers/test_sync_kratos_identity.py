@@ -4,6 +4,7 @@ from application.consumers.sync_kratos_identity import SyncKratosIdentity
 from domain.events import IdentityRegistered, IdentityTraitsChanged
 from tests.domain.people import ADA, cause, met, minutes, webhook
 from tests.fakes.kratos_identities import InMemoryKratosIdentities
+from tests.fakes.unit_of_work import InMemoryLedger
 from tests.suites.occurrences import updated
 
 
@@ -13,7 +14,7 @@ def identities() -> InMemoryKratosIdentities:
 
 
 def test_an_identity_seen_for_the_first_time_is_added(identities: InMemoryKratosIdentities) -> None:
-    SyncKratosIdentity(identities).consume(updated(1))
+    SyncKratosIdentity(identities, InMemoryLedger().webhooks).consume(updated(1))
 
     ada = identities.find(ADA)
     assert ada is not None
@@ -25,7 +26,7 @@ def test_an_identity_seen_before_is_updated() -> None:
     ada = met(webhook())
     identities = InMemoryKratosIdentities([ada])
 
-    SyncKratosIdentity(identities).consume(
+    SyncKratosIdentity(identities, InMemoryLedger().webhooks).consume(
         updated(2, at=minutes(5), minute=4, traits={"email": "ada@home.org"})
     )
 
@@ -37,7 +38,7 @@ def test_an_identity_seen_before_is_updated() -> None:
 def test_what_is_raised_stands_at_the_time_of_the_event_and_follows_from_it(
     identities: InMemoryKratosIdentities,
 ) -> None:
-    SyncKratosIdentity(identities).consume(updated(3, at=minutes(3)))
+    SyncKratosIdentity(identities, InMemoryLedger().webhooks).consume(updated(3, at=minutes(3)))
 
     ada = identities.find(ADA)
     assert ada is not None
@@ -49,6 +50,8 @@ def test_what_is_raised_stands_at_the_time_of_the_event_and_follows_from_it(
 def test_hearing_it_again_changes_nothing() -> None:
     ada = met(webhook())
 
-    SyncKratosIdentity(InMemoryKratosIdentities([ada])).consume(updated(2, at=minutes(9)))
+    SyncKratosIdentity(InMemoryKratosIdentities([ada]), InMemoryLedger().webhooks).consume(
+        updated(2, at=minutes(9))
+    )
 
     assert (ada.changed, ada.collect_events(), ada.version) == (frozenset(), [], 1)

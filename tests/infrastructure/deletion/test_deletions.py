@@ -237,7 +237,7 @@ def test_neither_a_webhook_nor_an_answer_brings_the_person_back_in_between(
     deletions.request(life.id)
     seen_in_kratos = {**life.document(), "updated_at": datetime.now(UTC).isoformat()}
     answer = KratosIdentityUpdated(
-        uuid7(), datetime.now(UTC) + timedelta(minutes=1), Identity.from_kratos(seen_in_kratos)
+        uuid7(), datetime.now(UTC) + timedelta(minutes=1), Identity.from_admin_api(seen_in_kratos)
     )
     ledger.publish(answer, Provenance("reconcile"))
     life.consume_everything()

@@ -46,7 +46,7 @@ def page_of(documents: list[Document]) -> bytes:
 
 def store(cursor: "psycopg.RawCursor[Any]", page: bytes) -> list[UUID]:
     """Store a page as the domain takes it in."""
-    identities = [Identity.from_kratos(document) for document in json.loads(page)]
+    identities = [Identity.from_admin_api(document) for document in json.loads(page)]
     rows = [KratosIdentity.seen(each, at=NOW, cause=FIRST) for each in identities]
     cursor.execute(STORE, to_arrays(rows, [0] * len(rows)), binary=True)
     return [each.id for each in identities]
@@ -163,7 +163,7 @@ def test_the_database_suspects_what_the_domain_tells_apart_and_nothing_else(
     for field in other:
         told = {**one, field: other[field]} if field != "id" else one
         page = page_of([told])
-        said, before = (Identity.from_kratos(each) for each in (told, one))
+        said, before = (Identity.from_admin_api(each) for each in (told, one))
         differ = said.updated_at != before.updated_at or not all(
             same(said.parts().get(part, ABSENT), before.parts().get(part, ABSENT))
             for part in said.parts().keys() | before.parts()

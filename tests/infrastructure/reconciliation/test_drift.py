@@ -31,7 +31,7 @@ def written(moment: datetime) -> str:
 
 
 def hold(engine: Engine, document: dict[str, Any]) -> None:
-    row = KratosIdentity.seen(Identity.from_kratos(document), at=THEN, cause=ADA)
+    row = KratosIdentity.seen(Identity.from_admin_api(document), at=THEN, cause=ADA)
     with engine.begin() as connection:
         cursor = psycopg.RawCursor(driver_of(connection))
         cursor.execute(STORE, to_arrays([row], [0]), binary=True)

@@ -5,7 +5,7 @@ from alembic import op
 from infrastructure.migrations.concurrent_index import ConcurrentIndex
 
 revision = "0010"
-down_revision = "0006"
+down_revision = "0008"
 
 INDEXES = (
     # Of few rows: large deliveries are claimed by their bytes.
