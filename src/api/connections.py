@@ -33,6 +33,8 @@ LINGER_SECONDS: Final = 2.0
 NO_HEADERS: Final[Mapping[str, str]] = {}
 TOO_LARGE: Final = (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "the headers are too large")
 TOO_MANY_LINES: Final = (HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "there are too many headers")
+NO_UPGRADE: Final = (HTTPStatus.BAD_REQUEST, "there is no protocol to upgrade to")
+"""Of a POST: the body that comes with it would not be read."""
 NOT_HTTP: Final = (HTTPStatus.BAD_REQUEST, "the request is not HTTP")
 _EXPECT: Final = b"expect"
 _TRANSFER_ENCODING: Final = b"transfer-encoding"
@@ -150,6 +152,8 @@ class BoundedConnection(HttpToolsProtocol):
             self._wrong = TOO_MANY_LINES
         elif self._codings:
             self._wrong = transfer_coding.refusal(self._codings, self.parser.get_http_version())
+        elif self.parser.should_upgrade() and self.parser.get_method() == b"POST":
+            self._wrong = NO_UPGRADE
         if self._wrong is not None:
             raise httptools.HttpParserError(self._wrong[1])
         super().on_headers_complete()

@@ -19,6 +19,7 @@ from domain.events import (
     IdentityDeletionRequested,
     KratosIdentityHinted,
     KratosIdentityUpdated,
+    KratosTemplateFailed,
 )
 from infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
 from infrastructure.migrations import newest_revision
@@ -65,15 +66,16 @@ def recording(
     """A call of the function by which a role records an event."""
     return (
         f"SELECT record_{by}_events({NOBODY}, '{{{event}}}', {NOBODY}, ARRAY[now()],"
-        f" ARRAY['{{}}'::json], '{{{source}}}', ARRAY[{key}]::text[], '{{NULL}}',"
+        f" ARRAY['{{}}'::json], '{{{source}}}', ARRAY[{key}]::text[], '{{NULL}}', '{{NULL}}',"
         f" '{{{event}}}', '{{{consumer}}}')"
     )
 
 
-WEBHOOK_EVENTS = [KratosIdentityUpdated, KratosIdentityHinted]
+WEBHOOK_EVENTS = [KratosIdentityUpdated, KratosIdentityHinted, KratosTemplateFailed]
 OTHER_EVENTS = sorted(EVENTS.keys() - {each.name for each in WEBHOOK_EVENTS})
 OTHER_CONSUMERS = sorted(
-    CONSUMERS.keys() - {each.name for kind in WEBHOOK_EVENTS for each in SUBSCRIPTIONS[kind]}
+    CONSUMERS.keys()
+    - {each.name for kind in WEBHOOK_EVENTS for each in SUBSCRIPTIONS.get(kind, ())}
 )
 NO_ROWS_BUT_THROUGH_FUNCTIONS = [
     "INSERT INTO events (name) VALUES ('kratos_identity.updated')",
@@ -102,7 +104,7 @@ FORBIDDEN = {
         *(recording(source=source) for source in ("application", "erase", "reconcile")),
         recording(key="'reconcile:1'"),
         recording(by="erase"),
-        "SELECT record_webhook_events(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+        f"SELECT record_webhook_events({', '.join(['NULL'] * 11)})",
         "SELECT record_for_application('identity.deletion_requested', gen_random_uuid(),"
         " '{}', '{}')",
         "SELECT purge_events(now(), '-infinity', gen_random_uuid(), 1, true)",

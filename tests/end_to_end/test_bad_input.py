@@ -125,7 +125,7 @@ REQUESTS: dict[str, tuple[Callable[[], Iterable[bytes]], int, str]] = {
     "a call that would rather be another protocol": (
         lambda: [call(identity(), "Connection: Upgrade", "Upgrade: h2c")],
         400,
-        "the body is not JSON",
+        "there is no protocol to upgrade to",
     ),
     "a declared giant": (lambda: [head(f"Content-Length: {10**12}")], 413, "too large"),
     "a sent giant": (

@@ -90,7 +90,8 @@ def database_url(odd_database: tuple[str, str]) -> str:
     with open_connection(arguments, autocommit=True) as within:
         tables = within.execute(
             "SELECT string_agg('kratos_sync.' || tablename, ', ') FROM pg_tables"
-            " WHERE schemaname = 'kratos_sync' AND tablename <> 'alembic_version'"
+            " WHERE schemaname = 'kratos_sync'"
+            " AND tablename NOT IN ('alembic_version', 'deployment')"
         ).fetchone()
         assert tables is not None
         within.execute(f"TRUNCATE {tables[0]}".encode())

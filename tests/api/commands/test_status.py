@@ -239,7 +239,7 @@ def test_the_json_has_the_documented_keys(
     name = next(iter(CONSUMERS))
     log_attempt(engine, name)
     merged = "UnknownEvent: kratos_identity.merged"
-    owe(engine, name, age=HOUR, due_in=A_MINUTE, last_error=merged)
+    owe(engine, name, age=HOUR, due_in=A_MINUTE, last_error=merged, error_type="UnknownEvent")
     PostgresPurge(engine).run(RETENTION, threading.Event(), lambda _: None)
     result = kratos_sync(
         "status",

@@ -172,7 +172,7 @@ def test_a_batch_whose_inbox_does_not_open_is_not_split(
 ) -> None:
     tried: list[int] = []
 
-    def wait_in_vain(_: object, __: str, event_ids: Sequence[UUID]) -> list[Owed]:
+    def wait_in_vain(_: object, __: str, event_ids: Sequence[UUID], *___: object) -> list[Owed]:
         tried.append(len(event_ids))
         raise ConcurrencyConflict("the table is locked")
 

@@ -31,6 +31,7 @@ def test_the_pipeline_reads_from_the_outside_in() -> None:
         "record_failure",
         "retry_conflicts",
         "log_outcome",
+        "bound_memory",
         "commit_transaction",
         "open_inbox",
         "publish_raised_events",

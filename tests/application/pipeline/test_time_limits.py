@@ -67,6 +67,9 @@ class KeepsGoing(Admit):
 class LooksAtGrace:
     """A watch that finds that Grace's event took too long, whatever its consumer made of it."""
 
+    def opened(self, owed: Sequence[Owed]) -> None:
+        pass
+
     def begin(self, delivery: Owed) -> None:
         self._delivery = delivery
 
