@@ -22,9 +22,9 @@ def test_everybody_is_listed_once_in_the_order_of_ids(number: int) -> None:
     assert found == sorted(set(found))
 
 
-def test_an_identity_is_what_kratos_would_send() -> None:
+def test_an_identity_is_what_kratos_would_list() -> None:
     for identity_id, text in Crowd(10).listed(NOBODY, 10):
-        identity = Identity.from_kratos(json.loads(text))
+        identity = Identity.from_admin_api(json.loads(text))
         assert (identity.id, identity.is_exact, identity.is_whole) == (identity_id, True, True)
         assert identity_id.version == 4
         assert 500 < len(text) < 1000

@@ -134,7 +134,7 @@ def test_every_kind_of_what_is_missed_is_told_in_words(capsys: pytest.CaptureFix
     kinds = [
         value for name, value in vars(unheard).items() if name.isupper() and isinstance(value, str)
     ]
-    assert len(kinds) == 10
+    assert len(kinds) == 11
     missed = {kind: number for number, kind in enumerate(kinds, 101)}
     print_drift(Drift([past(stale=1, gone=7, missed=missed)]), NOON, can_ask=True)
     output = capsys.readouterr().out
