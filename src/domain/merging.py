@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from itertools import chain
 from typing import Final, cast
 
 from domain.doubles import large_integers, restored
@@ -45,9 +46,8 @@ def replaced(
     fresh = HeldIdentity(
         id=held.id, synced_at=held.synced_at, version=held.version, part_recency=NEVER_TOLD
     )
-    snapshots = [(identity, asked_at)]
-    snapshots += [(each.identity, each.recorded_at) for each in later]
-    for snapshot, known_at in snapshots:
+    # One by one: together they may be more than there is memory for.
+    for snapshot, known_at in chain([(identity, asked_at)], later):
         for name, value in merged(fresh, snapshot, known_at).items():
             setattr(fresh, name, value)
     return {

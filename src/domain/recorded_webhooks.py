@@ -1,6 +1,6 @@
 """The webhooks about an identity that are on record."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple, Protocol
 from uuid import UUID
@@ -22,8 +22,8 @@ class RecordedWebhooks(Protocol):
         """The time by the clock that they are recorded by."""
         ...
 
-    def after(self, identity_id: UUID, moment: datetime) -> Sequence[ReceivedWebhook]:
-        """Those about an identity that were recorded after that moment.
+    def after(self, identity_id: UUID, moment: datetime) -> Iterable[ReceivedWebhook]:
+        """Those about an identity that were recorded after that moment, to be gone through once.
 
         Call it once the identity's own copy is locked: `KratosIdentities.find` does that.
         """

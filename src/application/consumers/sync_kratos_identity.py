@@ -1,6 +1,6 @@
 """Keeping our copy of an identity."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from application.consumer import Consumer
 from domain.events import KratosIdentityUpdated
@@ -34,7 +34,7 @@ class SyncKratosIdentity(Consumer[KratosIdentityUpdated]):
             return
         if identity.seen_alive_at is not None and event.known_at < identity.seen_alive_at:
             identity.distrust_answers_after(self._webhooks.now())
-        later: Sequence[ReceivedWebhook] = ()
+        later: Iterable[ReceivedWebhook] = ()
         if identity.needs_later(event.identity, at=event.date_occurred):
             later = self._webhooks.after(identity.id, event.date_occurred)
         identity.update(

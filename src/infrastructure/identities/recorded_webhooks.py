@@ -1,29 +1,38 @@
 """The webhooks on record about identities, in the ledger."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from application.footprint import BATCH_BYTES
 from application.ports.event_bus import ANSWER_SOURCES
 from domain.identity import Identity
 from domain.recorded_webhooks import ReceivedWebhook
 from infrastructure.binary_arrays import uuid_array
 from infrastructure.json_columns import loads
-from infrastructure.transaction import Transaction
+from infrastructure.transaction import Row, Transaction
 
 # One recorded in the future was recorded before a clock was set back: it is not later than all.
 _RECORDED: Final = """
-    SELECT w.subject, w.recorded_at, w.payload::text
+    SELECT w.subject, w.recorded_at, {payload}, w.id
     FROM asked JOIN kratos_sync.events w ON w.subject = asked.id AND w.recorded_at > asked.at
     WHERE w.recorded_at <= clock_timestamp()
       AND w.name = 'kratos_identity.updated' AND w.source = 'webhook'
       AND w.erased_at IS NULL
     ORDER BY w.subject, w.recorded_at, w.id
 """
+# Those beyond what a batch may take are left to be read one by one, when their turn has come.
+_BOUNDED: Final = f"""
+    CASE WHEN sum(coalesce(w.footprint, 40 * octet_length(w.payload::text))::bigint)
+              OVER (ORDER BY w.subject, w.recorded_at, w.id) <= {BATCH_BYTES}
+         THEN w.payload::text END
+"""
+PAYLOAD: Final = "SELECT payload::text FROM kratos_sync.events WHERE id = $1::uuid"
 NOW: Final = "SELECT clock_timestamp()"
 AFTER: Final = f"""
-    WITH asked (id, at) AS (SELECT id, $2::timestamptz FROM unnest($1::uuid[]) AS id) {_RECORDED}
+    WITH asked (id, at) AS (SELECT id, $2::timestamptz FROM unnest($1::uuid[]) AS id)
+    {_RECORDED.format(payload="w.payload::text")}
 """  # noqa: S608  # all of it is ours
 # After the newest answer about each identity that is to be consumed.
 AFTER_ANSWERS: Final = f"""
@@ -31,16 +40,19 @@ AFTER_ANSWERS: Final = f"""
         SELECT subject, max(occurred_at) FROM kratos_sync.events
         WHERE id = ANY($1::uuid[]) AND name = 'kratos_identity.updated' AND source = ANY($2::text[])
         GROUP BY subject
-    ) {_RECORDED}
+    ) {_RECORDED.format(payload=_BOUNDED)}
 """  # noqa: S608  # all of it is ours
 
 
 class PostgresRecordedWebhooks:
-    """The RecordedWebhooks port, in one transaction: it looks once for all answers of a batch."""
+    """The RecordedWebhooks port, in one transaction: it looks once for all answers of a batch.
+
+    However many and large they are, it holds no more of them than a batch may take, and one.
+    """
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
-        self._webhooks: Mapping[UUID, Sequence[ReceivedWebhook]] | None = None
+        self._rows: Mapping[UUID, Sequence[Row]] | None = None
         self._now: datetime | None = None
 
     def now(self) -> datetime:
@@ -49,20 +61,32 @@ class PostgresRecordedWebhooks:
             ((self._now,),) = self._transaction.fetch(NOW, ())
         return self._now
 
-    def after(self, identity_id: UUID, moment: datetime) -> Sequence[ReceivedWebhook]:
+    def after(self, identity_id: UUID, moment: datetime) -> Iterator[ReceivedWebhook]:
         """Give those after the moment, and after any later answer of the same batch."""
-        if self._webhooks is None:
+        if self._rows is None:
             parameters = [uuid_array(self._transaction.event_ids), sorted(ANSWER_SOURCES)]
-            self._webhooks = by_identity(self._transaction.fetch(AFTER_ANSWERS, parameters))
-        recorded = self._webhooks.get(identity_id, ())
-        return [each for each in recorded if each.recorded_at > moment]
+            rows: dict[UUID, list[Row]] = {}
+            for row in self._transaction.fetch(AFTER_ANSWERS, parameters):
+                rows.setdefault(row[0], []).append(row)
+            self._rows = rows
+        for _, recorded_at, payload, event_id in self._rows.get(identity_id, ()):
+            if recorded_at > moment:
+                yield _received(recorded_at, payload or self._payload(event_id))
+
+    def _payload(self, event_id: UUID) -> str:
+        ((payload,),) = self._transaction.fetch(PAYLOAD, [event_id])
+        text: str = payload
+        return text
 
 
-def by_identity(rows: Iterable[Sequence[Any]]) -> dict[UUID, list[ReceivedWebhook]]:
-    """Give the webhooks of each identity, from the rows of AFTER or AFTER_ANSWERS."""
+def by_identity(rows: Iterable[Row]) -> dict[UUID, list[ReceivedWebhook]]:
+    """Give the webhooks of each identity, from the rows of AFTER."""
     webhooks: dict[UUID, list[ReceivedWebhook]] = {}
-    for subject, recorded_at, payload in rows:
-        document: Any = loads(payload)
-        identity = Identity.from_kratos(document["identity"])
-        webhooks.setdefault(subject, []).append(ReceivedWebhook(identity, recorded_at))
+    for subject, recorded_at, payload, _ in rows:
+        webhooks.setdefault(subject, []).append(_received(recorded_at, payload))
     return webhooks
+
+
+def _received(recorded_at: datetime, payload: str) -> ReceivedWebhook:
+    document: Any = loads(payload)
+    return ReceivedWebhook(Identity.from_kratos(document["identity"]), recorded_at)

@@ -1,6 +1,8 @@
 """How large a delivery is stands in the ledger: batches are bounded by it, large ones set apart."""
 
+import tracemalloc
 from datetime import timedelta
+from typing import cast
 
 import pytest
 from sqlalchemy import Engine
@@ -9,9 +11,12 @@ from application.consumers.delete_kratos_identity import DeleteKratosIdentity
 from application.consumers.sync_kratos_identity import SyncKratosIdentity
 from application.footprint import BATCH_BYTES, SMALL_BYTES, OpenBatches, footprint_of
 from application.pipeline import Batch, deliver
+from application.ports.event_bus import Provenance
 from domain.json_values import Json
+from infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
 from infrastructure.ledger.claims import LEASED_BYTES, Claim, Claimed, PostgresClaims
-from tests.domain.people import cause
+from infrastructure.transaction import Transaction
+from tests.domain.people import ADA, cause, minutes
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import WEBHOOK, gone, person, updated
 
@@ -192,3 +197,24 @@ def test_a_worker_that_may_take_less_opens_less(ledger: PostgresLedger) -> None:
 
     assert len(ledger.attempts) == 1
     assert ledger.query("SELECT FROM kratos_sync.deliveries WHERE leased OR due_at > now()") == []
+
+
+def test_webhooks_after_an_answer_take_no_more_memory_than_a_batch(ledger: PostgresLedger) -> None:
+    ledger.publish(updated(1), Provenance("sync"))
+    for number in range(2, 42):
+        traits: Json = {"name": f"{number} " + "a" * 500_000}
+        ledger.publish(updated(number, traits=traits), WEBHOOK)
+    transaction = Transaction(ledger.engine)
+
+    with transaction.begin(timedelta(seconds=30)):
+        transaction.event_ids = [cause(1)]
+        tracemalloc.start()
+        names = [
+            str(cast("dict[str, Json]", each.identity.traits)["name"])[:2].strip()
+            for each in PostgresRecordedWebhooks(transaction).after(ADA, minutes(1))
+        ]
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert names == [str(number) for number in range(2, 42)]
+    assert peak < BATCH_BYTES
