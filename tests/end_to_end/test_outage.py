@@ -172,6 +172,17 @@ def test_the_api_starts_while_postgresql_is_away_and_holds_calls(
         assert processes.stop("api") == {"api": 0}
 
 
+def test_a_worker_that_waits_for_postgresql_stops_when_asked(
+    postgres: ReturningPostgres, tmp_path: Path
+) -> None:
+    postgres.go_away()
+    with started(tmp_path, postgres.url) as processes:
+        processes.start("worker", "worker")
+        processes.wait_for("worker", "ledger_unavailable")
+        assert processes.stop("worker") == {"worker": 0}
+        postgres.come_back()
+
+
 def test_the_api_holds_calls_until_a_database_is_migrated(
     postgres: ReturningPostgres, tmp_path: Path
 ) -> None:

@@ -4,15 +4,16 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import click
 import psycopg
 import pydantic
 import structlog
-from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from application.ports.event_bus import LedgerUnavailable
@@ -25,6 +26,8 @@ from infrastructure.telemetry import configure_logging
 GARBAGE_THRESHOLD = 20_000
 STOP_SECONDS = 20.0
 LOOK_SECONDS = 1.0
+
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
@@ -47,7 +50,11 @@ def opened_container(
     try:
         if migrated:
             with expected_errors():
-                _require_schema(container.engine(), stopped)
+                require = partial(require_schema, container.engine())
+                if stopped is None:
+                    require()
+                else:
+                    when_there(require, stopped)
         yield container
     finally:
         container.wake_relay().stop()
@@ -55,12 +62,16 @@ def opened_container(
         container.spare_engine().dispose()
 
 
-def _require_schema(engine: Engine, stopped: threading.Event | None) -> None:
+def when_there(ask: Callable[[], T], stopped: threading.Event) -> T | None:
+    """Ask something of the database, again while it is away; None if `stopped` came first.
+
+    Raises what it raises for a database that refuses us.
+    """
     while True:
         try:
-            return require_schema(engine)
-        except SQLAlchemyError as error:
-            if stopped is None or is_refusal(error):
+            return ask()
+        except (LedgerUnavailable, SQLAlchemyError) as error:
+            if is_refusal(error):
                 raise
             log.warning("ledger_unavailable", reason=why_unavailable(error))
         if stopped.wait(LOOK_SECONDS):

@@ -16,6 +16,7 @@ from api.commands.process import (
     calm_garbage_collector,
     expected_errors,
     opened_container,
+    when_there,
 )
 from api.commands.supervisor import HURRY, REPLACE_ME, Supervised
 from application.footprint import OpenBatches
@@ -77,6 +78,9 @@ def work(threads: int | None, supervised: Supervised) -> None:
         settings, watchdog = container.settings(), container.watchdog()
         threads = threads or settings.worker_threads
         with expected_errors():
+            # What its queues are called stands in the database, which may be away.
+            if when_there(container.broker, wishes.stopped) is None:
+                return
             open_batches = OpenBatches(threads, supervised.deaths)
             broker = _declared(container, settings.lease, wishes.stopped, open_batches)
         if isinstance(broker, WakefulRedisBroker):
