@@ -105,6 +105,10 @@ def open_connection(
         cursor = psycopg.RawCursor(connection)
         row = cursor.execute(pin, [connection.info.backend_pid]).fetchone()
         connection.is_pooled = row != (True,)
+        if connection.is_pooled:
+            # In BEGIN: any later a transaction takes no other isolation level.
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            connection.deferrable = False
         connection.autocommit = autocommit
     except BaseException:
         connection.close()

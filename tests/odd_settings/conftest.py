@@ -44,7 +44,11 @@ OF_SESSIONS: Final = {
     "transaction_timeout": "100ms",
 }
 # What a pooler drops and a transaction of ours cannot set any more fails, and loses nothing.
-SETTINGS: Final = {"straight": {**OF_VALUES, **OF_SESSIONS}, "pooler": OF_VALUES}
+IN_TRANSACTIONS: Final = ("default_transaction_isolation", "default_transaction_deferrable")
+SETTINGS: Final = {
+    "straight": {**OF_VALUES, **OF_SESSIONS},
+    "pooler": {**OF_VALUES, **{name: OF_SESSIONS[name] for name in IN_TRANSACTIONS}},
+}
 
 
 @pytest.fixture(scope="module", params=list(SETTINGS))
