@@ -8,12 +8,14 @@ from application.ports.hook_log import MOST_LABELS
 from application.ports.status import TemplateFailures
 from domain.template_failure import NO_IDENTITY, KratosTemplateFailed
 
-# The index by subject leads to them, however many other events there are.
+# The index by subject leads to them, however many other events there are. A time to come is by a
+# clock that was ahead, and is not believed.
 TEMPLATE_FAILURES: Final = text("""
     SELECT coalesce(payload ->> 'hook', ''), count(*), min(recorded_at), max(recorded_at)
     FROM kratos_sync.events
     WHERE subject = :nobody AND name = :name AND recorded_at > coalesce(
-        (SELECT max(started_at) FROM kratos_sync.reconciliations WHERE outcome = 'completed'),
+        (SELECT max(started_at) FROM kratos_sync.reconciliations
+         WHERE outcome = 'completed' AND started_at <= clock_timestamp()),
         '-infinity')
     GROUP BY 1 ORDER BY 1 LIMIT :most
 """).bindparams(nobody=NO_IDENTITY, name=KratosTemplateFailed.name, most=MOST_LABELS)

@@ -30,6 +30,7 @@ BEGIN: Final = text("""
 BEFORE: Final = text("""
     SELECT max(started_at) FROM kratos_sync.reconciliations
     WHERE id < coalesce(:id, id + 1) AND ended_at IS NOT NULL AND identities > 0
+      AND started_at <= clock_timestamp()
 """)
 HELD: Final = text("""
     SELECT schema_url, count(*) FROM kratos_sync.kratos_identities

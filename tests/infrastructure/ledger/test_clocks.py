@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from application.consumers.sync_kratos_identity import SyncKratosIdentity
 from application.ports.purge import ClocksDiffer, Removed
+from domain.template_failure import NO_IDENTITY, KratosTemplateFailed
 from infrastructure.erasure.erasures import PostgresErasures
 from infrastructure.ledger import clock
 from infrastructure.ledger.claims import CLAIM, PostgresClaims
@@ -16,6 +17,8 @@ from infrastructure.ledger.floors import LONGEST_SECONDS
 from infrastructure.ledger.purge import PostgresPurge
 from infrastructure.ledger.status import PostgresStatus
 from infrastructure.ledger.survey import SOON, SURVEY
+from infrastructure.ledger.template_failures import template_failures
+from infrastructure.reconciliation import runs
 from infrastructure.reconciliation.reconciliations import PostgresReconciliations
 from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.ledger.rows import SOMEBODY, add_event, owe
@@ -99,6 +102,22 @@ def test_a_reconciliation_at_a_time_to_come_does_not_put_off_the_next(engine: En
         " SELECT at, at, at, 0 FROM (SELECT now() + interval '366 d' AS at) AS by_a_wrong_clock",
     )
     assert PostgresReconciliations(engine).is_due(HOUR)
+
+
+def test_a_reconciliation_at_a_time_to_come_hides_nothing_that_was_missed(engine: Engine) -> None:
+    run(
+        engine,
+        "INSERT INTO kratos_sync.reconciliations"
+        " (started_at, seen_at, ended_at, outcome, held, identities)"
+        " SELECT at, at, at, 'completed', 1, 1"
+        " FROM (SELECT now() + interval '366 d' AS at) AS by_a_wrong_clock",
+    )
+    add_event(engine, name=KratosTemplateFailed.name, subject=NO_IDENTITY)
+
+    with engine.connect() as connection:
+        (missed,) = template_failures(connection)
+        assert missed.calls == 1
+        assert runs.pretend(connection, 1).before is None
 
 
 def test_an_erasure_is_looked_at_however_far_ahead_the_clock_was(engine: Engine) -> None:
