@@ -26,6 +26,7 @@ class Flow:
     valkey: GuardedValkey
     processes: Processes
     database: str
+    database_url: str
     said: dict[str, bytes | str] = field(default_factory=dict)
     at_the_broker: dict[str, bytes | str] = field(default_factory=dict)
     statuses: list[int] = field(default_factory=list)

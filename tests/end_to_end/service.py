@@ -72,7 +72,7 @@ class Service:
             limits=httpx.Limits(max_connections=CONNECTIONS),
         )
         self._database = psycopg.connect(database_url, autocommit=True, row_factory=dict_row)
-        self._url = database_url
+        self.database_url = database_url
 
     def __enter__(self) -> Self:
         try:
@@ -225,7 +225,7 @@ class Service:
     @contextmanager
     def holding(self, person: str) -> Iterator[None]:
         """Hold the lock of a person's row, so that a batch with that person is under way."""
-        with psycopg.connect(self._url) as connection:
+        with psycopg.connect(self.database_url) as connection:
             statement = "SELECT FROM kratos_sync.kratos_identities WHERE id = %s FOR UPDATE"
             assert connection.execute(statement, [person]).rowcount == 1
             yield

@@ -10,7 +10,7 @@ import psutil
 
 from tests.end_to_end.flow import Flow
 from tests.end_to_end.planted import GARBAGE, PEOPLE, SECRETS, SENT
-from tests.infrastructure.bus.peeking import namespace_at
+from tests.infrastructure.bus.peeking import namespace_of
 from tests.infrastructure.bus.waiting import until
 from tests.recorded import thirteen_calls
 
@@ -115,7 +115,7 @@ def garbage_comes(flow: Flow) -> None:
     contents = [json.dumps({**message, "args": [], "kwargs": each}) for each in arguments]
     contents += [json.dumps(message), json.dumps({**message, "actor_name": garbage}), garbage]
     with flow.valkey.client() as client:
-        queue = f"{namespace_at(client)}:SyncKratosIdentity"
+        queue = f"{namespace_of(flow.database_url)}:SyncKratosIdentity"
         for content in contents:
             number = str(uuid4())
             with_id = content.replace(

@@ -8,7 +8,7 @@ import redis
 
 from tests.end_to_end import older_release
 from tests.end_to_end.service import Service
-from tests.infrastructure.bus.peeking import namespace_at
+from tests.infrastructure.bus.peeking import namespace_of
 from tests.infrastructure.bus.waiting import until
 from tests.recorded import two_hundred_lives
 
@@ -48,7 +48,7 @@ def test_a_message_of_an_older_release_is_read(service: Service) -> None:
 
     with redis.Redis.from_url(service.valkey.url) as client:
         message = MESSAGE % json.dumps([row["event_id"] for row in rows])
-        queue = f"{namespace_at(client)}:SyncKratosIdentity"
+        queue = f"{namespace_of(service.database_url)}:SyncKratosIdentity"
         client.hset(f"{queue}.msgs", json.loads(message)["message_id"], message)
         client.rpush(queue, json.loads(message)["message_id"])
 

@@ -192,6 +192,9 @@ def test_the_api_holds_calls_until_a_database_is_migrated(
         assert processes.stop("api") == {"api": 0}
 
 
+RECORDING = "ON FUNCTION kratos_sync.record_webhook_events"
+
+
 def test_the_api_holds_calls_until_a_role_may_write_again(
     postgres: ReturningPostgres, tmp_path: Path
 ) -> None:
@@ -199,14 +202,15 @@ def test_the_api_holds_calls_until_a_role_may_write_again(
         administrator.execute("CREATE ROLE api LOGIN")
         administrator.execute("GRANT USAGE ON SCHEMA kratos_sync TO api")
         administrator.execute("GRANT ALL ON ALL TABLES IN SCHEMA kratos_sync TO api")
+        administrator.execute(f"GRANT EXECUTE {RECORDING} TO api")
     with started(tmp_path, postgres.url.replace("postgres@", "api@")) as processes:
         processes.start_api()
         with Wire(processes.http.base_url.port or 0) as wire:
             with psycopg.connect(postgres.url, autocommit=True) as administrator:
-                administrator.execute("REVOKE INSERT ON kratos_sync.events FROM api")
+                administrator.execute(f"REVOKE EXECUTE {RECORDING} FROM api")
                 wire.send(call(identity()))
                 processes.wait_for("api", "SQLSTATE 42501")
-                administrator.execute("GRANT INSERT ON kratos_sync.events TO api")
+                administrator.execute(f"GRANT EXECUTE {RECORDING} TO api")
             assert wire.answer().status == 200
 
 

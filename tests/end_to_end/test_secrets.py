@@ -65,7 +65,7 @@ def flow(
         monitor.listening(),
         Processes(tmp_path_factory.mktemp("flow"), settings) as processes,
     ):
-        flow = Flow(level, postgres, valkey, processes, database)
+        flow = Flow(level, postgres, valkey, processes, database, settings["DATABASE_URL"])
         flow.run("migrate")
         for name in ("relay", "worker"):
             processes.start(name, name, program=QUOTING)

@@ -68,11 +68,14 @@ class SessionCache:
         return self._monotonic() < asked_at + self._ttl
 
     def put(self, key: bytes, session: KratosSession, asked_at: float) -> None:
-        """Keep the answer to a question of that time; a session that never ends is not kept."""
+        """Keep the answer to a question of that time, in place of any that came before.
+
+        One that is too old by now is not kept, nor is a session that never ends.
+        """
+        self._entries.pop(key, None)
         if not self.is_fresh(asked_at) or session.expires_at is None:
             return
         now = self._monotonic()
-        self._entries.pop(key, None)
         self._entries[key] = _Entry(session, asked_at + self._ttl)
         while self._entries and (len(self._entries) > self._max_entries or self._is_old(now)):
             self._entries.popitem(last=False)

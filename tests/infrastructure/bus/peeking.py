@@ -1,19 +1,24 @@
 """Looking into a broker's queues, and putting things there, past the broker's own code."""
 
 import pika
-import redis
 from pika.adapters.blocking_connection import BlockingChannel
+from pydantic import SecretStr
 
 from infrastructure.bus.rabbitmq_broker import ConfirmingRabbitmqBroker
 from infrastructure.bus.redis_broker import WakefulRedisBroker
+from infrastructure.database import connect
+from infrastructure.ledger import deployment
 
 AnyBroker = WakefulRedisBroker | ConfirmingRabbitmqBroker
 
 
-def namespace_at(client: redis.Redis) -> str:
-    """What the names of a service's queues begin with at a Valkey that its workers use."""
-    (heartbeats,) = client.scan_iter("kratos-sync.*:__heartbeats__")
-    return str(heartbeats.decode().removesuffix(":__heartbeats__"))
+def namespace_of(database_url: str) -> str:
+    """What the names of the queues begin with of a service that has this database."""
+    engine = connect(SecretStr(database_url), pool_size=1)
+    try:
+        return deployment.namespace(engine)
+    finally:
+        engine.dispose()
 
 
 def messages_in(broker: AnyBroker, queue: str) -> list[bytes]:

@@ -244,16 +244,23 @@ def test_what_rabbitmq_confirmed_survives_its_crash(rabbitmq_server: ReturningRa
     broker.close()
 
 
-def test_a_queue_that_somebody_made_otherwise_is_said_to_be_of_no_use(amqp_url: str) -> None:
+def test_a_queue_that_somebody_made_otherwise_is_used_as_it_is_with_a_warning(
+    amqp_url: str,
+) -> None:
     import pika
 
     broker = ConfirmingRabbitmqBroker(amqp_url, namespace=f"test-{uuid4().hex}")
     name = broker.name_at_server("mail")
     with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
-        connection.channel().queue_declare(name, durable=True, arguments={"x-max-length": 1})
-        with pytest.raises(BrokerUnavailable, match="ChannelClosedByBroker"):
+        connection.channel().queue_declare(name, durable=True, arguments={"x-max-length": 9})
+        with capture_logs() as logs:
             broker.enqueue_many([message("mail", number=1)])
-        connection.channel().queue_delete(name)
-    broker.enqueue_many([message("mail", number=1)])
+        assert [(line["event"], line["queues"]) for line in logs] == [
+            ("queue_used_as_it_is", [name])
+        ]
+        assert connection.channel().queue_delete(name).method.message_count == 1
+    with pytest.raises(BrokerUnavailable):
+        broker.enqueue_many([message("mail", number=2)])
+    broker.enqueue_many([message("mail", number=2)])
     assert len(messages_in(broker, "mail")) == 1
     broker.close()

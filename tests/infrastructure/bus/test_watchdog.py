@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 from structlog.testing import capture_logs
 
+from application.footprint import Admission
 from application.ports.event_bus import LedgerUnavailable
 from application.ports.unit_of_work import Owed
 from domain.events import KratosIdentityUpdated
@@ -172,12 +173,15 @@ def test_what_is_given_back_just_when_its_thread_comes_back_for_it_waits_for_no_
     came_back, open_inbox, release = threading.Event(), PostgresInbox.open, PostgresClaims.release
 
     def open_when_given_back(
-        inbox: PostgresInbox, consumer: str, event_ids: Sequence[UUID]
+        inbox: PostgresInbox,
+        consumer: str,
+        event_ids: Sequence[UUID],
+        admission: Admission | None = None,
     ) -> list[Owed]:
         if list(event_ids) == others and not came_back.is_set():
             came_back.set()
             until(lambda: ledger.count("leased") == 0)
-        return open_inbox(inbox, consumer, event_ids)
+        return open_inbox(inbox, consumer, event_ids, admission)
 
     def release_when_it_came_back(
         claims: PostgresClaims, consumer: str, event_ids: Sequence[UUID]
