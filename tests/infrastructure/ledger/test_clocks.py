@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from application.consumers.sync_kratos_identity import SyncKratosIdentity
 from application.ports.purge import ClocksDiffer, Removed
+from domain.template_failure import NO_IDENTITY, KratosTemplateFailed
 from infrastructure.erasure.erasures import PostgresErasures
 from infrastructure.ledger import clock
 from infrastructure.ledger.claims import CLAIM, PostgresClaims
@@ -98,6 +99,20 @@ def test_a_reconciliation_at_a_time_to_come_does_not_put_off_the_next(engine: En
         "INSERT INTO kratos_sync.reconciliations (started_at, seen_at, ended_at, held)"
         " SELECT at, at, at, 0 FROM (SELECT now() + interval '366 d' AS at) AS by_a_wrong_clock",
     )
+    assert PostgresReconciliations(engine).is_due(HOUR)
+
+
+def test_a_template_that_failed_at_a_time_to_come_does_not_bring_forward_every_next(
+    engine: Engine,
+) -> None:
+    run(
+        engine,
+        "INSERT INTO kratos_sync.reconciliations (started_at, seen_at, ended_at, held)"
+        " SELECT at, at, at, 0 FROM (SELECT now() - interval '10 min' AS at) AS before",
+    )
+    add_event(engine, name=KratosTemplateFailed.name, subject=NO_IDENTITY, age=-YEAR)
+    assert not PostgresReconciliations(engine).is_due(HOUR)
+    add_event(engine, name=KratosTemplateFailed.name, subject=NO_IDENTITY)
     assert PostgresReconciliations(engine).is_due(HOUR)
 
 
