@@ -11,7 +11,7 @@ BEGIN;
 REVOKE ALL ON ALL TABLES IN SCHEMA kratos_sync FROM kratos_sync_api;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA kratos_sync FROM kratos_sync_api;
 GRANT USAGE ON SCHEMA kratos_sync TO kratos_sync_api;
-GRANT SELECT ON kratos_sync.alembic_version TO kratos_sync_api;
+GRANT SELECT ON kratos_sync.alembic_version, kratos_sync.deployment TO kratos_sync_api;
 GRANT EXECUTE ON FUNCTION kratos_sync.record_webhook_events TO kratos_sync_api;
 GRANT SELECT, INSERT, UPDATE (last_at, calls) ON kratos_sync.hooks_heard TO kratos_sync_api;
 COMMIT;

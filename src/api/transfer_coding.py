@@ -16,7 +16,7 @@ def refusal(transfer_encoding: Sequence[bytes], version: str) -> tuple[HTTPStatu
     """
     if version != "1.1":
         return FAULTY
-    codings = [coding.strip().lower() for coding in b",".join(transfer_encoding).split(b",")]
+    codings = [coding.strip(b" \t").lower() for coding in b",".join(transfer_encoding).split(b",")]
     if codings == KNOWN:
         return None
     return FAULTY if all(coding in {b"", *KNOWN} for coding in codings) else UNKNOWN

@@ -9,8 +9,9 @@ from infrastructure.database import errors_in_our_words
 
 # With the database's name: a copy of it that has another one does not share its queues.
 ID: Final = text("""
-    SELECT left(md5(coalesce((SELECT id::text FROM kratos_sync.deployment), '')
-                    || current_database()), 12)
+    SELECT left(encode(sha256(convert_to(
+               coalesce((SELECT id::text FROM kratos_sync.deployment), '')
+               || current_database(), 'UTF8')), 'hex'), 12)
 """)
 
 

@@ -60,7 +60,8 @@ IS_DUE: Final = text("""
         started_at <= clock_timestamp() - :every
         OR ended_at + greatest(ended_at - started_at, :pause) <= clock_timestamp() AND EXISTS (
             SELECT FROM kratos_sync.events
-            WHERE subject = :nobody AND name = :template_failed AND recorded_at > started_at)
+            WHERE subject = :nobody AND name = :template_failed
+                  AND recorded_at > started_at AND recorded_at <= clock_timestamp())
     ), true)
     FROM (SELECT started_at, ended_at FROM kratos_sync.reconciliations
           WHERE ended_at IS NOT NULL AND started_at <= clock_timestamp()

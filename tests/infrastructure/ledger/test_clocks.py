@@ -120,6 +120,20 @@ def test_a_reconciliation_at_a_time_to_come_hides_nothing_that_was_missed(engine
         assert runs.pretend(connection, 1).before is None
 
 
+def test_a_template_that_failed_at_a_time_to_come_does_not_bring_forward_every_next(
+    engine: Engine,
+) -> None:
+    run(
+        engine,
+        "INSERT INTO kratos_sync.reconciliations (started_at, seen_at, ended_at, held)"
+        " SELECT at, at, at, 0 FROM (SELECT now() - interval '10 min' AS at) AS before",
+    )
+    add_event(engine, name=KratosTemplateFailed.name, subject=NO_IDENTITY, age=-YEAR)
+    assert not PostgresReconciliations(engine).is_due(HOUR)
+    add_event(engine, name=KratosTemplateFailed.name, subject=NO_IDENTITY)
+    assert PostgresReconciliations(engine).is_due(HOUR)
+
+
 def test_an_erasure_is_looked_at_however_far_ahead_the_clock_was(engine: Engine) -> None:
     run(
         engine,
