@@ -118,7 +118,10 @@ class KratosSessionBackend(AuthenticationBackend):
 def _and_back(where: str | None, return_to: str | None) -> str | None:
     if where is None or return_to is None:
         return where
-    url = urlsplit(where)
+    try:
+        url = urlsplit(where)
+    except ValueError:
+        return where
     # What else is there stays as it is, to the letter.
     given = url.query.split("&") if url.query else []
     kept = [each for each in given if unquote_plus(each.partition("=")[0]) != "return_to"]

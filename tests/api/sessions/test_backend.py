@@ -20,7 +20,7 @@ from starlette.types import Message
 from starlette.websockets import WebSocket
 from structlog.testing import capture_logs
 
-from api.sessions import KratosSession, KratosSessionBackend, session_error_response
+from api.sessions import KratosSession, KratosSessionBackend, backend, session_error_response
 from tests.api.sessions.kratos_server import (
     COOKIE,
     INACTIVE_TOKEN,
@@ -485,3 +485,7 @@ def test_any_other_error_is_401_without_its_text() -> None:
     answer = session_error_response(None, LookupError("ada@example.org"))  # type: ignore[arg-type]
     assert answer.status_code == 401
     assert b"ada" not in bytes(answer.body)
+
+
+def test_a_url_of_kratos_that_is_none_is_left_as_it_is() -> None:
+    assert backend._and_back("http://[bad/", "https://app.example.org/") == "http://[bad/"
