@@ -4,7 +4,6 @@
 qualified.
 """
 
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
@@ -19,7 +18,7 @@ def milliseconds(duration: timedelta) -> int:
     return round(duration / timedelta(milliseconds=1))
 
 
-_SETTINGS: Final[Mapping[str, str]] = {
+SETTINGS: Final = {
     # What was committed, and answered, is on disk: also on that of a synchronous standby.
     "synchronous_commit": "on",
     # Who waited for a lock has to see what it waited for.
@@ -71,7 +70,7 @@ def pin_transaction(statement_timeout: timedelta, server_version: int) -> str:
 
 
 def _with(statement_timeout: timedelta) -> dict[str, str]:
-    return {"statement_timeout": str(milliseconds(statement_timeout)), **_SETTINGS}
+    return {"statement_timeout": str(milliseconds(statement_timeout)), **SETTINGS}
 
 
 def _set_all(statement_timeout: timedelta, server_version: int, *, local: bool) -> str:

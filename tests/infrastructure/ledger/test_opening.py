@@ -1,7 +1,6 @@
 """Opening the inbox of a batch while others hold what it needs, whatever stands in its rows."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 
 import pytest
 from pydantic import SecretStr
@@ -14,6 +13,7 @@ from application.ports.unit_of_work import ConcurrencyConflict
 from domain.events import KratosIdentityUpdated
 from infrastructure import database
 from infrastructure.ledger.inbox import OPEN
+from infrastructure.session_settings import SETTINGS
 from tests.domain.people import cause
 from tests.infrastructure.statements import statements
 from tests.suites.ledgers import PostgresLedger
@@ -25,7 +25,7 @@ MANY = 20
 @pytest.fixture
 def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresLedger]:
     """A ledger that is owed many events, on connections that do not wait long for a lock."""
-    monkeypatch.setattr(database, "LOCK_TIMEOUT", timedelta(milliseconds=50))
+    monkeypatch.setitem(SETTINGS, "lock_timeout", "50")
     engine = database.connect(SecretStr(database_url), pool_size=2)
     ledger = PostgresLedger(engine)
     with subscribed(KratosIdentityUpdated, SyncKratosIdentity):
@@ -49,7 +49,7 @@ def test_a_batch_that_waits_for_a_locked_table_in_vain_is_not_split(
         with statements() as seen, pytest.raises(ConcurrencyConflict):
             work(ledger)
 
-    assert seen.count(OPEN.strip()) == CONFLICTS_IN_A_ROW
+    assert seen.count(OPEN.decode().strip()) == CONFLICTS_IN_A_ROW
     assert ledger.attempts == []
     work(ledger)
     assert {each.outcome for each in ledger.attempts} == {"succeeded"}
@@ -64,7 +64,7 @@ def test_a_row_that_somebody_holds_keeps_none_of_the_others(
         with statements() as seen:
             work(ledger)
 
-    assert seen.count(OPEN.strip()) == 1
+    assert seen.count(OPEN.decode().strip()) == 1
     owed = [event_id for name, event_id in ledger.deliveries if name == SyncKratosIdentity.name]
     assert owed == [cause(7)]
 
