@@ -21,14 +21,14 @@ def run_folder(parent: Path | None = None) -> Iterator[Path]:
     """Make a folder for a run, after those of runs that were killed have been removed."""
     given = os.environ.get("PYTEST_DEBUG_TEMPROOT")
     parent = parent or Path(given or tempfile.gettempdir())
-    prefix = f"kratos-sync-tests-{os.geteuid()}-"
+    prefix = f"ks-{os.geteuid()}-"
     for left in parent.glob(f"{prefix}*"):
         _remove_if_left(left)
-    made = Path(tempfile.mkdtemp(prefix="kratos-sync-new-", dir=parent))
+    made = Path(tempfile.mkdtemp(prefix="ks-new-", dir=parent))
     with (made / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # Not found by another run before it is locked.
-        folder = made.rename(made.with_name(prefix + made.name.removeprefix("kratos-sync-new-")))
+        folder = made.rename(made.with_name(prefix + made.name.removeprefix("ks-new-")))
         try:
             yield folder
         finally:

@@ -1,5 +1,6 @@
 """Processes killed, Redis emptied, Redis away: nothing is lost and nothing happens twice."""
 
+from functools import cache
 from random import Random
 from signal import SIGCONT, SIGSTOP
 from statistics import quantiles
@@ -9,21 +10,22 @@ from tests.end_to_end.service import Service, assert_the_books_are_right, differ
 from tests.infrastructure.bus.waiting import until
 from tests.recorded import Call, two_hundred_lives
 
-LIVES = two_hundred_lives()
-HELD = max(LIVES.listing)
+# Dated when a test first asks: for ten minutes a registration is one.
+lives = cache(two_hundred_lives)
+HELD = max(two_hundred_lives().listing)
 
 
 def a_thousand_calls(seed: int) -> list[Call]:
     """All that is to be known, some of it twice; the one whose row is held comes late."""
     random = Random(seed)
-    calls = [*LIVES.calls, *(call.anew() for call in random.sample(LIVES.calls, k=134))]
+    calls = [*lives().calls, *(call.anew() for call in random.sample(lives().calls, k=134))]
     random.shuffle(calls)
     return sorted(calls, key=lambda call: call.person == HELD)
 
 
 def introduce(service: Service, person: str) -> int:
     """Let a person's row be there."""
-    first = next(call for call in LIVES.calls if call.person == person)
+    first = next(call for call in lives().calls if call.person == person)
     assert service.post_one(first.anew()) == 200
     until(lambda: person in service.people())
     service.settle()
@@ -47,8 +49,8 @@ def test_a_worker_killed_among_a_thousand_events_costs_nothing(service: Service)
     service.settle()
 
     print(f"\n{left} events were left, and done {perf_counter() - began:.1f} s after the restart")
-    assert differences(service, LIVES.listing) == []
-    assert_the_books_are_right(service, told, LIVES)
+    assert differences(service, lives().listing) == []
+    assert_the_books_are_right(service, told, lives())
 
 
 def test_a_flushed_redis_costs_nothing(service: Service) -> None:
@@ -66,14 +68,14 @@ def test_a_flushed_redis_costs_nothing(service: Service) -> None:
     service.settle()
 
     print(f"\n{left} events were left, and done after {perf_counter() - began:.1f} s")
-    assert differences(service, LIVES.listing) == []
-    assert_the_books_are_right(service, told, LIVES)
+    assert differences(service, lives().listing) == []
+    assert_the_books_are_right(service, told, lives())
 
 
 def test_webhooks_are_taken_while_redis_is_away_and_arrive_when_it_is_back(
     service: Service,
 ) -> None:
-    first, *calls = LIVES.calls[:20]
+    first, *calls = lives().calls[:20]
     assert service.post_one(first) == 200
     service.settle()
     service.valkey.go_away()
@@ -85,12 +87,12 @@ def test_webhooks_are_taken_while_redis_is_away_and_arrive_when_it_is_back(
     finally:
         service.valkey.come_back()
     service.settle()
-    assert service.people().keys() == {call.person for call in LIVES.calls[:20]}
+    assert service.people().keys() == {call.person for call in lives().calls[:20]}
     assert service.count("attempts", "outcome <> 'succeeded'") == 0
 
 
 def test_a_webhook_is_in_its_row_milliseconds_after_its_answer(service: Service) -> None:
-    calls = list({call.person: call for call in reversed(LIVES.calls)}.values())[:30]
+    calls = list({call.person: call for call in reversed(lives().calls)}.values())[:30]
     latencies = []
     for call in calls:
         assert service.post_one(call) == 200
@@ -104,7 +106,7 @@ def test_a_webhook_is_in_its_row_milliseconds_after_its_answer(service: Service)
 
 
 def test_nothing_personal_is_ever_logged(service: Service) -> None:
-    assert service.post(LIVES.calls[:50]) == [200] * 50
+    assert service.post(lives().calls[:50]) == [200] * 50
     service.settle()
 
     for name in ("api", "relay", "worker"):
