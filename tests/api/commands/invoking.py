@@ -1,11 +1,14 @@
-"""Calling a command in this process, and leaving its logging as it was."""
+"""Runs a command in this process, and leaves its logging as it was."""
 
 import logging
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from unittest.mock import patch
 
 import structlog
 from click.testing import CliRunner, Result
@@ -13,13 +16,21 @@ from click.testing import CliRunner, Result
 from api.commands import main
 
 
+def _configure_without_cache(configure: Callable[..., None], **options: Any) -> None:
+    configure(**{**options, "cache_logger_on_first_use": False})
+
+
 @contextmanager
 def _logging_kept() -> Iterator[None]:
     root, config = logging.getLogger(), structlog.get_config()
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     handlers, level = root.handlers[:], root.level
+
+    # A cached logger would keep this command's processors for the tests that follow.
+    configure_without_cache = partial(_configure_without_cache, structlog.configure)
     try:
-        yield
+        with patch.object(structlog, "configure", configure_without_cache):
+            yield
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
