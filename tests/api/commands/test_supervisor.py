@@ -215,9 +215,10 @@ def test_many_quick_deaths_have_growing_pauses_between_them(folder: Path) -> Non
             for earlier, later in itertools.pairwise(supervisor.children)
         ]
 
-        # 0.2, 0.4, 0.8 and 1.6 s, and what starting a process takes.
-        assert pauses[3] > 1.6
-        assert pauses[3] > pauses[0] + 1
+        # And what starting a process takes, which differs.
+        assert all(
+            pause > shortest for pause, shortest in zip(pauses, [0.2, 0.4, 0.8, 1.6], strict=True)
+        )
 
 
 def test_one_that_asks_to_be_replaced_is_replaced_at_once(folder: Path) -> None:
