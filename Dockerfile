@@ -16,6 +16,7 @@ RUN uv sync --locked --no-dev --no-editable --no-install-project
 
 COPY README.md LICENSE ./
 COPY src ./src
+COPY kratos_sync ./kratos_sync
 RUN uv sync --locked --no-dev --no-editable
 
 

@@ -3,10 +3,10 @@
 from collections.abc import MutableMapping
 from typing import Any, ClassVar, cast
 
-from application.consumer import Consumer
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.subscriptions import CONSUMERS, SUBSCRIPTIONS
-from domain.events import KratosIdentityUpdated
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.subscriptions import CONSUMERS, SUBSCRIPTIONS
+from kratos_sync.domain.events import KratosIdentityUpdated
 
 POISON_ONE_IN = 100
 

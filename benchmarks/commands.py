@@ -18,7 +18,7 @@ def program(change: str = "") -> Sequence[str]:
         f"sys.path.insert(0, {str(ROOT)!r})",
         "from benchmarks import changes",
         f"changes.{change}",
-        "from api.commands import main",
+        "from kratos_sync.api.cli import main",
         "main()",
     )
     return (sys.executable, "-c", "\n".join(lines))

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import psycopg
-from tests.recorded import Call
 from uuid_utils.compat import uuid7
 
 from benchmarks.changes import POISON_ONE_IN
+from tests.recorded import Call
 
 SYNC = "SyncKratosIdentity"
 COPY_EVENTS = """

@@ -23,15 +23,14 @@ import httpx
 import psutil
 import psycopg
 from pydantic import SecretStr
-from tests.end_to_end.service import KEY
 from uuid_utils.compat import uuid7
 
-from application.ports.event_bus import Provenance, UnreadEvent
 from benchmarks.stage import Deployment, Stage, raised
-from domain.events import KratosIdentityUpdated
-from infrastructure.database import connect, driver_of
-from infrastructure.ledger.event_rows import EventRow
-from infrastructure.ledger.record import RECORD, arrays_of
+from kratos_sync.application.ports.event_bus import Provenance, UnreadEvent
+from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.infrastructure.ledger.event_rows import RECORD, EventRow, arrays_of
+from kratos_sync.infrastructure.postgres.engine import connect, driver_of
+from tests.end_to_end.service import KEY
 
 KIB: Final = 1024
 LARGEST_BODY: Final = 1024 * KIB

@@ -22,15 +22,15 @@ import click
 import psutil
 import psycopg
 from pydantic import SecretStr
-from tests.kratos.crowd import Crowd
 
 from benchmarks.commands import ROOT, program
-from domain.identity import Identity
-from domain.kratos_identity import KratosIdentity
-from infrastructure.database import connect
-from infrastructure.embedded import EmbeddedPostgres
-from infrastructure.identities.mapping import STORE, to_arrays
-from infrastructure.migrations import migrate
+from kratos_sync.domain.identity import Identity
+from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.infrastructure.embedded import EmbeddedPostgres
+from kratos_sync.infrastructure.identities.rows import STORE, to_arrays
+from kratos_sync.infrastructure.migrations import migrate
+from kratos_sync.infrastructure.postgres.engine import connect
+from tests.kratos.crowd import Crowd
 
 SEEDED_AT_ONCE: Final = 2_000
 LOOK_SECONDS: Final = 0.05

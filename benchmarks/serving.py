@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import httpx
-from tests.end_to_end.service import KEY
-from tests.infrastructure.bus.waiting import until
 
 from benchmarks.commands import ROOT
 from benchmarks.wrk import PATH
+from tests.end_to_end.service import KEY
+from tests.infrastructure.bus.waiting import until
 
 UVICORN = (
     *(sys.executable, "-m", "uvicorn", "--loop", "uvloop", "--http", "httptools"),

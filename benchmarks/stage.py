@@ -11,14 +11,14 @@ from typing import Self
 import psycopg
 from psycopg import sql
 from pydantic import SecretStr
+
+from benchmarks.commands import program
+from kratos_sync.infrastructure.embedded import EmbeddedPostgres
+from kratos_sync.infrastructure.migrations import migrate
+from kratos_sync.infrastructure.postgres.engine import connect
 from tests.end_to_end.service import Service
 from tests.infrastructure.bus.servers import ReturningValkey
 from tests.infrastructure.bus.waiting import until
-
-from benchmarks.commands import program
-from infrastructure.database import connect
-from infrastructure.embedded import EmbeddedPostgres
-from infrastructure.migrations import migrate
 
 DEFAULT_LEASE_SECONDS = 30
 POSTGRES_SETTINGS = {"shared_preload_libraries": "pg_stat_statements"}

@@ -18,7 +18,7 @@ from tests.run_folder import run_folder
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from infrastructure.container import Container
+    from kratos_sync.infrastructure.container import Container
     from tests.infrastructure.bus.peeking import AnyBroker
     from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
 
@@ -43,7 +43,7 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given := os.environ.get("TEST_DATABASE_URL"):
         yield given
         return
-    from infrastructure.embedded import EmbeddedPostgres
+    from kratos_sync.infrastructure.embedded import EmbeddedPostgres
 
     with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as server:
         yield server.url
@@ -55,7 +55,7 @@ def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given := os.environ.get("TEST_BROKER_URL"):
         yield given
         return
-    from infrastructure.embedded import EmbeddedValkey
+    from kratos_sync.infrastructure.embedded import EmbeddedValkey
 
     with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as server:
         yield server.url
@@ -84,8 +84,8 @@ def migrated_template(postgres_url: str) -> Iterator[str]:
     """The name of a migrated database that others are copied from."""
     from pydantic import SecretStr
 
-    from infrastructure.database import connect
-    from infrastructure.migrations import migrate
+    from kratos_sync.infrastructure.migrations import migrate
+    from kratos_sync.infrastructure.postgres.engine import connect
 
     name = f"{TEMPLATE}_{uuid4().hex[:8]}"
     _administer(postgres_url, f"CREATE DATABASE {name}")
@@ -119,7 +119,7 @@ def engine(database_url: str) -> "Iterator[Engine]":
     """Connections to the test's database."""
     from pydantic import SecretStr
 
-    from infrastructure.database import connect
+    from kratos_sync.infrastructure.postgres.engine import connect
 
     engine = connect(SecretStr(database_url), pool_size=8)
     yield engine
@@ -131,7 +131,7 @@ def broker(request: pytest.FixtureRequest) -> "Iterator[AnyBroker]":
     """A broker with queues of the test's own: on Valkey, or as the test is parametrised."""
     from pydantic import SecretStr
 
-    from infrastructure.bus.broker import connect
+    from kratos_sync.infrastructure.bus.brokers import connect
     from tests.infrastructure.bus.peeking import wipe
 
     kind = getattr(request, "param", "valkey")
@@ -146,8 +146,8 @@ def broker(request: pytest.FixtureRequest) -> "Iterator[AnyBroker]":
 @pytest.fixture
 def container(database_url: str, broker_url: str, broker: "AnyBroker") -> "Iterator[Container]":
     """The whole service, wired to the test's database and queues."""
-    from infrastructure.container import Container
-    from infrastructure.settings import Settings
+    from kratos_sync.infrastructure.container import Container
+    from kratos_sync.infrastructure.settings import Settings
 
     container = Container()
     container.settings.override(

@@ -44,7 +44,11 @@ def _remove_if_left(folder: Path) -> None:
 def _remove(folder: Path) -> None:
     """Remove it all; a server that a killed process left running there is ended before."""
     if locks := list(folder.rglob("server.lock")):
-        from infrastructure.embedded import EmbeddedPostgres, EmbeddedServerError, EmbeddedValkey
+        from kratos_sync.infrastructure.embedded import (
+            EmbeddedPostgres,
+            EmbeddedServerError,
+            EmbeddedValkey,
+        )
 
         for directory in {lock.parent for lock in locks}:
             kind = EmbeddedPostgres if (directory / "data").is_dir() else EmbeddedValkey

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import psycopg
 
-from tests.api.commands.waiting import lives
+from tests.api.cli.waiting import lives
 from tests.run_folder import run_folder
 
 KILLED = """
 import os, sys
 from pathlib import Path
-from infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
+from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.run_folder import run_folder
 run = run_folder(Path(sys.argv[1]))
 folder = run.__enter__()

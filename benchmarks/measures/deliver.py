@@ -7,9 +7,6 @@ from functools import lru_cache
 from time import perf_counter, sleep
 from typing import Any
 
-from tests.end_to_end.service import assert_the_books_are_right, differences
-from tests.recorded import Recording
-
 from benchmarks import statements
 from benchmarks.crowd import crowd, people_for, some_twice
 from benchmarks.filling import SYNC, Waiting, as_told, fill, garbage, poison
@@ -17,6 +14,8 @@ from benchmarks.pace import pace
 from benchmarks.stage import Deployment, Stage
 from benchmarks.verdict import require
 from benchmarks.watch import Watch
+from tests.end_to_end.service import assert_the_books_are_right, differences
+from tests.recorded import Recording
 
 SECOND = "NoticeUpdates"
 LONGEST_SECONDS = 300

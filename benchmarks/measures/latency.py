@@ -9,14 +9,13 @@ from statistics import quantiles
 from time import perf_counter, sleep
 from typing import Any
 
-from tests.end_to_end.service import KEY, Service
-
 from benchmarks.commands import ROOT
 from benchmarks.crowd import crowd
 from benchmarks.stage import Stage
 from benchmarks.verdict import require
 from benchmarks.watch import Watch
 from benchmarks.wrk import PATH, write_bodies
+from tests.end_to_end.service import KEY, Service
 
 PEOPLE = 2_000
 LOOK_SECONDS = 0.0005

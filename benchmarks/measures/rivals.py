@@ -14,7 +14,6 @@ from typing import Any
 import psycopg
 import redis
 from sqlalchemy import URL, create_engine, make_url, text
-from tests.recorded import Recording
 
 from benchmarks.commands import ROOT
 from benchmarks.crowd import crowd, people_for, some_twice
@@ -24,6 +23,7 @@ from benchmarks.rivals.field import FIELD, Rival, Setting
 from benchmarks.rivals.work import Base
 from benchmarks.stage import Stage, empty
 from benchmarks.verdict import require
+from tests.recorded import Recording
 
 DATABASE = "rivals"
 ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}

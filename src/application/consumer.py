@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import ClassVar, Final, Protocol, TypeVar
 
-from domain.events import DomainEvent
+from kratos_sync.domain.events import DomainEvent
 
 SHORTEST_DELAY: Final = timedelta(seconds=1)
 LONGEST_DELAY: Final = timedelta(days=365)

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
-from application.conflicts import despite_conflicts
-from application.ports.erasures import Erased, Erasures
+from kratos_sync.application.pipeline.retries import despite_conflicts
+from kratos_sync.application.ports.deletions import DeletionProgress, Deletions, Erased, Erasures
 
 PATIENCE_SECONDS: Final = 60.0
 """How long what a worker has in hand is waited for: longer than an event may take."""
@@ -61,3 +61,26 @@ class Erase:
             if self._clock() > deadline:
                 raise StillInHand(f"a worker has had {held:,} of it in hand for a minute")
             self._pause(POLL_SECONDS)
+
+
+def watch_deletion(
+    deletions: Deletions,
+    request: UUID,
+    seconds: float,
+    *,
+    until_erased: bool = False,
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+) -> Iterator[DeletionProgress]:
+    """Tell how far it is whenever that changes, for so long at most; the last is how it ended."""
+    deadline = clock() + seconds
+    told = None
+    while True:
+        progress = deletions.progress(request)
+        if progress != told:
+            yield progress
+            told = progress
+        is_over = progress.is_done and (progress.is_erased or not until_erased)
+        if is_over or progress.is_held or clock() > deadline:
+            return
+        pause(POLL_SECONDS)

@@ -14,8 +14,8 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from domain.doubles import EXACT_UP_TO
-from domain.json_values import Json
+from kratos_sync.domain.json_values import Json
+from kratos_sync.domain.large_integers import EXACT_UP_TO
 
 MAX_DEPTH: Final = 128
 """Levels that a body may be nested: far beyond any identity, and within Python's own recursion."""

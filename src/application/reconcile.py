@@ -7,9 +7,9 @@ from typing import Final
 
 import structlog
 
-from application.origins import elsewhere
-from application.ports.kratos import KratosAdmin, KratosRefused
-from application.ports.reconciliation import (
+from kratos_sync.application.drift import elsewhere
+from kratos_sync.application.ports.kratos import KratosAdmin, KratosRefused
+from kratos_sync.application.ports.reconciliation import (
     Findings,
     ListingUnordered,
     NobodyKnown,

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, NamedTuple
 
-from application.conflicts import despite_conflicts
-from application.pace import Pace
-from application.ports.replay import Position, RecordedEvents, Stretch
-from application.subscriptions import CONSUMERS, SUBSCRIPTIONS
+from kratos_sync.application.pipeline.retries import despite_conflicts
+from kratos_sync.application.ports.replay import Position, RecordedEvents, Stretch
+from kratos_sync.application.rate_limiter import Pace
+from kratos_sync.application.subscriptions import CONSUMERS, SUBSCRIPTIONS
 
 BATCHES_IN_HAND: Final = 4
 """Batches of a consumer's work, replayed or live, with which it gets no more to replay."""

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from application.consumer import Consumer
-from application.consumers.count_registrations import CountRegistrations
-from application.consumers.delete_from_kratos import DeleteFromKratos
-from application.consumers.delete_kratos_identity import DeleteKratosIdentity
-from application.consumers.fetch_kratos_identity import FetchKratosIdentity
-from application.consumers.forget_identity import ForgetIdentity
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from domain.events import (
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.consumers.count_registrations import CountRegistrations
+from kratos_sync.application.consumers.delete_from_kratos import DeleteFromKratos
+from kratos_sync.application.consumers.delete_kratos_identity import DeleteKratosIdentity
+from kratos_sync.application.consumers.fetch_kratos_identity import FetchKratosIdentity
+from kratos_sync.application.consumers.forget_identity import ForgetIdentity
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.domain.events import (
     EVENTS,
     DomainEvent,
     IdentityDeletionRequested,

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple, Protocol, Self, TypeAlias, TypeVar
 from uuid import UUID
 
-from domain import fields
-from domain.json_values import Json, canonical
-from domain.times import to_rfc3339
+from kratos_sync.domain import fields
+from kratos_sync.domain.fields import to_rfc3339
+from kratos_sync.domain.json_values import Json, canonical
 
 _STATUS_RANKS: Final = {"pending": 1, "sent": 2, "completed": 3}
 _STATUS_RANKS_ONCE_VERIFIED: Final = {"pending": 1, "completed": 2, "sent": 3}

@@ -5,47 +5,265 @@ event of the old name unknown, and so undeliverable: add a new event instead.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import blake2b
 from types import MappingProxyType
 from typing import ClassVar, Final, Protocol, Self
 from uuid import UUID
 
-from domain import fields
-from domain.deletion_request import IdentityDeletionRequested
-from domain.fact import fact_id
-from domain.facts import (
-    AddressVerified,
-    IdentityDeleted,
-    IdentityDiscovered,
-    IdentityRegistered,
-    IdentityStateChanged,
-    IdentityTraitsChanged,
-    TraitChange,
-)
-from domain.identity import Identity
-from domain.json_values import Json
-from domain.template_failure import KratosTemplateFailed
-from domain.times import to_rfc3339
+from kratos_sync.domain import fields
+from kratos_sync.domain.fields import from_number, to_rfc3339
+from kratos_sync.domain.identity import Identity
+from kratos_sync.domain.json_values import ABSENT, Absent, Json
 
-__all__ = [
-    "EVENTS",
-    "IMPERSONAL",
-    "AddressVerified",
-    "DomainEvent",
-    "IdentityDeleted",
-    "IdentityDeletionRequested",
-    "IdentityDiscovered",
-    "IdentityRegistered",
-    "IdentityStateChanged",
-    "IdentityTraitsChanged",
-    "KratosIdentityGone",
-    "KratosIdentityHinted",
-    "KratosIdentityUpdated",
-    "KratosTemplateFailed",
-    "TraitChange",
-    "fact_id",
-]
+_TIMESTAMP: Final = ((1 << 48) - 1) << 80
+_VERSION_AND_VARIANT: Final = 0xF << 76 | 0b11 << 62
+_VERSION_7_OF_RFC_9562: Final = 0x7 << 76 | 0b10 << 62
+
+
+def fact_id(cause: UUID, what: str) -> UUID:
+    """The id of the fact that the event `cause` (a UUIDv7) brought about: each time the same.
+
+    A UUIDv7 too, of the same millisecond as its cause, so that ids stay ordered by time.
+    """
+    digest = blake2b(what.encode(errors="surrogatepass"), digest_size=16, key=cause.bytes).digest()
+    mixed = int.from_bytes(digest) & ~_TIMESTAMP | cause.int & _TIMESTAMP
+    return from_number(mixed & ~_VERSION_AND_VARIANT | _VERSION_7_OF_RFC_9562)
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What all facts tell: when, of whom, and the version that our copy had afterwards."""
+
+    id: UUID
+    date_occurred: datetime
+    identity_id: UUID
+    version: int
+
+    @property
+    def subject(self) -> UUID:
+        """The identity's id."""
+        return self.identity_id
+
+    def payload(self, rest: Mapping[str, Json]) -> dict[str, Json]:
+        """The JSON payload of a fact that has `rest` beside what all facts have."""
+        return {"identity_id": str(self.identity_id), "version": self.version, **rest}
+
+
+def whose(payload: Mapping[str, Json]) -> tuple[UUID, int]:
+    """The identity's id and version in a payload; raises InvalidField."""
+    return fields.required_uuid(payload, "identity_id"), fields.integer(payload, "version")
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else to_rfc3339(moment)
+
+
+@dataclass(frozen=True, slots=True)
+class _FirstSeen(Fact):
+    traits: Mapping[str, Json] = field(repr=False)
+    created_at: datetime | None
+
+    def to_json(self) -> dict[str, Json]:
+        """The payload: everything but name, id and time, which are columns of the ledger."""
+        return self.payload({"traits": dict(self.traits), "created_at": _time(self.created_at)})
+
+    @classmethod
+    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
+        """The fact of that payload; raises InvalidField."""
+        traits = fields.mapping(payload, "traits")
+        created_at = fields.time_or_none(payload, "created_at")
+        return cls(id, date_occurred, *whose(payload), traits, created_at)
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRegistered(_FirstSeen):
+    """A person has just made an account. `traits` is empty when Kratos did not tell them yet."""
+
+    name: ClassVar[str] = "identity.registered"
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityDiscovered(_FirstSeen):
+    """An account that Kratos has had for a while came to our notice: nobody to welcome."""
+
+    name: ClassVar[str] = "identity.discovered"
+
+
+@dataclass(frozen=True, slots=True)
+class TraitChange:
+    """One top-level trait before and after; `ABSENT` where there was or is none."""
+
+    trait: str
+    old: Json | Absent = field(repr=False)
+    new: Json | Absent = field(repr=False)
+
+    def to_json(self) -> dict[str, Json]:
+        """The change as an object in which an absent value is a missing key."""
+        change: dict[str, Json] = {"trait": self.trait}
+        if self.old is not ABSENT:
+            change["old"] = self.old
+        if self.new is not ABSENT:
+            change["new"] = self.new
+        return change
+
+    @classmethod
+    def from_json(cls, change: Mapping[str, Json]) -> Self:
+        """The change of that object; raises InvalidField."""
+        trait = fields.required_text(change, "trait")
+        return cls(trait, change.get("old", ABSENT), change.get("new", ABSENT))
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityTraitsChanged(Fact):
+    """A person's traits are different: `changes` has each one that is, by name."""
+
+    name: ClassVar[str] = "identity.traits_changed"
+    changes: tuple[TraitChange, ...]
+
+    def to_json(self) -> dict[str, Json]:
+        """The payload: everything but name, id and time, which are columns of the ledger."""
+        return self.payload({"changes": [change.to_json() for change in self.changes]})
+
+    @classmethod
+    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
+        """The fact of that payload; raises InvalidField."""
+        changes = tuple(map(TraitChange.from_json, fields.mappings(payload, "changes")))
+        return cls(id, date_occurred, *whose(payload), changes)
+
+
+@dataclass(frozen=True, slots=True)
+class AddressVerified(Fact):
+    """A person has proved to own an address that was not verified before."""
+
+    name: ClassVar[str] = "identity.address_verified"
+    via: str
+    value: str = field(repr=False)
+    verified_at: datetime | None
+
+    def to_json(self) -> dict[str, Json]:
+        """The payload: everything but name, id and time, which are columns of the ledger."""
+        return self.payload(
+            {"via": self.via, "value": self.value, "verified_at": _time(self.verified_at)}
+        )
+
+    @classmethod
+    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
+        """The fact of that payload; raises InvalidField."""
+        return cls(
+            id,
+            date_occurred,
+            *whose(payload),
+            fields.required_text(payload, "via"),
+            fields.required_text(payload, "value"),
+            fields.time_or_none(payload, "verified_at"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityStateChanged(Fact):
+    """An account was switched on or off: Kratos' states are "active" and "inactive"."""
+
+    name: ClassVar[str] = "identity.state_changed"
+    old: str | None
+    new: str | None
+    state_changed_at: datetime | None
+
+    def to_json(self) -> dict[str, Json]:
+        """The payload: everything but name, id and time, which are columns of the ledger."""
+        changed_at = _time(self.state_changed_at)
+        return self.payload({"old": self.old, "new": self.new, "state_changed_at": changed_at})
+
+    @classmethod
+    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
+        """The fact of that payload; raises InvalidField."""
+        return cls(
+            id,
+            date_occurred,
+            *whose(payload),
+            fields.text_or_none(payload, "old"),
+            fields.text_or_none(payload, "new"),
+            fields.time_or_none(payload, "state_changed_at"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityDeleted(Fact):
+    """An account is gone from Kratos, and the person's data from our copy."""
+
+    name: ClassVar[str] = "identity.deleted"
+
+    def to_json(self) -> dict[str, Json]:
+        """The payload: everything but name, id and time, which are columns of the ledger."""
+        return self.payload({})
+
+    @classmethod
+    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
+        """The fact of that payload; raises InvalidField."""
+        return cls(id, date_occurred, *whose(payload))
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityDeletionRequested:
+    """An identity is to be deleted: here first, and in Kratos once everybody here is done.
+
+    `by` says who asked; with `erase` what was recorded of the person goes too, at the end.
+    """
+
+    name: ClassVar[str] = "identity.deletion_requested"
+    id: UUID
+    date_occurred: datetime
+    identity_id: UUID
+    by: str | None = None
+    erase: bool = False
+
+    @property
+    def subject(self) -> UUID:
+        """The identity's id."""
+        return self.identity_id
+
+    def to_json(self) -> dict[str, Json]:
+        """The payload: everything but name, id and time, which are columns of the ledger."""
+        return {"identity_id": str(self.identity_id), "by": self.by, "erase": self.erase}
+
+    @classmethod
+    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
+        """The event of that payload; raises InvalidField."""
+        identity_id = fields.required_uuid(payload, "identity_id")
+        by = fields.text_or_none(payload, "by")
+        return cls(id, date_occurred, identity_id, by, fields.flag(payload, "erase"))
+
+
+NO_IDENTITY: Final = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class KratosTemplateFailed:
+    """Kratos called a hook with an empty body, as it does where its template worker died.
+
+    An identity may be missing or stale here, and only the Admin API knows which. `hook` is the
+    hook's label, "" where it has none.
+    """
+
+    name: ClassVar[str] = "kratos_webhook.template_failed"
+    id: UUID
+    date_occurred: datetime
+    hook: str
+
+    @property
+    def subject(self) -> UUID:
+        """The id of nobody."""
+        return NO_IDENTITY
+
+    def to_json(self) -> dict[str, Json]:
+        """The payload: everything but name, id and time, which are columns of the ledger."""
+        return {"hook": self.hook}
+
+    @classmethod
+    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
+        """The event of that payload; raises InvalidField."""
+        return cls(id, date_occurred, fields.required_text(payload, "hook"))
 
 
 class DomainEvent(Protocol):

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from domain.addresses import RecoveryAddress, VerifiableAddress
-from domain.identity import SCALARS, Part
-from domain.json_values import ABSENT, Absent, Json
+from kratos_sync.domain.addresses import RecoveryAddress, VerifiableAddress
+from kratos_sync.domain.identity import SCALARS, Part
+from kratos_sync.domain.json_values import ABSENT, Absent, Json
 
 BLANK: Final[Mapping[str, object]] = {
     **{scalar: None for scalar in SCALARS if scalar != "created_at"},
@@ -38,7 +38,7 @@ class HeldIdentity:
     that changed what we hold. A tombstone has `deleted_at`, and nothing of the person.
 
     Four fields make the row end the same whatever order snapshots come in. `part_recency` has the
-    parts that are less recent than the row (`domain.recency`), null for a scalar never told.
+    parts that are less recent than the row (`domain.merging`), null for a scalar never told.
     `exact_at` and `exact_numbers` are the `updated_at` and the large integers, by JSON pointer, of
     the newest snapshot from the Admin API (`exact_numbers` is None before the first).
     `seen_alive_at` is the time of the newest event in which the Admin API showed the identity.

@@ -6,10 +6,10 @@ from operator import attrgetter
 from typing import Final, NamedTuple, Self, TypeAlias
 from uuid import UUID
 
-from domain import fields
-from domain.addresses import AnyAddress, RecoveryAddress, VerifiableAddress, united
-from domain.fields import InvalidField
-from domain.json_values import ABSENT, Absent, Json
+from kratos_sync.domain import fields
+from kratos_sync.domain.addresses import AnyAddress, RecoveryAddress, VerifiableAddress, united
+from kratos_sync.domain.fields import InvalidField
+from kratos_sync.domain.json_values import ABSENT, Absent, Json
 
 Part: TypeAlias = (
     Json | datetime | UUID | tuple[VerifiableAddress, ...] | tuple[RecoveryAddress, ...]

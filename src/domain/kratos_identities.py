@@ -3,7 +3,7 @@
 from typing import Protocol
 from uuid import UUID
 
-from domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.kratos_identity import KratosIdentity
 
 
 class KratosIdentities(Protocol):

@@ -1,14 +1,14 @@
 """Our copy of an identity: the only place that decides what Kratos' word means."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Self
 from uuid import UUID
 
-from domain.addresses import VerifiableAddress
-from domain.changes import newly_verified, trait_changes, traits_of
-from domain.events import (
+from kratos_sync.domain.addresses import VerifiableAddress
+from kratos_sync.domain.events import (
     AddressVerified,
     DomainEvent,
     IdentityDeleted,
@@ -16,13 +16,48 @@ from domain.events import (
     IdentityRegistered,
     IdentityStateChanged,
     IdentityTraitsChanged,
+    TraitChange,
     fact_id,
 )
-from domain.held_identity import BLANK, COLUMNS, NEVER_TOLD, HeldIdentity
-from domain.identity import Identity
-from domain.json_values import Absent
-from domain.merging import merged, replaced
-from domain.recorded_webhooks import ReceivedWebhook
+from kratos_sync.domain.held_identity import BLANK, COLUMNS, NEVER_TOLD, HeldIdentity
+from kratos_sync.domain.identity import Identity
+from kratos_sync.domain.json_values import ABSENT, Absent, Json, same_as_doubles
+from kratos_sync.domain.merging import merged, replaced
+from kratos_sync.domain.recorded_webhooks import ReceivedWebhook
+
+
+def traits_of(traits: Json | Absent) -> Mapping[str, Json]:
+    """The traits by name; none when they are null, were never told, or are not an object."""
+    return traits if isinstance(traits, dict) else {}
+
+
+def trait_changes(old: Json | Absent, new: Json | Absent) -> tuple[TraitChange, ...]:
+    """Each top-level trait that differs as doubles, sorted by name."""
+    if old is new:
+        return ()
+    before, after = traits_of(old), traits_of(new)
+    changed = [
+        trait
+        for trait in before.keys() | after.keys()
+        if not same_as_doubles(before.get(trait, ABSENT), after.get(trait, ABSENT))
+    ]
+    return tuple(
+        TraitChange(trait, before.get(trait, ABSENT), after.get(trait, ABSENT))
+        for trait in sorted(changed)
+    )
+
+
+def newly_verified(
+    old: tuple[VerifiableAddress, ...] | Absent, new: tuple[VerifiableAddress, ...] | Absent
+) -> Iterator[VerifiableAddress]:
+    """Each address, known by (via, value), that is verified now and was not before."""
+    if new is ABSENT or old is new:
+        return
+    proved = {(each.via, each.value) for each in old if each.verified} if old is not ABSENT else ()
+    for address in new:
+        if address.verified and (address.via, address.value) not in proved:
+            yield address
+
 
 REGISTRATION_WINDOW: Final = timedelta(minutes=10)
 _UNHEARD_OF: Final[Mapping[str, object]] = {
@@ -222,3 +257,25 @@ class KratosIdentity(HeldIdentity):
 
     def _whose(self, cause: UUID, what: str) -> tuple[UUID, datetime, UUID, int]:
         return fact_id(cause, what), self.synced_at, self.id, self.version
+
+
+_NOBODY: Final = UUID(int=0)
+_OURS: Final = frozenset(
+    {"synced_at", "version", "part_recency", "exact_at", "exact_numbers", "seen_alive_at"}
+)
+"""Fields that tell of what was heard, and not of the identity."""
+
+
+def differences(
+    held: KratosIdentity, identity: Identity, at: datetime, later: Iterable[ReceivedWebhook] = ()
+) -> tuple[str, ...]:
+    """Name the fields of the identity that change when our copy hears this; `held` stays as it is.
+
+    `at` and `later` are as in `KratosIdentity.update`. Only `deleted_at`, where we hold it as
+    deleted and hearing this would bring it back.
+    """
+    hearing = copy(held)
+    hearing.update(identity, at=at, cause=_NOBODY, later=later)
+    if hearing.deleted_at != held.deleted_at:
+        return ("deleted_at",)
+    return tuple(sorted(hearing.changed - held.changed - _OURS))

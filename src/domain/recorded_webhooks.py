@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from domain.identity import Identity
+from kratos_sync.domain.identity import Identity
 
 
 class ReceivedWebhook(NamedTuple):

@@ -2,47 +2,42 @@
 
 from dependency_injector import containers, providers
 
-from application.ports.departures import Departures
-from application.ports.kratos_answers import KratosAnswers
-from application.ports.registration_counts import RegistrationCounts
-from application.subscriptions import CONSUMERS
-from domain.kratos_identities import KratosIdentities
-from domain.recorded_webhooks import RecordedWebhooks
-from infrastructure import database
-from infrastructure.bus import broker
-from infrastructure.bus.event_bus import DramatiqEventBus
-from infrastructure.bus.hands import Hands
-from infrastructure.bus.relay import Relay
-from infrastructure.bus.watchdog import Watchdog
-from infrastructure.consumer_factory import ConsumerFactory
-from infrastructure.deletion.deletions import PostgresDeletions
-from infrastructure.deletion.departures import PostgresDepartures
-from infrastructure.erasure.erasures import PostgresErasures
-from infrastructure.erasure.schedule import ErasureSchedule
-from infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
-from infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
-from infrastructure.kratos.admin_api import HttpKratosAdmin
-from infrastructure.kratos_answers.answers import PostgresKratosAnswers
-from infrastructure.kratos_answers.asked_identities import PostgresAskedIdentities
-from infrastructure.ledger import deployment
-from infrastructure.ledger.claims import PostgresClaims
-from infrastructure.ledger.dead_letter_decisions import PostgresDeadLetterDecisions
-from infrastructure.ledger.dead_letters import PostgresDeadLetters
-from infrastructure.ledger.failures import PostgresFailures
-from infrastructure.ledger.history import PostgresHistory
-from infrastructure.ledger.hook_log import PostgresHookLog
-from infrastructure.ledger.listener import WakeUpListener
-from infrastructure.ledger.purge import PostgresPurge
-from infrastructure.ledger.purge_schedule import PurgeSchedule
-from infrastructure.ledger.readiness import DatabaseReadiness
-from infrastructure.ledger.replay import PostgresRecordedEvents
-from infrastructure.ledger.status import PostgresStatus
-from infrastructure.ledger.wakeup import RelayWakeUp
-from infrastructure.reconciliation.reconciliations import PostgresReconciliations
-from infrastructure.registrations.registration_counts import PostgresRegistrationCounts
-from infrastructure.settings import Settings
-from infrastructure.transaction import Transaction
-from infrastructure.unit_of_work import PostgresUnitOfWork
+from kratos_sync.application.ports.deletions import Departures
+from kratos_sync.application.ports.kratos import KratosAnswers
+from kratos_sync.application.ports.registration_counts import RegistrationCounts
+from kratos_sync.application.subscriptions import CONSUMERS
+from kratos_sync.domain.kratos_identities import KratosIdentities
+from kratos_sync.domain.recorded_webhooks import RecordedWebhooks
+from kratos_sync.infrastructure.bus import brokers as broker
+from kratos_sync.infrastructure.bus.event_bus import DramatiqEventBus
+from kratos_sync.infrastructure.bus.relay import Relay
+from kratos_sync.infrastructure.deletion import PostgresDeletions, PostgresDepartures
+from kratos_sync.infrastructure.erasure import ErasureSchedule, PostgresErasures
+from kratos_sync.infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from kratos_sync.infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
+from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts
+from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
+from kratos_sync.infrastructure.kratos.refetch import PostgresAskedIdentities, PostgresKratosAnswers
+from kratos_sync.infrastructure.ledger import status as deployment
+from kratos_sync.infrastructure.ledger.claims import PostgresClaims
+from kratos_sync.infrastructure.ledger.dead_letters import (
+    PostgresDeadLetterDecisions,
+    PostgresDeadLetters,
+)
+from kratos_sync.infrastructure.ledger.history import PostgresHistory
+from kratos_sync.infrastructure.ledger.hook_activity import PostgresHookLog
+from kratos_sync.infrastructure.ledger.inbox import PostgresFailures
+from kratos_sync.infrastructure.ledger.notifications import RelayWakeUp, WakeUpListener
+from kratos_sync.infrastructure.ledger.purge import PostgresPurge, PurgeSchedule
+from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
+from kratos_sync.infrastructure.ledger.status import DatabaseReadiness, PostgresStatus
+from kratos_sync.infrastructure.postgres import engine as database
+from kratos_sync.infrastructure.postgres.transaction import Transaction
+from kratos_sync.infrastructure.postgres.unit_of_work import ConsumerFactory, PostgresUnitOfWork
+from kratos_sync.infrastructure.reconciliation.reconciliation import PostgresReconciliations
+from kratos_sync.infrastructure.settings import Settings
+from kratos_sync.infrastructure.worker.in_flight import Hands
+from kratos_sync.infrastructure.worker.watchdog import Watchdog
 
 
 class Container(containers.DeclarativeContainer):

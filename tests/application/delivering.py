@@ -3,9 +3,9 @@
 from typing import Any
 from uuid import UUID
 
-from application.consumer import Consumer
-from application.pipeline import Batch, deliver
-from application.subscriptions import CONSUMERS
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.subscriptions import CONSUMERS
 from tests.fakes.unit_of_work import InMemoryLedger
 
 

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from application.drift import Drift, Rise
-from application.ports.reconciliation import Findings, PastReconciliation
+from kratos_sync.application.drift import Drift, Rise
+from kratos_sync.application.ports.reconciliation import Findings, PastReconciliation
 from tests.domain.people import NOON
 
 HOUR = timedelta(hours=1)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from application.json_body import NotJson, decode
-from domain.json_values import same
+from kratos_sync.application.json_body import NotJson, decode
+from kratos_sync.domain.json_values import same
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import tracemalloc
 
 import pytest
 
-from application import footprint
-from application.footprint import (
+from kratos_sync.application import footprint
+from kratos_sync.application.footprint import (
     BATCH_BYTES,
     PROCESS_BYTES,
     RECOVERY_SECONDS,
@@ -18,12 +18,12 @@ from application.footprint import (
     footprint_of_stored,
     remaining,
 )
-from application.pipeline.consume import read_event
-from application.ports.unit_of_work import Owed
-from domain.events import KratosIdentityUpdated
-from domain.json_values import Json
-from domain.kratos_identity import KratosIdentity
-from infrastructure.json_columns import dumps
+from kratos_sync.application.pipeline.isolation import read_event
+from kratos_sync.application.ports.unit_of_work import Owed
+from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.domain.json_values import Json
+from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.infrastructure.postgres.json import dumps
 from tests.domain.people import ADA, GRACE, NOON, cause, document
 
 COUNT = 20_000

@@ -2,7 +2,7 @@
 
 import pytest
 
-from application.pace import Pace
+from kratos_sync.application.rate_limiter import Pace
 
 
 class Clock:

@@ -6,10 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.ports.replay import Position, Step, Stretch
-from application.ports.unit_of_work import ConcurrencyConflict
-from application.replay import (
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.ports.replay import Position, Step, Stretch
+from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
+from kratos_sync.application.replay import (
     MOST_CONFLICTS,
     PATIENCE_SECONDS,
     ConsumerIsBehind,

@@ -2,8 +2,8 @@
 
 from datetime import timedelta
 
-from application.ports.hook_log import HookHeard
-from application.silence import Silence, silences
+from kratos_sync.application.missed_webhooks import Silence, silences
+from kratos_sync.application.ports.hook_log import HookHeard
 from tests.domain.people import NOON
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -5,10 +5,10 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from application.consumer import Consumer
-from application.subscriptions import CONSUMERS, SUBSCRIPTIONS, consumers_of
-from domain.events import EVENTS, DomainEvent
-from infrastructure.bus.wire_format import CONSUMER
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.subscriptions import CONSUMERS, SUBSCRIPTIONS, consumers_of
+from kratos_sync.domain.events import EVENTS, DomainEvent
+from kratos_sync.infrastructure.bus.wire_format import CONSUMER
 from tests.suites.occurrences import OURS, gone, updated
 
 # As an application has it, with its own consumers among them.

@@ -4,11 +4,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from application.unheard import missed, missing, stale
-from domain.differences import differences
-from domain.identity import Identity
-from domain.json_values import Json
-from domain.kratos_identity import KratosIdentity
+from kratos_sync.application.missed_webhooks import missed, missing, stale
+from kratos_sync.domain.identity import Identity
+from kratos_sync.domain.json_values import Json
+from kratos_sync.domain.kratos_identity import KratosIdentity, differences
 from tests.domain.people import (
     LOYAL,
     NOON,

@@ -1,9 +1,9 @@
 from collections import Counter
 
 import pytest
+
 from benchmarks.goals import ROWS, Row
 from benchmarks.report.speed import goals
-
 from tests.benchmarks.results import RESULTS
 
 

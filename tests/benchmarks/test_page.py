@@ -2,9 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
+
 from benchmarks.page import UnknownPlace, filled
 from benchmarks.report import SECTIONS
-
 from tests.benchmarks.results import RESULTS
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"

@@ -9,8 +9,8 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from infrastructure.embedded import EmbeddedPostgres
-from infrastructure.embedded.server import program
+from kratos_sync.infrastructure.embedded import EmbeddedPostgres
+from kratos_sync.infrastructure.embedded.server import program
 from tests.deploy.test_roles import SECTION
 
 SCRIPT = Path(__file__).parents[2] / "deploy/postgres/api_role.sql"
@@ -48,8 +48,8 @@ def test_the_script_gives_the_api_what_the_page_does_however_often_it_runs(
 ) -> None:
     from pydantic import SecretStr
 
-    from infrastructure.database import connect
-    from infrastructure.migrations import migrate
+    from kratos_sync.infrastructure.migrations import migrate
+    from kratos_sync.infrastructure.postgres.engine import connect
 
     with EmbeddedPostgres(tmp_path_factory.mktemp("api_role") / uuid4().hex[:4]) as postgres:
         engine = connect(SecretStr(postgres.url), pool_size=2)

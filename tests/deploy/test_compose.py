@@ -95,7 +95,7 @@ def test_every_volume_that_is_named_is_declared() -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_command_that_a_service_runs_is_one_of_ours(name: str) -> None:
-    from api.commands import main
+    from kratos_sync.api.cli import main
 
     health = SERVICES[name].get("healthcheck", {}).get("test", [])
     calls = [SERVICES[name]["command"], *([health[2:]] if health[1:2] == ["kratos-sync"] else [])]
@@ -109,7 +109,7 @@ def test_every_command_that_a_service_runs_is_one_of_ours(name: str) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_a_service_is_given_every_setting_without_which_it_cannot_start(name: str) -> None:
-    from infrastructure.settings import Settings
+    from kratos_sync.infrastructure.settings import Settings
 
     needed = {
         setting.upper() for setting, field in Settings.model_fields.items() if field.is_required()

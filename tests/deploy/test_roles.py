@@ -10,8 +10,8 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
-from application.subscriptions import CONSUMERS, SUBSCRIPTIONS
-from domain.events import (
+from kratos_sync.application.subscriptions import CONSUMERS, SUBSCRIPTIONS
+from kratos_sync.domain.events import (
     EVENTS,
     IMPERSONAL,
     DomainEvent,
@@ -21,8 +21,8 @@ from domain.events import (
     KratosIdentityUpdated,
     KratosTemplateFailed,
 )
-from infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
-from infrastructure.migrations import newest_revision
+from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
+from kratos_sync.infrastructure.migrations import newest_revision
 from tests.end_to_end.processes import Processes
 from tests.infrastructure.bus.waiting import until
 from tests.kratos.admin_stand_in import AdminStandIn

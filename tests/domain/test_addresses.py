@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from domain.addresses import RecoveryAddress, VerifiableAddress, united
-from domain.fields import InvalidField
-from domain.json_values import Json
+from kratos_sync.domain.addresses import RecoveryAddress, VerifiableAddress, united
+from kratos_sync.domain.fields import InvalidField
+from kratos_sync.domain.json_values import Json
 from tests.domain.people import address, minutes, without
 
 SENT: dict[str, Json] = {

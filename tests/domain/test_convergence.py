@@ -8,10 +8,10 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.doubles import rounded
-from domain.identity import Identity
-from domain.json_values import ABSENT, Json
-from domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.identity import Identity
+from kratos_sync.domain.json_values import ABSENT, Json
+from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.large_integers import rounded
 from tests.domain.people import (
     ADA,
     NOON,

@@ -2,10 +2,10 @@
 
 import pytest
 
-from domain.events import IdentityDeleted, IdentityDiscovered
-from domain.held_identity import BLANK
-from domain.json_values import ABSENT
-from domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.events import IdentityDeleted, IdentityDiscovered
+from kratos_sync.domain.held_identity import BLANK
+from kratos_sync.domain.json_values import ABSENT
+from kratos_sync.domain.kratos_identity import KratosIdentity
 from tests.domain.people import (
     ADA,
     LOYAL,

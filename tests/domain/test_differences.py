@@ -2,9 +2,9 @@
 
 import pytest
 
-from domain.differences import differences
-from domain.json_values import Json
-from domain.recorded_webhooks import ReceivedWebhook
+from kratos_sync.domain.json_values import Json
+from kratos_sync.domain.kratos_identity import differences
+from kratos_sync.domain.recorded_webhooks import ReceivedWebhook
 from tests.domain.people import address, cause, exact, met, minutes, row_of, webhook
 
 PROVED = [address(verified_at=minutes(3))]

@@ -1,7 +1,7 @@
 import pytest
 
-from domain.doubles import large_integers, restored, rounded
-from domain.json_values import Json
+from kratos_sync.domain.json_values import Json
+from kratos_sync.domain.large_integers import large_integers, restored, rounded
 
 LOYAL = 2**53 + 1
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domain.events import (
+from kratos_sync.domain.events import (
     EVENTS,
     AddressVerified,
     DomainEvent,
@@ -22,9 +22,9 @@ from domain.events import (
     TraitChange,
     fact_id,
 )
-from domain.fields import InvalidField
-from domain.identity import InvalidIdentity
-from domain.json_values import ABSENT, Json
+from kratos_sync.domain.fields import InvalidField
+from kratos_sync.domain.identity import InvalidIdentity
+from kratos_sync.domain.json_values import ABSENT, Json
 from tests.domain.people import ADA, NOON, cause, document, webhook
 
 names = st.text(max_size=8)

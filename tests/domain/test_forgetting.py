@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from domain.events import EVENTS, IMPERSONAL, IdentityDeleted
-from domain.held_identity import BLANK
-from domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.events import EVENTS, IMPERSONAL, IdentityDeleted
+from kratos_sync.domain.held_identity import BLANK
+from kratos_sync.domain.kratos_identity import KratosIdentity
 from tests.domain.people import ADA, cause, exact, minutes, webhook
 
 

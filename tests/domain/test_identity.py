@@ -4,8 +4,8 @@ from uuid import UUID
 
 import pytest
 
-from domain.identity import Identity, IdentityIdIsEmpty, InvalidIdentity
-from domain.json_values import ABSENT, Json
+from kratos_sync.domain.identity import Identity, IdentityIdIsEmpty, InvalidIdentity
+from kratos_sync.domain.json_values import ABSENT, Json
 from tests.domain.people import ADA, address, document, exact, partial, webhook, without
 
 PERSONAL = "ada@example.org"

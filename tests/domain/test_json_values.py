@@ -1,6 +1,6 @@
 import pytest
 
-from domain.json_values import Json, canonical, same, same_as_doubles
+from kratos_sync.domain.json_values import Json, canonical, same, same_as_doubles
 
 
 @pytest.mark.parametrize(

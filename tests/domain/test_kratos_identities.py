@@ -1,6 +1,6 @@
 import pytest
 
-from domain.kratos_identities import KratosIdentities
+from kratos_sync.domain.kratos_identities import KratosIdentities
 from tests.domain.people import ADA, GRACE, met, webhook
 from tests.fakes.kratos_identities import InMemoryKratosIdentities
 

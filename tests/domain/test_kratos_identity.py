@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from domain.events import (
+from kratos_sync.domain.events import (
     AddressVerified,
     DomainEvent,
     IdentityDeleted,
@@ -15,10 +15,10 @@ from domain.events import (
     TraitChange,
     fact_id,
 )
-from domain.held_identity import COLUMNS
-from domain.identity import Identity
-from domain.json_values import ABSENT, Json
-from domain.kratos_identity import REGISTRATION_WINDOW, KratosIdentity
+from kratos_sync.domain.held_identity import COLUMNS
+from kratos_sync.domain.identity import Identity
+from kratos_sync.domain.json_values import ABSENT, Json
+from kratos_sync.domain.kratos_identity import REGISTRATION_WINDOW, KratosIdentity
 from tests.domain.people import (
     ADA,
     LOYAL,

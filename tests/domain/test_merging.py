@@ -5,8 +5,8 @@ from itertools import permutations
 
 import pytest
 
-from domain.identity import Identity
-from domain.json_values import ABSENT, Json
+from kratos_sync.domain.identity import Identity
+from kratos_sync.domain.json_values import ABSENT, Json
 from tests.domain.people import (
     ADAS_ADDRESS,
     LOYAL,

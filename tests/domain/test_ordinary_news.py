@@ -4,11 +4,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from domain.identity import Identity
-from domain.json_values import Json, same
-from domain.kratos_identity import KratosIdentity
-from domain.merging import weighed
-from domain.ordinary_news import ordinary_news
+from kratos_sync.domain.identity import Identity
+from kratos_sync.domain.json_values import Json, same
+from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.merging import ordinary_news, weighed
 from tests.domain.people import (
     ADA,
     LOYAL,

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from domain.times import from_rfc3339, to_rfc3339
+from kratos_sync.domain.fields import from_rfc3339, to_rfc3339
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain import uuids
+from kratos_sync.domain import fields as uuids
 
 ADA = "e52e75c7-afbb-4316-a4ef-3977a428a2ca"
 

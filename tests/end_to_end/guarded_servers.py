@@ -11,7 +11,7 @@ import psycopg
 import redis
 from sqlalchemy import make_url
 
-from infrastructure.embedded import EmbeddedPostgres
+from kratos_sync.infrastructure.embedded import EmbeddedPostgres
 from tests.infrastructure.bus.servers import ReturningValkey
 from tests.ports import free_port
 

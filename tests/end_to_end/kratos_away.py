@@ -24,7 +24,7 @@ import httpx
 import psycopg
 from psycopg.rows import dict_row
 
-from infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
+from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests.end_to_end.processes import Processes
 from tests.infrastructure.bus.waiting import until
 from tests.kratos.admin_stand_in import AdminStandIn

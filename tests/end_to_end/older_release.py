@@ -6,7 +6,7 @@ python older_release.py worker
 from datetime import timedelta
 from types import MappingProxyType
 
-from domain import events
+from kratos_sync.domain import events
 
 
 def main() -> None:
@@ -14,10 +14,10 @@ def main() -> None:
     unknown = events.KratosIdentityUpdated
     known = {name: kind for name, kind in events.EVENTS.items() if kind is not unknown}
     events.EVENTS = MappingProxyType(known)  # before anybody else imports it
-    from infrastructure.ledger import inbox
+    from kratos_sync.infrastructure.ledger import inbox
 
     inbox.POSTPONED_FOR = timedelta(seconds=1)
-    from api.commands import main as kratos_sync
+    from kratos_sync.api.cli import main as kratos_sync
 
     kratos_sync()
 

@@ -13,12 +13,12 @@ from typing import NoReturn
 
 from starlette.requests import Request
 
-from api.commands import main
-from api.health import Health
-from api.webhooks.parse_identity import KratosIdentityParseHandler, ParsedIdentity
-from application import subscriptions
-from application.consumer import Consumer
-from domain.events import KratosIdentityUpdated
+from kratos_sync.api.cli import main
+from kratos_sync.api.http.app import Health
+from kratos_sync.api.http.webhooks.parse_identity import KratosIdentityParseHandler, ParsedIdentity
+from kratos_sync.application import subscriptions
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.domain.events import KratosIdentityUpdated
 
 
 class Telltale:

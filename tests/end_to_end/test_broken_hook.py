@@ -7,12 +7,12 @@ import psycopg
 import pytest
 from sqlalchemy import Engine
 
-from domain.identity import Identity
-from domain.kratos_identity import KratosIdentity
-from infrastructure.database import driver_of
-from infrastructure.identities.mapping import STORE, to_arrays
-from infrastructure.reconciliation.comparison import FIRST
-from tests.api.commands.invoking import kratos_sync
+from kratos_sync.domain.identity import Identity
+from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.infrastructure.identities.rows import STORE, to_arrays
+from kratos_sync.infrastructure.postgres.engine import driver_of
+from kratos_sync.infrastructure.reconciliation.comparison import FIRST
+from tests.api.cli.invoking import kratos_sync
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.people import Town
 from tests.kratos.persons import THEN, many

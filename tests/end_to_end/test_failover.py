@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from infrastructure.database import connect
-from infrastructure.embedded.server import ENVIRONMENT
-from infrastructure.migrations import migrate
+from kratos_sync.infrastructure.embedded.server import ENVIRONMENT
+from kratos_sync.infrastructure.migrations import migrate
+from kratos_sync.infrastructure.postgres.engine import connect
 from tests.end_to_end.processes import Processes
 from tests.end_to_end.test_outage import Sending, assert_each_is_one_event_and_delivered_once
 from tests.end_to_end.wire import KEY

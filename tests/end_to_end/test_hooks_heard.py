@@ -5,7 +5,7 @@ from pathlib import Path
 import psycopg
 from sqlalchemy import Engine
 
-from infrastructure.ledger.hook_log import hooks_heard
+from kratos_sync.infrastructure.ledger.hook_activity import hooks_heard
 from tests.end_to_end.running_api import RunningApi
 from tests.end_to_end.wire import call, identity
 

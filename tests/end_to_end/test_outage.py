@@ -28,8 +28,8 @@ BEFORE_AND_AFTER_SECONDS = 2
 def postgres(tmp_path: Path) -> Iterator[ReturningPostgres]:
     from pydantic import SecretStr
 
-    from infrastructure.database import connect
-    from infrastructure.migrations import migrate
+    from kratos_sync.infrastructure.migrations import migrate
+    from kratos_sync.infrastructure.postgres.engine import connect
 
     with ReturningPostgres(tmp_path / "postgres") as server:
         engine = connect(SecretStr(server.url), pool_size=2)

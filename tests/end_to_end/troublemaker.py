@@ -17,11 +17,11 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final, cast
 
-from api.commands import supervisor
-from application import subscriptions
-from application.consumer import Consumer, RetryLater
-from application.ports.registration_counts import RegistrationCounts
-from domain.events import KratosIdentityUpdated
+from kratos_sync.api.cli import supervisor
+from kratos_sync.application import subscriptions
+from kratos_sync.application.consumer import Consumer, RetryLater
+from kratos_sync.application.ports.registration_counts import RegistrationCounts
+from kratos_sync.domain.events import KratosIdentityUpdated
 
 DAY_OF_EFFECTS: Final = date(1970, 1, 1)
 
@@ -97,12 +97,12 @@ def main() -> None:
     cast("dict[Any, Any]", subscriptions.CONSUMERS)[GetIntoTrouble.name] = GetIntoTrouble
     supervisor.LIVED_WELL_SECONDS = 0.0
     if supervisor.MEMORY in os.environ:
-        from api.commands import working
-        from infrastructure.bus import watchdog
+        from kratos_sync.api.cli import working
+        from kratos_sync.infrastructure.worker import watchdog
 
         watchdog.CUT_AFTER, watchdog.HUNG_AFTER = 0.5, 1.5
         working.POLL_MILLISECONDS = 100
-    from api.commands import main as kratos_sync
+    from kratos_sync.api.cli import main as kratos_sync
 
     kratos_sync()
 

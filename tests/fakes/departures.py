@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from application.ports.departures import OwedTo
+from kratos_sync.application.ports.deletions import OwedTo
 from tests.fakes.kratos_admin import InMemoryKratos
 
 

@@ -2,8 +2,13 @@
 
 from uuid import UUID
 
-from application.ports.event_bus import LedgerUnavailable, Provenance, Publishable, UnreadEvent
-from domain.events import DomainEvent
+from kratos_sync.application.ports.event_bus import (
+    LedgerUnavailable,
+    Provenance,
+    Publishable,
+    UnreadEvent,
+)
+from kratos_sync.domain.events import DomainEvent
 
 
 class RecordingEventBus:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from application.json_body import decode
-from application.ports.kratos import MOST_AT_ONCE, KratosError, KratosUnavailable, Page
-from domain.identity import Identity
+from kratos_sync.application.json_body import decode
+from kratos_sync.application.ports.kratos import MOST_AT_ONCE, KratosError, KratosUnavailable, Page
+from kratos_sync.domain.identity import Identity
 from tests.kratos.people import People
 
 AWAY = KratosUnavailable("it was told to be away", timedelta(seconds=7))

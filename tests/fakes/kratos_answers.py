@@ -6,10 +6,9 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from application.inquiry import Inquiry
-from application.ports.kratos import KratosAdmin
-from application.ports.kratos_answers import Answer
-from domain.events import (
+from kratos_sync.application.ports.kratos import Answer, KratosAdmin
+from kratos_sync.application.sync import Inquiry
+from kratos_sync.domain.events import (
     DomainEvent,
     KratosIdentityGone,
     KratosIdentityHinted,

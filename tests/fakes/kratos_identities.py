@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from copy import deepcopy
 from uuid import UUID
 
-from domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.kratos_identity import KratosIdentity
 
 
 class InMemoryKratosIdentities:

@@ -9,9 +9,10 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from application.ports.event_bus import Provenance
-from application.ports.kratos import Page
-from application.ports.reconciliation import (
+from kratos_sync.application.missed_webhooks import missing, stale
+from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.application.ports.kratos import Page
+from kratos_sync.application.ports.reconciliation import (
     SHORTEST_PAUSE,
     AnotherReconciliation,
     Difference,
@@ -19,15 +20,14 @@ from application.ports.reconciliation import (
     ListingUnordered,
     NobodyKnown,
 )
-from application.unheard import missing, stale
-from domain.differences import differences
-from domain.events import (
+from kratos_sync.domain.events import (
     DomainEvent,
     KratosIdentityGone,
     KratosIdentityUpdated,
     KratosTemplateFailed,
 )
-from domain.identity import Identity, InvalidIdentity
+from kratos_sync.domain.identity import Identity, InvalidIdentity
+from kratos_sync.domain.kratos_identity import differences
 from tests.fakes.unit_of_work import InMemoryLedger
 
 BEFORE_ALL = UUID(int=0)

@@ -10,18 +10,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, get_type_hints
 from uuid import UUID
 
-from application.consumer import Consumer
-from application.footprint import Admission, Size, footprint_of
-from application.ports.event_bus import LedgerUnavailable, Provenance
-from application.ports.failures import SUSPECT_ERRORS, FailedAttempt
-from application.ports.kratos_answers import KratosAnswers
-from application.ports.registration_counts import RegistrationCounts
-from application.ports.unit_of_work import ConcurrencyConflict, Owed
-from application.subscriptions import consumers_of
-from domain.events import DomainEvent, KratosIdentityHinted, KratosIdentityUpdated
-from domain.identity import Identity
-from domain.kratos_identities import KratosIdentities
-from domain.recorded_webhooks import ReceivedWebhook, RecordedWebhooks
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.footprint import Admission, Size, footprint_of
+from kratos_sync.application.ports.dead_letters import SUSPECT_ERRORS, FailedAttempt
+from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
+from kratos_sync.application.ports.kratos import KratosAnswers
+from kratos_sync.application.ports.registration_counts import RegistrationCounts
+from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, Owed
+from kratos_sync.application.subscriptions import consumers_of
+from kratos_sync.domain.events import DomainEvent, KratosIdentityHinted, KratosIdentityUpdated
+from kratos_sync.domain.identity import Identity
+from kratos_sync.domain.kratos_identities import KratosIdentities
+from kratos_sync.domain.recorded_webhooks import ReceivedWebhook, RecordedWebhooks
 from tests.fakes.kratos_admin import InMemoryKratos
 from tests.fakes.kratos_answers import InMemoryKratosAnswers
 from tests.fakes.kratos_identities import InMemoryKratosIdentities

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from infrastructure.embedded import owned
+from kratos_sync.infrastructure.embedded import owned
 from tests.faults import report
 from tests.faults.disk import can_be_full
 from tests.faults.kinds import KINDS

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from uuid import UUID
 
-from application.consumer import Consumer
-from domain.events import IdentityTraitsChanged, KratosIdentityUpdated
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.domain.events import IdentityTraitsChanged, KratosIdentityUpdated
 
 TROUBLES: Final = "FAULTS_TROUBLES"
 """The variable that names the folder with a file for each event that causes trouble."""

@@ -5,8 +5,8 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from domain.events import DomainEvent
-from infrastructure.transaction import Transaction
+from kratos_sync.domain.events import DomainEvent
+from kratos_sync.infrastructure.postgres.transaction import Transaction
 
 CREATE: Final = """
     CREATE TABLE fault_effects (

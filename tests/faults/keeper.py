@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol, Self
 
-from infrastructure.embedded import EmbeddedServerError
+from kratos_sync.infrastructure.embedded import EmbeddedServerError
 
 LOOK_SECONDS: Final = 0.05
 PAUSE_SECONDS: Final = 0.5

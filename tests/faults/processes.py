@@ -1,6 +1,5 @@
 """The service's own processes, started through the suite's program."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Collection, Mapping
@@ -29,7 +28,7 @@ class ServiceProcess:
     ) -> None:
         self.name = name
         self._command = [sys.executable, "-m", "tests.faults.program", *command]
-        self._environment = {**environment, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"}
+        self._environment = {**environment, "PYTHONPATH": str(ROOT)}
         self._folder = folder
         self._lifeline = lifeline
         self._process: subprocess.Popen[bytes] | None = None

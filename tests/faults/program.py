@@ -17,7 +17,7 @@ def main() -> None:
     subscribe()
     if limit := int(os.environ.get(MEMORY, "0")):
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
-    from api.commands import main as kratos_sync
+    from kratos_sync.api.cli import main as kratos_sync
     from tests.faults import clock
 
     serve_effects()
@@ -28,8 +28,8 @@ def main() -> None:
 
 def subscribe() -> None:
     """Add the suite's consumers to the table, before anybody reads it."""
-    from application import subscriptions
-    from domain.events import IdentityTraitsChanged, KratosIdentityUpdated
+    from kratos_sync.application import subscriptions
+    from kratos_sync.domain.events import IdentityTraitsChanged, KratosIdentityUpdated
     from tests.faults.consumers import GetIntoTrouble, WriteEffect, WriteFactEffect
 
     table = cast("dict[Any, Any]", subscriptions.SUBSCRIPTIONS)
@@ -43,7 +43,7 @@ def serve_effects() -> None:
     """Let the container serve the port that the suite's consumers ask for."""
     from dependency_injector import providers
 
-    from infrastructure.container import Container
+    from kratos_sync.infrastructure.container import Container
     from tests.faults.consumers import Effects
     from tests.faults.effects import PostgresEffects
 

@@ -9,8 +9,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import psutil
 
-from infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey, ServerFailed
-from infrastructure.embedded.server import EmbeddedServer
+from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey, ServerFailed
+from kratos_sync.infrastructure.embedded.server import EmbeddedServer
 
 ENDS_SECONDS = 20.0
 SETTINGS = {"max_wal_size": "64MB", "min_wal_size": "32MB"}

@@ -12,8 +12,8 @@ import httpx
 import psycopg
 from pydantic import SecretStr
 
-from infrastructure.database import connect
-from infrastructure.migrations import migrate
+from kratos_sync.infrastructure.migrations import migrate
+from kratos_sync.infrastructure.postgres.engine import connect
 from tests.faults.disk import Disk, small_disk
 from tests.faults.effects import CREATE
 from tests.faults.keeper import Keeper, Kept

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domain.events import KratosIdentityUpdated
-from domain.identity import Identity
+from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.domain.identity import Identity
 from tests.faults.consumers import TROUBLES, GetIntoTrouble, Trouble, WriteEffect
 
 

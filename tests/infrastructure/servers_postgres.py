@@ -4,7 +4,7 @@ import os
 from contextlib import ExitStack
 from signal import SIGQUIT
 
-from infrastructure.embedded import EmbeddedPostgres
+from kratos_sync.infrastructure.embedded import EmbeddedPostgres
 from tests.infrastructure.bus.waiting import until
 
 

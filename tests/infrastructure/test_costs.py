@@ -9,16 +9,16 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.pipeline import Batch, deliver
-from application.subscriptions import CONSUMERS
-from infrastructure.bus.redis_broker import WakefulRedisBroker
-from infrastructure.bus.relay import Relay
-from infrastructure.identities.mapping import LOAD, STORE
-from infrastructure.ledger.claims import CLAIM, PostgresClaims
-from infrastructure.ledger.inbox import OPEN, POSTPONE, SETTLE
-from infrastructure.ledger.listener import WakeUpListener
-from infrastructure.ledger.record import RECORD
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.subscriptions import CONSUMERS
+from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
+from kratos_sync.infrastructure.bus.relay import Relay
+from kratos_sync.infrastructure.identities.rows import LOAD, STORE
+from kratos_sync.infrastructure.ledger.claims import CLAIM, PostgresClaims
+from kratos_sync.infrastructure.ledger.event_rows import RECORD
+from kratos_sync.infrastructure.ledger.inbox import OPEN, POSTPONE, SETTLE
+from kratos_sync.infrastructure.ledger.notifications import WakeUpListener
 from tests.domain.people import cause
 from tests.infrastructure.statements import statements
 from tests.suites.ledgers import PostgresLedger

@@ -11,7 +11,7 @@ import pytest
 import redis
 from sqlalchemy import create_engine, text
 
-from infrastructure.embedded import (
+from kratos_sync.infrastructure.embedded import (
     DirectoryInUse,
     EmbeddedPostgres,
     EmbeddedServerError,
@@ -20,13 +20,13 @@ from infrastructure.embedded import (
     ServerNotInstalled,
     server,
 )
-from tests.api.commands.waiting import lives
+from tests.api.cli.waiting import lives
 
 SERVERS = [EmbeddedPostgres, EmbeddedValkey]
 OWNER = """
 import sys
 from pathlib import Path
-from infrastructure import embedded
+from kratos_sync.infrastructure import embedded
 server = getattr(embedded, sys.argv[1])(Path(sys.argv[2])).__enter__()
 print(server.pid, flush=True)
 sys.stdin.read()

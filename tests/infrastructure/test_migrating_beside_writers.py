@@ -10,10 +10,14 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from infrastructure import migrations
-from infrastructure.database import connect
-from infrastructure.migrations import current_revision, migrate, newest_revision
-from infrastructure.migrations.concurrent_index import ConcurrentIndex
+from kratos_sync.infrastructure import migrations
+from kratos_sync.infrastructure.migrations import (
+    ConcurrentIndex,
+    current_revision,
+    migrate,
+    newest_revision,
+)
+from kratos_sync.infrastructure.postgres.engine import connect
 from tests.infrastructure.bus.waiting import until
 
 MANY = 150_000

@@ -6,15 +6,15 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from infrastructure.database import connect
-from infrastructure.ledger.readiness import DatabaseReadiness
-from infrastructure.migrations import (
+from kratos_sync.infrastructure.ledger.status import DatabaseReadiness
+from kratos_sync.infrastructure.migrations import (
     SchemaTooOld,
     current_revision,
     migrate,
     newest_revision,
     require_schema,
 )
+from kratos_sync.infrastructure.postgres.engine import connect
 from tests.domain.people import ADA, GRACE, address, exact, minutes
 from tests.suites.occurrences import HEDY, MARY, told_of
 from tests.suites.stores import identities_in_postgres

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from application.ports.purge import Retention
-from infrastructure.settings import Settings
+from kratos_sync.application.ports.purge import Retention
+from kratos_sync.infrastructure.settings import Settings
 
 TAKEN = [
     "Content-Type",

@@ -16,7 +16,7 @@ def lines_of(program: str, level: str = "DEBUG", log_format: str = "json") -> li
     setup = f"""
         import asyncio, logging, sys, threading, warnings
         import structlog
-        from infrastructure.telemetry import configure_logging
+        from kratos_sync.infrastructure.telemetry import configure_logging
         configure_logging({log_format!r}, {level!r})
         secret = {SECRET!r}
     """
@@ -74,12 +74,19 @@ def test_a_line_that_cannot_be_formatted_is_told_of_without_its_arguments() -> N
 
 def test_libraries_are_heard_from_warnings_on_and_we_at_the_level_that_is_set() -> None:
     said = """
-        for name in ("lib", "application.consumers.mine", "infrastructure.bus.actor.deliver"):
+        for name in (
+            "lib",
+            "kratos_sync.application.consumers.mine",
+            "kratos_sync.infrastructure.bus.actor.deliver",
+        ):
             for level in ("debug", "info", "warning"):
                 getattr(logging.getLogger(name), level)("from %s", name)
         structlog.get_logger("script").info("ours")
     """
-    ours, actors = "from application.consumers.mine", "from infrastructure.bus.actor.deliver"
+    ours, actors = (
+        "from kratos_sync.application.consumers.mine",
+        "from kratos_sync.infrastructure.bus.actor.deliver",
+    )
     assert [line["event"] for line in logged(said)] == ["from lib", *[ours] * 3, actors, "ours"]
     assert [line["event"] for line in logged(said, "WARNING")] == ["from lib", ours, actors]
     assert logged(said, "ERROR") == []

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid5
 
-from domain.doubles import rounded
-from domain.times import to_rfc3339
+from kratos_sync.domain.fields import to_rfc3339
+from kratos_sync.domain.large_integers import rounded
 from tests.kratos.people import Document, Town
 
 BEGAN = datetime(2024, 1, 1, tzinfo=UTC)

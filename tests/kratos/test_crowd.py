@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from domain.identity import Identity
+from kratos_sync.domain.identity import Identity
 from tests.kratos.crowd import Crowd
 
 NOBODY = UUID(int=0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from infrastructure.kratos.admin_api import HttpKratosAdmin
+from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
 from tests.kratos.crowd import Crowd
 
 ROOT = Path(__file__).parents[2]

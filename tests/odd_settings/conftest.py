@@ -11,9 +11,9 @@ from psycopg import sql
 from pydantic import SecretStr
 from sqlalchemy import Engine, make_url
 
-from infrastructure.connecting import connection_arguments, open_connection
-from infrastructure.database import connect
-from infrastructure.migrations import migrate
+from kratos_sync.infrastructure.migrations import migrate
+from kratos_sync.infrastructure.postgres.connections import connection_arguments, open_connection
+from kratos_sync.infrastructure.postgres.engine import connect
 from tests.odd_settings.pooler import DroppingPooler
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import only_ours

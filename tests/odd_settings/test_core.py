@@ -11,13 +11,13 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.ports.event_bus import Provenance
-from domain.identity import Identity
-from infrastructure.connecting import connection_arguments, open_connection
-from infrastructure.ledger.claims import PostgresClaims
-from infrastructure.ledger.listener import WakeUpListener
-from tests.api.commands.invoking import kratos_sync
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.domain.identity import Identity
+from kratos_sync.infrastructure.ledger.claims import PostgresClaims
+from kratos_sync.infrastructure.ledger.notifications import WakeUpListener
+from kratos_sync.infrastructure.postgres.connections import connection_arguments, open_connection
+from tests.api.cli.invoking import kratos_sync
 from tests.domain.people import cause
 from tests.infrastructure.ledger.test_dead_letters import fail
 from tests.kratos.admin_stand_in import AdminStandIn

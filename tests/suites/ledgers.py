@@ -8,25 +8,24 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from application.ports.departures import Departures
-from application.ports.event_bus import Provenance
-from application.ports.failures import FailedAttempt
-from application.ports.kratos_answers import KratosAnswers
-from application.ports.registration_counts import RegistrationCounts
-from application.ports.unit_of_work import UnitOfWork
-from application.subscriptions import CONSUMERS
-from domain.events import DomainEvent
-from domain.kratos_identities import KratosIdentities
-from domain.recorded_webhooks import RecordedWebhooks
-from infrastructure.consumer_factory import ConsumerFactory
-from infrastructure.deletion.departures import PostgresDepartures
-from infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
-from infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
-from infrastructure.kratos_answers.answers import PostgresKratosAnswers
-from infrastructure.ledger.failures import PostgresFailures
-from infrastructure.registrations.registration_counts import PostgresRegistrationCounts
-from infrastructure.transaction import Transaction
-from infrastructure.unit_of_work import PostgresUnitOfWork
+from kratos_sync.application.ports.dead_letters import FailedAttempt
+from kratos_sync.application.ports.deletions import Departures
+from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.application.ports.kratos import KratosAnswers
+from kratos_sync.application.ports.registration_counts import RegistrationCounts
+from kratos_sync.application.ports.unit_of_work import UnitOfWork
+from kratos_sync.application.subscriptions import CONSUMERS
+from kratos_sync.domain.events import DomainEvent
+from kratos_sync.domain.kratos_identities import KratosIdentities
+from kratos_sync.domain.recorded_webhooks import RecordedWebhooks
+from kratos_sync.infrastructure.deletion import PostgresDepartures
+from kratos_sync.infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from kratos_sync.infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
+from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts
+from kratos_sync.infrastructure.kratos.refetch import PostgresKratosAnswers
+from kratos_sync.infrastructure.ledger.inbox import PostgresFailures
+from kratos_sync.infrastructure.postgres.transaction import Transaction
+from kratos_sync.infrastructure.postgres.unit_of_work import ConsumerFactory, PostgresUnitOfWork
 from tests.fakes.kratos_admin import InMemoryKratos
 from tests.fakes.unit_of_work import Attempt, Key, OwedDelivery, RecordedEvent
 from tests.kratos.people import Town

@@ -7,16 +7,16 @@ from typing import Any
 from unittest.mock import patch
 from uuid import UUID, uuid5
 
-from application.consumer import Consumer
-from application.consumers.count_registrations import CountRegistrations
-from application.consumers.delete_from_kratos import DeleteFromKratos
-from application.consumers.delete_kratos_identity import DeleteKratosIdentity
-from application.consumers.fetch_kratos_identity import FetchKratosIdentity
-from application.consumers.forget_identity import ForgetIdentity
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.ports.event_bus import Provenance
-from application.subscriptions import CONSUMERS, SUBSCRIPTIONS
-from domain.events import (
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.consumers.count_registrations import CountRegistrations
+from kratos_sync.application.consumers.delete_from_kratos import DeleteFromKratos
+from kratos_sync.application.consumers.delete_kratos_identity import DeleteKratosIdentity
+from kratos_sync.application.consumers.fetch_kratos_identity import FetchKratosIdentity
+from kratos_sync.application.consumers.forget_identity import ForgetIdentity
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.application.subscriptions import CONSUMERS, SUBSCRIPTIONS
+from kratos_sync.domain.events import (
     DomainEvent,
     IdentityDeletionRequested,
     IdentityRegistered,
@@ -24,8 +24,8 @@ from domain.events import (
     KratosIdentityHinted,
     KratosIdentityUpdated,
 )
-from domain.identity import Identity
-from domain.json_values import Json
+from kratos_sync.domain.identity import Identity
+from kratos_sync.domain.json_values import Json
 from tests.domain.people import ADA, GRACE, cause, document, minutes
 
 MARY = uuid5(ADA, "Mary Somerville")

@@ -7,9 +7,9 @@ from typing import TypeVar
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from application.ports.event_bus import Provenance, UnreadEvent
-from domain.events import DomainEvent
-from infrastructure.bus.event_bus import DramatiqEventBus
+from kratos_sync.application.ports.event_bus import Provenance, UnreadEvent
+from kratos_sync.domain.events import DomainEvent
+from kratos_sync.infrastructure.bus.event_bus import DramatiqEventBus
 
 T = TypeVar("T")
 

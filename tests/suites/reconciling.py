@@ -11,20 +11,20 @@ import psycopg
 from sqlalchemy import Engine, text
 from uuid_utils.compat import uuid7
 
-from application.pipeline import Batch, deliver
-from application.ports.event_bus import Provenance
-from application.ports.kratos import KratosAdmin
-from application.ports.reconciliation import Findings, Reconciliations
-from application.reconcile import Reconcile
-from application.subscriptions import CONSUMERS
-from domain.events import KratosIdentityUpdated
-from domain.identity import PARTS, Identity
-from domain.json_values import ABSENT
-from domain.kratos_identity import KratosIdentity
-from infrastructure.binary_arrays import uuid_array
-from infrastructure.database import driver_of
-from infrastructure.identities.mapping import READ, from_row
-from infrastructure.reconciliation.reconciliations import PostgresReconciliations
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.application.ports.kratos import KratosAdmin
+from kratos_sync.application.ports.reconciliation import Findings, Reconciliations
+from kratos_sync.application.reconcile import Reconcile
+from kratos_sync.application.subscriptions import CONSUMERS
+from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.domain.identity import PARTS, Identity
+from kratos_sync.domain.json_values import ABSENT
+from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.infrastructure.identities.rows import READ, from_row
+from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
+from kratos_sync.infrastructure.postgres.engine import driver_of
+from kratos_sync.infrastructure.reconciliation.reconciliation import PostgresReconciliations
 from tests.fakes.kratos_admin import InMemoryKratos
 from tests.fakes.reconciliations import InMemoryReconciliations
 from tests.fakes.unit_of_work import InMemoryLedger

@@ -8,11 +8,11 @@ from typing import Protocol
 
 from sqlalchemy import Engine, text
 
-from application.ports.registration_counts import RegistrationCounts
-from domain.kratos_identities import KratosIdentities
-from infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
-from infrastructure.registrations.registration_counts import PostgresRegistrationCounts
-from infrastructure.transaction import Transaction
+from kratos_sync.application.ports.registration_counts import RegistrationCounts
+from kratos_sync.domain.kratos_identities import KratosIdentities
+from kratos_sync.infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts
+from kratos_sync.infrastructure.postgres.transaction import Transaction
 from tests.fakes.kratos_identities import InMemoryKratosIdentities
 from tests.fakes.registration_counts import InMemoryRegistrationCounts
 

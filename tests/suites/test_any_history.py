@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from application.consumer import Consumer
-from application.consumers.delete_kratos_identity import DeleteKratosIdentity
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.subscriptions import CONSUMERS, SUBSCRIPTIONS
-from domain.events import KratosIdentityGone, KratosIdentityUpdated
-from domain.json_values import same
-from infrastructure.kratos.admin_api import HttpKratosAdmin
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.consumers.delete_kratos_identity import DeleteKratosIdentity
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.subscriptions import CONSUMERS, SUBSCRIPTIONS
+from kratos_sync.domain.events import KratosIdentityGone, KratosIdentityUpdated
+from kratos_sync.domain.json_values import same
+from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
 from tests.kratos.living import ACTIONS, BEGINNINGS, LivingKratos
 from tests.kratos.real_kratos import RealKratos
 from tests.suites.reconciling import World, world_in_memory, world_on_postgres

@@ -9,9 +9,9 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import SecretStr
 
-from application.ports.kratos import KratosAdmin
-from domain.json_values import ABSENT
-from infrastructure.kratos.admin_api import HttpKratosAdmin
+from kratos_sync.application.ports.kratos import KratosAdmin
+from kratos_sync.domain.json_values import ABSENT
+from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
 from tests.fakes.kratos_admin import InMemoryKratos
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.people import Town

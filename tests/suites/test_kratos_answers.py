@@ -2,11 +2,11 @@
 
 from datetime import timedelta
 
-from application.consumers.fetch_kratos_identity import FetchKratosIdentity
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.pipeline import Batch, deliver
-from application.ports.kratos import KratosRefused, KratosUnavailable
-from domain.events import KratosIdentityHinted
+from kratos_sync.application.consumers.fetch_kratos_identity import FetchKratosIdentity
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.ports.kratos import KratosRefused, KratosUnavailable
+from kratos_sync.domain.events import KratosIdentityHinted
 from tests.domain.people import ADA, GRACE, LOYAL, document, minutes, written
 from tests.suites.ledgers import Ledger
 from tests.suites.occurrences import MARY, WEBHOOK, hinted

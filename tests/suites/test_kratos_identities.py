@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from domain.addresses import RecoveryAddress, VerifiableAddress, united
-from domain.held_identity import COLUMNS, HeldIdentity
-from domain.identity import Identity
-from domain.json_values import ABSENT, Json, same
-from domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.addresses import RecoveryAddress, VerifiableAddress, united
+from kratos_sync.domain.held_identity import COLUMNS, HeldIdentity
+from kratos_sync.domain.identity import Identity
+from kratos_sync.domain.json_values import ABSENT, Json, same
+from kratos_sync.domain.kratos_identity import KratosIdentity
 from tests.domain.people import ADA, GRACE, NOON, address, cause, exact, met, minutes, webhook
 from tests.domain.test_recordings import CALLS, WEBHOOKS
 from tests.suites.occurrences import MARY, person, told_of

@@ -7,15 +7,15 @@ from uuid import UUID
 
 import pytest
 
-from application.consumer import Consumer
-from application.consumers.count_registrations import CountRegistrations
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.ports.event_bus import Provenance
-from application.ports.failures import WORKER_DIED, FailedAttempt
-from application.ports.unit_of_work import ConcurrencyConflict, Owed, UnitOfWork
-from domain.events import IdentityDeleted, IdentityRegistered, KratosIdentityUpdated
-from domain.kratos_identities import KratosIdentities
-from domain.kratos_identity import KratosIdentity
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.consumers.count_registrations import CountRegistrations
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.ports.dead_letters import WORKER_DIED, FailedAttempt
+from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, Owed, UnitOfWork
+from kratos_sync.domain.events import IdentityDeleted, IdentityRegistered, KratosIdentityUpdated
+from kratos_sync.domain.kratos_identities import KratosIdentities
+from kratos_sync.domain.kratos_identity import KratosIdentity
 from tests.domain.people import ADA, GRACE, NOON, cause, minutes
 from tests.fakes.unit_of_work import Attempt
 from tests.suites.ledgers import Ledger, PostgresLedger

@@ -8,11 +8,11 @@ from uuid import UUID
 import pytest
 from uuid_utils.compat import uuid7
 
-from application.ports.event_bus import Provenance
-from application.ports.kratos import KratosRefused, KratosUnavailable
-from application.ports.reconciliation import AnotherReconciliation, ListingUnordered
-from application.reconcile import AnotherKratos, ConsumersAreBehind, DeletesRefused
-from domain.events import KratosTemplateFailed
+from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.application.ports.kratos import KratosRefused, KratosUnavailable
+from kratos_sync.application.ports.reconciliation import AnotherReconciliation, ListingUnordered
+from kratos_sync.application.reconcile import AnotherKratos, ConsumersAreBehind, DeletesRefused
+from kratos_sync.domain.events import KratosTemplateFailed
 from tests.kratos.people import Document
 from tests.kratos.persons import many, person
 from tests.suites.reconciling import World, world_in_memory, world_on_postgres
@@ -672,7 +672,7 @@ def test_a_relay_is_woken_after_each_page_that_differs(world: World) -> None:
 def test_no_further_page_is_asked_for_while_consumers_owe_much(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("application.reconcile.IN_HAND", 3)
+    monkeypatch.setattr("kratos_sync.application.reconcile.IN_HAND", 3)
     world.kratos.page_size = 2
     for document in many(9):
         world.town.put(document)
@@ -690,7 +690,7 @@ def test_no_further_page_is_asked_for_while_consumers_owe_much(
 def test_consumers_that_do_nothing_are_not_waited_for_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("application.reconcile.IN_HAND", 3)
+    monkeypatch.setattr("kratos_sync.application.reconcile.IN_HAND", 3)
     monkeypatch.setattr(World, "consume", lambda _: None)
     for _ in range(7):
         world.town.put(person())

@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import text
 from uuid_utils.compat import uuid7
 
-from application.ports.event_bus import Provenance
-from application.ports.kratos import Page
-from domain.events import KratosIdentityUpdated
-from domain.identity import Identity
-from domain.json_values import ABSENT
-from domain.times import to_rfc3339
+from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.application.ports.kratos import Page
+from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.domain.fields import to_rfc3339
+from kratos_sync.domain.identity import Identity
+from kratos_sync.domain.json_values import ABSENT
 from tests.kratos.people import Document
 from tests.kratos.persons import person
 from tests.suites.ledgers import PostgresLedger

@@ -2,9 +2,9 @@
 
 from datetime import UTC
 
-from application.consumer import Consumer
-from application.ports.registration_counts import RegistrationCounts
-from domain.events import IdentityRegistered
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.ports.registration_counts import RegistrationCounts
+from kratos_sync.domain.events import IdentityRegistered
 
 
 class CountRegistrations(Consumer[IdentityRegistered]):

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
-from application.consumer import Consumer, RetryLater
-from application.later import WAIT_FOR_A_URL, later, part_of_age, scattered
-from application.ports.departures import Departures, OwedTo
-from application.ports.kratos import KratosNotConfigured, KratosUnavailable
-from domain.events import IdentityDeletionRequested
+from kratos_sync.application.consumer import Consumer, RetryLater
+from kratos_sync.application.ports.deletions import Departures, OwedTo
+from kratos_sync.application.ports.kratos import KratosNotConfigured, KratosUnavailable
+from kratos_sync.application.retry_delays import WAIT_FOR_A_URL, later, part_of_age, scattered
+from kratos_sync.domain.events import IdentityDeletionRequested
 
 ERASED_WITH: Final = "erased at the end of its deletion"
 

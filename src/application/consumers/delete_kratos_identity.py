@@ -1,9 +1,9 @@
 """Letting go of an identity that Kratos no longer has."""
 
-from application.consumer import Consumer
-from domain.events import KratosIdentityGone
-from domain.kratos_identities import KratosIdentities
-from domain.kratos_identity import KratosIdentity
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.domain.events import KratosIdentityGone
+from kratos_sync.domain.kratos_identities import KratosIdentities
+from kratos_sync.domain.kratos_identity import KratosIdentity
 
 
 class DeleteKratosIdentity(Consumer[KratosIdentityGone]):

@@ -2,11 +2,14 @@
 
 from datetime import timedelta
 
-from application.consumer import Consumer
-from application.later import WAIT_FOR_A_URL, later, part_of_age, scattered
-from application.ports.kratos import KratosNotConfigured, KratosUnavailable
-from application.ports.kratos_answers import KratosAnswers
-from domain.events import KratosIdentityHinted
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.ports.kratos import (
+    KratosAnswers,
+    KratosNotConfigured,
+    KratosUnavailable,
+)
+from kratos_sync.application.retry_delays import WAIT_FOR_A_URL, later, part_of_age, scattered
+from kratos_sync.domain.events import KratosIdentityHinted
 
 
 class FetchKratosIdentity(Consumer[KratosIdentityHinted]):

@@ -1,9 +1,9 @@
 """Letting go of an identity because somebody asked us to."""
 
-from application.consumer import Consumer
-from domain.events import IdentityDeletionRequested
-from domain.kratos_identities import KratosIdentities
-from domain.kratos_identity import KratosIdentity
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.domain.events import IdentityDeletionRequested
+from kratos_sync.domain.kratos_identities import KratosIdentities
+from kratos_sync.domain.kratos_identity import KratosIdentity
 
 
 class ForgetIdentity(Consumer[IdentityDeletionRequested]):

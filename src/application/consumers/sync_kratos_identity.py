@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable
 
-from application.consumer import Consumer
-from domain.events import KratosIdentityUpdated
-from domain.kratos_identities import KratosIdentities
-from domain.kratos_identity import KratosIdentity
-from domain.recorded_webhooks import ReceivedWebhook, RecordedWebhooks
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.domain.kratos_identities import KratosIdentities
+from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.recorded_webhooks import ReceivedWebhook, RecordedWebhooks
 
 
 class SyncKratosIdentity(Consumer[KratosIdentityUpdated]):

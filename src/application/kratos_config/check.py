@@ -2,16 +2,24 @@
 
 from collections.abc import Iterator, Sequence
 
-from application.kratos_config.coverage import HookList, coverage_of, lists_of, unheard
-from application.kratos_config.file_rules import findings_of_file
-from application.kratos_config.findings import Finding, Judgement, Report, Severity
-from application.kratos_config.flows import METHODS
-from application.kratos_config.hook import SYNC_PATH, Receiver
-from application.kratos_config.list_rules import findings_before, findings_of_list
-from application.kratos_config.mapper import Templates
-from application.kratos_config.nodes import ConfigFile
-from application.kratos_config.setting_rules import findings_of_settings
-from application.kratos_config.stray_hooks import strays
+from kratos_sync.application.kratos_config.coverage import (
+    HookList,
+    coverage_of,
+    lists_of,
+    strays,
+    unheard,
+)
+from kratos_sync.application.kratos_config.findings import Finding, Judgement, Report, Severity
+from kratos_sync.application.kratos_config.flows import METHODS
+from kratos_sync.application.kratos_config.hook import SYNC_PATH, Receiver
+from kratos_sync.application.kratos_config.list_rules import (
+    findings_before,
+    findings_of_file,
+    findings_of_list,
+)
+from kratos_sync.application.kratos_config.nodes import ConfigFile
+from kratos_sync.application.kratos_config.setting_rules import findings_of_settings
+from kratos_sync.application.kratos_config.templates import Templates
 
 
 def check(file: ConfigFile, receiver: Receiver, templates: Templates) -> Report:

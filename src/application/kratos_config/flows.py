@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from application.kratos_config.nodes import Map, truth_at
+from kratos_sync.application.kratos_config.nodes import Map, truth_at
 
 FLOWS_PATH: Final = ("selfservice", "flows")
 METHODS_PATH: Final = ("selfservice", "methods")

@@ -6,8 +6,8 @@ Written after `embedx/config.schema.json` of ory/kratos.
 from collections.abc import Mapping
 from typing import Final
 
-from application.kratos_config.flows import BEFORE, HOOKS
-from application.kratos_config.hook_shapes import (
+from kratos_sync.application.kratos_config.flows import BEFORE, HOOKS
+from kratos_sync.application.kratos_config.hook import (
     ANY,
     DURATION,
     NUMBER,

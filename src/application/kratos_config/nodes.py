@@ -1,7 +1,7 @@
 """A configuration as it was read: texts, lists and maps, each with its line."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 Path: TypeAlias = tuple[str | int, ...]
@@ -107,3 +107,16 @@ def written(path: Path) -> str:
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
     return text
+
+
+PLACES: Final = ((), ("kratos", "config"), ("services", "identity", "config"))
+"""A file of its own, the values of Ory's Helm chart, and a project of the Ory Network."""
+
+
+def kratos_part(file: ConfigFile) -> ConfigFile | None:
+    """Give the part of a file that configures Kratos, or None if there is none."""
+    for keys in PLACES:
+        part = value_at(file.root, *keys) if keys else file.root
+        if isinstance(part, Map) and isinstance(value_at(part, "selfservice"), Map):
+            return replace(file, root=part)
+    return None

@@ -4,10 +4,9 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from application.kratos_config.findings import Finding, Judgement, Severity
-from application.kratos_config.hook import FILLED_IN
-from application.kratos_config.hook_shapes import Kind
-from application.kratos_config.nodes import Items, Node, Path, Text
+from kratos_sync.application.kratos_config.findings import Finding, Judgement, Severity
+from kratos_sync.application.kratos_config.hook import FILLED_IN, Kind
+from kratos_sync.application.kratos_config.nodes import Items, Node, Path, Text
 
 _TRUTHS: Final = ("true", "True", "TRUE", "false", "False", "FALSE")
 _NUMBER: Final = re.compile(r"[-+]?(0[xX][0-9a-fA-F_]+|0[oO]?[0-7_]*|0[bB][01_]+|[1-9][0-9_]*)")

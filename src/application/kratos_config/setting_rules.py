@@ -5,10 +5,9 @@ from difflib import get_close_matches
 from itertools import pairwise
 from typing import Final
 
-from application.kratos_config.findings import Finding, Judgement, Severity
-from application.kratos_config.flows import HOOKS, IGNORED_HOOKS, KNOWN_HOOKS
-from application.kratos_config.hook import Hook
-from application.kratos_config.hook_shapes import (
+from kratos_sync.application.kratos_config.findings import Finding, Judgement, Severity
+from kratos_sync.application.kratos_config.flows import HOOKS, IGNORED_HOOKS, KNOWN_HOOKS
+from kratos_sync.application.kratos_config.hook import (
     ANY,
     API_KEY,
     AUTH_KEYS,
@@ -16,13 +15,19 @@ from application.kratos_config.hook_shapes import (
     HOOK_SHAPES,
     PLAIN_HOOK,
     REFUSED,
+    Hook,
     Hooks,
     Kind,
     Spec,
 )
-from application.kratos_config.known_settings import SETTINGS
-from application.kratos_config.nodes import Items, Map, Node, Path, at, is_null, text_at
-from application.kratos_config.scalars import error, findings_of_scalar, value_of, wrong_type
+from kratos_sync.application.kratos_config.known_settings import SETTINGS
+from kratos_sync.application.kratos_config.nodes import Items, Map, Node, Path, at, is_null, text_at
+from kratos_sync.application.kratos_config.scalars import (
+    error,
+    findings_of_scalar,
+    value_of,
+    wrong_type,
+)
 
 _LONGEST_NAME: Final = 40
 _MOST_GUESSES: Final = 200

@@ -2,15 +2,15 @@
 
 from functools import partial
 
-from application.pipeline.batch import Batch, CallNext, Middleware
-from application.pipeline.consume import consume
-from application.pipeline.inbox import open_inbox
-from application.pipeline.isolation import isolate_poison
-from application.pipeline.logging import log_outcome
-from application.pipeline.memory import bound_memory
-from application.pipeline.raised_events import publish_raised_events
-from application.pipeline.retries import record_failure, retry_conflicts
-from application.pipeline.transaction import commit_transaction
+from kratos_sync.application.pipeline.batch import Batch, CallNext, Middleware, bound_memory
+from kratos_sync.application.pipeline.isolation import consume, isolate_poison
+from kratos_sync.application.pipeline.logging import log_outcome
+from kratos_sync.application.pipeline.retries import record_failure, retry_conflicts
+from kratos_sync.application.pipeline.transaction import (
+    commit_transaction,
+    open_inbox,
+    publish_raised_events,
+)
 
 PIPELINE: tuple[Middleware, ...] = (
     isolate_poison,

@@ -7,11 +7,10 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from application.consumer import Consumer
-from application.footprint import Admission, OpenBatches
-from application.ports.failures import FailedAttempt, Failures
-from application.ports.unit_of_work import Owed, UnitOfWork
-from application.ports.watch import UNWATCHED, Watch
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.footprint import Admission, OpenBatches
+from kratos_sync.application.ports.dead_letters import FailedAttempt, Failures
+from kratos_sync.application.ports.unit_of_work import UNWATCHED, Owed, UnitOfWork, Watch
 
 FAILURES: Final = BaseException
 """What a consumer fails with: whatever ends a thread or a task is for nobody else here.
@@ -89,3 +88,9 @@ class Batch:
 
 CallNext = Callable[[Batch], None]
 Middleware = Callable[[Batch, CallNext], None]
+
+
+def bound_memory(batch: Batch, call_next: CallNext) -> None:
+    """Count a batch as open until its transaction has ended: storing takes as much as reading."""
+    with batch.open_batches.admission() as batch.admission:
+        call_next(batch)

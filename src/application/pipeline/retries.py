@@ -1,20 +1,26 @@
 """What becomes of a batch that failed."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from random import uniform
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 import structlog
 
-from application.consumer import Consumer, RetryLater
-from application.pipeline.batch import FAILURES, Batch, CallNext, Failure
-from application.pipeline.errors import explain, shape_of, shorten, type_of
-from application.pipeline.logging import log_failure
-from application.ports.event_bus import LedgerUnavailable
-from application.ports.failures import RETRY_LATER, FailedAttempt
-from application.ports.unit_of_work import ConcurrencyConflict, Owed
+from kratos_sync.application.consumer import Consumer, RetryLater
+from kratos_sync.application.pipeline.batch import FAILURES, Batch, CallNext, Failure
+from kratos_sync.application.pipeline.logging import (
+    explain,
+    log_failure,
+    shape_of,
+    shorten,
+    type_of,
+)
+from kratos_sync.application.ports.dead_letters import RETRY_LATER, FailedAttempt
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, Owed
 
 CONFLICTS_IN_A_ROW = 5
 # So often doubled, a second is longer than any cap, and still no overflow.
@@ -127,3 +133,21 @@ def backoff(consumer: type[Consumer[Any]], attempt: int) -> timedelta | None:
         return None
     factor: int = 2 ** min(attempt - 1, MOST_DOUBLINGS)
     return min(consumer.first_backoff * factor, consumer.longest_backoff) * uniform(0.8, 1.0)  # noqa: S311
+
+
+Done = TypeVar("Done")
+
+
+def despite_conflicts(
+    do: Callable[[], Done], most: int, pause: Callable[[float], None], seconds: float
+) -> Done:
+    """Do it, and after each of so many conflicts pause and do it again.
+
+    Raises the ConcurrencyConflict that is one too many, and whatever else ``do`` raises.
+    """
+    for _ in range(most):
+        try:
+            return do()
+        except ConcurrencyConflict:
+            pause(seconds)
+    return do()

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
+from typing import Final, Protocol
 from uuid import UUID
 
-from application.ports.history import Delivery
+from kratos_sync.application.ports.history import Delivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +123,47 @@ class DeadLetterDecisions(Protocol):
 
     def discard(self, wanted: DeadLetterFilter, by: str, reason: str, step: int) -> Iterator[int]:
         """Drop those that fit for good, and log who wanted it and why."""
+
+
+RETRY_LATER: Final = "kratos_sync.application.consumer.RetryLater"
+"""The type of error of an attempt whose consumer asked for another one later."""
+WORKER_DIED: Final = "WorkerDied"
+SUSPECT_ERRORS: Final = ("TimeLimitExceeded", WORKER_DIED)
+"""Types of errors after which a delivery runs alone: it may harm the worker again."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """One attempt that failed; ``retry_after`` is None when it was the last: a dead letter.
+
+    ``error`` is told whole, with its traceback; ``error_type`` and ``error_shape`` are what errors
+    of one kind have in common. One that ``is_postponed`` is not counted: its consumer asked for it.
+    """
+
+    event_id: UUID
+    consumer: str
+    number: int
+    started_at: datetime
+    duration: timedelta
+    error: str
+    retry_after: timedelta | None
+    error_type: str | None = None
+    error_shape: str | None = None
+    is_postponed: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """``failed``, ``gave_up`` or ``postponed``, as the ledger logs it."""
+        if self.is_postponed:
+            return "postponed"
+        return "gave_up" if self.retry_after is None else "failed"
+
+
+class Failures(Protocol):
+    """The ledger's account of what went wrong, kept in transactions of its own."""
+
+    def record(self, attempt: FailedAttempt) -> None:
+        """Log the attempt and make the delivery due again after its backoff, or a dead letter.
+
+        Nothing happens if the delivery was settled meanwhile. Raises LedgerUnavailable.
+        """

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
-from domain.events import DomainEvent
+from kratos_sync.domain.events import DomainEvent
 
 
 class LedgerUnavailable(Exception):

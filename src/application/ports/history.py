@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID
 
-from application.ports.erasures import Erasure
+from kratos_sync.application.ports.deletions import Erasure
 
 DECISIONS: Final = ("retried", "discarded")
 """Outcomes that a person decided on: their error says who and why, and quotes nobody."""

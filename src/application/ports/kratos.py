@@ -1,11 +1,13 @@
 """Asking Kratos itself, by its Admin API: what it says there is exact, and the last word."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
-from domain.identity import Identity
+from kratos_sync.domain.events import KratosIdentityHinted
+from kratos_sync.domain.identity import Identity
 
 MOST_AT_ONCE: Final = 500
 """The identities of a page, and the ids that may be asked for together."""
@@ -89,3 +91,78 @@ class KratosAdmin(Protocol):
         False if it was gone already; so it is too when an answer was lost on its way and Kratos
         is asked again. Takes some ten seconds at most.
         """
+
+
+class Answer(NamedTuple):
+    """What Kratos said of one identity; None if it has none.
+
+    ``asked_at`` is right before it was asked, by the ledger's clock.
+    """
+
+    asked_at: datetime
+    identity: Identity | None
+
+
+class KratosAnswers(Protocol):
+    """Kratos' answers, as one transaction gets them, and those that were recorded before."""
+
+    def is_answered(self, hint: KratosIdentityHinted) -> bool:
+        """Whether an answer is recorded that Kratos was asked for after the hint was recorded."""
+
+    def ask(self, identity_id: UUID) -> Answer:
+        """Give Kratos' answer; the same one each time.
+
+        Raises KratosUnavailable, KratosRefused or KratosNotConfigured. The first question is about
+        all whom this transaction is about: so many of them cost one request, and who is not shown
+        there is asked for alone.
+        """
+
+    def tell(self, identity_id: UUID, answer: Answer) -> None:
+        """Record KratosIdentityUpdated or KratosIdentityGone in this transaction, once."""
+
+
+class Outcome(StrEnum):
+    """What Kratos' answer is to us."""
+
+    UPDATED = "updated"
+    SAME = "same"
+    GONE = "gone"
+    UNKNOWN = "unknown"
+    """Neither Kratos has such an identity, nor have we ever heard of it."""
+    FORGOTTEN = "forgotten"
+    """We were told to forget the person, whatever Kratos has."""
+    REFUSED = "refused"
+    """Kratos would not tell, or not what an identity is."""
+
+
+class Asked(NamedTuple):
+    """What came of one question. ``event_id`` is None where there was nothing to record."""
+
+    identity_id: UUID
+    outcome: Outcome
+    event_id: UUID | None = None
+    problem: str | None = None
+
+
+class Owed(NamedTuple):
+    """How many deliveries of some events are outstanding, and how many are dead letters."""
+
+    outstanding: int
+    failed: int
+
+
+class AskedIdentities(Protocol):
+    """What a person has asked Kratos, in the ledger. Each method raises LedgerUnavailable."""
+
+    def now(self) -> datetime:
+        """The time by the ledger's clock."""
+
+    def record(self, answers: Mapping[UUID, Answer]) -> Sequence[Asked]:
+        """Record in one commit what Kratos says of each, also where it is the same as here.
+
+        Not recorded is the absence of who was known to be gone or was never heard of, nor anything
+        of who is forgotten. Raises ConcurrencyConflict.
+        """
+
+    def owed(self, event_ids: Sequence[UUID]) -> Owed:
+        """Count what is owed of these events."""

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
-from application.ports.kratos import Page
+from kratos_sync.application.ports.kratos import Page
 
 SHORTEST_PAUSE: Final = timedelta(minutes=1)
 """Between two, where Kratos' template fails again and again."""
@@ -50,7 +50,7 @@ class Findings:
     ``missing`` were not, ``stale`` were here and different, by ``fields`` with how many differ in
     each. ``unseen`` were here since before it began and were not listed; of those ``gone`` are
     gone, as Kratos said of each. ``unheard`` says for how many of the missing and the stale which
-    webhook was missed (`application.unheard`). ``unreadable`` are listed, and cannot be read.
+    webhook was missed. ``unreadable`` are listed, and cannot be read.
     """
 
     held: int = 0

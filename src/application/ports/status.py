@@ -5,9 +5,50 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
-from application.drift import Drift
-from application.ports.hook_log import HookHeard
-from application.ports.storage import Storage
+from kratos_sync.application.drift import Drift
+from kratos_sync.application.ports.hook_log import HookHeard
+from kratos_sync.application.ports.purge import PastPurge
+
+
+@dataclass(frozen=True, slots=True)
+class TableSize:
+    """What a table takes on disk, with its indexes."""
+
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What has kept PostgreSQL for long from reusing the room of rows that are gone.
+
+    ``kind`` is ``transaction`` (``name`` is its process id), ``prepared transaction`` (its global
+    id) or ``replication slot`` (its name). ``held_for`` is None where our role may not see it;
+    ``transactions`` is how many others have begun since.
+    """
+
+    kind: str
+    name: str
+    application: str | None
+    held_for: timedelta | None
+    transactions: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """The tables, the largest first; the oldest rows kept; the newest purge; what holds it up."""
+
+    tables: tuple[TableSize, ...] = ()
+    oldest_event_at: datetime | None = None
+    oldest_attempt_at: datetime | None = None
+    last_purge: PastPurge | None = None
+    holders: tuple[Holder, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """What all tables take."""
+        return sum(table.bytes for table in self.tables)
+
 
 RECENT_ATTEMPTS: Final = 100_000
 """How many of the newest attempts, of all consumers, are looked through for a success."""
@@ -115,3 +156,14 @@ class Status(Protocol):
 
         Raises LedgerUnavailable, or the reason why the schema cannot be read.
         """
+
+
+class ReadinessCheck(Protocol):
+    """A look at one thing, such as the database, that bounds its own time."""
+
+    @property
+    def name(self) -> str:
+        """What is looked at, in a word that a stranger may read."""
+
+    def check(self) -> None:
+        """Return if it is there; raise anything if not."""

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
-from application.consumer import Consumer
-from application.footprint import Admission
-from application.ports.event_bus import Provenance
-from application.ports.failures import FailedAttempt
-from domain.events import DomainEvent
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.footprint import Admission
+from kratos_sync.application.ports.dead_letters import FailedAttempt
+from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.domain.events import DomainEvent
 
 
 class ConcurrencyConflict(Exception):
@@ -116,3 +116,39 @@ class UnitOfWork(Protocol):
 
     def commit(self) -> None:
         """Write what changed and commit. Raises ConcurrencyConflict or LedgerUnavailable."""
+
+
+class TimeLimitExceeded(BaseException):
+    """A consumer took longer for an event than its time limit.
+
+    Raised in the middle of whatever it was doing; it is no Exception, so that few swallow it.
+    """
+
+
+class Watch(Protocol):
+    """Eyes on the thread that consumes a batch."""
+
+    def opened(self, owed: Sequence[Owed]) -> None:
+        """A transaction has loaded these deliveries: one alone is answerable for what it takes."""
+
+    def begin(self, delivery: Owed) -> None:
+        """The consumer gets this delivery now; from here on TimeLimitExceeded may be raised."""
+
+    def end(self) -> None:
+        """It is done with it, or has failed. Raises TimeLimitExceeded if it took too long."""
+
+
+class Unwatched:
+    """Nobody looks."""
+
+    def opened(self, owed: Sequence[Owed]) -> None:
+        """Look away."""
+
+    def begin(self, delivery: Owed) -> None:
+        """Look away."""
+
+    def end(self) -> None:
+        """Look away."""
+
+
+UNWATCHED: Final[Watch] = Unwatched()

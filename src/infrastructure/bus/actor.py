@@ -9,16 +9,16 @@ from typing import Any, Final
 import dramatiq
 import structlog
 
-from application.consumer import Consumer
-from application.footprint import OpenBatches
-from application.pipeline import Batch, deliver
-from application.pipeline.logging import where
-from application.ports.event_bus import LedgerUnavailable
-from application.ports.failures import Failures
-from application.ports.unit_of_work import UnitOfWork
-from application.subscriptions import CONSUMERS
-from infrastructure.bus import wire_format
-from infrastructure.bus.watchdog import Watchdog
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.footprint import OpenBatches
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.pipeline.logging import where
+from kratos_sync.application.ports.dead_letters import Failures
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.application.ports.unit_of_work import UnitOfWork
+from kratos_sync.application.subscriptions import CONSUMERS
+from kratos_sync.infrastructure.bus import wire_format
+from kratos_sync.infrastructure.worker.watchdog import Watchdog
 
 PAUSE_SECONDS: Final = 1.0
 """Between two looks whether the ledger is back."""

@@ -17,9 +17,9 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 from pika.spec import Basic
 
-from infrastructure.bus import garbage
-from infrastructure.bus.prefetch import Share
-from infrastructure.bus.rabbitmq_line import PRECONDITION_FAILED
+from kratos_sync.infrastructure.bus import wire_format
+from kratos_sync.infrastructure.bus.broker import Share
+from kratos_sync.infrastructure.bus.rabbitmq_line import PRECONDITION_FAILED
 
 HANG_UP_SECONDS: Final = 2.0
 # Resolving a name raises its own, and a server that says nothing pika's inner ones.
@@ -83,7 +83,7 @@ class PushedConsumer(Consumer):
             raise ConnectionClosed("the queue is gone")  # type: ignore[no-untyped-call]  # dramatiq has no types here
         while self._arrived and self._share.room:
             tag, body = self._arrived.popleft()
-            message = garbage.read(self._broker, self._share.queue_name, body)
+            message = wire_format.read_message(self._broker, self._share.queue_name, body)
             if message is not None:
                 self._share.in_hand.add(id(pushed := PushedMessage(message, self, tag)))
                 return pushed

@@ -13,7 +13,7 @@ from pika.exceptions import AMQPError
 from pika.frame import Method
 from pika.spec import Basic
 
-from infrastructure.bus.pointer_broker import BrokerUnavailable
+from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
 
 PERSISTENT: Final = pika.BasicProperties(  # type: ignore[no-untyped-call]  # pika has no types here
     delivery_mode=pika.DeliveryMode.Persistent.value, content_type="application/json"

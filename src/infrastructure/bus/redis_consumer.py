@@ -10,11 +10,12 @@ import structlog
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import ConnectionClosed
 
-from infrastructure.bus import garbage
-from infrastructure.bus.prefetch import Share
+from kratos_sync.infrastructure.bus import wire_format
+from kratos_sync.infrastructure.bus.broker import Share
 
 if TYPE_CHECKING:
-    from infrastructure.bus.redis_broker import WakefulRedisBroker
+    from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
+
 
 log = structlog.get_logger()
 
@@ -100,7 +101,7 @@ class WokenConsumer(Consumer):
         return bool(self._fetched)
 
     def _read(self, data: bytes | None) -> MessageProxy | None:
-        message = garbage.read(self._broker, self._queue_name, data)
+        message = wire_format.read_message(self._broker, self._queue_name, data)
         if message is None:
             return None
         message_id = message.options.get("redis_message_id")

@@ -3,15 +3,15 @@
 Knows nothing of the service: starts PostgreSQL and Valkey in a directory, says where they listen.
 """
 
-from infrastructure.embedded.postgres import EmbeddedPostgres
-from infrastructure.embedded.server import (
+from kratos_sync.infrastructure.embedded.postgres import EmbeddedPostgres
+from kratos_sync.infrastructure.embedded.server import (
     DirectoryInUse,
     EmbeddedServerError,
     ServerFailed,
     ServerNotInstalled,
     owned,
 )
-from infrastructure.embedded.valkey import EmbeddedValkey
+from kratos_sync.infrastructure.embedded.valkey import EmbeddedValkey
 
 __all__ = [
     "DirectoryInUse",

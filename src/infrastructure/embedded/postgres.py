@@ -12,7 +12,12 @@ from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGQUIT
 from urllib.parse import quote
 
-from infrastructure.embedded.server import ENVIRONMENT, EmbeddedServer, ServerFailed, program
+from kratos_sync.infrastructure.embedded.server import (
+    ENVIRONMENT,
+    EmbeddedServer,
+    ServerFailed,
+    program,
+)
 
 INITDB_SECONDS = 60.0
 PORT = 5432

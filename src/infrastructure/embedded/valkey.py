@@ -6,7 +6,7 @@ from pathlib import Path
 from random import randrange
 from signal import SIGKILL, SIGTERM
 
-from infrastructure.embedded.server import EmbeddedServer, program
+from kratos_sync.infrastructure.embedded.server import EmbeddedServer, program
 
 HOST = "127.0.0.1"
 ANSWER_SECONDS = 1.0

@@ -5,12 +5,12 @@ from copy import copy
 from typing import Any
 from uuid import UUID
 
-from application.ports.unit_of_work import ConcurrencyConflict
-from domain.events import DomainEvent
-from domain.kratos_identity import KratosIdentity
-from infrastructure.binary_arrays import uuid_array
-from infrastructure.identities.mapping import LOAD, STORE, from_row, to_arrays
-from infrastructure.transaction import Transaction
+from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
+from kratos_sync.domain.events import DomainEvent
+from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.infrastructure.identities.rows import LOAD, STORE, from_row, to_arrays
+from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
+from kratos_sync.infrastructure.postgres.transaction import Transaction
 
 # A row that is not there cannot be locked: whoever is adding the same one is waited for by its id.
 WAIT = "SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key"

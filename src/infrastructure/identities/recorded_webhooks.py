@@ -5,13 +5,13 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from application.footprint import BATCH_BYTES
-from application.ports.event_bus import ANSWER_SOURCES
-from domain.identity import Identity
-from domain.recorded_webhooks import ReceivedWebhook
-from infrastructure.binary_arrays import uuid_array
-from infrastructure.json_columns import loads
-from infrastructure.transaction import Row, Transaction
+from kratos_sync.application.footprint import BATCH_BYTES
+from kratos_sync.application.ports.event_bus import ANSWER_SOURCES
+from kratos_sync.domain.identity import Identity
+from kratos_sync.domain.recorded_webhooks import ReceivedWebhook
+from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
+from kratos_sync.infrastructure.postgres.json import loads
+from kratos_sync.infrastructure.postgres.transaction import Row, Transaction
 
 # One recorded in the future was recorded before a clock was set back: it is not later than all.
 _RECORDED: Final = """

@@ -1,33 +1,221 @@
 """Kratos' Admin API over HTTP."""
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
+from urllib.parse import urljoin, urlsplit
 from uuid import UUID
 
+import msgspec
+import structlog
 from pydantic import SecretStr
 
-from application.ports.kratos import (
+from kratos_sync.application.json_body import MAX_DEPTH, NotJson, decode
+from kratos_sync.application.ports.kratos import (
     MOST_AT_ONCE,
     KratosNotConfigured,
     KratosRefused,
+    KratosUnavailable,
     Page,
 )
-from domain.identity import Identity
-from infrastructure.kratos.answers import (
-    NO_CONTENT,
-    document_of,
-    expect,
-    identity_of,
-    is_gone,
-    listing_of,
+from kratos_sync.application.rate_limiter import TokenBucket
+from kratos_sync.domain.identity import Identity, InvalidIdentity
+from kratos_sync.domain.json_values import Json
+from kratos_sync.infrastructure.kratos.http_client import OK, Answer, Endpoint
+from kratos_sync.infrastructure.kratos.retrying import (
+    AskedToWait,
+    Circuit,
+    Patience,
+    Persistence,
+    retry_after,
 )
-from infrastructure.kratos.circuit import Circuit
-from infrastructure.kratos.endpoint import OK, Endpoint
-from infrastructure.kratos.links import LISTING, is_token, next_token
-from infrastructure.kratos.patience import Patience, Persistence
-from infrastructure.kratos.rate import TokenBucket
+
+LISTING: Final = "/admin/identities"
+_PARAMETER: Final = r"""\s*;\s*([\w-]+)\s*=\s*(?:"([^"]*)"|([^\s";,]+))"""
+_LINK: Final = re.compile(rf"<([^>]*)>((?:{_PARAMETER})*)")
+_TOKEN: Final = re.compile(r"[!$-~]{1,4096}")  # what may stand in a query, "#" apart
+
+
+def next_token(link: str | None, asked: str) -> str | None:
+    """Give the query that leads to the next page; None if there is no such link.
+
+    ``asked`` is the URL of this page. Raises KratosRefused for a link that leads elsewhere or
+    nowhere new: only the query is ever followed, and only if host and path are where we are. Kratos
+    writes the path without what a proxy took off.
+    """
+    target = _target(link or "")
+    if target is None:
+        return None
+    here, there = urlsplit(asked), urlsplit(urljoin(asked, target))
+    if (there.scheme, there.netloc) != (here.scheme, here.netloc):
+        raise KratosRefused("its Link leads to another place")
+    if there.path not in {here.path, LISTING}:
+        raise KratosRefused("its Link leads to another path")
+    if there.query == here.query or not is_token(there.query):
+        raise KratosRefused("its Link leads nowhere")
+    return there.query
+
+
+def is_token(query: str) -> bool:
+    """Whether this could be one of ours, and nothing that breaks out of a request's first line."""
+    return _TOKEN.fullmatch(query) is not None
+
+
+def _target(link: str) -> str | None:
+    for target, parameters, *_ in _LINK.findall(link):
+        for name, quoted, bare in re.findall(_PARAMETER, parameters):
+            if name.lower() == "rel" and "next" in (quoted or bare).lower().split():
+                return str(target)
+    return None
+
+
+DEEPEST: Final = MAX_DEPTH + 8
+"""Deep enough for whoever reads it to see that it cannot be kept; the page has a level itself."""
+_TOKEN_OF_DEPTH: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
+
+
+def pruned(body: bytes) -> bytes:
+    """Give the JSON with null in place of every object and array at a level below the deepest."""
+    return b"".join(_kept(body))
+
+
+def _kept(body: bytes) -> Iterator[bytes]:
+    depth = start = 0
+    for token in _TOKEN_OF_DEPTH.finditer(body):
+        if token[0] in b"[{":
+            depth += 1
+            if depth == DEEPEST + 1:
+                yield body[start : token.start()] + b"null"
+        elif token[0] in b"]}":
+            if depth == DEEPEST + 1:
+                start = token.end()
+            depth -= 1
+    if depth <= DEEPEST:
+        yield body[start:]
+
+
+NOT_FOUND: Final = 404
+NO_CONTENT: Final = 204
+TOO_MANY: Final = 429
+_TOO_SLOW: Final = 408
+_SERVER_ERROR: Final = 500
+_GONE: Final = "Unable to locate the resource"
+_REPLACEMENT: Final = rb"\ufffd"
+# A pair of surrogates is one character; a backslash in JSON always begins an escape.
+_ESCAPE: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|\\u(?P<odd>0000|[dD][89a-fA-F][0-9a-fA-F]{2})"
+    rb"|\\."
+)
+_skip: Final = msgspec.json.Decoder(msgspec.Raw).decode
+_skip_items: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
+
+
+def is_gone(answer: Answer) -> bool:
+    """Whether Kratos itself says that it has no such identity.
+
+    A 404 in any other words comes from somebody else, such as a proxy that does not know the path:
+    whoever took that for a deletion would delete everybody.
+    """
+    if answer.status != NOT_FOUND:
+        return False
+    try:
+        said = msgspec.json.decode(answer.body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
+    error = said.get("error") if isinstance(said, dict) else None
+    return (
+        isinstance(error, dict) and error.get("code") == NOT_FOUND and error.get("message") == _GONE
+    )
+
+
+def expect(answer: Answer, status: int = OK) -> None:
+    """Return if the answer has this status. Raises KratosUnavailable or KratosRefused if not."""
+    if answer.status == status:
+        return
+    problem = f"it answered {answer.status}"
+    if answer.status == TOO_MANY:
+        raise AskedToWait(problem, retry_after(answer.headers))
+    if answer.status >= _SERVER_ERROR or answer.status == _TOO_SLOW:
+        wait = retry_after(answer.headers)
+        raise (KratosUnavailable if wait is None else AskedToWait)(problem, wait)
+    if answer.status == NOT_FOUND:
+        problem += ": is KRATOS_ADMIN_URL right?"
+    raise KratosRefused(problem, answer.status)
+
+
+def listing_of(answer: Answer) -> bytes:
+    """Give a page's JSON array, storable as `jsonb`; raises as `expect` does."""
+    expect(answer)
+    body, replaced = _storable(answer.body)
+    try:
+        try:
+            _skip_items(body)
+        except RecursionError:
+            body = pruned(body)
+            _skip_items(body)
+        body.decode()
+    except msgspec.ValidationError:
+        raise KratosRefused("its answer is no listing", OK) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise KratosUnavailable("its answer is not JSON") from None
+    if replaced:
+        _log.warning("kratos_characters_replaced", characters=replaced)
+    return body
+
+
+def document_of(answer: Answer) -> Json:
+    """Give what a 200's body says, storable as `jsonb`; raises as `expect` does."""
+    expect(answer)
+    try:
+        _skip(_storable(answer.body)[0])  # msgspec takes no lone surrogates
+        answer.body.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise KratosUnavailable("its answer is not JSON") from None
+    except RecursionError:
+        raise KratosRefused("its answer is nested too deeply", OK) from None
+    try:
+        decoded = decode(answer.body, exactly=True)
+    except NotJson as error:  # JSON it is, but none that we could keep: no better next time
+        raise KratosRefused(f"its answer cannot be kept: {error}", OK) from None
+    if decoded.replaced:
+        fields = {name.partition(".")[0] for name in decoded.replaced}
+        _log.warning(
+            "kratos_characters_replaced",
+            characters=sum(decoded.replaced.values()),
+            fields=sorted(fields),
+        )
+    return decoded.value
+
+
+def identity_of(document: Json) -> Identity:
+    """Read one identity; raises KratosRefused if it is none."""
+    if not isinstance(document, dict):
+        raise KratosRefused("its answer is no identity", OK)
+    try:
+        return Identity.from_admin_api(document)
+    except InvalidIdentity as error:
+        raise KratosRefused(f"its answer is no identity: {error}", OK) from None
+
+
+def _storable(body: bytes) -> tuple[bytes, int]:
+    """JSON without the escapes that `jsonb` refuses, and how many they were."""
+    if b"\\u" not in body:
+        return body, 0
+    replaced = 0
+
+    def replace(escape: re.Match[bytes]) -> bytes:
+        nonlocal replaced
+        if escape["odd"] is None:
+            return escape[0]
+        replaced += 1
+        return _REPLACEMENT
+
+    return _ESCAPE.sub(replace, body), replaced
+
 
 SCAN: Final = Patience(attempt=60, in_all=180, if_asked=900)
 ONE: Final = Patience(attempt=5, in_all=10, if_asked=10)

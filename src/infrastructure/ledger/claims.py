@@ -10,11 +10,10 @@ from uuid import UUID
 import psycopg
 from sqlalchemy import Engine, text
 
-from application.footprint import BATCH_BYTES, SMALL_BYTES
-from infrastructure.binary_arrays import uuid_array
-from infrastructure.database import driver_of, errors_in_our_words
-from infrastructure.ledger.floors import Floors
-from infrastructure.ledger.survey import Backlog, Survey
+from kratos_sync.application.footprint import BATCH_BYTES, SMALL_BYTES
+from kratos_sync.infrastructure.ledger.backlog import Backlog, Floors, Survey
+from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
+from kratos_sync.infrastructure.postgres.engine import driver_of, errors_in_our_words
 
 LEASED_BYTES: Final = 2 * BATCH_BYTES
 """What the large deliveries under lease to one consumer may take together."""

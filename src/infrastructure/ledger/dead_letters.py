@@ -1,21 +1,58 @@
 """The dead letters, as they stand in the ledger."""
 
-from datetime import datetime
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, TextClause, text
 
-from application.ports.dead_letters import (
+from kratos_sync.application.ports.dead_letters import (
     DeadLetter,
     DeadLetterFilter,
     DeadLetterGroup,
     DeadLetterGroups,
     DeliveredEvent,
 )
-from infrastructure.ledger.dead_letter_filter import EXCEPTION, filled
-from infrastructure.ledger.history import deliveries_of
-from infrastructure.ledger.snapshot import snapshot
+from kratos_sync.infrastructure.ledger.history import deliveries_of
+from kratos_sync.infrastructure.ledger.snapshot import snapshot
+from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, errors_in_our_words
+
+# Rows from before revision 0002 have no type of their own: it is read out of the error, as
+# application.ports.history.error_type does. The first line that is not indented after the last
+# frame begins with it, or else it is not told.
+EXCEPTION: Final = r"""
+    coalesce(d.error_type, substring(
+        substring(regexp_replace(d.last_error, '^.*\n[ |]*File "[^\n]*', '')
+                  from '(?n)^(?: *\| )?(\S.*)$')
+        from '^([\w.<>]+)(?::|$)'), 'unknown error')
+"""
+
+_CONDITIONS: Final = {
+    "event_id": "d.event_id = :event_id",
+    "consumer": "d.consumer = :consumer",
+    # One look at a key for each row; joined, the planner might read all events first.
+    "event": "(SELECT e.name FROM kratos_sync.events e WHERE e.id = d.event_id) = :event",
+    "exception": f"""
+        right({EXCEPTION}, length(CAST(:exception AS text)) + 1)
+        IN (CAST(:exception AS text), '.' || CAST(:exception AS text))
+    """,
+    "since": "d.failed_at >= :since",
+    "until": "d.failed_at <= :until",
+}
+
+
+def filled(statement: str, wanted: DeadLetterFilter) -> tuple[TextClause, dict[str, object]]:
+    """Put the filter where the statement says ``{conditions}``, on ``kratos_sync.deliveries d``.
+
+    Gives the statement, and the filter's parameters.
+    """
+    given = {name: getattr(wanted, name) for name in _CONDITIONS}
+    parameters = {name: value for name, value in given.items() if value is not None}
+    clauses = ["d.failed_at IS NOT NULL", *(_CONDITIONS[name] for name in parameters)]
+    return text(statement.format(conditions=" AND ".join(clauses))), parameters
+
 
 # Ids are made in the order of time, and as text they have a largest: it is the newest event.
 GROUPS: Final = f"""
@@ -108,3 +145,97 @@ class PostgresDeadLetters:
             deliveries.get(event_id, ()),
             row.erased_at,
         )
+
+
+# From one name to the next by the index, however many rows each has.
+CONSUMERS: Final = text("""
+    WITH RECURSIVE named AS (
+        (SELECT consumer FROM kratos_sync.deliveries WHERE failed_at IS NOT NULL
+         ORDER BY consumer LIMIT 1)
+        UNION ALL
+        SELECT (SELECT d.consumer FROM kratos_sync.deliveries d
+                WHERE d.failed_at IS NOT NULL AND d.consumer > named.consumer
+                ORDER BY d.consumer LIMIT 1)
+        FROM named WHERE named.consumer IS NOT NULL
+    )
+    SELECT consumer FROM named WHERE consumer IS NOT NULL
+""")
+
+# In the order of the index, and each step after the one before: so none reads again what was done,
+# nor what somebody holds. Found by ctid, as a claim's rows are.
+_PICKED: Final = """
+    WITH picked AS MATERIALIZED (
+        SELECT d.ctid, d.attempts, d.failed_at, d.event_id FROM kratos_sync.deliveries d
+        WHERE {conditions} AND (d.failed_at, d.event_id) > (:after, :after_id)
+        ORDER BY d.failed_at, d.event_id
+        LIMIT :step
+        FOR UPDATE OF d SKIP LOCKED
+    ), done AS (
+"""
+_LOGGED: Final = """
+    ), logged AS (
+        INSERT INTO kratos_sync.attempts
+               (event_id, consumer, number, outcome, started_at, duration, error)
+        SELECT event_id, :consumer, attempts, :outcome, now(), '0', :said FROM done
+        RETURNING 1
+    )
+    SELECT (SELECT count(*) FROM logged), failed_at, event_id
+    FROM picked ORDER BY failed_at DESC, event_id DESC LIMIT 1
+"""
+RETRY: Final = f"""
+    {_PICKED}
+        UPDATE kratos_sync.deliveries d
+        SET failed_at = NULL, attempts = 0, owed_at = clock_timestamp(),
+            due_at = clock_timestamp(), leased = false
+        FROM picked WHERE d.ctid = picked.ctid
+        RETURNING d.event_id, picked.attempts
+    {_LOGGED}
+"""  # noqa: S608  # every part is ours
+DISCARD: Final = f"""
+    {_PICKED}
+        DELETE FROM kratos_sync.deliveries
+        WHERE ctid = ANY(ARRAY(SELECT ctid FROM picked))
+        RETURNING event_id, attempts
+    {_LOGGED}
+"""  # noqa: S608  # every part is ours
+BEFORE_ALL: Final = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
+
+
+class PostgresDeadLetterDecisions:
+    """The port of that name."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def retry(self, wanted: DeadLetterFilter, by: str, step: int) -> Iterator[int]:
+        """Retry them; each is owed since now, so that its time as a dead letter is no lag."""
+        return self._decide(RETRY, "retried", f"Retried by {by}", wanted, step)
+
+    def discard(self, wanted: DeadLetterFilter, by: str, reason: str, step: int) -> Iterator[int]:
+        """Discard them, in the statements that log who and why."""
+        return self._decide(DISCARD, "discarded", f"Discarded by {by}: {reason}", wanted, step)
+
+    def _decide(
+        self, statement: str, outcome: str, said: str, wanted: DeadLetterFilter, step: int
+    ) -> Iterator[int]:
+        # What a terminal sent need not be UTF-8, and PostgreSQL takes nothing else.
+        said = said.encode(errors="backslashreplace").decode()
+        for consumer in [wanted.consumer] if wanted.consumer else self._consumers():
+            of_one, parameters = filled(statement, replace(wanted, consumer=consumer))
+            fixed = {**parameters, "outcome": outcome, "said": said, "step": step}
+            position = BEFORE_ALL
+            while True:
+                after = {"after": position[0], "after_id": position[1]}
+                with errors_in_our_words(), self._engine.begin() as connection:
+                    if wanted.event_id is None:
+                        connection.execute(BY_THE_INDEX)
+                    row = connection.execute(of_one, {**fixed, **after}).one_or_none()
+                if row is None:
+                    break
+                done, *place = row
+                position = (place[0], place[1])
+                yield done
+
+    def _consumers(self) -> list[str]:
+        with errors_in_our_words(), self._engine.connect() as connection:
+            return list(connection.execute(CONSUMERS).scalars())

@@ -3,11 +3,14 @@
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Self
 
-from application.footprint import footprint_of
-from application.ports.event_bus import Provenance, Publishable, UnreadEvent
-from application.subscriptions import consumers_of
-from domain.events import DomainEvent
-from infrastructure.binary_arrays import (
+import psycopg
+from sqlalchemy import Connection
+
+from kratos_sync.application.footprint import footprint_of
+from kratos_sync.application.ports.event_bus import Provenance, Publishable, UnreadEvent
+from kratos_sync.application.subscriptions import consumers_of
+from kratos_sync.domain.events import DomainEvent
+from kratos_sync.infrastructure.postgres.binary_arrays import (
     INT4_OID,
     JSON_OID,
     NULL,
@@ -22,7 +25,8 @@ from infrastructure.binary_arrays import (
     uuid_field,
     word_field,
 )
-from infrastructure.json_columns import dumps
+from kratos_sync.infrastructure.postgres.engine import driver_of
+from kratos_sync.infrastructure.postgres.json import dumps
 
 _COLUMN_OIDS: Final = (
     UUID_OID,
@@ -85,3 +89,57 @@ def subscription_arrays(rows: Iterable[EventRow]) -> list[BinaryParameter]:
     consumers = {row.name: row.consumers for row in rows}
     pairs = [(name, consumer) for name, names in consumers.items() for consumer in names]
     return [array(TEXT_OID, [pair[side] for pair in pairs]) for side in (0, 1)]
+
+
+# Owed by the clock and not since the transaction began, which may be long ago: a relay looks for
+# what is due from a little below the last that it saw.
+# The commit is durable also behind a pooler, which drops what we set for the session.
+RECORD: Final = b"""
+    WITH event AS (
+        INSERT INTO kratos_sync.events
+               (id, name, subject, occurred_at, payload, source, dedupe_key, trace_context,
+                footprint)
+        SELECT given.*
+        FROM (SELECT set_config('synchronous_commit', 'on', true)) AS durable CROSS JOIN
+             unnest($1::uuid[], $2::text[], $3::uuid[], $4::timestamptz[], $5::json[],
+                    $6::text[], $7::text[], $8::text[], $9::integer[]) AS given
+        ON CONFLICT DO NOTHING
+        RETURNING id, name, subject, footprint
+    ), owed AS (
+        INSERT INTO kratos_sync.deliveries (event_id, subject, footprint, consumer, owed_at, due_at)
+        SELECT event.id, event.subject, event.footprint, subscription.consumer, clock.at, clock.at
+        FROM (SELECT clock_timestamp() AS at) clock CROSS JOIN event
+             JOIN unnest($10::text[], $11::text[]) AS subscription (name, consumer)
+             ON subscription.name = event.name
+    )
+    SELECT id FROM event
+"""
+
+# The same by functions, for a role that may not write the tables: what it may record
+# stands there. Whoever may write the tables may record anything by either.
+_BY_FUNCTION: Final = """
+    SELECT kratos_sync.record_{source}_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+"""
+RECORD_WEBHOOKS: Final = _BY_FUNCTION.format(source="webhook").encode()
+RECORD_ERASURES: Final = _BY_FUNCTION.format(source="erase").encode()
+
+
+def arrays_of(rows: Sequence[EventRow]) -> list[BinaryParameter]:
+    """Give the parameters of RECORD; there must be a row."""
+    return event_arrays(rows) + subscription_arrays(rows)
+
+
+def record_many(
+    connection: Connection,
+    events: Sequence[tuple[DomainEvent, Provenance]],
+    statement: bytes = RECORD,
+) -> int:
+    """Record events and their deliveries in the connection's transaction, in one statement.
+
+    Give how many are new: neither they, nor others with their dedupe keys, were recorded before.
+    """
+    if not events:
+        return 0
+    rows = [EventRow.of(event, provenance) for event, provenance in events]
+    cursor = psycopg.RawCursor(driver_of(connection))
+    return cursor.execute(statement, arrays_of(rows), prepare=True, binary=True).rowcount

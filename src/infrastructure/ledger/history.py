@@ -6,7 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
-from application.ports.history import (
+from kratos_sync.application.ports.history import (
     Attempt,
     Delivery,
     IdentityHistory,
@@ -14,8 +14,8 @@ from application.ports.history import (
     Outstanding,
     RecordedEvent,
 )
-from infrastructure.erasure.wishes import erasure_of
-from infrastructure.ledger.snapshot import snapshot
+from kratos_sync.infrastructure.erasure import erasure_of
+from kratos_sync.infrastructure.ledger.snapshot import snapshot
 
 IDENTITY = text("""
     SELECT state, version, created_at, updated_at, deleted_at, synced_at, forgotten_at

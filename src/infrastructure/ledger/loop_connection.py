@@ -8,8 +8,8 @@ import psycopg
 from psycopg import pq
 from psycopg.errors import error_from_result
 
-from infrastructure.connecting import Arguments, open_loop_connection
-from infrastructure.database import READ_ONLY
+from kratos_sync.infrastructure.postgres.connections import Arguments, open_loop_connection
+from kratos_sync.infrastructure.postgres.engine import READ_ONLY
 
 REPLY_SECONDS: Final = 10.0
 """What has not been answered by then never will be: no statement may take half as long."""

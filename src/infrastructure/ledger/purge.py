@@ -1,26 +1,249 @@
 """Removing old events and attempts, a little at a time."""
 
+import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
+from random import uniform
 from threading import Event
 from time import monotonic
-from typing import Final
+from typing import Final, NamedTuple
+from uuid import UUID
 
+import psycopg
+import structlog
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
-from application.ports.purge import (
+from kratos_sync.application.pipeline.logging import where
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.application.ports.purge import (
     MOST_CLOCK_DIFFERENCE,
+    AnotherPurge,
     ClocksDiffer,
+    PastPurge,
+    Purge,
     PurgeReport,
     Removed,
     Retention,
 )
-from infrastructure.database import errors_in_our_words
-from infrastructure.ledger import purge_log
-from infrastructure.ledger.clock import how_far_ahead
-from infrastructure.ledger.purge_lock import lock_purges
-from infrastructure.ledger.purge_steps import AttemptSteps, EventSteps, PurgeSteps
+from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
+from kratos_sync.infrastructure.postgres.engine import errors_in_our_words, how_far_ahead
+
+# Any number does, as long as nothing else in the database takes advisory locks on it.
+PURGE_LOCK: Final = 5_720_684_118
+
+LOCK: Final = text("SELECT pg_advisory_xact_lock(:key)")
+LOCK_SHARED: Final = text("SELECT pg_advisory_xact_lock_shared(:key)")
+
+
+def lock_purges(connection: Connection) -> None:
+    """Let nobody else purge until this transaction ends, nor owe anything that was recorded before.
+
+    What the next statement sees is then all that is owed. Waits for those who hold it, for the
+    length of a step; raises sqlalchemy.exc.OperationalError when they take too long.
+    """
+    connection.execute(LOCK, {"key": PURGE_LOCK})
+
+
+def hold_off_purges(connection: Connection) -> None:
+    """Let nobody purge until this transaction ends; call it first, before owing old events again.
+
+    Else one may be removed between being read and being owed. Waits and raises as above.
+    """
+    connection.execute(LOCK_SHARED, {"key": PURGE_LOCK})
+
+
+GONE: Final = timedelta(minutes=2)
+"""A purge that took no step for so long is gone; steps and the rests between them are shorter."""
+KEPT: Final = 1_000
+
+# A time to come is by a clock that was ahead, and is not believed.
+BEGIN: Final = text("""
+    INSERT INTO kratos_sync.purges (started_at)
+    SELECT clock_timestamp() WHERE NOT EXISTS (
+        SELECT FROM kratos_sync.purges
+        WHERE ended_at IS NULL
+          AND seen_at BETWEEN clock_timestamp() - :gone AND clock_timestamp()
+    )
+    RETURNING id
+""")
+
+ADD: Final = text("""
+    UPDATE kratos_sync.purges
+    SET events = events + :events, attempts = attempts + :attempts, seen_at = clock_timestamp()
+    WHERE id = :id AND id = (SELECT max(id) FROM kratos_sync.purges)
+""")
+
+END: Final = text("UPDATE kratos_sync.purges SET ended_at = clock_timestamp() WHERE id = :id")
+FORGET: Final = text("DELETE FROM kratos_sync.purges WHERE id <= :id - :kept")
+
+LAST: Final = text("""
+    SELECT started_at, ended_at, events, attempts FROM kratos_sync.purges ORDER BY id DESC LIMIT 1
+""")
+
+IS_DUE: Final = text("""
+    SELECT NOT EXISTS (
+        SELECT FROM kratos_sync.purges
+        WHERE started_at BETWEEN clock_timestamp() - :every AND clock_timestamp()
+    )
+""")
+
+
+class PurgeEntry(NamedTuple):
+    """The line of the purge that runs here."""
+
+    id: int
+
+    def add(self, connection: Connection, removed: Removed) -> None:
+        """Add what a step removes, in its transaction. Raises AnotherPurge if one took over."""
+        parameters = {"id": self.id, "events": removed.events, "attempts": removed.attempts}
+        if connection.execute(ADD, parameters).rowcount == 0:
+            raise AnotherPurge("another purge has taken over")
+
+    def end(self, connection: Connection) -> None:
+        """Note that it is over, and forget the oldest of many purges."""
+        connection.execute(END, {"id": self.id})
+        connection.execute(FORGET, {"id": self.id, "kept": KEPT})
+
+
+def begin(connection: Connection) -> PurgeEntry:
+    """Begin a purge, in a transaction of its own. Raises AnotherPurge while one is at work."""
+    lock_purges(connection)
+    entry = connection.execute(BEGIN, {"gone": GONE}).scalar_one_or_none()
+    if entry is None:
+        raise AnotherPurge("another purge is at work")
+    return PurgeEntry(entry)
+
+
+def last_purge(connection: Connection) -> PastPurge | None:
+    """The newest purge; None before the first."""
+    row = connection.execute(LAST).one_or_none()
+    if row is None:
+        return None
+    return PastPurge(row.started_at, row.ended_at, Removed(row.events, row.attempts))
+
+
+def is_due(connection: Connection, every: timedelta) -> bool:
+    """Whether no purge began since so long ago; one at a time to come does not count."""
+    due: bool = connection.execute(IS_DUE, {"every": every}).scalar_one()
+    return due
+
+
+FIRST_LOOK_SECONDS: Final = 2.0
+LOOK_SECONDS: Final = 60.0
+
+log = structlog.get_logger()
+
+
+class PurgeSchedule:
+    """Purges when no purge began for so long, whoever made it; ``every`` is None for never.
+
+    Many may run: each asks the ledger, about once a minute, and not all at once.
+    """
+
+    def __init__(
+        self,
+        purge: Purge,
+        retention: Retention,
+        every: timedelta | None,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        self._purge = purge
+        self._retention = retention
+        self._every = every
+        self._look_seconds = look_seconds
+
+    def run(self, stopped: threading.Event) -> None:
+        """Purge whenever it is due, until stopped; what goes wrong is logged, and tried again."""
+        pause = FIRST_LOOK_SECONDS
+        while self._every and not stopped.wait(pause * uniform(0.5, 1)):  # noqa: S311
+            pause = self._look_seconds
+            try:
+                if self._purge.is_due(self._every):
+                    self._run_once(stopped)
+            except AnotherPurge as error:
+                log.info("purge_left_to_another", reason=str(error))
+            except (LedgerUnavailable, ClocksDiffer) as error:
+                log.warning("purge_abandoned", reason=str(error))
+            except (ConcurrencyConflict, SQLAlchemyError, psycopg.Error) as error:
+                log.warning("purge_abandoned", error=type(error).__name__, at=where(error))
+
+    def _run_once(self, stopped: threading.Event) -> None:
+        report = self._purge.run(self._retention, stopped, lambda _: None)
+        if report.removed != Removed():
+            log.info(
+                "purged",
+                events=report.removed.events,
+                attempts=report.removed.attempts,
+                seconds=round(report.took.total_seconds(), 3),
+                completed=report.completed,
+            )
+
+
+# The functions of revision 0010: they take the lock of purges, and leave what is outstanding.
+EVENTS: Final = text("""
+    SELECT after, after_id, looked_at, removed FROM kratos_sync.purge_events(
+        :before, CAST(:after AS timestamptz), CAST(:after_id AS uuid), :most, :remove)
+""")
+ATTEMPTS: Final = text("""
+    SELECT after, looked_at, removed, any_old, any_young FROM kratos_sync.purge_attempts(
+        :before, CAST(:after AS bigint), :most, :remove)
+""")
+
+FIRST_TIME: Final = "-infinity"
+FIRST_ID: Final = UUID(int=0)
+
+
+class Step(NamedTuple):
+    """What a step did: how many rows went, or would go, and whether none are left to look at."""
+
+    removed: Removed
+    last: bool
+
+
+class PurgeSteps(ABC):
+    """Walks the rows of one table that may be old, from the oldest on, and none of them twice."""
+
+    def __init__(self, before: datetime, most: int) -> None:
+        self._before = before
+        self._most = most
+
+    @abstractmethod
+    def take(self, connection: Connection, remove: bool) -> Step:
+        """Take the next step, in the connection's transaction, which holds the purge's lock."""
+
+
+class EventSteps(PurgeSteps):
+    """Events in the order in which they were recorded."""
+
+    _after: datetime | str | None = FIRST_TIME
+    _after_id: UUID | None = FIRST_ID
+
+    def take(self, connection: Connection, remove: bool) -> Step:
+        """Take the next events of which nothing is outstanding."""
+        parameters = {"after": self._after, "after_id": self._after_id, "remove": remove}
+        fixed = {"before": self._before, "most": self._most}
+        row = connection.execute(EVENTS, {**parameters, **fixed}).one()
+        self._after, self._after_id, looked_at, removed = row
+        return Step(Removed(events=removed), last=looked_at < self._most)
+
+
+class AttemptSteps(PurgeSteps):
+    """Attempts in the order of their ids, which is nearly that of time."""
+
+    _after: int | None = 0
+
+    def take(self, connection: Connection, remove: bool) -> Step:
+        """Take the next attempts at events of which nothing is outstanding."""
+        parameters = {"after": self._after, "before": self._before, "most": self._most}
+        row = connection.execute(ATTEMPTS, {**parameters, "remove": remove}).one()
+        self._after, looked_at, removed, any_old, any_young = row
+        # Times are by workers' clocks: those yet to come say nothing of what comes after them.
+        last = looked_at < self._most or (any_young and not any_old)
+        return Step(Removed(attempts=removed), last)
+
 
 MOST_ROWS: Final = 2_000
 """How many rows a step looks at: it takes some hundredths of a second."""
@@ -51,7 +274,7 @@ class PostgresPurge:
         """
         with self._transaction() as connection:
             _require_one_time(connection)
-            entry = purge_log.begin(connection)
+            entry = begin(connection)
         try:
             return self._walk(retention, stopped, told, entry.add, remove=True)
         finally:
@@ -68,7 +291,7 @@ class PostgresPurge:
     def is_due(self, every: timedelta) -> bool:
         """Ask the ledger when the last one began. Raises as ``run`` does."""
         with self._transaction() as connection:
-            return purge_log.is_due(connection, every)
+            return is_due(connection, every)
 
     def _walk(
         self, retention: Retention, stopped: Event, told: Told, note: TakeStep, *, remove: bool

@@ -7,11 +7,10 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from application.ports.replay import Position, Step, Stretch
-from infrastructure.database import errors_in_our_words
-from infrastructure.ledger.purge_lock import hold_off_purges
-from infrastructure.ledger.snapshot import snapshot
-from infrastructure.ledger.steps import BY_THE_INDEX
+from kratos_sync.application.ports.replay import Position, Step, Stretch
+from kratos_sync.infrastructure.ledger.purge import hold_off_purges
+from kratos_sync.infrastructure.ledger.snapshot import snapshot
+from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, errors_in_our_words
 
 MOST_READ: Final = 5_000
 """Events that one step looks through for those with a wanted name."""

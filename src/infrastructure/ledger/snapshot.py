@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine
 
-from infrastructure.database import errors_in_our_words
-from infrastructure.migrations import require_schema
+from kratos_sync.infrastructure.migrations import require_schema
+from kratos_sync.infrastructure.postgres.engine import errors_in_our_words
 
 
 @contextmanager

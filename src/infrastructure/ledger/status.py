@@ -1,26 +1,120 @@
 """How the ledger stands, in a few statements on one snapshot."""
 
 from collections.abc import Collection
+from datetime import timedelta
+from itertools import starmap
 from typing import Final
 
 from sqlalchemy import Connection, Engine, text
 
-from application.ports.failures import RETRY_LATER
-from application.ports.status import (
+from kratos_sync.application.ports.dead_letters import RETRY_LATER
+from kratos_sync.application.ports.status import (
     RECENT_ATTEMPTS,
     ConsumerStatus,
     Count,
+    Holder,
     StatusReport,
+    Storage,
+    TableSize,
     UnknownEvents,
 )
-from infrastructure.ledger.clock import how_far_ahead
-from infrastructure.ledger.durability import unsafe_settings
-from infrastructure.ledger.hook_log import hooks_heard
-from infrastructure.ledger.snapshot import snapshot
-from infrastructure.ledger.storage import storage
-from infrastructure.ledger.template_failures import template_failures
-from infrastructure.migrations import current_revision, newest_revision
-from infrastructure.reconciliation.past import drift
+from kratos_sync.infrastructure.bus.broker import NAMESPACE
+from kratos_sync.infrastructure.ledger.hook_activity import hooks_heard, template_failures
+from kratos_sync.infrastructure.ledger.purge import last_purge
+from kratos_sync.infrastructure.ledger.snapshot import snapshot
+from kratos_sync.infrastructure.migrations import current_revision, newest_revision, require_schema
+from kratos_sync.infrastructure.postgres.engine import errors_in_our_words, how_far_ahead
+from kratos_sync.infrastructure.reconciliation.reconciliation import drift
+
+LONG: Final = timedelta(minutes=10)
+"""A transaction open for longer is worth a word."""
+MANY_TRANSACTIONS: Final = 100_000
+"""The same where only this can be seen."""
+
+SIZES = text("""
+    SELECT relname, pg_total_relation_size(oid) AS bytes FROM pg_class
+    WHERE relnamespace = to_regnamespace('kratos_sync') AND relkind IN ('r', 'm')
+    ORDER BY bytes DESC, relname
+""")
+
+OLDEST = text("""
+    SELECT (SELECT min(recorded_at) FROM kratos_sync.events),
+           (SELECT started_at FROM kratos_sync.attempts ORDER BY id LIMIT 1)
+""")
+
+# Of another role's session an ordinary one sees what it holds, and not for how long.
+HOLDERS = text("""
+    SELECT 'transaction', CAST(pid AS text), nullif(application_name, ''),
+           clock_timestamp() - xact_start,
+           greatest(age(backend_xmin), age(backend_xid)) AS transactions
+    FROM pg_stat_activity
+    WHERE (datname = current_database() OR datname IS NULL) AND pid <> pg_backend_pid()
+      AND backend_type IS DISTINCT FROM 'autovacuum worker'
+      AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+      AND coalesce(clock_timestamp() - xact_start > :long,
+                   greatest(age(backend_xmin), age(backend_xid)) > :many)
+    UNION ALL
+    SELECT 'prepared transaction', gid, NULL, clock_timestamp() - prepared, age(transaction)
+    FROM pg_prepared_xacts
+    WHERE database = current_database() AND clock_timestamp() - prepared > :long
+    UNION ALL
+    SELECT 'replication slot', CAST(slot_name AS text), NULL, NULL, age(xmin)
+    FROM pg_replication_slots WHERE age(xmin) > :many
+    ORDER BY transactions DESC NULLS LAST
+    LIMIT 10
+""")
+
+
+def storage(connection: Connection) -> Storage:
+    """Look at the tables, the purges, and what holds rows that are gone."""
+    events, attempts = connection.execute(OLDEST).one()
+    return Storage(
+        tables=tuple(starmap(TableSize, connection.execute(SIZES))),
+        oldest_event_at=events,
+        oldest_attempt_at=attempts,
+        last_purge=last_purge(connection),
+        holders=holders(connection),
+    )
+
+
+def holders(
+    connection: Connection, long: timedelta = LONG, many: int = MANY_TRANSACTIONS
+) -> tuple[Holder, ...]:
+    """Look for what has held the rows that are gone for longer, in time or in transactions."""
+    return tuple(starmap(Holder, connection.execute(HOLDERS, {"long": long, "many": many})))
+
+
+class DatabaseReadiness:
+    """A readiness check: PostgreSQL answers, and its schema is new enough."""
+
+    name = "database"
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def check(self) -> None:
+        """Return when ready. Raises SchemaTooOld, LedgerUnavailable or DBAPIError."""
+        with errors_in_our_words():
+            require_schema(self._engine)
+
+
+# An ordinary role sees that somebody replicates, and not in which state: a backup counts then too.
+UNSAFE: Final = text("""
+    SELECT risk.name
+    FROM (VALUES ('fsync', current_setting('fsync') = 'off'),
+                 ('full_page_writes', current_setting('full_page_writes') = 'off'),
+                 ('asynchronous_standby',
+                  current_setting('synchronous_standby_names') = ''
+                  AND EXISTS (SELECT FROM pg_stat_replication
+                              WHERE state IS DISTINCT FROM 'backup'))) AS risk (name, applies)
+    WHERE risk.applies
+""")
+
+
+def unsafe_settings(connection: Connection) -> tuple[str, ...]:
+    """Name what is unsafe, as `StatusReport` does."""
+    return tuple(connection.execute(UNSAFE).scalars())
+
 
 COUNTED: Final = 10_000
 """Tables with more rows are not counted but estimated."""
@@ -140,3 +234,17 @@ def _estimate(connection: Connection, table: str) -> int:
     ((plan,),) = connection.execute(explain)
     rows: int = plan[0]["Plan"]["Plan Rows"]
     return rows
+
+
+# With the database's name: a copy of it that has another one does not share its queues.
+ID: Final = text("""
+    SELECT left(encode(sha256(convert_to(
+               coalesce((SELECT id::text FROM kratos_sync.deployment), '')
+               || current_database(), 'UTF8')), 'hex'), 12)
+""")
+
+
+def namespace(engine: Engine) -> str:
+    """Give what the names of our queues begin with at the broker. Raises LedgerUnavailable."""
+    with errors_in_our_words(), engine.connect() as connection:
+        return f"{NAMESPACE}.{connection.execute(ID).scalar_one()}"

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Final
@@ -13,8 +14,44 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from infrastructure.database import DEADLOCK, LOCK_NOT_AVAILABLE
-from infrastructure.migrations.concurrent_index import ConcurrentIndex
+from kratos_sync.infrastructure.postgres.engine import DEADLOCK, LOCK_NOT_AVAILABLE
+
+IS_VALID: Final = text("""
+    SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('kratos_sync.' || :name)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class ConcurrentIndex:
+    """An index of a table of ours; ``on`` is what follows ON: ``events (name)``.
+
+    A revision lists those it needs as ``INDEXES``, on tables that revisions before it made.
+    """
+
+    name: str
+    on: str
+
+    def build(self, connection: Connection, seconds: float) -> None:
+        """Build it, unless it is there; one that an interrupted build left is built anew.
+
+        The connection is in autocommit and for this alone. Transactions that began before, a dump
+        say, are waited for up to so many seconds, and nobody waits meanwhile. Raises
+        sqlalchemy.exc.DBAPIError.
+        """
+        for setting, value in {
+            "statement_timeout": "0",
+            "lock_timeout": f"{seconds:.0f}s",
+            # A migration that was killed must not go on in the server.
+            "client_connection_check_interval": "1s",
+        }.items():
+            connection.execute(text("SELECT set_config(:s, :v, false)"), {"s": setting, "v": value})
+        is_valid = connection.execute(IS_VALID, {"name": self.name}).scalar_one_or_none()
+        if is_valid is False:
+            connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS kratos_sync.{self.name}"))
+        if not is_valid:
+            build = f"CREATE INDEX CONCURRENTLY {self.name} ON kratos_sync.{self.on}"
+            connection.execute(text(build))
+
 
 SCHEMA = "kratos_sync"
 # Any number does, as long as nothing else in the database takes advisory locks on it.

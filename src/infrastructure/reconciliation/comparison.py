@@ -1,23 +1,27 @@
 """Which identities of a page differ from our rows: the database compares, and tells only those."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple, cast
 from uuid import UUID
 
 import msgspec
 import psycopg
+from sqlalchemy import Connection, text
 
-from application.json_body import NotJson, decode
-from application.ports.kratos import KratosRefused
-from application.ports.reconciliation import Difference, ListingUnordered
-from domain.differences import differences
-from domain.identity import KEYS, Identity, InvalidIdentity
-from domain.json_values import Json
-from domain.kratos_identity import KratosIdentity
-from infrastructure.binary_arrays import uuid_array
-from infrastructure.identities.mapping import READ, from_row
-from infrastructure.identities.recorded_webhooks import AFTER, NOW, by_identity
+from kratos_sync.application.consumers.fetch_kratos_identity import FetchKratosIdentity
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.json_body import NotJson, decode
+from kratos_sync.application.missed_webhooks import ON_ITS_WAY, missing, stale
+from kratos_sync.application.ports.kratos import KratosRefused
+from kratos_sync.application.ports.reconciliation import Difference, ListingUnordered
+from kratos_sync.domain.identity import KEYS, Identity, InvalidIdentity
+from kratos_sync.domain.json_values import Json
+from kratos_sync.domain.kratos_identity import KratosIdentity, differences
+from kratos_sync.infrastructure.identities.recorded_webhooks import AFTER, NOW, by_identity
+from kratos_sync.infrastructure.identities.rows import READ, from_row
+from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 
 FIRST: Final = UUID(int=0)
 LAST: Final = UUID(int=2**128 - 1)
@@ -181,3 +185,95 @@ def _identity(document: Json) -> Identity:
     if not isinstance(document, dict):
         raise InvalidIdentity("", "is not an object")
     return Identity.from_admin_api(document)
+
+
+BYTES_PER_ID: Final = 16
+
+_IN_STRETCH: Final = """
+    FROM kratos_sync.kratos_identities
+    WHERE id > :after AND id <= :upper AND id <> ALL (CAST(:listed AS uuid[]))
+      AND deleted_at IS NULL AND coalesce(created_at, synced_at) < :began
+"""
+KEEP: Final = text("INSERT INTO kratos_sync.unseen_identities SELECT :run, id" + _IN_STRETCH)
+LIST: Final = text(
+    "SELECT coalesce(string_agg(uuid_send(id), ''::bytea ORDER BY id), ''::bytea)" + _IN_STRETCH
+)
+SOME: Final = text("""
+    SELECT identity_id FROM kratos_sync.unseen_identities
+    WHERE reconciliation = :run ORDER BY identity_id LIMIT :most
+""")
+SETTLE: Final = text("""
+    DELETE FROM kratos_sync.unseen_identities
+    WHERE reconciliation = :run AND identity_id = ANY(CAST(:ids AS uuid[]))
+""")
+
+
+class Stretch(NamedTuple):
+    """The ids after one and up to another, of which these were listed by a scan that began then."""
+
+    after: UUID
+    upper: UUID
+    listed: Sequence[UUID]
+    began: datetime
+
+
+def keep(connection: Connection, run_id: int, stretch: Stretch) -> int:
+    """Keep who was alive before the scan began and is not listed; give how many they are."""
+    return connection.execute(KEEP, {"run": run_id, **_parameters(stretch)}).rowcount
+
+
+def ids(connection: Connection, stretch: Stretch) -> bytes:
+    """Give the same as ids of 16 bytes each: a million take no more room than that."""
+    found: bytes = connection.execute(LIST, _parameters(stretch)).scalar_one()
+    return found
+
+
+def some(connection: Connection, run_id: int, most: int) -> list[UUID]:
+    """Give some of those that were kept, in the order of their ids."""
+    return list(connection.execute(SOME, {"run": run_id, "most": most}).scalars())
+
+
+def settle(connection: Connection, run_id: int, ids: Sequence[UUID]) -> None:
+    """Keep these no longer."""
+    connection.execute(SETTLE, {"run": run_id, "ids": uuid_array(ids)})
+
+
+def _parameters(stretch: Stretch) -> dict[str, object]:
+    return {**stretch._asdict(), "listed": uuid_array(stretch.listed)}
+
+
+KEEPERS: Final = [SyncKratosIdentity.name, FetchKratosIdentity.name]
+ON_THEIR_WAY: Final = b"""
+    SELECT DISTINCT e.subject FROM kratos_sync.events e
+    JOIN kratos_sync.deliveries d ON d.event_id = e.id AND d.consumer = ANY($2::text[])
+    WHERE e.subject = ANY($1::uuid[])
+"""
+
+
+class UnheardCount:
+    """Counts, as `application.missed_webhooks` tells, what is missed of those that may differ."""
+
+    def __init__(
+        self,
+        cursor: "psycopg.RawCursor[tuple[object, ...]]",
+        ids: Collection[UUID],
+        before: datetime | None,
+    ) -> None:
+        """Look up for whom something was heard that is not consumed yet."""
+        self.counts: Counter[str] = Counter()
+        self._before = before
+        self._on_their_way: frozenset[object] = frozenset()
+        if ids:
+            rows = cursor.execute(ON_THEIR_WAY, (uuid_array(ids), KEEPERS)).fetchall()
+            self._on_their_way = frozenset(row[0] for row in rows)
+
+    def add(
+        self, identity: Identity, held: KratosIdentity | None, fields: Collection[str] | None
+    ) -> None:
+        """Count one that is missing (no fields), or differs in these."""
+        if identity.id in self._on_their_way:
+            self.counts[ON_ITS_WAY] += 1
+        elif held is None or fields is None:
+            self.counts.update(missing(identity, self._before))
+        else:
+            self.counts.update(stale(held, identity, fields))

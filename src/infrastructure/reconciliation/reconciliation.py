@@ -1,31 +1,42 @@
 """One reconciliation: what a page shows is compared, recorded and noted in one transaction."""
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from datetime import datetime
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID, uuid4
 
 import psycopg
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 from uuid_utils.compat import uuid7
 
-from application.ports.event_bus import Provenance
-from application.ports.kratos import Page
-from application.ports.reconciliation import (
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.drift import Drift
+from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.application.ports.kratos import Page
+from kratos_sync.application.ports.reconciliation import (
+    AnotherReconciliation,
     Difference,
     Findings,
     NobodyKnown,
+    PastReconciliation,
     ReconciliationLost,
 )
-from domain.events import KratosIdentityGone, KratosIdentityUpdated
-from infrastructure.database import driver_of, errors_in_our_words
-from infrastructure.ledger.record import record_many
-from infrastructure.reconciliation import runs, unseen
-from infrastructure.reconciliation.comparison import FIRST, Differing, compare
-from infrastructure.reconciliation.unheard_count import UnheardCount
-from infrastructure.reconciliation.unseen import Stretch
+from kratos_sync.domain.events import KratosIdentityGone, KratosIdentityUpdated
+from kratos_sync.infrastructure.ledger.event_rows import record_many
+from kratos_sync.infrastructure.postgres.engine import driver_of, errors_in_our_words
+from kratos_sync.infrastructure.reconciliation import comparison as unseen
+from kratos_sync.infrastructure.reconciliation import runs
+from kratos_sync.infrastructure.reconciliation.comparison import (
+    BYTES_PER_ID,
+    FIRST,
+    Differing,
+    Stretch,
+    UnheardCount,
+    compare,
+)
 
 SOURCE: Final = "reconcile"
 # Any number does, as long as nothing else in the database takes advisory locks on it.
@@ -201,3 +212,134 @@ class PostgresReconciliation:
 def gone_in_kratos(ids: Sequence[UUID]) -> list[Difference]:
     """Give the differences of those whom Kratos does not have."""
     return [Difference(identity_id, ()) for identity_id in ids]
+
+
+class DryReconciliation(PostgresReconciliation):
+    """Compares in the same way, and writes nothing."""
+
+    def __init__(
+        self, connection: Connection, run: runs.Run, schema_urls: Collection[str], *, resumed: bool
+    ) -> None:
+        super().__init__(connection, run, schema_urls, resumed=resumed)
+        self._unsettled = bytearray()
+
+    def unseen(self, most: int) -> Sequence[UUID]:
+        """Give some that were not settled."""
+        some = self._unsettled[: most * BYTES_PER_ID]
+        starts = range(0, len(some), BYTES_PER_ID)
+        return [UUID(bytes=bytes(some[start : start + BYTES_PER_ID])) for start in starts]
+
+    def settle(self, gone: Sequence[UUID], there: Sequence[UUID], at: datetime) -> None:  # noqa: ARG002  # as the port
+        """Count those that are gone."""
+        self.findings = replace(self.findings, gone=self.findings.gone + len(gone))
+        self.differences = gone_in_kratos(gone)
+        del self._unsettled[: (len(gone) + len(there)) * BYTES_PER_ID]
+
+    def start_over(self) -> None:
+        """It began here, so there is nothing from before."""
+        raise AssertionError("a dry reconciliation is never resumed")
+
+    def end(self, outcome: str) -> None:  # noqa: ARG002  # as the port
+        """Forget it."""
+        self.differences = []
+
+    def _tell(self, connection: Connection, new: Sequence[Differing], at: datetime) -> None:
+        """Nobody is told."""
+
+    def _keep_unseen(self, connection: Connection, stretch: Stretch) -> int:
+        found = unseen.ids(connection, stretch)
+        self._unsettled += found
+        return len(found) // BYTES_PER_ID
+
+    def _note(self, connection: Connection, place: runs.Place, findings: Findings) -> None:
+        """Nothing is noted."""
+
+
+TAKE_TURN: Final = text("SELECT pg_try_advisory_lock(:key)")
+LEAVE_TURN: Final = text("SELECT pg_advisory_unlock(:key)")
+IN_HAND: Final = text("""
+    SELECT count(*) FROM (
+        SELECT FROM kratos_sync.deliveries WHERE consumer = :consumer AND failed_at IS NULL
+        LIMIT :most) AS owed
+""")
+
+
+class PostgresReconciliations:
+    """The port of that name."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @contextmanager
+    def begin(self, *, dry_run: bool) -> Iterator[PostgresReconciliation]:
+        """Take the turn for as long as the context lasts: a session's advisory lock.
+
+        Behind a pooler that shares sessions there is no such thing: connect past it.
+        """
+        with errors_in_our_words(), self._engine.connect() as connection:
+            with connection.begin():
+                if not connection.execute(TAKE_TURN, {"key": LOCK_KEY}).scalar_one():
+                    raise AnotherReconciliation("another reconciliation is at work")
+            try:
+                yield self._dry(connection) if dry_run else self._real(connection)
+            finally:
+                with suppress(SQLAlchemyError, psycopg.Error), connection.begin():
+                    connection.execute(LEAVE_TURN, {"key": LOCK_KEY})
+
+    def _real(self, connection: Connection) -> PostgresReconciliation:
+        with connection.begin():
+            held, before = runs.held(connection), runs.unended(connection)
+            run = before or runs.begin(connection, held.number)
+        resumed = before is not None
+        return PostgresReconciliation(connection, run, held.schema_urls, resumed=resumed)
+
+    def _dry(self, connection: Connection) -> DryReconciliation:
+        with connection.begin():
+            held = runs.held(connection)
+            run = runs.pretend(connection, held.number)
+        return DryReconciliation(connection, run, held.schema_urls, resumed=False)
+
+    def is_due(self, every: timedelta) -> bool:
+        """Ask the table."""
+        with errors_in_our_words(), self._engine.begin() as connection:
+            return runs.is_due(connection, every)
+
+    def in_hand(self, most: int) -> int:
+        """Count what the consumer that keeps the copies owes."""
+        with errors_in_our_words(), self._engine.connect() as connection:
+            parameters = {"consumer": SyncKratosIdentity.name, "most": most}
+            counted: int = connection.execute(IN_HAND, parameters).scalar_one()
+            return counted
+
+
+NEWEST: Final = 30
+
+PAST: Final = text("""
+    SELECT started_at, seen_at, ended_at, outcome, held, pages, identities, known, missing, stale,
+           unseen, gone, fields, unheard, unreadable
+    FROM kratos_sync.reconciliations ORDER BY id DESC LIMIT :most
+""")
+# Whoever reconciles holds this lock, in this database, for as long as it is at work.
+IS_RUNNING: Final = text("""
+    SELECT EXISTS (
+        SELECT FROM pg_locks
+        WHERE locktype = 'advisory' AND granted AND objsubid = 1
+          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND (classid::bigint << 32) + objid::bigint = :key)
+""")
+
+
+def drift(connection: Connection) -> Drift:
+    """Give the newest reconciliations, and whether one is at work."""
+    past = [
+        PastReconciliation(
+            started_at=row["started_at"],
+            seen_at=row["seen_at"],
+            ended_at=row["ended_at"],
+            outcome=row["outcome"],
+            findings=Findings(**{name: row[name] for name in asdict(Findings())}),
+        )
+        for row in connection.execute(PAST, {"most": NEWEST}).mappings()
+    ]
+    is_running: bool = connection.execute(IS_RUNNING, {"key": LOCK_KEY}).scalar_one()
+    return Drift(tuple(past), is_running)

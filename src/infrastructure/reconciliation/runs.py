@@ -9,8 +9,8 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, text
 
-from application.ports.reconciliation import SHORTEST_PAUSE, Findings
-from domain.template_failure import NO_IDENTITY, KratosTemplateFailed
+from kratos_sync.application.ports.reconciliation import SHORTEST_PAUSE, Findings
+from kratos_sync.domain.events import NO_IDENTITY, KratosTemplateFailed
 
 KEPT: Final = 1_000
 GOES_ON_WITHIN: Final = timedelta(days=1)

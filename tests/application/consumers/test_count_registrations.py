@@ -1,7 +1,7 @@
 from datetime import UTC, date, datetime, timedelta, timezone
 
-from application.consumers.count_registrations import CountRegistrations
-from domain.events import IdentityRegistered
+from kratos_sync.application.consumers.count_registrations import CountRegistrations
+from kratos_sync.domain.events import IdentityRegistered
 from tests.application.delivering import deliver_everything
 from tests.domain.people import ADA, NOON, cause, minutes, written
 from tests.fakes.registration_counts import InMemoryRegistrationCounts

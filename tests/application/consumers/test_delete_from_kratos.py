@@ -2,12 +2,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from application.consumer import RetryLater
-from application.consumers.delete_from_kratos import DeleteFromKratos, WaitsForOthers
-from application.later import LONGEST_WAIT, WAIT_FOR_A_URL
-from application.ports.departures import OwedTo
-from application.ports.kratos import KratosNotConfigured, KratosRefused, KratosUnavailable
-from domain.events import IdentityDeletionRequested
+from kratos_sync.application.consumer import RetryLater
+from kratos_sync.application.consumers.delete_from_kratos import DeleteFromKratos, WaitsForOthers
+from kratos_sync.application.ports.deletions import OwedTo
+from kratos_sync.application.ports.kratos import (
+    KratosNotConfigured,
+    KratosRefused,
+    KratosUnavailable,
+)
+from kratos_sync.application.retry_delays import LONGEST_WAIT, WAIT_FOR_A_URL
+from kratos_sync.domain.events import IdentityDeletionRequested
 from tests.domain.people import cause
 from tests.fakes.departures import InMemoryDepartures
 from tests.fakes.kratos_admin import InMemoryKratos

@@ -1,7 +1,7 @@
-from application.consumers.delete_kratos_identity import DeleteKratosIdentity
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from domain.events import IdentityDeleted
-from domain.json_values import ABSENT
+from kratos_sync.application.consumers.delete_kratos_identity import DeleteKratosIdentity
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.domain.events import IdentityDeleted
+from kratos_sync.domain.json_values import ABSENT
 from tests.domain.people import ADA, met, minutes, webhook
 from tests.fakes.kratos_identities import InMemoryKratosIdentities
 from tests.fakes.unit_of_work import InMemoryLedger

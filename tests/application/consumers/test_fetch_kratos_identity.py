@@ -4,11 +4,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from application.consumers.fetch_kratos_identity import FetchKratosIdentity
-from application.later import LONGEST_WAIT
-from application.ports.event_bus import Provenance
-from application.ports.kratos import KratosNotConfigured, KratosRefused, KratosUnavailable
-from domain.events import KratosIdentityGone, KratosIdentityHinted
+from kratos_sync.application.consumers.fetch_kratos_identity import FetchKratosIdentity
+from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.application.ports.kratos import (
+    KratosNotConfigured,
+    KratosRefused,
+    KratosUnavailable,
+)
+from kratos_sync.application.retry_delays import LONGEST_WAIT
+from kratos_sync.domain.events import KratosIdentityGone, KratosIdentityHinted
 from tests.application.delivering import deliver_everything, deliver_to
 from tests.domain.people import ADA, GRACE, LOYAL, document
 from tests.fakes.unit_of_work import InMemoryLedger, OwedDelivery

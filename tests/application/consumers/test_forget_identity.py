@@ -1,7 +1,7 @@
-from application.consumers.forget_identity import ForgetIdentity
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from domain.events import IdentityDeleted, IdentityDeletionRequested
-from domain.kratos_identity import KratosIdentity
+from kratos_sync.application.consumers.forget_identity import ForgetIdentity
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.domain.events import IdentityDeleted, IdentityDeletionRequested
+from kratos_sync.domain.kratos_identity import KratosIdentity
 from tests.domain.people import ADA, cause, minutes, webhook
 from tests.fakes.kratos_identities import InMemoryKratosIdentities
 from tests.fakes.unit_of_work import InMemoryLedger

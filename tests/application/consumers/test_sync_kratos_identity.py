@@ -1,7 +1,7 @@
 import pytest
 
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from domain.events import IdentityRegistered, IdentityTraitsChanged
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.domain.events import IdentityRegistered, IdentityTraitsChanged
 from tests.domain.people import ADA, cause, met, minutes, webhook
 from tests.fakes.kratos_identities import InMemoryKratosIdentities
 from tests.fakes.unit_of_work import InMemoryLedger

@@ -4,11 +4,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from textwrap import indent
 
-from application.kratos_config.check import check
-from application.kratos_config.findings import Report
-from application.kratos_config.hook import Receiver
-from application.kratos_config.mapper import Problem, Rendered
-from infrastructure.kratos_config import read_config
+from kratos_sync.application.kratos_config.check import check
+from kratos_sync.application.kratos_config.findings import Report
+from kratos_sync.application.kratos_config.hook import Receiver
+from kratos_sync.application.kratos_config.templates import Problem, Rendered
+from kratos_sync.infrastructure.kratos.config_file import read_config
 
 CONFIG = """\
 url: http://api:8000/kratos/sync-identity

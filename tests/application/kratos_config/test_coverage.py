@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from application.kratos_config.flows import ALL_METHODS, METHODS, Place
-from application.kratos_config.mapper import inline
-from application.kratos_config.printed import Wanted, configuration
+from kratos_sync.application.kratos_config.findings import Wanted, configuration
+from kratos_sync.application.kratos_config.flows import ALL_METHODS, METHODS, Place
+from kratos_sync.application.kratos_config.templates import inline
 from tests.application.kratos_config.reading import Checked, checked
 
 PLACES = [Place(flow, method) for flow in METHODS for method in (None, *METHODS[flow])]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import rjsonnet
 
-from application.kratos_config.mapper import MAPPER, inline, judge_ours
-from infrastructure.kratos_templates import KratosTemplates
+from kratos_sync.application.kratos_config.templates import MAPPER, inline, judge_ours
+from kratos_sync.infrastructure.kratos.config_file import KratosTemplates
 
 DEPLOYED = Path(__file__).parents[3] / "deploy/kratos/identity.mapper.jsonnet"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from application.pipeline.errors import (
+from kratos_sync.application.pipeline.logging import (
     LONGEST_ERROR,
     LONGEST_SHAPE,
     LONGEST_TYPE,
@@ -14,7 +14,7 @@ from application.pipeline.errors import (
     shorten,
     type_of,
 )
-from application.ports.watch import TimeLimitExceeded
+from kratos_sync.application.ports.unit_of_work import TimeLimitExceeded
 
 ID = "e52e75c7-afbb-4316-a4ef-3977a428a2ca"
 WORDS = st.text("abcdefghijklmnopqrstuvwxyzäéø ", min_size=1, max_size=40)

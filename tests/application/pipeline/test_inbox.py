@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
-from application.consumers.delete_from_kratos import DeleteFromKratos
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from domain.events import KratosIdentityUpdated
+from kratos_sync.application.consumers.delete_from_kratos import DeleteFromKratos
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.domain.events import KratosIdentityUpdated
 from tests.application.delivering import deliver_everything, deliver_to
 from tests.domain.people import ADA, GRACE, cause, minutes
 from tests.fakes.unit_of_work import InMemoryLedger, OwedDelivery, RecordedEvent

@@ -6,14 +6,14 @@ from uuid import UUID
 
 import pytest
 
-from application.consumer import Consumer
-from application.pipeline.retries import CONFLICTS_IN_A_ROW
-from application.ports.event_bus import LedgerUnavailable
-from application.ports.failures import FailedAttempt
-from application.ports.unit_of_work import ConcurrencyConflict, Owed
-from domain.events import KratosIdentityUpdated
-from domain.kratos_identities import KratosIdentities
-from domain.kratos_identity import KratosIdentity
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.pipeline.retries import CONFLICTS_IN_A_ROW
+from kratos_sync.application.ports.dead_letters import FailedAttempt
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, Owed
+from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.domain.kratos_identities import KratosIdentities
+from kratos_sync.domain.kratos_identity import KratosIdentity
 from tests.application.delivering import deliver_to
 from tests.domain.people import ADA, GRACE, cause
 from tests.fakes.unit_of_work import Attempt, InMemoryLedger, InMemoryUnitOfWork

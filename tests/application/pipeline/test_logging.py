@@ -5,12 +5,12 @@ from typing import Any
 import structlog
 from structlog.testing import capture_logs
 
-from application.consumer import Consumer
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.pipeline.logging import add_delivery
-from application.ports.event_bus import Provenance
-from application.ports.unit_of_work import ConcurrencyConflict
-from domain.events import KratosIdentityUpdated
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.pipeline.logging import add_delivery
+from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
+from kratos_sync.domain.events import KratosIdentityUpdated
 from tests.application.delivering import deliver_to
 from tests.domain.people import ADA, GRACE, cause
 from tests.fakes.unit_of_work import InMemoryLedger

@@ -2,11 +2,11 @@
 
 import pytest
 
-from application import footprint
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.footprint import BATCH_BYTES, OpenBatches, footprint_of
-from application.pipeline import Batch, deliver
-from domain.json_values import Json
+from kratos_sync.application import footprint
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.footprint import BATCH_BYTES, OpenBatches, footprint_of
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.domain.json_values import Json
 from tests.application.delivering import deliver_to
 from tests.domain.people import cause
 from tests.fakes.unit_of_work import InMemoryLedger

@@ -2,9 +2,9 @@ from collections.abc import Callable
 
 import pytest
 
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.pipeline import PIPELINE, Batch, compose
-from application.pipeline.batch import CallNext, Middleware
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.pipeline import PIPELINE, Batch, compose
+from kratos_sync.application.pipeline.batch import CallNext, Middleware
 from tests.application.delivering import deliver_to
 from tests.domain.people import ADA, GRACE, cause
 from tests.fakes.unit_of_work import InMemoryLedger

@@ -3,11 +3,11 @@
 import json
 from datetime import timedelta
 
-from application.consumers.count_registrations import CountRegistrations
-from application.consumers.delete_kratos_identity import DeleteKratosIdentity
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.ports.event_bus import Provenance
-from domain.json_values import Json
+from kratos_sync.application.consumers.count_registrations import CountRegistrations
+from kratos_sync.application.consumers.delete_kratos_identity import DeleteKratosIdentity
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.domain.json_values import Json
 from tests.application.delivering import deliver_to
 from tests.domain.people import ADA, GRACE, address, cause, minutes
 from tests.fakes.unit_of_work import InMemoryLedger

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from application.consumer import Consumer
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.pipeline import Batch, deliver
-from application.pipeline.errors import LONGEST_ERROR, explain
-from application.pipeline.retries import backoff
-from application.ports.event_bus import LedgerUnavailable
-from application.ports.unit_of_work import ConcurrencyConflict
-from domain.events import KratosIdentityUpdated
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.pipeline.logging import LONGEST_ERROR, explain
+from kratos_sync.application.pipeline.retries import backoff
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
+from kratos_sync.domain.events import KratosIdentityUpdated
 from tests.application.delivering import deliver_to
 from tests.domain.people import ADA, cause
 from tests.fakes.unit_of_work import InMemoryLedger

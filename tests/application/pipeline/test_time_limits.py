@@ -11,14 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from application.consumer import LONGEST_DELAY, SHORTEST_DELAY, Consumer, RetryLater
-from application.pipeline import Batch, deliver
-from application.ports.failures import WORKER_DIED
-from application.ports.unit_of_work import Owed
-from application.ports.watch import UNWATCHED, TimeLimitExceeded, Watch
-from domain.events import KratosIdentityUpdated
-from domain.kratos_identities import KratosIdentities
-from domain.kratos_identity import KratosIdentity
+from kratos_sync.application.consumer import LONGEST_DELAY, SHORTEST_DELAY, Consumer, RetryLater
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.ports.dead_letters import WORKER_DIED
+from kratos_sync.application.ports.unit_of_work import UNWATCHED, Owed, TimeLimitExceeded, Watch
+from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.domain.kratos_identities import KratosIdentities
+from kratos_sync.domain.kratos_identity import KratosIdentity
 from tests.domain.people import ADA, GRACE, cause
 from tests.fakes.unit_of_work import InMemoryLedger, OwedDelivery
 from tests.suites.occurrences import HEDY, MARY, PEOPLE, WEBHOOK, subscribed, updated

@@ -10,9 +10,9 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, Row, text
 
-from application.ports.event_bus import Provenance
-from domain.events import DomainEvent, KratosIdentityUpdated
-from infrastructure.bus.broker import connect
+from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.domain.events import DomainEvent, KratosIdentityUpdated
+from kratos_sync.infrastructure.bus.brokers import connect
 from tests.domain.people import webhook
 from tests.infrastructure.bus.peeking import AnyBroker
 from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
@@ -29,7 +29,7 @@ class Ledger:
         self._engine = engine
 
     def record(self, *events: DomainEvent) -> None:
-        from infrastructure.ledger.record import record_many
+        from kratos_sync.infrastructure.ledger.event_rows import record_many
 
         with self._engine.begin() as connection:
             record_many(connection, [(event, Provenance("test")) for event in events])

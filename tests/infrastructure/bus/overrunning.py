@@ -10,17 +10,16 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from application.consumer import Consumer
-from application.pipeline import Batch, deliver
-from application.ports.event_bus import LedgerUnavailable
-from application.ports.failures import Failures
-from domain.events import KratosIdentityUpdated
-from infrastructure.bus.watchdog import Watchdog
-from infrastructure.consumer_factory import ConsumerFactory
-from infrastructure.ledger.claims import PostgresClaims
-from infrastructure.ledger.failures import PostgresFailures
-from infrastructure.transaction import Transaction
-from infrastructure.unit_of_work import PostgresUnitOfWork
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.ports.dead_letters import Failures
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.infrastructure.ledger.claims import PostgresClaims
+from kratos_sync.infrastructure.ledger.inbox import PostgresFailures
+from kratos_sync.infrastructure.postgres.transaction import Transaction
+from kratos_sync.infrastructure.postgres.unit_of_work import ConsumerFactory, PostgresUnitOfWork
+from kratos_sync.infrastructure.worker.watchdog import Watchdog
 
 A_LEASE = timedelta(minutes=5)
 

@@ -4,10 +4,10 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pydantic import SecretStr
 
-from infrastructure.bus.rabbitmq_broker import ConfirmingRabbitmqBroker
-from infrastructure.bus.redis_broker import WakefulRedisBroker
-from infrastructure.database import connect
-from infrastructure.ledger import deployment
+from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
+from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
+from kratos_sync.infrastructure.ledger import status as deployment
+from kratos_sync.infrastructure.postgres.engine import connect
 
 AnyBroker = WakefulRedisBroker | ConfirmingRabbitmqBroker
 
@@ -52,7 +52,7 @@ def wipe(broker: AnyBroker) -> None:
             broker.client.delete(*keys)
         broker.client.script_flush()
         return
-    from application.subscriptions import CONSUMERS
+    from kratos_sync.application.subscriptions import CONSUMERS
 
     with _connected(broker) as connection:
         for queue in {*CONSUMERS, *broker.queues}:
@@ -68,7 +68,7 @@ def left_behind(broker: AnyBroker) -> set[str]:
 
 
 def is_back(broker: AnyBroker) -> bool:
-    from infrastructure.bus.pointer_broker import BrokerUnavailable
+    from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
 
     try:
         broker.ping()

@@ -10,7 +10,7 @@ from typing import Self
 
 import redis
 
-from infrastructure.embedded import EmbeddedValkey
+from kratos_sync.infrastructure.embedded import EmbeddedValkey
 
 
 class ReturningValkey(EmbeddedValkey):

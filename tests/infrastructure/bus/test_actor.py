@@ -11,11 +11,11 @@ from sqlalchemy import Engine, text
 from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
-from domain.events import IdentityRegistered
-from infrastructure.bus import actor, wire_format
-from infrastructure.container import Container
-from infrastructure.ledger.claims import PostgresClaims
-from infrastructure.settings import Settings
+from kratos_sync.domain.events import IdentityRegistered
+from kratos_sync.infrastructure.bus import actor, wire_format
+from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.ledger.claims import PostgresClaims
+from kratos_sync.infrastructure.settings import Settings
 from tests.infrastructure.bus.conftest import Ledger, names_logged, news, on_both
 from tests.infrastructure.bus.peeking import AnyBroker, left_behind
 from tests.infrastructure.bus.waiting import until

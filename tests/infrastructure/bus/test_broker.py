@@ -8,8 +8,8 @@ from time import monotonic, perf_counter
 import pytest
 import redis
 
-from infrastructure.bus.pointer_broker import BrokerUnavailable
-from infrastructure.bus.redis_broker import WakefulRedisBroker
+from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
+from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from tests.infrastructure.bus.conftest import on_both
 from tests.infrastructure.bus.peeking import AnyBroker, left_behind, messages_in
 from tests.infrastructure.bus.servers import ReturningValkey

@@ -10,12 +10,12 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from application.ports.event_bus import Provenance
-from infrastructure.bus import actor
-from infrastructure.bus.broker import connect
-from infrastructure.bus.pointer_broker import BrokerUnavailable
-from infrastructure.bus.rabbitmq_broker import ConfirmingRabbitmqBroker
-from infrastructure.container import Container
+from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.infrastructure.bus import actor
+from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
+from kratos_sync.infrastructure.bus.brokers import connect
+from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
+from kratos_sync.infrastructure.container import Container
 from tests.infrastructure.bus.conftest import Ledger, names_logged, news, on_both
 from tests.infrastructure.bus.peeking import AnyBroker, is_back, left_behind, messages_in, wipe
 from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq

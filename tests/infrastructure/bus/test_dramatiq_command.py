@@ -6,7 +6,7 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
-from infrastructure.container import Container
+from kratos_sync.infrastructure.container import Container
 from tests.infrastructure.bus.conftest import Ledger, news
 from tests.infrastructure.bus.peeking import left_behind
 from tests.infrastructure.bus.waiting import until
@@ -27,7 +27,7 @@ def test_a_worker_of_dramatiqs_command_consumes_and_stops_when_told(
         relaying(container.relay()),
         log.open("wb") as output,
         subprocess.Popen(
-            [DRAMATIQ, "api.commands.worker:dramatiq_broker", "-p", "1", "-t", "2"],
+            [DRAMATIQ, "kratos_sync.api.cli.worker:dramatiq_broker", "-p", "1", "-t", "2"],
             cwd=tmp_path,
             env={
                 "PATH": os.environ["PATH"],

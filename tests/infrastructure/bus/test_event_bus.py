@@ -4,10 +4,10 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from application.ports.event_bus import LedgerUnavailable, Provenance
-from infrastructure import database
-from infrastructure.container import Container
-from infrastructure.ledger.wakeup import CHANNEL
+from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
+from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.ledger.notifications import CHANNEL
+from kratos_sync.infrastructure.postgres import engine as database
 from tests.infrastructure.bus.conftest import Ledger, news
 from tests.infrastructure.bus.peeking import left_behind
 from tests.suites.publishing import bus_of, publish

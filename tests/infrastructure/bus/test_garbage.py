@@ -13,10 +13,10 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from infrastructure.bus import wire_format
-from infrastructure.bus.broker import connect
-from infrastructure.bus.garbage import MOST_BYTES
-from infrastructure.bus.redis_broker import WakefulRedisBroker
+from kratos_sync.infrastructure.bus import wire_format
+from kratos_sync.infrastructure.bus.brokers import connect
+from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
+from kratos_sync.infrastructure.bus.wire_format import MOST_BYTES
 from tests.infrastructure.bus.conftest import names_logged, on_both
 from tests.infrastructure.bus.peeking import AnyBroker, left_behind, put
 from tests.infrastructure.bus.servers import ReturningValkey

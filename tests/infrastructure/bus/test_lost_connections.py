@@ -9,7 +9,7 @@ import pytest
 import redis
 from dramatiq.errors import ConnectionClosed
 
-from infrastructure.bus.redis_broker import WakefulRedisBroker
+from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from tests.infrastructure.bus.peeking import left_behind, put
 from tests.infrastructure.bus.servers import ReturningValkey, Wire
 from tests.infrastructure.bus.waiting import until

@@ -13,13 +13,12 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, make_url
 from structlog.testing import capture_logs
 
-from infrastructure.bus.broker import connect
-from infrastructure.bus.pointer_broker import BrokerUnavailable
-from infrastructure.bus.redis_broker import WakefulRedisBroker
-from infrastructure.bus.relay import LONGEST_REFUSED_SECONDS
-from infrastructure.bus.waiting import look_at
-from infrastructure.container import Container
-from infrastructure.ledger import deployment
+from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
+from kratos_sync.infrastructure.bus.brokers import connect, look_at
+from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
+from kratos_sync.infrastructure.bus.relay import LONGEST_REFUSED_SECONDS
+from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.ledger import status as deployment
 from tests.infrastructure.bus.conftest import Ledger, names_logged, news
 from tests.infrastructure.bus.peeking import messages_in
 from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
@@ -237,8 +236,8 @@ def test_the_documented_rights_at_redis_are_enough_and_no_more(
 def test_deployments_on_one_redis_have_queues_of_their_own(
     engine: Engine, empty_database_url: str
 ) -> None:
-    from infrastructure.database import connect as connect_to
-    from infrastructure.migrations import migrate
+    from kratos_sync.infrastructure.migrations import migrate
+    from kratos_sync.infrastructure.postgres.engine import connect as connect_to
 
     other = connect_to(SecretStr(empty_database_url), pool_size=2)
     migrate(other)

@@ -12,15 +12,14 @@ from sqlalchemy import Engine, text
 from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
-from application.ports.failures import FailedAttempt
-from application.subscriptions import CONSUMERS
-from domain.events import IdentityRegistered, KratosIdentityGone
-from infrastructure.bus import wire_format
-from infrastructure.bus.pointer_broker import BrokerUnavailable
-from infrastructure.bus.relay import IDLE_SECONDS, MOST_WAITING, Relay
-from infrastructure.bus.window import FIRST_BATCHES
-from infrastructure.container import Container
-from infrastructure.ledger.claims import PostgresClaims
+from kratos_sync.application.ports.dead_letters import FailedAttempt
+from kratos_sync.application.subscriptions import CONSUMERS
+from kratos_sync.domain.events import IdentityRegistered, KratosIdentityGone
+from kratos_sync.infrastructure.bus import wire_format
+from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
+from kratos_sync.infrastructure.bus.relay import FIRST_BATCHES, IDLE_SECONDS, MOST_WAITING, Relay
+from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from tests.domain.people import ADA
 from tests.infrastructure.bus.conftest import Ledger, names_logged, news, on_both
 from tests.infrastructure.bus.peeking import AnyBroker, messages_in
@@ -396,7 +395,7 @@ def test_it_survives_connections_to_postgresql_that_are_terminated(
 def test_it_waits_for_a_ledger_that_is_away_and_stops_when_told(
     container: Container, broker: AnyBroker
 ) -> None:
-    from infrastructure.settings import Settings
+    from kratos_sync.infrastructure.settings import Settings
 
     nowhere = "postgresql://postgres@127.0.0.1:9/nowhere"
     container.settings.override(
@@ -447,7 +446,7 @@ def test_two_relays_send_nothing_twice(
 def test_an_event_published_next_door_is_dispatched_at_once(
     container: Container, broker: AnyBroker
 ) -> None:
-    from application.ports.event_bus import Provenance
+    from kratos_sync.application.ports.event_bus import Provenance
 
     delays = []
     with relaying(container.relay()):

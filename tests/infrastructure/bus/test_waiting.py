@@ -9,10 +9,9 @@ import pika
 import pytest
 from pydantic import SecretStr
 
-from infrastructure.bus.broker import connect
-from infrastructure.bus.rabbitmq_broker import ConfirmingRabbitmqBroker
-from infrastructure.bus.waiting import TIMEOUT_SECONDS, look_at
-from infrastructure.bus.wire_format import ACTOR, write
+from kratos_sync.infrastructure.bus.brokers import TIMEOUT_SECONDS, connect, look_at
+from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
+from kratos_sync.infrastructure.bus.wire_format import ACTOR, write
 from tests.infrastructure.bus.conftest import on_both
 from tests.infrastructure.bus.peeking import AnyBroker
 

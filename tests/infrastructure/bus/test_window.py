@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infrastructure.bus.window import (
+from kratos_sync.infrastructure.bus.relay import (
     BUSY_SECONDS,
     FIRST_BATCHES,
     LONGEST_PAUSE_SECONDS,

@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infrastructure.bus import wire_format
-from infrastructure.bus.wire_format import MOST_EVENT_IDS, Pointer, UnreadableMessage, read, write
+from kratos_sync.infrastructure.bus import wire_format
+from kratos_sync.infrastructure.bus.wire_format import (
+    MOST_EVENT_IDS,
+    Pointer,
+    UnreadableMessage,
+    read,
+    write,
+)
 
 FIRST = UUID("0199a3f0-5c1e-7000-8000-000000000001")
 SECOND = UUID("0199a3f0-5c1e-7000-8000-000000000002")

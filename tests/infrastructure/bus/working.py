@@ -8,8 +8,8 @@ from typing import Any
 
 import dramatiq
 
-from infrastructure.bus.relay import Relay
-from infrastructure.bus.wire_format import ACTOR
+from kratos_sync.infrastructure.bus.relay import Relay
+from kratos_sync.infrastructure.bus.wire_format import ACTOR
 from tests.infrastructure.bus.peeking import AnyBroker
 
 

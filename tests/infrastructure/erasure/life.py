@@ -9,15 +9,15 @@ from uuid import UUID, uuid4
 from sqlalchemy import Engine, text
 from uuid_utils.compat import uuid7
 
-from application.consumer import Consumer
-from application.consumers.count_registrations import CountRegistrations
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.pipeline import Batch, deliver
-from application.ports.event_bus import Provenance
-from application.subscriptions import CONSUMERS
-from domain.events import KratosIdentityUpdated
-from domain.identity import Identity
-from infrastructure.database import driver_of
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.consumers.count_registrations import CountRegistrations
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.application.subscriptions import CONSUMERS
+from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.domain.identity import Identity
+from kratos_sync.infrastructure.postgres.engine import driver_of
 from tests.kratos.persons import person
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import subscribed

@@ -10,17 +10,16 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from application.consumer import Consumer
-from application.consumers.count_registrations import CountRegistrations
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.erase import Erase, StillInHand
-from application.ports.erasures import Erased
-from application.ports.replay import Stretch
-from domain.events import IMPERSONAL, IdentityDeleted
-from infrastructure.erasure.erasures import PostgresErasures
-from infrastructure.erasure.schedule import ErasureSchedule
-from infrastructure.ledger.history import PostgresHistory
-from infrastructure.ledger.replay import PostgresRecordedEvents
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.consumers.count_registrations import CountRegistrations
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.erase import Erase, StillInHand
+from kratos_sync.application.ports.deletions import Erased
+from kratos_sync.application.ports.replay import Stretch
+from kratos_sync.domain.events import IMPERSONAL, IdentityDeleted
+from kratos_sync.infrastructure.erasure import ErasureSchedule, PostgresErasures
+from kratos_sync.infrastructure.ledger.history import PostgresHistory
+from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
 from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.erasure.life import TRACE, Life, Nosy, heard
 from tests.infrastructure.kratos.clock import Clock

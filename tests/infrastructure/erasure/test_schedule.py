@@ -6,11 +6,10 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Engine, text
 
-from application.ports.erasures import Erased
-from application.ports.event_bus import LedgerUnavailable
-from infrastructure.erasure.erasures import PostgresErasures
-from infrastructure.erasure.schedule import ErasureSchedule
-from infrastructure.ledger.purge_lock import hold_off_purges
+from kratos_sync.application.ports.deletions import Erased
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.infrastructure.erasure import ErasureSchedule, PostgresErasures
+from kratos_sync.infrastructure.ledger.purge import hold_off_purges
 from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.erasure.life import Life
 from tests.suites.ledgers import PostgresLedger

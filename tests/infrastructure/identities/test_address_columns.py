@@ -7,15 +7,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from domain.addresses import RecoveryAddress, VerifiableAddress
-from domain.fields import InvalidField
-from infrastructure.identities.address_columns import (
+from kratos_sync.domain.addresses import RecoveryAddress, VerifiableAddress
+from kratos_sync.domain.fields import InvalidField
+from kratos_sync.infrastructure.identities.rows import (
     decode_recovery,
     decode_verifiable,
     encode_recovery,
     encode_verifiable,
 )
-from infrastructure.json_columns import dumps
+from kratos_sync.infrastructure.postgres.json import dumps
 from tests.domain.people import NOON, address
 from tests.suites.test_kratos_identities import recovery, verifiable
 

@@ -8,11 +8,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from application.ports.unit_of_work import ConcurrencyConflict
-from domain.kratos_identities import KratosIdentities
-from domain.kratos_identity import KratosIdentity
-from infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
-from infrastructure.transaction import Transaction
+from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
+from kratos_sync.domain.kratos_identities import KratosIdentities
+from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from kratos_sync.infrastructure.postgres.transaction import Transaction
 from tests.domain.people import ADA, GRACE, NOON, cause, exact, met, minutes, webhook
 from tests.infrastructure.statements import statements
 from tests.suites.occurrences import HEDY, MARY, told_of

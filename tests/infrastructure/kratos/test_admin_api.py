@@ -14,9 +14,13 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from application.ports.kratos import KratosNotConfigured, KratosRefused, KratosUnavailable
-from infrastructure.kratos import admin_api
-from infrastructure.kratos.admin_api import HttpKratosAdmin
+from kratos_sync.application.ports.kratos import (
+    KratosNotConfigured,
+    KratosRefused,
+    KratosUnavailable,
+)
+from kratos_sync.infrastructure.kratos import admin_api
+from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
 from tests.infrastructure.kratos.clock import Clock
 from tests.kratos import reply
 from tests.kratos.admin_stand_in import AdminStandIn

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from application.ports.kratos import KratosError, KratosRefused, KratosUnavailable
-from infrastructure.kratos.circuit import PROBE, Circuit
+from kratos_sync.application.ports.kratos import KratosError, KratosRefused, KratosUnavailable
+from kratos_sync.infrastructure.kratos.retrying import PROBE, Circuit
 from tests.infrastructure.kratos.clock import Clock
 
 REST = timedelta(seconds=15)

@@ -3,9 +3,9 @@
 import pytest
 from dependency_injector import providers
 
-from application.ports.kratos import KratosNotConfigured
-from infrastructure.container import Container
-from infrastructure.settings import Settings
+from kratos_sync.application.ports.kratos import KratosNotConfigured
+from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.settings import Settings
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.people import Town
 from tests.kratos.persons import person

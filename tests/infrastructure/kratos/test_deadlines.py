@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpcore
 import pytest
 
-from infrastructure.kratos.deadlines import PunctualBackend, within
+from kratos_sync.infrastructure.kratos.http_client import PunctualBackend, within
 
 
 @pytest.fixture

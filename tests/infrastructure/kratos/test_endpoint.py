@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pydantic import SecretStr
 
-from application.ports.kratos import KratosUnavailable
-from infrastructure.kratos.endpoint import CONNECTIONS, Endpoint
-from tests.api.sessions.kratos_server import running_kratos
+from kratos_sync.application.ports.kratos import KratosUnavailable
+from kratos_sync.infrastructure.kratos.http_client import CONNECTIONS, Endpoint
+from tests.api.http.sessions.kratos_server import running_kratos
 
 
 def problem_of(endpoint: Endpoint) -> str:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from application.ports.kratos import KratosRefused
-from infrastructure.kratos.links import is_token, next_token
+from kratos_sync.application.ports.kratos import KratosRefused
+from kratos_sync.infrastructure.kratos.admin_api import is_token, next_token
 
 ASKED = "http://kratos:4434/admin/identities?page_size=500"
 BEHIND_A_PROXY = "https://gate.example.org/kratos/admin/identities?page_size=500"

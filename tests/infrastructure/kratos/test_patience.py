@@ -6,10 +6,9 @@ from itertools import pairwise
 import pytest
 from structlog.testing import capture_logs
 
-from application.ports.kratos import KratosRefused, KratosUnavailable
-from infrastructure.kratos.circuit import Circuit
-from infrastructure.kratos.patience import AskedToWait, Patience, Persistence
-from infrastructure.kratos.rate import TokenBucket
+from kratos_sync.application.ports.kratos import KratosRefused, KratosUnavailable
+from kratos_sync.application.rate_limiter import TokenBucket
+from kratos_sync.infrastructure.kratos.retrying import AskedToWait, Circuit, Patience, Persistence
 from tests.infrastructure.kratos.clock import Clock
 
 SHORT = Patience(attempt=5, in_all=10, if_asked=10)

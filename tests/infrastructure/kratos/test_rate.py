@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infrastructure.kratos.rate import TokenBucket
+from kratos_sync.application.rate_limiter import TokenBucket
 from tests.infrastructure.kratos.clock import Clock
 
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from infrastructure.kratos.retry_after import LONGEST, retry_after
+from kratos_sync.infrastructure.kratos.retrying import LONGEST, retry_after
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 

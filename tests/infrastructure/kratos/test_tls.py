@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from application.ports.kratos import KratosRefused
-from infrastructure.kratos.admin_api import HttpKratosAdmin
+from kratos_sync.application.ports.kratos import KratosRefused
+from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.people import Town
 from tests.kratos.persons import person

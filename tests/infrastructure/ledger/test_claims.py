@@ -6,12 +6,12 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from application.consumers.delete_kratos_identity import DeleteKratosIdentity
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.ports.event_bus import LedgerUnavailable
-from infrastructure.database import connect
-from infrastructure.ledger.claims import PostgresClaims
-from infrastructure.ledger.survey import Backlog
+from kratos_sync.application.consumers.delete_kratos_identity import DeleteKratosIdentity
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.infrastructure.ledger.backlog import Backlog
+from kratos_sync.infrastructure.ledger.claims import PostgresClaims
+from kratos_sync.infrastructure.postgres.engine import connect
 from tests.domain.people import ADA, GRACE, cause
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import WEBHOOK, gone, person, updated

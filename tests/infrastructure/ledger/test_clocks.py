@@ -7,19 +7,18 @@ import pytest
 from sqlalchemy import Engine
 from structlog.testing import capture_logs
 
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.ports.purge import ClocksDiffer, Removed
-from domain.template_failure import NO_IDENTITY, KratosTemplateFailed
-from infrastructure.erasure.erasures import PostgresErasures
-from infrastructure.ledger import clock
-from infrastructure.ledger.claims import CLAIM, PostgresClaims
-from infrastructure.ledger.floors import LONGEST_SECONDS
-from infrastructure.ledger.purge import PostgresPurge
-from infrastructure.ledger.status import PostgresStatus
-from infrastructure.ledger.survey import SOON, SURVEY
-from infrastructure.ledger.template_failures import template_failures
-from infrastructure.reconciliation import runs
-from infrastructure.reconciliation.reconciliations import PostgresReconciliations
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.ports.purge import ClocksDiffer, Removed
+from kratos_sync.domain.events import NO_IDENTITY, KratosTemplateFailed
+from kratos_sync.infrastructure.erasure import PostgresErasures
+from kratos_sync.infrastructure.ledger.backlog import LONGEST_SECONDS, SOON, SURVEY
+from kratos_sync.infrastructure.ledger.claims import CLAIM, PostgresClaims
+from kratos_sync.infrastructure.ledger.hook_activity import template_failures
+from kratos_sync.infrastructure.ledger.purge import PostgresPurge
+from kratos_sync.infrastructure.ledger.status import PostgresStatus
+from kratos_sync.infrastructure.postgres import engine as clock
+from kratos_sync.infrastructure.reconciliation import runs
+from kratos_sync.infrastructure.reconciliation.reconciliation import PostgresReconciliations
 from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.ledger.rows import SOMEBODY, add_event, owe
 from tests.infrastructure.ledger.test_floors import pages
@@ -66,7 +65,7 @@ def test_clocks_that_are_less_apart_hinder_no_purge(
 def test_the_schedule_says_that_clocks_differ_and_purges_once_they_do_not(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infrastructure.ledger.purge_schedule.FIRST_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("kratos_sync.infrastructure.ledger.purge.FIRST_LOOK_SECONDS", 0.01)
     add_event(engine, age=40 * DAY)
     set_our_clock(monkeypatch, YEAR)
     with capture_logs() as logged, running(engine):

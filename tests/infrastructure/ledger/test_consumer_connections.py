@@ -16,19 +16,18 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from application.consumer import Consumer
-from application.pipeline import Batch, deliver
-from application.ports.event_bus import LedgerUnavailable
-from domain.events import KratosIdentityUpdated
-from infrastructure import transaction as transactions
-from infrastructure.bus import actor, wire_format
-from infrastructure.bus.watchdog import Watchdog
-from infrastructure.consumer_factory import ConsumerFactory
-from infrastructure.database import connect
-from infrastructure.ledger.claims import PostgresClaims
-from infrastructure.ledger.status import PostgresStatus
-from infrastructure.transaction import Transaction
-from infrastructure.unit_of_work import PostgresUnitOfWork
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.infrastructure.bus import actor, wire_format
+from kratos_sync.infrastructure.ledger.claims import PostgresClaims
+from kratos_sync.infrastructure.ledger.status import PostgresStatus
+from kratos_sync.infrastructure.postgres import transaction as transactions
+from kratos_sync.infrastructure.postgres.engine import connect
+from kratos_sync.infrastructure.postgres.transaction import Transaction
+from kratos_sync.infrastructure.postgres.unit_of_work import ConsumerFactory, PostgresUnitOfWork
+from kratos_sync.infrastructure.worker.watchdog import Watchdog
 from tests.domain.people import GRACE, cause
 from tests.infrastructure.bus.peeking import AnyBroker
 from tests.suites.ledgers import PostgresLedger

@@ -7,11 +7,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.pipeline import Batch, deliver
-from application.ports.dead_letters import DeadLetterFilter
-from infrastructure.ledger.claims import PostgresClaims
-from infrastructure.ledger.dead_letter_decisions import PostgresDeadLetterDecisions
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.ports.dead_letters import DeadLetterFilter
+from kratos_sync.infrastructure.ledger.claims import PostgresClaims
+from kratos_sync.infrastructure.ledger.dead_letters import PostgresDeadLetterDecisions
 from tests.domain.people import ADA, cause
 from tests.infrastructure.ledger.rows import A_MINUTE, owe
 from tests.infrastructure.ledger.test_dead_letters import fail

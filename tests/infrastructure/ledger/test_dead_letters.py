@@ -6,9 +6,9 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine
 
-from application.ports.dead_letters import DeadLetterFilter
-from application.ports.history import error_type
-from infrastructure.ledger.dead_letters import PostgresDeadLetters
+from kratos_sync.application.ports.dead_letters import DeadLetterFilter
+from kratos_sync.application.ports.history import error_type
+from kratos_sync.infrastructure.ledger.dead_letters import PostgresDeadLetters
 from tests.infrastructure.ledger.rows import (
     A_MINUTE,
     SOMEBODY,

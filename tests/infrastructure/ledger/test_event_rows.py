@@ -7,13 +7,17 @@ from typing import Any
 import psycopg
 import pytest
 
-from application.consumers.count_registrations import CountRegistrations
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.ports.event_bus import Provenance
-from domain.events import KratosIdentityUpdated
-from infrastructure.binary_arrays import TEXT_OID, array
-from infrastructure.ledger.event_rows import EventRow, event_arrays, subscription_arrays
-from infrastructure.ledger.record import RECORD
+from kratos_sync.application.consumers.count_registrations import CountRegistrations
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.infrastructure.ledger.event_rows import (
+    RECORD,
+    EventRow,
+    event_arrays,
+    subscription_arrays,
+)
+from kratos_sync.infrastructure.postgres.binary_arrays import TEXT_OID, array
 from tests.domain.people import GRACE, cause
 from tests.suites.occurrences import gone, person, subscribed, told_of, updated
 from tests.suites.publishing import unread

@@ -7,12 +7,12 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.ports.event_bus import LedgerUnavailable
-from application.ports.failures import FailedAttempt
-from infrastructure.database import connect
-from infrastructure.ledger.claims import PostgresClaims
-from infrastructure.ledger.failures import PostgresFailures
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.ports.dead_letters import FailedAttempt
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.infrastructure.ledger.claims import PostgresClaims
+from kratos_sync.infrastructure.ledger.inbox import PostgresFailures
+from kratos_sync.infrastructure.postgres.engine import connect
 from tests.domain.people import NOON, cause
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import WEBHOOK, updated

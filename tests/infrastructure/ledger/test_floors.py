@@ -9,21 +9,22 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from domain.events import KratosIdentityUpdated
-from infrastructure.database import connect
-from infrastructure.ledger import floors
-from infrastructure.ledger.claims import CLAIM, PostgresClaims
-from infrastructure.ledger.floors import (
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.infrastructure.ledger import backlog as floors
+from kratos_sync.infrastructure.ledger.backlog import (
     FAILED_SECONDS,
     LONGEST_SECONDS,
     MARGIN,
     NO_FLOOR,
+    SOON,
+    SURVEY,
     Floor,
     Floors,
 )
-from infrastructure.ledger.record import record_many
-from infrastructure.ledger.survey import SOON, SURVEY
+from kratos_sync.infrastructure.ledger.claims import CLAIM, PostgresClaims
+from kratos_sync.infrastructure.ledger.event_rows import record_many
+from kratos_sync.infrastructure.postgres.engine import connect
 from tests.infrastructure.ledger.rows import owe
 from tests.suites.occurrences import WEBHOOK, subscribed, updated
 

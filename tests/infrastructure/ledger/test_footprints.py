@@ -7,15 +7,15 @@ from typing import cast
 import pytest
 from sqlalchemy import Engine
 
-from application.consumers.delete_kratos_identity import DeleteKratosIdentity
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.footprint import BATCH_BYTES, SMALL_BYTES, OpenBatches, footprint_of
-from application.pipeline import Batch, deliver
-from application.ports.event_bus import Provenance
-from domain.json_values import Json
-from infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
-from infrastructure.ledger.claims import LEASED_BYTES, Claim, Claimed, PostgresClaims
-from infrastructure.transaction import Transaction
+from kratos_sync.application.consumers.delete_kratos_identity import DeleteKratosIdentity
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.footprint import BATCH_BYTES, SMALL_BYTES, OpenBatches, footprint_of
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.domain.json_values import Json
+from kratos_sync.infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
+from kratos_sync.infrastructure.ledger.claims import LEASED_BYTES, Claim, Claimed, PostgresClaims
+from kratos_sync.infrastructure.postgres.transaction import Transaction
 from tests.domain.people import ADA, cause, minutes
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import WEBHOOK, gone, person, updated

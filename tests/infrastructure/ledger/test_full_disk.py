@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.pipeline import Batch, deliver
-from application.ports.event_bus import LedgerUnavailable
-from infrastructure.database import connect
-from infrastructure.embedded import EmbeddedPostgres
-from infrastructure.migrations import migrate
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.infrastructure.embedded import EmbeddedPostgres
+from kratos_sync.infrastructure.migrations import migrate
+from kratos_sync.infrastructure.postgres.engine import connect
 from tests.domain.people import cause
 from tests.faults.disk import small_disk
 from tests.suites.ledgers import PostgresLedger

@@ -11,10 +11,12 @@ import pytest
 from psycopg import pq
 from sqlalchemy import Engine, create_engine
 
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.ports.event_bus import LedgerUnavailable, Provenance
-from infrastructure.bus import event_bus
-from infrastructure.ledger import group_commit, loop_connection, waiting_events
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
+from kratos_sync.infrastructure.bus import event_bus
+from kratos_sync.infrastructure.ledger import loop_connection
+from kratos_sync.infrastructure.ledger import recording as group_commit
+from kratos_sync.infrastructure.ledger import recording as waiting_events
 from tests.domain.people import cause
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import person, updated

@@ -5,10 +5,10 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from application.ports.history import IdentityHistory, error_type
-from infrastructure.database import connect
-from infrastructure.ledger.history import PostgresHistory
-from infrastructure.migrations import SchemaTooOld
+from kratos_sync.application.ports.history import IdentityHistory, error_type
+from kratos_sync.infrastructure.ledger.history import PostgresHistory
+from kratos_sync.infrastructure.migrations import SchemaTooOld
+from kratos_sync.infrastructure.postgres.engine import connect
 from tests.infrastructure.ledger.rows import (
     A_MINUTE,
     SOMEBODY,

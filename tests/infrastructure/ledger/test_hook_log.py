@@ -10,9 +10,9 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from application.ports.event_bus import LedgerUnavailable
-from application.ports.hook_log import MOST_LABELS, Calls, HookHeard
-from infrastructure.ledger.hook_log import PostgresHookLog, hooks_heard
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.application.ports.hook_log import MOST_LABELS, Calls, HookHeard
+from kratos_sync.infrastructure.ledger.hook_activity import PostgresHookLog, hooks_heard
 
 NOW, HOUR = timedelta(), timedelta(hours=1)
 AGE = text("SELECT label, clock_timestamp() - last_at FROM kratos_sync.hooks_heard")

@@ -16,24 +16,23 @@ from dramatiq import Message
 from pydantic import SecretStr
 from sqlalchemy import Engine, event, text
 
-from application.consumer import Consumer
-from application.consumers.count_registrations import CountRegistrations
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.pipeline import Batch, deliver
-from application.ports.event_bus import LedgerUnavailable, Provenance
-from application.subscriptions import CONSUMERS
-from domain.events import IdentityRegistered, KratosIdentityUpdated
-from domain.json_values import Json
-from domain.kratos_identities import KratosIdentities
-from infrastructure.bus import actor
-from infrastructure.bus.pointer_broker import BrokerUnavailable
-from infrastructure.bus.redis_broker import WakefulRedisBroker
-from infrastructure.bus.relay import Relay
-from infrastructure.bus.watchdog import Watchdog
-from infrastructure.bus.window import FIRST_BATCHES
-from infrastructure.ledger.claims import PostgresClaims
-from infrastructure.ledger.listener import WakeUpListener
-from infrastructure.ledger.record import record_many
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.consumers.count_registrations import CountRegistrations
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
+from kratos_sync.application.subscriptions import CONSUMERS
+from kratos_sync.domain.events import IdentityRegistered, KratosIdentityUpdated
+from kratos_sync.domain.json_values import Json
+from kratos_sync.domain.kratos_identities import KratosIdentities
+from kratos_sync.infrastructure.bus import actor
+from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
+from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
+from kratos_sync.infrastructure.bus.relay import FIRST_BATCHES, Relay
+from kratos_sync.infrastructure.ledger.claims import PostgresClaims
+from kratos_sync.infrastructure.ledger.event_rows import record_many
+from kratos_sync.infrastructure.ledger.notifications import WakeUpListener
+from kratos_sync.infrastructure.worker.watchdog import Watchdog
 from tests.domain.people import ADA, GRACE, NOON, cause, minutes
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import HEDY, MARY, WEBHOOK, person, subscribed, updated
@@ -672,7 +671,7 @@ def clock_that_is_wrong_by(error: timedelta) -> Iterator[None]:
     right = time.time
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(time, "time", lambda: right() + error.total_seconds())
-        patch.setattr("application.pipeline.batch.datetime", WrongDatetime)
+        patch.setattr("kratos_sync.application.pipeline.batch.datetime", WrongDatetime)
         yield
 
 

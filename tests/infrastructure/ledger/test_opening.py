@@ -6,14 +6,14 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.pipeline import Batch, deliver
-from application.pipeline.retries import CONFLICTS_IN_A_ROW
-from application.ports.unit_of_work import ConcurrencyConflict
-from domain.events import KratosIdentityUpdated
-from infrastructure import database
-from infrastructure.ledger.inbox import OPEN
-from infrastructure.session_settings import SETTINGS
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.pipeline.retries import CONFLICTS_IN_A_ROW
+from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
+from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.infrastructure.ledger.inbox import OPEN
+from kratos_sync.infrastructure.postgres import engine as database
+from kratos_sync.infrastructure.postgres.connections import SETTINGS
 from tests.domain.people import cause
 from tests.infrastructure.statements import statements
 from tests.suites.ledgers import PostgresLedger

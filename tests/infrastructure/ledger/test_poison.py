@@ -8,12 +8,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Engine, text
 
-from application.consumer import Consumer
-from application.pipeline import Batch, deliver
-from domain.events import KratosIdentityUpdated
-from infrastructure.consumer_factory import ConsumerFactory
-from infrastructure.transaction import Transaction
-from infrastructure.unit_of_work import PostgresUnitOfWork
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.infrastructure.postgres.transaction import Transaction
+from kratos_sync.infrastructure.postgres.unit_of_work import ConsumerFactory, PostgresUnitOfWork
 from tests.domain.people import ADA, GRACE, cause
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import MARY, WEBHOOK, subscribed, updated

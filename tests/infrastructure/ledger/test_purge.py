@@ -8,14 +8,18 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from application.ports.event_bus import LedgerUnavailable, Provenance
-from application.ports.purge import AnotherPurge, PurgeReport, Removed, Retention
-from application.ports.replay import Stretch
-from infrastructure.database import connect
-from infrastructure.ledger.purge import PostgresPurge
-from infrastructure.ledger.purge_lock import hold_off_purges, lock_purges
-from infrastructure.ledger.purge_log import KEPT, last_purge
-from infrastructure.ledger.replay import PostgresRecordedEvents
+from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
+from kratos_sync.application.ports.purge import AnotherPurge, PurgeReport, Removed, Retention
+from kratos_sync.application.ports.replay import Stretch
+from kratos_sync.infrastructure.ledger.purge import (
+    KEPT,
+    PostgresPurge,
+    hold_off_purges,
+    last_purge,
+    lock_purges,
+)
+from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
+from kratos_sync.infrastructure.postgres.engine import connect
 from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.ledger.rows import A_MINUTE, add_event, add_identity, log_attempt, owe
 from tests.suites.ledgers import PostgresLedger

@@ -10,8 +10,7 @@ import pytest
 from sqlalchemy import Engine, text
 from structlog.testing import capture_logs
 
-from infrastructure.ledger.purge import PostgresPurge
-from infrastructure.ledger.purge_schedule import PurgeSchedule
+from kratos_sync.infrastructure.ledger.purge import PostgresPurge, PurgeSchedule
 from tests.end_to_end.processes import Processes
 from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.ledger.rows import add_event
@@ -22,7 +21,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("infrastructure.ledger.purge_schedule.FIRST_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("kratos_sync.infrastructure.ledger.purge.FIRST_LOOK_SECONDS", 0.01)
 
 
 @contextmanager

@@ -7,12 +7,12 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Engine
 
-from application.consumers.sync_kratos_identity import SyncKratosIdentity
-from application.pipeline import Batch, deliver
-from application.ports.replay import Position, Step, Stretch
-from application.replay import Progress, Replay
-from infrastructure.ledger import replay
-from infrastructure.ledger.replay import PostgresRecordedEvents
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.ports.replay import Position, Step, Stretch
+from kratos_sync.application.replay import Progress, Replay
+from kratos_sync.infrastructure.ledger import replay
+from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
 from tests.application.test_pace import Clock
 from tests.domain.people import ADA, GRACE
 from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY, add_event, owe

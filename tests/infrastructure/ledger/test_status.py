@@ -7,14 +7,18 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from application.ports.event_bus import LedgerUnavailable
-from application.ports.failures import RETRY_LATER
-from application.ports.status import RECENT_ATTEMPTS, ConsumerStatus, Count, StatusReport
-from infrastructure.database import connect
-from infrastructure.embedded import EmbeddedPostgres
-from infrastructure.ledger.status import COUNTED, PostgresStatus
-from infrastructure.ledger.storage import holders
-from infrastructure.migrations import SchemaTooOld, migrate
+from kratos_sync.application.ports.dead_letters import RETRY_LATER
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.application.ports.status import (
+    RECENT_ATTEMPTS,
+    ConsumerStatus,
+    Count,
+    StatusReport,
+)
+from kratos_sync.infrastructure.embedded import EmbeddedPostgres
+from kratos_sync.infrastructure.ledger.status import COUNTED, PostgresStatus, holders
+from kratos_sync.infrastructure.migrations import SchemaTooOld, migrate
+from kratos_sync.infrastructure.postgres.engine import connect
 from tests.infrastructure.ledger.rows import (
     A_MINUTE,
     AT_ONCE,

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from application.json_body import decode
-from application.ports.kratos import KratosRefused
-from application.ports.reconciliation import ListingUnordered
-from domain.identity import Identity
-from domain.json_values import ABSENT, same
-from domain.kratos_identity import KratosIdentity
-from domain.times import to_rfc3339
-from infrastructure.database import driver_of
-from infrastructure.identities.mapping import STORE, to_arrays
-from infrastructure.kratos.admin_api import HttpKratosAdmin
-from infrastructure.reconciliation.comparison import FIRST, compare, suspects
+from kratos_sync.application.json_body import decode
+from kratos_sync.application.ports.kratos import KratosRefused
+from kratos_sync.application.ports.reconciliation import ListingUnordered
+from kratos_sync.domain.fields import to_rfc3339
+from kratos_sync.domain.identity import Identity
+from kratos_sync.domain.json_values import ABSENT, same
+from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.infrastructure.identities.rows import STORE, to_arrays
+from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
+from kratos_sync.infrastructure.postgres.engine import driver_of
+from kratos_sync.infrastructure.reconciliation.comparison import FIRST, compare, suspects
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.crowd import Crowd
 from tests.kratos.people import Document, Town

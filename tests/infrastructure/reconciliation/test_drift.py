@@ -8,15 +8,18 @@ from uuid import UUID
 import psycopg
 from sqlalchemy import Engine, text
 
-from application.drift import Drift
-from application.ports.kratos import Page
-from application.ports.reconciliation import Findings
-from domain.identity import Identity
-from domain.kratos_identity import KratosIdentity
-from infrastructure.database import driver_of
-from infrastructure.identities.mapping import STORE, to_arrays
-from infrastructure.reconciliation.past import NEWEST, drift
-from infrastructure.reconciliation.reconciliations import PostgresReconciliations
+from kratos_sync.application.drift import Drift
+from kratos_sync.application.ports.kratos import Page
+from kratos_sync.application.ports.reconciliation import Findings
+from kratos_sync.domain.identity import Identity
+from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.infrastructure.identities.rows import STORE, to_arrays
+from kratos_sync.infrastructure.postgres.engine import driver_of
+from kratos_sync.infrastructure.reconciliation.reconciliation import (
+    NEWEST,
+    PostgresReconciliations,
+    drift,
+)
 from tests.infrastructure.ledger.rows import owe
 from tests.kratos.persons import THEN, person
 

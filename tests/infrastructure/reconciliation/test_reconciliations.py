@@ -10,12 +10,12 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from application.ports.event_bus import LedgerUnavailable
-from application.ports.reconciliation import AnotherReconciliation, ReconciliationLost
-from application.reconcile import DeletesRefused
-from infrastructure.database import connect
-from infrastructure.reconciliation import reconciliation, runs
-from infrastructure.reconciliation.reconciliations import PostgresReconciliations
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.application.ports.reconciliation import AnotherReconciliation, ReconciliationLost
+from kratos_sync.application.reconcile import DeletesRefused
+from kratos_sync.infrastructure.postgres.engine import connect
+from kratos_sync.infrastructure.reconciliation import reconciliation, runs
+from kratos_sync.infrastructure.reconciliation.reconciliation import PostgresReconciliations
 from tests.kratos.persons import many
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.reconciling import World, world_on_postgres

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from infrastructure.migrations.concurrent_index import ConcurrentIndex
+from kratos_sync.infrastructure.migrations import ConcurrentIndex
 
 revision = "0002"
 down_revision = "0001"

@@ -1,0 +1,1 @@
+"""Keeps an application's own copy of its Ory Kratos identities right."""

@@ -1,0 +1,235 @@
+"""`kratos-sync hooks`."""
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+import click
+import yaml
+
+from kratos_sync.api.cli.api import first_key, key_header
+from kratos_sync.api.cli.options import amount, duration, iso
+from kratos_sync.api.cli.output import Table, echo, echo_json, indented
+from kratos_sync.application.kratos_config.findings import Json, Wanted, configuration
+from kratos_sync.application.kratos_config.flows import ALL_METHODS
+from kratos_sync.application.kratos_config.hook import SYNC_PATH, Receiver, split
+from kratos_sync.application.kratos_config.templates import MAPPER, inline
+from kratos_sync.application.missed_webhooks import silences
+from kratos_sync.application.ports.hook_log import HookHeard
+from kratos_sync.application.ports.status import TemplateFailures
+
+UNNAMED = "(no X-Kratos-Hook)"
+
+
+def hooks_attention(hooks: Sequence[HookHeard], now: datetime) -> Iterator[str]:
+    """Say which hooks used to be heard and are silent, a sentence for each."""
+    for silence in silences(hooks, now):
+        who = "No webhook" if silence.label is None else f"The hook {named(silence.label)}"
+        was = "was" if silence.label is None else "was not"
+        yield (
+            f"{who} {was} heard for {duration(now - silence.last_at)}; before that,"
+            f" one came every {duration(silence.usual_gap)} in the mean. `kratos-sync check` reads"
+            " Kratos' configuration."
+        )
+
+
+def template_attention(failures: Sequence[TemplateFailures], now: datetime) -> Iterator[str]:
+    """Say for which hooks Kratos' template failed, a sentence for each."""
+    for each in failures:
+        yield (
+            f"Kratos' template failed: {amount(each.calls, 'call')} of the hook"
+            f" {named(each.label)} had an empty body, the last {duration(now - each.last_at)} ago."
+            " Somebody is missing or stale here: `kratos-sync reconcile` finds them. Are there"
+            " identities of more than some KiB?"
+        )
+
+
+def hooks_table(hooks: Sequence[HookHeard], now: datetime) -> Table:
+    """Give a line for each hook."""
+    table = Table()
+    table.add_column("HOOK")
+    table.add_column("CALLS", justify="right")
+    table.add_column("LAST CALL", justify="right")
+    for hook in hooks:
+        table.add_row(
+            named(hook.label), f"{hook.calls:,}", f"{duration(now - hook.last_at, units=1)} ago"
+        )
+    return table
+
+
+def hooks_json(hooks: Sequence[HookHeard]) -> list[dict[str, Any]]:
+    """Give the list `hooks` of `kratos-sync status --json`."""
+    return [
+        {
+            "label": hook.label,
+            "first_at": iso(hook.first_at),
+            "last_at": iso(hook.last_at),
+            "calls": hook.calls,
+        }
+        for hook in hooks
+    ]
+
+
+def template_failures_json(failures: Sequence[TemplateFailures]) -> list[dict[str, Any]]:
+    """Give the list `template_failures` of `kratos-sync status --json`."""
+    return [
+        {
+            "label": each.label,
+            "calls": each.calls,
+            "first_at": iso(each.first_at),
+            "last_at": iso(each.last_at),
+        }
+        for each in failures
+    ]
+
+
+def named(label: str) -> str:
+    """Give the label, or say that there is none."""
+    return label or UNNAMED
+
+
+_ANCHOR: Final = "webhook"
+_PER_HOOK: Final = "headers"
+_WIDEST: Final = 1_000_000
+_PLAIN: Final = re.compile(
+    r"[A-Za-z][A-Za-z_.-]*|(file|base64|https?)://[\w./:=+-]*[\w/=]", re.ASCII
+)
+
+
+def to_yaml(configuration: Json, *, with_anchor: bool) -> str:
+    """Write the configuration; without an anchor each hook can be pasted by itself."""
+    node = _Nodes(with_anchor).of(configuration)
+    return str(yaml.serialize(node, Dumper=_Dumper, width=_WIDEST, allow_unicode=True))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Names the one anchor, and indents lists as people do."""
+
+    def generate_anchor(self, node: yaml.Node) -> str:  # noqa: ARG002
+        return _ANCHOR
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+        super().increase_indent(flow, False)
+
+
+class _Nodes:
+    """Builds YAML's nodes: the first hook's settings are written out, and merged into others."""
+
+    def __init__(self, with_anchor: bool) -> None:
+        self._with_anchor = with_anchor
+        self._shared: yaml.Node | None = None
+
+    def of(self, value: Json) -> yaml.Node:
+        if isinstance(value, dict):
+            if self._with_anchor and _PER_HOOK in value:
+                return self._settings(value)
+            return self._map(value)
+        if isinstance(value, list):
+            return yaml.SequenceNode("tag:yaml.org,2002:seq", [self.of(item) for item in value])
+        return _scalar(value)
+
+    def _map(self, value: dict[str, Json]) -> yaml.MappingNode:
+        parts = [(_scalar(name), self.of(part)) for name, part in value.items()]
+        return yaml.MappingNode("tag:yaml.org,2002:map", parts)
+
+    def _settings(self, value: dict[str, Json]) -> yaml.MappingNode:
+        if self._shared is None:
+            self._shared = written = self._map(value)
+            return written
+        merged = self._map({_PER_HOOK: value[_PER_HOOK]})
+        merge = yaml.ScalarNode("tag:yaml.org,2002:merge", "<<")
+        merged.value.insert(0, (merge, self._shared))
+        return merged
+
+
+def _scalar(value: str | bool) -> yaml.ScalarNode:
+    if isinstance(value, bool):
+        return yaml.ScalarNode("tag:yaml.org,2002:bool", str(value).lower())
+    # Quoted, lest a key of digits become a number; serve.sh looks for its placeholder in quotes.
+    style = None if _PLAIN.fullmatch(value) else '"'
+    return yaml.ScalarNode("tag:yaml.org,2002:str", value, style=style)
+
+
+PLACEHOLDER: Final = "@KRATOS_WEBHOOK_API_KEY@"
+DEFAULT_URL: Final = f"http://127.0.0.1:8000{SYNC_PATH}"
+_EVERY: Final = ",".join(ALL_METHODS)
+
+
+def _url(ctx: click.Context, param: click.Parameter, value: str) -> str:  # noqa: ARG001
+    parts = split(value)
+    if parts is None or not value.isprintable() or " " in value:
+        raise click.BadParameter("it is no http:// or https:// URL.")
+    return value if parts.path not in ("", "/") else f"{value.rstrip('/')}{SYNC_PATH}"
+
+
+def _methods(ctx: click.Context, param: click.Parameter, value: str) -> list[str]:  # noqa: ARG001
+    chosen = [name.strip() for name in value.split(",") if name.strip()]
+    if unknown := [name for name in chosen if name not in ALL_METHODS]:
+        raise click.BadParameter(f"no method with hooks: {', '.join(unknown)}. There are {_EVERY}.")
+    return chosen
+
+
+def _mapper(ctx: click.Context, param: click.Parameter, value: str) -> str:  # noqa: ARG001
+    if value == "base64":
+        return inline()
+    if not value.startswith("file:///") or value == "file:///" or not value.isprintable():
+        raise click.BadParameter("say base64, or file:/// and the path where Kratos finds it.")
+    return value
+
+
+@click.command()
+@click.option("--url", default=DEFAULT_URL, show_default=True, callback=_url, help="Our address.")
+@click.option(
+    "--methods",
+    default=_EVERY,
+    callback=_methods,
+    help="Comma separated, by default all; any other goes by the list directly under `after`.",
+)
+@click.option(
+    "--mapper",
+    default="base64",
+    show_default=True,
+    callback=_mapper,
+    metavar="base64|file:///PATH",
+    help="Where Kratos finds the template of the body.",
+)
+@click.option("--session", is_flag=True, help="Log people in when they have registered.")
+@click.option("--plain", is_flag=True, help="Write every hook out, without YAML's anchor.")
+@click.option("--key-from-env", is_flag=True, help="Print the key itself, not a placeholder.")
+@click.option("--json", "as_json", is_flag=True, help="JSON, which Kratos reads as well.")
+def hooks(
+    *,
+    url: str,
+    methods: list[str],
+    mapper: str,
+    session: bool,
+    plain: bool,
+    key_from_env: bool,
+    as_json: bool,
+) -> None:
+    """Print the hooks that make Kratos tell us of every flow and method, ready to paste.
+
+    A method's hooks replace those of its flow: keep the ones that you have, such as `session`,
+    behind ours.
+    """
+    key = first_key() if key_from_env else PLACEHOLDER
+    wanted = Wanted(url, key_header(), key, mapper, methods, session)
+    printed = configuration(wanted)
+    if as_json:
+        echo_json(printed, indent=2)
+        return
+    text = _heading(wanted, key_from_env) + to_yaml(printed, with_anchor=not plain)
+    echo(*text.removesuffix("\n").split("\n"))
+
+
+def _heading(wanted: Wanted, has_key: bool) -> str:
+    is_usual = Receiver().is_called_by(wanted.url)
+    command = f"kratos-sync check{'' if is_usual else ' --url …'}"
+    lines = [f"Merge this into Kratos' configuration, and let `{command}` read what comes of it."]
+    if not has_key:
+        lines.append(f"Put a key of KRATOS_WEBHOOK_API_KEYS where {PLACEHOLDER} stands.")
+    if wanted.body.startswith("file:"):
+        path = wanted.body.removeprefix("file://")
+        lines += [f"{path} holds:", "", *indented(MAPPER, 2)]
+    return "".join(f"# {line}".rstrip() + "\n" for line in lines)

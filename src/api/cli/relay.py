@@ -1,0 +1,46 @@
+"""`kratos-sync relay`."""
+
+import threading
+
+import click
+import structlog
+
+from kratos_sync.api.cli.process import (
+    calm_garbage_collector,
+    expected_errors,
+    opened_container,
+    stopped_by_signal,
+)
+
+STEP_SECONDS = 5.0
+"""A step takes less; one that does not is rolled back, and made another time."""
+
+log = structlog.get_logger()
+
+
+@click.command()
+def relay() -> None:
+    """Send what is due to the broker, purge, and erase who was erased. Run one or more."""
+    stopped = stopped_by_signal()
+    with opened_container() as container:
+        with expected_errors():
+            relaying = container.relay()
+        schedules = {
+            "purge": container.purge_schedule().run,
+            "erase": container.erasure_schedule().run,
+        }
+        beside = [
+            threading.Thread(target=run, args=(stopped,), name=name, daemon=True)
+            for name, run in schedules.items()
+        ]
+        calm_garbage_collector()
+        log.info("relay_started")
+        for thread in beside:
+            thread.start()
+        try:
+            relaying.run(stopped)
+        finally:
+            stopped.set()
+            for thread in beside:
+                thread.join(STEP_SECONDS)
+            container.broker().close()

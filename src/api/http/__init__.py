@@ -1,0 +1,1 @@
+"""HTTP: the web application and its endpoints."""

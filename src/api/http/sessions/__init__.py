@@ -1,0 +1,19 @@
+"""Kratos' sessions for applications on Starlette: who is it that calls?"""
+
+from kratos_sync.api.http.sessions.backend import KratosSessionBackend
+from kratos_sync.api.http.sessions.whoami import (
+    KratosAway,
+    KratosSession,
+    KratosUser,
+    SecondFactorRequired,
+    session_error_response,
+)
+
+__all__ = [
+    "KratosAway",
+    "KratosSession",
+    "KratosSessionBackend",
+    "KratosUser",
+    "SecondFactorRequired",
+    "session_error_response",
+]

@@ -1,0 +1,135 @@
+"""Starlette's `request.user` out of Kratos' sessions."""
+
+import ssl
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Final, Literal
+from urllib.parse import unquote_plus, urlencode, urlsplit, urlunsplit
+
+from starlette.authentication import AuthCredentials, AuthenticationBackend
+from starlette.requests import HTTPConnection
+
+from kratos_sync.api.http.sessions.lookup import SessionCache, SessionLookup
+from kratos_sync.api.http.sessions.whoami import (
+    KratosAway,
+    KratosSession,
+    KratosUser,
+    NeedsSecondFactor,
+    SecondFactorRequired,
+    Unknown,
+    Whoami,
+    base_url,
+    credential_of,
+)
+
+AUTHENTICATED: Final = "authenticated"
+SECOND_FACTOR: Final = "/self-service/login/browser?aal=aal2"
+
+
+class KratosSessionBackend(AuthenticationBackend):
+    """Who it is that calls, as Kratos says of the session's cookie or token.
+
+    Kratos gets that one cookie or token and nothing else of a request. What it looks at first
+    counts: the header `X-Session-Token`, then the cookie, then `Authorization: Bearer`. No session,
+    one that has ended, and an inactive identity are Starlette's unauthenticated user. One backend
+    serves one event loop.
+    """
+
+    def __init__(
+        self,
+        kratos_public_url: str,
+        *,
+        browser_url: str | None = None,
+        cookie_name: str = "ory_kratos_session",
+        bearer: bool = True,
+        required_aal: Literal["aal1", "aal2"] = "aal1",
+        scopes: Callable[[KratosSession], Iterable[str]] = lambda _: (),
+        display_name: Callable[[KratosSession], str] = lambda session: str(session.identity.id),
+        return_to: Callable[[HTTPConnection], str | None] = lambda _: None,
+        cache_for: timedelta = timedelta(seconds=5),
+        cache_entries: int = 10_000,
+        timeout: timedelta = timedelta(seconds=5),
+        connections: int = 20,
+        max_questions: int = 10_000,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        """Ask the Kratos whose public API is there; raises ValueError for what is no such URL.
+
+        :param browser_url: where a browser finds the same Kratos (its `serve.public.base_url`), if
+            that is elsewhere than where we ask, as it is inside a network of containers.
+        :param cookie_name: Ory Network's is `ory_session_<slug>`.
+        :param bearer: False where bearer tokens are the application's own, not for Kratos to see.
+        :param required_aal: aal2 wants a second factor of everybody, whatever Kratos' own
+            `whoami.required_aal` wants.
+        :param scopes: what `requires` may ask for, by traits or metadata; "authenticated" is added.
+        :param return_to: where Kratos sends a browser on to after its second factor.
+        :param cache_for: how long a logout, or a change of the identity, may go unnoticed.
+        :param timeout: for an answer, with the wait for one of the `connections`.
+        :param max_questions: of how many sessions Kratos may be asked at a time, those that wait
+            for a connection included; beyond that it is KratosAway at once.
+        """
+        whoami = Whoami(
+            kratos_public_url,
+            cookie_name,
+            timeout=timeout,
+            connections=connections,
+            ssl_context=ssl_context,
+        )
+        self._whoami = whoami
+        self._second_factor = f"{base_url(browser_url or kratos_public_url)}{SECOND_FACTOR}"
+        cache = SessionCache(cache_for, cache_entries)
+        self._lookup = SessionLookup(whoami, cache, max_questions, required_aal)
+        self._cookie_name = cookie_name
+        self._bearer = bearer
+        self._scopes = scopes
+        self._display_name = display_name
+        self._return_to = return_to
+
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, KratosUser] | None:
+        """The user and what they may; None is nobody. Raises SecondFactorRequired or KratosAway."""
+        credential = credential_of(conn, self._cookie_name, bearer=self._bearer)
+        if credential is None:
+            return None
+        match await self._lookup.find(credential):
+            case None:
+                return None
+            case NeedsSecondFactor(where):
+                raise SecondFactorRequired(_and_back(where, self._return_to(conn)))
+            case Unknown(retry_after):
+                raise KratosAway(retry_after)
+            case session if not self._lookup.is_enough(session):
+                raise SecondFactorRequired(_and_back(self._second_factor, self._return_to(conn)))
+            case session:
+                user = KratosUser(session, self._display_name(session))
+                return AuthCredentials([AUTHENTICATED, *self._scopes(session)]), user
+
+    def forget(self, conn: HTTPConnection) -> None:
+        """Ask Kratos anew when the request's cookie or token comes next: call it at a logout.
+
+        Other processes have a memory of their own, for `cache_for`.
+        """
+        credential = credential_of(conn, self._cookie_name, bearer=self._bearer)
+        if credential is not None:
+            self.forget_token(credential.value)
+
+    def forget_token(self, token: str) -> None:
+        """Ask Kratos anew when this token, or cookie of this value, comes next."""
+        self._lookup.forget(token)
+
+    async def aclose(self) -> None:
+        """Let go of the connections: for the end of the application's lifespan."""
+        await self._whoami.aclose()
+
+
+def _and_back(where: str | None, return_to: str | None) -> str | None:
+    if where is None or return_to is None:
+        return where
+    try:
+        url = urlsplit(where)
+    except ValueError:
+        return where
+    # What else is there stays as it is, to the letter.
+    given = url.query.split("&") if url.query else []
+    kept = [each for each in given if unquote_plus(each.partition("=")[0]) != "return_to"]
+    query = "&".join([*kept, urlencode({"return_to": return_to})])
+    return urlunsplit(url._replace(query=query))

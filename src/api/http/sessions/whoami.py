@@ -1,0 +1,343 @@
+"""Asking Kratos whose session it is: `GET /sessions/whoami`."""
+
+import asyncio
+import re
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from http import HTTPStatus
+from typing import Final, Literal, Self, TypeAlias
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import httpcore
+import structlog
+from starlette.authentication import AuthenticationError, BaseUser
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse, Response
+
+from kratos_sync.application.json_body import NotJson, decode
+from kratos_sync.domain import fields
+from kratos_sync.domain.fields import InvalidField
+from kratos_sync.domain.identity import Identity
+from kratos_sync.domain.json_values import Json
+
+
+@dataclass(frozen=True, slots=True)
+class KratosSession:
+    """What `/sessions/whoami` answered; times are in UTC. There is no token in it."""
+
+    id: UUID
+    identity: Identity
+    active: bool
+    aal: str | None
+    """How sure Kratos is: "aal1", or "aal2" after a second factor."""
+    authenticated_at: datetime | None
+    expires_at: datetime | None
+    methods: tuple[str, ...] = field(repr=False)
+    """How the person proved who they are: "password", "totp" …, in order."""
+
+    @classmethod
+    def from_kratos(cls, document: Mapping[str, Json]) -> Self:
+        """Read a session; raises InvalidField for what is none."""
+        return cls(
+            fields.required_uuid(document, "id"),
+            Identity.from_kratos(fields.mapping(document, "identity")),
+            fields.flag(document, "active"),
+            fields.text_or_none(document, "authenticator_assurance_level"),
+            fields.time_or_none(document, "authenticated_at"),
+            fields.time_or_none(document, "expires_at"),
+            tuple(
+                fields.required_text(each, "method")
+                for each in fields.mappings(document, "authentication_methods")
+            ),
+        )
+
+    @property
+    def is_active(self) -> bool:
+        """Whether neither the session nor the identity has been switched off."""
+        return self.active and self.identity.state != "inactive"
+
+
+class KratosUser(BaseUser):
+    """Somebody who has a session; `request.user` of a request that is authenticated."""
+
+    def __init__(self, session: KratosSession, display_name: str) -> None:
+        self.session = session
+        self._display_name = display_name
+
+    @property
+    def is_authenticated(self) -> bool:
+        """True: whoever is not authenticated is Starlette's UnauthenticatedUser."""
+        return True
+
+    @property
+    def display_name(self) -> str:
+        """What the application calls people; the identity's id unless it says otherwise."""
+        return self._display_name
+
+    @property
+    def identity(self) -> str:
+        """The identity's id as text, as Starlette has it; all of it is `session.identity`."""
+        return str(self.session.identity.id)
+
+    @property
+    def id(self) -> UUID:
+        """The identity's id: the key of `kratos_identities`."""
+        return self.session.identity.id
+
+    def __repr__(self) -> str:
+        """The id alone: all else is personal."""
+        return f"KratosUser(id={self.id!r})"
+
+
+_NOT_KEPT: Final = {"Cache-Control": "no-store"}
+
+
+class SecondFactorRequired(AuthenticationError):
+    """There is a session, and Kratos wants a second factor of the person first."""
+
+    def __init__(self, redirect_browser_to: str | None) -> None:
+        super().__init__("a second factor is required")
+        self.redirect_browser_to = redirect_browser_to
+        """Where a browser goes for it, as Kratos said, if it did."""
+
+
+class KratosAway(AuthenticationError):
+    """Nobody knows who it is: Kratos is away, slow, busy, or answers what cannot be understood."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("whose session it is cannot be told now")
+        self.retry_after = retry_after
+        """In seconds."""
+
+
+def session_error_response(conn: HTTPConnection, error: Exception) -> Response:  # noqa: ARG001
+    """For `AuthenticationMiddleware(on_error=…)`: 403, 503, or 401 for any other error.
+
+    The body is as Kratos' own, so what understands Kratos understands it, and holds no error's
+    text. (Starlette closes a websocket instead.)
+    """
+    match error:
+        case SecondFactorRequired():
+            error_id: dict[str, Json] = {"id": "session_aal2_required"}
+            where = error.redirect_browser_to
+            body = _body(HTTPStatus.FORBIDDEN, "a second factor is required", error_id)
+            if where is not None:
+                body["redirect_browser_to"] = where
+            return JSONResponse(body, HTTPStatus.FORBIDDEN, _NOT_KEPT)
+        case KratosAway():
+            headers = {**_NOT_KEPT, "Retry-After": str(error.retry_after)}
+            body = _body(HTTPStatus.SERVICE_UNAVAILABLE, "try again later", {})
+            return JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE, headers)
+        case _:
+            body = _body(HTTPStatus.UNAUTHORIZED, "this could not be authorized", {})
+            return JSONResponse(body, HTTPStatus.UNAUTHORIZED, _NOT_KEPT)
+
+
+def _body(status: HTTPStatus, message: str, more: dict[str, Json]) -> dict[str, Json]:
+    return {"error": {**more, "code": status, "status": status.phrase, "message": message}}
+
+
+LONGEST: Final = 8_192
+# What a header may carry; browsers send no longer cookies than 4 KiB.
+_FIT: Final = re.compile(rf"[\x21-\x3a\x3c-\x7e]{{1,{LONGEST}}}")
+
+
+@dataclass(frozen=True, slots=True)
+class SessionCredential:
+    """A session's cookie or token."""
+
+    kind: Literal["cookie", "token"]
+    value: str = field(repr=False)
+
+
+def credential_of(
+    conn: HTTPConnection, cookie_name: str, *, bearer: bool
+) -> SessionCredential | None:
+    """The one that Kratos would look at: `X-Session-Token`, then the cookie, then a bearer token.
+
+    None if there is none, or if what is first of them cannot be one. Of cookies of the same name
+    the first counts, as in Kratos.
+    """
+    if token := conn.headers.get("x-session-token"):
+        return _fit("token", token)
+    for name, value in _cookies(conn):
+        if name == cookie_name:
+            return _fit("cookie", value)
+    scheme, _, token = conn.headers.get("authorization", "").partition(" ")
+    if bearer and scheme.lower() == "bearer":
+        return _fit("token", token)
+    return None
+
+
+def _cookies(conn: HTTPConnection) -> Iterator[tuple[str, str]]:
+    for header in conn.headers.getlist("cookie"):
+        for pair in header.split(";"):
+            name, _, value = pair.partition("=")
+            yield name.strip(), value.strip()
+
+
+def _fit(kind: Literal["cookie", "token"], value: str) -> SessionCredential | None:
+    value = value.strip()
+    return SessionCredential(kind, value) if _FIT.fullmatch(value) else None
+
+
+LARGEST_ANSWER: Final = 1_048_576
+LONGEST_PAUSE: Final = 60
+_OK: Final = 200
+_UNAUTHORIZED: Final = 401
+_FORBIDDEN: Final = 403
+_SECOND_FACTOR: Final = "session_aal2_required"
+_SLOW: Final = (TimeoutError, httpcore.TimeoutException)
+# An idle connection that the other side closed just now; asking twice does no harm.
+_DROPPED: Final = (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError)
+_NO_ANSWER: Final = (
+    OSError,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ConnectionNotAvailable,
+)
+
+_log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class NeedsSecondFactor:
+    """There is a session, and Kratos wants more of the person before it tells whose."""
+
+    redirect_browser_to: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Kratos did not say; it may be asked again after so many seconds."""
+
+    retry_after: int
+
+
+WhoamiAnswer: TypeAlias = KratosSession | NeedsSecondFactor | Unknown | None
+"""None: there is no such session, or the identity is inactive."""
+
+
+class _UnusableAnswer(Exception):
+    """An answer came that tells nothing; the message has no part of it."""
+
+
+def base_url(url: str) -> str:
+    """Kratos' public URL without a slash at its end; raises ValueError for what is none."""
+    parts = urlsplit(url)
+    extras = parts.username or parts.password or parts.query or parts.fragment
+    if parts.scheme not in ("http", "https") or not parts.hostname or extras:
+        raise ValueError("Kratos' public URL is http(s)://host[:port][/path], and no more")
+    return url.rstrip("/")
+
+
+class Whoami:
+    """Kratos' public API, for one event loop.
+
+    It reads no proxy from the environment, follows no redirect and keeps no cookie.
+    """
+
+    def __init__(
+        self,
+        kratos_public_url: str,
+        cookie_name: str,
+        *,
+        timeout: timedelta,
+        connections: int,
+        ssl_context: ssl.SSLContext | None,
+    ) -> None:
+        """Raises ValueError for what is no plain http or https URL."""
+        self._url = f"{base_url(kratos_public_url)}/sessions/whoami"
+        self._cookie_name = cookie_name
+        self._timeout = timeout.total_seconds()
+        # The pool loses a connection for good when somebody who waits in it for one is cancelled
+        # just as it comes: whoever waits, waits here.
+        self._free = asyncio.Semaphore(connections)
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=ssl_context, max_connections=connections, keepalive_expiry=20
+        )
+
+    async def ask(self, credential: SessionCredential, sent: Callable[[], None]) -> WhoamiAnswer:
+        """What Kratos says of a cookie or a token, which is all that it is sent; raises nothing.
+
+        `sent` is called when it is about to be asked; the timeout includes the wait until then.
+        """
+        try:
+            async with asyncio.timeout(self._timeout), self._free:
+                sent()
+                try:
+                    return await self._ask(credential)
+                except _DROPPED:
+                    return await self._ask(credential)
+        except _SLOW:
+            reason = "it took too long"
+        except _NO_ANSWER as error:
+            reason = type(error).__name__
+        except _UnusableAnswer as error:
+            reason = str(error)
+        _log.warning("kratos_session_unknown", reason=reason)
+        return Unknown(retry_after=1)
+
+    async def aclose(self) -> None:
+        """Let go of the connections."""
+        await self._pool.aclose()
+
+    async def _ask(self, credential: SessionCredential) -> WhoamiAnswer:
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": "kratos-sync",
+            **self._proof(credential),
+        }
+        async with self._pool.stream("GET", self._url, headers=list(headers.items())) as response:
+            if response.status not in (_OK, _UNAUTHORIZED, _FORBIDDEN):
+                return _not_now(response)
+            return _read(response.status, await _body_of_whoami(response))
+
+    def _proof(self, credential: SessionCredential) -> dict[str, str]:
+        if credential.kind == "cookie":
+            return {"Cookie": f"{self._cookie_name}={credential.value}"}
+        return {"X-Session-Token": credential.value}
+
+
+async def _body_of_whoami(response: httpcore.Response) -> Json:
+    body = bytearray()
+    async for chunk in response.aiter_stream():
+        body += chunk
+        if len(body) > LARGEST_ANSWER:
+            raise _UnusableAnswer("its answer is too large")
+    try:
+        return decode(bytes(body)).value
+    except NotJson:
+        raise _UnusableAnswer(f"its answer with status {response.status} is not JSON") from None
+
+
+def _read(status: int, body: Json) -> WhoamiAnswer:
+    if not isinstance(body, dict):
+        raise _UnusableAnswer(f"its answer with status {status} is no object")
+    if status == _OK:
+        try:
+            session = KratosSession.from_kratos(body)
+        except InvalidField as error:
+            raise _UnusableAnswer(f"its session is none: {error}") from None
+        return session if session.is_active else None
+    refusal = body.get("error")
+    if not isinstance(refusal, dict):  # a gateway's, perhaps: it knows nothing of sessions
+        raise _UnusableAnswer(f"its answer with status {status} is not in its form")
+    if status == _UNAUTHORIZED:
+        return None
+    if refusal.get("id") != _SECOND_FACTOR:
+        raise _UnusableAnswer("it forbids the question")
+    where = body.get("redirect_browser_to")
+    return NeedsSecondFactor(where if isinstance(where, str) else None)
+
+
+def _not_now(response: httpcore.Response) -> Unknown:
+    _log.warning("kratos_session_unknown", reason=f"status {response.status}")
+    headers = {name.lower(): text for name, text in response.headers}
+    pause = headers.get(b"retry-after", b"")
+    seconds = int(pause) if pause.isdigit() and len(pause) < LONGEST_PAUSE else 1
+    return Unknown(retry_after=min(max(seconds, 1), LONGEST_PAUSE))

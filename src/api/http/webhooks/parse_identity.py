@@ -1,0 +1,280 @@
+"""`POST /kratos/parse-identity`: a `parse` hook asks before Kratos stores an identity."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from inspect import isawaitable, iscoroutinefunction
+from threading import Thread
+from typing import ClassVar, Final, Literal, TypeAlias
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from kratos_sync.api.http.webhooks.handler import KratosWebHookHandler, KratosWebHookHandlerConfig
+from kratos_sync.api.http.webhooks.identity_body import read_identity, refuse
+from kratos_sync.api.http.webhooks.parsed_identity import (
+    IdentityChanges,
+    InvalidAnswer,
+    ParsedIdentity,
+    RefuseIdentity,
+    checked,
+    field,
+)
+from kratos_sync.api.http.webhooks.rejections import (
+    DetailedMessage,
+    ErrorMessage,
+    describe,
+    first_headers,
+    hook_label,
+)
+from kratos_sync.domain.fields import InvalidField
+from kratos_sync.domain.json_values import Json
+
+__all__ = [
+    "DetailedMessage",
+    "ErrorMessage",
+    "IdentityChanges",
+    "KratosIdentityParseHandler",
+    "KratosWebHookHandlerConfig",
+    "ParseFailed",
+    "ParsedIdentity",
+    "RefuseIdentity",
+    "field",
+]
+
+
+class CallOverran(Exception):
+    """The call was not done, or had not even begun, when its time was over."""
+
+
+class AllCallsHang(Exception):
+    """As many calls as may run have outlived their time, and none of them has come back."""
+
+
+class CallEscaped(Exception):
+    """The call tried to end more than itself, by SystemExit or the like."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Returned:
+    value: object
+
+
+_Outcome: TypeAlias = _Returned | BaseException
+
+
+class BoundedCalls:
+    """Runs functions on threads of their own, and coroutine functions on the event loop.
+
+    A thread cannot be stopped. One that nobody waits for any more keeps its place until it comes
+    back, so there are never more than `most`; none of them holds up the end of the process.
+    """
+
+    def __init__(self, most: int) -> None:
+        """Run up to so many calls at once; raises ValueError for less than one."""
+        if most < 1:
+            raise ValueError("one call at least must be able to run")
+        self._most = most
+        self._hanging = 0
+        self._free = asyncio.Semaphore(most)
+
+    async def run(self, call: Callable[[], object], budget: timedelta) -> object:
+        """What the call returns or raises; the wait for a free place counts as time.
+
+        Raises CallOverran when the time is over, AllCallsHang at once when all calls do, and
+        CallEscaped for what is no Exception.
+        """
+        if self._hanging >= self._most:
+            raise AllCallsHang("all calls hang")
+        running: asyncio.Future[_Outcome] | None = None
+        try:
+            async with asyncio.timeout(budget.total_seconds()):
+                await self._free.acquire()
+                running = self._begin(call)
+                await asyncio.wait({running})
+        except TimeoutError:
+            raise CallOverran("the call took too long") from None
+        finally:
+            if running is not None and not running.done():
+                self._give_up(running)
+        outcome = running.result()
+        if isinstance(outcome, _Returned):
+            return outcome.value
+        if isinstance(outcome, Exception):
+            raise outcome
+        raise CallEscaped from outcome
+
+    def _begin(self, call: Callable[[], object]) -> "asyncio.Future[_Outcome]":
+        try:
+            running = _as_task(call) if iscoroutinefunction(call) else _on_a_thread(call)
+        except BaseException:
+            self._free.release()
+            raise
+        running.add_done_callback(lambda _: self._free.release())
+        return running
+
+    def _give_up(self, running: "asyncio.Future[_Outcome]") -> None:
+        self._hanging += 1
+        running.add_done_callback(lambda _: self._came_back())
+        if isinstance(running, asyncio.Task):
+            running.cancel()
+
+    def _came_back(self) -> None:
+        self._hanging -= 1
+
+
+def _as_task(call: Callable[[], object]) -> "asyncio.Future[_Outcome]":
+    async def run() -> _Outcome:
+        try:
+            value = call()
+            return _Returned(await value if isawaitable(value) else value)
+        except BaseException as error:  # noqa: BLE001 - whoever waits raises it
+            return error
+
+    return asyncio.create_task(run())
+
+
+def _on_a_thread(call: Callable[[], object]) -> "asyncio.Future[_Outcome]":
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[_Outcome] = loop.create_future()
+    context = copy_context()
+
+    def run() -> None:
+        result: _Outcome
+        try:
+            result = _Returned(context.run(call))
+        except BaseException as error:  # noqa: BLE001 - whoever waits raises it
+            result = error
+        with suppress(RuntimeError):  # the loop has ended, and with it whoever would wait
+            loop.call_soon_threadsafe(outcome.set_result, result)
+
+    Thread(target=run, name="bounded-call", daemon=True).start()
+    return outcome
+
+
+KRATOS_WAITS: Final = timedelta(seconds=30)
+RAISED: Final = "parse raised"
+TEMPLATE_FAILED: Final = "Kratos' template failed: the body is empty"
+OnFailure: TypeAlias = Literal["refuse", "let_in"]
+
+_log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
+
+
+class ParseFailed(Exception):
+    """There is no answer: `parse` raised, took too long, or returned what Kratos would not take;
+    or Kratos sent an empty body, and nobody could be asked about.
+
+    `reason` tells which, without values; the cause is what was raised.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class KratosIdentityParseHandler(KratosWebHookHandler):
+    """Answers `parse` hooks of registration and settings; override `parse` to have a say.
+
+    Nothing is recorded: an identity that is asked about may never be stored. With no changes the
+    answer is 200 `{}`, which Kratos takes as well as 204 (recorded) and every hook can read. When
+    there is no answer, the person is refused with `failure_message`, or let in unchanged: Kratos
+    would try after a 5xx again, and then show our URL.
+    """
+
+    failure_message: ClassVar[DetailedMessage] = DetailedMessage(
+        503, "This could not be checked just now. Please try again in a moment."
+    )
+
+    def __init__(
+        self,
+        config: KratosWebHookHandlerConfig,
+        *,
+        concurrency: int = 10,
+        budget: timedelta = timedelta(seconds=5),
+        on_failure: OnFailure = "refuse",
+    ) -> None:
+        """Let up to `concurrency` calls of `parse` run, and a person wait up to `budget` for one.
+
+        Raises ValueError when Kratos could have gone by then: it waits 30 s, for the body too.
+        """
+        super().__init__(config)
+        if not timedelta() < budget < KRATOS_WAITS - config.body_timeout:
+            raise ValueError("the budget and the time for the body must be less than 30 s together")
+        if on_failure not in ("refuse", "let_in"):
+            raise ValueError("on a failure one can refuse or let_in")
+        self._calls = BoundedCalls(concurrency)
+        self._budget = budget
+        self._on_failure = on_failure
+
+    def parse(
+        self,
+        identity: ParsedIdentity,  # noqa: ARG002
+    ) -> IdentityChanges | Awaitable[IdentityChanges | None] | None:
+        """Return what to store instead, or None to change nothing; raise RefuseIdentity to refuse.
+
+        It may block, as it has a thread of its own, unless it is an `async def`: that runs on the
+        event loop. May be called several times for one identity, and for several at once.
+        """
+        return None
+
+    async def decide(self, identity: ParsedIdentity) -> dict[str, Json]:
+        """The changes that `parse` wants, as plain JSON; raises RefuseIdentity or ParseFailed."""
+        try:
+            answer = await self._calls.run(partial(self.parse, identity), self._budget)
+            if answer is None:
+                return {}
+            return await asyncio.to_thread(checked, answer, registration=identity.is_registration)
+        except RefuseIdentity:
+            raise
+        except (AllCallsHang, CallOverran, InvalidAnswer) as error:
+            raise ParseFailed(str(error)) from error
+        except Exception as error:
+            raise ParseFailed(RAISED) from error
+
+    async def handle_core(self, request: Request, body: bytes) -> Response:
+        """Answer what `parse` says of the identity in the body."""
+        hook = hook_label(first_headers(request))
+        if not body:
+            return self._failed(ParseFailed(TEMPLATE_FAILED), hook)
+        try:
+            identity = await self.read(_parsed, body)
+        except InvalidField as error:
+            return self.write_error_response(refuse(error, hook))
+        try:
+            changes = await self.decide(identity)
+        except RefuseIdentity as refusal:
+            return self.write_error_response(self._said(refusal, hook))
+        except ParseFailed as failure:
+            return self._failed(failure, hook)
+        _log.info("identity_parsed", hook=hook, changed=sorted(changes))
+        return JSONResponse({"identity": changes} if changes else {})
+
+    def _said(self, refusal: RefuseIdentity, hook: str | None) -> Sequence[ErrorMessage]:
+        """The refusal's messages; one that cannot be sent refuses nevertheless."""
+        try:
+            refusal.check()
+        except InvalidAnswer as error:
+            _log.error("parse_refusal_unreadable", hook=hook, reason=str(error))
+            return [ErrorMessage(None, [self.failure_message])]
+        pointers = [each.instance_ptr for each in refusal.messages]
+        _log.info("identity_refused", hook=hook, pointers=pointers)
+        return refusal.messages
+
+    def _failed(self, failure: ParseFailed, hook: str | None) -> Response:
+        told: dict[str, Json] = {"hook": hook, "reason": failure.reason}
+        if failure.reason == RAISED and failure.__cause__ is not None:
+            told.update(describe(failure.__cause__))
+        if self._on_failure == "let_in":
+            _log.error("parse_failed_open", **told)
+            return JSONResponse({})
+        _log.error("parse_failed_closed", **told)
+        return self.write_error_response([ErrorMessage(None, [self.failure_message])])
+
+
+def _parsed(body: bytes) -> ParsedIdentity:
+    return ParsedIdentity.from_kratos(read_identity(body).identity)

@@ -1,0 +1,108 @@
+"""Deletions in PostgreSQL: asked for by a function of the schema, as any application may."""
+
+from collections.abc import Callable, Sequence
+from itertools import starmap
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection, Engine, text
+
+from kratos_sync.application.consumers.delete_from_kratos import DeleteFromKratos
+from kratos_sync.application.ports.deletions import DeletionProgress, OwedTo
+from kratos_sync.application.ports.kratos import KratosAdmin
+from kratos_sync.application.subscriptions import consumers_of
+from kratos_sync.domain.events import IdentityDeletionRequested
+from kratos_sync.infrastructure.erasure import note_wish
+from kratos_sync.infrastructure.ledger.snapshot import snapshot
+from kratos_sync.infrastructure.postgres.engine import errors_in_our_words
+from kratos_sync.infrastructure.postgres.transaction import Transaction
+
+REQUEST: Final = text("""
+    SELECT kratos_sync.delete_identity(:identity_id, :by, :erase, CAST(:consumers AS text[]))
+""")
+PROGRESS: Final = text("""
+    SELECT i.deleted_at, done.event_id IS NOT NULL,
+           done.event_id IS NULL AND (d.event_id IS NULL OR d.failed_at IS NOT NULL),
+           EXISTS (SELECT FROM kratos_sync.erasures
+                   WHERE identity_id = request.subject AND erased_at IS NOT NULL)
+    FROM kratos_sync.events request
+    LEFT JOIN kratos_sync.kratos_identities i ON i.id = request.subject
+    LEFT JOIN kratos_sync.deliveries d ON d.event_id = request.id AND d.consumer = :last
+    LEFT JOIN LATERAL (
+        SELECT event_id FROM kratos_sync.attempts
+        WHERE event_id = request.id AND consumer = :last AND outcome = 'succeeded' LIMIT 1
+    ) done ON true
+    WHERE request.id = :request
+""")
+AWAITED: Final = text("""
+    SELECT d.consumer, count(*), count(d.failed_at)
+    FROM kratos_sync.events e JOIN kratos_sync.deliveries d ON d.event_id = e.id
+    WHERE e.subject = (SELECT subject FROM kratos_sync.events WHERE id = :request)
+      AND d.consumer <> :last
+    GROUP BY d.consumer ORDER BY d.consumer
+""")
+
+
+def request_deletion(
+    connection: Connection, identity_id: UUID, *, by: str | None = None, erase: bool = False
+) -> UUID:
+    """Have an identity deleted if the connection's transaction commits, like an outbox.
+
+    Gives the request's event id. Raises sqlalchemy.exc.DBAPIError for the nil UUID.
+    """
+    names = [consumer.name for consumer in consumers_of(IdentityDeletionRequested)]
+    parameters = {"identity_id": identity_id, "by": by, "erase": erase, "consumers": names}
+    request: UUID = connection.execute(REQUEST, parameters).scalar_one()
+    return request
+
+
+class PostgresDeletions:
+    """The port of that name."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def request(self, identity_id: UUID, *, by: str | None = None, erase: bool = False) -> UUID:
+        """Ask in a transaction of its own."""
+        with errors_in_our_words(), self._engine.begin() as connection:
+            return request_deletion(connection, identity_id, by=by, erase=erase)
+
+    def progress(self, request: UUID) -> DeletionProgress:
+        """Look at one moment."""
+        parameters = {"request": request, "last": DeleteFromKratos.name}
+        with snapshot(self._engine) as connection:
+            row = connection.execute(PROGRESS, parameters).one()
+            awaited = tuple(OwedTo(*row) for row in connection.execute(AWAITED, parameters))
+        deleted_at, is_done, has_failed, is_erased = row
+        return DeletionProgress(deleted_at, awaited, is_done, has_failed, is_erased)
+
+
+# By the events' index: none leads from a subject to its deliveries.
+AWAITED_OF_DEPARTURES: Final = """
+    SELECT d.consumer, count(*), count(d.failed_at)
+    FROM kratos_sync.events e JOIN kratos_sync.deliveries d ON d.event_id = e.id
+    WHERE e.subject = $1::uuid AND d.consumer <> $2
+    GROUP BY d.consumer ORDER BY d.consumer
+"""
+
+
+class PostgresDepartures:
+    """The Departures port; ``kratos`` gives the Admin API, or raises KratosNotConfigured."""
+
+    def __init__(self, transaction: Transaction, kratos: Callable[[], KratosAdmin]) -> None:
+        self._transaction = transaction
+        self._kratos = kratos
+
+    def awaited(self, identity_id: UUID, besides: str) -> Sequence[OwedTo]:
+        """Look at what is committed by now."""
+        return list(
+            starmap(OwedTo, self._transaction.fetch(AWAITED_OF_DEPARTURES, (identity_id, besides)))
+        )
+
+    def delete_from_kratos(self, identity_id: UUID) -> bool:
+        """Ask the Admin API, within its time limits."""
+        return self._kratos().delete(identity_id)
+
+    def have_erased(self, identity_id: UUID, by: str, reason: str) -> None:
+        """Take note of it, for a relay."""
+        note_wish(self._transaction, identity_id, by, reason)

@@ -1,1 +1,0 @@
-"""Deleting an identity here and in Kratos, durably, on PostgreSQL."""

@@ -1,1 +1,0 @@
-"""Erasing people from the ledger in PostgreSQL."""

@@ -1,0 +1,337 @@
+"""Reads a Kratos configuration, with lines, from YAML or JSON of whatever origin."""
+
+import binascii
+import json
+import re
+import resource
+import signal
+import subprocess
+import sys
+from base64 import b64decode
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final, NoReturn
+
+import yaml
+
+from kratos_sync.application.kratos_config.nodes import (
+    ConfigFile,
+    Entry,
+    Items,
+    Map,
+    Node,
+    RepeatedKey,
+    Text,
+)
+from kratos_sync.application.kratos_config.templates import Problem, Rendered
+
+MOST_BYTES: Final = 1_048_576
+MOST_NODES: Final = 200_000
+DEEPEST: Final = 100
+
+_TOO_DEEP: Final = f"it is nested deeper than {DEEPEST} levels"
+_TOO_MANY: Final = f"it comes to more than {MOST_NODES:,} values"
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TEXT_TAGS: Final = ("!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:binary")
+_MERGE: Final = "<<"
+_PAIR: Final = re.compile(
+    r"\\\\|\\u([Dd][89ABab][0-9A-Fa-f]{2})\\u([Dd][C-Fc-f][0-9A-Fa-f]{2})", re.ASCII
+)
+_QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"")
+
+
+class UnreadableConfig(Exception):
+    """The configuration cannot be read: it says why and where, and quotes nothing."""
+
+
+def read_config(content: bytes) -> ConfigFile:
+    """Read the first document of a configuration; UnreadableConfig says what is wrong with it.
+
+    What it takes is bounded: bytes, nodes after aliases and merges are followed, and depth.
+    """
+    if len(content) > MOST_BYTES:
+        raise UnreadableConfig(f"it is larger than {MOST_BYTES:,} bytes")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UnreadableConfig("it is no UTF-8 text") from None
+    if text.lstrip().startswith("{"):
+        # JSON may be indented by tabs, which YAML refuses; there are none in its strings.
+        text = _PAIR.sub(_character, text.replace("\t", " "))
+    reader = _Reader(yaml.parse(text, Loader=_LOADER))
+    try:
+        root = reader.document()
+        repeated = tuple(reader.repeated)
+        further = reader.document()
+    except yaml.MarkedYAMLError as error:
+        raise UnreadableConfig(_where(error)) from None
+    except (yaml.YAMLError, ValueError):
+        raise UnreadableConfig("it has characters that YAML does not allow") from None
+    if root is None:
+        raise UnreadableConfig("it is empty")
+    if not isinstance(root, Map):
+        raise UnreadableConfig("it is not a map of settings")
+    return ConfigFile(root, repeated, None if further is None else further.line)
+
+
+def _where(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    begun = error.context_mark or mark
+    around = f", in what begins on line {begun.line + 1}" if begun and begun is not mark else ""
+    return f"{place}{_QUOTED.sub('…', error.problem or 'it is no YAML')}{around}"
+
+
+def _character(escaped: re.Match[str]) -> str:
+    """Give what JSON writes as two halves, which YAML does not know; anything else as it is."""
+    if escaped[1] is None:
+        return escaped[0]
+    return bytes.fromhex(f"{escaped[1]}{escaped[2]}").decode("utf-16-be")
+
+
+class _Reader:
+    """Builds nodes from YAML's events, so that no bound is checked after the work is done.
+
+    An alias stands for the node itself, and counts as much as what it stands for.
+    """
+
+    def __init__(self, events: Iterator[Any]) -> None:
+        self.repeated: list[RepeatedKey] = []
+        self._events = events
+        self._anchors: dict[str, tuple[Node, int] | None] = {}
+        self._count = 0
+
+    def document(self) -> Node | None:
+        """Read the next document, or give None when there is no more."""
+        self._anchors.clear()
+        for event in self._events:
+            if isinstance(event, yaml.NodeEvent):
+                return self._node(event, 0)
+        return None
+
+    def _node(self, event: Any, depth: int) -> Node:
+        if depth > DEEPEST:
+            raise UnreadableConfig(_TOO_DEEP)
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event)
+        before = self._count
+        self._take()
+        if event.anchor is not None:
+            self._anchors[event.anchor] = None
+        node = self._of(event, depth)
+        if event.anchor is not None:
+            self._anchors[event.anchor] = (node, self._count - before)
+        return node
+
+    def _alias(self, event: Any) -> Node:
+        if event.anchor not in self._anchors:
+            column = event.start_mark.column + 1
+            raise UnreadableConfig(f"line {_line(event)}, column {column}: an alias of nothing")
+        found = self._anchors[event.anchor]
+        if found is None:
+            raise UnreadableConfig(f"line {_line(event)}: an alias stands for what it is part of")
+        node, size = found
+        self._take(size)
+        return node
+
+    def _of(self, event: Any, depth: int) -> Node:
+        if isinstance(event, yaml.MappingStartEvent):
+            return Map(self._entries(depth), _line(event))
+        if isinstance(event, yaml.SequenceStartEvent):
+            items = []
+            while not isinstance(item := next(self._events), yaml.SequenceEndEvent):
+                items.append(self._node(item, depth + 1))
+            return Items(items, _line(event))
+        plain = event.style in (None, "") and event.tag not in _TEXT_TAGS
+        return Text(event.value, _line(event), plain)
+
+    def _entries(self, depth: int) -> dict[str, Entry]:
+        """The entries of a map; those of its own come last, and so stand over merged ones."""
+        own: dict[str, Entry] = {}
+        merged: dict[str, Entry] = {}
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            key = self._node(event, depth + 1)
+            line = _line(event)
+            value = self._node(next(self._events), depth + 1)
+            if not isinstance(key, Text):
+                raise UnreadableConfig(f"line {line}: a key is no text")
+            if key.plain and key.value == _MERGE:
+                merged = self._merged(value, line) | merged
+                continue
+            if key.value in own:
+                self.repeated.append(RepeatedKey(key.value, line))
+            own[key.value] = Entry(line, value)
+        return merged | own
+
+    def _merged(self, value: Node, line: int) -> dict[str, Entry]:
+        entries: dict[str, Entry] = {}
+        for source in reversed(value.items if isinstance(value, Items) else [value]):
+            if not isinstance(source, Map):
+                raise UnreadableConfig(f"line {line}: only a map can be merged in")
+            self._take(len(source.entries))
+            entries |= source.entries
+        return entries
+
+    def _take(self, number: int = 1) -> None:
+        self._count += number
+        if self._count > MOST_NODES:
+            raise UnreadableConfig(_TOO_MANY)
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1
+
+
+SECONDS: Final = 3
+"""Of processor time, for all contexts: Kratos gives each a second."""
+MEMORY: Final = 1 << 30
+MOST_OUTPUT: Final = 262_144
+_ALWAYS: Final = (
+    "syntax error",
+    "variable is not defined",
+    "external variable is not defined",
+    "import_callback error",
+    "parameter ctx is not defined",
+)
+"""How errors begin that no context can avoid."""
+
+
+def main() -> None:
+    """Run what stands on standard input."""
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    asked = json.load(sys.stdin)
+    answers = [_evaluate(asked["template"], context) for context in asked["contexts"]]
+    outputs = [None if failed else text for text, failed in answers]
+    runs = not any(failed and text.startswith(_ALWAYS) for text, failed in answers)
+    json.dump({"runs": runs, "outputs": outputs}, sys.stdout)
+
+
+def _evaluate(template: str, context: str) -> tuple[str, bool]:
+    import rjsonnet
+
+    try:
+        output = rjsonnet.evaluate_snippet(
+            "body", template, tla_codes={"ctx": context}, import_callback=_refuse
+        )
+    except RuntimeError as error:
+        return str(error), True
+    return (output, False) if len(output) <= MOST_OUTPUT else ("too large", True)
+
+
+def _refuse(*_: object) -> NoReturn:
+    raise RuntimeError("imports are off")
+
+
+if __name__ == "__main__":
+    main()
+
+
+MOST_BYTES_OF_KRATOS_TEMPLATES: Final = 262_144
+TIME_LIMIT: Final = 60.0
+"""Seconds of the clock for all templates; the child bounds the processor time of one."""
+
+_TOO_SLOW: Final = (-signal.SIGXCPU, -signal.SIGKILL)
+
+
+class KratosTemplates:
+    """The templates that a configuration in this folder names; None is standard input.
+
+    Files are looked for where Kratos would, and by name beside the configuration, which is often
+    mounted with them. Each template runs once, in a process of its own without imports.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._rendered: dict[tuple[str, Sequence[str]], Rendered] = {}
+        self._left = TIME_LIMIT
+        self._texts: dict[tuple[str, Sequence[str]], Rendered] = {}
+
+    def render(self, body: str, contexts: Sequence[str]) -> Rendered:
+        """Run the template that a ``body`` names with each context as ``ctx``."""
+        key = (body, contexts)
+        if key not in self._rendered:
+            self._rendered[key] = self._render(body, contexts)
+        return self._rendered[key]
+
+    def _render(self, body: str, contexts: Sequence[str]) -> Rendered:
+        text = self._read(body)
+        if isinstance(text, Problem):
+            return Rendered(problem=text)
+        key = (text, contexts)
+        if key not in self._texts:
+            began = monotonic()
+            self._texts[key] = _run(text, contexts, self._left)
+            self._left -= monotonic() - began
+        return self._texts[key]
+
+    def _read(self, body: str) -> str | Problem:
+        scheme, separator, rest = body.partition("://")
+        if separator and scheme in ("http", "https"):
+            return Problem.NOT_LOOKED_AT
+        if separator and scheme == "base64":
+            return _decoded(rest)
+        return self._read_file(rest if separator and scheme == "file" else body)
+
+    def _read_file(self, name: str) -> str | Problem:
+        path = Path(name)
+        candidates = [path]
+        if self._folder is not None:
+            candidates.append(self._folder / (path.name if path.is_absolute() else path))
+        try:
+            found = next((one for one in candidates if one.is_file()), None)
+            if found is None:
+                return self._absent(path)
+            with found.open("rb") as file:
+                content = file.read(MOST_BYTES_OF_KRATOS_TEMPLATES + 1)
+            return (
+                Problem.NOT_RUN
+                if len(content) > MOST_BYTES_OF_KRATOS_TEMPLATES
+                else content.decode()
+            )
+        except UnicodeDecodeError:
+            return Problem.NOT_JSONNET
+        except (OSError, ValueError):
+            return Problem.NOT_RUN
+
+    def _absent(self, path: Path) -> Problem:
+        if self._folder is None:
+            return Problem.NOT_LOOKED_AT
+        is_here = not path.is_absolute() or path.parent.is_dir()
+        return Problem.MISSING if is_here else Problem.FOLDER_ELSEWHERE
+
+
+def _decoded(encoded: str) -> str | Problem:
+    try:
+        content = b64decode(encoded.replace("\r", "").replace("\n", ""), validate=True)
+        return (
+            Problem.NOT_RUN if len(content) > MOST_BYTES_OF_KRATOS_TEMPLATES else content.decode()
+        )
+    except (binascii.Error, ValueError):
+        return Problem.NOT_BASE64
+
+
+def _run(template: str, contexts: Sequence[str], seconds: float) -> Rendered:
+    if seconds <= 0:
+        return Rendered(problem=Problem.NOT_RUN)
+    try:
+        done = subprocess.run(  # noqa: S603 - our own program, and no shell
+            [sys.executable, "-I", __file__],
+            input=json.dumps({"template": template, "contexts": contexts}),
+            encoding="utf-8",
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return Rendered(problem=Problem.NOT_RUN)
+    if done.returncode in _TOO_SLOW:
+        return Rendered(problem=Problem.TOO_SLOW)
+    if done.returncode != 0:
+        return Rendered(problem=Problem.NOT_RUN)
+    answer = json.loads(done.stdout)
+    if not answer["runs"]:
+        return Rendered(problem=Problem.NOT_JSONNET)
+    return Rendered(answer["outputs"])

@@ -1,1 +1,0 @@
-"""What Kratos answered about single identities, and who wants it to be asked."""

@@ -1,0 +1,99 @@
+"""The log of hooks, on a connection of its own that an event loop drives."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+import psycopg
+from pydantic import SecretStr
+from sqlalchemy import Connection, text
+
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.application.ports.hook_log import MOST_LABELS, Calls, HookHeard
+from kratos_sync.application.ports.status import TemplateFailures
+from kratos_sync.domain.events import NO_IDENTITY, KratosTemplateFailed
+from kratos_sync.infrastructure.ledger.loop_connection import LoopConnection
+from kratos_sync.infrastructure.postgres.connections import connection_arguments
+
+STATEMENT_TIMEOUT: Final = timedelta(seconds=2)
+NOTE_SECONDS: Final = 5.0
+
+# In the order of labels, so that no two that add up the same ones wait for each other in a ring.
+NOTE: Final = f"""
+    INSERT INTO kratos_sync.hooks_heard AS heard (label, first_at, last_at, calls)
+    SELECT label, at, at, calls FROM (
+        SELECT label, clock_timestamp() - make_interval(secs => told.ago) AS at, told.calls,
+               known.label IS NOT NULL AS is_known,
+               row_number() OVER (PARTITION BY known.label IS NULL ORDER BY label) AS place
+        FROM json_to_recordset($1) AS told (label text, calls bigint, ago float8)
+             LEFT JOIN kratos_sync.hooks_heard AS known USING (label)
+    ) AS told
+    WHERE is_known OR place <= {MOST_LABELS} - (SELECT count(*) FROM kratos_sync.hooks_heard)
+    ORDER BY label
+    ON CONFLICT (label) DO UPDATE
+    SET last_at = greatest(heard.last_at, excluded.last_at), calls = heard.calls + excluded.calls
+""".encode()  # noqa: S608  # the number is ours
+
+HEARD: Final = text("""
+    SELECT label, first_at, last_at, calls FROM kratos_sync.hooks_heard ORDER BY label
+""")
+
+
+class PostgresHookLog:
+    """The HookLog port."""
+
+    def __init__(self, database_url: SecretStr) -> None:
+        """Connect when first used, and keep the connection."""
+        self._arguments = connection_arguments(database_url, STATEMENT_TIMEOUT)
+        self._connection: LoopConnection | None = None
+
+    async def note(self, calls: Sequence[Calls]) -> None:
+        """Add them in one statement."""
+        told = [
+            {"label": each.label, "calls": each.number, "ago": each.ago.total_seconds()}
+            for each in calls
+        ]
+        parameters = [json.dumps(told).encode()]
+        try:
+            async with asyncio.timeout(NOTE_SECONDS):
+                connection = await self._connected()
+                await connection.ask(lambda: connection.libpq.send_query_params(NOTE, parameters))
+        except (psycopg.Error, TimeoutError) as error:
+            raise LedgerUnavailable("PostgreSQL did not add up the calls of hooks") from error
+
+    async def stop(self) -> None:
+        """Disconnect."""
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+    async def _connected(self) -> LoopConnection:
+        if self._connection is None or self._connection.is_lost:
+            await self.stop()
+            self._connection = await LoopConnection.connect(self._arguments)
+        return self._connection
+
+
+def hooks_heard(connection: Connection) -> tuple[HookHeard, ...]:
+    """Give what was heard of each hook, in the order of labels."""
+    return tuple(HookHeard(*row) for row in connection.execute(HEARD))
+
+
+# The index by subject leads to them, however many other events there are. A time to come is by a
+# clock that was ahead, and is not believed.
+TEMPLATE_FAILURES: Final = text("""
+    SELECT coalesce(payload ->> 'hook', ''), count(*), min(recorded_at), max(recorded_at)
+    FROM kratos_sync.events
+    WHERE subject = :nobody AND name = :name AND recorded_at > coalesce(
+        (SELECT max(started_at) FROM kratos_sync.reconciliations
+         WHERE outcome = 'completed' AND started_at <= clock_timestamp()),
+        '-infinity')
+    GROUP BY 1 ORDER BY 1 LIMIT :most
+""").bindparams(nobody=NO_IDENTITY, name=KratosTemplateFailed.name, most=MOST_LABELS)
+
+
+def template_failures(connection: Connection) -> tuple[TemplateFailures, ...]:
+    """Give them by hook, in the order of labels."""
+    return tuple(TemplateFailures(*row) for row in connection.execute(TEMPLATE_FAILURES))

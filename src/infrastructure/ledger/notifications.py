@@ -1,0 +1,179 @@
+"""Waking the relay when something is due, by NOTIFY in a transaction of its own.
+
+NOTIFY inside the recording transaction would take a lock that is global to the server until after
+its commit; sent by itself and debounced, it is a hint that costs nobody a wait. Behind a pooler in
+transaction mode LISTEN hears nothing: then the relay looks once a second.
+"""
+
+import asyncio
+import threading
+import time
+from typing import Any, Final
+
+import psycopg
+import structlog
+from psycopg.pq import ExecStatus
+from pydantic import SecretStr
+
+from kratos_sync.infrastructure.ledger.loop_connection import LoopConnection
+from kratos_sync.infrastructure.postgres.connection_failures import ConnectFailed
+from kratos_sync.infrastructure.postgres.connections import (
+    STATEMENT_TIMEOUT,
+    Arguments,
+    connection_arguments,
+    open_connection,
+)
+
+CHANNEL: Final = "kratos_sync_due"
+NOTIFY: Final = f"NOTIFY {CHANNEL}".encode()
+# Calls that come closer together than this share one NOTIFY.
+DEBOUNCE_SECONDS: Final = 0.005
+
+log = structlog.get_logger()
+
+
+class LoopWakeUp:
+    """Sends wake-ups from an event loop: beside a busy one, a thread waits for the interpreter."""
+
+    def __init__(self, arguments: Arguments) -> None:
+        """Connect with these arguments, once and for all, when first called."""
+        self._arguments = arguments
+        self._wanted = False
+        self._task: asyncio.Task[None] | None = None
+        self._connection: LoopConnection | None = None
+
+    def __call__(self) -> None:
+        """Wake the relay soon; returns at once."""
+        self._wanted = True
+        loop = asyncio.get_running_loop()
+        if self._task is None or self._task.done() or self._task.get_loop() is not loop:
+            self._task = loop.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Send what is wanted still, and disconnect."""
+        if self._task is not None and self._task.get_loop() is asyncio.get_running_loop():
+            await self._task
+            await self._disconnect()
+
+    async def _run(self) -> None:
+        while self._wanted:
+            self._wanted = False
+            await self._notify()
+            await asyncio.sleep(DEBOUNCE_SECONDS)
+
+    async def _notify(self) -> None:
+        try:
+            async with asyncio.timeout(STATEMENT_TIMEOUT.total_seconds()):
+                if self._connection is None or self._connection.is_lost:
+                    await self._disconnect()
+                    self._connection = await LoopConnection.connect(self._arguments)
+                libpq = self._connection.libpq
+                await self._connection.ask(lambda: libpq.send_query(NOTIFY))
+        except (psycopg.Error, TimeoutError) as error:
+            log.warning("wake_up_lost", error=type(error).__name__)
+
+    async def _disconnect(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+
+class RelayWakeUp:
+    """Sends wake-ups from a thread of its own, so that nobody waits for them."""
+
+    def __init__(self, database_url: SecretStr) -> None:
+        """Connect, once and for all, when first called."""
+        self._arguments = connection_arguments(database_url)
+        self._connection: psycopg.Connection[Any] | None = None
+        self._wanted = False
+        self._something = threading.Event()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def __call__(self) -> None:
+        """Wake the relay soon; returns at once."""
+        self._wanted = True
+        self._something.set()
+        if self._thread is None:
+            self._start()
+
+    def stop(self) -> None:
+        """Send what is wanted still, and stop."""
+        self._stopped.set()
+        self._something.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="wake-up", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._something.wait()
+            self._something.clear()
+            if self._wanted:
+                self._wanted = False
+                self._notify()
+            elif self._stopped.is_set():
+                self._disconnect()
+                return
+            time.sleep(DEBOUNCE_SECONDS)
+            if self._stopped.is_set():
+                self._something.set()
+
+    def _notify(self) -> None:
+        try:
+            # A connection kept from last time may have died since.
+            if self._connection is None or not self._send(self._connection):
+                self._disconnect()
+                self._connection = open_connection(self._arguments, autocommit=True)
+                if not self._send(self._connection):
+                    log.warning("wake_up_lost", error="NOTIFY failed")
+        except psycopg.Error as error:
+            log.warning("wake_up_lost", error=type(error).__name__)
+
+    def _send(self, connection: psycopg.Connection[Any]) -> bool:
+        result = connection.pgconn.exec_(NOTIFY)
+        return result.status == ExecStatus.COMMAND_OK
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class WakeUpListener:
+    """Listens on a connection of its own, and comes back to it when it is lost."""
+
+    def __init__(self, url: SecretStr) -> None:
+        self._arguments = connection_arguments(url, name="kratos-sync relay")
+        self._connection: psycopg.Connection | None = None
+
+    def wait(self, seconds: float, stopped: threading.Event) -> None:
+        """Return when woken, or after so many seconds; without a connection, after these."""
+        try:
+            if self._connection is None:
+                self._connection = self._listen()
+                return  # what was due before we listened has woken nobody
+            for _ in self._connection.notifies(timeout=seconds, stop_after=1):
+                pass
+        except psycopg.Error as error:
+            reason = str(error) if isinstance(error, ConnectFailed) else None
+            log.warning("wake_ups_interrupted", error=type(error).__name__, reason=reason)
+            self.close()
+            stopped.wait(seconds)
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _listen(self) -> psycopg.Connection:
+        connection = open_connection(self._arguments, autocommit=True)
+        connection.execute(f"LISTEN {CHANNEL}")
+        return connection

@@ -1,0 +1,1 @@
+"""PostgreSQL adapters that everything else shares: connections, transactions, codecs."""

@@ -1,0 +1,217 @@
+"""Every connection to PostgreSQL is made here: where it leads, and what its session is like."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final, cast
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg
+from psycopg.abc import AdaptContext
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
+from sqlalchemy import make_url
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+from kratos_sync.infrastructure.postgres.binary_arrays import register_binary_arrays
+from kratos_sync.infrastructure.postgres.connection_failures import ConnectFailed, explained
+
+# Longer than any statement of ours needs; a transaction may set a tighter one of its own.
+STATEMENT_TIMEOUT = timedelta(seconds=30)
+# A transaction that waits for a lock this long is better begun anew.
+LOCK_TIMEOUT = timedelta(seconds=10)
+
+
+def milliseconds(duration: timedelta) -> int:
+    """Give a duration as PostgreSQL's settings take it."""
+    return round(duration / timedelta(milliseconds=1))
+
+
+SETTINGS: Final = {
+    # What was committed, and answered, is on disk: also on that of a synchronous standby.
+    "synchronous_commit": "on",
+    # Who waited for a lock has to see what it waited for.
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    "default_transaction_deferrable": "off",
+    "lock_timeout": str(milliseconds(LOCK_TIMEOUT)),
+    "idle_in_transaction_session_timeout": str(milliseconds(2 * STATEMENT_TIMEOUT)),
+    # How values are written and read.
+    "timezone": "UTC",
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
+    "array_nulls": "on",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+    "transform_null_equals": "off",
+    # Without sequential scans: a plan from when a table was empty, or statistics from before a
+    # burst, would have every batch read the whole of it. What we ask has an index.
+    "enable_seqscan": "off",
+}
+_SINCE: Final = {"idle_session_timeout": 140_000, "transaction_timeout": 170_000}
+"""Limits that none of our sessions has, and the version that brought each."""
+
+
+def options(statement_timeout: timedelta) -> str:
+    """Give the settings as libpq's connection option of that name."""
+    return " ".join(
+        "-c {}={}".format(name, value.replace(" ", r"\ "))
+        for name, value in _with(statement_timeout).items()
+    )
+
+
+def pin_session(statement_timeout: timedelta, server_version: int) -> str:
+    """Give a statement that sets all of it for the session, and tells whether it did.
+
+    It does not where the process behind the session is not `$1`, the one that answered when we
+    connected: a pooler shares sessions then. What was set would be left to others.
+    """
+    return f"""
+        SELECT CASE WHEN pg_backend_pid() = $1
+               THEN {_set_all(statement_timeout, server_version, local=False)} END IS NOT NULL
+    """
+
+
+def pin_transaction(statement_timeout: timedelta, server_version: int) -> str:
+    """Give a statement that sets all of it until the transaction ends."""
+    return f"SELECT {_set_all(statement_timeout, server_version, local=True)}"
+
+
+def _with(statement_timeout: timedelta) -> dict[str, str]:
+    return {"statement_timeout": str(milliseconds(statement_timeout)), **SETTINGS}
+
+
+def _set_all(statement_timeout: timedelta, server_version: int, *, local: bool) -> str:
+    new = {name: "0" for name, since in _SINCE.items() if server_version >= since}
+    settings = {"client_encoding": "UTF8", **_with(statement_timeout), **new}
+    return " || ".join(
+        f"set_config('{name}', '{value}', {str(local).lower()})" for name, value in settings.items()
+    )
+
+
+CONNECT_TIMEOUT_SECONDS = 5
+"""For one host; several share twice as long."""
+# What was sent and not acknowledged for so long was sent to nobody.
+TCP_TIMEOUT = timedelta(seconds=10)
+ENCODING: Final = "UTF8"
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What connections are made with: `address` is for libpq, and holds the password."""
+
+    address: Mapping[str, Any] = field(repr=False)
+    statement_timeout: timedelta
+
+
+def connection_arguments(
+    url: SecretStr, statement_timeout: timedelta = STATEMENT_TIMEOUT, name: str = "kratos-sync"
+) -> Arguments:
+    """Give the arguments for connections to a URL; raises ValueError where it is none."""
+    address = parse_database_url(url.get_secret_value())
+    hosts = str(address.get("host") or "").count(",") + 1
+    own = [address["options"]] if address.get("options") else []
+    seconds = min(CONNECT_TIMEOUT_SECONDS, 2 * CONNECT_TIMEOUT_SECONDS // hosts)
+    address |= {
+        "connect_timeout": max(2, seconds),  # libpq takes no less
+        "application_name": name,
+        "client_encoding": ENCODING,
+        "options": " ".join([*own, options(statement_timeout)]),
+        "tcp_user_timeout": milliseconds(TCP_TIMEOUT),
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+    }
+    return Arguments(address, statement_timeout)
+
+
+def parse_database_url(url: str) -> dict[str, Any]:
+    """Read a URL as libpq does, or as SQLAlchemy: they write several hosts in different ways.
+
+    Raises ValueError.
+    """
+    address: dict[str, Any] | None = None
+    try:
+        if len(parse_qs(urlsplit(url).query).get("host", ())) < 2:  # noqa: PLR2004  # one, or none
+            address = {key: each for key, each in conninfo_to_dict(url).items() if each is not None}
+    except (psycopg.Error, ValueError):
+        pass  # it may have something that only SQLAlchemy takes
+    if address is None:
+        dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
+        given = make_url(url).set(drivername="postgresql+psycopg")
+        address = cast("dict[str, Any]", dialect.create_connect_args(given)[1])  # type: ignore[no-untyped-call]
+    ports = str(address.get("port", "")).split(",")
+    hosts = str(address.get("host", "")).split(",")
+    # libpq takes what follows an @ of the password for a host.
+    wrong = [host for host in hosts if "@" in host[1:] and not host.startswith("/")]
+    if wrong or any(port and not port.isdecimal() for port in ports):
+        raise ValueError("is no URL")
+    return address
+
+
+class SessionConnection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection that knows whether the session behind it is its own."""
+
+    is_pooled = False
+    """A pooler may give each transaction another session: what has to hold is set in each."""
+
+
+def open_connection(
+    arguments: Arguments, *, autocommit: bool = False, context: AdaptContext | None = None
+) -> SessionConnection:
+    """Connect, and pin the session's settings. Raises psycopg.Error; ConnectFailed says why."""
+    try:
+        connection = SessionConnection.connect(
+            **arguments.address, autocommit=True, context=context
+        )
+    except psycopg.OperationalError as error:
+        raise explained(error, arguments.address) from error
+    try:
+        pin = _set_up(connection, arguments)
+        cursor = psycopg.RawCursor(connection)
+        row = cursor.execute(pin, [connection.info.backend_pid]).fetchone()
+        connection.is_pooled = row != (True,)
+        if connection.is_pooled:
+            # In BEGIN: any later a transaction takes no other isolation level.
+            connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+            connection.deferrable = False
+        connection.autocommit = autocommit
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+async def open_loop_connection(arguments: Arguments) -> psycopg.AsyncConnection[tuple[Any, ...]]:
+    """Likewise, for an event loop and in autocommit.
+
+    Behind a pooler a statement that relies on a setting sets it itself.
+    """
+    try:
+        connection = await psycopg.AsyncConnection.connect(**arguments.address, autocommit=True)
+    except psycopg.OperationalError as error:
+        raise await asyncio.to_thread(explained, error, arguments.address) from error
+    try:
+        pin = _set_up(connection, arguments)
+        cursor = psycopg.AsyncRawCursor(connection)
+        await cursor.execute(pin, [connection.info.backend_pid])
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+def _set_up(
+    connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], arguments: Arguments
+) -> bytes:
+    """Give the statement that pins the session's settings."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != ENCODING:
+        raise ConnectFailed(
+            f"the database's encoding is {encoding or 'unknown'}, and has to be {ENCODING}",
+            is_refusal=True,
+        )
+    register_binary_arrays(connection.adapters)
+    return pin_session(arguments.statement_timeout, connection.info.server_version).encode()

@@ -1,0 +1,150 @@
+"""The connection to PostgreSQL, and its errors in the application's words."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, cast
+
+import psycopg
+from pydantic import SecretStr
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
+from kratos_sync.infrastructure.postgres.connection_failures import ConnectFailed
+from kratos_sync.infrastructure.postgres.connections import (
+    STATEMENT_TIMEOUT,
+    SessionConnection,
+    connection_arguments,
+    open_connection,
+    pin_transaction,
+)
+
+POOL_TIMEOUT_SECONDS = 10
+
+SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE = "40001", "40P01", "55P03"
+CONFLICTS = frozenset({SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE})
+
+IDLE_IN_TRANSACTION = "25P03"
+READ_ONLY = "25006"  # what was the primary, until a moment ago
+QUERY_CANCELED = "57014"
+INSUFFICIENT_RESOURCES = "53"  # the class
+LIMIT_EXCEEDED = "53400"  # temp_file_limit: a query that wants too much always will
+
+
+def connect(
+    url: SecretStr, pool_size: int, statement_timeout: timedelta = STATEMENT_TIMEOUT
+) -> Engine:
+    """Make an engine; it connects when it is first used.
+
+    Connections that have died are noticed before use, and every wait on them has a timeout. What
+    has to hold in a session is set in it; behind a pooler in each transaction.
+    """
+    arguments = connection_arguments(url, statement_timeout)
+    engine = create_engine(
+        _dialect_url(url),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        pool_pre_ping=True,
+        hide_parameters=True,
+    )
+
+    @event.listens_for(engine, "do_connect")
+    def make(_dialect: object, _record: object, _given: object, by_dialect: dict[str, Any]) -> Any:
+        return open_connection(arguments, context=by_dialect.get("context"))
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        driver = driver_of(connection)
+        if isinstance(driver, SessionConnection) and driver.is_pooled:
+            driver.autocommit = False  # else it would hold for no longer than the statement
+            driver.execute(pin_transaction(statement_timeout, driver.info.server_version).encode())
+
+    return engine
+
+
+def _dialect_url(url: SecretStr) -> URL:
+    """What SQLAlchemy has to know; where the connections lead is settled elsewhere."""
+    try:
+        return make_url(url.get_secret_value()).set(drivername="postgresql+psycopg")
+    except ValueError:  # several hosts, as libpq writes them
+        return URL.create("postgresql+psycopg")
+
+
+def driver_of(connection: Connection) -> psycopg.Connection:
+    """Give the driver's connection: for statements that run too often for what a layer costs."""
+    return cast("psycopg.Connection", connection.connection.driver_connection)
+
+
+@contextmanager
+def errors_in_our_words() -> Iterator[None]:
+    """Translate what the driver raises: LedgerUnavailable, ConcurrencyConflict, or as it is.
+
+    It may come through SQLAlchemy or straight from psycopg. Only for what runs on connections of
+    our own: a consumer's database has the same words.
+    """
+    try:
+        yield
+    except PoolTimeout as error:
+        raise LedgerUnavailable("no connection to PostgreSQL was free") from error
+    except (DBAPIError, psycopg.Error) as error:
+        driver = error.orig if isinstance(error, DBAPIError) else error
+        sqlstate = getattr(driver, "sqlstate", None)
+        if isinstance(driver, ConnectFailed):
+            raise LedgerUnavailable(str(driver)) from error
+        if _is_away(error, sqlstate):
+            raise LedgerUnavailable("PostgreSQL cannot be reached") from error
+        if sqlstate in CONFLICTS:
+            raise ConcurrencyConflict(f"SQLSTATE {sqlstate}") from error
+        raise
+
+
+def _is_away(error: DBAPIError | psycopg.Error, sqlstate: str | None) -> bool:
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    if sqlstate is None:
+        # A connection that never was, or is no more; what else has no state is a value that the
+        # driver cannot send, and no better next time.
+        return lost or isinstance(error, OperationalError | psycopg.OperationalError)
+    # Class 08 is a lost connection, 57P a shutdown, 53 a lack of resources. A connection lost to
+    # idling in a transaction is the fault of whoever idled.
+    return sqlstate not in {IDLE_IN_TRANSACTION, LIMIT_EXCEEDED} and (
+        lost or sqlstate.startswith(("08", "57P", INSUFFICIENT_RESOURCES, READ_ONLY))
+    )
+
+
+def sqlstates_of(error: BaseException) -> set[str]:
+    """Give what servers said in an error, and in those that it was raised from or amid."""
+    found, seen, left = set(), set(), [error]
+    while left:
+        each = left.pop()
+        seen.add(id(each))
+        driver = each.orig if isinstance(each, DBAPIError) else each
+        if isinstance(driver, psycopg.Error) and driver.sqlstate is not None:
+            found.add(driver.sqlstate)
+        chained = (each.__cause__, each.__context__)
+        left += [other for other in chained if other is not None and id(other) not in seen]
+    return found
+
+
+NOW: Final = text("SELECT clock_timestamp()")
+
+
+def time_of_day() -> datetime:
+    """What this process' clock says."""
+    return datetime.now(UTC)
+
+
+def how_far_ahead(connection: Connection) -> timedelta:
+    """How far the database's clock is ahead of this process'; negative where it is behind."""
+    at: datetime = connection.execute(NOW).scalar_one()
+    return at - time_of_day()
+
+
+# A plan from when there were few rows, or from no statistics at all, would read and sort all that
+# are left for every step; in the order of the index a step reads what it takes.
+BY_THE_INDEX: Final = text("""
+    SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)
+""")

@@ -1,1 +1,0 @@
-"""The projection that CountRegistrations keeps."""

@@ -1,0 +1,1 @@
+"""Worker processes: in-flight deliveries, time limits, supervision."""

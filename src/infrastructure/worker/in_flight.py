@@ -1,0 +1,80 @@
+"""What a worker process has in hand, kept where it can be read after the process has died."""
+
+import mmap
+import struct
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+from kratos_sync.application.pipeline.retries import Lost
+from kratos_sync.application.ports.unit_of_work import Owed
+
+SLOTS: Final = 128
+LONGEST_NAME: Final = 150
+_HEADER: Final = struct.Struct("=Q")
+_SLOT: Final = struct.Struct(f"=16sId{LONGEST_NAME}p")
+_ID_AND_MORE: Final = struct.Struct("=16sId")
+_EMPTY: Final = bytes(16)
+SIZE: Final = _HEADER.size + SLOTS * _SLOT.size
+
+
+class Hands:
+    """Shared memory: a pulse, and a slot for each thread with the delivery that it consumes.
+
+    With a file descriptor whoever else has it sees the same; without one nobody does.
+    """
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        """Map a file of SIZE bytes, or memory of our own."""
+        self._memory = mmap.mmap(-1 if descriptor is None else descriptor, SIZE)
+        self._slots: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def beat(self) -> None:
+        """Show that this process is alive."""
+        (pulse,) = _HEADER.unpack_from(self._memory)
+        _HEADER.pack_into(self._memory, 0, pulse + 1)
+
+    @property
+    def pulse(self) -> int:
+        """How often it was shown; 0 before the first time."""
+        pulse: int = _HEADER.unpack_from(self._memory)[0]
+        return pulse
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        self._memory[_HEADER.size : SIZE] = bytes(SIZE - _HEADER.size)
+
+    def slot(self, consumer: str) -> int:
+        """Give this thread's slot, for deliveries to that consumer from now on."""
+        thread = threading.get_ident()
+        if thread not in self._slots:
+            with self._lock:
+                self._slots[thread] = _HEADER.size + (len(self._slots) % SLOTS) * _SLOT.size
+        slot = self._slots[thread]
+        name = consumer.encode()[: LONGEST_NAME - 1]
+        self._memory[slot : slot + _SLOT.size] = _SLOT.pack(_EMPTY, 0, 0.0, name)
+        return slot
+
+    def take(self, slot: int, delivery: Owed, since: float) -> None:
+        """Note that the slot's thread consumes this delivery, since that time of `time.time`."""
+        _ID_AND_MORE.pack_into(self._memory, slot, delivery.event_id.bytes, delivery.attempt, since)
+
+    def let_go(self, slot: int) -> None:
+        """Note that it consumes nothing."""
+        self._memory[slot : slot + len(_EMPTY)] = _EMPTY
+
+    def __iter__(self) -> Iterator[Lost]:
+        for position in range(SLOTS):
+            event_id, attempt, since, name = _SLOT.unpack_from(
+                self._memory, _HEADER.size + position * _SLOT.size
+            )
+            if event_id != _EMPTY:
+                yield Lost(
+                    name.decode(errors="replace"),
+                    UUID(bytes=event_id),
+                    attempt,
+                    datetime.fromtimestamp(since, UTC),
+                )

@@ -1,0 +1,47 @@
+"""Runs a command in this process, and leaves its logging as it was."""
+
+import logging
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+import structlog
+from click.testing import CliRunner, Result
+
+from kratos_sync.api.cli import main
+
+
+def _configure_without_cache(configure: Callable[..., None], **options: Any) -> None:
+    configure(**{**options, "cache_logger_on_first_use": False})
+
+
+@contextmanager
+def _logging_kept() -> Iterator[None]:
+    root, config = logging.getLogger(), structlog.get_config()
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
+    handlers, level = root.handlers[:], root.level
+
+    # A cached logger would keep this command's processors for the tests that follow.
+    configure_without_cache = partial(_configure_without_cache, structlog.configure)
+    try:
+        with patch.object(structlog, "configure", configure_without_cache):
+            yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        structlog.configure(**config)
+        sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
+
+
+def kratos_sync(*arguments: str, typed: str | None = None, **settings: str | None) -> Result:
+    """Run `kratos-sync` with these arguments and settings; None is one that is not set.
+
+    ``typed`` is what is answered to its questions.
+    """
+    with _logging_kept():
+        return CliRunner(catch_exceptions=False).invoke(main, arguments, typed, settings)

@@ -1,0 +1,38 @@
+"""Plays `kratos-sync migrate`, `api`, `relay` and `worker`, without their work."""
+
+import os
+import signal
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+from kratos_sync.api.cli import lifeline
+
+
+class Ready(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def main(name: str, *options: str) -> None:
+    lifeline.hold(os.environ)
+    for setting in ("DATABASE_URL", "BROKER_URL", "KRATOS_ADMIN_URL", "KRATOS_ADMIN_TOKEN"):
+        if setting in os.environ:
+            print(f"{setting}={os.environ[setting]}")
+    played = os.environ.get("STAND_IN")
+    if played == f"{name} dies":
+        sys.exit(7)
+    if played == "deaf" and name == "relay":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if name == "api":
+        HTTPServer(("127.0.0.1", int(options[-1])), Ready).serve_forever()
+    if name != "migrate":
+        threading.Event().wait(120)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,73 @@
+"""Plays a command that is supervised, in a quick time, and as a child what its arguments say.
+
+    python supervised.py FOLDER BEHAVIOUR…
+
+The first child behaves as the first word says, the second as the second, and so on; each writes
+what it was told of its predecessor into a file named after its turn. The last word is for all the
+further ones.
+"""
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from kratos_sync.api.cli import lifeline, supervisor
+from kratos_sync.infrastructure.worker.in_flight import Hands
+
+supervisor.TICK_SECONDS = 0.05
+supervisor.MOST_TICKS_WITHOUT_PULSE = 10
+supervisor.MOST_TICKS_TO_STOP = 40
+supervisor.LAST_WORDS_SECONDS = 0.3
+supervisor.LIVED_WELL_SECONDS = 120.0
+lifeline.GRACE_SECONDS = 0.3
+
+
+def child(given: supervisor.Supervised, folder: Path, behaviours: list[str]) -> None:
+    """Behave as it is this child's turn to."""
+    turn = len(list(folder.glob("child-*")))
+    behaviour, _, number = behaviours[min(turn, len(behaviours) - 1)].partition("=")
+    hands = Hands(given.memory)
+    heard = threading.Event()
+    if behaviour != "unready":
+        for each in (signal.SIGTERM, supervisor.HURRY):
+            signal.signal(each, lambda caught, _: hear(folder, caught, behaviour, heard))
+    if behaviour not in {"refuse", "unready"}:
+        hands.beat()
+    new = folder / f"new-{os.getpid()}"
+    new.write_text(f"{os.getpid()} {time.monotonic()} {given.deaths} {given.predecessor}")
+    new.rename(folder / f"child-{turn}")
+    if behaviour in {"exit", "refuse"}:
+        os._exit(int(number))
+    if behaviour == "signal":
+        os.kill(os.getpid(), int(number))
+    if behaviour == "hold":
+        re.match(r"(a+)+$", "a" * 60 + "b")
+    while not heard.wait(0.01):
+        if behaviour != "unready":
+            hands.beat()
+
+
+def hear(folder: Path, caught: int, behaviour: str, heard: threading.Event) -> None:
+    with (folder / "heard").open("a") as file:
+        file.write(f"{signal.Signals(caught).name}\n")
+    if behaviour == "deaf":
+        return
+    if behaviour == "slow" and caught == signal.SIGTERM:
+        return
+    os._exit(0)
+
+
+def main(folder: str, *behaviours: str) -> None:
+    lifeline.hold(os.environ)
+    given = supervisor.taken_over(os.environ)
+    if given is None:
+        sys.exit(supervisor.supervise())
+    child(given, Path(folder), list(behaviours))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,156 @@
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from click.testing import Result
+from sqlalchemy import Engine
+
+from kratos_sync.infrastructure.bus import actor
+from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.erasure import ErasureSchedule
+from kratos_sync.infrastructure.settings import Settings
+from tests.api.cli.invoking import kratos_sync
+from tests.infrastructure.bus.working import relaying, working
+from tests.infrastructure.erasure.life import Life
+from tests.kratos.admin_stand_in import AdminStandIn
+from tests.kratos.people import Town
+from tests.suites.ledgers import PostgresLedger
+from tests.suites.occurrences import only_ours
+
+
+@pytest.fixture(autouse=True)
+def kratos(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, broker_url: str
+) -> Iterator[AdminStandIn]:
+    with AdminStandIn(Town()) as stand_in, only_ours():
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("DATABASE_URL", database_url)
+        monkeypatch.setenv("BROKER_URL", broker_url)
+        monkeypatch.setenv("KRATOS_ADMIN_URL", stand_in.url)
+        yield stand_in
+
+
+@pytest.fixture
+def life(engine: Engine, kratos: AdminStandIn) -> Life:
+    somebody = Life(PostgresLedger(engine))
+    assert isinstance(kratos.people, Town)
+    kratos.people.put(somebody.document())
+    somebody.tell()
+    somebody.consume_everything()
+    return somebody
+
+
+@pytest.fixture
+def at_work(
+    container: Container, database_url: str, broker_url: str, kratos: AdminStandIn
+) -> Iterator[None]:
+    """A relay, with what runs beside it, and a worker."""
+    container.settings.override(
+        Settings(
+            _env_file=None,
+            database_url=database_url,
+            broker_url=broker_url,
+            lease_seconds=5,
+            kratos_admin_url=kratos.url,
+        )
+    )
+    broker, stopped = container.broker(), threading.Event()
+    actor.declare(broker, container.unit_of_work, container.failures(), container.watchdog())
+    schedule = ErasureSchedule(container.erasures(), look_seconds=0.1)
+    erasing = threading.Thread(target=schedule.run, args=(stopped,))
+    with ExitStack() as stack:
+        stack.enter_context(working(broker))
+        stack.enter_context(relaying(container.relay()))
+        erasing.start()
+        stack.callback(erasing.join, 20)
+        stack.callback(stopped.set)
+        yield
+    container.kratos_admin().close()
+
+
+def delete(life: Life, *options: str) -> Result:
+    return kratos_sync("delete", str(life.id), "--by", "ada", *options)
+
+
+@pytest.mark.usefixtures("at_work")
+def test_it_deletes_here_then_in_kratos_and_erases_in_the_end(
+    life: Life, kratos: AdminStandIn
+) -> None:
+    result = delete(life, "--yes", "--wait", "--erase", "--timeout", "60")
+
+    assert result.exit_code == 0, result.output
+    assert "Deleted from Kratos, and erased." in result.stdout
+    assert kratos.people.shown(life.id) is None
+    assert life.left() == []
+    (row,) = life.ledger.query("SELECT deleted_at FROM kratos_sync.kratos_identities")
+    assert row["deleted_at"] is not None
+    assert life.ledger.query("SELECT by FROM kratos_sync.erasures") == [{"by": "ada"}]
+
+
+@pytest.mark.usefixtures("at_work")
+def test_for_machines_it_is_one_object(life: Life) -> None:
+    result = delete(life, "--yes", "--wait", "--timeout", "60", "--json")
+
+    told = json.loads(result.stdout)
+    assert (told["identity_id"], told["by"], told["waited"]) == (str(life.id), "ada", True)
+    assert (told["deleted_from_kratos"], told["failed"], told["erased"]) == (True, False, False)
+    assert told["awaited"] == []
+    assert told["deleted_here_at"]
+
+
+def test_without_waiting_it_only_asks(life: Life, kratos: AdminStandIn) -> None:
+    result = delete(life, "--yes")
+
+    assert result.exit_code == 0
+    assert "Workers go on with it" in result.stdout
+    assert {consumer for consumer, _ in life.ledger.deliveries} == {
+        "ForgetIdentity",
+        "DeleteFromKratos",
+    }
+    assert kratos.people.shown(life.id)
+
+
+def test_it_waits_no_longer_than_it_may_and_says_whom_for(life: Life) -> None:
+    result = delete(life, "--yes", "--wait", "--timeout", "1")
+
+    assert result.exit_code == 1
+    assert "Not deleted here yet." in result.stdout
+    assert "is a worker running?" in result.stderr
+    assert "it goes on by itself" in result.stderr
+
+
+def test_a_dead_letter_holds_it_and_is_named(life: Life) -> None:
+    life.ledger.query(
+        "INSERT INTO kratos_sync.deliveries (event_id, consumer, subject, failed_at)"
+        " SELECT id, 'SayGoodbye', subject, now() FROM kratos_sync.events LIMIT 1"
+    )
+
+    result = delete(life, "--yes", "--wait")
+
+    assert result.exit_code == 1
+    assert "Held by ForgetIdentity, SayGoodbye (1 dead letter)" in result.stderr
+
+
+def test_without_an_admin_url_nothing_is_asked_for(
+    life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KRATOS_ADMIN_URL")
+
+    result = delete(life, "--yes")
+
+    assert result.exit_code == 2
+    assert "KRATOS_ADMIN_URL is not set" in result.stderr
+    assert life.ledger.deliveries == {}
+
+
+def test_without_a_terminal_it_wants_a_yes(life: Life) -> None:
+    assert delete(life).exit_code == 2
+    assert life.ledger.deliveries == {}
+
+
+def test_an_id_is_a_uuid() -> None:
+    assert kratos_sync("delete", f"{uuid4()}x", "--yes").exit_code == 2

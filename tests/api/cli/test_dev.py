@@ -1,0 +1,319 @@
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from signal import SIGINT, SIGKILL, SIGTERM
+
+import psutil
+import psycopg
+import pytest
+
+from kratos_sync.api.cli.dev import kept_key, registration
+from tests.api.cli.waiting import lives, until
+from tests.ports import free_port
+
+STAND_IN = Path(__file__).with_name("stand_in.py")
+DEV_WITH_STAND_INS = """
+from kratos_sync.api.cli import dev, main
+dev.program = lambda: "./kratos-sync"
+main()
+"""
+SETTINGS = {
+    "DATABASE_URL",
+    "BROKER_URL",
+    "KRATOS_WEBHOOK_API_KEYS",
+    "KRATOS_ADMIN_URL",
+    "KRATOS_ADMIN_TOKEN",
+    "LOG_FORMAT",
+    "STAND_IN",
+}
+RECORDED = Path(__file__).parents[2] / "recordings" / "webhooks.jsonl"
+
+
+class Dev:
+    """A `kratos-sync dev` in a terminal of its own: a process group that Ctrl-C goes to."""
+
+    def __init__(self, directory: Path, command: list[str], **environment: str) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.log = directory / "dev.log"
+        inherited = {k: v for k, v in os.environ.items() if k not in SETTINGS}
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, "dev", "--port", str(self.port)],
+                cwd=directory,
+                env={**inherited, **environment},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    @property
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def shows(self, words: str) -> "Dev":
+        until(lambda: words in self.text or self.process.poll() is not None, 60)
+        assert words in self.text
+        return self
+
+    def printed_line(self, start: str) -> str:
+        return next(line for line in self.text.splitlines() if line.startswith(start))
+
+    def family(self) -> list[int]:
+        """Itself, its children and the servers, which are nobody's children after a kill."""
+        return [self.process.pid, *(p.pid for p in psutil.Process(self.process.pid).children(True))]
+
+    def ctrl_c(self) -> None:
+        os.killpg(self.process.pid, SIGINT)
+
+    def exit_code(self) -> int:
+        return self.process.wait(30)
+
+
+def run(line: str, directory: Path) -> str:
+    done = subprocess.run(
+        ["bash", "-c", line],
+        cwd=directory,
+        env={k: v for k, v in os.environ.items() if k not in SETTINGS},
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def failed_dev(directory: Path, port: int, code: str = DEV_WITH_STAND_INS) -> str:
+    """What a dev that fails at once says."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, "dev", "--port", str(port)],
+        cwd=directory,
+        env={k: v for k, v in os.environ.items() if k not in SETTINGS},
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    return done.stderr
+
+
+@pytest.fixture
+def started() -> Iterator[list[Dev]]:
+    """Every dev of a test: whatever is left of it is ended."""
+    devs: list[Dev] = []
+    yield devs
+    for dev in devs:
+        if dev.process.poll() is None:
+            family = dev.family()
+            dev.process.send_signal(SIGTERM)
+            dev.exit_code()
+            until(lambda: not any(map(lives, family)))  # noqa: B023
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    (tmp_path / "my project").mkdir()
+    stand_in = tmp_path / "my project" / "kratos-sync"
+    stand_in.write_text(f"#!{sys.executable}\n{STAND_IN.read_text()}")
+    stand_in.chmod(0o755)
+    return stand_in.parent
+
+
+def stand_in_dev(started: list[Dev], directory: Path, **environment: str) -> Dev:
+    started.append(Dev(directory, [sys.executable, "-c", DEV_WITH_STAND_INS], **environment))
+    return started[-1]
+
+
+def real_dev(started: list[Dev], directory: Path, **environment: str) -> Dev:
+    program = Path(sys.executable).with_name("kratos-sync")
+    started.append(Dev(directory, [str(program)], **environment))
+    return started[-1]
+
+
+def test_dev_from_nothing_to_a_row_and_back_again(started: list[Dev], directory: Path) -> None:
+    dev = real_dev(started, directory).shows("See what became of it")
+    family = dev.family()
+
+    assert " 200 OK" in run(dev.printed_line("curl "), directory)
+    url = run('. .data/env && printf %s "$DATABASE_URL"', directory)
+    person = json.loads(re.findall(r"-d '(.*)'$", dev.text, re.MULTILINE)[0])["identity"]
+    until(lambda: traits(url, person["id"]) == person["traits"])
+    assert person["id"] in run(dev.printed_line("(. .data/env"), directory)
+
+    dev.ctrl_c()
+    began = time.monotonic()
+    assert dev.exit_code() == 0
+    assert time.monotonic() - began < 5
+    assert "Traceback" not in dev.text
+    assert not any(map(lives, family))
+
+
+def test_the_real_dev_starts_again_after_a_kill(started: list[Dev], directory: Path) -> None:
+    killed = real_dev(started, directory).shows("See what became of it")
+    before = killed.family()
+    killed.process.send_signal(SIGKILL)
+    killed.exit_code()
+
+    again = real_dev(started, directory).shows("See what became of it")
+    until(lambda: not any(map(lives, before)))
+    again.process.send_signal(SIGTERM)
+    assert again.exit_code() == 0
+
+
+def traits(url: str, identity_id: str) -> object:
+    with psycopg.connect(url) as connection:
+        row = connection.execute(
+            "select traits from kratos_sync.kratos_identities where id = %s", [identity_id]
+        ).fetchone()
+    return row[0] if row else None
+
+
+def test_everything_ends_on_ctrl_c(started: list[Dev], directory: Path) -> None:
+    dev = stand_in_dev(started, directory).shows("See what became of it")
+    family = dev.family()
+    dev.ctrl_c()
+    assert dev.exit_code() == 0
+    assert not any(map(lives, family))
+    assert "Traceback" not in dev.text
+    assert not (directory / ".data" / "env").exists()
+
+
+def test_ctrl_c_while_it_starts_is_heard(started: list[Dev], directory: Path) -> None:
+    dev = stand_in_dev(started, directory)
+    until((directory / ".data" / "owner.lock").exists)
+    dev.ctrl_c()
+    assert dev.exit_code() == 0
+    assert "Ready" not in dev.text
+    assert "Traceback" not in dev.text
+
+
+def test_a_deaf_child_keeps_dev_less_than_five_seconds(started: list[Dev], directory: Path) -> None:
+    dev = stand_in_dev(started, directory, STAND_IN="deaf").shows("See what became of it")
+    family = dev.family()
+    dev.ctrl_c()
+    began = time.monotonic()
+    assert dev.exit_code() == 0
+    assert time.monotonic() - began < 5
+    assert not any(map(lives, family))
+
+
+def test_a_second_ctrl_c_waits_for_no_child(started: list[Dev], directory: Path) -> None:
+    dev = stand_in_dev(started, directory, STAND_IN="deaf").shows("See what became of it")
+    dev.ctrl_c()
+    dev.shows("Ctrl-C again")
+    dev.ctrl_c()
+    began = time.monotonic()
+    assert dev.exit_code() == 0
+    assert time.monotonic() - began < 2
+
+
+def test_a_child_that_dies_ends_it_all_and_is_named(started: list[Dev], directory: Path) -> None:
+    dev = stand_in_dev(started, directory, STAND_IN="worker dies")
+    assert dev.exit_code() == 1
+    assert dev.text.endswith(
+        "Error: worker ended by itself with exit code 7: see its lines above.\n"
+    )
+
+
+def test_a_migration_that_fails_ends_it_all(started: list[Dev], directory: Path) -> None:
+    dev = stand_in_dev(started, directory, STAND_IN="migrate dies")
+    assert dev.exit_code() == 1
+    assert dev.text.endswith("Error: migrate failed with exit code 7.\n")
+
+
+def test_no_child_outlives_a_killed_dev_and_the_next_one_starts(
+    started: list[Dev], directory: Path
+) -> None:
+    killed = stand_in_dev(started, directory).shows("See what became of it")
+    before = killed.family()
+    killed.process.send_signal(SIGKILL)
+    killed.exit_code()
+
+    again = stand_in_dev(started, directory).shows("See what became of it")
+    assert not any(map(lives, before))
+    assert again.printed_line("Key:") == killed.printed_line("Key:")
+
+
+def test_a_port_that_is_taken_is_one_line(directory: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert failed_dev(directory, port) == (
+            f"Error: Cannot listen on 127.0.0.1, port {port} (Address already in use): "
+            "choose another with --port.\n"
+        )
+    assert not (directory / ".data" / "postgresql").exists()
+
+
+def test_a_second_dev_in_the_same_directory_is_one_line(
+    started: list[Dev], directory: Path
+) -> None:
+    first = stand_in_dev(started, directory).shows("See what became of it")
+    assert failed_dev(directory, free_port()) == (
+        "Error: .data is in use: another process runs kratos-sync dev there.\n"
+    )
+    assert first.process.poll() is None
+
+
+def test_without_the_wheels_one_line_says_what_to_set(directory: Path) -> None:
+    no_wheels = "from importlib import metadata; metadata.files = lambda _: []"
+    error = failed_dev(directory, free_port(), no_wheels + DEV_WITH_STAND_INS)
+    assert re.fullmatch(r"Error: .* set DATABASE_URL and BROKER_URL .*\n", error)
+
+
+def test_servers_that_are_configured_are_used(started: list[Dev], directory: Path) -> None:
+    (directory / ".env").write_text("DATABASE_URL=postgresql://db/app\n")
+    dev = stand_in_dev(started, directory, BROKER_URL="redis://broker/0").shows("See what became")
+    assert "DATABASE_URL=postgresql://db/app" in dev.text
+    assert "BROKER_URL=redis://broker/0" in dev.text
+    assert not (directory / ".data" / "postgresql").exists()
+    assert not (directory / ".data" / "valkey").exists()
+
+
+def test_the_key_that_is_configured_is_shown(started: list[Dev], directory: Path) -> None:
+    dev = stand_in_dev(started, directory, KRATOS_WEBHOOK_API_KEYS="first, second")
+    dev.shows("See what became of it")
+    assert dev.printed_line("Key:") == "Key:   X-Api-Key: first"
+    assert not (directory / ".data" / "webhook-key").exists()
+
+
+def test_what_an_env_file_says_of_the_admin_api_does_not_become_the_environments(
+    started: list[Dev], directory: Path
+) -> None:
+    (directory / ".env").write_text("KRATOS_ADMIN_URL=https://evil.example\n")
+    dev = stand_in_dev(
+        started,
+        directory,
+        DATABASE_URL="postgresql://db/app",
+        BROKER_URL="redis://broker/0",
+        KRATOS_ADMIN_TOKEN="of-no-worth",
+    )
+    dev.shows("See what became of it")
+    assert "KRATOS_ADMIN_TOKEN=of-no-worth" in dev.text
+    assert "evil.example" not in dev.text
+
+
+def test_the_key_is_kept_and_private(tmp_path: Path) -> None:
+    key = kept_key(tmp_path)
+    assert kept_key(tmp_path) == key
+    assert len(key) >= 32
+    assert (tmp_path / "webhook-key").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_made_up_person_has_the_form_of_a_recorded_registration() -> None:
+    recorded = json.loads(RECORDED.read_text().splitlines()[0])["body"]["identity"]
+    made_up = registration(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    assert {k: type(v) for k, v in made_up.items()} == {k: type(v) for k, v in recorded.items()}
+    assert made_up["created_at"] == "2026-01-02T03:04:05.000000Z"
+    for addresses in ("verifiable_addresses", "recovery_addresses"):
+        assert isinstance(made_up[addresses], list)
+        assert made_up[addresses][0].keys() == recorded[addresses][0].keys()

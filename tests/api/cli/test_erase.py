@@ -1,0 +1,149 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from click.testing import Result
+from sqlalchemy import Engine
+
+from tests.api.cli.invoking import kratos_sync
+from tests.infrastructure.erasure.life import Life
+from tests.kratos.admin_stand_in import AdminStandIn
+from tests.kratos.people import Town
+from tests.suites.ledgers import PostgresLedger
+from tests.suites.occurrences import only_ours
+
+
+@pytest.fixture(autouse=True)
+def _settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, broker_url: str
+) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("BROKER_URL", broker_url)
+    with only_ours():
+        yield
+
+
+@pytest.fixture
+def life(engine: Engine) -> Life:
+    somebody = Life(PostgresLedger(engine))
+    somebody.live()
+    return somebody
+
+
+@pytest.fixture
+def kratos(monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminStandIn]:
+    with AdminStandIn(Town()) as stand_in:
+        monkeypatch.setenv("KRATOS_ADMIN_URL", stand_in.url)
+        yield stand_in
+
+
+def erase(life: Life, *options: str, typed: str | None = None) -> Result:
+    return kratos_sync("erase", str(life.id), "--reason", "by letter", *options, typed=typed)
+
+
+def test_it_erases_and_says_what(life: Life, kratos: AdminStandIn) -> None:
+    result = erase(life, "--yes")
+
+    assert result.exit_code == 0, result.output
+    assert "there is: 1 in kratos_identities, " in result.stdout
+    assert "Erased: what " in result.stdout
+    assert life.left() == []
+    assert [seen.method for seen in kratos.seen] == ["GET"]
+
+
+def test_the_history_tells_that_it_was_erased_by_whom_and_why(life: Life) -> None:
+    erase(life, "--yes", "--by", "ada")
+
+    shown = kratos_sync("history", str(life.id))
+    told = json.loads(kratos_sync("history", str(life.id), "--json").stdout)
+
+    assert shown.exit_code == 0
+    assert "ERASED by ada" in shown.stdout
+    assert "DELETED, version" in shown.stdout
+    assert (told["erasure"]["by"], told["erasure"]["reason"]) == ("ada", "by letter")
+    assert told["identity"]["forgotten_at"]
+    erased = [event for event in told["events"] if event["erased_at"]]
+    assert {event["name"] for event in erased} >= {"kratos_identity.updated", "identity.registered"}
+
+
+def test_an_erased_event_has_nothing_to_show(life: Life) -> None:
+    erase(life, "--yes")
+    told = json.loads(kratos_sync("history", str(life.id), "--json").stdout)
+    event = told["events"][0]["id"]
+
+    shown = kratos_sync("failed", "show", event, "--payload")
+
+    assert shown.exit_code == 0
+    assert "nothing of what it said is left" in shown.stdout
+    document = json.loads(kratos_sync("failed", "show", event, "--payload", "--json").stdout)
+    assert document["event"]["payload"] == {}
+    assert document["event"]["erased_at"]
+
+
+def test_a_dry_run_only_counts(life: Life) -> None:
+    before = life.left()
+
+    result = erase(life, "--dry-run", "--json")
+
+    told = json.loads(result.stdout)
+    assert (told["dry_run"], told["completed"], told["kratos"]) == (True, False, "not asked")
+    assert told["found"]["kratos_identities"] == 1
+    assert told["found"]["events"] > 5
+    assert told["erased"] == {"events": 0, "deliveries": 0, "texts": 0}
+    assert life.left() == before
+
+
+def test_without_a_terminal_it_wants_a_yes(life: Life) -> None:
+    result = erase(life)
+
+    assert result.exit_code == 2
+    assert life.left()
+
+
+def test_without_an_admin_url_it_says_that_kratos_was_not_asked(life: Life) -> None:
+    result = erase(life, "--yes")
+
+    assert result.exit_code == 0
+    assert "Kratos could not be asked: KRATOS_ADMIN_URL is not set." in result.stderr
+
+
+def test_whom_kratos_has_still_is_not_erased_by_mistake(life: Life, kratos: AdminStandIn) -> None:
+    assert isinstance(kratos.people, Town)
+    kratos.people.put(life.document())
+
+    refused = erase(life, "--yes")
+    assert refused.exit_code == 1
+    assert f"kratos-sync delete {life.id} --erase" in refused.stderr
+    assert life.left()
+
+    assert erase(life, "--yes", "--anyway").exit_code == 0
+    assert life.left() == []
+    assert life.id in kratos.people.documents
+
+
+def test_a_kratos_that_cannot_say_is_not_passed_over_in_silence(
+    life: Life, kratos: AdminStandIn
+) -> None:
+    kratos.authorization = "Bearer another"
+
+    refused = erase(life, "--yes")
+
+    assert refused.exit_code == 1
+    assert "--anyway" in refused.stderr
+    assert life.left()
+    assert erase(life, "--yes", "--anyway").exit_code == 0
+
+
+def test_of_whom_nothing_is_known_there_is_nothing_to_erase(engine: Engine) -> None:
+    result = kratos_sync("erase", str(uuid4()), "--reason", "by letter", "--yes")
+
+    assert result.exit_code == 1
+    assert "Nothing is known of an identity" in result.stderr
+
+
+def test_why_is_asked_for() -> None:
+    assert kratos_sync("erase", str(uuid4()), "--yes").exit_code == 2
+    assert kratos_sync("erase", str(uuid4()), "--reason", " ", "--yes").exit_code == 2

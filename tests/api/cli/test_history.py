@@ -1,0 +1,170 @@
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from sqlalchemy import Engine
+
+from tests.api.cli.invoking import kratos_sync
+from tests.infrastructure.ledger.rows import (
+    A_MINUTE,
+    SOMEBODY,
+    add_event,
+    add_identity,
+    log_attempt,
+    owe,
+)
+
+ERROR = (
+    'Traceback (most recent call last):\n  File "/app/greet.py", line 7, in consume\n'
+    "    greet(name)\nRudeness: dalia@example.org \x1b[31m"
+)
+
+
+@pytest.fixture(autouse=True)
+def _settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, broker_url: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("BROKER_URL", broker_url)
+
+
+def history(*options: str) -> Result:
+    return kratos_sync("history", str(SOMEBODY), *options)
+
+
+def test_every_event_is_told_with_what_each_consumer_did(engine: Engine) -> None:
+    add_identity(engine, version=3)
+    event_id = owe(
+        engine, "Greet", age=2 * A_MINUTE, attempts=2, failed_ago=A_MINUTE, last_error=ERROR
+    )
+    log_attempt(engine, "Greet", event_id, outcome="failed", error=ERROR)
+    log_attempt(engine, "Greet", event_id, number=2, outcome="gave_up", error=ERROR)
+    log_attempt(engine, "Count", event_id)
+    owe(engine, "Count", age=A_MINUTE, due_in=A_MINUTE, attempts=1, last_error="KeyError: 1")
+    owe(engine, "Count", due_in=A_MINUTE, leased=True)
+    result = history()
+    assert result.exit_code == 0
+    told = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "active, version 3" in told
+    assert "3 events, oldest first." in told
+    assert [line.split(" UTC ")[1] for line in told if "Rudeness" in line and "UTC" in line][
+        :2
+    ] == [
+        "failed 8 ms Rudeness",
+        "gave up 8 ms Rudeness",
+    ]
+    assert any(line.startswith("DEAD LETTER after 2 attempts, since") for line in told)
+    assert any(line.startswith("OWED after 1 attempt: due") for line in told)
+    assert any(line.startswith("OWED and not tried yet: dispatched") for line in told)
+
+
+def test_the_name_of_an_unknown_event_is_no_secret(engine: Engine) -> None:
+    owe(engine, "Greet", due_in=A_MINUTE, last_error="UnknownEvent: kratos_identity.merged")
+    assert "last error UnknownEvent: kratos_identity.merged" in history().stdout
+
+
+def test_an_event_without_consumers_says_so(engine: Engine) -> None:
+    add_event(engine)
+    assert "nobody was subscribed" in history().stdout
+    assert "no copy of it" in history().stdout
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_only_the_type_of_an_error_is_told(engine: Engine, options: list[str]) -> None:
+    add_identity(engine)
+    log_attempt(engine, "Greet", owe(engine, "Greet", last_error=ERROR), error=ERROR)
+    result = history(*options)
+    assert "Rudeness" in result.stdout
+    assert "dalia" not in result.stdout
+
+
+def test_verbose_tells_errors_in_full_and_once(engine: Engine) -> None:
+    log_attempt(engine, "Greet", owe(engine, "Greet", last_error=ERROR), error=ERROR)
+    result = history("--verbose")
+    assert result.stdout.count("Rudeness: dalia@example.org") == 1
+    assert "greet(name)" in result.stdout
+
+
+def test_an_error_that_no_attempt_logged_is_told_in_full_too(engine: Engine) -> None:
+    owe(engine, "Greet", last_error=ERROR)
+    assert history("--verbose").stdout.count("Rudeness: dalia@example.org") == 1
+
+
+def test_what_an_error_quotes_cannot_steer_the_terminal(engine: Engine) -> None:
+    owe(engine, "Greet", last_error=ERROR)
+    assert "\x1b" not in history("--verbose").stdout
+
+
+def test_the_limit_is_said_when_it_cuts(engine: Engine) -> None:
+    for age in (3, 2, 1):
+        add_event(engine, age=age * A_MINUTE)
+    assert "The newest 2 of 3 events, oldest first; --limit shows more." in (
+        history("--limit", "2").stdout
+    )
+    assert "3 events, oldest first." in history("--limit", "3").stdout
+
+
+def test_the_json_has_the_documented_keys(engine: Engine) -> None:
+    add_identity(engine)
+    event_id = owe(engine, "Greet", attempts=1, due_in=A_MINUTE, last_error=ERROR)
+    log_attempt(engine, "Greet", event_id, outcome="failed", error=ERROR)
+    document = json.loads(history("--json", "--verbose").stdout)
+    assert list(document) == [
+        "identity_id",
+        "at",
+        "identity",
+        "erasure",
+        "recorded",
+        "events",
+    ]
+    assert (document["identity_id"], document["recorded"]) == (str(SOMEBODY), 1)
+    assert list(document["identity"]) == [
+        "state",
+        "version",
+        "created_at",
+        "updated_at",
+        "deleted_at",
+        "synced_at",
+        "forgotten_at",
+    ]
+    (event,) = document["events"]
+    (delivery,) = event.pop("deliveries")
+    assert list(event) == [
+        "id",
+        "name",
+        "source",
+        "occurred_at",
+        "recorded_at",
+        "erased_at",
+    ]
+    (attempt,) = delivery["attempts"]
+    assert attempt.pop("started_at")
+    assert attempt == {
+        "number": 1,
+        "outcome": "failed",
+        "duration_seconds": 0.008,
+        "error_type": "Rudeness",
+        "error": ERROR,
+    }
+    assert delivery["outstanding"].pop("due_at")
+    assert delivery["outstanding"] == {
+        "attempts": 1,
+        "leased": False,
+        "failed_at": None,
+        "error_type": "Rudeness",
+        "error": ERROR,
+    }
+
+
+def test_an_identity_never_heard_of_is_one_line_and_a_failure() -> None:
+    result = history()
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"Error: Nothing is known of an identity {SOMEBODY}.\n"
+
+
+def test_what_is_no_uuid_is_wrong_use() -> None:
+    result = kratos_sync("history", "dalia")
+    assert result.exit_code == 2
+    assert "not a valid UUID" in result.stderr

@@ -1,0 +1,184 @@
+"""Replaying at the command line."""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from click.testing import Result
+from sqlalchemy import Engine
+
+from kratos_sync.api.cli import options as operator
+from kratos_sync.api.cli import replay as replay_run
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.infrastructure.ledger.notifications import CHANNEL
+from tests.api.cli.invoking import kratos_sync
+from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY, add_event, owe
+from tests.suites.ledgers import PostgresLedger
+from tests.suites.occurrences import only_ours
+
+SYNC = SyncKratosIdentity.name
+
+
+@pytest.fixture(autouse=True)
+def _settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, broker_url: str
+) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("BROKER_URL", broker_url)
+    with only_ours():
+        yield
+
+
+def replay(*arguments: str, typed: str | None = None) -> Result:
+    return kratos_sync(
+        "replay", "--consumer", SYNC, "--since", "1h", "--rate", "100000", *arguments, typed=typed
+    )
+
+
+def owed(engine: Engine) -> set[UUID]:
+    return {event_id for _, event_id in PostgresLedger(engine).deliveries}
+
+
+def test_history_is_owed_again_and_the_summary_says_how_much(engine: Engine) -> None:
+    ids = {add_event(engine, age=age * A_MINUTE) for age in (1, 2, 70)}
+    ids.add(owe(engine, SYNC, age=A_MINUTE))
+    result = replay("--yes")
+    assert result.exit_code == 0
+    assert "3 events kratos_identity.updated, recorded from " in result.stdout
+    assert "Replayed 2 events. 1 left as they were: owed already, or dead letters." in result.stdout
+    assert len(owed(engine)) == 3
+
+
+def test_only_what_is_about_one_identity_is_owed_again(engine: Engine) -> None:
+    hers = add_event(engine, age=A_MINUTE)
+    add_event(engine, age=A_MINUTE, subject=uuid4())
+    assert replay("--yes", "--identity", str(SOMEBODY)).exit_code == 0
+    assert owed(engine) == {hers}
+
+
+def test_until_ends_the_stretch(engine: Engine) -> None:
+    old = add_event(engine, age=3 * A_MINUTE)
+    add_event(engine, age=A_MINUTE)
+    assert replay("--yes", "--until", "2min").exit_code == 0
+    assert owed(engine) == {old}
+
+
+def test_the_relay_is_woken(engine: Engine, database_url: str) -> None:
+    import psycopg
+
+    add_event(engine, age=A_MINUTE)
+    with psycopg.connect(database_url, autocommit=True) as listener:
+        listener.execute(f"LISTEN {CHANNEL}")
+        replay("--yes")
+        heard = list(listener.notifies(timeout=30, stop_after=1))
+    assert [notice.channel for notice in heard] == [CHANNEL]
+
+
+def test_a_dry_run_counts_and_changes_nothing(engine: Engine) -> None:
+    add_event(engine, age=A_MINUTE)
+    result = replay("--dry-run")
+    assert result.exit_code == 0
+    assert "1 event kratos_identity.updated" in result.stdout
+    assert "A dry run: nothing was replayed." in result.stdout
+    assert owed(engine) == set()
+
+
+def test_without_a_terminal_it_must_be_said(engine: Engine) -> None:
+    add_event(engine, age=A_MINUTE)
+    result = replay()
+    assert result.exit_code == 2
+    assert "nothing was done" in result.stderr
+    assert owed(engine) == set()
+
+
+@pytest.mark.parametrize(("answer", "number"), [("y\n", 1), ("n\n", 0), ("\n", 0)])
+def test_what_is_not_confirmed_is_not_done(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, answer: str, number: int
+) -> None:
+    monkeypatch.setattr(operator, "is_at_terminal", lambda: True)
+    add_event(engine, age=A_MINUTE)
+    assert replay(typed=answer).exit_code == 1 - number
+    assert len(owed(engine)) == number
+
+
+def test_where_there_is_nothing_to_replay_nothing_is_asked() -> None:
+    result = replay()
+    assert result.exit_code == 0
+    assert "0 events" in result.stdout
+    assert result.stdout.endswith(": nothing to replay.\n")
+
+
+def test_an_unknown_consumer_is_wrong_use() -> None:
+    result = kratos_sync("replay", "--consumer", "Greet", "--since", "1h", "--yes")
+    assert result.exit_code == 2
+    assert "there is no consumer Greet: there are SyncKratosIdentity, " in result.stderr
+
+
+def test_an_event_that_the_consumer_does_not_hear_is_wrong_use() -> None:
+    result = replay("--event", "identity.registered", "--yes")
+    assert result.exit_code == 2
+    assert "does not hear identity.registered: it hears kratos_identity.updated" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--until", "2h"], ["--rate", "0"], ["--since", "soon"]])
+def test_wrong_use_is_told_by_the_exit_code(arguments: list[str]) -> None:
+    assert replay(*arguments).exit_code == 2
+
+
+def test_an_interruption_says_where_to_go_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def interrupting(what: str, total: int) -> Iterator[Callable[[int], None]]:
+        yield lambda done: os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(replay_run, "progress", interrupting)
+    ids = [add_event(engine, age=age * A_MINUTE) for age in (4, 3, 2)]
+    result = replay("--yes", "--rate", "4", "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert (document["replayed"], document["interrupted"]) == (1, True)
+    times = {
+        row["id"]: row["recorded_at"]
+        for row in PostgresLedger(engine).query("SELECT id, recorded_at FROM kratos_sync.events")
+    }
+    since, until = document["go_on_since"], document["until"]
+    assert since == times[ids[0]].isoformat().replace("+00:00", "Z")
+    assert f"Interrupted. The same command goes on with --since {since} --until {until}" in (
+        result.stderr
+    )
+
+
+def test_after_an_interruption_the_rest_is_replayed_from_there(engine: Engine) -> None:
+    ids = [add_event(engine, age=age * A_MINUTE) for age in (4, 3, 2)]
+    (row,) = PostgresLedger(engine).query(
+        "SELECT recorded_at FROM kratos_sync.events WHERE id = :id", id=ids[1]
+    )
+    since = row["recorded_at"].isoformat()
+    kratos_sync("replay", "--consumer", SYNC, "--since", since, "--yes")
+    assert owed(engine) == set(ids[1:])
+
+
+def test_the_json_has_the_documented_keys(engine: Engine) -> None:
+    add_event(engine, age=A_MINUTE)
+    result = replay("--yes", "--json")
+    document = json.loads(result.stdout)
+    assert document.pop("since") < document.pop("until")
+    assert document == {
+        "consumer": SYNC,
+        "names": ["kratos_identity.updated"],
+        "identity_id": None,
+        "events": 1,
+        "dry_run": False,
+        "replayed": 1,
+        "left": 0,
+        "interrupted": False,
+        "go_on_since": None,
+    }
+    assert "1 event kratos_identity.updated" in result.stderr

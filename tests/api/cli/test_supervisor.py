@@ -1,0 +1,261 @@
+"""A worker's process is looked after: replaced when it dies or hangs, ended when it should be."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import psutil
+import pytest
+
+from kratos_sync.api.cli.supervisor import REPLACE_ME, taken_over
+from tests.api.cli import supervised
+from tests.api.cli.waiting import lives, until
+
+
+class Child(NamedTuple):
+    """What a child wrote of itself."""
+
+    pid: int
+    began: float
+    deaths: int
+    predecessor: str
+
+
+class Supervised:
+    """A supervisor, and children that behave as they are told to."""
+
+    def __init__(self, folder: Path, *behaviours: str) -> None:
+        self._folder = folder
+        command = [sys.executable, str(Path(supervised.__file__)), str(folder), *behaviours]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pids = [child.pid for child in self.children]
+        for pid in [self.process.pid, *filter(lives, pids)]:
+            with_its_group = psutil.Process(pid) if lives(pid) else None
+            if with_its_group is not None:
+                with_its_group.kill()
+        self.process.wait(20)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+    def child(self, turn: int, seconds: float = 20) -> Child:
+        """The child whose turn it is, as soon as there is one."""
+        until(lambda: len(self.children) > turn, seconds)
+        return self.children[turn]
+
+    @property
+    def children(self) -> list[Child]:
+        found = []
+        for turn in itertools.count():
+            file = self._folder / f"child-{turn}"
+            if not file.exists():
+                return found
+            pid, began, deaths, predecessor = file.read_text().split(maxsplit=3)
+            found.append(Child(int(pid), float(began), int(deaths), predecessor))
+        raise AssertionError
+
+    @property
+    def heard(self) -> list[str]:
+        """The signals that children heard."""
+        file = self._folder / "heard"
+        return file.read_text().split() if file.exists() else []
+
+    def ask(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+
+    def ends_with(self) -> int:
+        return self.process.wait(20)
+
+    def said(self) -> str:
+        assert self.process.stderr is not None
+        return self.process.stderr.read().decode()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """Where children write; none of them is left when a test ends."""
+    yield tmp_path
+    pids = [int(each.read_text().split()[0]) for each in tmp_path.glob("child-*")]
+    until(lambda: not any(map(lives, pids)))
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        ("exit=3", "exited with code 3"),
+        ("exit=0", "exited with code 0"),
+        (f"signal={signal.SIGKILL:d}", "was ended by SIGKILL"),
+        (f"signal={signal.SIGSEGV:d}", "was ended by SIGSEGV"),
+        (f"exit={REPLACE_ME}", "was given up"),
+    ],
+)
+def test_a_child_that_ends_is_replaced_and_the_next_is_told_how(
+    folder: Path, end: str, told: str
+) -> None:
+    with Supervised(folder, end, "live") as supervisor:
+        assert supervisor.child(0).predecessor == "None"
+        assert supervisor.child(1).predecessor == told
+
+
+def test_a_child_is_told_how_many_died_before_it(folder: Path) -> None:
+    with Supervised(folder, "exit=3", f"exit={REPLACE_ME}", "exit=3", "live") as supervisor:
+        supervisor.child(3)
+        assert [child.deaths for child in supervisor.children] == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize(("end", "code"), [("refuse=3", 3), ("refuse=0", 1)])
+def test_a_first_child_that_shows_no_pulse_has_said_why_and_is_not_replaced(
+    folder: Path, end: str, code: int
+) -> None:
+    with Supervised(folder, end, "live") as supervisor:
+        assert supervisor.ends_with() == code
+        assert len(supervisor.children) == 1
+
+
+def test_a_later_child_that_shows_no_pulse_is_replaced(folder: Path) -> None:
+    with Supervised(folder, "exit=1", "refuse=2", "live") as supervisor:
+        assert supervisor.child(2).predecessor == "exited with code 2"
+
+
+def test_a_child_that_holds_the_interpreter_is_ended_with_its_stacks_and_replaced(
+    folder: Path,
+) -> None:
+    with Supervised(folder, "hold", "live") as supervisor:
+        assert supervisor.child(1).predecessor == "was ended by SIGABRT"
+        assert not lives(supervisor.child(0).pid)
+
+
+def test_a_child_whose_pulse_stopped_and_who_is_deaf_to_that_is_killed(folder: Path) -> None:
+    with Supervised(folder, "live", "live") as supervisor:
+        first = supervisor.child(0)
+        os.kill(first.pid, signal.SIGSTOP)  # it hears nothing but SIGKILL
+
+        assert supervisor.child(1).predecessor == "was ended by SIGKILL"
+
+
+def test_asked_to_stop_it_asks_its_child_and_ends_well(folder: Path) -> None:
+    with Supervised(folder, "live") as supervisor:
+        supervisor.child(0)
+        supervisor.ask()
+
+        assert supervisor.ends_with() == 0
+        assert (supervisor.heard, len(supervisor.children)) == (["SIGTERM"], 1)
+
+
+def test_ctrl_c_is_asking_too(folder: Path) -> None:
+    with Supervised(folder, "live") as supervisor:
+        supervisor.child(0)
+        supervisor.process.send_signal(signal.SIGINT)
+
+        assert supervisor.ends_with() == 0
+        assert supervisor.heard == ["SIGTERM"]
+
+
+def test_asked_twice_it_hurries_its_child(folder: Path) -> None:
+    with Supervised(folder, "slow") as supervisor:
+        supervisor.child(0)
+        supervisor.ask()
+        until(lambda: supervisor.heard == ["SIGTERM"])
+        supervisor.ask()
+
+        assert supervisor.ends_with() == 0
+        assert supervisor.heard == ["SIGTERM", "SIGUSR2"]
+
+
+def test_asked_while_its_child_is_still_being_loaded_it_ends_well(folder: Path) -> None:
+    with Supervised(folder, "unready") as supervisor:
+        supervisor.child(0)
+        supervisor.ask()
+
+        assert supervisor.ends_with() == 0
+
+
+def test_a_child_that_does_not_end_when_asked_to_is_killed_in_the_end(folder: Path) -> None:
+    with Supervised(folder, "deaf") as supervisor:
+        child = supervisor.child(0)
+        supervisor.ask()
+
+        assert supervisor.ends_with() == 1
+        assert not lives(child.pid)
+
+
+def test_asked_between_two_children_it_starts_no_other(folder: Path) -> None:
+    with Supervised(folder, *["exit=1"] * 5, "live") as supervisor:
+        last = supervisor.child(4)
+        until(lambda: not psutil.pid_exists(last.pid))  # dead, and known to be
+        supervisor.ask()  # the pause is longer than three seconds by now
+
+        assert supervisor.ends_with() == 0
+        assert len(supervisor.children) == 5
+
+
+def test_its_child_does_not_outlive_it(folder: Path) -> None:
+    with Supervised(folder, "deaf") as supervisor:
+        child = supervisor.child(0)
+        supervisor.process.kill()
+
+        until(lambda: not lives(child.pid))
+
+
+def test_many_quick_deaths_have_growing_pauses_between_them(folder: Path) -> None:
+    with Supervised(folder, "exit=1", "exit=1", "exit=1", "exit=1", "live") as supervisor:
+        supervisor.child(4)
+        pauses = [
+            later.began - earlier.began
+            for earlier, later in itertools.pairwise(supervisor.children)
+        ]
+
+        # And what starting a process takes, which differs.
+        assert all(
+            pause > shortest for pause, shortest in zip(pauses, [0.2, 0.4, 0.8, 1.6], strict=True)
+        )
+
+
+def test_one_that_asks_to_be_replaced_is_replaced_at_once(folder: Path) -> None:
+    ends = [f"exit={REPLACE_ME}"] * 5
+    with Supervised(folder, *ends, "live") as supervisor:
+        began = supervisor.child(0).began
+        # Doubled each time, the pauses alone would take 6.2 s.
+        assert supervisor.child(5).began - began < 6
+
+
+def test_a_machine_that_was_halted_costs_no_child_its_life(folder: Path) -> None:
+    with Supervised(folder, "live", "live") as supervisor:
+        child = supervisor.child(0)
+        for pid in (supervisor.process.pid, child.pid):
+            os.kill(pid, signal.SIGSTOP)
+        going_on = time.monotonic() + 1.5  # three times what it may be without a pulse
+        until(lambda: time.monotonic() > going_on)
+        for pid in (supervisor.process.pid, child.pid):
+            os.kill(pid, signal.SIGCONT)
+
+        supervisor.ask()
+        assert supervisor.ends_with() == 0
+        assert (supervisor.heard, len(supervisor.children)) == (["SIGTERM"], 1)
+
+
+def test_a_process_without_a_supervisor_was_given_nothing() -> None:
+    assert taken_over({"PATH": "/bin"}) is None
+
+
+def test_what_a_child_was_given_is_passed_on_to_nobody() -> None:
+    environment = {
+        "PATH": "/bin",
+        "KRATOS_SYNC_HANDS": "7",
+        "KRATOS_SYNC_WORKER": "a name",
+        "KRATOS_SYNC_PREDECESSOR": "exited with code 1",
+        "KRATOS_SYNC_DEATHS": "2",
+    }
+
+    assert taken_over(environment) == (7, "a name", "exited with code 1", 2)
+    assert environment == {"PATH": "/bin"}

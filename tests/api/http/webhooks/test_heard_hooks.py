@@ -1,0 +1,146 @@
+"""The hooks that were heard: added up beside the calls, and written down once in a while."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import uuid4
+
+from structlog.testing import capture_logs
+
+from kratos_sync.api.http.webhooks.hook_activity import HeardHooks
+from kratos_sync.api.http.webhooks.sync_identity import KratosIdentitySyncHandler
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.application.ports.hook_log import MOST_LABELS, Calls
+from tests.api.http.client import KEY, SYNC, TEATIME, Api, config, recorded_webhooks
+from tests.fakes.event_bus import RecordingEventBus
+
+REGISTRATION = recorded_webhooks()[0]
+LABEL = "registration.after.password"
+
+
+class RecordingHookLog:
+    """Adds up what it is told, unless it is told to be unavailable."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[str, int] = {}
+        self.ages: list[timedelta] = []
+        self.failures_left = 0
+        self.notes = 0
+        self.is_stopped = False
+
+    async def note(self, calls: Sequence[Calls]) -> None:
+        self.notes += 1
+        if self.failures_left:
+            self.failures_left -= 1
+            raise LedgerUnavailable("it was told to be") from ConnectionError("ada@example.org")
+        for each in calls:
+            self.numbers[each.label] = self.numbers.get(each.label, 0) + each.number
+            self.ages.append(each.ago)
+
+    async def stop(self) -> None:
+        self.is_stopped = True
+
+
+def posted(label: str | None, body: bytes = REGISTRATION.content) -> list[str | None]:
+    """What is heard where a call with this label is sent."""
+    heard: list[str | None] = []
+    bus = RecordingEventBus()
+    sync = KratosIdentitySyncHandler(
+        config(KEY), bus, uuid4, lambda: TEATIME, hook_heard=heard.append
+    )
+    Api(bus, sync=sync).post(SYNC, body, {**REGISTRATION.headers, "X-Kratos-Hook": label})
+    return heard
+
+
+def test_an_accepted_call_is_heard_by_its_label() -> None:
+    assert posted(LABEL) == [LABEL]
+
+
+def test_a_call_without_a_label_is_heard_too() -> None:
+    assert posted(None) == [None]
+    assert posted("unfit \x07") == [None]
+
+
+def test_a_call_that_is_refused_was_not_heard() -> None:
+    assert posted(LABEL, b"{}") == []
+
+
+def test_calls_are_added_up_and_written_down_once() -> None:
+    log = RecordingHookLog()
+    hooks = HeardHooks(log)
+    for label in (LABEL, LABEL, None):
+        hooks.add(label)
+    asyncio.run(hooks.write())
+    asyncio.run(hooks.write())
+    assert (log.numbers, log.notes) == ({LABEL: 2, "": 1}, 1)
+    assert all(timedelta() <= age < timedelta(seconds=10) for age in log.ages)
+
+
+def test_what_cannot_be_written_down_is_written_down_later() -> None:
+    log = RecordingHookLog()
+    hooks = HeardHooks(log)
+    log.failures_left = 2
+    for _ in range(3):
+        hooks.add(LABEL)
+        hooks.add("login")
+        asyncio.run(hooks.write())
+    assert log.numbers == {LABEL: 3, "login": 3}
+
+
+def test_a_failure_is_logged_once_until_it_is_over_and_without_a_text() -> None:
+    log = RecordingHookLog()
+    hooks = HeardHooks(log)
+    with capture_logs() as logs:
+        for failures in (3, 1):
+            log.failures_left = failures
+            for _ in range(4):
+                hooks.add(LABEL)
+                asyncio.run(hooks.write())
+    assert [line["event"] for line in logs] == ["hooks_not_written_down"] * 2
+    assert logs[0]["error"] == "builtins.ConnectionError"
+    assert "ada" not in str(logs)
+
+
+def test_no_more_than_a_hundred_labels_are_remembered_at_a_time() -> None:
+    log = RecordingHookLog()
+    hooks = HeardHooks(log)
+    log.failures_left = 1
+    for start in (0, 50):
+        for number in range(start, start + 2 * MOST_LABELS):
+            hooks.add(str(number))
+        asyncio.run(hooks.write())
+    assert set(log.numbers) == {str(number) for number in range(MOST_LABELS)}
+    assert log.numbers["0"] == 1
+    assert log.numbers["99"] == 2
+
+
+def test_it_is_written_every_so_often_and_the_rest_at_the_end() -> None:
+    log = RecordingHookLog()
+
+    async def scenario() -> None:
+        hooks = HeardHooks(log, timedelta(milliseconds=1))
+        hooks.start()
+        hooks.add(LABEL)
+        async with asyncio.timeout(10):
+            while not log.numbers:
+                await asyncio.sleep(0)
+        hooks.add("login")
+        await hooks.stop()
+
+    asyncio.run(scenario())
+    assert log.numbers == {LABEL: 1, "login": 1}
+    assert log.is_stopped
+
+
+def test_who_stops_does_not_wait_for_the_next_time() -> None:
+    log = RecordingHookLog()
+
+    async def scenario() -> None:
+        hooks = HeardHooks(log, timedelta(hours=1))
+        hooks.start()
+        hooks.add(LABEL)
+        async with asyncio.timeout(10):
+            await hooks.stop()
+
+    asyncio.run(scenario())
+    assert log.numbers == {LABEL: 1}

@@ -1,0 +1,191 @@
+"""An application's own code says that it has changed an identity, in its own transaction."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy.orm import Session
+
+from kratos_sync.application.consumers.fetch_kratos_identity import FetchKratosIdentity
+from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.subscriptions import SUBSCRIPTIONS
+from kratos_sync.domain.events import EVENTS, KratosIdentityHinted
+from kratos_sync.infrastructure.kratos.refetch import identity_changed
+from kratos_sync.infrastructure.ledger.notifications import CHANNEL
+from tests.domain.people import ADA, document
+from tests.suites.ledgers import PostgresLedger
+from tests.suites.occurrences import only_ours
+
+CALL = "SELECT kratos_sync.identity_changed(%s)"
+
+
+@pytest.fixture
+def ledger(engine: Engine) -> PostgresLedger:
+    return PostgresLedger(engine)
+
+
+@pytest.fixture
+def applications(database_url: str) -> "Iterator[Engine]":
+    """An application's own connections."""
+    url = make_url(database_url).set(drivername="postgresql+psycopg")
+    engine = create_engine(url)
+    yield engine
+    engine.dispose()
+
+
+def by_psycopg(engine: Engine) -> UUID:
+    with psycopg.connect(_dsn(engine), row_factory=dict_row) as connection:
+        return identity_changed(connection, ADA)
+
+
+def by_connection(engine: Engine) -> UUID:
+    with engine.begin() as connection:
+        return identity_changed(connection, ADA)
+
+
+def by_session(engine: Engine) -> UUID:
+    with Session(engine) as session, session.begin():
+        return identity_changed(session, ADA)
+
+
+def _dsn(engine: Engine) -> str:
+    url = engine.url.set(drivername="postgresql")
+    return url.render_as_string(hide_password=False)
+
+
+@pytest.mark.parametrize("say", [by_psycopg, by_connection, by_session])
+def test_a_hint_and_what_is_owed_of_it_are_committed_with_the_application(
+    ledger: PostgresLedger, applications: Engine, say: Callable[[Engine], UUID]
+) -> None:
+    event_id = say(applications)
+
+    (event,) = ledger.events.values()
+    assert event.id == event_id
+    assert (event.name, event.subject, event.source) == (
+        KratosIdentityHinted.name,
+        ADA,
+        "application",
+    )
+    assert list(ledger.deliveries) == [(FetchKratosIdentity.name, event_id)]
+
+
+def test_the_hint_is_consumed_like_any_other(ledger: PostgresLedger, applications: Engine) -> None:
+    ledger.kratos.people.put(document())
+    event_id = by_connection(applications)
+
+    with only_ours():
+        deliver(Batch(FetchKratosIdentity, [event_id], ledger.unit_of_work(), ledger))
+
+    assert [event.name for event in ledger.events.values()] == [
+        "kratos_identity.hinted",
+        "kratos_identity.updated",
+    ]
+
+
+def test_what_the_application_takes_back_was_never_said(
+    ledger: PostgresLedger, applications: Engine
+) -> None:
+    with applications.connect() as connection:
+        identity_changed(connection, ADA)
+        connection.rollback()
+
+    assert not ledger.events
+    assert not ledger.deliveries
+
+
+def test_the_event_s_id_is_a_uuid_of_its_moment(applications: Engine) -> None:
+    event_id = by_connection(applications)
+
+    assert (event_id.version, event_id.variant) == (7, "specified in RFC 4122")
+    moment = datetime.fromtimestamp((event_id.int >> 80) / 1000, UTC)
+    assert abs(datetime.now(UTC) - moment) < timedelta(seconds=10)
+
+
+def test_it_is_owed_since_it_was_said_and_not_since_the_transaction_began(
+    ledger: PostgresLedger, applications: Engine
+) -> None:
+    with applications.begin() as connection:
+        began = connection.exec_driver_sql("SELECT now()").scalar_one()
+        identity_changed(connection, ADA)
+
+    (row,) = ledger.query("SELECT owed_at, due_at FROM kratos_sync.deliveries")
+    assert row["owed_at"] == row["due_at"] > began
+
+
+def test_the_relay_is_woken_by_the_commit(database_url: str, applications: Engine) -> None:
+    with psycopg.connect(database_url, autocommit=True) as listener:
+        listener.execute(f"LISTEN {CHANNEL}")
+        by_connection(applications)
+        heard = list(listener.notifies(timeout=30, stop_after=1))
+
+    assert [notice.channel for notice in heard] == [CHANNEL]
+
+
+@pytest.mark.parametrize("nobody", [None, UUID(int=0)])
+def test_nobody_has_not_changed(database_url: str, nobody: UUID | None) -> None:
+    with (
+        psycopg.connect(database_url) as connection,
+        pytest.raises(psycopg.errors.InvalidParameterValue, match="neither NULL nor all zeros"),
+    ):
+        connection.execute(CALL, [nobody])
+
+
+@pytest.fixture
+def application(database_url: str) -> Iterator[str]:
+    """A role that has no rights but to use the schema."""
+    role = f"application_{uuid4().hex[:8]}"
+    with psycopg.connect(database_url, autocommit=True) as superuser:
+        superuser.execute(f"CREATE ROLE {role}".encode())
+        superuser.execute(f"GRANT USAGE ON SCHEMA kratos_sync TO {role}".encode())
+        yield role
+        superuser.execute(f"DROP OWNED BY {role}".encode())
+        superuser.execute(f"DROP ROLE {role}".encode())
+
+
+def as_role(database_url: str, role: str, *statements: str) -> Any:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(f"SET ROLE {role}".encode())
+        for statement in statements:
+            connection.execute(statement.encode())
+        return connection.execute(CALL, [ADA]).fetchone()
+
+
+def test_only_whoever_was_granted_it_may_say_so(database_url: str, application: str) -> None:
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        as_role(database_url, application)
+
+
+def test_whoever_was_granted_it_needs_nothing_else(
+    ledger: PostgresLedger, database_url: str, application: str
+) -> None:
+    ledger.query(f"GRANT EXECUTE ON FUNCTION kratos_sync.identity_changed TO {application}")
+
+    assert as_role(database_url, application)
+
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        as_role(database_url, application, "SELECT FROM kratos_sync.events")
+
+
+def test_a_caller_s_own_functions_are_not_run_with_the_owner_s_rights(
+    ledger: PostgresLedger, database_url: str, application: str
+) -> None:
+    ledger.query(f"GRANT EXECUTE ON FUNCTION kratos_sync.identity_changed TO {application}")
+    ledger.query(f"CREATE SCHEMA AUTHORIZATION {application}")
+    mine = (
+        f"CREATE FUNCTION {application}.pg_notify(text, text) RETURNS void LANGUAGE plpgsql"
+        " AS $$ BEGIN RAISE 'run as %', current_user; END $$"
+    )
+    mine_first = f"SET search_path = {application}, pg_catalog"
+
+    assert as_role(database_url, application, mine, mine_first)
+
+
+def test_who_is_owed_a_hint_is_the_same_in_the_database_and_in_the_table() -> None:
+    """The function names the one consumer: another needs a migration."""
+    assert SUBSCRIPTIONS[KratosIdentityHinted] == (FetchKratosIdentity,)
+    assert EVENTS["kratos_identity.hinted"] is KratosIdentityHinted

@@ -1,1 +1,0 @@
-"""Asking Kratos about single identities, on a real PostgreSQL."""
