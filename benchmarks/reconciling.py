@@ -22,6 +22,7 @@ import click
 import psutil
 import psycopg
 from pydantic import SecretStr
+from tests.kratos.population import Crowd
 
 from benchmarks.commands import ROOT, program
 from kratos_sync.domain.identity import Identity
@@ -30,20 +31,19 @@ from kratos_sync.infrastructure.embedded import EmbeddedPostgres
 from kratos_sync.infrastructure.identities.rows import STORE, to_arrays
 from kratos_sync.infrastructure.migrations import migrate
 from kratos_sync.infrastructure.postgres.engine import connect
-from tests.kratos.crowd import Crowd
 
 SEEDED_AT_ONCE: Final = 2_000
 LOOK_SECONDS: Final = 0.05
 NOBODY: Final = UUID(int=1)
 
 
-def seed(url: str, crowd: Crowd) -> None:
-    """Store the whole crowd as it would be after its first webhooks and a reconciliation."""
+def seed(url: str, population: Crowd) -> None:
+    """Store the whole population as it would be after its first webhooks and a reconciliation."""
     with psycopg.connect(url) as connection:
         cursor = psycopg.RawCursor(connection)
-        for start in range(0, crowd.number, SEEDED_AT_ONCE):
-            numbers = range(start, min(start + SEEDED_AT_ONCE, crowd.number))
-            documents = [json.loads(crowd.document(number)) for number in numbers]
+        for start in range(0, population.number, SEEDED_AT_ONCE):
+            numbers = range(start, min(start + SEEDED_AT_ONCE, population.number))
+            documents = [json.loads(population.document(number)) for number in numbers]
             people = [
                 KratosIdentity.seen(Identity.from_kratos(each), at=datetime.now(UTC), cause=NOBODY)
                 for each in documents
@@ -56,7 +56,7 @@ def seed(url: str, crowd: Crowd) -> None:
 
 @contextmanager
 def kratos(*arguments: str) -> Iterator[str]:
-    """Serve a crowd; give the URL."""
+    """Serve a population; give the URL."""
     command = [sys.executable, "-m", "tests.kratos.admin_stand_in", *arguments]
     with subprocess.Popen(  # noqa: S603
         command, cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -111,7 +111,7 @@ class _Peak(threading.Thread):
 @click.option("--changed-every", default=10_000, show_default=True)
 @click.option("--missing-every", default=200_000, show_default=True)
 def main(identities: int, changed_every: int, missing_every: int) -> None:
-    """Reconcile a crowd that is unchanged, and one that is not."""
+    """Reconcile a population that is unchanged, and one that is not."""
     with tempfile.TemporaryDirectory(prefix="reconciling-") as folder:
         Path(folder).chmod(0o755)
         with EmbeddedPostgres(Path(folder) / "postgresql") as postgres:
@@ -122,19 +122,19 @@ def main(identities: int, changed_every: int, missing_every: int) -> None:
             seed(postgres.url, Crowd(identities))
             print(f"{identities:,} identities stored in {time.monotonic() - began:.0f} s")
             environment = {"DATABASE_URL": postgres.url, "BROKER_URL": "redis://127.0.0.1:1"}
-            crowd = ("--identities", str(identities))
+            population = ("--identities", str(identities))
             changed = ("--changed-every", str(changed_every), "--missing-every", str(missing_every))
-            with kratos(*crowd) as url:
+            with kratos(*population) as url:
                 _tell(
                     "unchanged, dry run",
                     reconcile({**environment, "KRATOS_ADMIN_URL": url}, "--dry-run"),
                 )
                 _tell("unchanged", reconcile({**environment, "KRATOS_ADMIN_URL": url}))
-            with kratos(*crowd, *changed) as url:
+            with kratos(*population, *changed) as url:
                 there = {**environment, "KRATOS_ADMIN_URL": url}
                 _tell("changed, dry run", reconcile(there, "--dry-run"))
                 _tell("changed", reconcile(there))
-            with kratos(*crowd, "--seed", "1") as url:
+            with kratos(*population, "--seed", "1") as url:
                 _tell(
                     "another Kratos",
                     reconcile({**environment, "KRATOS_ADMIN_URL": url}, "--dry-run"),

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from benchmarks.crowd import crowd
 from benchmarks.filling import SYNC, as_told, fill, settle
 from benchmarks.measures.deliver import until_none_is_left
+from benchmarks.population import population
 from benchmarks.stage import Stage
 
 BEGUN = """
@@ -81,7 +81,7 @@ def remember_templates(stage: Stage) -> None:
     with stage.deployed() as service, psycopg.connect(url, autocommit=True) as connection:
         if connection.execute("SELECT to_regclass('benchmark.people')").fetchone() != (None,):
             return
-        calls = crowd(200).calls
+        calls = population(200).calls
         firsts = list({call.person: call for call in reversed(calls)}.values())
         others = [call for call in calls if call not in firsts]
         service.start_workers()

@@ -8,9 +8,9 @@ from time import perf_counter, sleep
 from typing import Any
 
 from benchmarks import statements
-from benchmarks.crowd import crowd, people_for, some_twice
 from benchmarks.filling import SYNC, Waiting, as_told, fill, garbage, poison
 from benchmarks.pace import pace
+from benchmarks.population import people_for, population, some_twice
 from benchmarks.stage import Deployment, Stage
 from benchmarks.verdict import require
 from benchmarks.watch import Watch
@@ -45,7 +45,7 @@ def backlog(count: int, poisoned_by: str = "") -> Backlog:
     Poison comes on top of them: ``garbage``, whose payload is no identity, or ``failure``, on which
     a consumer fails.
     """
-    recording = crowd(people_for(count))
+    recording = population(people_for(count))
     calls = some_twice(recording.calls, count, seed=1)
     events = as_told(calls)
     some = calls[:: 100 // POISONED_PERCENT] if poisoned_by else []

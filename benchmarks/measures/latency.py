@@ -10,7 +10,7 @@ from time import perf_counter, sleep
 from typing import Any
 
 from benchmarks.commands import ROOT
-from benchmarks.crowd import crowd
+from benchmarks.population import population
 from benchmarks.stage import Stage
 from benchmarks.verdict import require
 from benchmarks.watch import Watch
@@ -36,7 +36,7 @@ def to_its_row(stage: Stage, people: int) -> dict[str, Any]:
 
 def first_sights(service: Service, people: int) -> list[float]:
     """Tell of so many people, and time each from the 200 to the row. Raises WrongResult."""
-    first = {call.person: call for call in crowd(-(-people // 200) * 200).calls}
+    first = {call.person: call for call in population(-(-people // 200) * 200).calls}
     milliseconds = []
     for person, call in list(first.items())[:people]:
         service.settle()
@@ -51,7 +51,7 @@ def first_sights(service: Service, people: int) -> list[float]:
 
 def at_rate(stage: Stage, rate: float, seconds: int, *, delivering: bool) -> dict[str, Any]:
     """From when a webhook is due until its 200, at a constant rate. Raises WrongResult."""
-    bodies = write_bodies(stage.folder, crowd(PEOPLE).calls)
+    bodies = write_bodies(stage.folder, population(PEOPLE).calls)
     with stage.deployed() as service:
         if delivering:
             service.start_all()

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from benchmarks.crowd import crowd
 from benchmarks.filling import fill
 from benchmarks.measures.deliver import backlog
+from benchmarks.population import population
 from benchmarks.profiling import profiled
 from benchmarks.stage import Stage
 from benchmarks.wrk import load, write_bodies
@@ -14,7 +14,7 @@ PEOPLE = 2_000
 
 def profiles(stage: Stage, events: int, seconds: int) -> dict[str, Any]:
     """Relay and worker with so many events waiting, then the api under load."""
-    bodies = write_bodies(stage.folder, crowd(PEOPLE).calls)
+    bodies = write_bodies(stage.folder, population(PEOPLE).calls)
     with stage.deployed() as service:
         fill(service.database_url, backlog(events).events)
         service.start_workers()

@@ -16,9 +16,9 @@ import redis
 from sqlalchemy import URL, create_engine, make_url, text
 
 from benchmarks.commands import ROOT
-from benchmarks.crowd import crowd, people_for, some_twice
 from benchmarks.measures.beside import Measure, brief
 from benchmarks.pace import pace
+from benchmarks.population import people_for, population, some_twice
 from benchmarks.rivals.field import FIELD, Rival, Setting
 from benchmarks.rivals.work import Base
 from benchmarks.stage import Stage, empty
@@ -67,7 +67,7 @@ def _rival(  # noqa: PLR0917
 
 def _rate(stage: Stage, url: URL, rival: Rival, setting: Setting, count: int) -> float:
     """Enqueue, start the workers, and time from the first event done to the last."""
-    recording = crowd(people_for(count))
+    recording = population(people_for(count))
     libpq_url = _libpq(url)
     empty(libpq_url, "rivals")
     empty(libpq_url, "public")

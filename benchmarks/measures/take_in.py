@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 
 from benchmarks import statements
-from benchmarks.crowd import crowd
 from benchmarks.pace import pace
+from benchmarks.population import population
 from benchmarks.serving import served
 from benchmarks.stage import Deployment, Stage, empty
 from benchmarks.verdict import require
@@ -42,7 +42,7 @@ class Server:
 
 def take_in(stage: Stage, rounds: int, seconds: int, seconds_delivering: int) -> dict[str, Any]:
     """All servers at once, loaded in turns; then ours while it delivers. Raises WrongResult."""
-    bodies = write_bodies(stage.folder, crowd(PEOPLE).calls)
+    bodies = write_bodies(stage.folder, population(PEOPLE).calls)
     url = stage.postgres.url
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(LIKE_OURS)

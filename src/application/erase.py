@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
-from kratos_sync.application.pipeline.retries import despite_conflicts
+from kratos_sync.application.pipeline.retries import retry_on_conflict
 from kratos_sync.application.ports.deletions import DeletionProgress, Deletions, Erased, Erasures
 
 PATIENCE_SECONDS: Final = 60.0
@@ -41,7 +41,7 @@ class Erase:
         begun the rest is erased by a relay.
         """
         begin = partial(self._erasures.begin, identity_id, by, reason)
-        despite_conflicts(begin, MOST_CONFLICTS, self._pause, POLL_SECONDS)
+        retry_on_conflict(begin, MOST_CONFLICTS, self._pause, POLL_SECONDS)
         self._wake_relay()
         return self.rest(identity_id)
 

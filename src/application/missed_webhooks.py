@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from kratos_sync.application.ports.hook_log import HookHeard
+from kratos_sync.application.ports.hook_log import HookActivity
 from kratos_sync.domain.addresses import RecoveryAddress, VerifiableAddress
 from kratos_sync.domain.held_identity import HeldIdentity
 from kratos_sync.domain.identity import Identity
@@ -132,7 +132,7 @@ FEW: Final = 20
 """With fewer calls nobody knows what is usual."""
 
 
-class Silence(NamedTuple):
+class SilentHook(NamedTuple):
     """A hook that was last heard then, and used to be heard so often; None for all of them."""
 
     label: str | None
@@ -140,7 +140,7 @@ class Silence(NamedTuple):
     usual_gap: timedelta
 
 
-def silences(hooks: Sequence[HookHeard], now: datetime) -> list[Silence]:
+def silent_hooks(hooks: Sequence[HookActivity], now: datetime) -> list[SilentHook]:
     """Tell which hooks are silent while others are heard, or that all of them are.
 
     A gap is usual if it is the mean one: from the first call to the last.
@@ -148,7 +148,7 @@ def silences(hooks: Sequence[HookHeard], now: datetime) -> list[Silence]:
     if not hooks:
         return []
     last = max(hook.last_at for hook in hooks)
-    together = HookHeard(
+    together = HookActivity(
         "", min(hook.first_at for hook in hooks), last, sum(hook.calls for hook in hooks)
     )
     if silence := _silence(together, now):
@@ -158,10 +158,10 @@ def silences(hooks: Sequence[HookHeard], now: datetime) -> list[Silence]:
     return [silence for silence in found if silence]
 
 
-def _silence(hook: HookHeard, now: datetime) -> Silence | None:
+def _silence(hook: HookActivity, now: datetime) -> SilentHook | None:
     if hook.calls < FEW:
         return None
     gap = (hook.last_at - hook.first_at) / (hook.calls - 1)
     if now - hook.last_at <= max(LEAST, GAPS * gap):
         return None
-    return Silence(hook.label, hook.last_at, gap)
+    return SilentHook(hook.label, hook.last_at, gap)

@@ -147,7 +147,7 @@ class Reconcile:
 
     def _await_consumers(self) -> None:
         polls = 0
-        while self._reconciliations.in_hand(IN_HAND) >= IN_HAND:
+        while self._reconciliations.in_flight(IN_HAND) >= IN_HAND:
             if polls % TELL_EVERY == TELL_EVERY - 1:
                 log.warning("waiting_for_consumers", deliveries=f"{IN_HAND:,} or more")
             polls += 1

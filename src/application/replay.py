@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, NamedTuple
 
-from kratos_sync.application.pipeline.retries import despite_conflicts
+from kratos_sync.application.pipeline.retries import retry_on_conflict
 from kratos_sync.application.ports.replay import Position, RecordedEvents, Stretch
 from kratos_sync.application.rate_limiter import Pace
 from kratos_sync.application.subscriptions import CONSUMERS, SUBSCRIPTIONS
@@ -72,7 +72,7 @@ class Replay:
         replayed, left, position = 0, 0, None
         while True:
             self._wait_for_room(stretch.consumer, room)
-            step = despite_conflicts(
+            step = retry_on_conflict(
                 partial(self._events.owe_again, stretch, position, min(pace.step, room)),
                 MOST_CONFLICTS,
                 self._pause,
@@ -88,7 +88,7 @@ class Replay:
 
     def _wait_for_room(self, consumer: str, room: int) -> None:
         deadline = self._clock() + PATIENCE_SECONDS
-        while self._events.in_hand(consumer, room) >= room:
+        while self._events.in_flight(consumer, room) >= room:
             if self._clock() > deadline:
                 raise ConsumerIsBehind(f"{consumer} had its hands full for ten minutes")
             self._pause(POLL_SECONDS)

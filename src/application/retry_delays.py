@@ -1,4 +1,4 @@
-"""How long consumers wait for what is not theirs to hurry: Kratos, say, or other consumers."""
+"""How long consumers wait for what they cannot speed up: Kratos, say, or other consumers."""
 
 from datetime import UTC, datetime, timedelta
 from random import uniform

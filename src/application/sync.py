@@ -18,7 +18,7 @@ from kratos_sync.application.ports.kratos import (
 )
 
 
-class Inquiry:
+class IdentityLookup:
     """Asks about all at once, and alone about each that is not shown there.
 
     Only the latter tells that somebody is gone. Once Kratos is away it is not asked again.
@@ -98,7 +98,7 @@ class SyncIdentities:
             yield from self._ask(ids[start : start + ASKED_AT_ONCE])
 
     def _ask(self, ids: Sequence[UUID]) -> Iterator[Asked]:
-        inquiry = Inquiry(lambda: self._kratos, lambda: ids, self._identities.now)
+        inquiry = IdentityLookup(lambda: self._kratos, lambda: ids, self._identities.now)
         answers: dict[UUID, Answer] = {}
         asked: dict[UUID, Asked] = {}
         away: KratosUnavailable | None = None

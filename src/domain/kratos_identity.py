@@ -99,14 +99,14 @@ class KratosIdentity(HeldIdentity):
         return row
 
     @classmethod
-    def never_seen(cls, identity_id: UUID, *, at: datetime, cause: UUID) -> Self:
+    def tombstone(cls, identity_id: UUID, *, at: datetime, cause: UUID) -> Self:
         """The tombstone of an identity that we never saw: a late webhook will not revive it."""
         row = cls(id=identity_id, synced_at=at, version=0)
         row.gone(at=at, cause=cause)
         return row
 
     @classmethod
-    def unwanted(cls, identity_id: UUID, *, at: datetime, cause: UUID) -> Self:
+    def erased_tombstone(cls, identity_id: UUID, *, at: datetime, cause: UUID) -> Self:
         """The tombstone of an identity that we never saw, and were told to forget."""
         row = cls(id=identity_id, synced_at=at, version=0)
         row.forget(at=at, cause=cause)

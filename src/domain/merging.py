@@ -66,7 +66,7 @@ class Recency(NamedTuple):
         return None
 
 
-def agreed(held: Part, said: Part, *, exact: bool) -> Part:
+def resolve_tie(held: Part, said: Part, *, exact: bool) -> Part:
     """Which of two equally recent values stands, whichever came first.
 
     Of addresses each stands that either has, at its greatest `order`; of other values the one with
@@ -97,7 +97,7 @@ _UNTOLD_BY_WEBHOOKS: Final = frozenset({"metadata_admin"})
 def ordinary_news(
     held: HeldIdentity, identity: Identity, known_at: datetime
 ) -> dict[str, object] | None:
-    """The fields of `held` that the snapshot changes; None when each part has to be weighed.
+    """The fields of `held` that the snapshot changes; None when each part has to be merge_fields.
 
     Relies on what every row keeps to: no part is more recent than the row, and before the first
     exact snapshot every number is a double.
@@ -137,7 +137,7 @@ def _equally_recent(held: HeldIdentity, identity: Identity) -> dict[str, object]
     news: dict[str, object] = {}
     for part, said in differences.items():
         before = held.part(part)
-        after = said if before is ABSENT else agreed(before, said, exact=False)
+        after = said if before is ABSENT else resolve_tie(before, said, exact=False)
         if not same(before, after):
             news[part] = after
     return news
@@ -212,7 +212,7 @@ def merged(held: HeldIdentity, identity: Identity, known_at: datetime) -> dict[s
     `known_at` is when we recorded a webhook, or asked for an exact snapshot, by our own clock.
     """
     news = ordinary_news(held, identity, known_at)
-    return weighed(held, identity, known_at) if news is None else news
+    return merge_fields(held, identity, known_at) if news is None else news
 
 
 def replaced(
@@ -236,11 +236,11 @@ def replaced(
     }
 
 
-def weighed(held: HeldIdentity, identity: Identity, known_at: datetime) -> dict[str, object]:
+def merge_fields(held: HeldIdentity, identity: Identity, known_at: datetime) -> dict[str, object]:
     """What `merged` gives, whatever the row and the snapshot.
 
-    Each part becomes what the most recent snapshot that tells it says (`Recency`, `agreed`). Where
-    a webhook said it, the large integers of the newest exact snapshot show through
+    Each part becomes what the most recent snapshot that has it says (`Recency`, `resolve_tie`).
+    Where a webhook said it, the large integers of the newest exact snapshot show through
     (`domain.large_integers`).
     """
     said = identity.parts()
@@ -313,7 +313,7 @@ def _settled(
     if since is None or held is ABSENT:
         return said, word
     if word.time == since.time and (word.exact == since.exact or part in _ADDRESSES):
-        return agreed(held, said, exact=word.exact), max(word, since)
+        return resolve_tie(held, said, exact=word.exact), max(word, since)
     return (said, word) if word > since else (held, since)
 
 

@@ -2,7 +2,7 @@
 
 from dependency_injector import containers, providers
 
-from kratos_sync.application.ports.deletions import Departures
+from kratos_sync.application.ports.deletions import DeletionFinalizer
 from kratos_sync.application.ports.kratos import KratosAnswers
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.application.subscriptions import CONSUMERS
@@ -11,7 +11,7 @@ from kratos_sync.domain.recorded_webhooks import RecordedWebhooks
 from kratos_sync.infrastructure.bus import brokers as broker
 from kratos_sync.infrastructure.bus.event_bus import DramatiqEventBus
 from kratos_sync.infrastructure.bus.relay import Relay
-from kratos_sync.infrastructure.deletion import PostgresDeletions, PostgresDepartures
+from kratos_sync.infrastructure.deletion import PostgresDeletionFinalizer, PostgresDeletions
 from kratos_sync.infrastructure.erasure import ErasureSchedule, PostgresErasures
 from kratos_sync.infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
 from kratos_sync.infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
@@ -36,7 +36,7 @@ from kratos_sync.infrastructure.postgres.transaction import Transaction
 from kratos_sync.infrastructure.postgres.unit_of_work import ConsumerFactory, PostgresUnitOfWork
 from kratos_sync.infrastructure.reconciliation.reconciliation import PostgresReconciliations
 from kratos_sync.infrastructure.settings import Settings
-from kratos_sync.infrastructure.worker.in_flight import Hands
+from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 
 
@@ -64,8 +64,8 @@ class Container(containers.DeclarativeContainer):
         kinds=list(CONSUMERS.values()),
         in_transaction=providers.Dict(
             {
-                Departures: providers.Factory(
-                    PostgresDepartures, kratos=kratos_admin.provider
+                DeletionFinalizer: providers.Factory(
+                    PostgresDeletionFinalizer, kratos=kratos_admin.provider
                 ).provider,
                 KratosAnswers: providers.Factory(
                     PostgresKratosAnswers, kratos=kratos_admin.provider
@@ -82,7 +82,7 @@ class Container(containers.DeclarativeContainer):
     )
     failures = providers.Singleton(PostgresFailures, engine)
 
-    hands = providers.Singleton(Hands)
+    hands = providers.Singleton(InFlightDeliveries)
     claims = providers.Singleton(PostgresClaims, engine, settings.provided.lease)
     # The watchdog's own: all of the pool's may be with threads that it has to free.
     spare_engine = providers.Singleton(database.connect, settings.provided.database_url, 2)

@@ -12,9 +12,9 @@ from kratos_sync.application.ports.deletions import DeletionProgress, OwedTo
 from kratos_sync.application.ports.kratos import KratosAdmin
 from kratos_sync.application.subscriptions import consumers_of
 from kratos_sync.domain.events import IdentityDeletionRequested
-from kratos_sync.infrastructure.erasure import note_wish
+from kratos_sync.infrastructure.erasure import request_erasure
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
-from kratos_sync.infrastructure.postgres.engine import errors_in_our_words
+from kratos_sync.infrastructure.postgres.engine import translate_errors
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 
 REQUEST: Final = text("""
@@ -64,7 +64,7 @@ class PostgresDeletions:
 
     def request(self, identity_id: UUID, *, by: str | None = None, erase: bool = False) -> UUID:
         """Ask in a transaction of its own."""
-        with errors_in_our_words(), self._engine.begin() as connection:
+        with translate_errors(), self._engine.begin() as connection:
             return request_deletion(connection, identity_id, by=by, erase=erase)
 
     def progress(self, request: UUID) -> DeletionProgress:
@@ -86,8 +86,8 @@ AWAITED_OF_DEPARTURES: Final = """
 """
 
 
-class PostgresDepartures:
-    """The Departures port; ``kratos`` gives the Admin API, or raises KratosNotConfigured."""
+class PostgresDeletionFinalizer:
+    """The DeletionFinalizer port; ``kratos`` gives the Admin API, or raises KratosNotConfigured."""
 
     def __init__(self, transaction: Transaction, kratos: Callable[[], KratosAdmin]) -> None:
         self._transaction = transaction
@@ -105,4 +105,4 @@ class PostgresDepartures:
 
     def have_erased(self, identity_id: UUID, by: str, reason: str) -> None:
         """Take note of it, for a relay."""
-        note_wish(self._transaction, identity_id, by, reason)
+        request_erasure(self._transaction, identity_id, by, reason)

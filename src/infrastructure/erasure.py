@@ -25,7 +25,7 @@ from kratos_sync.infrastructure.ledger.event_rows import RECORD_ERASURES, record
 from kratos_sync.infrastructure.ledger.purge import lock_purges
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
-from kratos_sync.infrastructure.postgres.engine import errors_in_our_words
+from kratos_sync.infrastructure.postgres.engine import translate_errors
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 
 FIRST_LOOK_SECONDS: Final = 2.0
@@ -89,7 +89,7 @@ ERASURE: Final = text("""
 """)
 
 
-def note_wish(transaction: Transaction, identity_id: UUID, by: str, reason: str) -> None:
+def request_erasure(transaction: Transaction, identity_id: UUID, by: str, reason: str) -> None:
     """Have a relay look at what there is of the person, from this transaction's commit on."""
     transaction.run(WISH, (identity_id, _storable(by), _storable(reason)))
 
@@ -185,10 +185,10 @@ class PostgresErasures:
             identities = SqlAlchemyKratosIdentities(transaction)
             identity = identities.find(identity_id)
             if identity is None:
-                identities.add(KratosIdentity.unwanted(identity_id, at=at, cause=cause))
+                identities.add(KratosIdentity.erased_tombstone(identity_id, at=at, cause=cause))
             else:
                 identity.forget(at=at, cause=cause)
-            note_wish(transaction, identity_id, by, reason)
+            request_erasure(transaction, identity_id, by, reason)
             raised = [(event, Provenance(SOURCE)) for event in transaction.collect_events()]
             record_many(transaction.connection, raised, RECORD_ERASURES)
             transaction.commit()
@@ -210,18 +210,18 @@ class PostgresErasures:
     def note(self, people: Sequence[UUID], *, is_complete: bool) -> None:
         """Note when to look next."""
         parameters = {"people": uuid_array(people), "complete": is_complete}
-        with errors_in_our_words(), self._engine.begin() as connection:
+        with translate_errors(), self._engine.begin() as connection:
             connection.execute(NOTE, {**parameters, "soon": SOON, "longest": LONGEST})
 
     def due(self, most: int) -> Sequence[UUID]:
         """Claim those that are due, for a minute."""
-        with errors_in_our_words(), self._engine.begin() as connection:
+        with translate_errors(), self._engine.begin() as connection:
             return list(
                 connection.execute(DUE, {"most": most, "soon": SOON, "longest": LONGEST}).scalars()
             )
 
     @contextmanager
     def _step(self) -> Iterator[Connection]:
-        with errors_in_our_words(), self._engine.begin() as connection:
+        with translate_errors(), self._engine.begin() as connection:
             lock_purges(connection)
             yield connection

@@ -19,7 +19,7 @@ from kratos_sync.application.footprint import (
     remaining,
 )
 from kratos_sync.application.pipeline.isolation import read_event
-from kratos_sync.application.ports.unit_of_work import Owed
+from kratos_sync.application.ports.unit_of_work import PendingDelivery
 from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.domain.json_values import Json
 from kratos_sync.domain.kratos_identity import KratosIdentity
@@ -52,7 +52,9 @@ def test_an_event_takes_no_more_than_its_footprint(traits: Json, escaped: bool) 
 
     tracemalloc.start()
     text = payload.decode()
-    event = read_event(Owed(cause(), 1, KratosIdentityUpdated.name, ADA, NOON, text, None))
+    event = read_event(
+        PendingDelivery(cause(), 1, KratosIdentityUpdated.name, ADA, NOON, text, None)
+    )
     assert isinstance(event, KratosIdentityUpdated)
     held = KratosIdentity.seen(event.identity, at=NOON, cause=cause())
     facts = [dumps(fact.to_json()).encode() for fact in held.collect_events()]

@@ -27,11 +27,11 @@ DAY = Stretch(SYNC, ("kratos_identity.updated",), NOON, NOON + timedelta(days=1)
 class Log:
     """So many events, and a consumer that has in hand what the test says."""
 
-    def __init__(self, events: int, in_hand: Iterator[int] | None = None) -> None:
+    def __init__(self, events: int, in_flight: Iterator[int] | None = None) -> None:
         self.left = events
         self.conflicts = 0
         self.asked: list[int] = []
-        self._in_hand = in_hand
+        self._in_hand = in_flight
 
     def now(self) -> datetime:
         return NOON
@@ -39,7 +39,7 @@ class Log:
     def count(self, stretch: Stretch) -> int:
         return self.left
 
-    def in_hand(self, consumer: str, most: int) -> int:
+    def in_flight(self, consumer: str, most: int) -> int:
         return min(next(self._in_hand), most) if self._in_hand else 0
 
     def owe_again(self, stretch: Stretch, after: Position | None, most: int) -> Step:
@@ -89,13 +89,13 @@ def test_no_step_is_larger_than_what_the_consumer_may_have_in_hand(
 def test_it_waits_while_the_consumer_has_its_hands_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SyncKratosIdentity, "batch_size", 1)
     clock = Clock()
-    log = Log(1, in_hand=iter([4, 9, 4, 3, 0]))
+    log = Log(1, in_flight=iter([4, 9, 4, 3, 0]))
     assert replayed(log, clock) == 1
     assert clock.now - 1_000 == pytest.approx(0.3, abs=0.01)
 
 
 def test_it_gives_up_on_a_consumer_whose_hands_stay_full() -> None:
-    clock, log = Clock(), Log(1, in_hand=iter(lambda: 10_000, None))
+    clock, log = Clock(), Log(1, in_flight=iter(lambda: 10_000, None))
     with pytest.raises(ConsumerIsBehind, match=SYNC):
         replayed(log, clock)
     assert log.left == 1

@@ -2,42 +2,45 @@
 
 from datetime import timedelta
 
-from kratos_sync.application.missed_webhooks import Silence, silences
-from kratos_sync.application.ports.hook_log import HookHeard
+from kratos_sync.application.missed_webhooks import SilentHook, silent_hooks
+from kratos_sync.application.ports.hook_log import HookActivity
 from tests.domain.people import NOON
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
 
-def hook(label: str, *, every: timedelta, silent_for: timedelta, calls: int = 31) -> HookHeard:
+def hook(label: str, *, every: timedelta, silent_for: timedelta, calls: int = 31) -> HookActivity:
     last = NOON - silent_for
-    return HookHeard(label, last - (calls - 1) * every, last, calls)
+    return HookActivity(label, last - (calls - 1) * every, last, calls)
 
 
 BUSY = hook("login", every=HOUR, silent_for=HOUR)
 
 
 def test_where_nothing_was_ever_heard_nothing_is_silent() -> None:
-    assert silences([], NOON) == []
+    assert silent_hooks([], NOON) == []
 
 
 def test_a_hook_is_silent_after_ten_of_its_usual_gaps() -> None:
-    assert silences([BUSY, hook("settings", every=DAY, silent_for=10 * DAY)], NOON) == []
+    assert silent_hooks([BUSY, hook("settings", every=DAY, silent_for=10 * DAY)], NOON) == []
     silent = hook("settings", every=DAY, silent_for=11 * DAY)
-    assert silences([BUSY, silent], NOON) == [Silence("settings", NOON - 11 * DAY, DAY)]
+    assert silent_hooks([BUSY, silent], NOON) == [SilentHook("settings", NOON - 11 * DAY, DAY)]
 
 
 def test_a_quiet_weekend_is_no_silence() -> None:
-    assert silences([BUSY, hook("settings", every=HOUR, silent_for=2 * DAY)], NOON) == []
+    assert silent_hooks([BUSY, hook("settings", every=HOUR, silent_for=2 * DAY)], NOON) == []
 
 
 def test_of_a_hook_that_was_seldom_called_nobody_knows_what_is_usual() -> None:
-    assert silences([BUSY, hook("recovery", every=HOUR, silent_for=30 * DAY, calls=19)], NOON) == []
+    assert (
+        silent_hooks([BUSY, hook("recovery", every=HOUR, silent_for=30 * DAY, calls=19)], NOON)
+        == []
+    )
 
 
 def test_when_nobody_is_heard_it_is_said_once() -> None:
     both = [hook(label, every=HOUR, silent_for=4 * DAY, calls=121) for label in ("a", "b")]
-    (silence,) = silences(both, NOON)
+    (silence,) = silent_hooks(both, NOON)
     assert (silence.label, silence.last_at) == (None, NOON - 4 * DAY)
     assert timedelta() < silence.usual_gap < HOUR
 
@@ -48,4 +51,4 @@ def test_while_nobody_is_heard_for_a_while_no_hook_is_blamed() -> None:
         hook(label, every=HOUR, silent_for=night + age)
         for label, age in zip("ab", (HOUR, DAY), strict=True)
     ]
-    assert silences(both, NOON) == []
+    assert silent_hooks(both, NOON) == []

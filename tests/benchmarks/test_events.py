@@ -1,11 +1,11 @@
 from benchmarks.changes import POISON_ONE_IN
-from benchmarks.crowd import crowd, people_for, some_twice
 from benchmarks.filling import as_told
 from benchmarks.measures.deliver import backlog
+from benchmarks.population import people_for, population, some_twice
 
 
 def test_a_crowd_tells_of_everybody_what_was_recorded() -> None:
-    told = crowd(400)
+    told = population(400)
 
     assert len(told.listing) == 400
     assert {call.person for call in told.calls} == told.listing.keys()
@@ -14,7 +14,7 @@ def test_a_crowd_tells_of_everybody_what_was_recorded() -> None:
 
 
 def test_every_call_is_there_before_any_is_told_twice() -> None:
-    calls = crowd(200).calls
+    calls = population(200).calls
 
     told = some_twice(calls, 900, seed=1)
 
@@ -28,7 +28,7 @@ def test_there_are_never_more_calls_of_a_crowd_than_events_wanted() -> None:
 
 
 def test_nothing_is_poison_unless_it_is_asked_for() -> None:
-    waiting = as_told(crowd(200).calls)
+    waiting = as_told(population(200).calls)
 
     assert not any(event.poison or event.id.int % POISON_ONE_IN == 0 for event in waiting)
 

@@ -38,13 +38,13 @@ def test_a_tombstone_keeps_the_id_and_times_and_nothing_of_the_person() -> None:
 
 
 def test_an_identity_we_never_saw_can_be_gone() -> None:
-    row = KratosIdentity.never_seen(ADA, at=minutes(61), cause=cause())
+    row = KratosIdentity.tombstone(ADA, at=minutes(61), cause=cause())
 
     assert [type(fact) for fact in row.collect_events()] == [IdentityDeleted]
     assert (row.version, row.deleted_at, row.traits) == (1, minutes(61), ABSENT)
 
 
-@pytest.mark.parametrize("row", [buried(), KratosIdentity.never_seen(ADA, at=NOON, cause=cause())])
+@pytest.mark.parametrize("row", [buried(), KratosIdentity.tombstone(ADA, at=NOON, cause=cause())])
 def test_a_late_webhook_brings_nobody_back(row: KratosIdentity) -> None:
     row.collect_events()
     row.mark_stored()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import Json, same
 from kratos_sync.domain.kratos_identity import KratosIdentity
-from kratos_sync.domain.merging import ordinary_news, weighed
+from kratos_sync.domain.merging import merge_fields, ordinary_news
 from tests.domain.people import (
     ADA,
     LOYAL,
@@ -79,7 +79,7 @@ def assert_nothing_else_is_weighed(row: KratosIdentity, snapshot: Identity) -> b
     news = ordinary_news(row, snapshot, LATE)
     if news is None:
         return False
-    every = weighed(row, snapshot, LATE)
+    every = merge_fields(row, snapshot, LATE)
     assert news.keys() == every.keys()
     for name, value in news.items():
         assert same(value, every[name]), name
@@ -154,7 +154,7 @@ def test_an_older_webhook_that_tells_what_nobody_told_is_weighed(part: str) -> N
 
     for row in (untold, overtaken):
         assert ordinary_news(row, late, LATE) is None
-        assert weighed(row, late, LATE) != {}
+        assert merge_fields(row, late, LATE) != {}
 
 
 def test_a_verification_needs_no_weighing() -> None:

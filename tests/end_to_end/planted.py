@@ -27,7 +27,7 @@ SENT = {
     "a query": "queryC4nary",
     "a path": "pathC4nary",
     "what was said meanwhile": "meanwhileC4nary ü",
-    "a poisonous event": "poisonC4nary ß",
+    "a failed event": "poisonC4nary ß",
 }
 GARBAGE = {"garbage on the broker": "garbageC4nary@mail.test"}
 EVERYTHING = Search({**SECRETS, **PEOPLE, **SENT, **GARBAGE})

@@ -155,7 +155,7 @@ def postgres_goes(flow: Flow) -> None:
 
 
 def poison_is_in_the_ledger(flow: Flow) -> None:
-    text = SENT["a poisonous event"]
+    text = SENT["a failed event"]
     for payload in (
         {"identity": {"id": KNOWN.person, "traits": {"email": f"{text}\x00"}}},
         {"identity": text},

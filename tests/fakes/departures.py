@@ -8,7 +8,7 @@ from tests.fakes.kratos_admin import InMemoryKratos
 
 
 class InMemoryDepartures:
-    """A `Departures` port; a test says by ``owed`` who is not done."""
+    """A `DeletionFinalizer` port; a test says by ``owed`` who is not done."""
 
     def __init__(self, kratos: InMemoryKratos) -> None:
         self._kratos = kratos

@@ -7,7 +7,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from kratos_sync.application.ports.kratos import Answer, KratosAdmin
-from kratos_sync.application.sync import Inquiry
+from kratos_sync.application.sync import IdentityLookup
 from kratos_sync.domain.events import (
     DomainEvent,
     KratosIdentityGone,
@@ -28,7 +28,7 @@ class InMemoryKratosAnswers:
         is_recorded: Callable[[KratosIdentityHinted], bool],
         first_heard: Callable[[UUID], datetime | None],
     ) -> None:
-        self._inquiry = Inquiry(lambda: kratos, everybody, now)
+        self._inquiry = IdentityLookup(lambda: kratos, everybody, now)
         self._is_recorded = is_recorded
         self._first_heard = first_heard
         self.told: dict[UUID, DomainEvent] = {}

@@ -14,12 +14,12 @@ class InMemoryKratosIdentities:
         self._identities = {identity.id: identity for identity in identities}
         self._before: dict[UUID, KratosIdentity | None] | None = None
 
-    def checkpoint(self) -> None:
+    def savepoint(self) -> None:
         """Remember how the identities stand: each as it is when it is next asked for."""
         self._before = {}
 
-    def take_back(self) -> None:
-        """Go back to the checkpoint."""
+    def roll_back_to_savepoint(self) -> None:
+        """Go back to the savepoint."""
         for identity_id, before in (self._before or {}).items():
             if before is not None:
                 self._identities[identity_id] = before

@@ -172,7 +172,7 @@ class InMemoryReconciliations:
             for each in self._ledger.events.values()
         )
 
-    def in_hand(self, most: int) -> int:
+    def in_flight(self, most: int) -> int:
         """How much is owed to anybody."""
         return min(len(self._ledger.deliveries), most)
 

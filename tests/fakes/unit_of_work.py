@@ -16,7 +16,7 @@ from kratos_sync.application.ports.dead_letters import SUSPECT_ERRORS, FailedAtt
 from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
 from kratos_sync.application.ports.kratos import KratosAnswers
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
-from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, Owed
+from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, PendingDelivery
 from kratos_sync.application.subscriptions import consumers_of
 from kratos_sync.domain.events import DomainEvent, KratosIdentityHinted, KratosIdentityUpdated
 from kratos_sync.domain.identity import Identity
@@ -254,7 +254,7 @@ class InMemoryUnitOfWork:
 
     def open(
         self, consumer: str, event_ids: Sequence[UUID], admission: Admission | None = None
-    ) -> list[Owed]:
+    ) -> list[PendingDelivery]:
         """Hold what is owed and not held by another unit of work."""
         self._ledger.require_it_is_here()
         owed = []
@@ -269,7 +269,7 @@ class InMemoryUnitOfWork:
             self._writes.held.add(key)
             self._ledger.held.add(key)
             owed.append(
-                Owed(
+                PendingDelivery(
                     event_id,
                     delivery.attempts + 1,
                     event.name,
@@ -296,7 +296,11 @@ class InMemoryUnitOfWork:
         self._writes.set_aside |= {(consumer, event_id): wait for event_id in footprints}
 
     def settle(
-        self, consumer: str, owed: Sequence[Owed], started_at: datetime, duration: timedelta
+        self,
+        consumer: str,
+        owed: Sequence[PendingDelivery],
+        started_at: datetime,
+        duration: timedelta,
     ) -> None:
         """Settle when this commits."""
         self._writes.settled |= {(consumer, delivery.event_id) for delivery in owed}
@@ -305,15 +309,15 @@ class InMemoryUnitOfWork:
         """Log the attempts when this commits."""
         self._writes.failed.extend(attempts)
 
-    def checkpoint(self) -> None:
+    def savepoint(self) -> None:
         """Remember how things stand."""
-        self._writes.identities.checkpoint()
+        self._writes.identities.savepoint()
         self._counts_before = deepcopy(self._writes.counts)
         self._told_before = self._writes.answers.told.copy()
 
-    def take_back(self) -> bool:
-        """Go back to the checkpoint, in the very objects that consumers hold."""
-        self._writes.identities.take_back()
+    def roll_back_to_savepoint(self) -> bool:
+        """Go back to the savepoint, in the very objects that consumers hold."""
+        self._writes.identities.roll_back_to_savepoint()
         self._writes.answers.told = self._told_before
         self._writes.counts.__dict__.update(self._counts_before.__dict__)
         return self.can_take_back

@@ -46,11 +46,11 @@ class PostgresEffects:
         if self._held:
             self._transaction.execute(WRITE, self._held)
 
-    def checkpoint(self) -> None:
+    def savepoint(self) -> None:
         """Remember how many are held back."""
         self._held_before = len(self._held)
 
-    def take_back(self) -> None:
+    def roll_back_to_savepoint(self) -> None:
         """Forget those held back since."""
         del self._held[self._held_before :]
 

@@ -1,6 +1,6 @@
 """A stand-in of Kratos' Admin API: a real HTTP server on loopback, whose people a test decides on.
 
-In a process of its own, with a crowd that is made up while it is listed:
+In a process of its own, with a population that is made up while it is listed:
 
     python -m tests.kratos.admin_stand_in --identities 1000000 --port 0
 
@@ -18,8 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
 
 from tests.kratos.answers import answer, error
-from tests.kratos.crowd import Crowd
 from tests.kratos.people import People
+from tests.kratos.population import Crowd
 from tests.kratos.reply import HTTPStatus, Reply, Trouble
 
 LOOPBACK = "127.0.0.1"
@@ -147,16 +147,18 @@ class _Server(ThreadingHTTPServer):
 
 
 def main() -> None:
-    """Serve a crowd until ended."""
-    parser = argparse.ArgumentParser(description="A stand-in of Kratos' Admin API, with a crowd.")
+    """Serve a population until ended."""
+    parser = argparse.ArgumentParser(
+        description="A stand-in of Kratos' Admin API, with a population."
+    )
     parser.add_argument("--identities", type=int, default=1_000_000)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0, help="another seed is another Kratos")
     parser.add_argument("--missing-every", type=int, default=0, metavar="N")
     parser.add_argument("--changed-every", type=int, default=0, metavar="N")
     given = parser.parse_args()
-    crowd = Crowd(given.identities, given.seed, given.missing_every, given.changed_every)
-    with AdminStandIn(crowd, given.port) as stand_in, suppress(KeyboardInterrupt):
+    population = Crowd(given.identities, given.seed, given.missing_every, given.changed_every)
+    with AdminStandIn(population, given.port) as stand_in, suppress(KeyboardInterrupt):
         print(stand_in.url, flush=True)
         threading.Event().wait()
 

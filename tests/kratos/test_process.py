@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
-from tests.kratos.crowd import Crowd
+from tests.kratos.population import Crowd
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "tests.kratos.admin_stand_in", "--port", "0"]
@@ -25,12 +25,12 @@ def test_a_million_are_listed_at_the_pace_of_a_benchmark() -> None:
             for _ in range(20):
                 token = admin.page(token).next
             took = time.monotonic() - began
-            crowd = Crowd(1_000_000, 3)
-            assert admin.find(crowd.id_of(999_998)) is None
-            assert admin.find(crowd.id_of(999_999))
+            population = Crowd(1_000_000, 3)
+            assert admin.find(population.id_of(999_998)) is None
+            assert admin.find(population.id_of(999_999))
             admin.close()
         finally:
             process.terminate()
 
-    assert first.identities.startswith(b'[{"id":"%s"' % str(crowd.id_of(1)).encode())
+    assert first.identities.startswith(b'[{"id":"%s"' % str(population.id_of(1)).encode())
     assert took < 5  # a third of a second, if the machine has nothing else to do

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 
 from kratos_sync.application.ports.dead_letters import FailedAttempt
-from kratos_sync.application.ports.deletions import Departures
+from kratos_sync.application.ports.deletions import DeletionFinalizer
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.application.ports.kratos import KratosAnswers
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
@@ -18,7 +18,7 @@ from kratos_sync.application.subscriptions import CONSUMERS
 from kratos_sync.domain.events import DomainEvent
 from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.domain.recorded_webhooks import RecordedWebhooks
-from kratos_sync.infrastructure.deletion import PostgresDepartures
+from kratos_sync.infrastructure.deletion import PostgresDeletionFinalizer
 from kratos_sync.infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
 from kratos_sync.infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
 from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts
@@ -68,7 +68,7 @@ class PostgresLedger:
         factory = ConsumerFactory(
             kinds=list(CONSUMERS.values()),
             in_transaction={
-                Departures: partial(PostgresDepartures, kratos=lambda: self.kratos),
+                DeletionFinalizer: partial(PostgresDeletionFinalizer, kratos=lambda: self.kratos),
                 KratosAnswers: partial(PostgresKratosAnswers, kratos=lambda: self.kratos),
                 KratosIdentities: SqlAlchemyKratosIdentities,
                 RecordedWebhooks: PostgresRecordedWebhooks,

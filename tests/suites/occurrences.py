@@ -44,7 +44,7 @@ OURS = {
 
 
 def person(number: int) -> UUID:
-    """One of a crowd."""
+    """One of a population."""
     return uuid5(ADA, str(number))
 
 

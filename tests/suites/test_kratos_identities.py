@@ -225,7 +225,7 @@ def test_a_tombstone_keeps_nothing_of_the_person(identities: Identities) -> None
 
 def test_a_tombstone_of_somebody_never_seen_is_kept(identities: Identities) -> None:
     with identities() as store:
-        store.add(KratosIdentity.never_seen(ADA, at=minutes(2), cause=cause()))
+        store.add(KratosIdentity.tombstone(ADA, at=minutes(2), cause=cause()))
 
     assert kept(identities, ADA).deleted_at == minutes(2)
 

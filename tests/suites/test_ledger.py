@@ -12,7 +12,11 @@ from kratos_sync.application.consumers.count_registrations import CountRegistrat
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.ports.dead_letters import WORKER_DIED, FailedAttempt
 from kratos_sync.application.ports.event_bus import Provenance
-from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, Owed, UnitOfWork
+from kratos_sync.application.ports.unit_of_work import (
+    ConcurrencyConflict,
+    PendingDelivery,
+    UnitOfWork,
+)
 from kratos_sync.domain.events import IdentityDeleted, IdentityRegistered, KratosIdentityUpdated
 from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.domain.kratos_identity import KratosIdentity
@@ -30,7 +34,7 @@ FAILED = FailedAttempt(
 REGISTERED = IdentityRegistered(cause(7), minutes(1), ADA, 1, {"name": "Ada"}, NOON)
 
 
-def opened(ledger: Ledger, *event_ids: UUID) -> list[Owed]:
+def opened(ledger: Ledger, *event_ids: UUID) -> list[PendingDelivery]:
     unit = ledger.unit_of_work()
     with unit.begin(TIME_LIMIT):
         return unit.inbox.open(SYNC, event_ids)
@@ -117,7 +121,7 @@ def test_the_inbox_gives_what_is_owed_in_the_order_of_ids(ledger: Ledger) -> Non
     first = owed[0]._replace(payload="")
     assert json.loads(owed[0].payload) == updated(1).to_json()
     assert first.recorded_at is not None
-    assert first == Owed(
+    assert first == PendingDelivery(
         event_id=cause(1),
         attempt=1,
         name="kratos_identity.updated",

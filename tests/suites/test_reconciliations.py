@@ -698,4 +698,4 @@ def test_consumers_that_do_nothing_are_not_waited_for_for_ever(
     with pytest.raises(ConsumersAreBehind):
         world.reconcile()
 
-    assert world.reconciliations.in_hand(9) == 7
+    assert world.reconciliations.in_flight(9) == 7

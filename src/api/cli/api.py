@@ -27,7 +27,7 @@ from kratos_sync.api.cli.process import (
 from kratos_sync.api.http.app import create_app
 from kratos_sync.api.http.connections import ConnectionRoom, bounded_http
 from kratos_sync.api.http.webhooks.handler import KratosWebHookHandlerConfig
-from kratos_sync.api.http.webhooks.hook_activity import HeardHooks
+from kratos_sync.api.http.webhooks.hook_activity import HookActivityRecorder
 from kratos_sync.api.http.webhooks.parse_hooks import PARSE_HANDLER
 from kratos_sync.api.http.webhooks.parse_identity import KratosIdentityParseHandler
 from kratos_sync.api.http.webhooks.sync_identity import (
@@ -37,7 +37,7 @@ from kratos_sync.api.http.webhooks.sync_identity import (
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.migrations import require_schema
-from kratos_sync.infrastructure.postgres.engine import errors_in_our_words
+from kratos_sync.infrastructure.postgres.engine import translate_errors
 from kratos_sync.infrastructure.settings import KeyHeader
 
 HURRY_AFTER_SECONDS: Final = 26.0
@@ -48,10 +48,10 @@ STOP_SECONDS: Final = 29
 class TwoStepServer(uvicorn.Server):
     """The first SIGTERM or SIGINT has what is under way finished; the second, or time, hurries."""
 
-    def __init__(self, config: uvicorn.Config, hurry: Callable[[], None]) -> None:
-        """`hurry` makes calls that wait for something be answered at once."""
+    def __init__(self, config: uvicorn.Config, abort_waiting: Callable[[], None]) -> None:
+        """`abort_waiting` makes calls that wait for something be answered at once."""
         super().__init__(config)
-        self._hurry = hurry
+        self._abort_waiting = abort_waiting
         self.is_hurried = False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's
@@ -67,7 +67,7 @@ class TwoStepServer(uvicorn.Server):
         if self.is_hurried:
             return
         self.is_hurried = True
-        self._hurry()
+        self._abort_waiting()
         # Those that are answered now close by themselves; the others are waited for no longer.
         for connection in list(self.server_state.connections):
             connection.shutdown()
@@ -103,7 +103,7 @@ def api(host: str, port: int) -> None:
     with opened_container(migrated=False) as container:
         _require_schema(container)
         room = ConnectionRoom(most_connections())
-        hooks = HeardHooks(container.hook_log())
+        hooks = HookActivityRecorder(container.hook_log())
         sync, parse = _handlers(container, hooks, room.most)
         server = TwoStepServer(
             uvicorn.Config(
@@ -121,7 +121,7 @@ def api(host: str, port: int) -> None:
                 ws="none",
                 timeout_graceful_shutdown=STOP_SECONDS,
             ),
-            sync.hurry,
+            sync.abort_waiting,
         )
         ignore_stop_signals()
         # It exits with a code of its own where it cannot listen.
@@ -132,7 +132,7 @@ def api(host: str, port: int) -> None:
         raise click.ClickException(f"{host}:{port} is taken or cannot be listened on: set --port.")
 
 
-async def _serve(server: TwoStepServer, container: Container, hooks: HeardHooks) -> None:
+async def _serve(server: TwoStepServer, container: Container, hooks: HookActivityRecorder) -> None:
     calm_garbage_collector()
     hooks.start()
     try:
@@ -148,7 +148,7 @@ def _require_schema(container: Container) -> None:
     """Refuse a database that is too old or refuses us; one that is away is none of our business."""
     with expected_errors():
         try:
-            with errors_in_our_words():
+            with translate_errors():
                 require_schema(container.engine())
         except LedgerUnavailable as error:
             if is_refusal(error):
@@ -157,7 +157,7 @@ def _require_schema(container: Container) -> None:
 
 
 def _handlers(
-    container: Container, hooks: HeardHooks, most_connections: int
+    container: Container, hooks: HookActivityRecorder, most_connections: int
 ) -> tuple[KratosIdentitySyncHandler, KratosIdentityParseHandler]:
     settings = container.settings()
     if not settings.kratos_webhook_api_keys:

@@ -15,16 +15,16 @@ from kratos_sync.application.kratos_config.findings import Json, Wanted, configu
 from kratos_sync.application.kratos_config.flows import ALL_METHODS
 from kratos_sync.application.kratos_config.hook import SYNC_PATH, Receiver, split
 from kratos_sync.application.kratos_config.templates import MAPPER, inline
-from kratos_sync.application.missed_webhooks import silences
-from kratos_sync.application.ports.hook_log import HookHeard
+from kratos_sync.application.missed_webhooks import silent_hooks
+from kratos_sync.application.ports.hook_log import HookActivity
 from kratos_sync.application.ports.status import TemplateFailures
 
 UNNAMED = "(no X-Kratos-Hook)"
 
 
-def hooks_attention(hooks: Sequence[HookHeard], now: datetime) -> Iterator[str]:
+def hooks_attention(hooks: Sequence[HookActivity], now: datetime) -> Iterator[str]:
     """Say which hooks used to be heard and are silent, a sentence for each."""
-    for silence in silences(hooks, now):
+    for silence in silent_hooks(hooks, now):
         who = "No webhook" if silence.label is None else f"The hook {named(silence.label)}"
         was = "was" if silence.label is None else "was not"
         yield (
@@ -45,7 +45,7 @@ def template_attention(failures: Sequence[TemplateFailures], now: datetime) -> I
         )
 
 
-def hooks_table(hooks: Sequence[HookHeard], now: datetime) -> Table:
+def hooks_table(hooks: Sequence[HookActivity], now: datetime) -> Table:
     """Give a line for each hook."""
     table = Table()
     table.add_column("HOOK")
@@ -58,7 +58,7 @@ def hooks_table(hooks: Sequence[HookHeard], now: datetime) -> Table:
     return table
 
 
-def hooks_json(hooks: Sequence[HookHeard]) -> list[dict[str, Any]]:
+def hooks_json(hooks: Sequence[HookActivity]) -> list[dict[str, Any]]:
     """Give the list `hooks` of `kratos-sync status --json`."""
     return [
         {

@@ -31,7 +31,7 @@ from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.migrations import require_schema
 from kratos_sync.infrastructure.telemetry import configure_logging
-from kratos_sync.infrastructure.worker.in_flight import Hands
+from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 
 # Workers are woken; this is how often they look when nothing wakes them.
@@ -72,7 +72,7 @@ class Wishes:
 def work(threads: int | None, supervised: Supervised) -> None:
     """Consume until asked to stop, then finish what is in hand and give back the rest."""
     faulthandler.enable()
-    wishes, hands = Wishes(), Hands(supervised.memory)
+    wishes, hands = Wishes(), InFlightDeliveries(supervised.memory)
     with opened_container(stopped=wishes.stopped) as container:
         container.hands.override(hands)
         settings, watchdog = container.settings(), container.watchdog()
@@ -134,7 +134,7 @@ def _at_work(running: dramatiq.Worker, watchdog: Watchdog) -> int:
 def _bury(container: Container, how: str, stopped: threading.Event) -> None:
     """Write down what the process before this one died of: whatever it was consuming then."""
     hands, failures = container.hands(), container.failures()
-    log.error("worker_replaced", predecessor=how, in_hand=len(list(hands)))
+    log.error("worker_replaced", predecessor=how, in_flight=len(list(hands)))
     for lost in list(hands):
         log.warning("attempt_lost", consumer=lost.consumer, event_id=str(lost.event_id))
         consumer = CONSUMERS.get(lost.consumer)

@@ -110,7 +110,7 @@ def create_app(
 
 
 class _Shortcut:
-    """Hands POSTs to one path to its handler at once, past what Starlette does for every call.
+    """Passes POSTs to one path to its handler at once, past what Starlette does for every call.
 
     A handler answers its own errors; whatever is not exactly such a call goes the long way.
     """

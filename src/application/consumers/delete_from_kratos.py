@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from kratos_sync.application.consumer import Consumer, RetryLater
-from kratos_sync.application.ports.deletions import Departures, OwedTo
+from kratos_sync.application.ports.deletions import DeletionFinalizer, OwedTo
 from kratos_sync.application.ports.kratos import KratosNotConfigured, KratosUnavailable
 from kratos_sync.application.retry_delays import WAIT_FOR_A_URL, later, part_of_age, scattered
 from kratos_sync.domain.events import IdentityDeletionRequested
@@ -31,7 +31,7 @@ class DeleteFromKratos(Consumer[IdentityDeletionRequested]):
     name = "DeleteFromKratos"
     batch_size = 1
 
-    def __init__(self, departures: Departures) -> None:
+    def __init__(self, departures: DeletionFinalizer) -> None:
         self._departures = departures
 
     def consume(self, event: IdentityDeletionRequested) -> None:

@@ -19,7 +19,7 @@ class DeleteKratosIdentity(Consumer[KratosIdentityGone]):
         identity = self._identities.find(event.identity_id)
         if identity is None:
             self._identities.add(
-                KratosIdentity.never_seen(event.identity_id, at=event.date_occurred, cause=event.id)
+                KratosIdentity.tombstone(event.identity_id, at=event.date_occurred, cause=event.id)
             )
         else:
             identity.gone(at=event.date_occurred, cause=event.id)

@@ -19,7 +19,9 @@ class ForgetIdentity(Consumer[IdentityDeletionRequested]):
         identity = self._identities.find(event.identity_id)
         if identity is None:
             self._identities.add(
-                KratosIdentity.unwanted(event.identity_id, at=event.date_occurred, cause=event.id)
+                KratosIdentity.erased_tombstone(
+                    event.identity_id, at=event.date_occurred, cause=event.id
+                )
             )
         else:
             identity.forget(at=event.date_occurred, cause=event.id)

@@ -3,7 +3,7 @@
 from functools import partial
 
 from kratos_sync.application.pipeline.batch import Batch, CallNext, Middleware, bound_memory
-from kratos_sync.application.pipeline.isolation import consume, isolate_poison
+from kratos_sync.application.pipeline.isolation import consume, isolate_failures
 from kratos_sync.application.pipeline.logging import log_outcome
 from kratos_sync.application.pipeline.retries import record_failure, retry_conflicts
 from kratos_sync.application.pipeline.transaction import (
@@ -13,7 +13,7 @@ from kratos_sync.application.pipeline.transaction import (
 )
 
 PIPELINE: tuple[Middleware, ...] = (
-    isolate_poison,
+    isolate_failures,
     record_failure,
     retry_conflicts,
     log_outcome,

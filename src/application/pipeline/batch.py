@@ -10,7 +10,7 @@ from uuid import UUID
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.footprint import Admission, OpenBatches
 from kratos_sync.application.ports.dead_letters import FailedAttempt, Failures
-from kratos_sync.application.ports.unit_of_work import UNWATCHED, Owed, UnitOfWork, Watch
+from kratos_sync.application.ports.unit_of_work import UNWATCHED, PendingDelivery, UnitOfWork, Watch
 
 FAILURES: Final = BaseException
 """What a consumer fails with: whatever ends a thread or a task is for nobody else here.
@@ -22,7 +22,7 @@ A panic in an extension written in Rust is no Exception either.
 class Failure(NamedTuple):
     """A delivery that failed: what its consumer raised, and what the ledger is told of it."""
 
-    delivery: Owed
+    delivery: PendingDelivery
     error: BaseException
     attempt: FailedAttempt
 
@@ -32,7 +32,7 @@ class Batch:
     """Deliveries of one consumer that share a transaction.
 
     ``owed`` is filled by the inbox, if it ``is_open``: of the events named, those still to be
-    consumed. ``poisonous`` are those among them that failed and could be told apart; the others go
+    consumed. ``failed`` are those among them that failed and could be told apart; the others go
     on without them. ``left`` are those that there was no time for, ``suspects`` those that cost a
     worker its time or its life before, and run alone. ``interrupted_at`` is where the consumer took
     too long.
@@ -46,11 +46,11 @@ class Batch:
     open_batches: OpenBatches = field(default_factory=OpenBatches)
     admission: Admission | None = None
     is_open: bool = False
-    owed: list[Owed] = field(default_factory=list)
-    poisonous: list[Failure] = field(default_factory=list)
-    left: list[Owed] = field(default_factory=list)
+    owed: list[PendingDelivery] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+    left: list[PendingDelivery] = field(default_factory=list)
     suspects: list[UUID] = field(default_factory=list)
-    interrupted_at: Owed | None = None
+    interrupted_at: PendingDelivery | None = None
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     started: float = field(default_factory=monotonic)
 
@@ -69,15 +69,15 @@ class Batch:
         """Forget what an earlier run of it came to."""
         self.owed, self.left, self.suspects, self.interrupted_at = [], [], [], None
         self.is_open = False
-        self.poisonous.clear()
+        self.failed.clear()
         self.started_at, self.started = datetime.now(UTC), monotonic()
 
     @property
-    def healthy(self) -> list[Owed]:
+    def healthy(self) -> list[PendingDelivery]:
         """What is owed, less what failed."""
-        if not self.poisonous:
+        if not self.failed:
             return self.owed
-        failed = {failure.delivery.event_id for failure in self.poisonous}
+        failed = {failure.delivery.event_id for failure in self.failed}
         return [delivery for delivery in self.owed if delivery.event_id not in failed]
 
     @property

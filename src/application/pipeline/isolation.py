@@ -14,12 +14,16 @@ from kratos_sync.application.pipeline.batch import FAILURES, Batch, CallNext
 from kratos_sync.application.pipeline.logging import OtherLedgerUnavailable, delivering
 from kratos_sync.application.pipeline.retries import failure
 from kratos_sync.application.ports.event_bus import ANSWER_SOURCES, LedgerUnavailable
-from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, Owed, TimeLimitExceeded
+from kratos_sync.application.ports.unit_of_work import (
+    ConcurrencyConflict,
+    PendingDelivery,
+    TimeLimitExceeded,
+)
 from kratos_sync.domain.events import EVENTS, DomainEvent, KratosIdentityUpdated
 from kratos_sync.domain.json_values import Json
 
 
-def isolate_poison(batch: Batch, call_next: CallNext) -> None:
+def isolate_failures(batch: Batch, call_next: CallNext) -> None:
     """Run a batch that failed again, by halves, so that in the end only the poison fails.
 
     One whose inbox could not be opened is not split: that is no fault of its events. Where it is
@@ -46,7 +50,7 @@ def isolate_poison(batch: Batch, call_next: CallNext) -> None:
 
 def _run(part: Batch, call_next: CallNext) -> BaseException | None:
     try:
-        isolate_poison(part, call_next)
+        isolate_failures(part, call_next)
     except LedgerUnavailable:
         raise
     except FAILURES as error:
@@ -86,7 +90,7 @@ def _consume_all(batch: Batch) -> None:
             batch.owed = batch.owed[:position]
             break
         with delivering(batch.consumer, delivery):
-            unit.checkpoint()
+            unit.savepoint()
             try:
                 _consume_one(batch, consumer, delivery)
             except (ConcurrencyConflict, TimeLimitExceeded):
@@ -98,12 +102,12 @@ def _consume_all(batch: Batch) -> None:
                     raise TimeLimitExceeded(
                         f"took longer than {batch.consumer.time_limit}"
                     ) from error
-                if len(batch.owed) == 1 or not unit.take_back():
+                if len(batch.owed) == 1 or not unit.roll_back_to_savepoint():
                     raise
-                batch.poisonous.append(failure(batch, delivery, error))
+                batch.failed.append(failure(batch, delivery, error))
 
 
-def _consume_one(batch: Batch, consumer: Consumer[Any], delivery: Owed) -> None:
+def _consume_one(batch: Batch, consumer: Consumer[Any], delivery: PendingDelivery) -> None:
     try:
         batch.watch.begin(delivery)
         try:
@@ -118,7 +122,7 @@ def _consume_one(batch: Batch, consumer: Consumer[Any], delivery: Owed) -> None:
         raise
 
 
-def read_event(delivery: Owed) -> DomainEvent:
+def read_event(delivery: PendingDelivery) -> DomainEvent:
     """Give the event of a delivery. Raises ValueError for a payload that it cannot have."""
     payload: dict[str, Json]
     try:

@@ -12,7 +12,7 @@ from structlog.typing import EventDict, WrappedLogger
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.pipeline.batch import Batch, CallNext, Failure
-from kratos_sync.application.ports.unit_of_work import Owed
+from kratos_sync.application.ports.unit_of_work import PendingDelivery
 
 LONGEST_ERROR: Final = 8_000
 LONGEST_SHAPE: Final = 200
@@ -81,7 +81,7 @@ def trace_id(traceparent: str | None) -> str | None:
 
 log = structlog.get_logger()
 
-_delivery: ContextVar[tuple[type[Consumer[Any]], Owed] | None] = ContextVar(
+_delivery: ContextVar[tuple[type[Consumer[Any]], PendingDelivery] | None] = ContextVar(
     "delivery", default=None
 )
 
@@ -97,7 +97,7 @@ def log_outcome(batch: Batch, call_next: CallNext) -> None:
         log.info("delivered", **describe(batch.consumer, healthy[0]), **_took(batch))
     elif healthy:
         log.info("delivered", consumer=batch.consumer.name, events=len(healthy), **_took(batch))
-    for failure in batch.poisonous:
+    for failure in batch.failed:
         log_failure(batch.consumer, failure)
 
 
@@ -126,7 +126,7 @@ class delivering:  # noqa: N801  # used like a function; a generator would cost 
 
     __slots__ = ("_described", "_token")
 
-    def __init__(self, consumer: type[Consumer[Any]], delivery: Owed) -> None:
+    def __init__(self, consumer: type[Consumer[Any]], delivery: PendingDelivery) -> None:
         self._described = consumer, delivery
 
     def __enter__(self) -> None:
@@ -145,7 +145,7 @@ def add_delivery(_logger: WrappedLogger, _method: str, event_dict: EventDict) ->
     return event_dict
 
 
-def describe(consumer: type[Consumer[Any]], delivery: Owed) -> dict[str, object]:
+def describe(consumer: type[Consumer[Any]], delivery: PendingDelivery) -> dict[str, object]:
     """Give what every line of a delivery carries; no traits, addresses or keys."""
     return {
         "event_id": str(delivery.event_id),

@@ -20,7 +20,7 @@ from kratos_sync.application.pipeline.logging import (
 )
 from kratos_sync.application.ports.dead_letters import RETRY_LATER, FailedAttempt
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
-from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, Owed
+from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, PendingDelivery
 
 CONFLICTS_IN_A_ROW = 5
 # So often doubled, a second is longer than any cap, and still no overflow.
@@ -79,7 +79,7 @@ def _record(batch: Batch, failed: Failure) -> None:
     return batch.failures.record(failed.attempt)
 
 
-def failure(batch: Batch, delivery: Owed, error: BaseException) -> Failure:
+def failure(batch: Batch, delivery: PendingDelivery, error: BaseException) -> Failure:
     """Give the account of an attempt that ended in this error."""
     postponed = isinstance(error, RetryLater)
     if isinstance(error, RetryLater):
@@ -138,7 +138,7 @@ def backoff(consumer: type[Consumer[Any]], attempt: int) -> timedelta | None:
 Done = TypeVar("Done")
 
 
-def despite_conflicts(
+def retry_on_conflict(
     do: Callable[[], Done], most: int, pause: Callable[[float], None], seconds: float
 ) -> Done:
     """Do it, and after each of so many conflicts pause and do it again.

@@ -7,7 +7,7 @@ from typing import Final
 from kratos_sync.application.footprint import SET_ASIDE_FOR
 from kratos_sync.application.pipeline.batch import Batch, CallNext
 from kratos_sync.application.ports.event_bus import Provenance
-from kratos_sync.application.ports.unit_of_work import Owed
+from kratos_sync.application.ports.unit_of_work import PendingDelivery
 from kratos_sync.application.subscriptions import takes
 from kratos_sync.domain.events import EVENTS, DomainEvent
 
@@ -51,8 +51,8 @@ def open_inbox(batch: Batch, call_next: CallNext) -> None:
         call_next(batch)
         if healthy := batch.healthy:
             inbox.settle(name, healthy, batch.started_at, batch.duration)
-        if batch.poisonous:
-            inbox.fail([failure.attempt for failure in batch.poisonous])
+        if batch.failed:
+            inbox.fail([failure.attempt for failure in batch.failed])
         if batch.left:
             inbox.release(name, [delivery.event_id for delivery in batch.left])
 
@@ -72,7 +72,7 @@ def publish_raised_events(batch: Batch, call_next: CallNext) -> None:
     )
 
 
-def _traces(raised: Sequence[DomainEvent], owed: Sequence[Owed]) -> Iterator[str | None]:
+def _traces(raised: Sequence[DomainEvent], owed: Sequence[PendingDelivery]) -> Iterator[str | None]:
     # A fact is told with its cause's time: that tells two causes about one identity apart.
     of_cause = {(cause.subject, cause.occurred_at): cause.traceparent for cause in owed}
     of_subject = {cause.subject: cause.traceparent for cause in owed}

@@ -15,7 +15,7 @@ class OwedTo(NamedTuple):
     dead_letters: int
 
 
-class Departures(Protocol):
+class DeletionFinalizer(Protocol):
     """The last steps of a deletion, in the transaction that settles its request."""
 
     def awaited(self, identity_id: UUID, besides: str) -> Sequence[OwedTo]:

@@ -55,7 +55,7 @@ Publishable: TypeAlias = DomainEvent | UnreadEvent
 
 
 class EventBus(Protocol):
-    """Hands events to the consumers subscribed to them, through the ledger."""
+    """Passes events to the consumers subscribed to them, through the ledger."""
 
     async def publish(self, event: Publishable, provenance: Provenance) -> bool:
         """Record the event and what is owed to its consumers in one commit, and return after it.

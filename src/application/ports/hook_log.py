@@ -17,7 +17,7 @@ class Calls(NamedTuple):
     ago: timedelta
 
 
-class HookHeard(NamedTuple):
+class HookActivity(NamedTuple):
     """A hook that was heard: since when, and when last."""
 
     label: str

@@ -173,7 +173,7 @@ class Reconciliations(Protocol):
         took, SHORTEST_PAUSE at least.
         """
 
-    def in_hand(self, most: int) -> int:
+    def in_flight(self, most: int) -> int:
         """Count, up to so many, what consumers still owe of what was found."""
 
 

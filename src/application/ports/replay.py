@@ -52,7 +52,7 @@ class RecordedEvents(Protocol):
     def count(self, stretch: Stretch) -> int:
         """Count the events of a stretch."""
 
-    def in_hand(self, consumer: str, most: int) -> int:
+    def in_flight(self, consumer: str, most: int) -> int:
         """Count the consumer's deliveries that are due or dispatched, up to so many."""
 
     def owe_again(self, stretch: Stretch, after: Position | None, most: int) -> Step:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Protocol
 
 from kratos_sync.application.drift import Drift
-from kratos_sync.application.ports.hook_log import HookHeard
+from kratos_sync.application.ports.hook_log import HookActivity
 from kratos_sync.application.ports.purge import PastPurge
 
 
@@ -66,7 +66,7 @@ class Count:
 class ConsumerStatus:
     """What one consumer is owed.
 
-    Owed is what is ``due``, what is ``dispatched`` (under lease: at the broker or a worker) and
+    Pending is what is ``due``, what is ``dispatched`` (under lease: at the broker or a worker) and
     what is ``waiting`` (for a retry, or for a release that knows the event); of the latter
     ``postponed`` wait because the consumer asked for it. What ``failed`` is a dead letter, and not
     owed. ``lag`` is the age of the oldest event owed and not postponed; None where nothing is.
@@ -123,7 +123,7 @@ class StatusReport:
     unknown_events: tuple[UnknownEvents, ...]
     storage: Storage
     drift: Drift = field(default_factory=Drift)
-    hooks: Sequence[HookHeard] = ()
+    hooks: Sequence[HookActivity] = ()
     clock_ahead: timedelta = timedelta()
     unsafe: Sequence[str] = ()
     """What may lose commits: ``fsync``, ``full_page_writes`` (both are off), or

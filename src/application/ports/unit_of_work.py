@@ -17,7 +17,7 @@ class ConcurrencyConflict(Exception):
     """Another transaction got there first (one new row, a deadlock): once more may succeed."""
 
 
-class Owed(NamedTuple):
+class PendingDelivery(NamedTuple):
     """A delivery still owed to a consumer, with its event as it stands in the ledger.
 
     ``attempt`` counts from 1; ``payload`` is JSON text, not yet decoded, so that one that cannot be
@@ -44,7 +44,7 @@ class Inbox(Protocol):
 
     def open(
         self, consumer: str, event_ids: Sequence[UUID], admission: Admission | None = None
-    ) -> list[Owed]:
+    ) -> list[PendingDelivery]:
         """Lock the deliveries still owed among these and load their events, in the order of ids.
 
         With an admission only what it chooses is loaded and given.
@@ -54,7 +54,11 @@ class Inbox(Protocol):
         """
 
     def settle(
-        self, consumer: str, owed: Sequence[Owed], started_at: datetime, duration: timedelta
+        self,
+        consumer: str,
+        owed: Sequence[PendingDelivery],
+        started_at: datetime,
+        duration: timedelta,
     ) -> None:
         """Remove the deliveries and log an attempt that succeeded for each."""
 
@@ -93,11 +97,11 @@ class UnitOfWork(Protocol):
     def consumer(self, kind: type[Consumer[Any]]) -> Consumer[Any]:
         """Build a consumer whose ports work in this transaction."""
 
-    def checkpoint(self) -> None:
-        """Remember how things stand, for ``take_back``."""
+    def savepoint(self) -> None:
+        """Remember how things stand, for ``roll_back_to_savepoint``."""
 
-    def take_back(self) -> bool:
-        """Undo what was done through the consumer's ports since the last checkpoint.
+    def roll_back_to_savepoint(self) -> bool:
+        """Undo what was done through the consumer's ports since the last savepoint.
 
         False, with nothing undone, where only a rollback can do that.
         """
@@ -128,10 +132,10 @@ class TimeLimitExceeded(BaseException):
 class Watch(Protocol):
     """Eyes on the thread that consumes a batch."""
 
-    def opened(self, owed: Sequence[Owed]) -> None:
+    def opened(self, owed: Sequence[PendingDelivery]) -> None:
         """A transaction has loaded these deliveries: one alone is answerable for what it takes."""
 
-    def begin(self, delivery: Owed) -> None:
+    def begin(self, delivery: PendingDelivery) -> None:
         """The consumer gets this delivery now; from here on TimeLimitExceeded may be raised."""
 
     def end(self) -> None:
@@ -141,10 +145,10 @@ class Watch(Protocol):
 class Unwatched:
     """Nobody looks."""
 
-    def opened(self, owed: Sequence[Owed]) -> None:
+    def opened(self, owed: Sequence[PendingDelivery]) -> None:
         """Look away."""
 
-    def begin(self, delivery: Owed) -> None:
+    def begin(self, delivery: PendingDelivery) -> None:
         """Look away."""
 
     def end(self) -> None:

@@ -62,17 +62,17 @@ Key = TypeVar("Key")
 class Share(Generic[Key]):
     """A queue's share of a worker: what its threads have in hand, and how much that may be.
 
-    The same ``in_hand`` goes from a consumer that lost its connection to the one that follows.
+    The same ``in_flight`` goes from a consumer that lost its connection to the one that follows.
     """
 
     queue_name: str
     most: int
-    in_hand: set[Key]
+    in_flight: set[Key]
 
     @property
     def room(self) -> int:
         """How many messages more may be taken."""
-        return max(self.most - len(self.in_hand), 0)
+        return max(self.most - len(self.in_flight), 0)
 
 
 def bounded(prefetch: int) -> int:

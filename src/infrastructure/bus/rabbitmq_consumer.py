@@ -85,7 +85,7 @@ class PushedConsumer(Consumer):
             tag, body = self._arrived.popleft()
             message = wire_format.read_message(self._broker, self._share.queue_name, body)
             if message is not None:
-                self._share.in_hand.add(id(pushed := PushedMessage(message, self, tag)))
+                self._share.in_flight.add(id(pushed := PushedMessage(message, self, tag)))
                 return pushed
             log.warning("garbage_dropped", queue=self._share.queue_name, messages=1)
             self._acknowledge(tag)
@@ -96,7 +96,7 @@ class PushedConsumer(Consumer):
 
         Lost with the connection, it comes again and finds nothing to do.
         """
-        self._share.in_hand.discard(id(message))
+        self._share.in_flight.discard(id(message))
         # Even if it came by a connection that is gone: there is a place for another one now.
         with suppress(AMQPError):
             self._connection.add_callback_threadsafe(partial(self._acknowledge_if_ours, message))
@@ -105,7 +105,7 @@ class PushedConsumer(Consumer):
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Let go of what was not begun: RabbitMQ gives it to others when we hang up."""
-        self._share.in_hand.difference_update(map(id, messages))
+        self._share.in_flight.difference_update(map(id, messages))
 
     def close(self) -> None:
         """Send the last acknowledgements, and hang up; a server that hangs is not waited for."""

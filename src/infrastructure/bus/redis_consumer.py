@@ -35,7 +35,7 @@ class WokenConsumer(Consumer):
     ) -> None:
         self._broker = broker
         self._share = share
-        self._queue_name, self._in_hand = share.queue_name, share.in_hand
+        self._queue_name, self._in_hand = share.queue_name, share.in_flight
         self._seconds = timeout / 1000
         self._woken = woken
         self._fetched: deque[MessageProxy] = deque()

@@ -215,7 +215,7 @@ class Relay:
         try:
             self._broker.enqueue_many(messages)
         except BrokerUnavailable:
-            self._claims.give_back(consumer, claim.event_ids)
+            self._claims.release(consumer, claim.event_ids)
             self._refused = min(self._refused + 1, MOST_REFUSED)
             raise
         self._refused = 0

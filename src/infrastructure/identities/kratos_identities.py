@@ -49,11 +49,11 @@ class SqlAlchemyKratosIdentities:
         self._before.setdefault(identity.id)
         self._identities[identity.id] = identity
 
-    def checkpoint(self) -> None:
+    def savepoint(self) -> None:
         """Remember how the identities stand: each as it is when it is next asked for."""
         self._before.clear()
 
-    def take_back(self) -> None:
+    def roll_back_to_savepoint(self) -> None:
         """Go back to how the identities stood."""
         for identity_id, before in self._before.items():
             if before is not None:

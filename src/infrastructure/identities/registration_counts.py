@@ -35,11 +35,11 @@ class PostgresRegistrationCounts:
             rows: list[dict[str, object]] = [{"day": d, "registrations": n} for d, n in counts]
             self._transaction.execute(ADD, rows)
 
-    def checkpoint(self) -> None:
+    def savepoint(self) -> None:
         """Remember the counts."""
         self._counted_before = self._counted.copy()
 
-    def take_back(self) -> None:
+    def roll_back_to_savepoint(self) -> None:
         """Go back to the counts remembered."""
         self._counted = self._counted_before
 

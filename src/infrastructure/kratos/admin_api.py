@@ -28,7 +28,7 @@ from kratos_sync.infrastructure.kratos.retrying import (
     AskedToWait,
     Circuit,
     Patience,
-    Persistence,
+    RetryingCaller,
     retry_after,
 )
 
@@ -252,7 +252,7 @@ class HttpKratosAdmin:
         self._endpoint = Endpoint(url, token)
         self._patience = SCAN if patient else ONE
         bucket = None if rate is None else TokenBucket(rate, clock=clock)
-        self._persistence = Persistence(Circuit(clock=clock), bucket, clock, pause)
+        self._persistence = RetryingCaller(Circuit(clock=clock), bucket, clock, pause)
 
     def page(self, token: str | None) -> Page:
         """Give a page of the listing; raises ValueError for a token that is none."""

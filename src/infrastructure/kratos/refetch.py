@@ -23,7 +23,7 @@ from kratos_sync.application.ports.kratos import (
     Outcome,
     Owed,
 )
-from kratos_sync.application.sync import Inquiry
+from kratos_sync.application.sync import IdentityLookup
 from kratos_sync.domain.events import (
     DomainEvent,
     KratosIdentityGone,
@@ -44,7 +44,7 @@ from kratos_sync.infrastructure.postgres.binary_arrays import (
     uuid_array,
     uuid_field,
 )
-from kratos_sync.infrastructure.postgres.engine import errors_in_our_words
+from kratos_sync.infrastructure.postgres.engine import translate_errors
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 
 # In the order of ids: two transactions that tell of the same people cannot deadlock.
@@ -100,7 +100,7 @@ class PostgresKratosAnswers:
     def __init__(self, transaction: Transaction, kratos: Callable[[], KratosAdmin]) -> None:
         self._transaction = transaction
         self._kratos = kratos
-        self._inquiry = Inquiry(self._connected, lambda: transaction.subjects, self._now)
+        self._inquiry = IdentityLookup(self._connected, lambda: transaction.subjects, self._now)
         self._answered: set[UUID] | None = None
         self._heard: dict[UUID, datetime | None] | None = None
         self._told: dict[UUID, DomainEvent] = {}
@@ -144,11 +144,11 @@ class PostgresKratosAnswers:
         self._collected.update(event.id for event in raised)
         return raised
 
-    def checkpoint(self) -> None:
+    def savepoint(self) -> None:
         """Remember what was told."""
         self._told_before = self._told.copy()
 
-    def take_back(self) -> None:
+    def roll_back_to_savepoint(self) -> None:
         """Untell what was told since."""
         self._told = self._told_before
 
@@ -192,7 +192,7 @@ class PostgresAskedIdentities:
 
     def now(self) -> datetime:
         """Ask the database for the time."""
-        with errors_in_our_words(), self._engine.connect() as connection:
+        with translate_errors(), self._engine.connect() as connection:
             now: datetime = connection.execute(text(NOW)).scalar_one()
             return now
 
@@ -228,7 +228,7 @@ class PostgresAskedIdentities:
 
     def owed(self, event_ids: Sequence[UUID]) -> Owed:
         """Count by the deliveries' key."""
-        with errors_in_our_words(), self._engine.connect() as connection:
+        with translate_errors(), self._engine.connect() as connection:
             parameters = {"event_ids": uuid_array(event_ids)}
             return Owed(*connection.execute(OWED, parameters).one())
 

@@ -117,7 +117,7 @@ class Patience(NamedTuple):
     if_asked: float
 
 
-class Persistence:
+class RetryingCaller:
     """Tries calls until they succeed, at the rate and through the circuit that all calls share.
 
     ``clock`` gives seconds that only grow; ``pause`` waits for so many, and may raise to end it.

@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from kratos_sync.infrastructure.postgres.engine import QUERY_CANCELED, errors_in_our_words
+from kratos_sync.infrastructure.postgres.engine import QUERY_CANCELED, translate_errors
 
 MARGIN: Final = timedelta(seconds=1)
 """How far a floor stays below what is owed: a commit comes later than the time it writes."""
@@ -148,7 +148,7 @@ class Survey:
         floors = self._floors.for_survey(consumers)
         full = [name for name, floor in zip(consumers, floors, strict=True) if floor is NO_FLOOR]
         began = monotonic()
-        with errors_in_our_words(), self._engine.begin() as connection:
+        with translate_errors(), self._engine.begin() as connection:
             try:
                 rows = connection.execute(
                     SURVEY,

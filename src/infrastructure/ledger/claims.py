@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 from kratos_sync.application.footprint import BATCH_BYTES, SMALL_BYTES
 from kratos_sync.infrastructure.ledger.backlog import Backlog, Floors, Survey
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
-from kratos_sync.infrastructure.postgres.engine import driver_of, errors_in_our_words
+from kratos_sync.infrastructure.postgres.engine import driver_of, translate_errors
 
 LEASED_BYTES: Final = 2 * BATCH_BYTES
 """What the large deliveries under lease to one consumer may take together."""
@@ -203,7 +203,7 @@ class PostgresClaims:
         """
         floor = self._floors.known(consumer)
         parameters = (consumer, most, self.lease, floor.fresh, floor.leased)
-        with errors_in_our_words(), self._engine.begin() as connection:
+        with translate_errors(), self._engine.begin() as connection:
             cursor = psycopg.RawCursor(driver_of(connection))
             rows = cursor.execute(CLAIM, parameters, binary=True).fetchall()
         deliveries = [Claimed(*delivery) for *delivery, _ in rows]
@@ -217,19 +217,19 @@ class PostgresClaims:
         parameters = {"consumer": consumer, "oldest": self.lease - MOMENT}
         parameters["lease"] = self.lease
         parameters["floor"] = self._floors.known(consumer).leased
-        with errors_in_our_words(), self._engine.begin() as connection:
+        with translate_errors(), self._engine.begin() as connection:
             return connection.execute(END_LOST, parameters).rowcount
 
-    def give_back(self, consumer: str, event_ids: Sequence[UUID]) -> None:
+    def release(self, consumer: str, event_ids: Sequence[UUID]) -> None:
         """End leases early: their deliveries are due at once. Raises LedgerUnavailable."""
         parameters = {"consumer": consumer, "event_ids": uuid_array(event_ids)}
-        with errors_in_our_words(), self._engine.begin() as connection:
+        with translate_errors(), self._engine.begin() as connection:
             connection.execute(GIVE_BACK, parameters)
 
-    def release(self, consumer: str, event_ids: Sequence[UUID]) -> None:
+    def release_waiting(self, consumer: str, event_ids: Sequence[UUID]) -> None:
         """End leases likewise, and wait for transactions that end now and hold them still.
 
         Raises LedgerUnavailable or ConcurrencyConflict.
         """
-        with errors_in_our_words(), self._engine.begin() as connection:
+        with translate_errors(), self._engine.begin() as connection:
             connection.execute(RELEASE, {"consumer": consumer, "event_ids": uuid_array(event_ids)})

@@ -17,7 +17,7 @@ from kratos_sync.application.ports.dead_letters import (
 )
 from kratos_sync.infrastructure.ledger.history import deliveries_of
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
-from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, errors_in_our_words
+from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, translate_errors
 
 # Rows from before revision 0002 have no type of their own: it is read out of the error, as
 # application.ports.history.error_type does. The first line that is not indented after the last
@@ -226,7 +226,7 @@ class PostgresDeadLetterDecisions:
             position = BEFORE_ALL
             while True:
                 after = {"after": position[0], "after_id": position[1]}
-                with errors_in_our_words(), self._engine.begin() as connection:
+                with translate_errors(), self._engine.begin() as connection:
                     if wanted.event_id is None:
                         connection.execute(BY_THE_INDEX)
                     row = connection.execute(of_one, {**fixed, **after}).one_or_none()
@@ -237,5 +237,5 @@ class PostgresDeadLetterDecisions:
                 yield done
 
     def _consumers(self) -> list[str]:
-        with errors_in_our_words(), self._engine.connect() as connection:
+        with translate_errors(), self._engine.connect() as connection:
             return list(connection.execute(CONSUMERS).scalars())

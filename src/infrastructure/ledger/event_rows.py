@@ -91,7 +91,7 @@ def subscription_arrays(rows: Iterable[EventRow]) -> list[BinaryParameter]:
     return [array(TEXT_OID, [pair[side] for pair in pairs]) for side in (0, 1)]
 
 
-# Owed by the clock and not since the transaction began, which may be long ago: a relay looks for
+# Due by the clock and not since the transaction began, which may be long ago: a relay looks for
 # what is due from a little below the last that it saw.
 # The commit is durable also behind a pooler, which drops what we set for the session.
 RECORD: Final = b"""

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
-from kratos_sync.application.ports.hook_log import MOST_LABELS, Calls, HookHeard
+from kratos_sync.application.ports.hook_log import MOST_LABELS, Calls, HookActivity
 from kratos_sync.application.ports.status import TemplateFailures
 from kratos_sync.domain.events import NO_IDENTITY, KratosTemplateFailed
 from kratos_sync.infrastructure.ledger.loop_connection import LoopConnection
@@ -22,22 +22,22 @@ NOTE_SECONDS: Final = 5.0
 
 # In the order of labels, so that no two that add up the same ones wait for each other in a ring.
 NOTE: Final = f"""
-    INSERT INTO kratos_sync.hooks_heard AS heard (label, first_at, last_at, calls)
+    INSERT INTO kratos_sync.hook_activity AS heard (label, first_at, last_at, calls)
     SELECT label, at, at, calls FROM (
         SELECT label, clock_timestamp() - make_interval(secs => told.ago) AS at, told.calls,
                known.label IS NOT NULL AS is_known,
                row_number() OVER (PARTITION BY known.label IS NULL ORDER BY label) AS place
         FROM json_to_recordset($1) AS told (label text, calls bigint, ago float8)
-             LEFT JOIN kratos_sync.hooks_heard AS known USING (label)
+             LEFT JOIN kratos_sync.hook_activity AS known USING (label)
     ) AS told
-    WHERE is_known OR place <= {MOST_LABELS} - (SELECT count(*) FROM kratos_sync.hooks_heard)
+    WHERE is_known OR place <= {MOST_LABELS} - (SELECT count(*) FROM kratos_sync.hook_activity)
     ORDER BY label
     ON CONFLICT (label) DO UPDATE
     SET last_at = greatest(heard.last_at, excluded.last_at), calls = heard.calls + excluded.calls
 """.encode()  # noqa: S608  # the number is ours
 
 HEARD: Final = text("""
-    SELECT label, first_at, last_at, calls FROM kratos_sync.hooks_heard ORDER BY label
+    SELECT label, first_at, last_at, calls FROM kratos_sync.hook_activity ORDER BY label
 """)
 
 
@@ -76,9 +76,9 @@ class PostgresHookLog:
         return self._connection
 
 
-def hooks_heard(connection: Connection) -> tuple[HookHeard, ...]:
+def hook_activity(connection: Connection) -> tuple[HookActivity, ...]:
     """Give what was heard of each hook, in the order of labels."""
-    return tuple(HookHeard(*row) for row in connection.execute(HEARD))
+    return tuple(HookActivity(*row) for row in connection.execute(HEARD))
 
 
 # The index by subject leads to them, however many other events there are. A time to come is by a

@@ -15,14 +15,14 @@ from kratos_sync.application.footprint import (
     Size,
 )
 from kratos_sync.application.ports.dead_letters import SUSPECT_ERRORS, FailedAttempt
-from kratos_sync.application.ports.unit_of_work import Owed
+from kratos_sync.application.ports.unit_of_work import PendingDelivery
 from kratos_sync.infrastructure.postgres.binary_arrays import (
     INT4_OID,
     array,
     int4_field,
     uuid_array,
 )
-from kratos_sync.infrastructure.postgres.engine import errors_in_our_words
+from kratos_sync.infrastructure.postgres.engine import translate_errors
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 
 RECORD_FAILURE = text("""
@@ -53,7 +53,7 @@ class PostgresFailures:
 
     def record(self, attempt: FailedAttempt) -> None:
         """Log the attempt; it counts once, whoever else holds the same message."""
-        with errors_in_our_words(), self._engine.begin() as connection:
+        with translate_errors(), self._engine.begin() as connection:
             record_failures(connection, [attempt])
 
 
@@ -161,7 +161,7 @@ class PostgresInbox:
 
     def open(
         self, consumer: str, event_ids: Sequence[UUID], admission: Admission | None = None
-    ) -> list[Owed]:
+    ) -> list[PendingDelivery]:
         """Lock and load what is owed in one statement, and in another what is large."""
         rows = self._transaction.fetch(OPEN, (consumer, uuid_array(event_ids), SUSPECTS))
         if admission is not None:
@@ -171,13 +171,20 @@ class PostgresInbox:
         payloads: dict[UUID, str] = {}
         if large:
             payloads.update(self._transaction.fetch(READ, [uuid_array(large)]))
-        owed = [Owed._make((*row[:5], payloads.get(row[0], row[5]), *row[6:10])) for row in rows]
+        owed = [
+            PendingDelivery._make((*row[:5], payloads.get(row[0], row[5]), *row[6:10]))
+            for row in rows
+        ]
         self._transaction.subjects = tuple({delivery.subject for delivery in owed})
         self._transaction.event_ids = event_ids
         return owed
 
     def settle(
-        self, consumer: str, owed: Sequence[Owed], started_at: datetime, duration: timedelta
+        self,
+        consumer: str,
+        owed: Sequence[PendingDelivery],
+        started_at: datetime,
+        duration: timedelta,
     ) -> None:
         """Remove the deliveries and log their attempts, in one statement."""
         ids = uuid_array(delivery.event_id for delivery in owed)

@@ -29,7 +29,7 @@ from kratos_sync.application.ports.purge import (
     Retention,
 )
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
-from kratos_sync.infrastructure.postgres.engine import errors_in_our_words, how_far_ahead
+from kratos_sync.infrastructure.postgres.engine import how_far_ahead, translate_errors
 
 # Any number does, as long as nothing else in the database takes advisory locks on it.
 PURGE_LOCK: Final = 5_720_684_118
@@ -327,7 +327,7 @@ class PostgresPurge:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        with errors_in_our_words(), self._engine.begin() as connection:
+        with translate_errors(), self._engine.begin() as connection:
             yield connection
 
 

@@ -16,7 +16,7 @@ from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.infrastructure.ledger.event_rows import RECORD_WEBHOOKS, EventRow, arrays_of
 from kratos_sync.infrastructure.ledger.loop_connection import LoopConnection
 from kratos_sync.infrastructure.postgres.connections import CONNECT_TIMEOUT_SECONDS, Arguments
-from kratos_sync.infrastructure.postgres.engine import QUERY_CANCELED, errors_in_our_words
+from kratos_sync.infrastructure.postgres.engine import QUERY_CANCELED, translate_errors
 
 _NAME: Final = b"record_group"
 _BINARY: Final = [Format.BINARY] * 11
@@ -252,7 +252,7 @@ class GroupCommit:
         if lost is not None:
             await lost.close()
         try:
-            with errors_in_our_words():
+            with translate_errors():
                 async with asyncio.timeout(CONNECT_SECONDS):
                     return await GroupRecorder.connect(self._arguments)
         except psycopg.Error as error:
@@ -269,7 +269,7 @@ class GroupCommit:
 
     async def _commit(self, recorder: GroupRecorder, group: Sequence[WaitingEvent]) -> None:
         try:
-            with errors_in_our_words():
+            with translate_errors():
                 recorded = await recorder.record([event.row for event in group])
         except (psycopg.Error, ConcurrencyConflict):
             if len(group) == 1 or recorder.is_lost:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 from kratos_sync.application.ports.replay import Position, Step, Stretch
 from kratos_sync.infrastructure.ledger.purge import hold_off_purges
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
-from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, errors_in_our_words
+from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, translate_errors
 
 MOST_READ: Final = 5_000
 """Events that one step looks through for those with a wanted name."""
@@ -37,7 +37,7 @@ IN_HAND = text("""
         (SELECT FROM kratos_sync.deliveries
          WHERE consumer = :consumer AND failed_at IS NULL AND leased
          LIMIT :most)
-        LIMIT :most) AS in_hand
+        LIMIT :most) AS in_flight
 """)
 
 _READ: Final = """
@@ -100,9 +100,9 @@ class PostgresRecordedEvents:
             counted: int = connection.execute(statement, _parameters(stretch)).scalar_one()
             return counted
 
-    def in_hand(self, consumer: str, most: int) -> int:
+    def in_flight(self, consumer: str, most: int) -> int:
         """Count by the indexes that claims use."""
-        with errors_in_our_words(), self._engine.connect() as connection:
+        with translate_errors(), self._engine.connect() as connection:
             parameters = {"consumer": consumer, "most": most}
             counted: int = connection.execute(IN_HAND, parameters).scalar_one()
             return counted
@@ -118,7 +118,7 @@ class PostgresRecordedEvents:
             "most": most,
         }
         statement = OWE_AGAIN_OF_ONE if stretch.identity_id else OWE_AGAIN
-        with errors_in_our_words(), self._engine.begin() as connection:
+        with translate_errors(), self._engine.begin() as connection:
             hold_off_purges(connection)
             connection.execute(BY_THE_INDEX)
             row = connection.execute(statement, parameters).one_or_none()

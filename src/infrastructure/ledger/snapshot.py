@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, Engine
 
 from kratos_sync.infrastructure.migrations import require_schema
-from kratos_sync.infrastructure.postgres.engine import errors_in_our_words
+from kratos_sync.infrastructure.postgres.engine import translate_errors
 
 
 @contextmanager
@@ -15,7 +15,7 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
 
     Raises SchemaTooOld, LedgerUnavailable, or what else the driver raises.
     """
-    with errors_in_our_words():
+    with translate_errors():
         require_schema(engine)
         with engine.connect() as connection:
             yield connection.execution_options(

@@ -19,11 +19,11 @@ from kratos_sync.application.ports.status import (
     UnknownEvents,
 )
 from kratos_sync.infrastructure.bus.broker import NAMESPACE
-from kratos_sync.infrastructure.ledger.hook_activity import hooks_heard, template_failures
+from kratos_sync.infrastructure.ledger.hook_activity import hook_activity, template_failures
 from kratos_sync.infrastructure.ledger.purge import last_purge
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.migrations import current_revision, newest_revision, require_schema
-from kratos_sync.infrastructure.postgres.engine import errors_in_our_words, how_far_ahead
+from kratos_sync.infrastructure.postgres.engine import how_far_ahead, translate_errors
 from kratos_sync.infrastructure.reconciliation.reconciliation import drift
 
 LONG: Final = timedelta(minutes=10)
@@ -94,7 +94,7 @@ class DatabaseReadiness:
 
     def check(self) -> None:
         """Return when ready. Raises SchemaTooOld, LedgerUnavailable or DBAPIError."""
-        with errors_in_our_words():
+        with translate_errors():
             require_schema(self._engine)
 
 
@@ -192,7 +192,7 @@ class PostgresStatus:
                 unknown_events=tuple(UnknownEvents(*row) for row in connection.execute(UNKNOWN)),
                 storage=storage(connection),
                 drift=drift(connection),
-                hooks=hooks_heard(connection),
+                hooks=hook_activity(connection),
                 clock_ahead=how_far_ahead(connection),
                 unsafe=unsafe_settings(connection),
                 template_failures=template_failures(connection),
@@ -246,5 +246,5 @@ ID: Final = text("""
 
 def namespace(engine: Engine) -> str:
     """Give what the names of our queues begin with at the broker. Raises LedgerUnavailable."""
-    with errors_in_our_words(), engine.connect() as connection:
+    with translate_errors(), engine.connect() as connection:
         return f"{NAMESPACE}.{connection.execute(ID).scalar_one()}"

@@ -80,7 +80,7 @@ def driver_of(connection: Connection) -> psycopg.Connection:
 
 
 @contextmanager
-def errors_in_our_words() -> Iterator[None]:
+def translate_errors() -> Iterator[None]:
     """Translate what the driver raises: LedgerUnavailable, ConcurrencyConflict, or as it is.
 
     It may come through SQLAlchemy or straight from psycopg. Only for what runs on connections of

@@ -22,8 +22,8 @@ from kratos_sync.infrastructure.postgres.engine import (
     INSUFFICIENT_RESOURCES,
     LIMIT_EXCEEDED,
     driver_of,
-    errors_in_our_words,
     sqlstates_of,
+    translate_errors,
 )
 
 SET_TIMEOUTS = """
@@ -51,10 +51,10 @@ class Participant(Protocol):
     def collect_events(self) -> list[DomainEvent]:
         """Take what its aggregates raised."""
 
-    def checkpoint(self) -> None:
-        """Remember what was held back, for ``take_back``."""
+    def savepoint(self) -> None:
+        """Remember what was held back, for ``roll_back_to_savepoint``."""
 
-    def take_back(self) -> None:
+    def roll_back_to_savepoint(self) -> None:
         """Forget what was held back since."""
 
 
@@ -81,7 +81,7 @@ class Transaction:
         against another one it is ConcurrencyConflict.
         """
         with ExitStack() as stack:
-            with errors_in_our_words():
+            with translate_errors():
                 connection = stack.enter_context(self._engine.connect())
                 stack.callback(self._close)
                 self._open(connection, time_limit)
@@ -169,14 +169,14 @@ class Transaction:
         self._executed = True
         return self._open_connection.execute(statement, parameters)
 
-    def checkpoint(self) -> None:
-        """Remember how things stand, for ``take_back``."""
+    def savepoint(self) -> None:
+        """Remember how things stand, for ``roll_back_to_savepoint``."""
         self._executed = False
         for participant in self._participants:
-            participant.checkpoint()
+            participant.savepoint()
 
-    def take_back(self) -> bool:
-        """Undo what participants held back since the checkpoint.
+    def roll_back_to_savepoint(self) -> bool:
+        """Undo what participants held back since the savepoint.
 
         False, with nothing undone, when a statement was executed since, or somebody holds the
         connection and may have: only a rollback undoes that.
@@ -185,7 +185,7 @@ class Transaction:
         if self._executed or self._handed_out or status != TransactionStatus.INTRANS:
             return False
         for participant in self._participants:
-            participant.take_back()
+            participant.roll_back_to_savepoint()
         return True
 
     def run(self, statement: Query, parameters: Sequence[object]) -> int:

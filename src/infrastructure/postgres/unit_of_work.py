@@ -85,13 +85,13 @@ class PostgresUnitOfWork:
         """Build a consumer for this transaction."""
         return self._consumers(kind, self._transaction)
 
-    def checkpoint(self) -> None:
+    def savepoint(self) -> None:
         """Let every repository remember how things stand."""
-        self._transaction.checkpoint()
+        self._transaction.savepoint()
 
-    def take_back(self) -> bool:
+    def roll_back_to_savepoint(self) -> bool:
         """Let every repository go back there, unless something was executed since."""
-        return self._transaction.take_back()
+        return self._transaction.roll_back_to_savepoint()
 
     def collect_events(self) -> list[DomainEvent]:
         """Take what the aggregates of every repository raised."""

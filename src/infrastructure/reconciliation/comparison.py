@@ -250,7 +250,7 @@ ON_THEIR_WAY: Final = b"""
 """
 
 
-class UnheardCount:
+class MissedWebhookCount:
     """Counts, as `application.missed_webhooks` tells, what is missed of those that may differ."""
 
     def __init__(

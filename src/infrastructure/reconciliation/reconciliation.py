@@ -26,15 +26,15 @@ from kratos_sync.application.ports.reconciliation import (
 )
 from kratos_sync.domain.events import KratosIdentityGone, KratosIdentityUpdated
 from kratos_sync.infrastructure.ledger.event_rows import record_many
-from kratos_sync.infrastructure.postgres.engine import driver_of, errors_in_our_words
+from kratos_sync.infrastructure.postgres.engine import driver_of, translate_errors
 from kratos_sync.infrastructure.reconciliation import comparison as unseen
 from kratos_sync.infrastructure.reconciliation import runs
 from kratos_sync.infrastructure.reconciliation.comparison import (
     BYTES_PER_ID,
     FIRST,
     Differing,
+    MissedWebhookCount,
     Stretch,
-    UnheardCount,
     compare,
 )
 
@@ -113,7 +113,7 @@ class PostgresReconciliation:
             if is_strange and self.findings.held > most_unseen:
                 raise NobodyKnown("Kratos' listing begins with nobody whom we hold")
             new = self._new(connection, compared.differing)
-            unheard = UnheardCount(cursor, [each.identity.id for each in new], self._before)
+            unheard = MissedWebhookCount(cursor, [each.identity.id for each in new], self._before)
             for each in new:
                 unheard.add(each.identity, each.held, each.difference.fields)
             self._tell(connection, new, at)
@@ -203,7 +203,7 @@ class PostgresReconciliation:
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         """A transaction on the connection that has the turn; a new one in its place has not."""
-        with errors_in_our_words(), self._connection.begin():
+        with translate_errors(), self._connection.begin():
             if not self._connection.execute(HAS_TURN, {"key": LOCK_KEY}).scalar_one():
                 raise ReconciliationLost("the connection was lost, and with it the turn")
             yield self._connection
@@ -276,7 +276,7 @@ class PostgresReconciliations:
 
         Behind a pooler that shares sessions there is no such thing: connect past it.
         """
-        with errors_in_our_words(), self._engine.connect() as connection:
+        with translate_errors(), self._engine.connect() as connection:
             with connection.begin():
                 if not connection.execute(TAKE_TURN, {"key": LOCK_KEY}).scalar_one():
                     raise AnotherReconciliation("another reconciliation is at work")
@@ -301,12 +301,12 @@ class PostgresReconciliations:
 
     def is_due(self, every: timedelta) -> bool:
         """Ask the table."""
-        with errors_in_our_words(), self._engine.begin() as connection:
+        with translate_errors(), self._engine.begin() as connection:
             return runs.is_due(connection, every)
 
-    def in_hand(self, most: int) -> int:
+    def in_flight(self, most: int) -> int:
         """Count what the consumer that keeps the copies owes."""
-        with errors_in_our_words(), self._engine.connect() as connection:
+        with translate_errors(), self._engine.connect() as connection:
             parameters = {"consumer": SyncKratosIdentity.name, "most": most}
             counted: int = connection.execute(IN_HAND, parameters).scalar_one()
             return counted

@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID
 
 from kratos_sync.application.pipeline.retries import Lost
-from kratos_sync.application.ports.unit_of_work import Owed
+from kratos_sync.application.ports.unit_of_work import PendingDelivery
 
 SLOTS: Final = 128
 LONGEST_NAME: Final = 150
@@ -20,7 +20,7 @@ _EMPTY: Final = bytes(16)
 SIZE: Final = _HEADER.size + SLOTS * _SLOT.size
 
 
-class Hands:
+class InFlightDeliveries:
     """Shared memory: a pulse, and a slot for each thread with the delivery that it consumes.
 
     With a file descriptor whoever else has it sees the same; without one nobody does.
@@ -58,7 +58,7 @@ class Hands:
         self._memory[slot : slot + _SLOT.size] = _SLOT.pack(_EMPTY, 0, 0.0, name)
         return slot
 
-    def take(self, slot: int, delivery: Owed, since: float) -> None:
+    def take(self, slot: int, delivery: PendingDelivery, since: float) -> None:
         """Note that the slot's thread consumes this delivery, since that time of `time.time`."""
         _ID_AND_MORE.pack_into(self._memory, slot, delivery.event_id.bytes, delivery.attempt, since)
 

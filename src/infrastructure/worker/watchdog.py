@@ -17,9 +17,13 @@ from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.pipeline.logging import describe, place_of, where
 from kratos_sync.application.pipeline.retries import Lost, account_of_loss
 from kratos_sync.application.ports.dead_letters import Failures
-from kratos_sync.application.ports.unit_of_work import Owed, TimeLimitExceeded, UnitOfWork
+from kratos_sync.application.ports.unit_of_work import (
+    PendingDelivery,
+    TimeLimitExceeded,
+    UnitOfWork,
+)
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
-from kratos_sync.infrastructure.worker.in_flight import Hands
+from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 
 _PATIENCE_SECONDS: Final = 5.0
 _MOMENT_SECONDS: Final = 0.0005
@@ -38,13 +42,13 @@ class Watched:
         consumer: type[Consumer[Any]],
         event_ids: Sequence[UUID],
         unit_of_work: UnitOfWork,
-        hands: Hands,
+        hands: InFlightDeliveries,
     ) -> None:
         self.consumer = consumer
         self.event_ids = event_ids
         self.unit_of_work = unit_of_work
         self.thread = threading.get_ident()
-        self.delivery: Owed | None = None
+        self.delivery: PendingDelivery | None = None
         self.since = time.monotonic()
         self.is_cut = self.is_hung = self._is_alone = False
         self._hands = hands
@@ -52,7 +56,7 @@ class Watched:
         self._interrupting = self._interrupted = False
         self._lock = threading.Lock()
 
-    def opened(self, owed: Sequence[Owed]) -> None:
+    def opened(self, owed: Sequence[PendingDelivery]) -> None:
         """Note a delivery that is alone in its transaction, until that has ended."""
         self._is_alone = len(owed) == 1
         if self._is_alone:
@@ -60,7 +64,7 @@ class Watched:
         else:
             self._hands.let_go(self._slot)
 
-    def begin(self, delivery: Owed) -> None:
+    def begin(self, delivery: PendingDelivery) -> None:
         """Note the delivery."""
         self.since, self.is_cut = time.monotonic(), False
         self._hands.take(self._slot, delivery, time.time())
@@ -75,7 +79,7 @@ class Watched:
         if self._interrupting:
             self._finish_interruption()
 
-    def interrupt(self, delivery: Owed) -> bool:
+    def interrupt(self, delivery: PendingDelivery) -> bool:
         """Raise TimeLimitExceeded in the thread if it still consumes this delivery; once only.
 
         It strikes with the thread's next step in Python, which may never come. From the watchdog's
@@ -97,7 +101,7 @@ class Watched:
         """Let go of what was noted: the transaction has ended."""
         self._hands.let_go(self._slot)
 
-    def forget(self, delivery: Owed | None) -> None:
+    def forget(self, delivery: PendingDelivery | None) -> None:
         """Let go of this delivery if it is still in hand: it is accounted for."""
         if self.delivery is delivery:
             self._hands.let_go(self._slot)
@@ -149,11 +153,11 @@ class Watchdog:
     """
 
     def __init__(
-        self, failures: Failures, claims: PostgresClaims, hands: Hands | None = None
+        self, failures: Failures, claims: PostgresClaims, hands: InFlightDeliveries | None = None
     ) -> None:
         self._failures = failures
         self._claims = claims
-        self.hands = Hands() if hands is None else hands
+        self.hands = InFlightDeliveries() if hands is None else hands
         self._watched: dict[int, Watched] = {}
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -251,7 +255,7 @@ class Watchdog:
         elif taken > limit:
             watched.interrupt(delivery)
 
-    def _cut_off(self, watched: Watched, delivery: Owed) -> None:
+    def _cut_off(self, watched: Watched, delivery: PendingDelivery) -> None:
         consumer = watched.consumer
         frame = sys._current_frames().get(watched.thread)  # noqa: SLF001  # there is no other way
         stack = traceback.extract_stack(frame) if frame else traceback.StackSummary()
@@ -275,6 +279,6 @@ class Watchdog:
 
     def _give_back(self, watched: Watched) -> None:
         try:
-            self._claims.release(watched.consumer.name, watched.event_ids)
+            self._claims.release_waiting(watched.consumer.name, watched.event_ids)
         except Exception as error:  # noqa: BLE001  # then their leases run out
             log.warning("not_given_back", error=type(error).__name__, at=where(error))

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from kratos_sync.api.cli import lifeline, supervisor
-from kratos_sync.infrastructure.worker.in_flight import Hands
+from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 
 supervisor.TICK_SECONDS = 0.05
 supervisor.MOST_TICKS_WITHOUT_PULSE = 10
@@ -30,7 +30,7 @@ def child(given: supervisor.Supervised, folder: Path, behaviours: list[str]) -> 
     """Behave as it is this child's turn to."""
     turn = len(list(folder.glob("child-*")))
     behaviour, _, number = behaviours[min(turn, len(behaviours) - 1)].partition("=")
-    hands = Hands(given.memory)
+    hands = InFlightDeliveries(given.memory)
     heard = threading.Event()
     if behaviour != "unready":
         for each in (signal.SIGTERM, supervisor.HURRY):

@@ -40,7 +40,7 @@ from kratos_sync.application.ports.history import (
     Outstanding,
     RecordedEvent,
 )
-from kratos_sync.application.ports.hook_log import HookHeard
+from kratos_sync.application.ports.hook_log import HookActivity
 from kratos_sync.application.ports.purge import Retention
 from kratos_sync.application.ports.reconciliation import Findings, PastReconciliation
 from kratos_sync.application.ports.status import (
@@ -128,7 +128,7 @@ STATUS = StatusReport(
     drift=Drift(
         (PastReconciliation(AGO, AGO, AGO, "refused: no", Findings(stale=1, fields={"traits": 1})),)
     ),
-    hooks=(HookHeard("settings.after", AGO, AGO, 3),),
+    hooks=(HookActivity("settings.after", AGO, AGO, 3),),
 )
 GROUPS = DeadLetterGroups(
     2, 2, (DeadLetterGroup("Greet", "KeyError", "1", 2, AGO, AGO, SOMEBODY, "KeyError: 1\n  x"),)
@@ -216,7 +216,7 @@ def poisoned_ledger(
             text("UPDATE kratos_sync.kratos_identities SET state = :s"), {"s": STORABLE}
         )
         connection.execute(
-            text("INSERT INTO kratos_sync.hooks_heard VALUES (:s, now(), now(), 1)"),
+            text("INSERT INTO kratos_sync.hook_activity VALUES (:s, now(), now(), 1)"),
             {"s": STORABLE},
         )
     event_id = add_event(engine, name=STORABLE, source=STORABLE, age=10 * A_MINUTE)

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 
 from kratos_sync.api.cli.hooks import hooks_attention
 from kratos_sync.application.ports.event_bus import Provenance
-from kratos_sync.application.ports.hook_log import Calls, HookHeard
+from kratos_sync.application.ports.hook_log import Calls, HookActivity
 from kratos_sync.domain.events import KratosTemplateFailed
 from kratos_sync.infrastructure.ledger.hook_activity import PostgresHookLog
 from tests.api.cli.invoking import kratos_sync
@@ -22,8 +22,8 @@ DAY = timedelta(days=1)
 LABEL = "settings.after.profile"
 
 
-def heard(label: str, *, silent_for: timedelta) -> HookHeard:
-    return HookHeard(label, NOON - silent_for - 30 * DAY, NOON - silent_for, 31)
+def heard(label: str, *, silent_for: timedelta) -> HookActivity:
+    return HookActivity(label, NOON - silent_for - 30 * DAY, NOON - silent_for, 31)
 
 
 def note(database_url: str, *calls: Calls) -> None:

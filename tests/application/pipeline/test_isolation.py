@@ -10,7 +10,7 @@ from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.pipeline.retries import CONFLICTS_IN_A_ROW
 from kratos_sync.application.ports.dead_letters import FailedAttempt
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
-from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, Owed
+from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, PendingDelivery
 from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.domain.kratos_identity import KratosIdentity
@@ -172,7 +172,9 @@ def test_a_batch_whose_inbox_does_not_open_is_not_split(
 ) -> None:
     tried: list[int] = []
 
-    def wait_in_vain(_: object, __: str, event_ids: Sequence[UUID], *___: object) -> list[Owed]:
+    def wait_in_vain(
+        _: object, __: str, event_ids: Sequence[UUID], *___: object
+    ) -> list[PendingDelivery]:
         tried.append(len(event_ids))
         raise ConcurrencyConflict("the table is locked")
 

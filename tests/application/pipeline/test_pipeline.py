@@ -27,7 +27,7 @@ def noting(name: str, notes: list[str]) -> Middleware:
 
 def test_the_pipeline_reads_from_the_outside_in() -> None:
     assert [middleware.__name__ for middleware in PIPELINE] == [
-        "isolate_poison",
+        "isolate_failures",
         "record_failure",
         "retry_conflicts",
         "log_outcome",

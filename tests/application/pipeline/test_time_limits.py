@@ -14,7 +14,12 @@ from structlog.testing import capture_logs
 from kratos_sync.application.consumer import LONGEST_DELAY, SHORTEST_DELAY, Consumer, RetryLater
 from kratos_sync.application.pipeline import Batch, deliver
 from kratos_sync.application.ports.dead_letters import WORKER_DIED
-from kratos_sync.application.ports.unit_of_work import UNWATCHED, Owed, TimeLimitExceeded, Watch
+from kratos_sync.application.ports.unit_of_work import (
+    UNWATCHED,
+    PendingDelivery,
+    TimeLimitExceeded,
+    Watch,
+)
 from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.domain.kratos_identity import KratosIdentity
@@ -66,10 +71,10 @@ class KeepsGoing(Admit):
 class LooksAtGrace:
     """A watch that finds that Grace's event took too long, whatever its consumer made of it."""
 
-    def opened(self, owed: Sequence[Owed]) -> None:
+    def opened(self, owed: Sequence[PendingDelivery]) -> None:
         pass
 
-    def begin(self, delivery: Owed) -> None:
+    def begin(self, delivery: PendingDelivery) -> None:
         self._delivery = delivery
 
     def end(self) -> None:

@@ -232,12 +232,12 @@ def test_what_threads_have_in_hand_counts_when_the_consumer_is_a_new_one(
     declare_listener(broker, "mail")
     broker.enqueue_many([message("mail", number=number) for number in range(5)])
     before = broker.consume("mail", prefetch=2 * 3, timeout=50)
-    in_hand = [until(lambda: next(before)) for _ in range(2)]
+    in_flight = [until(lambda: next(before)) for _ in range(2)]
     before.close()
 
     after = broker.consume("mail", prefetch=2 * 3, timeout=50)
     assert [next(after), next(after)] == [None, None]
-    after.ack(in_hand[0])
+    after.ack(in_flight[0])
     assert until(lambda: next(after)) is not None
     assert next(after) is None
     after.close()

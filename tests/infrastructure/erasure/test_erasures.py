@@ -259,7 +259,7 @@ def test_the_text_of_a_later_failure_does_not_stay(
 
 
 @contextmanager
-def in_hand(engine: Engine, life: Life) -> Iterator[None]:
+def in_flight(engine: Engine, life: Life) -> Iterator[None]:
     """A worker is in the middle of the person's newest call."""
     with engine.connect() as connection:
         connection.execute(
@@ -274,7 +274,7 @@ def test_what_a_worker_has_in_hand_is_waited_for_and_not_for_ever(
 ) -> None:
     clock = Clock()
     process = Erase(PostgresErasures(engine), lambda: None, clock, clock.pause)
-    with in_hand(engine, life):
+    with in_flight(engine, life):
         with pytest.raises(StillInHand, match="had 1 of it in hand for a minute"):
             list(process.run(life.id, by="ada", reason="asked"))
         assert life.left() == ["events"]

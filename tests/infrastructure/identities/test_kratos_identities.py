@@ -224,12 +224,12 @@ def test_what_was_done_since_the_checkpoint_can_be_taken_back(engine: Engine) ->
         renamed(identities, GRACE, "before", 1)
         identities.add(met(told_of(MARY)))
         identities.collect_events()
-        transaction.checkpoint()
+        transaction.savepoint()
         for who in (ADA, GRACE, MARY):
             renamed(identities, who, "after", 2)
         identities.add(met(told_of(HEDY)))
 
-        assert transaction.take_back()
+        assert transaction.roll_back_to_savepoint()
         assert identities.collect_events() == []
         transaction.commit()
 
@@ -248,12 +248,12 @@ def test_who_was_taken_back_can_be_met_again(engine: Engine) -> None:
 
     with transaction.begin(TIME_LIMIT):
         identities = SqlAlchemyKratosIdentities(transaction)
-        transaction.checkpoint()
+        transaction.savepoint()
         assert identities.find(ADA) is None
         identities.add(met(told_of(ADA)))
-        assert transaction.take_back()
+        assert transaction.roll_back_to_savepoint()
 
-        transaction.checkpoint()
+        transaction.savepoint()
         assert identities.find(ADA) is None
         identities.add(met(told_of(ADA)))
         transaction.commit()

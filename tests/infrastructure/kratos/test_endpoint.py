@@ -24,9 +24,9 @@ def test_who_gives_up_waiting_for_a_slow_server_takes_no_connection_along() -> N
             return {problem_of(endpoint) for _ in range(5)}
 
         kratos.go.clear()
-        crowd = 4 * CONNECTIONS
-        with ThreadPoolExecutor(crowd) as threads:
-            problems = set[str]().union(*threads.map(give_up, range(crowd)))
+        population = 4 * CONNECTIONS
+        with ThreadPoolExecutor(population) as threads:
+            problems = set[str]().union(*threads.map(give_up, range(population)))
         kratos.go.set()
 
         assert problems == {"no connection was free", "timed out"}

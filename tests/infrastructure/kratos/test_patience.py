@@ -8,7 +8,12 @@ from structlog.testing import capture_logs
 
 from kratos_sync.application.ports.kratos import KratosRefused, KratosUnavailable
 from kratos_sync.application.rate_limiter import TokenBucket
-from kratos_sync.infrastructure.kratos.retrying import AskedToWait, Circuit, Patience, Persistence
+from kratos_sync.infrastructure.kratos.retrying import (
+    AskedToWait,
+    Circuit,
+    Patience,
+    RetryingCaller,
+)
 from tests.infrastructure.kratos.clock import Clock
 
 SHORT = Patience(attempt=5, in_all=10, if_asked=10)
@@ -38,7 +43,7 @@ class Attempts:
 
     def persist(self, patience: Patience, rate: TokenBucket | None = None) -> str:
         circuit = Circuit(clock=self.clock)
-        return Persistence(circuit, rate, self.clock, self.clock.pause).call(patience, self)
+        return RetryingCaller(circuit, rate, self.clock, self.clock.pause).call(patience, self)
 
 
 def test_what_succeeds_is_tried_once() -> None:
@@ -149,7 +154,7 @@ def test_whoever_pauses_may_end_the_wait_within_half_a_second() -> None:
         if attempts.clock.now > 1030:
             raise KeyboardInterrupt
 
-    persistence = Persistence(Circuit(clock=attempts.clock), None, attempts.clock, pause)
+    persistence = RetryingCaller(Circuit(clock=attempts.clock), None, attempts.clock, pause)
     with pytest.raises(KeyboardInterrupt):
         persistence.call(LONG, attempts)
 

@@ -111,8 +111,8 @@ def test_what_is_given_back_is_due_at_once_and_was_not_leased_in_vain(
     ledger.publish(updated(2), WEBHOOK)
     claims.claim(SYNC, 10)
 
-    claims.give_back(SYNC, [cause(1), cause(7)])
-    claims.give_back(SYNC, [])
+    claims.release(SYNC, [cause(1), cause(7)])
+    claims.release(SYNC, [])
 
     again = claims.claim(SYNC, 10)
     assert (again.event_ids, again.expired) == ([cause(1)], 0)
@@ -125,7 +125,7 @@ def test_giving_back_what_has_failed_meanwhile_keeps_its_backoff(
     claims.claim(SYNC, 10)
     set_delivery(ledger, 1, leased="false", due_at="now() + interval '1 hour'", attempts="1")
 
-    claims.give_back(SYNC, [cause(1)])
+    claims.release(SYNC, [cause(1)])
 
     (delivery,) = ledger.deliveries.values()
     assert delivery.due_at - ledger.now > timedelta(minutes=59)
@@ -177,7 +177,7 @@ def test_claims_without_postgresql_say_that_the_ledger_is_unavailable() -> None:
     for ask in (
         lambda: claims.survey([SYNC]),
         lambda: claims.claim(SYNC, 1),
-        lambda: claims.give_back(SYNC, []),
+        lambda: claims.release(SYNC, []),
     ):
         with pytest.raises(LedgerUnavailable):
             ask()

@@ -207,7 +207,7 @@ def test_above_the_floor_everything_is_found_at_once(engine: Engine, clock: Cloc
     assert another.claim(SYNC, 10).event_ids == [first]
     assert claims.survey([SYNC])[SYNC].leased == 1
 
-    another.give_back(SYNC, [first])
+    another.release(SYNC, [first])
     assert claims.survey([SYNC])[SYNC].is_due
     assert claims.claim(SYNC, 10).event_ids == [first]
 

@@ -149,7 +149,7 @@ def test_small_deliveries_pass_large_ones_that_wait(
     at_once = -(-LEASED_BYTES // size)
     assert set(first.event_ids) == {cause(20), *(cause(n) for n in range(1, at_once + 1))}
     assert (second.event_ids, third.event_ids) == ([], [cause(21)])
-    claims.give_back(SYNC, [cause(1)])
+    claims.release(SYNC, [cause(1)])
     assert len(claims.claim(SYNC, 100).event_ids) == 1
 
 

@@ -11,11 +11,11 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
-from kratos_sync.application.ports.hook_log import MOST_LABELS, Calls, HookHeard
-from kratos_sync.infrastructure.ledger.hook_activity import PostgresHookLog, hooks_heard
+from kratos_sync.application.ports.hook_log import MOST_LABELS, Calls, HookActivity
+from kratos_sync.infrastructure.ledger.hook_activity import PostgresHookLog, hook_activity
 
 NOW, HOUR = timedelta(), timedelta(hours=1)
-AGE = text("SELECT label, clock_timestamp() - last_at FROM kratos_sync.hooks_heard")
+AGE = text("SELECT label, clock_timestamp() - last_at FROM kratos_sync.hook_activity")
 
 
 @pytest.fixture
@@ -44,9 +44,9 @@ def note(log: PostgresHookLog, *calls: Calls) -> None:
     run(log, lambda: log.note(calls))
 
 
-def heard(engine: Engine) -> Mapping[str, HookHeard]:
+def heard(engine: Engine) -> Mapping[str, HookActivity]:
     with engine.connect() as connection:
-        return {hook.label: hook for hook in hooks_heard(connection)}
+        return {hook.label: hook for hook in hook_activity(connection)}
 
 
 def numbers(engine: Engine) -> dict[str, int]:
@@ -113,9 +113,9 @@ def test_before_the_table_is_there_it_is_unavailable_and_then_it_is_not(
             await log.note([Calls("login", 1, NOW)])
 
     async def migrated() -> None:
-        database.execute("ALTER TABLE kratos_sync.later RENAME TO hooks_heard")
+        database.execute("ALTER TABLE kratos_sync.later RENAME TO hook_activity")
 
-    database.execute("ALTER TABLE kratos_sync.hooks_heard RENAME TO later")
+    database.execute("ALTER TABLE kratos_sync.hook_activity RENAME TO later")
     run(log, refused, migrated, lambda: log.note([Calls("login", 1, NOW)]))
     assert numbers(engine) == {"login": 1}
 

@@ -775,12 +775,12 @@ def test_two_workers_that_meet_on_one_new_identity_both_succeed(ledger: Postgres
 def test_overlapping_batches_in_opposite_order_get_by_each_other(
     ledger: PostgresLedger, known: bool
 ) -> None:
-    crowd = [person(number) for number in range(20)]
+    population = [person(number) for number in range(20)]
     if known:
-        for number, who in enumerate(crowd, start=900):
+        for number, who in enumerate(population, start=900):
             ledger.publish(updated(number, who), WEBHOOK)
         work(ledger, *(cause(number) for number in range(900, 920)))
-    for number, who in enumerate([*crowd, *reversed(crowd)], start=1):
+    for number, who in enumerate([*population, *reversed(population)], start=1):
         ledger.publish(updated(number, who, minute=number), WEBHOOK)
 
     at_once(

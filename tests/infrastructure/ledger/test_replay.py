@@ -183,8 +183,8 @@ def test_in_hand_is_what_is_due_or_dispatched_up_to_a_bound(engine: Engine) -> N
     owe(engine, SYNC, attempts=12, failed_ago=A_MINUTE)
     owe(engine, "Greet")
     events = PostgresRecordedEvents(engine)
-    assert events.in_hand(SYNC, MOST) == 4
-    assert events.in_hand(SYNC, 2) == 2
+    assert events.in_flight(SYNC, MOST) == 4
+    assert events.in_flight(SYNC, 2) == 2
 
 
 def test_the_position_tells_what_was_reached(engine: Engine, ledger: PostgresLedger) -> None:

@@ -8,11 +8,11 @@ from sqlalchemy.exc import DBAPIError
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.infrastructure.postgres import engine as database
-from kratos_sync.infrastructure.postgres.engine import connect, errors_in_our_words
+from kratos_sync.infrastructure.postgres.engine import connect, translate_errors
 
 
 def ask(engine: Engine, statement: str, **parameters: object) -> object:
-    with errors_in_our_words(), engine.begin() as connection:
+    with translate_errors(), engine.begin() as connection:
         return connection.execute(text(statement), parameters).scalar()
 
 
@@ -124,5 +124,5 @@ def test_an_error_does_not_quote_the_parameters(engine: Engine) -> None:
 
 
 def test_what_is_no_error_of_the_database_passes_through() -> None:
-    with pytest.raises(KeyError), errors_in_our_words():
+    with pytest.raises(KeyError), translate_errors():
         raise KeyError("shoes")

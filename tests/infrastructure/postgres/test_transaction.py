@@ -31,10 +31,10 @@ class Diary:
     def correct(self, line: str) -> None:
         self._line = line
 
-    def checkpoint(self) -> None:
+    def savepoint(self) -> None:
         self._line_before = self._line
 
-    def take_back(self) -> None:
+    def roll_back_to_savepoint(self) -> None:
         self._line = self._line_before
 
     def flush(self) -> None:
@@ -248,9 +248,9 @@ def test_what_repositories_held_back_since_the_checkpoint_is_taken_back(
 ) -> None:
     with transaction.begin(TIME_LIMIT):
         diary = Diary(transaction, "Dear diary", [])
-        transaction.checkpoint()
+        transaction.savepoint()
         diary.correct("Dear dairy")
-        assert transaction.take_back()
+        assert transaction.roll_back_to_savepoint()
         transaction.commit()
 
     assert lines(engine) == ["Dear diary"]
@@ -262,19 +262,19 @@ def test_what_was_executed_is_not_taken_back(
 ) -> None:
     with transaction.begin(TIME_LIMIT):
         diary = Diary(transaction, "Dear diary", [])
-        transaction.checkpoint()
+        transaction.savepoint()
         diary.correct("Dear dairy")
         transaction.execute(text(statement), {})
-        assert not transaction.take_back()
+        assert not transaction.roll_back_to_savepoint()
 
-        transaction.checkpoint()
-        assert transaction.take_back()
+        transaction.savepoint()
+        assert transaction.roll_back_to_savepoint()
 
 
 def test_a_transaction_that_failed_is_not_taken_back(transaction: Transaction) -> None:
     with transaction.begin(TIME_LIMIT):
-        transaction.checkpoint()
+        transaction.savepoint()
         with pytest.raises(psycopg.Error):
             transaction.run("SELECT 1 / $1::integer", [0])
 
-        assert not transaction.take_back()
+        assert not transaction.roll_back_to_savepoint()

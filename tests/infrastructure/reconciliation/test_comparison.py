@@ -25,9 +25,9 @@ from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
 from kratos_sync.infrastructure.postgres.engine import driver_of
 from kratos_sync.infrastructure.reconciliation.comparison import FIRST, compare, suspects
 from tests.kratos.admin_stand_in import AdminStandIn
-from tests.kratos.crowd import Crowd
 from tests.kratos.people import Document, Town
 from tests.kratos.persons import many, person
+from tests.kratos.population import Crowd
 from tests.recorded import thirteen_calls, two_hundred_lives
 
 NOW = datetime(2026, 11, 23, 13, tzinfo=UTC)
@@ -55,7 +55,7 @@ def store(cursor: "psycopg.RawCursor[Any]", page: bytes) -> list[UUID]:
 LISTINGS = {
     "two hundred lives": lambda: list(two_hundred_lives().listing.values()),
     "everybody whom an administrator made too": lambda: list(thirteen_calls().listing.values()),
-    "a crowd": lambda: [json.loads(text) for _, text in Crowd(300).listed(FIRST, 300)],
+    "a population": lambda: [json.loads(text) for _, text in Crowd(300).listed(FIRST, 300)],
     "made-up people": lambda: many(50),
 }
 

@@ -237,11 +237,11 @@ def test_what_consumers_owe_is_counted_up_to_a_bound(world: World) -> None:
     for document in many(5):
         world.town.put(document)
     world.reconcile()
-    assert [world.reconciliations.in_hand(most) for most in (3, 9)] == [3, 5]
+    assert [world.reconciliations.in_flight(most) for most in (3, 9)] == [3, 5]
     with world.reconciliations.begin(dry_run=True) as run:
         assert run.findings.held == 0
     ask(world, "UPDATE kratos_sync.deliveries SET failed_at = now()")
-    assert world.reconciliations.in_hand(9) == 0
+    assert world.reconciliations.in_flight(9) == 0
 
 
 def test_somebody_who_was_never_there_is_not_found(world: World) -> None:

@@ -12,31 +12,36 @@ from datetime import UTC, datetime
 import pytest
 
 from kratos_sync.api.cli.supervisor import MEMORY_SIZE
-from kratos_sync.application.ports.unit_of_work import Owed
-from kratos_sync.infrastructure.worker.in_flight import LONGEST_NAME, SIZE, SLOTS, Hands
+from kratos_sync.application.ports.unit_of_work import PendingDelivery
+from kratos_sync.infrastructure.worker.in_flight import (
+    LONGEST_NAME,
+    SIZE,
+    SLOTS,
+    InFlightDeliveries,
+)
 from tests.domain.people import ADA, NOON, cause
 
 WRITER = """
 import os, sys, time
 from datetime import UTC, datetime
 from uuid import UUID
-from kratos_sync.application.ports.unit_of_work import Owed
-from kratos_sync.infrastructure.worker.in_flight import Hands
-hands = Hands(int(sys.argv[1]))
+from kratos_sync.application.ports.unit_of_work import PendingDelivery
+from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
+hands = InFlightDeliveries(int(sys.argv[1]))
 now = datetime.now(UTC)
 for _ in range(3):
     hands.beat()
 slot = hands.slot("Écouter")
 for number in (1, 2):
     event_id = UUID(int=number)
-    hands.take(slot, Owed(event_id, 7, "", event_id, now, "{}", None), 1.5)
+    hands.take(slot, PendingDelivery(event_id, 7, "", event_id, now, "{}", None), 1.5)
 print("written", flush=True)
 time.sleep(60)
 """
 
 
-def owed(number: int = 1, attempt: int = 1) -> Owed:
-    return Owed(cause(number), attempt, "", ADA, NOON, "{}", None)
+def owed(number: int = 1, attempt: int = 1) -> PendingDelivery:
+    return PendingDelivery(cause(number), attempt, "", ADA, NOON, "{}", None)
 
 
 @pytest.fixture
@@ -59,7 +64,7 @@ def test_what_a_process_had_in_hand_is_read_after_it_was_killed(descriptor: int)
         process.kill()
     assert process.returncode == -signal.SIGKILL
 
-    hands = Hands(descriptor)
+    hands = InFlightDeliveries(descriptor)
     (lost,) = hands
 
     assert hands.pulse == 3
@@ -68,7 +73,7 @@ def test_what_a_process_had_in_hand_is_read_after_it_was_killed(descriptor: int)
 
 
 def test_the_pulse_is_where_the_supervisor_looks_for_it(descriptor: int) -> None:
-    hands = Hands(descriptor)
+    hands = InFlightDeliveries(descriptor)
     for _ in range(300):
         hands.beat()
 
@@ -76,7 +81,7 @@ def test_the_pulse_is_where_the_supervisor_looks_for_it(descriptor: int) -> None
 
 
 def test_clearing_lets_go_of_everything_and_keeps_the_pulse() -> None:
-    hands = Hands()
+    hands = InFlightDeliveries()
     hands.beat()
     hands.take(hands.slot("Sync"), owed(), 0.0)
 
@@ -86,7 +91,7 @@ def test_clearing_lets_go_of_everything_and_keeps_the_pulse() -> None:
 
 
 def test_what_is_let_go_is_not_in_hand() -> None:
-    hands = Hands()
+    hands = InFlightDeliveries()
     slot = hands.slot("Sync")
     hands.take(slot, owed(1), 0.0)
     hands.let_go(slot)
@@ -99,7 +104,7 @@ def test_what_is_let_go_is_not_in_hand() -> None:
 
 
 def test_a_thread_has_one_slot_for_whatever_consumer_comes() -> None:
-    hands = Hands()
+    hands = InFlightDeliveries()
     first = hands.slot("Sync")
     hands.take(first, owed(1), 0.0)
 
@@ -109,7 +114,7 @@ def test_a_thread_has_one_slot_for_whatever_consumer_comes() -> None:
 
 @pytest.mark.parametrize("name", ["S", "n" * (LONGEST_NAME - 1), "é" * ((LONGEST_NAME - 1) // 2)])
 def test_a_name_of_any_script_is_kept_whole(name: str) -> None:
-    hands = Hands()
+    hands = InFlightDeliveries()
     hands.take(hands.slot(name), owed(), 0.0)
 
     assert [lost.consumer for lost in hands] == [name]
@@ -117,7 +122,7 @@ def test_a_name_of_any_script_is_kept_whole(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["n" * LONGEST_NAME, "n" * 10_000, "é" * 100, "😀" * 50])
 def test_a_longer_name_is_cut_and_harms_nobody(name: str) -> None:
-    hands = Hands()
+    hands = InFlightDeliveries()
     hands.take(hands.slot(name), owed(), 0.0)
 
     (lost,) = hands
@@ -127,7 +132,7 @@ def test_a_longer_name_is_cut_and_harms_nobody(name: str) -> None:
 
 
 def test_more_threads_than_slots_share_them_and_write_nowhere_else() -> None:
-    hands = Hands()
+    hands = InFlightDeliveries()
     threads = SLOTS + 40
     together = threading.Barrier(threads)
     slots: list[int] = []

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from kratos_sync.application.footprint import Admission
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
-from kratos_sync.application.ports.unit_of_work import Owed
+from kratos_sync.application.ports.unit_of_work import PendingDelivery
 from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.ledger.inbox import PostgresInbox
@@ -32,7 +32,7 @@ import sys, threading, time
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 from kratos_sync.application.consumer import Consumer
-from kratos_sync.application.ports.unit_of_work import Owed
+from kratos_sync.application.ports.unit_of_work import PendingDelivery
 from kratos_sync.application.ports.unit_of_work import TimeLimitExceeded
 from kratos_sync.infrastructure.worker import watchdog
 watchdog.HALT_SECONDS = 0.5
@@ -46,7 +46,7 @@ class Ledger:
     def release(self, consumer, event_ids): ...
 dog = watchdog.Watchdog(Ledger(), Ledger())
 dog.start(lambda: None)
-delivery = Owed(uuid4(), 1, "", uuid4(), datetime.now(UTC), "{}", None)
+delivery = PendingDelivery(uuid4(), 1, "", uuid4(), datetime.now(UTC), "{}", None)
 with dog.over(Wait, [delivery.event_id], Unit()) as watch:
     watch.begin(delivery)
     print("began", flush=True)
@@ -177,7 +177,7 @@ def test_what_is_given_back_just_when_its_thread_comes_back_for_it_waits_for_no_
         consumer: str,
         event_ids: Sequence[UUID],
         admission: Admission | None = None,
-    ) -> list[Owed]:
+    ) -> list[PendingDelivery]:
         if list(event_ids) == others and not came_back.is_set():
             came_back.set()
             until(lambda: ledger.count("leased") == 0)

@@ -13,9 +13,9 @@ import pytest
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.pipeline.batch import Batch
 from kratos_sync.application.pipeline.isolation import _consume_one
-from kratos_sync.application.ports.unit_of_work import Owed, TimeLimitExceeded
+from kratos_sync.application.ports.unit_of_work import PendingDelivery, TimeLimitExceeded
 from kratos_sync.domain.events import KratosIdentityUpdated
-from kratos_sync.infrastructure.worker.in_flight import Hands
+from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.watchdog import Watched
 from tests.domain.people import ADA, NOON, cause
 from tests.fakes.unit_of_work import InMemoryLedger
@@ -59,7 +59,7 @@ class Swallow(Spin):
 
 
 @pytest.fixture
-def owed() -> Owed:
+def owed() -> PendingDelivery:
     ledger = InMemoryLedger()
     with subscribed(KratosIdentityUpdated, Work):
         ledger.publish(updated(1), WEBHOOK)
@@ -81,9 +81,11 @@ def restless() -> Iterator[None]:
 class Consuming:
     """A thread that consumes a delivery so many times, and what it met."""
 
-    def __init__(self, consumer: Consumer[KratosIdentityUpdated], owed: Owed, times: int) -> None:
+    def __init__(
+        self, consumer: Consumer[KratosIdentityUpdated], owed: PendingDelivery, times: int
+    ) -> None:
         self._consumer, self._owed, self._times = consumer, owed, times
-        self.hands = Hands()
+        self.hands = InFlightDeliveries()
         self.watched: Watched | None = None
         self.interrupted = 0
         self.outside: BaseException | None = None
@@ -114,7 +116,7 @@ class Consuming:
 # One that strikes in a callback of the collector is printed and swallowed there: `end` raises it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interruption_never_strikes_outside_and_each_is_heard_once(
-    owed: Owed, restless: None
+    owed: PendingDelivery, restless: None
 ) -> None:
     consuming = Consuming(Work(), owed, TIMES)
     interrupted = looks = 0
@@ -132,7 +134,7 @@ def test_an_interruption_never_strikes_outside_and_each_is_heard_once(
 
 
 def test_a_thread_that_ends_at_that_very_moment_does_not_keep_the_watchdog_waiting(
-    owed: Owed, monkeypatch: pytest.MonkeyPatch
+    owed: PendingDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The interruption strikes while `end` waits for the one who interrupts."""
     from kratos_sync.infrastructure.worker import watchdog as watched
@@ -161,7 +163,7 @@ def test_a_thread_that_ends_at_that_very_moment_does_not_keep_the_watchdog_waiti
     assert not consuming.watch._lock.locked()
 
 
-def test_who_spins_is_interrupted(owed: Owed) -> None:
+def test_who_spins_is_interrupted(owed: PendingDelivery) -> None:
     consuming = Consuming(Spin(), owed, 1)
 
     assert consuming.watch.interrupt(until(lambda: consuming.watch.delivery))
@@ -171,7 +173,9 @@ def test_who_spins_is_interrupted(owed: Owed) -> None:
     assert (consuming.outside, consuming.interrupted) == (None, 1)
 
 
-def test_who_swallows_an_interruption_is_not_interrupted_again_and_has_overrun(owed: Owed) -> None:
+def test_who_swallows_an_interruption_is_not_interrupted_again_and_has_overrun(
+    owed: PendingDelivery,
+) -> None:
     Swallow.struck.clear()
     consuming = Consuming(Swallow(), owed, 1)
     delivery = until(lambda: consuming.watch.delivery)
@@ -184,8 +188,8 @@ def test_who_swallows_an_interruption_is_not_interrupted_again_and_has_overrun(o
     assert (consuming.outside, consuming.interrupted) == (None, 1)
 
 
-def test_a_delivery_that_is_done_is_not_interrupted(owed: Owed) -> None:
-    watched = Watched(Work, [cause(1)], InMemoryLedger().unit_of_work(), Hands())
+def test_a_delivery_that_is_done_is_not_interrupted(owed: PendingDelivery) -> None:
+    watched = Watched(Work, [cause(1)], InMemoryLedger().unit_of_work(), InFlightDeliveries())
     watched.begin(owed)
     watched.end()
     assert not watched.interrupt(owed)
@@ -196,8 +200,8 @@ def test_a_delivery_that_is_done_is_not_interrupted(owed: Owed) -> None:
     watched.end()
 
 
-def test_what_is_in_hand_is_noted_from_begin_to_end(owed: Owed) -> None:
-    hands = Hands()
+def test_what_is_in_hand_is_noted_from_begin_to_end(owed: PendingDelivery) -> None:
+    hands = InFlightDeliveries()
     watched = Watched(Work, [cause(1)], InMemoryLedger().unit_of_work(), hands)
 
     watched.begin(owed)
@@ -208,10 +212,10 @@ def test_what_is_in_hand_is_noted_from_begin_to_end(owed: Owed) -> None:
     assert list(hands) == []
 
 
-def test_only_the_delivery_that_is_accounted_for_is_let_go(owed: Owed) -> None:
-    hands = Hands()
+def test_only_the_delivery_that_is_accounted_for_is_let_go(owed: PendingDelivery) -> None:
+    hands = InFlightDeliveries()
     watched = Watched(Work, [cause(1)], InMemoryLedger().unit_of_work(), hands)
-    other = Owed(cause(2), 1, owed.name, ADA, NOON, owed.payload, None)
+    other = PendingDelivery(cause(2), 1, owed.name, ADA, NOON, owed.payload, None)
     watched.begin(owed)
     watched.end()
     watched.begin(other)
@@ -223,8 +227,10 @@ def test_only_the_delivery_that_is_accounted_for_is_let_go(owed: Owed) -> None:
     assert list(hands) == []
 
 
-def test_a_delivery_alone_in_its_transaction_is_in_flight_until_that_has_ended(owed: Owed) -> None:
-    hands = Hands()
+def test_a_delivery_alone_in_its_transaction_is_in_flight_until_that_has_ended(
+    owed: PendingDelivery,
+) -> None:
+    hands = InFlightDeliveries()
     watched = Watched(Work, [cause(1)], InMemoryLedger().unit_of_work(), hands)
 
     watched.opened([owed])
@@ -238,8 +244,8 @@ def test_a_delivery_alone_in_its_transaction_is_in_flight_until_that_has_ended(o
     assert list(hands) == []
 
 
-def test_of_a_batch_only_what_is_consumed_is_in_flight(owed: Owed) -> None:
-    hands = Hands()
+def test_of_a_batch_only_what_is_consumed_is_in_flight(owed: PendingDelivery) -> None:
+    hands = InFlightDeliveries()
     watched = Watched(Work, [cause(1)], InMemoryLedger().unit_of_work(), hands)
 
     watched.opened([owed])

@@ -121,7 +121,7 @@ class KratosWebHookHandler(ABC):
             running_loop = asyncio.get_running_loop()
             return await running_loop.run_in_executor(self._large_bodies, read, body)
         finally:
-            self._room.give_back(len(body))
+            self._room.release(len(body))
 
     def write_error_response(
         self, messages: Sequence[ErrorMessage], status_code: int = HTTPStatus.UNPROCESSABLE_ENTITY

@@ -24,7 +24,7 @@ class _Heard:
     at: float = 0.0
 
 
-class HeardHooks:
+class HookActivityRecorder:
     """Adds up calls by their hook's label, up to 100 labels at a time.
 
     What cannot be written down now is written down later; what is still in memory when the process

@@ -22,10 +22,10 @@ class TooManyCallsWait(LedgerUnavailable):
 
 
 class NobodyWaits(LedgerUnavailable):
-    """Whoever stops this process is in a hurry."""
+    """This process stops: nothing waits any longer."""
 
 
-class PatientPublisher:
+class RetryingPublisher:
     """Publishes, and holds calls while the ledger is away, bounded in number and in bytes."""
 
     def __init__(
@@ -77,7 +77,7 @@ class PatientPublisher:
             self._calls.discard(task)
             self._bytes -= size
 
-    def hurry(self) -> None:
+    def abort_waiting(self) -> None:
         """Let every call under way, and each that comes, raise NobodyWaits as soon as it waits.
 
         What one of them says may be recorded all the same; then the next attempt finds it.

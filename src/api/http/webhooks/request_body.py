@@ -40,7 +40,7 @@ class BodyRoom:
             raise NoRoomForBody
         self._left -= size
 
-    def give_back(self, size: int) -> None:
+    def release(self, size: int) -> None:
         """Let go of so many bytes."""
         self._left += size
 
@@ -98,7 +98,7 @@ async def _whole_body(receive: Receive, max_bytes: int, room: BodyRoom) -> bytes
             if not message.get("more_body", False):
                 return bytes(body)
     finally:
-        room.give_back(len(body))
+        room.release(len(body))
 
 
 @coroutine

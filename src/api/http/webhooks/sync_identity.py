@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from kratos_sync.api.http.webhooks.handler import KratosWebHookHandler, KratosWebHookHandlerConfig
 from kratos_sync.api.http.webhooks.identity_body import read_identity, refuse, subject_of
-from kratos_sync.api.http.webhooks.publisher import PatientPublisher
+from kratos_sync.api.http.webhooks.publisher import RetryingPublisher
 from kratos_sync.api.http.webhooks.rejections import (
     first_headers,
     hook_label,
@@ -91,7 +91,7 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         hook's label for each call that was accepted.
         """
         super().__init__(config)
-        self._publisher = PatientPublisher(
+        self._publisher = RetryingPublisher(
             bus, max_calls=max_calls, max_bytes=max_bytes, patience=patience
         )
         self._accepted = AcceptedCalls()
@@ -122,9 +122,9 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         self._hook_heard(hook)
         return _ACCEPTED
 
-    def hurry(self) -> None:
+    def abort_waiting(self) -> None:
         """Answer 503 to whoever waits for the ledger, and from now on to whoever would."""
-        self._publisher.hurry()
+        self._publisher.abort_waiting()
 
     def _heard(self, body: bytes) -> Publishable:
         """The event that a body tells of, in the body's own text if that may be kept as it came."""

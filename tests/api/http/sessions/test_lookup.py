@@ -231,8 +231,8 @@ def test_who_gives_up_waiting_for_a_slow_kratos_takes_no_connection_along(
             kratos.url, "ory_kratos_session", timeout=tenth, connections=2, ssl_context=None
         )
         kratos.go.clear()
-        crowd = [SessionCredential("token", f"token {number}") for number in range(20)]
-        assert set(await asyncio.gather(*(whoami.ask(each, seen) for each in crowd))) == {
+        population = [SessionCredential("token", f"token {number}") for number in range(20)]
+        assert set(await asyncio.gather(*(whoami.ask(each, seen) for each in population))) == {
             Unknown(retry_after=1)
         }
         kratos.go.set()

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from structlog.testing import capture_logs
 
-from kratos_sync.api.http.webhooks.hook_activity import HeardHooks
+from kratos_sync.api.http.webhooks.hook_activity import HookActivityRecorder
 from kratos_sync.api.http.webhooks.sync_identity import KratosIdentitySyncHandler
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.hook_log import MOST_LABELS, Calls
@@ -67,7 +67,7 @@ def test_a_call_that_is_refused_was_not_heard() -> None:
 
 def test_calls_are_added_up_and_written_down_once() -> None:
     log = RecordingHookLog()
-    hooks = HeardHooks(log)
+    hooks = HookActivityRecorder(log)
     for label in (LABEL, LABEL, None):
         hooks.add(label)
     asyncio.run(hooks.write())
@@ -78,7 +78,7 @@ def test_calls_are_added_up_and_written_down_once() -> None:
 
 def test_what_cannot_be_written_down_is_written_down_later() -> None:
     log = RecordingHookLog()
-    hooks = HeardHooks(log)
+    hooks = HookActivityRecorder(log)
     log.failures_left = 2
     for _ in range(3):
         hooks.add(LABEL)
@@ -89,7 +89,7 @@ def test_what_cannot_be_written_down_is_written_down_later() -> None:
 
 def test_a_failure_is_logged_once_until_it_is_over_and_without_a_text() -> None:
     log = RecordingHookLog()
-    hooks = HeardHooks(log)
+    hooks = HookActivityRecorder(log)
     with capture_logs() as logs:
         for failures in (3, 1):
             log.failures_left = failures
@@ -103,7 +103,7 @@ def test_a_failure_is_logged_once_until_it_is_over_and_without_a_text() -> None:
 
 def test_no_more_than_a_hundred_labels_are_remembered_at_a_time() -> None:
     log = RecordingHookLog()
-    hooks = HeardHooks(log)
+    hooks = HookActivityRecorder(log)
     log.failures_left = 1
     for start in (0, 50):
         for number in range(start, start + 2 * MOST_LABELS):
@@ -118,7 +118,7 @@ def test_it_is_written_every_so_often_and_the_rest_at_the_end() -> None:
     log = RecordingHookLog()
 
     async def scenario() -> None:
-        hooks = HeardHooks(log, timedelta(milliseconds=1))
+        hooks = HookActivityRecorder(log, timedelta(milliseconds=1))
         hooks.start()
         hooks.add(LABEL)
         async with asyncio.timeout(10):
@@ -136,7 +136,7 @@ def test_who_stops_does_not_wait_for_the_next_time() -> None:
     log = RecordingHookLog()
 
     async def scenario() -> None:
-        hooks = HeardHooks(log, timedelta(hours=1))
+        hooks = HookActivityRecorder(log, timedelta(hours=1))
         hooks.start()
         hooks.add(LABEL)
         async with asyncio.timeout(10):

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from kratos_sync.api.http.webhooks.publisher import NobodyWaits, PatientPublisher, TooManyCallsWait
+from kratos_sync.api.http.webhooks.publisher import NobodyWaits, RetryingPublisher, TooManyCallsWait
 from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance, Publishable
 from kratos_sync.domain.events import KratosIdentityGone
 from tests.api.http.client import ADA, TEATIME
@@ -29,8 +29,8 @@ class GatedBus(RecordingEventBus):
 
 def publisher(
     bus: RecordingEventBus, *, max_calls: int = 4, max_bytes: int = 100, patience: float = 10
-) -> PatientPublisher:
-    return PatientPublisher(
+) -> RetryingPublisher:
+    return RetryingPublisher(
         bus,
         max_calls=max_calls,
         max_bytes=max_bytes,
@@ -39,7 +39,7 @@ def publisher(
     )
 
 
-async def publish(through: PatientPublisher, size: int = 1) -> bool:
+async def publish(through: RetryingPublisher, size: int = 1) -> bool:
     event = KratosIdentityGone(uuid4(), TEATIME, ADA)
     return await through.publish(event, FROM_A_WEBHOOK, size)
 
@@ -169,7 +169,7 @@ def test_whoever_waits_is_told_at_once_when_the_process_is_in_a_hurry() -> None:
         held = publisher(bus)
         under_way = [asyncio.create_task(publish(held)) for _ in range(2)]
         await asyncio.sleep(0)
-        held.hurry()
+        held.abort_waiting()
         answers = await asyncio.gather(*under_way, return_exceptions=True)
         bus.gate.set()
         answers.append(await publish(held))

@@ -18,7 +18,7 @@ class Crowd:
 
     Another ``seed`` is another Kratos: no id is the same. Of every ``missing_every`` one is not
     there, and one of every ``changed_every`` has another name and is newer: as if deleted or
-    changed since the whole crowd was copied.
+    changed since the whole population was copied.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Crowd:
         return b'{"credentials":{},' + self.document(index)[1:]
 
     def search(self, key: str, value: str) -> bytes | None:
-        raise NotImplementedError("a crowd is not searched")
+        raise NotImplementedError("a population is not searched")
 
     def remove(self, identity_id: UUID) -> bool:
         index = self._index_of(identity_id)

@@ -1,4 +1,4 @@
-"""The made-up crowd."""
+"""The made-up population."""
 
 import json
 from uuid import UUID
@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from kratos_sync.domain.identity import Identity
-from tests.kratos.crowd import Crowd
+from tests.kratos.population import Crowd
 
 NOBODY = UUID(int=0)
 LAST = UUID(int=2**128 - 1)
@@ -14,8 +14,8 @@ LAST = UUID(int=2**128 - 1)
 
 @pytest.mark.parametrize("number", [0, 1, 7, 1000])
 def test_everybody_is_listed_once_in_the_order_of_ids(number: int) -> None:
-    crowd, found = Crowd(number), [NOBODY]
-    while page := crowd.listed(found[-1], 300):
+    population, found = Crowd(number), [NOBODY]
+    while page := population.listed(found[-1], 300):
         found += [identity_id for identity_id, _ in page]
 
     assert len(found) == number + 1
@@ -31,23 +31,28 @@ def test_an_identity_is_what_kratos_would_list() -> None:
 
 
 def test_one_is_found_by_id_and_a_stranger_is_not() -> None:
-    crowd = Crowd(1000)
-    identity_id = crowd.id_of(617)
+    population = Crowd(1000)
+    identity_id = population.id_of(617)
 
-    shown = crowd.shown(identity_id)
+    shown = population.shown(identity_id)
     assert shown is not None
-    assert json.loads(shown) == json.loads(crowd.document(617)) | {"credentials": {}}
-    assert crowd.chosen([LAST, identity_id, NOBODY]) == [(identity_id, crowd.document(617))]
-    assert crowd.shown(UUID(int=identity_id.int ^ 1)) is None
-    assert crowd.shown(LAST) is None
+    assert json.loads(shown) == json.loads(population.document(617)) | {"credentials": {}}
+    assert population.chosen([LAST, identity_id, NOBODY]) == [
+        (identity_id, population.document(617))
+    ]
+    assert population.shown(UUID(int=identity_id.int ^ 1)) is None
+    assert population.shown(LAST) is None
 
 
 def test_whoever_is_removed_is_gone() -> None:
-    crowd = Crowd(3)
+    population = Crowd(3)
 
-    assert crowd.remove(crowd.id_of(1))
-    assert not crowd.remove(crowd.id_of(1))
-    assert [each for each, _ in crowd.listed(NOBODY, 9)] == [crowd.id_of(0), crowd.id_of(2)]
+    assert population.remove(population.id_of(1))
+    assert not population.remove(population.id_of(1))
+    assert [each for each, _ in population.listed(NOBODY, 9)] == [
+        population.id_of(0),
+        population.id_of(2),
+    ]
 
 
 def test_another_seed_is_other_people() -> None:

@@ -14,7 +14,7 @@ AN_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @lru_cache(KEPT)
-def crowd(size: int) -> Recording:
+def population(size: int) -> Recording:
     """The recorded lives, lived by so many people (a multiple of 200)."""
     lives = two_hundred_lives()
     calls: list[Call] = []
