@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Final
 
 LOCK: Final = "owner.lock"
+IN_MEMORY: Final = Path("/dev/shm")
+ROOM: Final = 8 << 30
+"""Bytes free from which the servers' data may be in memory: a run takes some two gigabytes."""
 
 
 @contextmanager
 def run_folder(parent: Path | None = None) -> Iterator[Path]:
     """Make a folder for a run, after those of runs that were killed have been removed."""
-    given = os.environ.get("PYTEST_DEBUG_TEMPROOT")
-    parent = parent or Path(given or tempfile.gettempdir())
+    parent = parent or _parent()
     prefix = f"ks-{os.geteuid()}-"
     for left in parent.glob(f"{prefix}*"):
         _remove_if_left(left)
@@ -33,6 +35,16 @@ def run_folder(parent: Path | None = None) -> Iterator[Path]:
             yield folder
         finally:
             _remove(folder)
+
+
+def _parent() -> Path:
+    if given := os.environ.get("PYTEST_DEBUG_TEMPROOT"):
+        return Path(given)
+    with suppress(OSError):
+        found = os.statvfs(IN_MEMORY)
+        if found.f_bavail * found.f_frsize >= ROOM and not found.f_flag & os.ST_NOEXEC:
+            return IN_MEMORY
+    return Path(tempfile.gettempdir())
 
 
 def _remove_if_left(folder: Path) -> None:

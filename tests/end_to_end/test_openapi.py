@@ -9,7 +9,7 @@ from tests.end_to_end.running_api import RunningApi
 from tests.end_to_end.wire import KEY
 
 SCHEMATHESIS = str(Path(sysconfig.get_path("scripts"), "schemathesis"))
-EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "100")
+EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "50")
 
 
 def test_the_running_api_is_as_its_description_says(api: RunningApi, tmp_path: Path) -> None:
