@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from kratos_sync.application.pipeline.retries import retry_on_conflict
-from kratos_sync.application.ports.replay import Position, RecordedEvents, Stretch
+from kratos_sync.application.ports.replay import EventRange, Position, RecordedEvents
 from kratos_sync.application.rate_limiter import Pace
 from kratos_sync.application.subscriptions import CONSUMERS, SUBSCRIPTIONS
 
@@ -33,7 +33,7 @@ class Progress(NamedTuple):
     position: Position
 
 
-def heard_by(consumer: str) -> tuple[str, ...]:
+def subscribed_event_names(consumer: str) -> tuple[str, ...]:
     """Give the wire names of the events that a consumer is subscribed to."""
     return tuple(
         event.name
@@ -60,7 +60,7 @@ class Replay:
         self._clock = clock
         self._pause = pause
 
-    def run(self, stretch: Stretch, rate: int) -> Iterator[Progress]:
+    def run(self, stretch: EventRange, rate: int) -> Iterator[Progress]:
         """Replay a stretch, at most ``rate`` events a second; tell after each step how far it is.
 
         No step begins while the consumer has its hands full: so what happens meanwhile waits for
@@ -73,7 +73,7 @@ class Replay:
         while True:
             self._wait_for_room(stretch.consumer, room)
             step = retry_on_conflict(
-                partial(self._events.owe_again, stretch, position, min(pace.step, room)),
+                partial(self._events.redeliver, stretch, position, min(pace.step, room)),
                 MOST_CONFLICTS,
                 self._pause,
                 POLL_SECONDS,

@@ -13,7 +13,7 @@ from kratos_sync.infrastructure.bus.event_bus import DramatiqEventBus
 from kratos_sync.infrastructure.bus.relay import Relay
 from kratos_sync.infrastructure.deletion import PostgresDeletionFinalizer, PostgresDeletions
 from kratos_sync.infrastructure.erasure import ErasureSchedule, PostgresErasures
-from kratos_sync.infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
 from kratos_sync.infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
 from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts
 from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
@@ -70,7 +70,7 @@ class Container(containers.DeclarativeContainer):
                 KratosAnswers: providers.Factory(
                     PostgresKratosAnswers, kratos=kratos_admin.provider
                 ).provider,
-                KratosIdentities: providers.Factory(SqlAlchemyKratosIdentities).provider,
+                KratosIdentities: providers.Factory(PostgresKratosIdentities).provider,
                 RecordedWebhooks: providers.Factory(PostgresRecordedWebhooks).provider,
                 RegistrationCounts: providers.Factory(PostgresRegistrationCounts).provider,
             }
@@ -82,7 +82,7 @@ class Container(containers.DeclarativeContainer):
     )
     failures = providers.Singleton(PostgresFailures, engine)
 
-    hands = providers.Singleton(InFlightDeliveries)
+    in_flight = providers.Singleton(InFlightDeliveries)
     claims = providers.Singleton(PostgresClaims, engine, settings.provided.lease)
     # The watchdog's own: all of the pool's may be with threads that it has to free.
     spare_engine = providers.Singleton(database.connect, settings.provided.database_url, 2)
@@ -90,7 +90,7 @@ class Container(containers.DeclarativeContainer):
         Watchdog,
         providers.Singleton(PostgresFailures, spare_engine),
         providers.Singleton(PostgresClaims, spare_engine, settings.provided.lease),
-        hands,
+        in_flight,
     )
     listener = providers.Singleton(WakeUpListener, settings.provided.database_url)
     relay = providers.Singleton(Relay, claims, broker, listener, CONSUMERS)

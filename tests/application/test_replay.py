@@ -7,21 +7,21 @@ from uuid import UUID
 import pytest
 
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
-from kratos_sync.application.ports.replay import Position, Step, Stretch
+from kratos_sync.application.ports.replay import EventRange, Position, Step
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.application.replay import (
     MOST_CONFLICTS,
     PATIENCE_SECONDS,
     ConsumerIsBehind,
     Replay,
-    heard_by,
+    subscribed_event_names,
 )
 from tests.application.test_pace import Clock
 from tests.suites.occurrences import only_ours
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 SYNC = SyncKratosIdentity.name
-DAY = Stretch(SYNC, ("kratos_identity.updated",), NOON, NOON + timedelta(days=1))
+DAY = EventRange(SYNC, ("kratos_identity.updated",), NOON, NOON + timedelta(days=1))
 
 
 class Log:
@@ -36,13 +36,13 @@ class Log:
     def now(self) -> datetime:
         return NOON
 
-    def count(self, stretch: Stretch) -> int:
+    def count(self, stretch: EventRange) -> int:
         return self.left
 
     def in_flight(self, consumer: str, most: int) -> int:
         return min(next(self._in_hand), most) if self._in_hand else 0
 
-    def owe_again(self, stretch: Stretch, after: Position | None, most: int) -> Step:
+    def redeliver(self, stretch: EventRange, after: Position | None, most: int) -> Step:
         if self.conflicts:
             self.conflicts -= 1
             raise ConcurrencyConflict
@@ -67,8 +67,8 @@ def replayed(log: Log, clock: Clock, rate: int = 500) -> int:
 
 
 def test_a_consumer_hears_what_it_is_subscribed_to() -> None:
-    assert heard_by(SYNC) == ("kratos_identity.updated",)
-    assert heard_by("Nobody") == ()
+    assert subscribed_event_names(SYNC) == ("kratos_identity.updated",)
+    assert subscribed_event_names("Nobody") == ()
 
 
 def test_the_rate_is_kept_and_the_relay_woken_after_each_step() -> None:

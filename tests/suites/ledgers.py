@@ -19,7 +19,7 @@ from kratos_sync.domain.events import DomainEvent
 from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.domain.recorded_webhooks import RecordedWebhooks
 from kratos_sync.infrastructure.deletion import PostgresDeletionFinalizer
-from kratos_sync.infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
 from kratos_sync.infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
 from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts
 from kratos_sync.infrastructure.kratos.refetch import PostgresKratosAnswers
@@ -70,7 +70,7 @@ class PostgresLedger:
             in_transaction={
                 DeletionFinalizer: partial(PostgresDeletionFinalizer, kratos=lambda: self.kratos),
                 KratosAnswers: partial(PostgresKratosAnswers, kratos=lambda: self.kratos),
-                KratosIdentities: SqlAlchemyKratosIdentities,
+                KratosIdentities: PostgresKratosIdentities,
                 RecordedWebhooks: PostgresRecordedWebhooks,
                 RegistrationCounts: PostgresRegistrationCounts,
             },

@@ -7,7 +7,7 @@ from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class EventRange:
     """The events that one consumer is to get again.
 
     They have one of the ``names``, and were recorded from ``since`` on and before ``until``; with
@@ -49,13 +49,13 @@ class RecordedEvents(Protocol):
     def now(self) -> datetime:
         """Give the time by the database's clock."""
 
-    def count(self, stretch: Stretch) -> int:
+    def count(self, stretch: EventRange) -> int:
         """Count the events of a stretch."""
 
     def in_flight(self, consumer: str, most: int) -> int:
         """Count the consumer's deliveries that are due or dispatched, up to so many."""
 
-    def owe_again(self, stretch: Stretch, after: Position | None, most: int) -> Step:
+    def redeliver(self, stretch: EventRange, after: Position | None, most: int) -> Step:
         """Owe the consumer the next events after a position, at most so many, in one commit.
 
         A delivery that is there already, outstanding or dead, is left as it is.

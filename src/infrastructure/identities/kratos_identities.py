@@ -16,7 +16,7 @@ from kratos_sync.infrastructure.postgres.transaction import Transaction
 WAIT = "SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key"
 
 
-class SqlAlchemyKratosIdentities:
+class PostgresKratosIdentities:
     """The KratosIdentities port, in one transaction.
 
     The first ``find`` loads and locks everyone the transaction's events are about, sorted, so that

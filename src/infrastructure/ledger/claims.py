@@ -226,7 +226,7 @@ class PostgresClaims:
         with translate_errors(), self._engine.begin() as connection:
             connection.execute(GIVE_BACK, parameters)
 
-    def release_waiting(self, consumer: str, event_ids: Sequence[UUID]) -> None:
+    def release_when_unlocked(self, consumer: str, event_ids: Sequence[UUID]) -> None:
         """End leases likewise, and wait for transactions that end now and hold them still.
 
         Raises LedgerUnavailable or ConcurrencyConflict.

@@ -14,8 +14,8 @@ from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.hook_log import MOST_LABELS, Calls, HookActivity
 from kratos_sync.application.ports.status import TemplateFailures
 from kratos_sync.domain.events import NO_IDENTITY, KratosTemplateFailed
-from kratos_sync.infrastructure.ledger.loop_connection import LoopConnection
 from kratos_sync.infrastructure.postgres.connections import connection_arguments
+from kratos_sync.infrastructure.postgres.loop_connection import LoopConnection
 
 STATEMENT_TIMEOUT: Final = timedelta(seconds=2)
 NOTE_SECONDS: Final = 5.0

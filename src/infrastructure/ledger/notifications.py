@@ -15,7 +15,6 @@ import structlog
 from psycopg.pq import ExecStatus
 from pydantic import SecretStr
 
-from kratos_sync.infrastructure.ledger.loop_connection import LoopConnection
 from kratos_sync.infrastructure.postgres.connection_failures import ConnectFailed
 from kratos_sync.infrastructure.postgres.connections import (
     STATEMENT_TIMEOUT,
@@ -23,6 +22,7 @@ from kratos_sync.infrastructure.postgres.connections import (
     connection_arguments,
     open_connection,
 )
+from kratos_sync.infrastructure.postgres.loop_connection import LoopConnection
 
 CHANNEL: Final = "kratos_sync_due"
 NOTIFY: Final = f"NOTIFY {CHANNEL}".encode()

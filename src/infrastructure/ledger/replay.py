@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from kratos_sync.application.ports.replay import Position, Step, Stretch
+from kratos_sync.application.ports.replay import EventRange, Position, Step
 from kratos_sync.infrastructure.ledger.purge import hold_off_purges
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, translate_errors
@@ -92,7 +92,7 @@ class PostgresRecordedEvents:
             now: datetime = connection.execute(text("SELECT now()")).scalar_one()
             return now
 
-    def count(self, stretch: Stretch) -> int:
+    def count(self, stretch: EventRange) -> int:
         """Count them one by one."""
         with snapshot(self._engine) as connection:
             connection.execute(COUNT_TIMEOUT)
@@ -107,7 +107,7 @@ class PostgresRecordedEvents:
             counted: int = connection.execute(IN_HAND, parameters).scalar_one()
             return counted
 
-    def owe_again(self, stretch: Stretch, after: Position | None, most: int) -> Step:
+    def redeliver(self, stretch: EventRange, after: Position | None, most: int) -> Step:
         """Read, choose and owe in one statement."""
         place = after or Position(stretch.since, UUID(int=0))
         parameters = {
@@ -128,6 +128,6 @@ class PostgresRecordedEvents:
         return Step(owed, wanted - owed, Position(recorded_at, event_id))
 
 
-def _parameters(stretch: Stretch) -> dict[str, object]:
+def _parameters(stretch: EventRange) -> dict[str, object]:
     given = {**asdict(stretch), "names": list(stretch.names)}
     return {name: value for name, value in given.items() if value is not None}

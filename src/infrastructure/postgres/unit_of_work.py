@@ -9,8 +9,8 @@ from typing import Any
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.domain.events import DomainEvent
-from kratos_sync.infrastructure.ledger.event_rows import record_many
 from kratos_sync.infrastructure.ledger.inbox import PostgresInbox
+from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 
 

@@ -21,7 +21,7 @@ from kratos_sync.infrastructure.reconciliation import runs
 from kratos_sync.infrastructure.reconciliation.reconciliation import PostgresReconciliations
 from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.ledger.rows import SOMEBODY, add_event, owe
-from tests.infrastructure.ledger.test_floors import pages
+from tests.infrastructure.ledger.test_low_water_marks import pages
 from tests.infrastructure.ledger.test_purge import A_MONTH, DAY, ids, purge, run
 from tests.infrastructure.ledger.test_purge_schedule import running
 

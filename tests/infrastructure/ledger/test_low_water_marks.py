@@ -23,7 +23,7 @@ from kratos_sync.infrastructure.ledger.backlog import (
     Floors,
 )
 from kratos_sync.infrastructure.ledger.claims import CLAIM, PostgresClaims
-from kratos_sync.infrastructure.ledger.event_rows import record_many
+from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.postgres.engine import connect
 from tests.infrastructure.ledger.rows import owe
 from tests.suites.occurrences import WEBHOOK, subscribed, updated
