@@ -1,4 +1,4 @@
-"""Erasures in PostgreSQL: the functions of revision 0004 do it, a few thousand rows at a time."""
+"""Erasures in PostgreSQL: functions of the database do it, a few thousand rows at a time."""
 
 import threading
 from collections.abc import Iterator, Sequence

@@ -24,7 +24,6 @@ from kratos_sync.infrastructure.identities.recorded_webhooks import PostgresReco
 from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts
 from kratos_sync.infrastructure.kratos.refetch import PostgresKratosAnswers
 from kratos_sync.infrastructure.ledger.inbox import PostgresFailures
-from kratos_sync.infrastructure.postgres.transaction import Transaction
 from kratos_sync.infrastructure.postgres.unit_of_work import ConsumerFactory, PostgresUnitOfWork
 from tests.fakes.kratos_admin import InMemoryKratos
 from tests.fakes.unit_of_work import Attempt, Key, OwedDelivery, RecordedEvent
@@ -75,7 +74,7 @@ class PostgresLedger:
                 RegistrationCounts: PostgresRegistrationCounts,
             },
         )
-        return PostgresUnitOfWork(Transaction(self.engine), factory, wake_relay=lambda: None)
+        return PostgresUnitOfWork(self.engine, factory, wake_relay=lambda: None)
 
     @property
     def events(self) -> dict[UUID, RecordedEvent]:

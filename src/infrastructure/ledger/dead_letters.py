@@ -19,7 +19,7 @@ from kratos_sync.infrastructure.ledger.history import deliveries_of
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, translate_errors
 
-# Rows from before revision 0002 have no type of their own: it is read out of the error, as
+# Where no type was recorded it is read out of the error, as
 # application.ports.history.error_type does. The first line that is not indented after the last
 # frame begins with it, or else it is not told.
 EXCEPTION: Final = r"""

@@ -182,7 +182,7 @@ class PurgeSchedule:
             )
 
 
-# The functions of revision 0010: they take the lock of purges, and leave what is outstanding.
+# The functions take the lock of purges, and leave what is outstanding.
 EVENTS: Final = text("""
     SELECT after, after_id, looked_at, removed FROM kratos_sync.purge_events(
         :before, CAST(:after AS timestamptz), CAST(:after_id AS uuid), :most, :remove)

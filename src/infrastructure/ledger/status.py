@@ -18,7 +18,6 @@ from kratos_sync.application.ports.status import (
     TableSize,
     UnknownEvents,
 )
-from kratos_sync.infrastructure.bus.broker import NAMESPACE
 from kratos_sync.infrastructure.ledger.hook_activity import hook_activity, template_failures
 from kratos_sync.infrastructure.ledger.purge import last_purge
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
@@ -234,17 +233,3 @@ def _estimate(connection: Connection, table: str) -> int:
     ((plan,),) = connection.execute(explain)
     rows: int = plan[0]["Plan"]["Plan Rows"]
     return rows
-
-
-# With the database's name: a copy of it that has another one does not share its queues.
-ID: Final = text("""
-    SELECT left(encode(sha256(convert_to(
-               coalesce((SELECT id::text FROM kratos_sync.deployment), '')
-               || current_database(), 'UTF8')), 'hex'), 12)
-""")
-
-
-def namespace(engine: Engine) -> str:
-    """Give what the names of our queues begin with at the broker. Raises LedgerUnavailable."""
-    with translate_errors(), engine.connect() as connection:
-        return f"{NAMESPACE}.{connection.execute(ID).scalar_one()}"
