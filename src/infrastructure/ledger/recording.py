@@ -1,4 +1,4 @@
-"""Events as the parameters of the statement that records a group of them."""
+"""Recording events with their deliveries: many of them in one statement."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple, Self
@@ -42,7 +42,7 @@ _COLUMN_OIDS: Final = (
 
 
 class EventRow(NamedTuple):
-    """The columns of `kratos_sync.events`, each an encoded field, and who is owed the event."""
+    """The columns of `kratos_sync.events`, as binary fields, and the names of the consumers."""
 
     id: bytes
     name: bytes
@@ -85,15 +85,14 @@ def event_arrays(rows: Sequence[EventRow]) -> list[BinaryParameter]:
 
 
 def subscription_arrays(rows: Iterable[EventRow]) -> list[BinaryParameter]:
-    """Two arrays of the same length: an event's name, and one consumer that is owed such events."""
+    """Two arrays of the same length: the name of an event, and one consumer subscribed to it."""
     consumers = {row.name: row.consumers for row in rows}
     pairs = [(name, consumer) for name, names in consumers.items() for consumer in names]
     return [array(TEXT_OID, [pair[side] for pair in pairs]) for side in (0, 1)]
 
 
-# Due by the clock and not since the transaction began, which may be long ago: a relay looks for
-# what is due from a little below the last that it saw.
-# The commit is durable also behind a pooler, which drops what we set for the session.
+# Due by the clock and not since the transaction began, which may be long ago: else a delivery could
+# lie below a relay's low-water mark. set_config: a pooler drops what we set for the session.
 RECORD: Final = b"""
     WITH event AS (
         INSERT INTO kratos_sync.events
@@ -105,7 +104,7 @@ RECORD: Final = b"""
                     $6::text[], $7::text[], $8::text[], $9::integer[]) AS given
         ON CONFLICT DO NOTHING
         RETURNING id, name, subject, footprint
-    ), owed AS (
+    ), delivery AS (
         INSERT INTO kratos_sync.deliveries (event_id, subject, footprint, consumer, owed_at, due_at)
         SELECT event.id, event.subject, event.footprint, subscription.consumer, clock.at, clock.at
         FROM (SELECT clock_timestamp() AS at) clock CROSS JOIN event
@@ -115,8 +114,7 @@ RECORD: Final = b"""
     SELECT id FROM event
 """
 
-# The same by functions, for a role that may not write the tables: what it may record
-# stands there. Whoever may write the tables may record anything by either.
+# The same through a function, for a role that may not write the tables: it limits what is recorded.
 _BY_FUNCTION: Final = """
     SELECT kratos_sync.record_{source}_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 """
@@ -125,7 +123,7 @@ RECORD_ERASURES: Final = _BY_FUNCTION.format(source="erase").encode()
 
 
 def arrays_of(rows: Sequence[EventRow]) -> list[BinaryParameter]:
-    """Give the parameters of RECORD; there must be a row."""
+    """The parameters of RECORD; there must be a row."""
     return event_arrays(rows) + subscription_arrays(rows)
 
 
@@ -136,7 +134,7 @@ def record_many(
 ) -> int:
     """Record events and their deliveries in the connection's transaction, in one statement.
 
-    Give how many are new: neither they, nor others with their dedupe keys, were recorded before.
+    Returns how many are new: those whose id and dedupe key were not recorded before.
     """
     if not events:
         return 0
