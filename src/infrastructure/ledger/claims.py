@@ -19,8 +19,8 @@ LEASED_BYTES: Final = 2 * BATCH_BYTES
 """How many bytes the leased large deliveries of one consumer may take together."""
 
 # Expired leases come first: else a backlog that nobody works on would be dispatched bit by bit.
-# Clocks may have been ahead: no lease lasts longer than an hour, and what was never attempted is due
-# whatever its time, but for what was set aside for less than a second.
+# Clocks may have been ahead: no lease lasts longer than an hour, and what was never attempted is
+# due whatever its time, but for what was set aside for less than a second.
 # Found by ctid: joined by id, the planner may read the whole table for every claim.
 # Large deliveries are claimed apart, by their bytes together with those under lease, and at least
 # one: however many of them wait, the others pass.
