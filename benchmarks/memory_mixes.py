@@ -28,7 +28,7 @@ from uuid_utils.compat import uuid7
 from benchmarks.stage import Deployment, Stage, raised
 from kratos_sync.application.ports.event_bus import Provenance, UnreadEvent
 from kratos_sync.domain.events import KratosIdentityUpdated
-from kratos_sync.infrastructure.ledger.event_rows import RECORD, EventRow, arrays_of
+from kratos_sync.infrastructure.ledger.recording import RECORD, EventRow, arrays_of
 from kratos_sync.infrastructure.postgres.engine import connect, driver_of
 from tests.end_to_end.service import KEY
 

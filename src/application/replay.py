@@ -1,4 +1,4 @@
-"""Replaying: history again into one consumer, without holding up what it has to do now."""
+"""Replaying recorded events to one consumer, without holding up its live work."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -6,24 +6,24 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from kratos_sync.application.pipeline.retries import retry_on_conflict
-from kratos_sync.application.ports.replay import Position, RecordedEvents, Stretch
+from kratos_sync.application.ports.replay import EventRange, Position, RecordedEvents
 from kratos_sync.application.rate_limiter import Pace
 from kratos_sync.application.subscriptions import CONSUMERS, SUBSCRIPTIONS
 
-BATCHES_IN_HAND: Final = 4
-"""Batches of a consumer's work, replayed or live, with which it gets no more to replay."""
+BATCHES_IN_FLIGHT: Final = 4
+"""With so many batches in flight, replayed or live, a consumer gets no more to replay."""
 POLL_SECONDS: Final = 0.1
-PATIENCE_SECONDS: Final = 600.0
-"""How long a consumer may have its hands full without a gap."""
+BUSY_SECONDS: Final = 600.0
+"""How long a consumer may have as many in flight without a gap."""
 MOST_CONFLICTS: Final = 5
 
 
 class ConsumerIsBehind(Exception):
-    """For ten minutes the consumer had as much in hand as it may have: is a worker running?"""
+    """The consumer had too many deliveries in flight for ten minutes: is a worker running?"""
 
 
 class Progress(NamedTuple):
-    """How far a replay is: how many events are owed again, and how many were left as they were.
+    """How many events a replay has redelivered, and how many it ``left`` as they were.
 
     ``position`` is that of the last event; a replay that begins there leaves out nothing.
     """
@@ -33,8 +33,8 @@ class Progress(NamedTuple):
     position: Position
 
 
-def heard_by(consumer: str) -> tuple[str, ...]:
-    """Give the wire names of the events that a consumer is subscribed to."""
+def subscribed_event_names(consumer: str) -> tuple[str, ...]:
+    """The wire names of the events that a consumer is subscribed to."""
     return tuple(
         event.name
         for event, consumers in SUBSCRIPTIONS.items()
@@ -43,7 +43,7 @@ def heard_by(consumer: str) -> tuple[str, ...]:
 
 
 class Replay:
-    """Owes a consumer past events, step by step, each step in a commit of its own.
+    """Redelivers recorded events to a consumer, step by step, each step in its own commit.
 
     ``wake_relay`` is called after each; ``clock`` and ``pause`` are as Pace takes them.
     """
@@ -60,20 +60,20 @@ class Replay:
         self._clock = clock
         self._pause = pause
 
-    def run(self, stretch: Stretch, rate: int) -> Iterator[Progress]:
-        """Replay a stretch, at most ``rate`` events a second; tell after each step how far it is.
+    def run(self, wanted: EventRange, rate: int) -> Iterator[Progress]:
+        """Replay a range at most ``rate`` events a second; yields the progress after each step.
 
-        No step begins while the consumer has its hands full: so what happens meanwhile waits for
-        some batches at most. Raises ConsumerIsBehind, LedgerUnavailable or ConcurrencyConflict;
-        what was replayed before stays owed.
+        No step begins while the consumer has BATCHES_IN_FLIGHT: live events wait for some batches
+        at most. Raises ConsumerIsBehind, LedgerUnavailable or ConcurrencyConflict; steps before
+        stay committed.
         """
-        room = BATCHES_IN_HAND * CONSUMERS[stretch.consumer].batch_size
+        most = BATCHES_IN_FLIGHT * CONSUMERS[wanted.consumer].batch_size
         pace = Pace(rate, self._clock, self._pause)
         replayed, left, position = 0, 0, None
         while True:
-            self._wait_for_room(stretch.consumer, room)
+            self._wait_until_below(wanted.consumer, most)
             step = retry_on_conflict(
-                partial(self._events.owe_again, stretch, position, min(pace.step, room)),
+                partial(self._events.redeliver, wanted, position, min(pace.step, most)),
                 MOST_CONFLICTS,
                 self._pause,
                 POLL_SECONDS,
@@ -86,9 +86,9 @@ class Replay:
             yield Progress(replayed, left, position)
             pace.spend(step.replayed)
 
-    def _wait_for_room(self, consumer: str, room: int) -> None:
-        deadline = self._clock() + PATIENCE_SECONDS
-        while self._events.in_flight(consumer, room) >= room:
+    def _wait_until_below(self, consumer: str, most: int) -> None:
+        deadline = self._clock() + BUSY_SECONDS
+        while self._events.in_flight(consumer, most) >= most:
             if self._clock() > deadline:
-                raise ConsumerIsBehind(f"{consumer} had its hands full for ten minutes")
+                raise ConsumerIsBehind(f"{consumer} had too much in flight for ten minutes")
             self._pause(POLL_SECONDS)

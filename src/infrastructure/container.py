@@ -1,6 +1,7 @@
 """The composition root: which adapter serves which port, in one screen."""
 
 from dependency_injector import containers, providers
+from sqlalchemy import Engine
 
 from kratos_sync.application.ports.deletions import DeletionFinalizer
 from kratos_sync.application.ports.kratos import KratosAnswers
@@ -9,16 +10,16 @@ from kratos_sync.application.subscriptions import CONSUMERS
 from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.domain.recorded_webhooks import RecordedWebhooks
 from kratos_sync.infrastructure.bus import brokers as broker
+from kratos_sync.infrastructure.bus.broker import NAMESPACE
 from kratos_sync.infrastructure.bus.event_bus import DramatiqEventBus
 from kratos_sync.infrastructure.bus.relay import Relay
 from kratos_sync.infrastructure.deletion import PostgresDeletionFinalizer, PostgresDeletions
 from kratos_sync.infrastructure.erasure import ErasureSchedule, PostgresErasures
-from kratos_sync.infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
 from kratos_sync.infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
 from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts
 from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
 from kratos_sync.infrastructure.kratos.refetch import PostgresAskedIdentities, PostgresKratosAnswers
-from kratos_sync.infrastructure.ledger import status as deployment
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.ledger.dead_letters import (
     PostgresDeadLetterDecisions,
@@ -31,13 +32,18 @@ from kratos_sync.infrastructure.ledger.notifications import RelayWakeUp, WakeUpL
 from kratos_sync.infrastructure.ledger.purge import PostgresPurge, PurgeSchedule
 from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
 from kratos_sync.infrastructure.ledger.status import DatabaseReadiness, PostgresStatus
+from kratos_sync.infrastructure.migrations import deployment_id
 from kratos_sync.infrastructure.postgres import engine as database
-from kratos_sync.infrastructure.postgres.transaction import Transaction
 from kratos_sync.infrastructure.postgres.unit_of_work import ConsumerFactory, PostgresUnitOfWork
 from kratos_sync.infrastructure.reconciliation.reconciliation import PostgresReconciliations
 from kratos_sync.infrastructure.settings import Settings
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
+
+
+def broker_namespace(engine: Engine) -> str:
+    """The prefix of this deployment's queues at the broker. Raises LedgerUnavailable."""
+    return f"{NAMESPACE}.{deployment_id(engine)}"
 
 
 class Container(containers.DeclarativeContainer):
@@ -50,7 +56,7 @@ class Container(containers.DeclarativeContainer):
     broker = providers.Singleton(
         broker.connect,
         settings.provided.broker_url,
-        providers.Callable(deployment.namespace, engine),
+        providers.Callable(broker_namespace, engine),
     )
     wake_relay = providers.Singleton(RelayWakeUp, settings.provided.database_url)
     event_bus = providers.Singleton(DramatiqEventBus, settings.provided.database_url)
@@ -70,19 +76,17 @@ class Container(containers.DeclarativeContainer):
                 KratosAnswers: providers.Factory(
                     PostgresKratosAnswers, kratos=kratos_admin.provider
                 ).provider,
-                KratosIdentities: providers.Factory(SqlAlchemyKratosIdentities).provider,
+                KratosIdentities: providers.Factory(PostgresKratosIdentities).provider,
                 RecordedWebhooks: providers.Factory(PostgresRecordedWebhooks).provider,
                 RegistrationCounts: providers.Factory(PostgresRegistrationCounts).provider,
             }
         ),
         outside=providers.Dict({}),
     )
-    unit_of_work = providers.Factory(
-        PostgresUnitOfWork, providers.Factory(Transaction, engine), consumers, wake_relay
-    )
+    unit_of_work = providers.Factory(PostgresUnitOfWork, engine, consumers, wake_relay)
     failures = providers.Singleton(PostgresFailures, engine)
 
-    hands = providers.Singleton(InFlightDeliveries)
+    in_flight = providers.Singleton(InFlightDeliveries)
     claims = providers.Singleton(PostgresClaims, engine, settings.provided.lease)
     # The watchdog's own: all of the pool's may be with threads that it has to free.
     spare_engine = providers.Singleton(database.connect, settings.provided.database_url, 2)
@@ -90,7 +94,7 @@ class Container(containers.DeclarativeContainer):
         Watchdog,
         providers.Singleton(PostgresFailures, spare_engine),
         providers.Singleton(PostgresClaims, spare_engine, settings.provided.lease),
-        hands,
+        in_flight,
     )
     listener = providers.Singleton(WakeUpListener, settings.provided.database_url)
     relay = providers.Singleton(Relay, claims, broker, listener, CONSUMERS)

@@ -1,4 +1,4 @@
-"""Erasures in PostgreSQL: the functions of revision 0004 do it, a few thousand rows at a time."""
+"""Erasures in PostgreSQL: functions of the database do it, a few thousand rows at a time."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,9 +20,9 @@ from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenanc
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.domain.events import IMPERSONAL
 from kratos_sync.domain.kratos_identity import KratosIdentity
-from kratos_sync.infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
-from kratos_sync.infrastructure.ledger.event_rows import RECORD_ERASURES, record_many
+from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
 from kratos_sync.infrastructure.ledger.purge import lock_purges
+from kratos_sync.infrastructure.ledger.recording import RECORD_ERASURES, record_many
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 from kratos_sync.infrastructure.postgres.engine import translate_errors
@@ -182,7 +182,7 @@ class PostgresErasures:
         transaction = Transaction(self._engine)
         at, cause = datetime.now(UTC), uuid7()
         with transaction.begin(TIME_LIMIT):
-            identities = SqlAlchemyKratosIdentities(transaction)
+            identities = PostgresKratosIdentities(transaction)
             identity = identities.find(identity_id)
             if identity is None:
                 identities.add(KratosIdentity.erased_tombstone(identity_id, at=at, cause=cause))

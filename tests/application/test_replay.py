@@ -7,42 +7,42 @@ from uuid import UUID
 import pytest
 
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
-from kratos_sync.application.ports.replay import Position, Step, Stretch
+from kratos_sync.application.ports.replay import EventRange, Position, Step
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.application.replay import (
+    BUSY_SECONDS,
     MOST_CONFLICTS,
-    PATIENCE_SECONDS,
     ConsumerIsBehind,
     Replay,
-    heard_by,
+    subscribed_event_names,
 )
 from tests.application.test_pace import Clock
 from tests.suites.occurrences import only_ours
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 SYNC = SyncKratosIdentity.name
-DAY = Stretch(SYNC, ("kratos_identity.updated",), NOON, NOON + timedelta(days=1))
+DAY = EventRange(SYNC, ("kratos_identity.updated",), NOON, NOON + timedelta(days=1))
 
 
 class Log:
-    """So many events, and a consumer that has in hand what the test says."""
+    """So many events, and a consumer that has in flight what the test says."""
 
     def __init__(self, events: int, in_flight: Iterator[int] | None = None) -> None:
         self.left = events
         self.conflicts = 0
         self.asked: list[int] = []
-        self._in_hand = in_flight
+        self._in_flight = in_flight
 
     def now(self) -> datetime:
         return NOON
 
-    def count(self, stretch: Stretch) -> int:
+    def count(self, wanted: EventRange) -> int:
         return self.left
 
     def in_flight(self, consumer: str, most: int) -> int:
-        return min(next(self._in_hand), most) if self._in_hand else 0
+        return min(next(self._in_flight), most) if self._in_flight else 0
 
-    def owe_again(self, stretch: Stretch, after: Position | None, most: int) -> Step:
+    def redeliver(self, wanted: EventRange, after: Position | None, most: int) -> Step:
         if self.conflicts:
             self.conflicts -= 1
             raise ConcurrencyConflict
@@ -66,9 +66,9 @@ def replayed(log: Log, clock: Clock, rate: int = 500) -> int:
     return steps[-1].replayed if steps else 0
 
 
-def test_a_consumer_hears_what_it_is_subscribed_to() -> None:
-    assert heard_by(SYNC) == ("kratos_identity.updated",)
-    assert heard_by("Nobody") == ()
+def test_a_consumer_replays_the_events_that_it_is_subscribed_to() -> None:
+    assert subscribed_event_names(SYNC) == ("kratos_identity.updated",)
+    assert subscribed_event_names("Nobody") == ()
 
 
 def test_the_rate_is_kept_and_the_relay_woken_after_each_step() -> None:
@@ -77,7 +77,7 @@ def test_the_rate_is_kept_and_the_relay_woken_after_each_step() -> None:
     assert 9.75 <= clock.now - 1_000 <= 10.25
 
 
-def test_no_step_is_larger_than_what_the_consumer_may_have_in_hand(
+def test_no_step_is_larger_than_what_the_consumer_may_have_in_flight(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(SyncKratosIdentity, "batch_size", 1)
@@ -86,7 +86,9 @@ def test_no_step_is_larger_than_what_the_consumer_may_have_in_hand(
     assert log.asked == [4, 4, 2, 0]
 
 
-def test_it_waits_while_the_consumer_has_its_hands_full(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_waits_while_the_consumer_has_many_in_flight(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(SyncKratosIdentity, "batch_size", 1)
     clock = Clock()
     log = Log(1, in_flight=iter([4, 9, 4, 3, 0]))
@@ -94,12 +96,12 @@ def test_it_waits_while_the_consumer_has_its_hands_full(monkeypatch: pytest.Monk
     assert clock.now - 1_000 == pytest.approx(0.3, abs=0.01)
 
 
-def test_it_gives_up_on_a_consumer_whose_hands_stay_full() -> None:
+def test_it_gives_up_on_a_consumer_that_stays_busy() -> None:
     clock, log = Clock(), Log(1, in_flight=iter(lambda: 10_000, None))
     with pytest.raises(ConsumerIsBehind, match=SYNC):
         replayed(log, clock)
     assert log.left == 1
-    assert clock.now - 1_000 == pytest.approx(PATIENCE_SECONDS, abs=1)
+    assert clock.now - 1_000 == pytest.approx(BUSY_SECONDS, abs=1)
 
 
 def test_a_conflict_is_tried_again() -> None:

@@ -16,9 +16,9 @@ from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from kratos_sync.infrastructure.bus.relay import Relay
 from kratos_sync.infrastructure.identities.rows import LOAD, STORE
 from kratos_sync.infrastructure.ledger.claims import CLAIM, PostgresClaims
-from kratos_sync.infrastructure.ledger.event_rows import RECORD
 from kratos_sync.infrastructure.ledger.inbox import OPEN, POSTPONE, SETTLE
 from kratos_sync.infrastructure.ledger.notifications import WakeUpListener
+from kratos_sync.infrastructure.ledger.recording import RECORD
 from tests.domain.people import cause
 from tests.infrastructure.statements import statements
 from tests.suites.ledgers import PostgresLedger

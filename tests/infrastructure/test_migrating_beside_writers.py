@@ -1,8 +1,9 @@
-"""Webhooks go on while the schema moves along, also on big tables and beside a long dump."""
+"""Webhooks are recorded during a migration, also of big tables and beside a long dump."""
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic
 
 import psycopg
@@ -46,14 +47,43 @@ DUMP = """
 """
 
 
+NEXT_REVISION = '''
+from alembic import op
+
+from kratos_sync.infrastructure.migrations import ConcurrentIndex
+
+revision, down_revision = "0002", "0001"
+INDEXES = (
+    ConcurrentIndex("events_recorded_at_id", "events (recorded_at, name, id)"),
+    ConcurrentIndex(
+        "deliveries_never_attempted", "deliveries (consumer) WHERE attempts = 0"
+    ),
+)
+
+
+def upgrade():
+    op.execute("""
+        ALTER TABLE kratos_sync.deliveries ADD COLUMN next_release text;
+        DROP INDEX kratos_sync.events_recorded_at;
+        ALTER INDEX kratos_sync.events_recorded_at_id RENAME TO events_recorded_at;
+        ALTER TABLE kratos_sync.events SET (autovacuum_vacuum_scale_factor = 0.04);
+    """)
+'''
+
+
 @pytest.fixture
-def old(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """A database at the first revision."""
+def old(
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Engine]:
+    """A database of this release, when the next one brings another revision."""
     engine = connect(SecretStr(empty_database_url), pool_size=4)
-    with monkeypatch.context() as patch:
-        patch.setattr(migrations, "newest_revision", lambda: "0001")
-        migrate(engine)
+    migrate(engine)
+    (tmp_path / "0002_next_release.py").write_text(NEXT_REVISION)
+    monkeypatch.setattr(migrations, "VERSIONS", (*migrations.VERSIONS, tmp_path))
+    newest_revision.cache_clear()
+    assert newest_revision() == "0002"
     yield engine
+    newest_revision.cache_clear()
     engine.dispose()
 
 
@@ -111,7 +141,7 @@ def is_valid(engine: Engine, index: str) -> bool | None:
         ).scalar_one_or_none()
 
 
-def test_events_are_recorded_while_a_big_table_moves_along(
+def test_events_are_recorded_while_a_big_table_is_migrated(
     old: Engine, empty_database_url: str
 ) -> None:
     fill(empty_database_url, MANY)

@@ -19,12 +19,11 @@ from kratos_sync.domain.events import DomainEvent
 from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.domain.recorded_webhooks import RecordedWebhooks
 from kratos_sync.infrastructure.deletion import PostgresDeletionFinalizer
-from kratos_sync.infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
 from kratos_sync.infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
 from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts
 from kratos_sync.infrastructure.kratos.refetch import PostgresKratosAnswers
 from kratos_sync.infrastructure.ledger.inbox import PostgresFailures
-from kratos_sync.infrastructure.postgres.transaction import Transaction
 from kratos_sync.infrastructure.postgres.unit_of_work import ConsumerFactory, PostgresUnitOfWork
 from tests.fakes.kratos_admin import InMemoryKratos
 from tests.fakes.unit_of_work import Attempt, Key, OwedDelivery, RecordedEvent
@@ -70,12 +69,12 @@ class PostgresLedger:
             in_transaction={
                 DeletionFinalizer: partial(PostgresDeletionFinalizer, kratos=lambda: self.kratos),
                 KratosAnswers: partial(PostgresKratosAnswers, kratos=lambda: self.kratos),
-                KratosIdentities: SqlAlchemyKratosIdentities,
+                KratosIdentities: PostgresKratosIdentities,
                 RecordedWebhooks: PostgresRecordedWebhooks,
                 RegistrationCounts: PostgresRegistrationCounts,
             },
         )
-        return PostgresUnitOfWork(Transaction(self.engine), factory, wake_relay=lambda: None)
+        return PostgresUnitOfWork(self.engine, factory, wake_relay=lambda: None)
 
     @property
     def events(self) -> dict[UUID, RecordedEvent]:

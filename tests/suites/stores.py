@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.domain.kratos_identities import KratosIdentities
-from kratos_sync.infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
 from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 from tests.fakes.kratos_identities import InMemoryKratosIdentities
@@ -50,7 +50,7 @@ def identities_in_postgres(engine: Engine) -> Identities:
     def begin() -> Iterator[KratosIdentities]:
         transaction = Transaction(engine)
         with transaction.begin(TIME_LIMIT):
-            yield SqlAlchemyKratosIdentities(transaction)
+            yield PostgresKratosIdentities(transaction)
             transaction.commit()
 
     return begin

@@ -34,9 +34,9 @@ from kratos_sync.api.cli.options import (
 from kratos_sync.api.cli.output import echo, echo_json, progress
 from kratos_sync.api.cli.process import expected_errors, opened_container, why_unavailable
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
-from kratos_sync.application.ports.replay import RecordedEvents, Stretch
+from kratos_sync.application.ports.replay import EventRange, RecordedEvents
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
-from kratos_sync.application.replay import ConsumerIsBehind, Replay, heard_by
+from kratos_sync.application.replay import ConsumerIsBehind, Replay, subscribed_event_names
 from kratos_sync.application.subscriptions import CONSUMERS
 
 log = structlog.get_logger()
@@ -55,7 +55,7 @@ class Outcome:
 def replayed(
     events: RecordedEvents,
     wake_relay: Callable[[], None],
-    stretch: Stretch,
+    stretch: EventRange,
     rate: int,
     number: int,
 ) -> Outcome:
@@ -150,7 +150,7 @@ def replay(
         )
 
 
-def to_json(stretch: Stretch, number: int, outcome: Outcome, dry_run: bool) -> dict[str, object]:
+def to_json(stretch: EventRange, number: int, outcome: Outcome, dry_run: bool) -> dict[str, object]:
     """Give the object that the module's docstring shows."""
     return {
         "consumer": stretch.consumer,
@@ -172,7 +172,7 @@ def _names(consumer: str, event: str | None) -> tuple[str, ...]:
         raise click.UsageError(
             f"there is no consumer {consumer}: there are {', '.join(CONSUMERS)}."
         )
-    heard = heard_by(consumer)
+    heard = subscribed_event_names(consumer)
     if event is not None and event not in heard:
         raise click.UsageError(f"{consumer} does not hear {event}: it hears {', '.join(heard)}.")
     return heard if event is None else (event,)
@@ -184,17 +184,17 @@ def _stretch(
     names: tuple[str, ...],
     since: Since,
     until: Since,
-) -> Stretch:
+) -> EventRange:
     now = events.now()
     begin, end = resolved(since, now) or now, resolved(until, now) or now
     # What happens from now on is delivered anyway.
     end = min(end, now)
     if begin >= end:
         raise click.UsageError(f"--since {iso(begin)} is not before {iso(end)}.")
-    return Stretch(consumer, names, begin, end)
+    return EventRange(consumer, names, begin, end)
 
 
-def _plan(stretch: Stretch, number: int, rate: int) -> str:
+def _plan(stretch: EventRange, number: int, rate: int) -> str:
     about = f" about {stretch.identity_id}" if stretch.identity_id else ""
     named = f"{amount(number, 'event')} {' or '.join(stretch.names)}{about}"
     when = f"recorded from {moment(stretch.since)} to {moment(stretch.until)}"

@@ -74,7 +74,7 @@ def work(threads: int | None, supervised: Supervised) -> None:
     faulthandler.enable()
     wishes, hands = Wishes(), InFlightDeliveries(supervised.memory)
     with opened_container(stopped=wishes.stopped) as container:
-        container.hands.override(hands)
+        container.in_flight.override(hands)
         settings, watchdog = container.settings(), container.watchdog()
         threads = threads or settings.worker_threads
         with expected_errors():
@@ -133,7 +133,7 @@ def _at_work(running: dramatiq.Worker, watchdog: Watchdog) -> int:
 
 def _bury(container: Container, how: str, stopped: threading.Event) -> None:
     """Write down what the process before this one died of: whatever it was consuming then."""
-    hands, failures = container.hands(), container.failures()
+    hands, failures = container.in_flight(), container.failures()
     log.error("worker_replaced", predecessor=how, in_flight=len(list(hands)))
     for lost in list(hands):
         log.warning("attempt_lost", consumer=lost.consumer, event_id=str(lost.event_id))

@@ -1,4 +1,4 @@
-"""Deliveries that have failed for good, and what an operator may do about them."""
+"""Dead letters, what an operator may do about them, and failed attempts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from kratos_sync.application.ports.history import Delivery
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """Which dead letters are meant: those that fit all that is given; with nothing given, all.
+    """Which dead letters: those that match every field that is set.
 
-    ``exception`` is a dotted type or its last part. ``since`` and ``until`` bound when they failed,
-    and both belong to it.
+    ``exception`` is a dotted type or its last part. ``since`` and ``until`` are inclusive bounds of
+    the time of failure.
     """
 
     event_id: UUID | None = None
@@ -27,10 +27,10 @@ class DeadLetterFilter:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterGroup:
-    """Dead letters of one consumer that failed in one way.
+    """Dead letters of one consumer that failed in the same way.
 
-    ``shape`` is the message without what differs from one event to the next; None where it was not
-    kept. ``example_error`` is the whole error of the ``example``: it may quote personal data.
+    ``shape`` is the message without what differs between events; None where it was not kept.
+    ``example_error`` is the whole error of the ``example``: it may quote personal data.
     """
 
     consumer: str
@@ -54,9 +54,9 @@ class DeadLetterGroups:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One delivery that failed for good; ``error`` may quote personal data.
+    """A delivery that used up its attempts; ``error`` may quote personal data.
 
-    ``event`` and ``identity_id`` say what the event was; ``event`` is None where it is gone.
+    ``event`` is the event's name; None where the event was removed.
     """
 
     event_id: UUID
@@ -72,9 +72,9 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class DeliveredEvent:
-    """An event and what each consumer did with it; ``payload`` is personal data, as JSON text.
+    """An event and its deliveries; ``payload`` is JSON text with personal data.
 
-    Where it was erased, ``erased_at`` says when, and the payload is an empty object.
+    The payload of an erased event is an empty object, and ``erased_at`` is set.
     """
 
     id: UUID
@@ -89,55 +89,55 @@ class DeliveredEvent:
 
 
 class DeadLetters(Protocol):
-    """The ledger's dead letters, looked at.
+    """The dead letters of the ledger, for reading.
 
     Every method raises LedgerUnavailable, or the reason why the schema cannot be read.
     """
 
     def now(self) -> datetime:
-        """Give the time by the database's clock."""
+        """The time by the database's clock."""
 
     def groups(self, wanted: DeadLetterFilter, most: int) -> DeadLetterGroups:
-        """Group those that fit by consumer, exception and shape; at most so many groups."""
+        """Group those that match by consumer, exception and shape; at most so many groups."""
 
     def count(self, wanted: DeadLetterFilter) -> int:
-        """Count those that fit."""
+        """Count those that match."""
 
     def newest(self, wanted: DeadLetterFilter, most: int) -> tuple[DeadLetter, ...]:
-        """Give those that fit, the last that failed first; at most so many."""
+        """Those that match, the newest failures first; at most so many."""
 
     def event(self, event_id: UUID) -> DeliveredEvent | None:
-        """Tell all that is known of an event; None if it is not in the ledger."""
+        """An event and its deliveries; None if it is not in the ledger."""
 
 
 class DeadLetterDecisions(Protocol):
-    """What an operator decides about dead letters, in steps.
+    """An operator's decisions about dead letters, in steps.
 
-    Each step is a transaction of its own, with at most so many; each number says, after its commit,
-    how many they were. What somebody else has locked is left as it is. Every step raises
-    LedgerUnavailable or ConcurrencyConflict, and what was done before it stays done.
+    Each step is a transaction with at most so many dead letters; after its commit their number is
+    yielded. Locked ones are left as they are. A step may raise LedgerUnavailable or
+    ConcurrencyConflict; the steps before it stay committed.
     """
 
     def retry(self, wanted: DeadLetterFilter, by: str, step: int) -> Iterator[int]:
-        """Make those that fit due again, from their first attempt on, and log who wanted it."""
+        """Make those that match due again, with all their attempts, and log who decided."""
 
     def discard(self, wanted: DeadLetterFilter, by: str, reason: str, step: int) -> Iterator[int]:
-        """Drop those that fit for good, and log who wanted it and why."""
+        """Remove those that match for good, and log who decided and why."""
 
 
 RETRY_LATER: Final = "kratos_sync.application.consumer.RetryLater"
-"""The type of error of an attempt whose consumer asked for another one later."""
+"""The error type of an attempt whose consumer asked to retry it later."""
 WORKER_DIED: Final = "WorkerDied"
 SUSPECT_ERRORS: Final = ("TimeLimitExceeded", WORKER_DIED)
-"""Types of errors after which a delivery runs alone: it may harm the worker again."""
+"""Error types after which a delivery is quarantined: it runs alone from then on."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """One attempt that failed; ``retry_after`` is None when it was the last: a dead letter.
+    """An attempt that failed; ``retry_after`` is None after the last one: a dead letter.
 
-    ``error`` is told whole, with its traceback; ``error_type`` and ``error_shape`` are what errors
-    of one kind have in common. One that ``is_postponed`` is not counted: its consumer asked for it.
+    ``error`` includes the traceback; ``error_type`` and ``error_shape`` are common to errors of one
+    kind. A postponed attempt does not count: its consumer asked for it.
     """
 
     event_id: UUID
@@ -160,7 +160,7 @@ class FailedAttempt:
 
 
 class Failures(Protocol):
-    """The ledger's account of what went wrong, kept in transactions of its own."""
+    """Records failed attempts, in transactions of its own."""
 
     def record(self, attempt: FailedAttempt) -> None:
         """Log the attempt and make the delivery due again after its backoff, or a dead letter.

@@ -1,4 +1,4 @@
-"""What happened to one identity: its events, and what each consumer did with them."""
+"""The history of one identity: its events and their deliveries."""
 
 import re
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from uuid import UUID
 from kratos_sync.application.ports.deletions import Erasure
 
 DECISIONS: Final = ("retried", "discarded")
-"""Outcomes that a person decided on: their error says who and why, and quotes nobody."""
+"""Outcomes that an operator decided on: their error says who and why, without personal data."""
 
 _FRAME: Final = re.compile(r'^[ |]*File ".*$', re.MULTILINE)
 _GROUP_MARGIN: Final = re.compile(r"^ *\| ")
@@ -29,9 +29,9 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Outstanding:
-    """What is still owed: due at ``due_at``, or a dead letter since ``failed_at``.
+    """A pending delivery, due at ``due_at``; or a dead letter, since ``failed_at``.
 
-    ``leased`` says that it was dispatched and not yet heard of.
+    ``leased`` is whether it is dispatched.
     """
 
     attempts: int
@@ -43,7 +43,7 @@ class Outstanding:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One event at one consumer: its attempts, oldest first, and what is outstanding."""
+    """One event for one consumer: its attempts, oldest first, and the delivery while it exists."""
 
     consumer: str
     attempts: tuple[Attempt, ...]
@@ -52,7 +52,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class RecordedEvent:
-    """An event as it stands in the ledger, without its payload; ``erased_at`` says it has none."""
+    """A recorded event without its payload, which is empty if ``erased_at`` is set."""
 
     id: UUID
     name: str
@@ -65,7 +65,7 @@ class RecordedEvent:
 
 @dataclass(frozen=True, slots=True)
 class IdentitySummary:
-    """Our copy of an identity, without anything of the person."""
+    """Our copy of an identity, without personal data."""
 
     state: str | None
     version: int
@@ -78,10 +78,10 @@ class IdentitySummary:
 
 @dataclass(frozen=True, slots=True)
 class IdentityHistory:
-    """The newest of an identity's events, oldest first; ``recorded`` is how many there are in all.
+    """The newest events of an identity, oldest first; ``recorded`` is the number of all its events.
 
-    ``at`` is now by the database's clock. ``identity`` is None while no copy has been made,
-    ``erasure`` if the person was not erased.
+    ``at`` is the time by the database's clock. ``identity`` is None while there is no copy,
+    ``erasure`` unless the identity was erased.
     """
 
     identity_id: UUID
@@ -93,24 +93,24 @@ class IdentityHistory:
 
 
 class History(Protocol):
-    """The ledger read by person."""
+    """The ledger by identity."""
 
     def of(self, identity_id: UUID, newest: int) -> IdentityHistory | None:
-        """Tell what happened to an identity; None if nothing is known of it.
+        """The history of an identity; None if the ledger knows nothing of it.
 
         Raises LedgerUnavailable, or the reason why the schema cannot be read.
         """
 
 
 def error_type(error: str) -> str:
-    """The exception's type in a delivery's error: the part of it that quotes nobody.
+    """The exception's type in a delivery's error: the part without personal data.
 
     An error is a traceback, or one line that begins with a type.
     """
     frames = list(_FRAME.finditer(error))
     rest = error[frames[-1].end() :] if frames else error
     lines = (_GROUP_MARGIN.sub("", line) for line in rest.splitlines())
-    # Of a message that has many lines, any could pass for a type: only the first one is.
+    # Any line of the message could look like a type: only the first line is one.
     first = next((line for line in lines if line and not line[0].isspace()), "")
     found = _TYPE.match(first)
     return found[0] if found else "unknown error"

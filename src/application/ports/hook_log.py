@@ -1,4 +1,4 @@
-"""When each of Kratos' hooks was last heard, by the label that it gives itself."""
+"""When each hook of Kratos has called, by the label in its header."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -6,11 +6,11 @@ from typing import Final, NamedTuple, Protocol
 
 MOST_LABELS: Final = 100
 NO_LABEL: Final = ""
-"""Calls without a header `X-Kratos-Hook`, or with one that is unfit."""
+"""For calls without a header `X-Kratos-Hook`, or with one that is invalid."""
 
 
 class Calls(NamedTuple):
-    """So many calls of a hook, the last of them so long ago."""
+    """A number of calls of a hook, and how long ago the last one was."""
 
     label: str
     number: int
@@ -18,7 +18,7 @@ class Calls(NamedTuple):
 
 
 class HookActivity(NamedTuple):
-    """A hook that was heard: since when, and when last."""
+    """The first and the last call of a hook, and the number of calls."""
 
     label: str
     first_at: datetime
@@ -27,13 +27,13 @@ class HookActivity(NamedTuple):
 
 
 class HookLog(Protocol):
-    """Adds up calls, hook by hook, for every process that takes them."""
+    """Adds up calls by hook, over all processes."""
 
     async def note(self, calls: Sequence[Calls]) -> None:
-        """Add these, each label once; of new labels only so many as make MOST_LABELS in all.
+        """Add calls, each label once; new labels only up to MOST_LABELS in all.
 
-        Raises LedgerUnavailable if nothing was added, or it is open whether it was.
+        Raises LedgerUnavailable; the calls may have been added then.
         """
 
     async def stop(self) -> None:
-        """Let go of what was held for it."""
+        """Disconnect."""

@@ -1,4 +1,4 @@
-"""Removing what has been kept long enough."""
+"""Removing old events and attempts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ from threading import Event
 from typing import Final, NamedTuple, Protocol
 
 SHORTEST_RETENTION: Final = timedelta(days=1)
-"""Kratos makes the attempts of one call within minutes: what it repeats is still known."""
+"""Long enough to recognise a webhook that Kratos repeats, within minutes."""
 MOST_CLOCK_DIFFERENCE: Final = timedelta(hours=1)
-"""By a clock that is wrong everything might be old: apart by as much, nobody purges."""
+"""With clocks further apart nothing is purged: by a wrong clock everything may look old."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
     """For how long events and attempts are kept; None is for ever.
 
-    However old, what a delivery is outstanding of is kept, a dead letter too, and its attempts.
+    Events with a pending delivery or a dead letter are kept, with their attempts, however old.
     """
 
     events: timedelta | None
@@ -24,19 +24,19 @@ class Retention:
 
 
 class Removed(NamedTuple):
-    """How many rows went, or would go."""
+    """How many rows were, or would be, removed."""
 
     events: int = 0
     attempts: int = 0
 
     def plus(self, other: "Removed") -> "Removed":
-        """Both together."""
+        """The sum of both."""
         return Removed(self.events + other.events, self.attempts + other.attempts)
 
 
 @dataclass(frozen=True, slots=True)
 class PurgeReport:
-    """What a purge did; it was not ``completed`` if it was stopped before the end."""
+    """What a purge removed; it is not ``completed`` if it was stopped before the end."""
 
     removed: Removed
     took: timedelta
@@ -45,7 +45,7 @@ class PurgeReport:
 
 @dataclass(frozen=True, slots=True)
 class PastPurge:
-    """A purge as the ledger remembers it; ``ended_at`` is None for one that runs, or was killed."""
+    """A recorded purge; ``ended_at`` is None while it runs, and if it was killed."""
 
     started_at: datetime
     ended_at: datetime | None
@@ -53,15 +53,15 @@ class PastPurge:
 
 
 class AnotherPurge(Exception):
-    """Another purge is at work: one at a time is enough."""
+    """Another purge is running: only one runs at a time."""
 
 
 class ClocksDiffer(Exception):
-    """The clocks of the database and of this process are too far apart to purge by either."""
+    """The clocks of the database and of this process are too far apart for a purge."""
 
 
 class Purge(Protocol):
-    """Removes rows in small steps, each a commit of its own, and rests between them.
+    """Removes rows in small steps, each in its own commit, with rests between them.
 
     Every method raises LedgerUnavailable, ConcurrencyConflict, or the reason why the schema cannot
     be used; the first two also ClocksDiffer, before anything is removed.
@@ -70,15 +70,15 @@ class Purge(Protocol):
     def run(
         self, retention: Retention, stopped: Event, told: Callable[[Removed], None]
     ) -> PurgeReport:
-        """Remove what is older, until done or stopped; each step tells the sum so far.
+        """Remove what is older, until done or stopped; ``told`` gets the sum after each step.
 
-        Raises AnotherPurge when one is at work, or has taken over.
+        Raises AnotherPurge if another purge is running, or has taken over.
         """
 
     def preview(
         self, retention: Retention, stopped: Event, told: Callable[[Removed], None]
     ) -> PurgeReport:
-        """Do the same without removing anything."""
+        """Count in the same way, without removing anything."""
 
     def is_due(self, every: timedelta) -> bool:
-        """Whether no purge began since so long ago."""
+        """Whether no purge has begun for so long."""

@@ -1,4 +1,4 @@
-"""History as it is recorded, to be delivered once more."""
+"""Recorded events, to be delivered once more."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,10 +7,10 @@ from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class EventRange:
     """The events that one consumer is to get again.
 
-    They have one of the ``names``, and were recorded from ``since`` on and before ``until``; with
+    Those with one of the ``names`` that were recorded from ``since`` on and before ``until``; with
     an ``identity_id`` only those about it.
     """
 
@@ -22,16 +22,16 @@ class Stretch:
 
 
 class Position(NamedTuple):
-    """An event's place in the log, whose order this is."""
+    """The place of an event in the log, which is ordered by it."""
 
     recorded_at: datetime
     event_id: UUID
 
 
 class Step(NamedTuple):
-    """What one step did: events owed again, and those left because they were owed, or are dead.
+    """How many events a step redelivered, and how many it ``left`` pending or dead as they were.
 
-    ``position`` is where the next step goes on; None when there is nothing after it.
+    The next step begins after ``position``; None is the end.
     """
 
     replayed: int
@@ -47,16 +47,16 @@ class RecordedEvents(Protocol):
     """
 
     def now(self) -> datetime:
-        """Give the time by the database's clock."""
+        """The time by the database's clock."""
 
-    def count(self, stretch: Stretch) -> int:
-        """Count the events of a stretch."""
+    def count(self, wanted: EventRange) -> int:
+        """Count the events of a range."""
 
     def in_flight(self, consumer: str, most: int) -> int:
-        """Count the consumer's deliveries that are due or dispatched, up to so many."""
+        """Count the consumer's deliveries that are due or leased, up to so many."""
 
-    def owe_again(self, stretch: Stretch, after: Position | None, most: int) -> Step:
-        """Owe the consumer the next events after a position, at most so many, in one commit.
+    def redeliver(self, wanted: EventRange, after: Position | None, most: int) -> Step:
+        """Make the next events after a position pending again, at most so many, in one commit.
 
-        A delivery that is there already, outstanding or dead, is left as it is.
+        A delivery that exists, pending or dead, is left as it is.
         """

@@ -1,4 +1,4 @@
-"""How the ledger stands: what each consumer is owed, and how far behind it is."""
+"""The state of the ledger: each consumer's backlog and lag, and what the database stores."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from kratos_sync.application.ports.purge import PastPurge
 
 @dataclass(frozen=True, slots=True)
 class TableSize:
-    """What a table takes on disk, with its indexes."""
+    """The size of a table on disk, with its indexes."""
 
     name: str
     bytes: int
@@ -20,7 +20,7 @@ class TableSize:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """What has kept PostgreSQL for long from reusing the room of rows that are gone.
+    """What has long kept PostgreSQL from reusing the space of dead rows.
 
     ``kind`` is ``transaction`` (``name`` is its process id), ``prepared transaction`` (its global
     id) or ``replication slot`` (its name). ``held_for`` is None where our role may not see it;
@@ -36,7 +36,7 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """The tables, the largest first; the oldest rows kept; the newest purge; what holds it up."""
+    """The tables, largest first; the oldest rows; the last purge; what keeps dead rows."""
 
     tables: tuple[TableSize, ...] = ()
     oldest_event_at: datetime | None = None
@@ -46,17 +46,17 @@ class Storage:
 
     @property
     def bytes(self) -> int:
-        """What all tables take."""
+        """The size of all tables."""
         return sum(table.bytes for table in self.tables)
 
 
 RECENT_ATTEMPTS: Final = 100_000
-"""How many of the newest attempts, of all consumers, are looked through for a success."""
+"""How many of the newest attempts, of all consumers, are searched for a success."""
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many there are; ``estimated`` where counting each would take too long."""
+    """A number of rows; ``estimated`` where counting would take too long."""
 
     number: int
     estimated: bool = False
@@ -64,13 +64,13 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class ConsumerStatus:
-    """What one consumer is owed.
+    """The deliveries of one consumer.
 
-    Pending is what is ``due``, what is ``dispatched`` (under lease: at the broker or a worker) and
-    what is ``waiting`` (for a retry, or for a release that knows the event); of the latter
-    ``postponed`` wait because the consumer asked for it. What ``failed`` is a dead letter, and not
-    owed. ``lag`` is the age of the oldest event owed and not postponed; None where nothing is.
-    ``known`` is False for a consumer that this release does not have.
+    Pending are those that are ``due``, ``dispatched`` (leased: at the broker or a worker) or
+    ``waiting`` (for a retry, or for a release that knows the event); of the waiting ones
+    ``postponed`` are those whose consumer asked for it. ``failed`` are dead letters, and not
+    pending. ``lag`` is the age of the oldest pending delivery that is not postponed. ``known`` is
+    False for a consumer that this release does not have.
     """
 
     name: str
@@ -86,13 +86,13 @@ class ConsumerStatus:
 
     @property
     def backlog(self) -> int:
-        """How many deliveries are owed."""
+        """How many deliveries are pending."""
         return self.due + self.dispatched + self.waiting
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownEvents:
-    """Deliveries that wait for a release which knows this event, the ``oldest`` for so long."""
+    """Deliveries that wait for a release that knows this event; the age of the ``oldest``."""
 
     name: str
     deliveries: int
@@ -100,7 +100,7 @@ class UnknownEvents:
 
 
 class TemplateFailures(NamedTuple):
-    """Calls of a hook that Kratos made with an empty body, by the hook's label."""
+    """Calls of a hook with an empty body, by the hook's label."""
 
     label: str
     calls: int
@@ -110,7 +110,7 @@ class TemplateFailures(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StatusReport:
-    """The ledger at one moment, by the database's clock, which is so far ahead of this process'."""
+    """The ledger at one moment; ``clock_ahead`` says how far the database's clock is ahead."""
 
     at: datetime
     revision: str
@@ -126,17 +126,17 @@ class StatusReport:
     hooks: Sequence[HookActivity] = ()
     clock_ahead: timedelta = timedelta()
     unsafe: Sequence[str] = ()
-    """What may lose commits: ``fsync``, ``full_page_writes`` (both are off), or
-    ``asynchronous_standby`` (none of the standbys is waited for)."""
+    """What may lose commits: ``fsync`` or ``full_page_writes`` (which are off), or
+    ``asynchronous_standby`` (no commit waits for a standby)."""
     template_failures: Sequence[TemplateFailures] = ()
-    """Since the last reconciliation began that was completed: it found whom they were about."""
+    """Since the last completed reconciliation began, which found the identities concerned."""
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerStatus:
-    """Whether the broker answers, and the ``messages`` that wait there for each consumer.
+    """Whether the broker answers, and the number of waiting ``messages`` for each consumer.
 
-    ``error`` is the type of what was raised instead of an answer; there are no messages then.
+    Without an answer, ``error`` is the type of the exception, and there are no messages.
     """
 
     messages: Mapping[str, int]
@@ -149,21 +149,21 @@ class BrokerStatus:
 
 
 class Status(Protocol):
-    """A look at the whole ledger that stays quick when it is large."""
+    """A report on the whole ledger that stays quick when it is large."""
 
     def report(self, consumers: Collection[str]) -> StatusReport:
-        """Tell how these consumers stand, in this order, and then any other that is owed something.
+        """Report on these consumers, in this order, and then on others with deliveries.
 
         Raises LedgerUnavailable, or the reason why the schema cannot be read.
         """
 
 
 class ReadinessCheck(Protocol):
-    """A look at one thing, such as the database, that bounds its own time."""
+    """A check of one dependency, such as the database, that bounds its own time."""
 
     @property
     def name(self) -> str:
-        """What is looked at, in a word that a stranger may read."""
+        """What is checked, in one word that anyone may read."""
 
     def check(self) -> None:
-        """Return if it is there; raise anything if not."""
+        """Return if it is ready; raise anything if not."""

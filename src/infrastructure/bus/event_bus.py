@@ -7,9 +7,9 @@ from typing import Final
 from pydantic import SecretStr
 
 from kratos_sync.application.ports.event_bus import Provenance, Publishable
-from kratos_sync.infrastructure.ledger.event_rows import EventRow
+from kratos_sync.infrastructure.ledger.group_commit import GroupCommit
 from kratos_sync.infrastructure.ledger.notifications import LoopWakeUp
-from kratos_sync.infrastructure.ledger.recording import GroupCommit
+from kratos_sync.infrastructure.ledger.recording import EventRow
 from kratos_sync.infrastructure.postgres.connections import connection_arguments
 
 # Who publishes waits: Kratos gives a webhook 30 s, in which several attempts have to fit.

@@ -1,4 +1,4 @@
-"""The identities in PostgreSQL, as a collection."""
+"""The collection of identities in PostgreSQL."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -12,15 +12,15 @@ from kratos_sync.infrastructure.identities.rows import LOAD, STORE, from_row, to
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 
-# A row that is not there cannot be locked: whoever is adding the same one is waited for by its id.
+# A row that does not exist cannot be locked: its id is, against others that add the same one.
 WAIT = "SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key"
 
 
-class SqlAlchemyKratosIdentities:
+class PostgresKratosIdentities:
     """The KratosIdentities port, in one transaction.
 
-    The first ``find`` loads and locks everyone the transaction's events are about, sorted, so that
-    two overlapping batches cannot deadlock; what changed is written at the end, in one go.
+    The first ``find`` loads and locks all subjects of the transaction's events, in the order of
+    ids, so that overlapping batches cannot deadlock; ``flush`` writes all changes in one statement.
     """
 
     def __init__(self, transaction: Transaction) -> None:
@@ -38,7 +38,7 @@ class SqlAlchemyKratosIdentities:
             self._load({identity_id, *self._transaction.subjects} - self._looked_up)
         identity = self._identities.get(identity_id)
         if identity is not None and identity_id not in self._before:
-            # As it was loaded nearly always: then it can be read from its row again.
+            # Nearly always it is as loaded, and can be read from its row again.
             as_loaded = identity_id in self._rows and not identity.changed
             self._before[identity_id] = None if as_loaded else copy(identity)
         return identity
@@ -50,11 +50,11 @@ class SqlAlchemyKratosIdentities:
         self._identities[identity.id] = identity
 
     def savepoint(self) -> None:
-        """Remember how the identities stand: each as it is when it is next asked for."""
+        """Remember each identity as it is when it is next found."""
         self._before.clear()
 
     def roll_back_to_savepoint(self) -> None:
-        """Go back to how the identities stood."""
+        """Restore the identities that were found since."""
         for identity_id, before in self._before.items():
             if before is not None:
                 self._identities[identity_id] = before
@@ -65,7 +65,7 @@ class SqlAlchemyKratosIdentities:
         self._before.clear()
 
     def flush(self) -> None:
-        """Write what changed. Raises ConcurrencyConflict where somebody else was first."""
+        """Write what changed. Raises ConcurrencyConflict if another transaction was first."""
         changed = sorted(
             (
                 identity

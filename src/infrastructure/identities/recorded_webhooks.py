@@ -1,4 +1,4 @@
-"""The webhooks on record about identities, in the ledger."""
+"""Recorded webhooks about identities, from the ledger."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -13,7 +13,7 @@ from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 from kratos_sync.infrastructure.postgres.json import loads
 from kratos_sync.infrastructure.postgres.transaction import Row, Transaction
 
-# One recorded in the future was recorded before a clock was set back: it is not later than all.
+# One with a time in the future was recorded before a clock was set back, and is not the latest.
 _RECORDED: Final = """
     SELECT w.subject, w.recorded_at, {payload}, w.id
     FROM asked JOIN kratos_sync.events w ON w.subject = asked.id AND w.recorded_at > asked.at
@@ -22,7 +22,7 @@ _RECORDED: Final = """
       AND w.erased_at IS NULL
     ORDER BY w.subject, w.recorded_at, w.id
 """
-# Those beyond what a batch may take are left to be read one by one, when their turn has come.
+# The payloads beyond what a batch may take are read one by one when they are needed.
 _BOUNDED: Final = f"""
     CASE WHEN sum(coalesce(w.footprint, 40 * octet_length(w.payload::text))::bigint)
               OVER (ORDER BY w.subject, w.recorded_at, w.id) <= {BATCH_BYTES}
@@ -45,9 +45,9 @@ AFTER_ANSWERS: Final = f"""
 
 
 class PostgresRecordedWebhooks:
-    """The RecordedWebhooks port, in one transaction: it looks once for all answers of a batch.
+    """The RecordedWebhooks port, in one transaction, with one query for all answers of a batch.
 
-    However many and large they are, it holds no more of them than a batch may take, and one.
+    It holds at most BATCH_BYTES of them, and one more.
     """
 
     def __init__(self, transaction: Transaction) -> None:
@@ -56,13 +56,13 @@ class PostgresRecordedWebhooks:
         self._now: datetime | None = None
 
     def now(self) -> datetime:
-        """Ask the database for the time, once."""
+        """The database's time, asked for once."""
         if self._now is None:
             ((self._now,),) = self._transaction.fetch(NOW, ())
         return self._now
 
     def after(self, identity_id: UUID, moment: datetime) -> Iterator[ReceivedWebhook]:
-        """Give those after the moment, and after any later answer of the same batch."""
+        """The webhooks after the moment, and after any later answer of the same batch."""
         if self._rows is None:
             parameters = [uuid_array(self._transaction.event_ids), sorted(ANSWER_SOURCES)]
             rows: dict[UUID, list[Row]] = {}
@@ -80,7 +80,7 @@ class PostgresRecordedWebhooks:
 
 
 def by_identity(rows: Iterable[Row]) -> dict[UUID, list[ReceivedWebhook]]:
-    """Give the webhooks of each identity, from the rows of AFTER."""
+    """The webhooks of each identity, from the rows of AFTER."""
     webhooks: dict[UUID, list[ReceivedWebhook]] = {}
     for subject, recorded_at, payload, _ in rows:
         webhooks.setdefault(subject, []).append(_received(recorded_at, payload))

@@ -1,13 +1,13 @@
-"""The table ``kratos_identities``: how an identity becomes a row, and a row an identity.
+"""Identities as rows of the table ``kratos_identities``.
 
-Columns are the fields of ``HeldIdentity``. What Kratos never told is SQL NULL; where JSON can be
-null too, that is JSON null.
+The columns are the fields of ``HeldIdentity``. What Kratos never sent is SQL NULL; what it sent as
+null is JSON null where the column is JSON.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter, itemgetter
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
 
 import msgspec
@@ -16,6 +16,7 @@ from kratos_sync.application.footprint import footprint_of_stored
 from kratos_sync.domain.addresses import RecoveryAddress, VerifiableAddress
 from kratos_sync.domain.fields import from_rfc3339, to_rfc3339
 from kratos_sync.domain.held_identity import COLUMNS
+from kratos_sync.domain.identity import ADDRESSES
 from kratos_sync.domain.json_values import ABSENT, Absent, Json
 from kratos_sync.domain.kratos_identity import KratosIdentity
 from kratos_sync.infrastructure.postgres.binary_arrays import (
@@ -59,33 +60,32 @@ _decode_recovery = msgspec.json.Decoder(list[_Recovery]).decode
 
 def encode_verifiable(addresses: Sequence[VerifiableAddress]) -> str:
     """Give the JSON of verifiable addresses."""
-    shapes = []
-    for each in addresses:
-        if each.unknown:
-            return dumps([address.to_kratos() for address in addresses])
-        shapes.append(
-            _Verifiable(
-                each.value,
-                each.via,
-                each.id,
-                _text(each.created_at),
-                _text(each.updated_at),
-                each.verified,
-                each.status,
-                _text(each.verified_at),
-            )
+    if any(each.unknown for each in addresses):
+        return dumps([address.to_kratos() for address in addresses])
+    shapes = [
+        _Verifiable(
+            each.value,
+            each.via,
+            each.id,
+            _text(each.created_at),
+            _text(each.updated_at),
+            each.verified,
+            each.status,
+            _text(each.verified_at),
         )
+        for each in addresses
+    ]
     return _encode(shapes).decode()
 
 
 def encode_recovery(addresses: Sequence[RecoveryAddress]) -> str:
     """Give the JSON of recovery addresses."""
-    shapes = []
-    for each in addresses:
-        if each.unknown:
-            return dumps([address.to_kratos() for address in addresses])
-        created_at, updated_at = _text(each.created_at), _text(each.updated_at)
-        shapes.append(_Recovery(each.value, each.via, each.id, created_at, updated_at))
+    if any(each.unknown for each in addresses):
+        return dumps([address.to_kratos() for address in addresses])
+    shapes = [
+        _Recovery(each.value, each.via, each.id, _text(each.created_at), _text(each.updated_at))
+        for each in addresses
+    ]
     return _encode(shapes).decode()
 
 
@@ -107,7 +107,7 @@ def decode_verifiable(encoded: str) -> tuple[VerifiableAddress, ...]:
                 for each in _decode_verifiable(encoded)
             ]
         )
-    except ValueError:  # msgspec's own errors too: a field that we do not know, most likely
+    except ValueError:  # most likely a field that we do not know
         return tuple(map(VerifiableAddress.from_kratos, _objects(encoded)))
 
 
@@ -143,10 +143,9 @@ def _text(moment: datetime | None) -> str | None:
     return f"{text[:-1].rstrip('0')}Z" if text[-2] == "0" and "." in text else text
 
 
-NULL_IN_JSON_TOO = frozenset({"traits", "metadata_public", "metadata_admin"})
-ADDRESSES = frozenset({"verifiable_addresses", "recovery_addresses"})
-BOOKKEEPING = frozenset({"unknown", "part_recency", "exact_numbers"})
-JSON_COLUMNS = NULL_IN_JSON_TOO | ADDRESSES | BOOKKEEPING
+NULLABLE_JSON: Final = frozenset({"traits", "metadata_public", "metadata_admin"})
+BOOKKEEPING: Final = frozenset({"unknown", "part_recency", "exact_numbers"})
+JSON_COLUMNS: Final = NULLABLE_JSON | BOOKKEEPING | frozenset(ADDRESSES)
 
 
 class _Type(NamedTuple):
@@ -155,21 +154,23 @@ class _Type(NamedTuple):
     encode: Callable[[Any], bytes]
 
 
-_types: Mapping[str, _Type] = {
-    **dict.fromkeys(("id", "organization_id"), _Type("uuid", UUID_OID, uuid_field)),
-    "external_id": _Type("text", TEXT_OID, text_field),
-    **dict.fromkeys(
-        ("schema_id", "schema_url", "state", "region"), _Type("text", TEXT_OID, word_field)
-    ),
-    **dict.fromkeys(
-        (column for column in COLUMNS if column.endswith("_at")),
-        _Type("timestamptz", TIMESTAMPTZ_OID, time_field),
-    ),
-    **dict.fromkeys(JSON_COLUMNS, _Type("jsonb", JSONB_OID, jsonb_field)),
-    "version": _Type("integer", INT4_OID, int4_field),
-}
+def _type_of(column: str) -> _Type:
+    """A scalar that Kratos adds is text, or a time if it ends in ``_at``."""
+    if column in JSON_COLUMNS:
+        return _Type("jsonb", JSONB_OID, jsonb_field)
+    if column.endswith("_at"):
+        return _Type("timestamptz", TIMESTAMPTZ_OID, time_field)
+    if column in {"id", "organization_id"}:
+        return _Type("uuid", UUID_OID, uuid_field)
+    if column == "version":
+        return _Type("integer", INT4_OID, int4_field)
+    # The others have few values, whose fields are kept.
+    return _Type("text", TEXT_OID, text_field if column == "external_id" else word_field)
 
-# As text: the driver's own decoding cannot tell a JSON null from SQL's.
+
+_types: Final = {column: _type_of(column) for column in COLUMNS}
+
+# JSON as text: the driver's decoding does not distinguish JSON null from SQL NULL.
 _SELECTED = ", ".join(f"{c}::text" if c in JSON_COLUMNS else c for c in COLUMNS)
 _ASSIGNED = ", ".join(f"{c} = excluded.{c}" for c in COLUMNS if c != "id")
 
@@ -180,7 +181,7 @@ LOAD = f"""
 
 READ = LOAD.removesuffix(b"FOR UPDATE\n")
 
-# A row that another transaction added or changed since it was loaded stays as it is.
+# A row that another transaction has added or changed since it was loaded is left alone.
 STORE = f"""
     INSERT INTO kratos_sync.kratos_identities AS stored ({", ".join(COLUMNS)}, footprint)
     SELECT * FROM unnest({", ".join(f"${n}::{_types[c].name}[]" for n, c in enumerate(COLUMNS, 1))},
@@ -203,7 +204,7 @@ def to_arrays(
 
 
 def _footprint(fields: Sequence[bytes]) -> bytes:
-    # Without the lengths that stand before them.
+    # Each field begins with four bytes of length.
     return int4_field(footprint_of_stored(b"".join([each[4:] for each in _json_of(fields)])))
 
 
@@ -236,7 +237,7 @@ _json_of = itemgetter(*(COLUMNS.index(column) for column in sorted(JSON_COLUMNS)
 _field_encoders = tuple(_types[column].encode for column in COLUMNS)
 # How a value becomes JSON, how JSON becomes a value, and the value that is SQL NULL.
 _codecs: Mapping[str, tuple[Callable[[Any], str], Callable[[str], object], Absent | None]] = {
-    **dict.fromkeys(NULL_IN_JSON_TOO, (dumps, loads, ABSENT)),
+    **dict.fromkeys(NULLABLE_JSON, (dumps, loads, ABSENT)),
     **dict.fromkeys(BOOKKEEPING, (_dumps_mapping, loads, None)),
     "verifiable_addresses": (encode_verifiable, decode_verifiable, ABSENT),
     "recovery_addresses": (encode_recovery, decode_recovery, ABSENT),

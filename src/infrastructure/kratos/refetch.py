@@ -32,9 +32,9 @@ from kratos_sync.domain.events import (
 )
 from kratos_sync.domain.kratos_identity import KratosIdentity
 from kratos_sync.domain.recorded_webhooks import ReceivedWebhook
-from kratos_sync.infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
 from kratos_sync.infrastructure.identities.recorded_webhooks import AFTER, by_identity
-from kratos_sync.infrastructure.ledger.event_rows import record_many
+from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.postgres.binary_arrays import (
     TIMESTAMPTZ_OID,
     UUID_OID,
@@ -201,7 +201,7 @@ class PostgresAskedIdentities:
         transaction = Transaction(self._engine)
         with transaction.begin(TIME_LIMIT):
             transaction.subjects = tuple(answers)
-            copies = SqlAlchemyKratosIdentities(transaction)
+            copies = PostgresKratosIdentities(transaction)
             heard_of = {row[0] for row in transaction.fetch(HEARD_OF, [uuid_array(answers)])}
             heard_at: dict[UUID, datetime | None] = dict(
                 transaction.fetch(FIRST_HEARD, [uuid_array(answers)])

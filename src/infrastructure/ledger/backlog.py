@@ -1,4 +1,4 @@
-"""Looking at what is owed to each consumer."""
+"""The survey: what is pending for each consumer, from low-water marks upwards."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,87 +12,86 @@ from sqlalchemy.exc import DBAPIError
 from kratos_sync.infrastructure.postgres.engine import QUERY_CANCELED, translate_errors
 
 MARGIN: Final = timedelta(seconds=1)
-"""How far a floor stays below what is owed: a commit comes later than the time it writes."""
+"""How far a mark stays below what is pending: a commit comes later than the time it writes."""
 SLOW_SECONDS: Final = 0.015
-"""A full look that is quicker costs nothing worth a floor."""
+"""Marks are used only where full scans take at least this long."""
 PART_OF_TIME: Final = 1 / 30
-"""Full looks take no more of it, unless they are needed for LONGEST_SECONDS."""
+"""The share of time that full scans may take, but for LONGEST_SECONDS."""
 LONGEST_SECONDS: Final = 10.0
-"""The longest between two full looks, and so the longest that anything stays below a floor."""
+"""The longest time between two full scans: so long may a delivery below a mark wait."""
 FAILED_SECONDS: Final = 600.0
-"""The same after a full look that did not come to an end."""
+"""The same after a full scan that timed out."""
 
 
 @dataclass(frozen=True, slots=True)
-class Floor:
-    """The lowest due times that a look goes down to, by the database's clock; None is no floor.
+class LowWaterMark:
+    """The lowest due times that a scan starts from, by the database's clock; None is the beginning.
 
-    ``fresh`` is for deliveries that wait to be dispatched, ``leased`` for those under lease.
+    ``fresh`` is for deliveries that are not dispatched, ``leased`` for those under lease.
     """
 
     fresh: datetime | None = None
     leased: datetime | None = None
 
 
-NO_FLOOR: Final = Floor()
+BEGINNING: Final = LowWaterMark()
 
 
-class Floors:
-    """What one relay knows of each consumer: a hint only, for speed.
+class LowWaterMarks:
+    """One relay's low-water mark of each consumer: a hint, for speed only.
 
-    Something may come to lie below a floor (a transaction that took long, a clock set back). So
-    every now and then a look has no floor, and finds whatever there is: the quicker such a full
-    look was, the sooner comes the next. In a ledger without many dead rows all looks are full.
+    A delivery may come to lie below a mark (after a long transaction, or a clock set back). So a
+    full scan, without a mark, is made every now and then; the quicker it was, the sooner the next.
+    In a ledger without many dead rows every scan is a full one.
     """
 
     def __init__(self, lease: timedelta) -> None:
         self._lease = lease
-        self._floors: dict[str, Floor] = {}
-        self._full_look_at: dict[str, float] = {}
+        self._marks: dict[str, LowWaterMark] = {}
+        self._next_full_scan: dict[str, float] = {}
         self._was_slow: set[str] = set()
 
-    def known(self, consumer: str) -> Floor:
-        """The floor for a claim, as the last look found it."""
-        return self._floors.get(consumer, NO_FLOOR)
+    def known(self, consumer: str) -> LowWaterMark:
+        """The mark for a claim, from the latest survey."""
+        return self._marks.get(consumer, BEGINNING)
 
-    def for_survey(self, consumers: Iterable[str]) -> list[Floor]:
-        """The floors for a look at these consumers, none for those whose full look is due."""
+    def for_survey(self, consumers: Iterable[str]) -> list[LowWaterMark]:
+        """The marks for a survey; BEGINNING for the consumers whose full scan is due."""
         now = monotonic()
         return [
-            self.known(name) if now < self._full_look_at.get(name, now) else NO_FLOOR
+            self.known(name) if now < self._next_full_scan.get(name, now) else BEGINNING
             for name in consumers
         ]
 
-    def learn(
+    def update(
         self, consumer: str, now: datetime, fresh: datetime | None, leased: datetime | None
     ) -> None:
-        """Take note of the lowest due times that a look has found."""
-        self._floors[consumer] = Floor(
+        """Set a mark from the lowest due times that a survey has found."""
+        self._marks[consumer] = LowWaterMark(
             min(fresh or now, now) - MARGIN,
             min(leased or now + self._lease, now + self._lease) - MARGIN,
         )
 
-    def full_look_took(self, consumers: Sequence[str], seconds: float) -> None:
-        """Take note of what a full look has cost."""
+    def full_scan_took(self, consumers: Sequence[str], seconds: float) -> None:
+        """Plan the next full scan by what this one took."""
         if seconds < SLOW_SECONDS:
             self._was_slow.difference_update(consumers)
             return
-        # One slow look is followed by another: the machine may have been busy.
+        # A single slow scan is followed by another one: the machine may have been busy.
         at = monotonic() + min(seconds / PART_OF_TIME, LONGEST_SECONDS)
-        self._full_look_at.update({name: at for name in consumers if name in self._was_slow})
+        self._next_full_scan.update({name: at for name in consumers if name in self._was_slow})
         self._was_slow.update(consumers)
 
-    def full_look_failed(self, consumers: Sequence[str], recent: datetime) -> None:
-        """Go on with what is known, and where nothing is, with what became due ``recent``-ly."""
-        self._full_look_at.update(dict.fromkeys(consumers, monotonic() + FAILED_SECONDS))
+    def full_scan_failed(self, consumers: Sequence[str], recent: datetime) -> None:
+        """Go on with the known marks, and where there is none from ``recent``."""
+        self._next_full_scan.update(dict.fromkeys(consumers, monotonic() + FAILED_SECONDS))
         for name in consumers:
-            self._floors.setdefault(name, Floor(recent, recent))
+            self._marks.setdefault(name, LowWaterMark(recent, recent))
 
 
-# One look at everything: per consumer what is under lease, and what is due first. What is due later
-# than soon is left for a later look: what lies between may be gone, and be much. The clock may have
-# been ahead: what was never attempted is due now, and so is what is leased for more than the hour
-# that a lease may last.
+# Per consumer how much is under lease, and when the first delivery is due. What is due later than
+# soon is not looked for: there may be many dead rows before it. Clocks may have been ahead: due now
+# is what was never attempted, and what is leased for more than the hour that a lease may last.
 SURVEY = text("""
     SELECT wanted.name, now(),
            (SELECT count(*) FROM kratos_sync.deliveries
@@ -122,7 +121,7 @@ RECENT = text("SELECT now() - CAST('10 min' AS interval)")
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What a consumer is owed: how much is under lease, and in how long the next one is due.
+    """A consumer's pending deliveries: how many are leased, and in how long the next one is due.
 
     ``due_in`` is negative for what is overdue, and None where nothing is due soon.
     """
@@ -136,45 +135,28 @@ class Backlog:
         return self.due_in is not None and self.due_in <= timedelta()
 
 
-class Survey:
-    """Looks at all consumers in one statement, from the floors up, and tells the floors."""
-
-    def __init__(self, engine: Engine, floors: Floors) -> None:
-        self._engine = engine
-        self._floors = floors
-
-    def of(self, consumers: Sequence[str]) -> Mapping[str, Backlog]:
-        """Look at what these consumers are owed. Raises LedgerUnavailable."""
-        floors = self._floors.for_survey(consumers)
-        full = [name for name, floor in zip(consumers, floors, strict=True) if floor is NO_FLOOR]
-        began = monotonic()
-        with translate_errors(), self._engine.begin() as connection:
-            try:
-                rows = connection.execute(
-                    SURVEY,
-                    {
-                        "consumers": list(consumers),
-                        "fresh": [floor.fresh for floor in floors],
-                        "leased": [floor.leased for floor in floors],
-                        "soon": SOON,
-                    },
-                ).all()
-            except DBAPIError as error:
-                if full and getattr(error.orig, "sqlstate", None) == QUERY_CANCELED:
-                    recent = connection.execute(RECENT).scalar_one()
-                    self._floors.full_look_failed(full, recent)
-                raise
-        self._floors.full_look_took(full, monotonic() - began)
-        return {name: self._backlog(name, *found) for name, *found in rows}
-
-    def _backlog(
-        self,
-        consumer: str,
-        now: datetime,
-        count: int,
-        fresh: datetime | None,
-        leased: datetime | None,
-    ) -> Backlog:
-        self._floors.learn(consumer, now, fresh, leased)
-        due = [at - now for at in (fresh, leased) if at is not None]
-        return Backlog(count, min(due, default=None))
+def survey(engine: Engine, marks: LowWaterMarks, consumers: Sequence[str]) -> Mapping[str, Backlog]:
+    """Survey all consumers in one statement, and update their marks. Raises LedgerUnavailable."""
+    begin_at = marks.for_survey(consumers)
+    full = [name for name, mark in zip(consumers, begin_at, strict=True) if mark is BEGINNING]
+    parameters = {
+        "consumers": list(consumers),
+        "fresh": [mark.fresh for mark in begin_at],
+        "leased": [mark.leased for mark in begin_at],
+        "soon": SOON,
+    }
+    began = monotonic()
+    with translate_errors(), engine.begin() as connection:
+        try:
+            rows = connection.execute(SURVEY, parameters).all()
+        except DBAPIError as error:
+            if full and getattr(error.orig, "sqlstate", None) == QUERY_CANCELED:
+                marks.full_scan_failed(full, connection.execute(RECENT).scalar_one())
+            raise
+    marks.full_scan_took(full, monotonic() - began)
+    backlogs = {}
+    for consumer, now, count, fresh, leased in rows:
+        marks.update(consumer, now, fresh, leased)
+        due_in = [at - now for at in (fresh, leased) if at is not None]
+        backlogs[consumer] = Backlog(count, min(due_in, default=None))
+    return backlogs

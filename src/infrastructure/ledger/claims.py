@@ -8,21 +8,20 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 import psycopg
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, TextClause, text
 
 from kratos_sync.application.footprint import BATCH_BYTES, SMALL_BYTES
-from kratos_sync.infrastructure.ledger.backlog import Backlog, Floors, Survey
+from kratos_sync.infrastructure.ledger.backlog import Backlog, LowWaterMarks, survey
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 from kratos_sync.infrastructure.postgres.engine import driver_of, translate_errors
 
 LEASED_BYTES: Final = 2 * BATCH_BYTES
-"""What the large deliveries under lease to one consumer may take together."""
+"""How many bytes the leased large deliveries of one consumer may take together."""
 
-# What was leased in vain comes first: else a backlog that nobody works on would be leased, and sent
-# to the broker, bit by bit and all of it. The clock may have been ahead: no lease lasts longer than
-# an hour, and what was never attempted is due, whatever time they have: but for what is set aside
-# for less than a second.
-# Found by ctid: joined by id, the planner may read the whole table once for every claim.
+# Expired leases come first: else a backlog that nobody works on would be dispatched bit by bit.
+# Clocks may have been ahead: no lease lasts longer than an hour, and what was never attempted is
+# due whatever its time, but for what was set aside for less than a second.
+# Found by ctid: joined by id, the planner may read the whole table for every claim.
 # Large deliveries are claimed apart, by their bytes together with those under lease, and at least
 # one: however many of them wait, the others pass.
 CLAIM: Final = f"""
@@ -86,28 +85,26 @@ CLAIM: Final = f"""
     ORDER BY footprint > {SMALL_BYTES}, claimed.subject, claimed.event_id
 """  # noqa: S608  # the numbers are ours
 
-GIVE_BACK = text("""
-    WITH given AS (
+RELEASE = text("""
+    UPDATE kratos_sync.deliveries SET due_at = now(), leased = false
+    WHERE consumer = :consumer AND event_id = ANY(CAST(:event_ids AS uuid[])) AND leased
+""")
+RELEASE_UNLOCKED = text("""
+    WITH unlocked AS (
         SELECT event_id FROM kratos_sync.deliveries
         WHERE consumer = :consumer AND event_id = ANY(CAST(:event_ids AS uuid[])) AND leased
         FOR UPDATE SKIP LOCKED
     )
     UPDATE kratos_sync.deliveries d SET due_at = now(), leased = false
-    FROM given WHERE d.consumer = :consumer AND d.event_id = given.event_id
+    FROM unlocked WHERE d.consumer = :consumer AND d.event_id = unlocked.event_id
 """)
 
-RELEASE = text("""
-    UPDATE kratos_sync.deliveries SET due_at = now(), leased = false
-    WHERE consumer = :consumer AND event_id = ANY(CAST(:event_ids AS uuid[])) AND leased
-""")
-
-# A row that a worker holds is being worked on: nobody waits for it. A lease has no longer to last
-# than it was given, unless the clock was ahead.
+# A locked row is being worked on. No lease is longer than the one given, unless a clock was ahead.
 END_LOST = text("""
     WITH lost AS (
         SELECT event_id FROM kratos_sync.deliveries
         WHERE consumer = :consumer AND failed_at IS NULL AND leased
-          AND due_at > greatest(now(), CAST(:floor AS timestamptz))
+          AND due_at > greatest(now(), CAST(:mark AS timestamptz))
           AND NOT due_at BETWEEN now() + :oldest AND now() + 2 * CAST(:lease AS interval)
         FOR UPDATE SKIP LOCKED
     )
@@ -127,9 +124,9 @@ class Claimed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Deliveries leased just now: the small ones first, those of one subject side by side.
+    """Deliveries leased just now: small ones first, those of one subject side by side.
 
-    ``expired`` of them had been leased before, in vain.
+    ``expired`` of them had a lease before, which ran out.
     """
 
     deliveries: Sequence[Claimed]
@@ -141,10 +138,9 @@ class Claim:
         return [UUID(delivery.event_id) for delivery in self.deliveries]
 
     def batches(self, most: int) -> Iterator[list[str]]:
-        """Give the events in batches of at most so many, and so many bytes: small or large ones.
+        """Give the events in batches, bounded in number and bytes, of small or of large events.
 
-        What concerns one identity stays together: in one batch its events share a row lock, in two
-        they would wait for each other.
+        The events of one identity stay together: two batches would wait for each other's row lock.
         """
         batch: list[str] = []
         footprint, is_large = 0, False
@@ -164,7 +160,7 @@ class Claim:
             yield batch
 
     def _pieces(self, most: int) -> Iterator[list[Claimed]]:
-        """What concerns one identity, in pieces that fit into a batch."""
+        """The events of each identity, in pieces that fit into a batch."""
         for _, group in groupby(self.deliveries, key=_subject_and_kind):
             piece: list[Claimed] = []
             footprint = 0
@@ -185,24 +181,23 @@ class PostgresClaims:
     """Claims by state, in short transactions of their own; the database's clock decides."""
 
     def __init__(self, engine: Engine, lease: timedelta) -> None:
-        # Each is one statement, and so a transaction; a BEGIN and a COMMIT would be two more waits.
+        # Each is one statement: BEGIN and COMMIT would be two more round trips.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self.lease = lease
-        """How long a claimed delivery is left alone."""
-        self._floors = Floors(lease)
-        self._survey = Survey(self._engine, self._floors)
+        """How long a claimed delivery is under lease."""
+        self._marks = LowWaterMarks(lease)
 
     def survey(self, consumers: Sequence[str]) -> Mapping[str, Backlog]:
-        """Look at what these consumers are owed. Raises LedgerUnavailable."""
-        return self._survey.of(consumers)
+        """Look at the pending deliveries of these consumers. Raises LedgerUnavailable."""
+        return survey(self._engine, self._marks, consumers)
 
     def claim(self, consumer: str, most: int) -> Claim:
-        """Lease up to so many due deliveries, the longest due first, and some large ones beside.
+        """Lease up to so many due deliveries, the longest due first, and some large ones.
 
         Raises LedgerUnavailable.
         """
-        floor = self._floors.known(consumer)
-        parameters = (consumer, most, self.lease, floor.fresh, floor.leased)
+        mark = self._marks.known(consumer)
+        parameters = (consumer, most, self.lease, mark.fresh, mark.leased)
         with translate_errors(), self._engine.begin() as connection:
             cursor = psycopg.RawCursor(driver_of(connection))
             rows = cursor.execute(CLAIM, parameters, binary=True).fetchall()
@@ -210,26 +205,32 @@ class PostgresClaims:
         return Claim(deliveries, rows[0][3] if rows else 0)
 
     def end_lost_leases(self, consumer: str) -> int:
-        """End leases that have lasted a moment: their messages are known to be gone.
+        """End the leases whose messages were lost; returns how many.
 
-        A younger one may be on its way to the broker. Gives how many. Raises LedgerUnavailable.
+        Leases younger than a moment stay: their messages may be on the way to the broker. Raises
+        LedgerUnavailable.
         """
-        parameters = {"consumer": consumer, "oldest": self.lease - MOMENT}
-        parameters["lease"] = self.lease
-        parameters["floor"] = self._floors.known(consumer).leased
+        parameters = {
+            "consumer": consumer,
+            "oldest": self.lease - MOMENT,
+            "lease": self.lease,
+            "mark": self._marks.known(consumer).leased,
+        }
         with translate_errors(), self._engine.begin() as connection:
             return connection.execute(END_LOST, parameters).rowcount
 
     def release(self, consumer: str, event_ids: Sequence[UUID]) -> None:
-        """End leases early: their deliveries are due at once. Raises LedgerUnavailable."""
-        parameters = {"consumer": consumer, "event_ids": uuid_array(event_ids)}
-        with translate_errors(), self._engine.begin() as connection:
-            connection.execute(GIVE_BACK, parameters)
+        """Make leased deliveries due now, unless they are locked. Raises LedgerUnavailable."""
+        self._release(RELEASE_UNLOCKED, consumer, event_ids)
 
-    def release_waiting(self, consumer: str, event_ids: Sequence[UUID]) -> None:
-        """End leases likewise, and wait for transactions that end now and hold them still.
+    def release_when_unlocked(self, consumer: str, event_ids: Sequence[UUID]) -> None:
+        """Make leased deliveries due now; wait for transactions that still lock some.
 
         Raises LedgerUnavailable or ConcurrencyConflict.
         """
+        self._release(RELEASE, consumer, event_ids)
+
+    def _release(self, statement: TextClause, consumer: str, event_ids: Sequence[UUID]) -> None:
+        parameters = {"consumer": consumer, "event_ids": uuid_array(event_ids)}
         with translate_errors(), self._engine.begin() as connection:
-            connection.execute(RELEASE, {"consumer": consumer, "event_ids": uuid_array(event_ids)})
+            connection.execute(statement, parameters)

@@ -1,4 +1,4 @@
-"""The dead letters, as they stand in the ledger."""
+"""Dead letters: reading them, and what an operator decides about them."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,9 +19,8 @@ from kratos_sync.infrastructure.ledger.history import deliveries_of
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, translate_errors
 
-# Rows from before revision 0002 have no type of their own: it is read out of the error, as
-# application.ports.history.error_type does. The first line that is not indented after the last
-# frame begins with it, or else it is not told.
+# Where no type was recorded it is read from the error, as application.ports.history.error_type
+# does: the first line after the last frame that is not indented begins with it.
 EXCEPTION: Final = r"""
     coalesce(d.error_type, substring(
         substring(regexp_replace(d.last_error, '^.*\n[ |]*File "[^\n]*', '')
@@ -32,7 +31,7 @@ EXCEPTION: Final = r"""
 _CONDITIONS: Final = {
     "event_id": "d.event_id = :event_id",
     "consumer": "d.consumer = :consumer",
-    # One look at a key for each row; joined, the planner might read all events first.
+    # One look-up for each row; in a join the planner might read all events first.
     "event": "(SELECT e.name FROM kratos_sync.events e WHERE e.id = d.event_id) = :event",
     "exception": f"""
         right({EXCEPTION}, length(CAST(:exception AS text)) + 1)
@@ -43,10 +42,10 @@ _CONDITIONS: Final = {
 }
 
 
-def filled(statement: str, wanted: DeadLetterFilter) -> tuple[TextClause, dict[str, object]]:
-    """Put the filter where the statement says ``{conditions}``, on ``kratos_sync.deliveries d``.
+def with_filter(statement: str, wanted: DeadLetterFilter) -> tuple[TextClause, dict[str, object]]:
+    """Put the filter in place of ``{conditions}``, on ``kratos_sync.deliveries d``.
 
-    Gives the statement, and the filter's parameters.
+    Returns the statement, and the filter's parameters.
     """
     given = {name: getattr(wanted, name) for name in _CONDITIONS}
     parameters = {name: value for name, value in given.items() if value is not None}
@@ -54,7 +53,7 @@ def filled(statement: str, wanted: DeadLetterFilter) -> tuple[TextClause, dict[s
     return text(statement.format(conditions=" AND ".join(clauses))), parameters
 
 
-# Ids are made in the order of time, and as text they have a largest: it is the newest event.
+# The largest id, as text, is that of the newest event.
 GROUPS: Final = f"""
     SELECT consumer, exception, shape, dead_letters, first_failed_at, last_failed_at, example,
            (SELECT last_error FROM kratos_sync.deliveries
@@ -100,14 +99,14 @@ class PostgresDeadLetters:
         self._engine = engine
 
     def now(self) -> datetime:
-        """Ask the database for the time."""
+        """The database's time."""
         with snapshot(self._engine) as connection:
             now: datetime = connection.execute(text("SELECT now()")).scalar_one()
             return now
 
     def groups(self, wanted: DeadLetterFilter, most: int) -> DeadLetterGroups:
         """Group them in one statement; the largest group comes first."""
-        statement, parameters = filled(GROUPS, wanted)
+        statement, parameters = with_filter(GROUPS, wanted)
         with snapshot(self._engine) as connection:
             rows = connection.execute(statement, {**parameters, "most": most}).all()
         groups = tuple(DeadLetterGroup(*row[:-2]) for row in rows)
@@ -117,12 +116,12 @@ class PostgresDeadLetters:
     def count(self, wanted: DeadLetterFilter) -> int:
         """Count them by the index."""
         with snapshot(self._engine) as connection:
-            counted: int = connection.execute(*filled(COUNT, wanted)).scalar_one()
+            counted: int = connection.execute(*with_filter(COUNT, wanted)).scalar_one()
             return counted
 
     def newest(self, wanted: DeadLetterFilter, most: int) -> tuple[DeadLetter, ...]:
         """Read them in one statement."""
-        statement, parameters = filled(NEWEST, wanted)
+        statement, parameters = with_filter(NEWEST, wanted)
         with snapshot(self._engine) as connection:
             rows = connection.execute(statement, {**parameters, "most": most})
             return tuple(DeadLetter(*row) for row in rows)
@@ -161,8 +160,8 @@ CONSUMERS: Final = text("""
     SELECT consumer FROM named WHERE consumer IS NOT NULL
 """)
 
-# In the order of the index, and each step after the one before: so none reads again what was done,
-# nor what somebody holds. Found by ctid, as a claim's rows are.
+# In the order of the index, each step after the one before: no step reads again what was done or
+# is locked. Found by ctid, as a claim's rows are.
 _PICKED: Final = """
     WITH picked AS MATERIALIZED (
         SELECT d.ctid, d.attempts, d.failed_at, d.event_id FROM kratos_sync.deliveries d
@@ -208,7 +207,7 @@ class PostgresDeadLetterDecisions:
         self._engine = engine
 
     def retry(self, wanted: DeadLetterFilter, by: str, step: int) -> Iterator[int]:
-        """Retry them; each is owed since now, so that its time as a dead letter is no lag."""
+        """Retry them; each is pending since now, so that its time as a dead letter is no lag."""
         return self._decide(RETRY, "retried", f"Retried by {by}", wanted, step)
 
     def discard(self, wanted: DeadLetterFilter, by: str, reason: str, step: int) -> Iterator[int]:
@@ -218,10 +217,10 @@ class PostgresDeadLetterDecisions:
     def _decide(
         self, statement: str, outcome: str, said: str, wanted: DeadLetterFilter, step: int
     ) -> Iterator[int]:
-        # What a terminal sent need not be UTF-8, and PostgreSQL takes nothing else.
+        # Input from a terminal need not be UTF-8, which is all that PostgreSQL accepts.
         said = said.encode(errors="backslashreplace").decode()
         for consumer in [wanted.consumer] if wanted.consumer else self._consumers():
-            of_one, parameters = filled(statement, replace(wanted, consumer=consumer))
+            of_one, parameters = with_filter(statement, replace(wanted, consumer=consumer))
             fixed = {**parameters, "outcome": outcome, "said": said, "step": step}
             position = BEFORE_ALL
             while True:
@@ -232,8 +231,8 @@ class PostgresDeadLetterDecisions:
                     row = connection.execute(of_one, {**fixed, **after}).one_or_none()
                 if row is None:
                     break
-                done, *place = row
-                position = (place[0], place[1])
+                done, failed_at, event_id = row
+                position = (failed_at, event_id)
                 yield done
 
     def _consumers(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""What happened to one identity, read from the ledger."""
+"""The history of one identity, read from the ledger."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ class PostgresHistory:
         self._engine = engine
 
     def of(self, identity_id: UUID, newest: int) -> IdentityHistory | None:
-        """Read the copy, the events and their deliveries, in one read-only transaction.
+        """Read the identity, its events and their deliveries in one read-only transaction.
 
         Raises SchemaTooOld, LedgerUnavailable or sqlalchemy.exc.DBAPIError.
         """
@@ -85,13 +85,13 @@ class PostgresHistory:
 def deliveries_of(
     connection: Connection, event_ids: Sequence[UUID]
 ) -> dict[UUID, tuple[Delivery, ...]]:
-    """Tell, for each of these events, what its consumers did with it and what they are owed."""
+    """For each of these events, the deliveries to its consumers: attempts, and what is pending."""
     attempts: dict[tuple[UUID, str], list[Attempt]] = defaultdict(list)
     for event_id, consumer, *attempt in connection.execute(ATTEMPTS, {"event_ids": event_ids}):
         attempts[event_id, consumer].append(Attempt(*attempt))
     outstanding = {
-        (event_id, consumer): Outstanding(*owed)
-        for event_id, consumer, *owed in connection.execute(OUTSTANDING, {"event_ids": event_ids})
+        (event_id, consumer): Outstanding(*row)
+        for event_id, consumer, *row in connection.execute(OUTSTANDING, {"event_ids": event_ids})
     }
     deliveries: dict[UUID, tuple[Delivery, ...]] = defaultdict(tuple)
     for key in sorted(attempts.keys() | outstanding.keys()):

@@ -1,4 +1,4 @@
-"""The log of hooks, on a connection of its own that an event loop drives."""
+"""The log of Kratos' hooks: adding calls from an event loop, and reading them."""
 
 import asyncio
 import json
@@ -14,29 +14,29 @@ from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.hook_log import MOST_LABELS, Calls, HookActivity
 from kratos_sync.application.ports.status import TemplateFailures
 from kratos_sync.domain.events import NO_IDENTITY, KratosTemplateFailed
-from kratos_sync.infrastructure.ledger.loop_connection import LoopConnection
 from kratos_sync.infrastructure.postgres.connections import connection_arguments
+from kratos_sync.infrastructure.postgres.loop_connection import LoopConnection
 
 STATEMENT_TIMEOUT: Final = timedelta(seconds=2)
 NOTE_SECONDS: Final = 5.0
 
-# In the order of labels, so that no two that add up the same ones wait for each other in a ring.
+# In the order of labels, so that two that add up the same ones cannot deadlock.
 NOTE: Final = f"""
-    INSERT INTO kratos_sync.hooks_heard AS heard (label, first_at, last_at, calls)
+    INSERT INTO kratos_sync.hooks_heard AS hook (label, first_at, last_at, calls)
     SELECT label, at, at, calls FROM (
-        SELECT label, clock_timestamp() - make_interval(secs => told.ago) AS at, told.calls,
+        SELECT label, clock_timestamp() - make_interval(secs => call.ago) AS at, call.calls,
                known.label IS NOT NULL AS is_known,
                row_number() OVER (PARTITION BY known.label IS NULL ORDER BY label) AS place
-        FROM json_to_recordset($1) AS told (label text, calls bigint, ago float8)
+        FROM json_to_recordset($1) AS call (label text, calls bigint, ago float8)
              LEFT JOIN kratos_sync.hooks_heard AS known USING (label)
-    ) AS told
+    ) AS call
     WHERE is_known OR place <= {MOST_LABELS} - (SELECT count(*) FROM kratos_sync.hooks_heard)
     ORDER BY label
     ON CONFLICT (label) DO UPDATE
-    SET last_at = greatest(heard.last_at, excluded.last_at), calls = heard.calls + excluded.calls
+    SET last_at = greatest(hook.last_at, excluded.last_at), calls = hook.calls + excluded.calls
 """.encode()  # noqa: S608  # the number is ours
 
-HEARD: Final = text("""
+ACTIVITY: Final = text("""
     SELECT label, first_at, last_at, calls FROM kratos_sync.hooks_heard ORDER BY label
 """)
 
@@ -51,11 +51,11 @@ class PostgresHookLog:
 
     async def note(self, calls: Sequence[Calls]) -> None:
         """Add them in one statement."""
-        told = [
+        rows = [
             {"label": each.label, "calls": each.number, "ago": each.ago.total_seconds()}
             for each in calls
         ]
-        parameters = [json.dumps(told).encode()]
+        parameters = [json.dumps(rows).encode()]
         try:
             async with asyncio.timeout(NOTE_SECONDS):
                 connection = await self._connected()
@@ -77,12 +77,12 @@ class PostgresHookLog:
 
 
 def hook_activity(connection: Connection) -> tuple[HookActivity, ...]:
-    """Give what was heard of each hook, in the order of labels."""
-    return tuple(HookActivity(*row) for row in connection.execute(HEARD))
+    """When each hook called, in the order of labels."""
+    return tuple(HookActivity(*row) for row in connection.execute(ACTIVITY))
 
 
-# The index by subject leads to them, however many other events there are. A time to come is by a
-# clock that was ahead, and is not believed.
+# Found by the index on subject, however many other events there are. A time in the future was
+# written by a clock that was ahead, and does not count.
 TEMPLATE_FAILURES: Final = text("""
     SELECT coalesce(payload ->> 'hook', ''), count(*), min(recorded_at), max(recorded_at)
     FROM kratos_sync.events
@@ -95,5 +95,5 @@ TEMPLATE_FAILURES: Final = text("""
 
 
 def template_failures(connection: Connection) -> tuple[TemplateFailures, ...]:
-    """Give them by hook, in the order of labels."""
+    """Template failures by hook, in the order of labels."""
     return tuple(TemplateFailures(*row) for row in connection.execute(TEMPLATE_FAILURES))

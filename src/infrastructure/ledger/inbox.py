@@ -1,4 +1,4 @@
-"""The inbox: no delivery row, nothing to do."""
+"""The inbox of a batch, and the failures of its attempts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -52,7 +52,7 @@ class PostgresFailures:
         self._engine = engine
 
     def record(self, attempt: FailedAttempt) -> None:
-        """Log the attempt; it counts once, whoever else holds the same message."""
+        """Log the attempt; it counts once, however many workers have the same message."""
         with translate_errors(), self._engine.begin() as connection:
             record_failures(connection, [attempt])
 
@@ -78,16 +78,16 @@ def record_failures(connection: Connection, attempts: Iterable[FailedAttempt]) -
 
 
 def _storable(error: str) -> str:
-    # PostgreSQL's text has neither U+0000 nor lone surrogates; what an error quotes may.
+    # An error may quote U+0000 and lone surrogates, which PostgreSQL's text cannot hold.
     escaped = error.encode(errors="backslashreplace").decode()
     return escaped.replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
-SUSPECTS: Final = list(SUSPECT_ERRORS)
+QUARANTINED: Final = list(SUSPECT_ERRORS)
 
 
 def _estimated(text: str) -> str:
-    """SQL for `footprint_of` of a text, from above: of rows that nobody has made it for."""
+    """SQL for an upper bound of `footprint_of` a text, for rows without a footprint."""
     values = f"length({text}) - length(translate({text}, '{{[,:', ''))"
     bytes_ = (
         f"octet_length({text})::bigint * {WIDE_TEXT_BYTES} + ({values})::bigint * {VALUE_BYTES}"
@@ -101,8 +101,8 @@ _STORED: Final = """concat(held.traits, held.metadata_public, held.metadata_admi
 _HELD: Final = f"""CASE WHEN held.id IS NULL THEN 0
                 ELSE coalesce(held.footprint, {_estimated(_STORED)}) END"""
 
-# A time that Python does not know would keep the whole batch from being read.
-# The payloads of large events are left for later: they may be more than there is memory for.
+# A time out of Python's range would keep the whole batch from being read. The payloads of large
+# events are loaded afterwards, for those that are admitted.
 OPEN: Final = f"""
     SELECT e.id, d.attempts + 1, e.name, e.subject,
            greatest('0001-01-01', least('9999-12-31', e.occurred_at)),
@@ -149,12 +149,12 @@ SET_ASIDE: Final = """
     WHERE d.consumer = $2 AND d.event_id = large.event_id
 """
 
-# A release that knows the event may be a deploy away; nobody waits for it meanwhile.
+# For an event that this release does not know: one that does may be a deploy away.
 POSTPONED_FOR = timedelta(minutes=1)
 
 
 class PostgresInbox:
-    """The inbox port, in one transaction."""
+    """The inbox port, in one transaction: without a delivery row there is nothing to do."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
@@ -162,8 +162,8 @@ class PostgresInbox:
     def open(
         self, consumer: str, event_ids: Sequence[UUID], admission: Admission | None = None
     ) -> list[PendingDelivery]:
-        """Lock and load what is owed in one statement, and in another what is large."""
-        rows = self._transaction.fetch(OPEN, (consumer, uuid_array(event_ids), SUSPECTS))
+        """Lock and load the pending deliveries in one statement, and large payloads in another."""
+        rows = self._transaction.fetch(OPEN, (consumer, uuid_array(event_ids), QUARANTINED))
         if admission is not None:
             chosen = admission.choose([Size(row[0], row[3], row[10], row[11]) for row in rows])
             rows = [row for row in rows if row[0] in chosen]
@@ -171,13 +171,13 @@ class PostgresInbox:
         payloads: dict[UUID, str] = {}
         if large:
             payloads.update(self._transaction.fetch(READ, [uuid_array(large)]))
-        owed = [
+        deliveries = [
             PendingDelivery._make((*row[:5], payloads.get(row[0], row[5]), *row[6:10]))
             for row in rows
         ]
-        self._transaction.subjects = tuple({delivery.subject for delivery in owed})
+        self._transaction.subjects = tuple({delivery.subject for delivery in deliveries})
         self._transaction.event_ids = event_ids
-        return owed
+        return deliveries
 
     def settle(
         self,

@@ -1,8 +1,7 @@
 """Waking the relay when something is due, by NOTIFY in a transaction of its own.
 
-NOTIFY inside the recording transaction would take a lock that is global to the server until after
-its commit; sent by itself and debounced, it is a hint that costs nobody a wait. Behind a pooler in
-transaction mode LISTEN hears nothing: then the relay looks once a second.
+NOTIFY in the recording transaction would hold a lock that is global to the server until after the
+commit. Behind a pooler in transaction mode LISTEN receives nothing: the relay polls once a second.
 """
 
 import asyncio
@@ -15,7 +14,6 @@ import structlog
 from psycopg.pq import ExecStatus
 from pydantic import SecretStr
 
-from kratos_sync.infrastructure.ledger.loop_connection import LoopConnection
 from kratos_sync.infrastructure.postgres.connection_failures import ConnectFailed
 from kratos_sync.infrastructure.postgres.connections import (
     STATEMENT_TIMEOUT,
@@ -23,20 +21,21 @@ from kratos_sync.infrastructure.postgres.connections import (
     connection_arguments,
     open_connection,
 )
+from kratos_sync.infrastructure.postgres.loop_connection import LoopConnection
 
 CHANNEL: Final = "kratos_sync_due"
 NOTIFY: Final = f"NOTIFY {CHANNEL}".encode()
-# Calls that come closer together than this share one NOTIFY.
 DEBOUNCE_SECONDS: Final = 0.005
+"""Calls closer together than this share one NOTIFY."""
 
 log = structlog.get_logger()
 
 
 class LoopWakeUp:
-    """Sends wake-ups from an event loop: beside a busy one, a thread waits for the interpreter."""
+    """Sends wake-ups from an event loop; a thread would wait for the interpreter lock."""
 
     def __init__(self, arguments: Arguments) -> None:
-        """Connect with these arguments, once and for all, when first called."""
+        """Connect with these arguments when first called."""
         self._arguments = arguments
         self._wanted = False
         self._task: asyncio.Task[None] | None = None
@@ -50,7 +49,7 @@ class LoopWakeUp:
             self._task = loop.create_task(self._run())
 
     async def stop(self) -> None:
-        """Send what is wanted still, and disconnect."""
+        """Send a pending wake-up, and disconnect."""
         if self._task is not None and self._task.get_loop() is asyncio.get_running_loop():
             await self._task
             await self._disconnect()
@@ -79,14 +78,14 @@ class LoopWakeUp:
 
 
 class RelayWakeUp:
-    """Sends wake-ups from a thread of its own, so that nobody waits for them."""
+    """Sends wake-ups from a thread of its own, so that no caller waits."""
 
     def __init__(self, database_url: SecretStr) -> None:
-        """Connect, once and for all, when first called."""
+        """Connect when first called."""
         self._arguments = connection_arguments(database_url)
         self._connection: psycopg.Connection[Any] | None = None
         self._wanted = False
-        self._something = threading.Event()
+        self._changed = threading.Event()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -94,14 +93,14 @@ class RelayWakeUp:
     def __call__(self) -> None:
         """Wake the relay soon; returns at once."""
         self._wanted = True
-        self._something.set()
+        self._changed.set()
         if self._thread is None:
             self._start()
 
     def stop(self) -> None:
-        """Send what is wanted still, and stop."""
+        """Send a pending wake-up, and stop the thread."""
         self._stopped.set()
-        self._something.set()
+        self._changed.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
 
@@ -113,8 +112,8 @@ class RelayWakeUp:
 
     def _run(self) -> None:
         while True:
-            self._something.wait()
-            self._something.clear()
+            self._changed.wait()
+            self._changed.clear()
             if self._wanted:
                 self._wanted = False
                 self._notify()
@@ -123,7 +122,7 @@ class RelayWakeUp:
                 return
             time.sleep(DEBOUNCE_SECONDS)
             if self._stopped.is_set():
-                self._something.set()
+                self._changed.set()
 
     def _notify(self) -> None:
         try:
@@ -147,18 +146,18 @@ class RelayWakeUp:
 
 
 class WakeUpListener:
-    """Listens on a connection of its own, and comes back to it when it is lost."""
+    """Listens on a connection of its own, and reconnects when it is lost."""
 
     def __init__(self, url: SecretStr) -> None:
         self._arguments = connection_arguments(url, name="kratos-sync relay")
         self._connection: psycopg.Connection | None = None
 
     def wait(self, seconds: float, stopped: threading.Event) -> None:
-        """Return when woken, or after so many seconds; without a connection, after these."""
+        """Return when woken or after so many seconds; without a connection, after these seconds."""
         try:
             if self._connection is None:
                 self._connection = self._listen()
-                return  # what was due before we listened has woken nobody
+                return  # what became due before we listened notified nobody
             for _ in self._connection.notifies(timeout=seconds, stop_after=1):
                 pass
         except psycopg.Error as error:

@@ -1,4 +1,4 @@
-"""Owing a consumer what the log of events holds already."""
+"""Recorded events, redelivered to one consumer."""
 
 from dataclasses import asdict
 from datetime import datetime
@@ -7,28 +7,26 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from kratos_sync.application.ports.replay import Position, Step, Stretch
+from kratos_sync.application.ports.replay import EventRange, Position, Step
 from kratos_sync.infrastructure.ledger.purge import hold_off_purges
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, translate_errors
 
 MOST_READ: Final = 5_000
-"""Events that one step looks through for those with a wanted name."""
-# Whoever asks for years of history waits for the count.
+"""How many events a step reads to find those with a wanted name."""
+# Years of history take long to count.
 COUNT_TIMEOUT: Final = text("SET LOCAL statement_timeout = '5min'")
 
-COUNT = text("""
-    SELECT count(*) FROM kratos_sync.events
-    WHERE recorded_at >= :since AND recorded_at < :until AND name = ANY(:names)
-      AND erased_at IS NULL
-""")
-COUNT_OF_ONE = text("""
-    SELECT count(*) FROM kratos_sync.events
-    WHERE subject = :identity_id AND recorded_at >= :since AND recorded_at < :until
-      AND name = ANY(:names) AND erased_at IS NULL
-""")
+COUNT, COUNT_OF_ONE = (
+    text(f"""
+        SELECT count(*) FROM kratos_sync.events
+        WHERE recorded_at >= :since AND recorded_at < :until AND name = ANY(:names)
+          AND erased_at IS NULL {of_one}
+    """)  # noqa: S608  # every part is ours
+    for of_one in ("", "AND subject = :identity_id")
+)
 
-IN_HAND = text("""
+IN_FLIGHT = text("""
     SELECT count(*) FROM (
         (SELECT FROM kratos_sync.deliveries
          WHERE consumer = :consumer AND failed_at IS NULL AND NOT leased AND due_at <= now()
@@ -55,9 +53,9 @@ _READ_OF_ONE: Final = """
     ), read AS MATERIALIZED (
         SELECT * FROM of_one ORDER BY recorded_at, id LIMIT :read
 """
-# What was erased has nothing left to say. The next step goes on after the last event that was
-# wanted, or after the last that was read.
-_OWE: Final = """
+# Erased events are left out. The next step goes on after the last event that was wanted, or after
+# the last that was read.
+_REDELIVER: Final = """
     ), wanted AS MATERIALIZED (
         SELECT id, subject, recorded_at, footprint FROM read
         WHERE name = ANY(:names) AND erased_at IS NULL
@@ -65,69 +63,69 @@ _OWE: Final = """
         LIMIT :most
     ), stop AS (
         SELECT recorded_at, id FROM wanted ORDER BY recorded_at, id LIMIT 1 OFFSET :most - 1
-    ), owed AS (
+    ), redelivered AS (
         INSERT INTO kratos_sync.deliveries (event_id, consumer, subject, footprint)
         SELECT id, :consumer, subject, footprint FROM wanted
         ON CONFLICT DO NOTHING
         RETURNING 1
     )
-    SELECT (SELECT count(*) FROM owed), (SELECT count(*) FROM wanted),
+    SELECT (SELECT count(*) FROM redelivered), (SELECT count(*) FROM wanted),
            coalesce((SELECT recorded_at FROM stop), recorded_at),
            coalesce((SELECT id FROM stop), id)
     FROM read ORDER BY recorded_at DESC, id DESC LIMIT 1
 """
-OWE_AGAIN = text(_READ + _OWE)
-OWE_AGAIN_OF_ONE = text(_READ_OF_ONE + _OWE)
+REDELIVER = text(_READ + _REDELIVER)
+REDELIVER_OF_ONE = text(_READ_OF_ONE + _REDELIVER)
 
 
 class PostgresRecordedEvents:
-    """The port of that name; pages by time and id, so that a step costs the same anywhere."""
+    """The port of that name; pages by time and id, so that every step costs the same."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def now(self) -> datetime:
-        """Ask the database for the time."""
+        """The database's time."""
         with snapshot(self._engine) as connection:
             now: datetime = connection.execute(text("SELECT now()")).scalar_one()
             return now
 
-    def count(self, stretch: Stretch) -> int:
-        """Count them one by one."""
+    def count(self, wanted: EventRange) -> int:
+        """Count the events one by one."""
         with snapshot(self._engine) as connection:
             connection.execute(COUNT_TIMEOUT)
-            statement = COUNT_OF_ONE if stretch.identity_id else COUNT
-            counted: int = connection.execute(statement, _parameters(stretch)).scalar_one()
+            statement = COUNT_OF_ONE if wanted.identity_id else COUNT
+            counted: int = connection.execute(statement, _parameters(wanted)).scalar_one()
             return counted
 
     def in_flight(self, consumer: str, most: int) -> int:
         """Count by the indexes that claims use."""
         with translate_errors(), self._engine.connect() as connection:
             parameters = {"consumer": consumer, "most": most}
-            counted: int = connection.execute(IN_HAND, parameters).scalar_one()
+            counted: int = connection.execute(IN_FLIGHT, parameters).scalar_one()
             return counted
 
-    def owe_again(self, stretch: Stretch, after: Position | None, most: int) -> Step:
-        """Read, choose and owe in one statement."""
-        place = after or Position(stretch.since, UUID(int=0))
+    def redeliver(self, wanted: EventRange, after: Position | None, most: int) -> Step:
+        """Read, select and insert in one statement."""
+        place = after or Position(wanted.since, UUID(int=0))
         parameters = {
-            **_parameters(stretch),
+            **_parameters(wanted),
             "after": place.recorded_at,
             "after_id": place.event_id,
             "read": max(MOST_READ, most),
             "most": most,
         }
-        statement = OWE_AGAIN_OF_ONE if stretch.identity_id else OWE_AGAIN
+        statement = REDELIVER_OF_ONE if wanted.identity_id else REDELIVER
         with translate_errors(), self._engine.begin() as connection:
             hold_off_purges(connection)
             connection.execute(BY_THE_INDEX)
             row = connection.execute(statement, parameters).one_or_none()
         if row is None:
             return Step(0, 0, None)
-        owed, wanted, recorded_at, event_id = row
-        return Step(owed, wanted - owed, Position(recorded_at, event_id))
+        replayed, selected, recorded_at, event_id = row
+        return Step(replayed, selected - replayed, Position(recorded_at, event_id))
 
 
-def _parameters(stretch: Stretch) -> dict[str, object]:
-    given = {**asdict(stretch), "names": list(stretch.names)}
+def _parameters(wanted: EventRange) -> dict[str, object]:
+    given = {**asdict(wanted), "names": list(wanted.names)}
     return {name: value for name, value in given.items() if value is not None}

@@ -1,4 +1,4 @@
-"""How the ledger stands, in a few statements on one snapshot."""
+"""The status report, read in a few statements on one snapshot; and readiness."""
 
 from collections.abc import Collection
 from datetime import timedelta
@@ -18,7 +18,6 @@ from kratos_sync.application.ports.status import (
     TableSize,
     UnknownEvents,
 )
-from kratos_sync.infrastructure.bus.broker import NAMESPACE
 from kratos_sync.infrastructure.ledger.hook_activity import hook_activity, template_failures
 from kratos_sync.infrastructure.ledger.purge import last_purge
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
@@ -27,9 +26,12 @@ from kratos_sync.infrastructure.postgres.engine import how_far_ahead, translate_
 from kratos_sync.infrastructure.reconciliation.reconciliation import drift
 
 LONG: Final = timedelta(minutes=10)
-"""A transaction open for longer is worth a word."""
+"""Transactions open for longer are reported;"""
 MANY_TRANSACTIONS: Final = 100_000
-"""The same where only this can be seen."""
+"""and so are those older than this many others, where their time is not visible."""
+COUNTED: Final = 10_000
+"""Tables with more rows are estimated, not counted."""
+NOTHING: Final = (0, 0, 0, 0, 0, None)
 
 SIZES = text("""
     SELECT relname, pg_total_relation_size(oid) AS bytes FROM pg_class
@@ -42,7 +44,7 @@ OLDEST = text("""
            (SELECT started_at FROM kratos_sync.attempts ORDER BY id LIMIT 1)
 """)
 
-# Of another role's session an ordinary one sees what it holds, and not for how long.
+# An ordinary role sees what another role's session holds, and not for how long.
 HOLDERS = text("""
     SELECT 'transaction', CAST(pid AS text), nullif(application_name, ''),
            clock_timestamp() - xact_start,
@@ -64,41 +66,7 @@ HOLDERS = text("""
     LIMIT 10
 """)
 
-
-def storage(connection: Connection) -> Storage:
-    """Look at the tables, the purges, and what holds rows that are gone."""
-    events, attempts = connection.execute(OLDEST).one()
-    return Storage(
-        tables=tuple(starmap(TableSize, connection.execute(SIZES))),
-        oldest_event_at=events,
-        oldest_attempt_at=attempts,
-        last_purge=last_purge(connection),
-        holders=holders(connection),
-    )
-
-
-def holders(
-    connection: Connection, long: timedelta = LONG, many: int = MANY_TRANSACTIONS
-) -> tuple[Holder, ...]:
-    """Look for what has held the rows that are gone for longer, in time or in transactions."""
-    return tuple(starmap(Holder, connection.execute(HOLDERS, {"long": long, "many": many})))
-
-
-class DatabaseReadiness:
-    """A readiness check: PostgreSQL answers, and its schema is new enough."""
-
-    name = "database"
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def check(self) -> None:
-        """Return when ready. Raises SchemaTooOld, LedgerUnavailable or DBAPIError."""
-        with translate_errors():
-            require_schema(self._engine)
-
-
-# An ordinary role sees that somebody replicates, and not in which state: a backup counts then too.
+# An ordinary role sees that there is replication, and not its state: a backup counts then too.
 UNSAFE: Final = text("""
     SELECT risk.name
     FROM (VALUES ('fsync', current_setting('fsync') = 'off'),
@@ -110,30 +78,20 @@ UNSAFE: Final = text("""
     WHERE risk.applies
 """)
 
-
-def unsafe_settings(connection: Connection) -> tuple[str, ...]:
-    """Name what is unsafe, as `StatusReport` does."""
-    return tuple(connection.execute(UNSAFE).scalars())
-
-
-COUNTED: Final = 10_000
-"""Tables with more rows are not counted but estimated."""
-NOTHING: Final = (0, 0, 0, 0, 0, None)
-
-OWED = text("""
+PENDING = text("""
     SELECT consumer,
            count(*) FILTER (WHERE failed_at IS NULL AND is_due),
            count(*) FILTER (WHERE failed_at IS NULL AND NOT is_due AND leased),
            count(*) FILTER (WHERE failed_at IS NULL AND NOT is_due AND NOT leased),
-           count(*) FILTER (WHERE asked_for_later),
+           count(*) FILTER (WHERE is_postponed),
            count(failed_at),
            now() - min(least(owed_at, now()))
-               FILTER (WHERE failed_at IS NULL AND NOT asked_for_later)
+               FILTER (WHERE failed_at IS NULL AND NOT is_postponed)
     FROM (SELECT *, due_at <= now() OR NOT leased AND attempts = 0 AND error_type IS NULL
                     AS is_due,
                     failed_at IS NULL AND due_at > now() AND NOT leased
-                    AND coalesce(error_type = :retry_later, false) AS asked_for_later
-          FROM kratos_sync.deliveries) AS owed
+                    AND coalesce(error_type = :retry_later, false) AS is_postponed
+          FROM kratos_sync.deliveries) AS pending
     GROUP BY consumer
     ORDER BY consumer
 """).bindparams(retry_later=RETRY_LATER)
@@ -174,7 +132,7 @@ class PostgresStatus:
         self._engine = engine
 
     def report(self, consumers: Collection[str]) -> StatusReport:
-        """Look at everything in one read-only transaction.
+        """Read everything in one read-only transaction.
 
         Raises SchemaTooOld, LedgerUnavailable or sqlalchemy.exc.DBAPIError.
         """
@@ -189,22 +147,22 @@ class PostgresStatus:
                 events=_count(connection, "events"),
                 attempts=_count(connection, "attempts"),
                 consumers=_consumers(connection, consumers),
-                unknown_events=tuple(UnknownEvents(*row) for row in connection.execute(UNKNOWN)),
+                unknown_events=tuple(starmap(UnknownEvents, connection.execute(UNKNOWN))),
                 storage=storage(connection),
                 drift=drift(connection),
                 hooks=hook_activity(connection),
                 clock_ahead=how_far_ahead(connection),
-                unsafe=unsafe_settings(connection),
+                unsafe=tuple(connection.execute(UNSAFE).scalars()),
                 template_failures=template_failures(connection),
             )
 
 
 def _consumers(connection: Connection, known: Collection[str]) -> tuple[ConsumerStatus, ...]:
-    owed = {name: rest for name, *rest in connection.execute(OWED)}
-    names = [*known, *(name for name in owed if name not in known)]
+    pending = {name: rest for name, *rest in connection.execute(PENDING)}
+    names = [*known, *(name for name in pending if name not in known)]
     recent = {"consumers": names, "recent": RECENT_ATTEMPTS}
     return tuple(
-        ConsumerStatus(name, name in known, *owed.get(name, NOTHING), *success)
+        ConsumerStatus(name, name in known, *pending.get(name, NOTHING), *success)
         for name, *success in connection.execute(LAST_SUCCESS, recent)
     )
 
@@ -229,22 +187,41 @@ def _count(connection: Connection, table: str) -> Count:
 
 
 def _estimate(connection: Connection, table: str) -> int:
-    """What the planner thinks: pg_class.reltuples, brought up to the table's size of now."""
+    """The planner's estimate: pg_class.reltuples, scaled to the table's present size."""
     explain = text(f"EXPLAIN (FORMAT JSON) SELECT FROM kratos_sync.{table}")
     ((plan,),) = connection.execute(explain)
     rows: int = plan[0]["Plan"]["Plan Rows"]
     return rows
 
 
-# With the database's name: a copy of it that has another one does not share its queues.
-ID: Final = text("""
-    SELECT left(encode(sha256(convert_to(
-               coalesce((SELECT id::text FROM kratos_sync.deployment), '')
-               || current_database(), 'UTF8')), 'hex'), 12)
-""")
+def storage(connection: Connection) -> Storage:
+    """The tables, the purges, and what keeps dead rows from being removed."""
+    events, attempts = connection.execute(OLDEST).one()
+    return Storage(
+        tables=tuple(starmap(TableSize, connection.execute(SIZES))),
+        oldest_event_at=events,
+        oldest_attempt_at=attempts,
+        last_purge=last_purge(connection),
+        holders=holders(connection),
+    )
 
 
-def namespace(engine: Engine) -> str:
-    """Give what the names of our queues begin with at the broker. Raises LedgerUnavailable."""
-    with translate_errors(), engine.connect() as connection:
-        return f"{NAMESPACE}.{connection.execute(ID).scalar_one()}"
+def holders(
+    connection: Connection, long: timedelta = LONG, many: int = MANY_TRANSACTIONS
+) -> tuple[Holder, ...]:
+    """What has kept dead rows for longer than this, in time or in transactions."""
+    return tuple(starmap(Holder, connection.execute(HOLDERS, {"long": long, "many": many})))
+
+
+class DatabaseReadiness:
+    """A readiness check: PostgreSQL answers, and its schema is new enough."""
+
+    name = "database"
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def check(self) -> None:
+        """Return when ready. Raises SchemaTooOld, LedgerUnavailable or DBAPIError."""
+        with translate_errors():
+            require_schema(self._engine)

@@ -1,5 +1,6 @@
-"""The schema's history, and moving a database along it."""
+"""Migrations of the schema, beside writers."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,11 @@ from alembic.script import Script, ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from kratos_sync.infrastructure.postgres.engine import DEADLOCK, LOCK_NOT_AVAILABLE
+from kratos_sync.infrastructure.postgres.engine import (
+    DEADLOCK,
+    LOCK_NOT_AVAILABLE,
+    translate_errors,
+)
 
 IS_VALID: Final = text("""
     SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('kratos_sync.' || :name)
@@ -23,25 +28,26 @@ IS_VALID: Final = text("""
 
 @dataclass(frozen=True, slots=True)
 class ConcurrentIndex:
-    """An index of a table of ours; ``on`` is what follows ON: ``events (name)``.
+    """An index built without blocking writers; ``on`` is what follows ON: ``events (name)``.
 
-    A revision lists those it needs as ``INDEXES``, on tables that revisions before it made.
+    A revision lists those that it needs on existing, possibly big tables as ``INDEXES``: they are
+    built before its own transaction.
     """
 
     name: str
     on: str
 
     def build(self, connection: Connection, seconds: float) -> None:
-        """Build it, unless it is there; one that an interrupted build left is built anew.
+        """Build the index unless it exists; drop and rebuild one that an interrupted build left.
 
-        The connection is in autocommit and for this alone. Transactions that began before, a dump
-        say, are waited for up to so many seconds, and nobody waits meanwhile. Raises
+        The connection is in autocommit and used for this alone. Waits up to so many seconds for
+        transactions that began before, such as a dump; nobody else waits meanwhile. Raises
         sqlalchemy.exc.DBAPIError.
         """
         for setting, value in {
             "statement_timeout": "0",
             "lock_timeout": f"{seconds:.0f}s",
-            # A migration that was killed must not go on in the server.
+            # The build must not go on in the server after this process was killed.
             "client_connection_check_interval": "1s",
         }.items():
             connection.execute(text("SELECT set_config(:s, :v, false)"), {"s": setting, "v": value})
@@ -53,20 +59,28 @@ class ConcurrentIndex:
             connection.execute(text(build))
 
 
-SCHEMA = "kratos_sync"
+SCHEMA: Final = "kratos_sync"
 # Any number does, as long as nothing else in the database takes advisory locks on it.
-MIGRATION_LOCK = 5_720_684_117
+MIGRATION_LOCK: Final = 5_720_684_117
 LOCK_TIMEOUT: Final = "300ms"
-"""Whoever uses a table waits behind a lock that is waited for: this long, and no more."""
+"""Writers queue behind a lock request of ours for no longer than this."""
 AUTOVACUUM_TIMEOUT: Final = "5s"
-"""The same where nobody waits behind it but autovacuum, which gives way after a second."""
+"""For a lock that only autovacuum conflicts with, which gives way after a second."""
 RETRY_SECONDS: Final = 1.0
 GIVE_UP_SECONDS: Final = 600.0
-"""How long a lock, or another migration, is waited for in all."""
+"""How long a migration waits in all, for a lock or for another migration."""
+VERSIONS: Final = (Path(__file__).parent / "versions",)
+"""Where the revisions are."""
 
 TABLES: Final = text("""
     SELECT string_agg(format('%I.%I', relnamespace::regnamespace, relname), ', ' ORDER BY relname)
     FROM pg_class WHERE relnamespace = to_regnamespace(:schema) AND relkind IN ('r', 'p')
+""")
+# Of the database's name too: a copy of it under another name does not share its queues.
+DEPLOYMENT_ID: Final = text("""
+    SELECT left(encode(sha256(convert_to(
+               coalesce((SELECT id::text FROM kratos_sync.deployment), '')
+               || current_database(), 'UTF8')), 'hex'), 12)
 """)
 
 
@@ -75,16 +89,16 @@ class SchemaTooOld(Exception):
 
 
 class MigrationBlocked(Exception):
-    """Somebody holds what a migration needs for too long; nothing of that step was changed."""
+    """Another transaction held a lock for too long; nothing of that step was changed."""
 
 
 def migrate(engine: Engine) -> tuple[str | None, str]:
     """Bring the schema up to this release's revision; give the revision before and after.
 
-    Each revision is a transaction of its own, and its indexes are built before it without blocking
-    writers: killed half-way, it goes on from there. Safe to run again, and by several processes at
-    once: one does it, the others wait. A schema newer than this release is left as it is. Raises
-    MigrationBlocked or sqlalchemy.exc.DBAPIError.
+    Each revision is a transaction of its own; its indexes are built before it. A migration that was
+    killed goes on from there when run again. Of several processes one migrates and the others wait.
+    A schema newer than this release is left as it is. Raises MigrationBlocked or
+    sqlalchemy.exc.DBAPIError.
     """
     with _alone(engine):
         with engine.connect() as connection:
@@ -113,8 +127,14 @@ def current_revision(connection: Connection) -> str | None:
     return version.scalar_one_or_none()
 
 
+def deployment_id(engine: Engine) -> str:
+    """An id of this database, stable for as long as it keeps its name. Raises LedgerUnavailable."""
+    with translate_errors(), engine.connect() as connection:
+        return str(connection.execute(DEPLOYMENT_ID).scalar_one())
+
+
 def require_schema(engine: Engine) -> None:
-    """Raise SchemaTooOld, in one line, unless the schema is this release's or a newer one."""
+    """Raise SchemaTooOld unless the schema is this release's or a newer one."""
     with engine.connect() as connection:
         revision = current_revision(connection)
     if revision is None or revision < newest_revision():
@@ -126,10 +146,9 @@ def require_schema(engine: Engine) -> None:
 
 @contextmanager
 def _alone(engine: Engine) -> Iterator[None]:
-    """Keep every other migration out, by a lock of a transaction that does nothing else.
+    """Keep other migrations out by an advisory lock.
 
-    A concurrent index build waits for every snapshot: neither whoever has the lock nor whoever
-    tries to get it keeps one.
+    A concurrent index build waits for every snapshot, so no transaction here keeps one.
     """
     attempt = text("SELECT pg_try_advisory_xact_lock(:key)")
     deadline = time.monotonic() + GIVE_UP_SECONDS
@@ -151,7 +170,7 @@ def _pending(before: str | None) -> list[Script]:
 
 
 def _retried(step: Callable[[], None], revision: str) -> None:
-    """Take a step; where a lock is not to be had, try again for as long as may be."""
+    """Take a step, again and again while locks are not to be had, up to GIVE_UP_SECONDS."""
     deadline = time.monotonic() + GIVE_UP_SECONDS
     while True:
         try:
@@ -169,7 +188,7 @@ def _retried(step: Callable[[], None], revision: str) -> None:
 
 def _build(engine: Engine, index: ConcurrentIndex) -> None:
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-        # Its settings are the session's, and must not come back to the pool.
+        # The build changes settings of the session, which must not return to the pool.
         connection.detach()
         index.build(connection, GIVE_UP_SECONDS)
 
@@ -183,10 +202,10 @@ def _upgrade(connection: Connection, revision: str) -> None:
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     connection.execute(text(f"SET LOCAL lock_timeout = '{AUTOVACUUM_TIMEOUT}'"))
     if tables := connection.execute(TABLES, {"schema": SCHEMA}).scalar_one():
-        # Neither writers nor a dump mind it, and autovacuum keeps away until the end.
+        # Conflicts with neither writers nor a dump, and keeps autovacuum away until the end.
         connection.execute(text(f"LOCK TABLE {tables} IN SHARE UPDATE EXCLUSIVE MODE"))
     connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
-    # Even with IF NOT EXISTS it wants a privilege that an owner of the schema need not have.
+    # IF NOT EXISTS would need a privilege that an owner of the schema may not have.
     if connection.execute(text("SELECT to_regnamespace(:s)"), {"s": SCHEMA}).scalar() is None:
         connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
     config = _config()
@@ -196,5 +215,11 @@ def _upgrade(connection: Connection, revision: str) -> None:
 
 def _config() -> Config:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option("script_location", _option(Path(__file__).parent))
+    config.set_main_option("version_locations", os.pathsep.join(map(_option, VERSIONS)))
+    config.set_main_option("path_separator", "os")
     return config
+
+
+def _option(path: Path) -> str:
+    return str(path).replace("%", "%%")

@@ -1,7 +1,7 @@
 """Many values as one parameter, in PostgreSQL's binary format of a one-dimensional array.
 
-psycopg would write a list item by item, each as text, at several times the cost. A field is a value
-with its length before it, as arrays hold it and COPY too.
+psycopg writes a list item by item, as text, at several times the cost. A field is a value with its
+length before it, as in arrays and COPY.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,7 +33,7 @@ _array_header: Final = Struct("!iiIii").pack
 
 
 class BinaryParameter(bytes):
-    """A parameter of whatever type the statement casts it to."""
+    """A parameter of the type that the statement casts it to."""
 
     __slots__ = ()
 
@@ -45,7 +45,7 @@ def text_field(value: str) -> bytes:
 
 
 def word_field(value: str) -> bytes:
-    """A text field of one of few values, encoded once if it is not too long to be kept."""
+    """A text field of one of few values, which is encoded once unless it is long."""
     return _kept_field(value) if len(value) <= LONGEST_WORD else text_field(value)
 
 
@@ -95,5 +95,5 @@ class _BinaryDumper(Dumper):
 
 
 def register_binary_arrays(adapters: AdaptersMap) -> None:
-    """Let a connection with these adapters take such parameters."""
+    """Let connections with these adapters take such parameters."""
     adapters.register_dumper(BinaryParameter, _BinaryDumper)

@@ -1,8 +1,8 @@
-"""Why no connection to PostgreSQL could be made: by SQLSTATE, or by how far it came.
+"""Why no connection to PostgreSQL could be made: by SQLSTATE, or by how far the attempt got.
 
-A server's words are in its language, and libpq keeps no SQLSTATE of what was answered to somebody
-who is not connected yet. Where there is none we connect once more, with libpq's trace of the
-protocol, which has it.
+A server's messages are in its own language, and libpq keeps no SQLSTATE of an answer to a client
+that is not connected yet. So a second attempt is made with libpq's trace of the protocol, which
+has it.
 """
 
 import os
@@ -30,7 +30,7 @@ REFUSALS: Final[Mapping[str, str]] = {
     "3D000": "there is no such database",
     "42501": "this user may not connect to the database",
 }
-"""What no waiting mends, as a rule."""
+"""What does not pass by waiting, as a rule."""
 TROUBLES: Final[Mapping[str, str]] = {
     "53300": "it has as many connections as it takes",
     "57P03": "it is starting up, shutting down or recovering",
@@ -44,10 +44,10 @@ _sqlstates: Final[OrderedDict[tuple[str, str], str]] = OrderedDict()
 
 
 class ConnectFailed(psycopg.OperationalError):
-    """There is no connection; the message says why, and quotes neither the server nor the URL.
+    """No connection could be made; the message says why, and quotes neither server nor URL.
 
-    `sqlstate` is what the server answered, None if it did not. `is_refusal` is whether it answered,
-    and will have nothing to do with us until a person changes something.
+    `sqlstate` is the server's answer, or None. `is_refusal` is whether it refuses us until a person
+    changes something.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class _Probe(NamedTuple):
     was_reached: bool = False
     lacks_password: bool = False
     was_ready: bool = False
-    """A session began, and was not what `target_session_attrs` asks for."""
+    """A session began, but not of the kind that `target_session_attrs` asks for."""
     has_connected: bool = False
 
 
 def explained(error: psycopg.Error, arguments: Mapping[str, Any]) -> ConnectFailed:
-    """Give the reason of what psycopg.connect raised for these arguments; may take seconds."""
-    # The same words from the same place have the same cause, in whatever language they are.
+    """The reason why psycopg could not connect with these arguments; may take seconds."""
+    # The same message from the same address has the same cause, in any language.
     key = (make_conninfo("", **arguments), str(error))
     sqlstate = error.sqlstate or _sqlstates.get(key)
     if sqlstate is None:
@@ -129,12 +129,12 @@ def _each_host(arguments: Mapping[str, Any]) -> Iterator[str]:
 def _try_probe(conninfo: str, seconds: float) -> _Probe:
     try:
         return _probe(conninfo, seconds)
-    except (psycopg.Error, OSError):  # as many files are open as may be, for one
+    except (psycopg.Error, OSError):  # such as too many open files
         return _Probe()
 
 
 def _probe(conninfo: str, seconds: float) -> _Probe:
-    """Connect once more to one host, and look at what is said."""
+    """Connect once more to one host, and read the trace."""
     deadline = time.monotonic() + seconds
     connection = pq.PGconn.connect_start(conninfo.encode())
     try:
@@ -144,39 +144,39 @@ def _probe(conninfo: str, seconds: float) -> _Probe:
                 connection.set_trace_flags(pq.Trace.SUPPRESS_TIMESTAMPS)
             reached = _poll(connection, deadline)
             connection.untrace()
-            said = b"" if trace is None else os.pread(trace.fileno(), MOST_TRACED, 0)
+            traced = b"" if trace is None else os.pread(trace.fileno(), MOST_TRACED, 0)
         if connection.status == pq.ConnStatus.OK:
             return _Probe(has_connected=True)
-        answer = _ANSWER.search(said)
+        answer = _ANSWER.search(traced)
         return _Probe(
             sqlstate=answer and answer[1].decode(),
             was_reached=reached,
             lacks_password=connection.needs_password,
-            was_ready=_READY.search(said) is not None,
+            was_ready=_READY.search(traced) is not None,
         )
     finally:
         connection.finish()
 
 
 def _poll(connection: pq.abc.PGconn, deadline: float) -> bool:
-    """Go on until it is connected, or fails; tell whether anything was reached at all."""
+    """Wait until it is connected or fails; return whether anything was reached."""
     reached = False
     while connection.status != pq.ConnStatus.BAD:
         state = connection.connect_poll()
         reached = reached or connection.status not in _NOT_REACHED
-        left = deadline - time.monotonic()
-        if state in {pq.PollingStatus.OK, pq.PollingStatus.FAILED} or left < 0:
+        remaining = deadline - time.monotonic()
+        if state in {pq.PollingStatus.OK, pq.PollingStatus.FAILED} or remaining < 0:
             break
         waiting = select.poll()  # select() takes no descriptor above 1,023
         is_reading = state == pq.PollingStatus.READING
         waiting.register(connection.socket, select.POLLIN if is_reading else select.POLLOUT)
-        waiting.poll(left * 1_000)
+        waiting.poll(remaining * 1_000)
     return reached
 
 
 @contextmanager
 def _memory() -> Iterator[IO[bytes] | None]:
-    """Give a file that is nowhere on a disk: a password may be in the trace. None without one."""
+    """A file in memory only, as a password may be in the trace; None where there is none."""
     if sys.platform != "linux":
         yield None
         return

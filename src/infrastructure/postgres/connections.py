@@ -1,4 +1,4 @@
-"""Every connection to PostgreSQL is made here: where it leads, and what its session is like."""
+"""The one place that connects to PostgreSQL, with the settings that every session needs."""
 
 import asyncio
 from collections.abc import Mapping
@@ -17,21 +17,21 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from kratos_sync.infrastructure.postgres.binary_arrays import register_binary_arrays
 from kratos_sync.infrastructure.postgres.connection_failures import ConnectFailed, explained
 
-# Longer than any statement of ours needs; a transaction may set a tighter one of its own.
+# Longer than any statement needs; a transaction may set a shorter one.
 STATEMENT_TIMEOUT = timedelta(seconds=30)
-# A transaction that waits for a lock this long is better begun anew.
+# A transaction that has waited this long for a lock is better retried.
 LOCK_TIMEOUT = timedelta(seconds=10)
 
 
 def milliseconds(duration: timedelta) -> int:
-    """Give a duration as PostgreSQL's settings take it."""
+    """A duration as PostgreSQL's settings take it."""
     return round(duration / timedelta(milliseconds=1))
 
 
 SETTINGS: Final = {
-    # What was committed, and answered, is on disk: also on that of a synchronous standby.
+    # A commit is on disk before it is acknowledged, also on a synchronous standby's.
     "synchronous_commit": "on",
-    # Who waited for a lock has to see what it waited for.
+    # After waiting for a lock, a statement has to see what was committed meanwhile.
     "default_transaction_isolation": "read committed",
     "default_transaction_read_only": "off",
     "default_transaction_deferrable": "off",
@@ -46,16 +46,16 @@ SETTINGS: Final = {
     "extra_float_digits": "1",
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",
-    # Without sequential scans: a plan from when a table was empty, or statistics from before a
-    # burst, would have every batch read the whole of it. What we ask has an index.
+    # A plan made while a table was empty, or statistics from before a burst, would have every batch
+    # read the whole table. All our statements have an index.
     "enable_seqscan": "off",
 }
 _SINCE: Final = {"idle_session_timeout": 140_000, "transaction_timeout": 170_000}
-"""Limits that none of our sessions has, and the version that brought each."""
+"""Limits to switch off, and the server version that introduced each."""
 
 
 def options(statement_timeout: timedelta) -> str:
-    """Give the settings as libpq's connection option of that name."""
+    """The settings as libpq's connection option `options`."""
     return " ".join(
         "-c {}={}".format(name, value.replace(" ", r"\ "))
         for name, value in _with(statement_timeout).items()
@@ -63,10 +63,10 @@ def options(statement_timeout: timedelta) -> str:
 
 
 def pin_session(statement_timeout: timedelta, server_version: int) -> str:
-    """Give a statement that sets all of it for the session, and tells whether it did.
+    """A statement that makes the settings for the session, and returns whether it did.
 
-    It does not where the process behind the session is not `$1`, the one that answered when we
-    connected: a pooler shares sessions then. What was set would be left to others.
+    It does not if the server process is not `$1`, the one that answered when we connected: a pooler
+    shares sessions then, and would pass the settings on to others.
     """
     return f"""
         SELECT CASE WHEN pg_backend_pid() = $1
@@ -75,7 +75,7 @@ def pin_session(statement_timeout: timedelta, server_version: int) -> str:
 
 
 def pin_transaction(statement_timeout: timedelta, server_version: int) -> str:
-    """Give a statement that sets all of it until the transaction ends."""
+    """A statement that makes the settings until the transaction ends."""
     return f"SELECT {_set_all(statement_timeout, server_version, local=True)}"
 
 
@@ -92,15 +92,15 @@ def _set_all(statement_timeout: timedelta, server_version: int, *, local: bool) 
 
 
 CONNECT_TIMEOUT_SECONDS = 5
-"""For one host; several share twice as long."""
-# What was sent and not acknowledged for so long was sent to nobody.
+"""For one host; several hosts share twice as long."""
+# A connection is lost if data stays unacknowledged for so long.
 TCP_TIMEOUT = timedelta(seconds=10)
 ENCODING: Final = "UTF8"
 
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What connections are made with: `address` is for libpq, and holds the password."""
+    """Arguments of connections: `address` is for libpq, and holds the password."""
 
     address: Mapping[str, Any] = field(repr=False)
     statement_timeout: timedelta
@@ -109,7 +109,7 @@ class Arguments:
 def connection_arguments(
     url: SecretStr, statement_timeout: timedelta = STATEMENT_TIMEOUT, name: str = "kratos-sync"
 ) -> Arguments:
-    """Give the arguments for connections to a URL; raises ValueError where it is none."""
+    """The arguments for connections to a URL. Raises ValueError for an invalid one."""
     address = parse_database_url(url.get_secret_value())
     hosts = str(address.get("host") or "").count(",") + 1
     own = [address["options"]] if address.get("options") else []
@@ -128,7 +128,7 @@ def connection_arguments(
 
 
 def parse_database_url(url: str) -> dict[str, Any]:
-    """Read a URL as libpq does, or as SQLAlchemy: they write several hosts in different ways.
+    """Read a URL as libpq or SQLAlchemy does: they write several hosts in different ways.
 
     Raises ValueError.
     """
@@ -144,7 +144,7 @@ def parse_database_url(url: str) -> dict[str, Any]:
         address = cast("dict[str, Any]", dialect.create_connect_args(given)[1])  # type: ignore[no-untyped-call]
     ports = str(address.get("port", "")).split(",")
     hosts = str(address.get("host", "")).split(",")
-    # libpq takes what follows an @ of the password for a host.
+    # libpq reads what follows an @ in the password as a host.
     wrong = [host for host in hosts if "@" in host[1:] and not host.startswith("/")]
     if wrong or any(port and not port.isdecimal() for port in ports):
         raise ValueError("is no URL")
@@ -152,16 +152,16 @@ def parse_database_url(url: str) -> dict[str, Any]:
 
 
 class SessionConnection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that knows whether the session behind it is its own."""
+    """A connection that knows whether a pooler shares its session."""
 
     is_pooled = False
-    """A pooler may give each transaction another session: what has to hold is set in each."""
+    """Whether each transaction may get another session, so that each has to make the settings."""
 
 
 def open_connection(
     arguments: Arguments, *, autocommit: bool = False, context: AdaptContext | None = None
 ) -> SessionConnection:
-    """Connect, and pin the session's settings. Raises psycopg.Error; ConnectFailed says why."""
+    """Connect, and make the session's settings. Raises psycopg.Error; ConnectFailed says why."""
     try:
         connection = SessionConnection.connect(
             **arguments.address, autocommit=True, context=context
@@ -174,7 +174,7 @@ def open_connection(
         row = cursor.execute(pin, [connection.info.backend_pid]).fetchone()
         connection.is_pooled = row != (True,)
         if connection.is_pooled:
-            # In BEGIN: any later a transaction takes no other isolation level.
+            # Sent with BEGIN: later a transaction accepts no other isolation level.
             connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             connection.deferrable = False
         connection.autocommit = autocommit
@@ -185,9 +185,9 @@ def open_connection(
 
 
 async def open_loop_connection(arguments: Arguments) -> psycopg.AsyncConnection[tuple[Any, ...]]:
-    """Likewise, for an event loop and in autocommit.
+    """Connect likewise from an event loop, in autocommit.
 
-    Behind a pooler a statement that relies on a setting sets it itself.
+    Behind a pooler a statement makes the settings that it relies on itself.
     """
     try:
         connection = await psycopg.AsyncConnection.connect(**arguments.address, autocommit=True)
@@ -206,7 +206,7 @@ async def open_loop_connection(arguments: Arguments) -> psycopg.AsyncConnection[
 def _set_up(
     connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], arguments: Arguments
 ) -> bytes:
-    """Give the statement that pins the session's settings."""
+    """Check the encoding; return the statement that makes the session's settings."""
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != ENCODING:
         raise ConnectFailed(

@@ -1,4 +1,4 @@
-"""The connection to PostgreSQL, and its errors in the application's words."""
+"""The pool of connections, and the translation of their errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,8 +39,8 @@ def connect(
 ) -> Engine:
     """Make an engine; it connects when it is first used.
 
-    Connections that have died are noticed before use, and every wait on them has a timeout. What
-    has to hold in a session is set in it; behind a pooler in each transaction.
+    Connections that died are noticed before use, and every wait on them has a timeout. Settings are
+    made in each session; behind a pooler in each transaction.
     """
     arguments = connection_arguments(url, statement_timeout)
     engine = create_engine(
@@ -67,7 +67,7 @@ def connect(
 
 
 def _dialect_url(url: SecretStr) -> URL:
-    """What SQLAlchemy has to know; where the connections lead is settled elsewhere."""
+    """The dialect and its options; ``open_connection`` decides where connections lead."""
     try:
         return make_url(url.get_secret_value()).set(drivername="postgresql+psycopg")
     except ValueError:  # several hosts, as libpq writes them
@@ -75,16 +75,16 @@ def _dialect_url(url: SecretStr) -> URL:
 
 
 def driver_of(connection: Connection) -> psycopg.Connection:
-    """Give the driver's connection: for statements that run too often for what a layer costs."""
+    """The driver's connection, for statements that run too often for SQLAlchemy's overhead."""
     return cast("psycopg.Connection", connection.connection.driver_connection)
 
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Translate what the driver raises: LedgerUnavailable, ConcurrencyConflict, or as it is.
+    """Translate errors of SQLAlchemy and psycopg to LedgerUnavailable and ConcurrencyConflict.
 
-    It may come through SQLAlchemy or straight from psycopg. Only for what runs on connections of
-    our own: a consumer's database has the same words.
+    Other errors pass through. Only for our own connections: errors of a consumer's database look
+    the same.
     """
     try:
         yield
@@ -105,27 +105,27 @@ def translate_errors() -> Iterator[None]:
 def _is_away(error: DBAPIError | psycopg.Error, sqlstate: str | None) -> bool:
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     if sqlstate is None:
-        # A connection that never was, or is no more; what else has no state is a value that the
-        # driver cannot send, and no better next time.
+        # No connection, or a lost one. Other errors without a state are values that the driver
+        # cannot send, now or later.
         return lost or isinstance(error, OperationalError | psycopg.OperationalError)
-    # Class 08 is a lost connection, 57P a shutdown, 53 a lack of resources. A connection lost to
-    # idling in a transaction is the fault of whoever idled.
+    # Class 08 is a lost connection, 57P a shutdown, 53 a lack of resources. A consumer is at fault
+    # for a connection that was lost because it idled in a transaction.
     return sqlstate not in {IDLE_IN_TRANSACTION, LIMIT_EXCEEDED} and (
         lost or sqlstate.startswith(("08", "57P", INSUFFICIENT_RESOURCES, READ_ONLY))
     )
 
 
 def sqlstates_of(error: BaseException) -> set[str]:
-    """Give what servers said in an error, and in those that it was raised from or amid."""
-    found, seen, left = set(), set(), [error]
-    while left:
-        each = left.pop()
+    """The SQLSTATEs of an error, of its causes and its contexts."""
+    found, seen, remaining = set(), set(), [error]
+    while remaining:
+        each = remaining.pop()
         seen.add(id(each))
         driver = each.orig if isinstance(each, DBAPIError) else each
         if isinstance(driver, psycopg.Error) and driver.sqlstate is not None:
             found.add(driver.sqlstate)
         chained = (each.__cause__, each.__context__)
-        left += [other for other in chained if other is not None and id(other) not in seen]
+        remaining += [other for other in chained if other is not None and id(other) not in seen]
     return found
 
 
@@ -133,7 +133,7 @@ NOW: Final = text("SELECT clock_timestamp()")
 
 
 def time_of_day() -> datetime:
-    """What this process' clock says."""
+    """The time by this process' clock."""
     return datetime.now(UTC)
 
 
@@ -143,8 +143,8 @@ def how_far_ahead(connection: Connection) -> timedelta:
     return at - time_of_day()
 
 
-# A plan from when there were few rows, or from no statistics at all, would read and sort all that
-# are left for every step; in the order of the index a step reads what it takes.
+# A plan made for few rows, or without statistics, would read and sort all remaining rows at every
+# step; in the order of the index a step reads only what it takes.
 BY_THE_INDEX: Final = text("""
     SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)
 """)

@@ -1,4 +1,4 @@
-"""JSON on its way into PostgreSQL and back."""
+"""JSON to and from PostgreSQL."""
 
 import json
 from typing import cast
@@ -18,7 +18,7 @@ def dumps(value: Json) -> str:
         return "null"
     try:
         encoded = _encode(value)
-        # msgspec writes what is not finite as null, and says nothing.
+        # msgspec writes NaN and infinities as null, without an error.
         if b"null" not in encoded or _is_finite(value):
             return encoded.decode()
     except (UnicodeEncodeError, OverflowError):  # lone surrogates; integers beyond 64 bits
@@ -36,9 +36,9 @@ def loads(encoded: str | bytes) -> Json:
 
 
 def _is_finite(value: Json) -> bool:
-    """False wherever there is a NaN or an infinity, and for a few of the largest numbers too.
+    """False for every NaN and infinity, and for a few of the largest numbers too.
 
-    MessagePack keeps them: a double is 0xCB and eight bytes, of which the first is then 7F or FF.
+    In MessagePack a double is 0xCB and eight bytes, the first of which is then 7F or FF.
     """
     packed = _pack(value)
     return b"\xcb\x7f" not in packed and b"\xcb\xff" not in packed

@@ -1,4 +1,4 @@
-"""One transaction at a time, and the repositories that write in it."""
+"""One transaction at a time, and the repositories that take part in it."""
 
 import os
 import socket
@@ -43,42 +43,41 @@ Row: TypeAlias = tuple[Any, ...]
 
 
 class Participant(Protocol):
-    """A repository that holds back its writes until the transaction commits."""
+    """A repository that defers its writes until the transaction commits."""
 
     def flush(self) -> None:
         """Write what changed."""
 
     def collect_events(self) -> list[DomainEvent]:
-        """Take what its aggregates raised."""
+        """Take the events that its aggregates raised."""
 
     def savepoint(self) -> None:
-        """Remember what was held back, for ``roll_back_to_savepoint``."""
+        """Remember the deferred writes, for ``roll_back_to_savepoint``."""
 
     def roll_back_to_savepoint(self) -> None:
-        """Forget what was held back since."""
+        """Drop the writes deferred since."""
 
 
 class Transaction:
-    """A PostgreSQL transaction that repositories take part in; it commits only when told to."""
+    """A PostgreSQL transaction that repositories take part in."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._connection: Connection | None = None
         self._participants: list[Participant] = []
-        self._executed = self._handed_out = self._abandoned = False
+        self._executed = self._connection_was_used = self._abandoned = False
         self._open_driver: psycopg.Connection | None = None
         self.subjects: tuple[UUID, ...] = ()
-        """Whom the events of this transaction are about: a repository may load them all at once."""
+        """The identities that its events are about: a repository may load them all at once."""
         self.event_ids: Sequence[UUID] = ()
-        """The events that its message named; some of them may have been settled before."""
+        """The events that its message names; some may have been settled before."""
 
     @contextmanager
     def begin(self, time_limit: timedelta) -> Iterator[None]:
-        """Open the transaction; without a commit before the end it is rolled back.
+        """Open the transaction; unless it was committed it is rolled back at the end.
 
-        Whatever is raised inside comes out as it is, unless the database, asked on this very
-        connection, turns out to be away: that is LedgerUnavailable. Where the transaction lost
-        against another one it is ConcurrencyConflict.
+        What is raised inside passes through. But it is LedgerUnavailable if the database, asked on
+        this connection, is away, and ConcurrencyConflict if the transaction lost against another.
         """
         with ExitStack() as stack:
             with translate_errors():
@@ -88,24 +87,24 @@ class Transaction:
             try:
                 yield
             except TimeLimitExceeded as error:
-                # It was interrupted in the middle of anything: the server is told, and let go.
+                # Interrupted in the middle of anything: cancel the statement and drop the session.
                 with suppress(psycopg.Error):
                     self._driver.cancel_safe(timeout=CANCEL_SECONDS)
                 connection.invalidate(error)
                 raise
             except BaseException as error:
-                if (verdict := self._judge(error, connection)) is not None:
-                    raise verdict from error
+                if (translated := self._judge(error, connection)) is not None:
+                    raise translated from error
                 raise
 
     def _open(self, connection: Connection, time_limit: timedelta) -> None:
         self._connection, self._participants = connection, []
         self.subjects = self.event_ids = ()
-        self._handed_out = self._abandoned = False
+        self._connection_was_used = self._abandoned = False
         self._driver = self._open_driver = driver_of(connection)
         self._cursor = psycopg.RawCursor(self._driver)
         connection.begin()
-        # The events of a batch may take two limits, and need no statement in between.
+        # A batch may take two time limits without a statement in between.
         may_idle = 2 * time_limit + STATEMENT_TIMEOUT
         try:
             self.run(SET_TIMEOUTS, [str(milliseconds(each)) for each in (time_limit, may_idle)])
@@ -117,9 +116,9 @@ class Transaction:
         self._connection, self._participants, self._open_driver = None, [], None
 
     def _judge(self, error: BaseException, connection: Connection) -> Exception | None:
-        """Give what the error means if it is no failure of whoever raised it.
+        """What an error means if the consumer is not at fault for it; else None.
 
-        Only this connection is asked: the error may be of any other one.
+        Only this connection is asked: the error may come from any other.
         """
         if self._abandoned:
             connection.invalidate()
@@ -136,7 +135,7 @@ class Transaction:
             if self.fetch(IS_WRITABLE, ()) == [(True,)]:
                 return None
         except psycopg.Error as refusal:
-            # Who closed the connection, left it busy or let it idle for too long did that itself.
+            # The consumer closed the connection, left it busy, or let it idle for too long.
             is_own_doing = not self._driver.broken and refusal.sqlstate in {None, LIMIT_EXCEEDED}
             if is_own_doing or IDLE_IN_TRANSACTION in sqlstates | sqlstates_of(refusal):
                 connection.invalidate()
@@ -145,15 +144,15 @@ class Transaction:
         return LedgerUnavailable("PostgreSQL does not answer as it should")
 
     def abandon(self) -> None:
-        """Cut the connection, from any thread; does nothing once it is gone.
+        """Cut the connection, from any thread; does nothing without one.
 
-        What the server runs is cancelled: it would hold our rows until its end.
+        The running statement is cancelled: else it would lock our rows until its end.
         """
         driver = self._open_driver
         if driver is None:
             return
         self._abandoned = True
-        # Our own way to the wire, before anything else: its number may soon be another one's.
+        # A duplicate of the descriptor first: its number may soon be reused.
         with (
             suppress(OSError, psycopg.Error),
             socket.socket(fileno=os.dup(driver.fileno())) as wire,
@@ -170,40 +169,40 @@ class Transaction:
         return self._open_connection.execute(statement, parameters)
 
     def savepoint(self) -> None:
-        """Remember how things stand, for ``roll_back_to_savepoint``."""
+        """Remember the deferred writes, for ``roll_back_to_savepoint``."""
         self._executed = False
         for participant in self._participants:
             participant.savepoint()
 
     def roll_back_to_savepoint(self) -> bool:
-        """Undo what participants held back since the savepoint.
+        """Undo the writes that participants deferred since the savepoint.
 
-        False, with nothing undone, when a statement was executed since, or somebody holds the
-        connection and may have: only a rollback undoes that.
+        False, with nothing undone, if a statement was executed since, or may have been through
+        ``connection``: only a rollback can undo that.
         """
         status = self._driver.info.transaction_status
-        if self._executed or self._handed_out or status != TransactionStatus.INTRANS:
+        if self._executed or self._connection_was_used or status != TransactionStatus.INTRANS:
             return False
         for participant in self._participants:
             participant.roll_back_to_savepoint()
         return True
 
     def run(self, statement: Query, parameters: Sequence[object]) -> int:
-        """Run a statement straight on the driver, its placeholders ``$1``; give its row count.
+        """Run a statement on the driver, with placeholders ``$1``; returns the row count.
 
-        For what every batch runs: it costs half of what ``execute`` does.
+        It costs half of what ``execute`` does.
         """
         self._executed = True
         return self._cursor.execute(statement, parameters, prepare=True, binary=True).rowcount
 
     def fetch(self, statement: Query, parameters: Sequence[object]) -> list[Row]:
-        """Run a statement likewise, one that only reads or locks, and give its rows."""
+        """Run a statement that only reads or locks in the same way; returns its rows."""
         return self._cursor.execute(statement, parameters, prepare=True, binary=True).fetchall()
 
     @property
     def connection(self) -> Connection:
-        """The connection that the transaction runs on; ``execute`` leaves more to be undone."""
-        self._handed_out = True  # what is done with it we do not hear of
+        """The connection of the transaction; prefer ``execute``, which savepoints know of."""
+        self._connection_was_used = True
         return self._open_connection
 
     @property
@@ -212,17 +211,17 @@ class Transaction:
         return self._connection
 
     def join(self, participant: Participant) -> None:
-        """Let a repository write when this transaction commits."""
+        """Flush a repository when this transaction commits."""
         self._participants.append(participant)
 
     def collect_events(self) -> list[DomainEvent]:
-        """Take what aggregates of any repository raised since the last call."""
+        """Take the events that aggregates of any repository raised since the last call."""
         return [
-            event for taking_part in self._participants for event in taking_part.collect_events()
+            event for participant in self._participants for event in participant.collect_events()
         ]
 
     def commit(self) -> None:
-        """Let every repository write, then commit."""
+        """Flush every repository, then commit."""
         for participant in self._participants:
             participant.flush()
         self._open_connection.commit()

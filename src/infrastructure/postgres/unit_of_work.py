@@ -2,15 +2,16 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
+
+from sqlalchemy import Connection, Engine
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.domain.events import DomainEvent
-from kratos_sync.infrastructure.ledger.event_rows import record_many
 from kratos_sync.infrastructure.ledger.inbox import PostgresInbox
+from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 
 
@@ -19,11 +20,11 @@ class UnknownPort(Exception):
 
 
 class ConsumerFactory:
-    """Makes consumers, each with the adapters that serve the ports it asks for.
+    """Makes consumers, each with the adapters of the ports that its constructor asks for.
 
-    ``in_transaction`` gives for a port what makes its adapter in a transaction; ``outside`` gives
-    the adapter itself, for what does not write to our database (mail, another service).
-    Raises UnknownPort at once, not when the first event comes.
+    ``in_transaction`` maps a port to what makes its adapter in a transaction; ``outside`` maps a
+    port to its adapter, for what does not write to our database (mail, another service).
+    Raises UnknownPort when made, not when the first event comes.
     """
 
     def __init__(
@@ -61,53 +62,38 @@ def _asked_by(kind: type[Consumer[Any]]) -> dict[str, Any]:
     }
 
 
-class PostgresUnitOfWork:
-    """The UnitOfWork port; the consumers it builds share its transaction."""
+class PostgresUnitOfWork(Transaction):
+    """The UnitOfWork port: a transaction with the inbox, the event log and the consumers."""
 
     def __init__(
-        self,
-        transaction: Transaction,
-        consumers: ConsumerFactory,
-        wake_relay: Callable[[], None],
+        self, engine: Engine, consumers: ConsumerFactory, wake_relay: Callable[[], None]
     ) -> None:
-        self._transaction = transaction
+        """Take what makes consumers, and what to call after a commit with new events."""
+        super().__init__(engine)
         self._consumers = consumers
         self._wake_relay = wake_relay
-        self._recorded = False
-        self.inbox = PostgresInbox(transaction)
+        self._has_recorded = False
 
-    def begin(self, time_limit: timedelta) -> AbstractContextManager[None]:
-        """Open the transaction."""
-        self._recorded = False
-        return self._transaction.begin(time_limit)
+    @property
+    def inbox(self) -> PostgresInbox:
+        """The inbox, in this transaction."""
+        return PostgresInbox(self)
 
     def consumer(self, kind: type[Consumer[Any]]) -> Consumer[Any]:
         """Build a consumer for this transaction."""
-        return self._consumers(kind, self._transaction)
-
-    def savepoint(self) -> None:
-        """Let every repository remember how things stand."""
-        self._transaction.savepoint()
-
-    def roll_back_to_savepoint(self) -> bool:
-        """Let every repository go back there, unless something was executed since."""
-        return self._transaction.roll_back_to_savepoint()
-
-    def collect_events(self) -> list[DomainEvent]:
-        """Take what the aggregates of every repository raised."""
-        return self._transaction.collect_events()
+        return self._consumers(kind, self)
 
     def record(self, events: Sequence[tuple[DomainEvent, Provenance]]) -> None:
         """Record events in the transaction."""
-        record_many(self._transaction.connection, events)
-        self._recorded = bool(events)
-
-    def abandon(self) -> None:
-        """Cut the transaction's connection."""
-        self._transaction.abandon()
+        record_many(self.connection, events)
+        self._has_recorded = bool(events)
 
     def commit(self) -> None:
-        """Flush, commit, and wake the relay if there is something new for it."""
-        self._transaction.commit()
-        if self._recorded:
+        """Flush, commit, and wake the relay if events were recorded."""
+        super().commit()
+        if self._has_recorded:
             self._wake_relay()
+
+    def _open(self, connection: Connection, time_limit: timedelta) -> None:
+        self._has_recorded = False
+        super()._open(connection, time_limit)

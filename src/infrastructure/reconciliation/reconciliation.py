@@ -25,7 +25,7 @@ from kratos_sync.application.ports.reconciliation import (
     ReconciliationLost,
 )
 from kratos_sync.domain.events import KratosIdentityGone, KratosIdentityUpdated
-from kratos_sync.infrastructure.ledger.event_rows import record_many
+from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.postgres.engine import driver_of, translate_errors
 from kratos_sync.infrastructure.reconciliation import comparison as unseen
 from kratos_sync.infrastructure.reconciliation import runs

@@ -279,6 +279,6 @@ class Watchdog:
 
     def _give_back(self, watched: Watched) -> None:
         try:
-            self._claims.release_waiting(watched.consumer.name, watched.event_ids)
+            self._claims.release_when_unlocked(watched.consumer.name, watched.event_ids)
         except Exception as error:  # noqa: BLE001  # then their leases run out
             log.warning("not_given_back", error=type(error).__name__, at=where(error))

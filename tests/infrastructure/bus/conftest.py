@@ -29,7 +29,7 @@ class Ledger:
         self._engine = engine
 
     def record(self, *events: DomainEvent) -> None:
-        from kratos_sync.infrastructure.ledger.event_rows import record_many
+        from kratos_sync.infrastructure.ledger.recording import record_many
 
         with self._engine.begin() as connection:
             record_many(connection, [(event, Provenance("test")) for event in events])

@@ -113,7 +113,7 @@ class Watching:
     ) -> threading.Thread:
         """Consume a batch in a thread of its own."""
         factory = ConsumerFactory([consumer], {Sql: Sql})
-        unit = PostgresUnitOfWork(Transaction(self._engine), factory, lambda: None)
+        unit = PostgresUnitOfWork(self._engine, factory, lambda: None)
 
         def run() -> None:
             with suppress(LedgerUnavailable):

@@ -6,7 +6,7 @@ from pydantic import SecretStr
 
 from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
 from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
-from kratos_sync.infrastructure.ledger import status as deployment
+from kratos_sync.infrastructure.container import broker_namespace
 from kratos_sync.infrastructure.postgres.engine import connect
 
 AnyBroker = WakefulRedisBroker | ConfirmingRabbitmqBroker
@@ -16,7 +16,7 @@ def namespace_of(database_url: str) -> str:
     """What the names of the queues begin with of a service that has this database."""
     engine = connect(SecretStr(database_url), pool_size=1)
     try:
-        return deployment.namespace(engine)
+        return broker_namespace(engine)
     finally:
         engine.dispose()
 

@@ -17,8 +17,7 @@ from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
 from kratos_sync.infrastructure.bus.brokers import connect, look_at
 from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from kratos_sync.infrastructure.bus.relay import LONGEST_REFUSED_SECONDS
-from kratos_sync.infrastructure.container import Container
-from kratos_sync.infrastructure.ledger import status as deployment
+from kratos_sync.infrastructure.container import Container, broker_namespace
 from tests.infrastructure.bus.conftest import Ledger, names_logged, news
 from tests.infrastructure.bus.peeking import messages_in
 from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
@@ -207,9 +206,7 @@ def test_the_documented_rights_at_redis_are_enough_and_no_more(
         client.execute_command("ACL SETUSER", "default", "resetkeys", "~none")
         client.acl_log_reset()
     url = make_url(valkey.url).set(username="kratos_sync", password="password")
-    broker = connect(
-        SecretStr(url.render_as_string(hide_password=False)), deployment.namespace(engine)
-    )
+    broker = connect(SecretStr(url.render_as_string(hide_password=False)), broker_namespace(engine))
     assert isinstance(broker, WakefulRedisBroker)
     container.broker.override(broker)
     heard = declare_listener(broker, SYNC)
@@ -241,12 +238,12 @@ def test_deployments_on_one_redis_have_queues_of_their_own(
 
     other = connect_to(SecretStr(empty_database_url), pool_size=2)
     migrate(other)
-    names = {deployment.namespace(engine), deployment.namespace(other)}
+    names = {broker_namespace(engine), broker_namespace(other)}
     other.dispose()
 
     assert len(names) == 2
     assert all(re.fullmatch(r"kratos-sync\.[0-9a-f]{12}", name) for name in names)
-    assert deployment.namespace(engine) in names
+    assert broker_namespace(engine) in names
 
 
 def test_the_service_uses_the_deployments_queues(container: Container, engine: Engine) -> None:
@@ -254,7 +251,7 @@ def test_the_service_uses_the_deployments_queues(container: Container, engine: E
 
     broker = container.broker()
 
-    assert broker.namespace == deployment.namespace(engine)
+    assert broker.namespace == broker_namespace(engine)
     broker.close()
 
 

@@ -15,7 +15,7 @@ from kratos_sync.application.consumers.count_registrations import CountRegistrat
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.erase import Erase, StillInHand
 from kratos_sync.application.ports.deletions import Erased
-from kratos_sync.application.ports.replay import Stretch
+from kratos_sync.application.ports.replay import EventRange
 from kratos_sync.domain.events import IMPERSONAL, IdentityDeleted
 from kratos_sync.infrastructure.erasure import ErasureSchedule, PostgresErasures
 from kratos_sync.infrastructure.ledger.history import PostgresHistory
@@ -167,7 +167,7 @@ def test_an_erased_event_is_not_replayed(
     erase(engine, life.id)
     events = PostgresRecordedEvents(engine)
     for identity_id in (None, life.id):
-        stretch = Stretch(
+        stretch = EventRange(
             SyncKratosIdentity.name,
             ("kratos_identity.updated",),
             events.now() - timedelta(days=1),
@@ -175,7 +175,7 @@ def test_an_erased_event_is_not_replayed(
             identity_id,
         )
         assert events.count(stretch) == 0
-        assert events.owe_again(stretch, None, 100).replayed == 0
+        assert events.redeliver(stretch, None, 100).replayed == 0
     assert ledger.query("SELECT FROM kratos_sync.deliveries") == []
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, text
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.domain.kratos_identity import KratosIdentity
-from kratos_sync.infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
+from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 from tests.domain.people import ADA, GRACE, NOON, cause, exact, met, minutes, webhook
 from tests.infrastructure.statements import statements
@@ -63,7 +63,7 @@ def test_everybody_a_batch_is_about_is_loaded_by_one_statement(engine: Engine) -
 
     with transaction.begin(TIME_LIMIT), statements() as seen:
         transaction.subjects = people
-        identities = SqlAlchemyKratosIdentities(transaction)
+        identities = PostgresKratosIdentities(transaction)
         found = [identities.find(who) for who in people]
 
     assert [each and each.id for each in found] == list(people)
@@ -78,7 +78,7 @@ def test_somebody_else_may_be_looked_up_later(engine: Engine) -> None:
 
     with transaction.begin(TIME_LIMIT):
         transaction.subjects = (ADA,)
-        identities = SqlAlchemyKratosIdentities(transaction)
+        identities = PostgresKratosIdentities(transaction)
         ada, grace = identities.find(ADA), identities.find(GRACE)
 
         assert ada is not None
@@ -90,7 +90,7 @@ def test_who_is_not_there_is_looked_up_once(engine: Engine) -> None:
     transaction = Transaction(engine)
 
     with transaction.begin(TIME_LIMIT):
-        identities = SqlAlchemyKratosIdentities(transaction)
+        identities = PostgresKratosIdentities(transaction)
         identities.find(ADA)
         with statements() as seen:
             assert identities.find(ADA) is None
@@ -220,7 +220,7 @@ def test_what_was_done_since_the_checkpoint_can_be_taken_back(engine: Engine) ->
     transaction = Transaction(engine)
 
     with transaction.begin(TIME_LIMIT):
-        identities = SqlAlchemyKratosIdentities(transaction)
+        identities = PostgresKratosIdentities(transaction)
         renamed(identities, GRACE, "before", 1)
         identities.add(met(told_of(MARY)))
         identities.collect_events()
@@ -247,7 +247,7 @@ def test_who_was_taken_back_can_be_met_again(engine: Engine) -> None:
     transaction = Transaction(engine)
 
     with transaction.begin(TIME_LIMIT):
-        identities = SqlAlchemyKratosIdentities(transaction)
+        identities = PostgresKratosIdentities(transaction)
         transaction.savepoint()
         assert identities.find(ADA) is None
         identities.add(met(told_of(ADA)))

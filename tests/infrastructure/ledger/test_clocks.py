@@ -21,7 +21,7 @@ from kratos_sync.infrastructure.reconciliation import runs
 from kratos_sync.infrastructure.reconciliation.reconciliation import PostgresReconciliations
 from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.ledger.rows import SOMEBODY, add_event, owe
-from tests.infrastructure.ledger.test_floors import pages
+from tests.infrastructure.ledger.test_low_water_marks import pages
 from tests.infrastructure.ledger.test_purge import A_MONTH, DAY, ids, purge, run
 from tests.infrastructure.ledger.test_purge_schedule import running
 
@@ -146,15 +146,15 @@ def test_an_erasure_is_looked_at_however_far_ahead_the_clock_was(engine: Engine)
 
 
 @pytest.mark.parametrize("due_in", [LEASE, HOUR, YEAR])
-@pytest.mark.parametrize("floor", [False, True], ids=["full look", "floor"])
+@pytest.mark.parametrize("has_mark", [False, True], ids=["full scan", "mark"])
 def test_what_was_never_attempted_is_due_whatever_its_time(
-    engine: Engine, due_in: timedelta, floor: bool
+    engine: Engine, due_in: timedelta, has_mark: bool
 ) -> None:
     claims = PostgresClaims(engine, LEASE)
-    if floor:
+    if has_mark:
         claims.survey([SYNC])
         for _ in range(2):
-            claims._floors.full_look_took([SYNC], LONGEST_SECONDS)
+            claims._marks.full_scan_took([SYNC], LONGEST_SECONDS)
     ahead = {owe(engine, SYNC, due_in=due_in) for _ in range(3)}
     now = owe(engine, SYNC)
 

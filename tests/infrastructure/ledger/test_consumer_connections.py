@@ -242,7 +242,7 @@ def publish(ledger: PostgresLedger, kind: type[UseAnother], many: int) -> list[U
 
 def work(ledger: PostgresLedger, kind: type[UseAnother], event_ids: list[UUID]) -> None:
     factory = ConsumerFactory([kind], {Port: Port})
-    unit = PostgresUnitOfWork(Transaction(ledger.engine), factory, wake_relay=lambda: None)
+    unit = PostgresUnitOfWork(ledger.engine, factory, wake_relay=lambda: None)
     deliver(Batch(kind, event_ids, unit, ledger))
 
 
@@ -299,7 +299,7 @@ def test_a_database_of_its_own_that_is_away_keeps_no_thread_of_a_worker(
     factory = ConsumerFactory([kind], {Port: Port})
     actor.declare(
         broker,
-        lambda: PostgresUnitOfWork(Transaction(engine), factory, wake_relay=lambda: None),
+        lambda: PostgresUnitOfWork(engine, factory, wake_relay=lambda: None),
         ledger,
         Watchdog(ledger, PostgresClaims(engine, timedelta(minutes=1))),
         patience=timedelta(minutes=5),

@@ -14,9 +14,8 @@ from sqlalchemy import Engine, create_engine
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
 from kratos_sync.infrastructure.bus import event_bus
-from kratos_sync.infrastructure.ledger import loop_connection
-from kratos_sync.infrastructure.ledger import recording as group_commit
-from kratos_sync.infrastructure.ledger import recording as waiting_events
+from kratos_sync.infrastructure.ledger import group_commit
+from kratos_sync.infrastructure.postgres import loop_connection
 from tests.domain.people import cause
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import person, updated
@@ -340,7 +339,7 @@ def test_no_more_waits_than_allowed_and_what_waits_is_recorded(
     publishing: Publishing, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
     size = len(b'{"identity":{}}') + 4
-    monkeypatch.setattr(waiting_events, bound, 2 if bound == "MOST_WAITING" else 2 * size)
+    monkeypatch.setattr(group_commit, bound, 2 if bound == "MOST_WAITING" else 2 * size)
     payload = b'{"identity":{}}'
 
     async def scenario() -> list[Any]:
@@ -362,7 +361,7 @@ def test_no_more_waits_than_allowed_and_what_waits_is_recorded(
 def test_an_event_that_never_gets_its_turn_gives_up(
     publishing: Publishing, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting_events, "QUEUE_SECONDS", 0.2)
+    monkeypatch.setattr(group_commit, "QUEUE_SECONDS", 0.2)
 
     async def scenario() -> list[Any]:
         with publishing.locked_out():

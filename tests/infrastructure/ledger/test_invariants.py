@@ -30,8 +30,8 @@ from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
 from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from kratos_sync.infrastructure.bus.relay import FIRST_BATCHES, Relay
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
-from kratos_sync.infrastructure.ledger.event_rows import record_many
 from kratos_sync.infrastructure.ledger.notifications import WakeUpListener
+from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 from tests.domain.people import ADA, GRACE, NOON, cause, minutes
 from tests.suites.ledgers import PostgresLedger

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
-from kratos_sync.infrastructure.ledger.event_rows import record_many
+from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
@@ -69,9 +69,7 @@ def test_a_unit_of_work_wakes_the_relay_only_for_something_new(
 ) -> None:
     woken: list[int] = []
     factory = ledger.unit_of_work()._consumers
-    unit = PostgresUnitOfWork(
-        Transaction(engine), factory, wake_relay=lambda: woken.append(len(ledger.events))
-    )
+    unit = PostgresUnitOfWork(engine, factory, wake_relay=lambda: woken.append(len(ledger.events)))
 
     with unit.begin(TIME_LIMIT):
         unit.record([])
@@ -129,14 +127,13 @@ def test_the_inbox_tells_the_transaction_whom_its_events_are_about(
     ledger.publish(updated(1, ADA), WEBHOOK)
     ledger.publish(updated(2, GRACE), WEBHOOK)
     ledger.publish(updated(3, ADA), WEBHOOK)
-    transaction = Transaction(engine)
-    unit = PostgresUnitOfWork(transaction, ledger.unit_of_work()._consumers, lambda: None)
+    unit = PostgresUnitOfWork(engine, ledger.unit_of_work()._consumers, lambda: None)
 
     with unit.begin(TIME_LIMIT):
         unit.inbox.open(SYNC, [cause(1), cause(2), cause(3)])
-        subjects = transaction.subjects
+        subjects = unit.subjects
     with unit.begin(TIME_LIMIT):
-        subjects_of_the_next = transaction.subjects
+        subjects_of_the_next = unit.subjects
 
     assert sorted(subjects) == sorted([ADA, GRACE])
     assert subjects_of_the_next == ()

@@ -101,7 +101,7 @@ def note_all(
         for number, who in enumerate(people, start=1):
             assert ledger.publish(updated(number, who), WEBHOOK)
     factory = ConsumerFactory([kind], {Notes: notes})
-    unit = PostgresUnitOfWork(Transaction(ledger.engine), factory, wake_relay=lambda: None)
+    unit = PostgresUnitOfWork(ledger.engine, factory, wake_relay=lambda: None)
     deliver(Batch(kind, [cause(n) for n in range(1, len(people) + 1)], unit, ledger))
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 
 from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
 from kratos_sync.application.ports.purge import AnotherPurge, PurgeReport, Removed, Retention
-from kratos_sync.application.ports.replay import Stretch
+from kratos_sync.application.ports.replay import EventRange
 from kratos_sync.infrastructure.ledger.purge import (
     KEPT,
     PostgresPurge,
@@ -244,11 +244,11 @@ def test_an_event_that_is_being_removed_is_not_owed_again(engine: Engine) -> Non
     add_event(engine, age=40 * DAY)
     events = PostgresRecordedEvents(engine)
     now = events.now()
-    stretch = Stretch("Greet", ("kratos_identity.updated",), now - 50 * DAY, now)
+    stretch = EventRange("Greet", ("kratos_identity.updated",), now - 50 * DAY, now)
     replayed = list[int]()
 
     def replay() -> None:
-        replayed.append(events.owe_again(stretch, None, 10).replayed)
+        replayed.append(events.redeliver(stretch, None, 10).replayed)
 
     replaying = threading.Thread(target=replay, daemon=True)
     with engine.begin() as connection:

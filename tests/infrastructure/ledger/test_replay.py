@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.pipeline import Batch, deliver
-from kratos_sync.application.ports.replay import Position, Step, Stretch
+from kratos_sync.application.ports.replay import EventRange, Position, Step
 from kratos_sync.application.replay import Progress, Replay
 from kratos_sync.infrastructure.ledger import replay
 from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
@@ -38,12 +38,12 @@ def stretch(
     *,
     names: Sequence[str] = (UPDATED,),
     identity_id: UUID | None = None,
-) -> Stretch:
+) -> EventRange:
     now = ledger.now
-    return Stretch(SYNC, tuple(names), now - since, now - until, identity_id)
+    return EventRange(SYNC, tuple(names), now - since, now - until, identity_id)
 
 
-def run(ledger: PostgresLedger, wanted: Stretch, rate: int = 100_000) -> Progress | None:
+def run(ledger: PostgresLedger, wanted: EventRange, rate: int = 100_000) -> Progress | None:
     clock = Clock()
     replay = Replay(PostgresRecordedEvents(ledger.engine), lambda: None, clock, clock.pause)
     steps = list(replay.run(wanted, rate))
@@ -98,7 +98,7 @@ def test_the_stretch_begins_with_its_first_moment_and_ends_before_its_last(
         row["id"]: row["recorded_at"]
         for row in ledger.query("SELECT id, recorded_at FROM kratos_sync.events")
     }
-    wanted = Stretch(SYNC, (UPDATED,), times[first], times[last])
+    wanted = EventRange(SYNC, (UPDATED,), times[first], times[last])
     assert PostgresRecordedEvents(engine).count(wanted) == 1
     run(ledger, wanted)
     assert owed(ledger) == {first}
@@ -155,7 +155,7 @@ def test_each_step_goes_on_where_the_one_before_ended(
     seen: list[UUID] = []
     step, position = Step(0, 0, None), None
     for most in (2, 2, 2, 2):
-        step = events.owe_again(wanted, position, most)
+        step = events.redeliver(wanted, position, most)
         seen += [each for each in sorted(owed(ledger)) if each not in seen]
         position = step.position or position
     assert step == Step(0, 0, None)
@@ -169,7 +169,7 @@ def test_a_step_looks_through_so_many_events_for_a_rare_one(
     for age in (9, 8, 7, 6, 5):
         add_event(engine, name="identity.registered", age=age * A_MINUTE)
     rare = add_event(engine, age=A_MINUTE)
-    step = PostgresRecordedEvents(engine).owe_again(stretch(ledger), None, 2)
+    step = PostgresRecordedEvents(engine).redeliver(stretch(ledger), None, 2)
     assert (step.replayed, step.position is not None) == (0, True)
     run(ledger, stretch(ledger))
     assert owed(ledger) == {rare}
@@ -199,7 +199,7 @@ def test_the_position_tells_what_was_reached(engine: Engine, ledger: PostgresLed
 def test_no_purge_removes_what_is_being_owed_again(engine: Engine, ledger: PostgresLedger) -> None:
     add_event(engine, age=A_MINUTE)
     with statements() as seen:
-        PostgresRecordedEvents(engine).owe_again(stretch(ledger), None, MOST)
+        PostgresRecordedEvents(engine).redeliver(stretch(ledger), None, MOST)
     (lock,) = [n for n, statement in enumerate(seen) if "lock_shared" in statement]
     (owes,) = [n for n, statement in enumerate(seen) if "INSERT INTO" in statement]
     assert lock < owes

@@ -173,7 +173,7 @@ def test_what_is_given_back_just_when_its_thread_comes_back_for_it_waits_for_no_
     came_back, open_inbox, release = (
         threading.Event(),
         PostgresInbox.open,
-        PostgresClaims.release_waiting,
+        PostgresClaims.release_when_unlocked,
     )
 
     def open_when_given_back(
@@ -194,7 +194,7 @@ def test_what_is_given_back_just_when_its_thread_comes_back_for_it_waits_for_no_
         release(claims, consumer, event_ids)
 
     monkeypatch.setattr(PostgresInbox, "open", open_when_given_back)
-    monkeypatch.setattr(PostgresClaims, "release_waiting", release_when_it_came_back)
+    monkeypatch.setattr(PostgresClaims, "release_when_unlocked", release_when_it_came_back)
 
     watching.begin(leased).join(20)
 

@@ -1,4 +1,4 @@
-"""A connection to PostgreSQL that an event loop drives through libpq itself."""
+"""A connection to PostgreSQL that an event loop drives through libpq, without psycopg's waiting."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,18 +12,18 @@ from kratos_sync.infrastructure.postgres.connections import Arguments, open_loop
 from kratos_sync.infrastructure.postgres.engine import READ_ONLY
 
 REPLY_SECONDS: Final = 10.0
-"""What has not been answered by then never will be: no statement may take half as long."""
+"""The connection is lost after this long without an answer: statements have half of it."""
 
 ENDING: Final = frozenset({READ_ONLY, "26000", "0A000"})
-"""SQLSTATEs after which only another connection helps: no primary any more, or what was prepared
-is gone, or no longer fits its tables."""
+"""SQLSTATEs after which only another connection helps: the server is read-only now, or a prepared
+statement is gone or no longer fits its tables."""
 
 
 class LoopConnection:
-    """Sends one statement at a time, in autocommit, and raises psycopg.Error.
+    """Sends one statement at a time, in autocommit.
 
-    psycopg's own waiting costs several times what a whole group of events does here. After an
-    error for a lost connection it is open whether the statement took effect.
+    Statements raise psycopg.Error; where the connection is lost, the statement may have taken
+    effect. A connection that dies while idle is noticed before its next use.
     """
 
     def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
@@ -42,7 +42,7 @@ class LoopConnection:
         return cls(await open_loop_connection(arguments))
 
     async def ask(self, send: Callable[[], None]) -> pq.abc.PGresult:
-        """Call `send`, which sends a statement by a method of `libpq`, and wait for its result."""
+        """Call `send`, which uses a `send_…` method of `libpq`, and wait for the result."""
         if self.is_lost:
             raise psycopg.OperationalError("the connection is lost")
         self._answer = self._loop.create_future()
@@ -53,7 +53,7 @@ class LoopConnection:
                 self._loop.add_writer(self._socket, self._write)
             await self._answer
         except BaseException:
-            # In the middle of a statement it is of no further use.
+            # Interrupted in the middle of a statement: of no further use.
             self._answer.cancel()
             self._lose()
             raise
@@ -72,12 +72,12 @@ class LoopConnection:
         return results[-1]
 
     async def close(self) -> None:
-        """Give the connection up."""
+        """Close the connection."""
         self._lose()
         await self._connection.close()
 
     def _read(self) -> None:
-        # Also called while nothing was asked: so a connection that dies is noticed before its use.
+        # Also called while idle, when the connection dies.
         try:
             self.libpq.consume_input()
             while self._answer is not None and not self.libpq.is_busy():

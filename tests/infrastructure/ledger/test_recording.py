@@ -11,7 +11,7 @@ from kratos_sync.application.consumers.count_registrations import CountRegistrat
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.domain.events import KratosIdentityUpdated
-from kratos_sync.infrastructure.ledger.event_rows import (
+from kratos_sync.infrastructure.ledger.recording import (
     RECORD,
     EventRow,
     event_arrays,

@@ -1,4 +1,4 @@
-"""Looks that begin where something is owed, and lose nothing by it."""
+"""Scans that begin at a low-water mark, and miss nothing."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -11,19 +11,19 @@ from sqlalchemy.exc import DBAPIError
 
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.domain.events import KratosIdentityUpdated
-from kratos_sync.infrastructure.ledger import backlog as floors
+from kratos_sync.infrastructure.ledger import backlog
 from kratos_sync.infrastructure.ledger.backlog import (
+    BEGINNING,
     FAILED_SECONDS,
     LONGEST_SECONDS,
     MARGIN,
-    NO_FLOOR,
     SOON,
     SURVEY,
-    Floor,
-    Floors,
+    LowWaterMark,
+    LowWaterMarks,
 )
 from kratos_sync.infrastructure.ledger.claims import CLAIM, PostgresClaims
-from kratos_sync.infrastructure.ledger.event_rows import record_many
+from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.postgres.engine import connect
 from tests.infrastructure.ledger.rows import owe
 from tests.suites.occurrences import WEBHOOK, subscribed, updated
@@ -47,60 +47,60 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(floors, "monotonic", clock)
+    monkeypatch.setattr(backlog, "monotonic", clock)
     return clock
 
 
-def learned(clock: Clock, *looks: float) -> Floors:
-    known = Floors(LEASE)
-    for seconds in looks:
-        known.learn(SYNC, NOW, None, None)
-        known.full_look_took([SYNC], seconds)
+def scanned(clock: Clock, *scans: float) -> LowWaterMarks:
+    known = LowWaterMarks(LEASE)
+    for seconds in scans:
+        known.update(SYNC, NOW, None, None)
+        known.full_scan_took([SYNC], seconds)
     return known
 
 
-def has_floor(known: Floors) -> bool:
-    return known.for_survey([SYNC]) != [NO_FLOOR]
+def has_mark(known: LowWaterMarks) -> bool:
+    return known.for_survey([SYNC]) != [BEGINNING]
 
 
-def test_where_looks_are_quick_all_are_full(clock: Clock) -> None:
-    assert not has_floor(Floors(LEASE))
-    assert not has_floor(learned(clock, QUICK, QUICK))
+def test_where_scans_are_quick_all_are_full(clock: Clock) -> None:
+    assert not has_mark(LowWaterMarks(LEASE))
+    assert not has_mark(scanned(clock, QUICK, QUICK))
 
 
-def test_one_slow_look_may_be_chance_and_two_are_not(clock: Clock) -> None:
-    assert not has_floor(learned(clock, SLOW))
-    assert not has_floor(learned(clock, SLOW, QUICK, SLOW))
-    assert has_floor(learned(clock, SLOW, SLOW))
-    assert not has_floor(learned(clock, VERY_SLOW))
+def test_marks_are_used_after_two_slow_scans_in_a_row(clock: Clock) -> None:
+    assert not has_mark(scanned(clock, SLOW))
+    assert not has_mark(scanned(clock, SLOW, QUICK, SLOW))
+    assert has_mark(scanned(clock, SLOW, SLOW))
+    assert not has_mark(scanned(clock, VERY_SLOW))
 
 
 @pytest.mark.parametrize(("took", "pause"), [(0.1, 3.0), (2.0, LONGEST_SECONDS)])
-def test_full_looks_take_a_small_part_of_the_time_and_never_end(
+def test_full_scans_take_a_small_share_of_the_time_and_never_end(
     clock: Clock, took: float, pause: float
 ) -> None:
-    known = learned(clock, took, took)
+    known = scanned(clock, took, took)
     clock.seconds += pause - 0.1
-    assert has_floor(known)
+    assert has_mark(known)
     clock.seconds += 0.2
-    assert not has_floor(known)
+    assert not has_mark(known)
 
 
 @pytest.mark.parametrize(
-    ("fresh", "leased", "floor"),
+    ("fresh", "leased", "mark"),
     [
-        (None, None, Floor(NOW - A_SECOND, NOW + LEASE - A_SECOND)),
-        (NOW - HOUR, NOW + A_SECOND, Floor(NOW - HOUR - A_SECOND, NOW)),
-        (NOW + A_SECOND, NOW + HOUR, Floor(NOW - A_SECOND, NOW + LEASE - A_SECOND)),
+        (None, None, LowWaterMark(NOW - A_SECOND, NOW + LEASE - A_SECOND)),
+        (NOW - HOUR, NOW + A_SECOND, LowWaterMark(NOW - HOUR - A_SECOND, NOW)),
+        (NOW + A_SECOND, NOW + HOUR, LowWaterMark(NOW - A_SECOND, NOW + LEASE - A_SECOND)),
     ],
-    ids=["nothing owed", "something owed", "due in the future"],
+    ids=["nothing pending", "something pending", "due in the future"],
 )
-def test_a_floor_lies_below_what_is_owed_and_what_may_come(
-    fresh: datetime | None, leased: datetime | None, floor: Floor
+def test_a_mark_lies_below_what_is_pending_and_what_may_come(
+    fresh: datetime | None, leased: datetime | None, mark: LowWaterMark
 ) -> None:
-    known = Floors(LEASE)
-    known.learn(SYNC, NOW, fresh, leased)
-    assert known.known(SYNC) == floor
+    known = LowWaterMarks(LEASE)
+    known.update(SYNC, NOW, fresh, leased)
+    assert known.known(SYNC) == mark
 
 
 @pytest.fixture
@@ -137,12 +137,12 @@ def pages(engine: Engine, statement: str, parameters: object) -> int:
 
 
 @pytest.mark.usefixtures("snapshot")
-def test_dead_rows_that_a_snapshot_holds_cost_a_look_and_a_claim_nothing(engine: Engine) -> None:
+def test_dead_rows_that_a_snapshot_holds_cost_a_survey_and_a_claim_nothing(engine: Engine) -> None:
     leave_dead(engine, 3_000)
     claims = PostgresClaims(engine, LEASE)
     owe(engine, SYNC)
     claims.survey([SYNC])
-    floor = claims._floors.known(SYNC)
+    mark = claims._marks.known(SYNC)
     survey = SURVEY.text.replace(":consumers", "%(consumers)s").replace(":soon", "%(soon)s")
     survey = survey.replace(":fresh", "%(fresh)s").replace(":leased", "%(leased)s")
     looked, claimed = (
@@ -152,9 +152,9 @@ def test_dead_rows_that_a_snapshot_holds_cost_a_look_and_a_claim_nothing(engine:
                 survey,
                 {"consumers": [SYNC], "fresh": [at.fresh], "leased": [at.leased], "soon": SOON},
             )
-            for at in (NO_FLOOR, floor)
+            for at in (BEGINNING, mark)
         ],
-        [pages(engine, CLAIM, (SYNC, 10, LEASE, at.fresh, at.leased)) for at in (NO_FLOOR, floor)],
+        [pages(engine, CLAIM, (SYNC, 10, LEASE, at.fresh, at.leased)) for at in (BEGINNING, mark)],
     )
     assert looked[0] > 1_000
     assert looked[1] < 50
@@ -162,13 +162,13 @@ def test_dead_rows_that_a_snapshot_holds_cost_a_look_and_a_claim_nothing(engine:
     assert claimed[1] < 100
 
 
-def test_what_lies_below_the_floor_is_found_by_the_next_full_look(
+def test_what_lies_below_the_mark_is_found_by_the_next_full_scan(
     engine: Engine, clock: Clock
 ) -> None:
     claims = PostgresClaims(engine, LEASE)
     claims.survey([SYNC])
     for _ in range(2):
-        claims._floors.full_look_took([SYNC], VERY_SLOW)
+        claims._marks.full_scan_took([SYNC], VERY_SLOW)
     late = owe(engine, SYNC, due_in=-HOUR)
     expired = owe(engine, SYNC, due_in=-HOUR, leased=True)
 
@@ -181,13 +181,13 @@ def test_what_lies_below_the_floor_is_found_by_the_next_full_look(
     assert (set(claim.event_ids), claim.expired) == ({late, expired}, 1)
 
 
-def test_what_a_long_transaction_owes_in_the_end_lies_above_the_floor(
+def test_what_a_long_transaction_records_in_the_end_lies_above_the_mark(
     engine: Engine, clock: Clock
 ) -> None:
     claims = PostgresClaims(engine, LEASE)
     claims.survey([SYNC])
     for _ in range(2):
-        claims._floors.full_look_took([SYNC], VERY_SLOW)
+        claims._marks.full_scan_took([SYNC], VERY_SLOW)
     with subscribed(KratosIdentityUpdated, SyncKratosIdentity), engine.begin() as long:
         long.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": 1.5 * MARGIN.total_seconds()})
         claims.survey([SYNC])
@@ -196,11 +196,11 @@ def test_what_a_long_transaction_owes_in_the_end_lies_above_the_floor(
     assert claims.survey([SYNC])[SYNC].is_due
 
 
-def test_above_the_floor_everything_is_found_at_once(engine: Engine, clock: Clock) -> None:
+def test_above_the_mark_everything_is_found_at_once(engine: Engine, clock: Clock) -> None:
     claims, another = PostgresClaims(engine, LEASE), PostgresClaims(engine, LEASE)
     claims.survey([SYNC])
     for _ in range(2):
-        claims._floors.full_look_took([SYNC], VERY_SLOW)
+        claims._marks.full_scan_took([SYNC], VERY_SLOW)
 
     first = owe(engine, SYNC)
     assert claims.survey([SYNC])[SYNC].is_due
@@ -212,7 +212,7 @@ def test_above_the_floor_everything_is_found_at_once(engine: Engine, clock: Cloc
     assert claims.claim(SYNC, 10).event_ids == [first]
 
 
-def test_a_full_look_that_takes_too_long_stops_no_relay(
+def test_a_full_scan_that_times_out_stops_no_relay(
     engine: Engine, database_url: str, clock: Clock
 ) -> None:
     recent, old = owe(engine, SYNC), owe(engine, SYNC, due_in=-HOUR)

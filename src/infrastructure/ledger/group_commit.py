@@ -1,0 +1,289 @@
+"""Group commit: events that are waiting at the same time are recorded in one transaction."""
+
+import asyncio
+import time
+from asyncio import Future
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import psycopg
+from psycopg.pq import Format
+
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
+from kratos_sync.infrastructure.ledger.recording import RECORD_WEBHOOKS, EventRow, arrays_of
+from kratos_sync.infrastructure.postgres.connections import CONNECT_TIMEOUT_SECONDS, Arguments
+from kratos_sync.infrastructure.postgres.engine import QUERY_CANCELED, translate_errors
+from kratos_sync.infrastructure.postgres.loop_connection import LoopConnection
+
+MOST_WAITING, MOST_BYTES_WAITING = 8_000, 32 * 1024 * 1024
+MOST_IN_GROUP, MOST_BYTES_IN_GROUP = 256, 4 * 1024 * 1024
+QUEUE_SECONDS: Final = 5.0
+"""How long an event may wait for its turn."""
+WRITERS: Final = 2
+ENOUGH_FOR_ANOTHER: Final = 32
+"""A second writer starts beside a busy one for this many events,"""
+TEND_SECONDS: Final = 0.02
+"""or, however few there are, after this long: the first writer may be held up."""
+CONNECT_SECONDS: Final = 2 * CONNECT_TIMEOUT_SECONDS
+REDO_SECONDS: Final = 10.0
+"""How long the events of a failed group are tried one by one."""
+EVENT_ERRORS: Final = ("22", "23", "54")
+"""SQLSTATE classes: data exception, integrity constraint violation, program limit exceeded."""
+_NAME: Final = b"record_group"
+_BINARY: Final = [Format.BINARY] * 11
+
+
+@dataclass(slots=True, eq=False)
+class WaitingEvent:
+    """An event, and the future that gets whether it is new."""
+
+    row: EventRow
+    recorded: "Future[bool]"
+    since: float
+
+
+class WaitingEvents:
+    """A bounded queue of events, oldest first."""
+
+    def __init__(self) -> None:
+        self._events: deque[WaitingEvent] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def add(self, row: EventRow, recorded: "Future[bool]") -> None:
+        """Append an event. Raises LedgerUnavailable when the queue is full, in number or bytes."""
+        size = len(row.payload)
+        if len(self._events) >= MOST_WAITING or self._bytes + size > MOST_BYTES_WAITING:
+            raise LedgerUnavailable("as many events wait as may")
+        self._events.append(WaitingEvent(row, recorded, time.monotonic()))
+        self._bytes += size
+
+    def take_group(self) -> list[WaitingEvent]:
+        """Take as many events as fit into a group, without those whose callers went away."""
+        size = count = 0
+        for event in self._events:
+            size += len(event.row.payload)
+            if count and (count == MOST_IN_GROUP or size > MOST_BYTES_IN_GROUP):
+                break
+            count += 1
+        return [event for event in self._take(count) if not event.recorded.done()]
+
+    def take_late(self) -> list[WaitingEvent]:
+        """Take those that have waited for QUEUE_SECONDS."""
+        oldest = time.monotonic() - QUEUE_SECONDS
+        return self._take(sum(event.since <= oldest for event in self._events))
+
+    def take_all(self) -> list[WaitingEvent]:
+        """Take every event."""
+        return self._take(len(self._events))
+
+    def _take(self, count: int) -> list[WaitingEvent]:
+        taken = [self._events.popleft() for _ in range(count)]
+        self._bytes -= sum([len(event.row.payload) for event in taken])
+        return taken
+
+
+def fail(events: Iterable[WaitingEvent], error: Exception) -> None:
+    """Give each caller an error of its own, as the EventBus port defines them."""
+    for event in events:
+        if not event.recorded.done():
+            event.recorded.set_exception(_for_a_caller(error))
+
+
+def is_of_the_event(error: psycopg.Error) -> bool:
+    """Whether the event itself is at fault, so that no other attempt can succeed.
+
+    Only what its values cause; anything else may be mended before the caller gives up.
+    """
+    return error.sqlstate is not None and error.sqlstate.startswith(EVENT_ERRORS)
+
+
+def _for_a_caller(error: Exception) -> Exception:
+    cause: BaseException | None
+    if isinstance(error, LedgerUnavailable):
+        translated = LedgerUnavailable(*error.args)
+    elif isinstance(error, ConcurrencyConflict):
+        translated = LedgerUnavailable("PostgreSQL was too busy")
+    elif isinstance(error, psycopg.Error) and not is_of_the_event(error):
+        translated = LedgerUnavailable(
+            "PostgreSQL was too slow"
+            if error.sqlstate == QUERY_CANCELED
+            else f"PostgreSQL cannot record events now (SQLSTATE {error.sqlstate})"
+        )
+    else:
+        return error
+    translated.__cause__ = cause = error
+    # The frames of the tracebacks hold the events, which lead back to the error.
+    while cause is not None:
+        cause.__traceback__ = None
+        cause = cause.__cause__ or cause.__context__
+    return translated
+
+
+class GroupCommit:
+    """Records the events published on one event loop, in groups.
+
+    Nothing waits for a group to fill: a lone event is written at once, and while it is being
+    written the next group gathers. Use after `stop`, or from another loop, starts anew.
+    """
+
+    def __init__(self, arguments: Arguments, committed: Callable[[], None]) -> None:
+        """Connect with these arguments when first used; call `committed` after new events."""
+        self._arguments = arguments
+        self._committed = committed
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tending: asyncio.TimerHandle | None = None
+        self._stopping = False
+
+    async def record(self, row: EventRow) -> bool:
+        """Return after the commit: False if the event or its dedupe key was recorded before.
+
+        Raises LedgerUnavailable, or psycopg.Error where the event itself is at fault. Cancelling a
+        caller affects no other; whether its event is recorded is open.
+        """
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._start(loop)
+        recorded: asyncio.Future[bool] = loop.create_future()
+        self._waiting.add(row, recorded)
+        if len(self._waiting) == 1 and self._tending is None:
+            self._tending = loop.call_later(TEND_SECONDS, self._tend)
+        if len(self._waiting) == (1 if len(self._idle) == WRITERS else ENOUGH_FOR_ANOTHER):
+            self._wake_writer()
+        return await recorded
+
+    async def stop(self) -> None:
+        """Record what is waiting, and close the connections."""
+        if self._loop is not asyncio.get_running_loop():
+            return
+        self._stopping = True
+        while self._idle:
+            self._wake_writer()
+        await asyncio.gather(*self._writers)
+        self._loop, self._stopping = None, False
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting = WaitingEvents()
+        self._tending = None
+        self._idle: list[asyncio.Future[None]] = []
+        self._writers = [loop.create_task(self._write(loop)) for _ in range(WRITERS)]
+
+    async def _write(self, loop: asyncio.AbstractEventLoop) -> None:
+        connection: LoopConnection | None = None
+        try:
+            while self._waiting or not self._stopping:
+                if self._waiting:
+                    connection = await self._write_group(connection, self._waiting.take_group())
+                else:
+                    self._idle.append(wanted := loop.create_future())
+                    await wanted
+        finally:
+            if connection is not None:
+                await connection.close()
+
+    async def _write_group(
+        self, connection: LoopConnection | None, group: Sequence[WaitingEvent]
+    ) -> LoopConnection | None:
+        try:
+            if connection is None or connection.is_lost:
+                connection = await self._reconnect(connection)
+            if group:
+                await self._commit(connection, group)
+        except Exception as error:  # noqa: BLE001 - the callers get it, whatever it is
+            fail(group, error)
+        return connection
+
+    async def _reconnect(self, lost: LoopConnection | None) -> LoopConnection:
+        if lost is not None:
+            await lost.close()
+        try:
+            with translate_errors():
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    return await _connect(self._arguments)
+        except psycopg.Error as error:
+            if error.sqlstate == QUERY_CANCELED:
+                raise
+            # No event is at fault: most likely the tables are not there yet.
+            state = f"SQLSTATE {error.sqlstate}"
+            raise LedgerUnavailable(f"PostgreSQL is not ready for events ({state})") from error
+        except (LedgerUnavailable, TimeoutError) as error:
+            # All that wait would only wait for another connection that fails.
+            away = LedgerUnavailable(str(error) or "PostgreSQL cannot be reached")
+            fail(self._waiting.take_all(), away)
+            raise away from error
+
+    async def _commit(self, connection: LoopConnection, group: Sequence[WaitingEvent]) -> None:
+        try:
+            with translate_errors():
+                recorded = await _record(connection, [event.row for event in group])
+        except (psycopg.Error, ConcurrencyConflict):
+            if len(group) == 1 or connection.is_lost:
+                raise
+            await self._commit_one_by_one(connection, group)
+            return
+        if any(recorded):
+            self._committed()
+        for event, is_new in zip(group, recorded, strict=True):
+            if not event.recorded.done():
+                event.recorded.set_result(is_new)
+
+    async def _commit_one_by_one(
+        self, connection: LoopConnection, group: Sequence[WaitingEvent]
+    ) -> None:
+        """Let an event that cannot be recorded fail only its own caller."""
+        until = time.monotonic() + REDO_SECONDS
+        for event in group:
+            if connection.is_lost or time.monotonic() > until:
+                fail([event], LedgerUnavailable("PostgreSQL was too slow"))
+                continue
+            try:
+                await self._commit(connection, [event])
+            except Exception as error:  # noqa: BLE001 - its caller gets it, whatever it is
+                fail([event], error)
+
+    def _tend(self) -> None:
+        """While something waits: fail what has waited too long, and start a second writer."""
+        fail(self._waiting.take_late(), LedgerUnavailable("no connection to PostgreSQL was free"))
+        self._tending = None
+        if self._waiting:
+            self._wake_writer()
+            self._tending = asyncio.get_running_loop().call_later(TEND_SECONDS, self._tend)
+
+    def _wake_writer(self) -> None:
+        if self._idle:
+            self._idle.pop().set_result(None)
+
+
+async def _connect(arguments: Arguments) -> LoopConnection:
+    connection = await LoopConnection.connect(arguments)
+    try:
+        await connection.ask(lambda: connection.libpq.send_prepare(_NAME, RECORD_WEBHOOKS))
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+async def _record(connection: LoopConnection, rows: Sequence[EventRow]) -> list[bool]:
+    """Record a group in one round trip and one commit; for each row, say whether it is new.
+
+    Of rows with one id or dedupe key only the first is new. Raises psycopg.Error.
+    """
+    values = arrays_of(rows)
+    result = await connection.ask(
+        lambda: connection.libpq.send_query_prepared(_NAME, values, _BINARY, Format.BINARY)
+    )
+    if result.ntuples == len(rows):
+        return [True] * len(rows)
+    new = {result.get_value(row, 0) for row in range(result.ntuples)}
+    recorded = []
+    for row in rows:
+        recorded.append(row.id[4:] in new)
+        new.discard(row.id[4:])
+    return recorded

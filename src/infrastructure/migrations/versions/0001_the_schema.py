@@ -1,0 +1,318 @@
+"""The schema: tables and a view (``0001_tables.sql``), and functions that run as their owner.
+
+Revisions are numbered: a service compares its own number with the database's. Migrations only add,
+so that the previous release keeps working during a deploy. A revision that needs an index on an
+existing table lists it in ``INDEXES``, as a ``ConcurrentIndex``.
+"""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+TABLES = Path(__file__).with_name("0001_tables.sql").read_text()
+
+# What a role without INSERT on events may record: the events' names by their source, and the
+# consumers of other events, which no such delivery may be for.
+WEBHOOK_EVENTS = (
+    "kratos_identity.updated",
+    "kratos_identity.hinted",
+    "kratos_webhook.template_failed",
+)
+ERASE_EVENTS = ("identity.deleted",)
+CONSUMERS_OF_OTHER_EVENTS = (
+    "CountRegistrations",
+    "DeleteFromKratos",
+    "DeleteKratosIdentity",
+    "ForgetIdentity",
+)
+# Not erased before they are consumed, whatever names a caller gives.
+IMPERSONAL_EVENTS = (
+    "identity.deleted",
+    "identity.deletion_requested",
+    "kratos_identity.gone",
+    "kratos_identity.hinted",
+)
+
+
+def array(words: tuple[str, ...]) -> str:
+    """An array of text as an SQL literal."""
+    return "'{" + ",".join(words) + "}'::text[]"
+
+
+# For applications, in transactions of their own.
+APPLICATION = """
+-- For the functions below alone.
+CREATE FUNCTION kratos_sync.record_for_application(
+    event_name text, identity_id uuid, payload json, consumers text[]
+) RETURNS uuid
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    now timestamptz DEFAULT clock_timestamp();
+    milliseconds bigint DEFAULT floor(extract(epoch FROM now) * 1000);
+    random bytea DEFAULT uuid_send(gen_random_uuid());
+    -- A UUIDv7: its version is in the high bits of the seventh byte.
+    event_id uuid DEFAULT encode(
+        set_byte(overlay(random PLACING substring(int8send(milliseconds) FROM 3) FROM 1), 6,
+                 get_byte(random, 6) & 15 | 112), 'hex');
+BEGIN
+    IF coalesce(identity_id, '00000000-0000-0000-0000-000000000000')
+       = '00000000-0000-0000-0000-000000000000' THEN
+        RAISE EXCEPTION 'an identity''s id is neither NULL nor all zeros'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    INSERT INTO kratos_sync.events (id, name, subject, occurred_at, payload, source)
+    VALUES (event_id, event_name, identity_id, now, payload, 'application');
+    INSERT INTO kratos_sync.deliveries (event_id, consumer, subject, owed_at, due_at)
+    SELECT event_id, consumer, identity_id, now, now FROM unnest(consumers) AS consumer;
+    PERFORM pg_notify('kratos_sync_due', '');
+    RETURN event_id;
+END $$;
+REVOKE ALL ON FUNCTION kratos_sync.record_for_application FROM PUBLIC;
+
+-- Runs with the rights of whoever migrates: an application needs none on the ledger's tables.
+CREATE FUNCTION kratos_sync.identity_changed(identity_id uuid) RETURNS uuid
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN kratos_sync.record_for_application(
+        'kratos_identity.hinted', identity_id, json_build_object('identity_id', identity_id),
+        '{FetchKratosIdentity}');
+END $$;
+REVOKE ALL ON FUNCTION kratos_sync.identity_changed(uuid) FROM PUBLIC;
+COMMENT ON FUNCTION kratos_sync.identity_changed(uuid) IS 'The caller has just changed this identity in Kratos: have it asked for, if the caller''s transaction commits';
+
+CREATE FUNCTION kratos_sync.delete_identity(
+    identity_id uuid,
+    requested_by text DEFAULT NULL,
+    erase boolean DEFAULT false,
+    consumers text[] DEFAULT '{ForgetIdentity,DeleteFromKratos}'
+) RETURNS uuid
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN kratos_sync.record_for_application(
+        'identity.deletion_requested', identity_id,
+        json_build_object('identity_id', identity_id, 'by', requested_by, 'erase', erase),
+        consumers);
+END $$;
+REVOKE ALL ON FUNCTION kratos_sync.delete_identity FROM PUBLIC;
+COMMENT ON FUNCTION kratos_sync.delete_identity IS 'Have an identity deleted, here first and in Kratos last, if the caller''s transaction commits';
+"""
+
+# Both run with the rights of whoever migrates. An event is recorded with its deliveries, so that
+# their callers can owe nothing of an event that was there before.
+RECORD = """
+CREATE FUNCTION kratos_sync.record_{source}_events(
+    ids uuid[], names text[], subjects uuid[], times timestamptz[], payloads json[],
+    sources text[], dedupe_keys text[], trace_contexts text[], footprints integer[],
+    subscribed_names text[], subscribed_consumers text[]
+) RETURNS SETOF uuid
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF (names <@ {names} AND sources <@ '{{{source}}}'::text[]
+        AND NOT subscribed_consumers && {others}
+        AND NOT EXISTS (SELECT FROM unnest(dedupe_keys) AS key
+                        WHERE NOT starts_with(key, '{source}:'))) IS NOT TRUE
+       AND NOT has_table_privilege(session_user, 'kratos_sync.events', 'INSERT') THEN
+        RAISE EXCEPTION 'role % may record % of source {source} only, for their own consumers',
+            session_user, {names} USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    -- The commit is durable also behind a pooler, which drops what its client set for the session.
+    PERFORM set_config('synchronous_commit', 'on', true);
+    RETURN QUERY
+    WITH event AS (
+        INSERT INTO kratos_sync.events
+               (id, name, subject, occurred_at, payload, source, dedupe_key, trace_context,
+                footprint)
+        SELECT * FROM unnest(ids, names, subjects, times, payloads,
+                             sources, dedupe_keys, trace_contexts, footprints)
+        ON CONFLICT DO NOTHING
+        RETURNING events.id, events.name, events.subject, events.footprint
+    ), owed AS (
+        INSERT INTO kratos_sync.deliveries (event_id, subject, footprint, consumer, owed_at, due_at)
+        SELECT event.id, event.subject, event.footprint, subscription.consumer, clock.at, clock.at
+        FROM (SELECT clock_timestamp() AS at) clock CROSS JOIN event
+             JOIN unnest(subscribed_names, subscribed_consumers) AS subscription (name, consumer)
+             ON subscription.name = event.name
+    )
+    SELECT event.id FROM event;
+END $$;
+REVOKE ALL ON FUNCTION kratos_sync.record_{source}_events FROM PUBLIC;
+COMMENT ON FUNCTION kratos_sync.record_{source}_events IS 'Record events and what is owed of them, and give the ids of those that are new';
+"""
+
+# Nothing goes of which something is outstanding, whoever calls them, and nothing of the last day.
+# Only a statement that begins after the lock was taken sees all that is owed.
+PURGE_BEGIN = """
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'a purge needs the isolation level read committed'
+            USING ERRCODE = 'invalid_transaction_state';
+    END IF;
+    PERFORM pg_advisory_xact_lock(5720684118);
+    before := least(before, clock_timestamp() - interval '1 day');
+"""
+PURGES = f"""
+CREATE FUNCTION kratos_sync.purge_events(
+    before timestamptz, INOUT after timestamptz, INOUT after_id uuid, most integer,
+    remove boolean, OUT looked_at bigint, OUT removed bigint
+)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found uuid[];
+BEGIN
+    {PURGE_BEGIN}
+    -- OFFSET 0: looked up for each row; else the planner may read all deliveries at every step.
+    WITH oldest AS MATERIALIZED (
+        SELECT recorded_at, id FROM kratos_sync.events
+        WHERE recorded_at < before AND (recorded_at, id) > (after, after_id)
+        ORDER BY recorded_at, id
+        LIMIT most
+    ), seen AS MATERIALIZED (
+        SELECT recorded_at, id,
+               EXISTS (SELECT FROM kratos_sync.deliveries d
+                       WHERE d.event_id = oldest.id OFFSET 0) AS owed
+        FROM oldest
+    )
+    SELECT count(*), array_agg(id) FILTER (WHERE NOT owed),
+           (array_agg(recorded_at ORDER BY recorded_at DESC, id DESC))[1],
+           (array_agg(id ORDER BY recorded_at DESC, id DESC))[1]
+    INTO looked_at, found, after, after_id FROM seen;
+    removed := coalesce(cardinality(found), 0);
+    IF remove THEN
+        DELETE FROM kratos_sync.events WHERE id = ANY(found);
+    END IF;
+END $$;
+REVOKE ALL ON FUNCTION kratos_sync.purge_events FROM PUBLIC;
+COMMENT ON FUNCTION kratos_sync.purge_events IS 'A step of a purge: remove, or count, those of the next events that are old and of which nothing is outstanding';
+
+CREATE FUNCTION kratos_sync.purge_attempts(
+    before timestamptz, INOUT after bigint, most integer, remove boolean,
+    OUT looked_at bigint, OUT removed bigint, OUT any_old boolean, OUT any_young boolean
+)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found bigint[];
+BEGIN
+    {PURGE_BEGIN}
+    WITH oldest AS MATERIALIZED (
+        SELECT id, event_id, started_at FROM kratos_sync.attempts
+        WHERE id > after
+        ORDER BY id
+        LIMIT most
+    ), seen AS MATERIALIZED (
+        SELECT id, started_at < before AS old,
+               started_at BETWEEN before AND now() + interval '1 day' AS young,
+               EXISTS (SELECT FROM kratos_sync.deliveries d
+                       WHERE d.event_id = oldest.event_id OFFSET 0) AS owed
+        FROM oldest
+    )
+    SELECT count(*), array_agg(id) FILTER (WHERE old AND NOT owed), max(id),
+           coalesce(bool_or(old), false), coalesce(bool_or(young), false)
+    INTO looked_at, found, after, any_old, any_young FROM seen;
+    -- Times are by workers' clocks: those yet to come say nothing of what comes after them.
+    IF any_young AND NOT any_old THEN
+        found := NULL;
+    END IF;
+    removed := coalesce(cardinality(found), 0);
+    IF remove THEN
+        DELETE FROM kratos_sync.attempts WHERE id = ANY(found);
+    END IF;
+END $$;
+REVOKE ALL ON FUNCTION kratos_sync.purge_attempts FROM PUBLIC;
+COMMENT ON FUNCTION kratos_sync.purge_attempts IS 'The same of attempts';
+"""  # noqa: S608  # every part is ours
+
+# Of the people in `erasures` alone, whoever calls it. What a worker holds is left for a later call.
+ERASE_FUNCTION = """
+CREATE FUNCTION kratos_sync.erase_events(
+    people uuid[], impersonal text[], after uuid, most integer,
+    OUT last uuid, OUT erased bigint, OUT settled bigint, OUT held bigint, OUT texts bigint
+)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    found uuid[];
+    locked uuid[];
+    busy uuid[];
+    free uuid[];
+BEGIN
+    people := ARRAY(SELECT identity_id FROM kratos_sync.erasures WHERE identity_id = ANY(people));
+    -- Materialized: in the order of ids the planner might read everybody's events for a few.
+    found := ARRAY(WITH theirs AS MATERIALIZED (
+                       SELECT id FROM kratos_sync.events
+                       WHERE subject = ANY(people) AND erased_at IS NULL
+                         AND name <> ALL(impersonal || @IMPERSONAL@) AND id > after)
+                   SELECT id FROM theirs ORDER BY id LIMIT most);
+    last := found[cardinality(found)];
+    locked := ARRAY(SELECT event_id FROM kratos_sync.deliveries WHERE event_id = ANY(found)
+                    ORDER BY event_id, consumer FOR UPDATE SKIP LOCKED);
+    busy := ARRAY(SELECT event_id FROM kratos_sync.deliveries WHERE event_id = ANY(found)
+                  EXCEPT ALL SELECT unnest(locked));
+    free := ARRAY(SELECT unnest(found) EXCEPT SELECT unnest(busy));
+    held := cardinality(found) - cardinality(free);
+    WITH gone AS (
+        DELETE FROM kratos_sync.deliveries WHERE event_id = ANY(free)
+        RETURNING event_id, consumer, attempts
+    )
+    INSERT INTO kratos_sync.attempts (event_id, consumer, number, outcome, started_at, duration)
+    SELECT event_id, consumer, attempts, 'erased', clock_timestamp(), '0' FROM gone;
+    GET DIAGNOSTICS settled = ROW_COUNT;
+    UPDATE kratos_sync.attempts SET error = NULL
+    WHERE event_id = ANY(free) AND error IS NOT NULL;
+    GET DIAGNOSTICS texts = ROW_COUNT;
+    UPDATE kratos_sync.events
+    SET payload = '{}', trace_context = NULL, dedupe_key = NULL, erased_at = clock_timestamp()
+    WHERE id = ANY(free);
+    GET DIAGNOSTICS erased = ROW_COUNT;
+END $$;
+REVOKE ALL ON FUNCTION kratos_sync.erase_events FROM PUBLIC;
+""".replace("@IMPERSONAL@", array(IMPERSONAL_EVENTS))
+
+# An operator's decision quotes nobody; and what a release does not know is found by its text.
+ERASE_TEXTS = """
+CREATE FUNCTION kratos_sync.erase_texts(
+    people uuid[], impersonal text[], OUT texts bigint, OUT held bigint
+)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    kept uuid[];
+    telling bigint;
+BEGIN
+    people := ARRAY(SELECT identity_id FROM kratos_sync.erasures WHERE identity_id = ANY(people));
+    UPDATE kratos_sync.events SET trace_context = NULL
+    WHERE subject = ANY(people) AND name = ANY(impersonal) AND trace_context IS NOT NULL;
+    kept := ARRAY(SELECT id FROM kratos_sync.events
+                  WHERE subject = ANY(people) AND name = ANY(impersonal));
+    UPDATE kratos_sync.attempts SET error = NULL
+    WHERE event_id = ANY(kept) AND error IS NOT NULL
+      AND outcome NOT IN ('retried', 'discarded');
+    GET DIAGNOSTICS texts = ROW_COUNT;
+    SELECT count(*) INTO telling FROM kratos_sync.deliveries
+    WHERE event_id = ANY(kept) AND substr(coalesce(last_error, 'x'), 1, 14) <> 'UnknownEvent: '
+      AND coalesce(last_error, error_shape) IS NOT NULL;
+    WITH told AS (
+        SELECT event_id, consumer FROM kratos_sync.deliveries
+        WHERE event_id = ANY(kept) AND substr(coalesce(last_error, 'x'), 1, 14) <> 'UnknownEvent: '
+          AND coalesce(last_error, error_shape) IS NOT NULL
+        ORDER BY event_id, consumer FOR UPDATE SKIP LOCKED
+    )
+    UPDATE kratos_sync.deliveries d SET last_error = NULL, error_shape = NULL
+    FROM told WHERE d.event_id = told.event_id AND d.consumer = told.consumer;
+    GET DIAGNOSTICS held = ROW_COUNT;
+    texts := texts + held;
+    held := telling - held;
+END $$;
+REVOKE ALL ON FUNCTION kratos_sync.erase_texts FROM PUBLIC;
+"""
+
+
+def upgrade() -> None:
+    """Create everything."""
+    for statements in (TABLES, APPLICATION, PURGES, ERASE_FUNCTION, ERASE_TEXTS):
+        op.execute(statements)
+    for source, names in (("webhook", WEBHOOK_EVENTS), ("erase", ERASE_EVENTS)):
+        op.execute(
+            RECORD.format(
+                source=source, names=array(names), others=array(CONSUMERS_OF_OTHER_EVENTS)
+            )
+        )
