@@ -9,7 +9,7 @@ from kratos_sync.application.subscriptions import CONSUMERS
 from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.domain.recorded_webhooks import RecordedWebhooks
 from kratos_sync.infrastructure.bus import brokers as broker
-from kratos_sync.infrastructure.bus.event_bus import DramatiqEventBus
+from kratos_sync.infrastructure.bus.event_bus import PostgresEventBus
 from kratos_sync.infrastructure.bus.relay import Relay
 from kratos_sync.infrastructure.deletion import PostgresDeletionFinalizer, PostgresDeletions
 from kratos_sync.infrastructure.erasure import ErasureSchedule, PostgresErasures
@@ -53,7 +53,7 @@ class Container(containers.DeclarativeContainer):
         providers.Callable(deployment.namespace, engine),
     )
     wake_relay = providers.Singleton(RelayWakeUp, settings.provided.database_url)
-    event_bus = providers.Singleton(DramatiqEventBus, settings.provided.database_url)
+    event_bus = providers.Singleton(PostgresEventBus, settings.provided.database_url)
     hook_log = providers.Singleton(PostgresHookLog, settings.provided.database_url)
     kratos_admin = providers.Singleton(
         HttpKratosAdmin, settings.provided.kratos_admin_url, settings.provided.kratos_admin_token
@@ -82,7 +82,7 @@ class Container(containers.DeclarativeContainer):
     )
     failures = providers.Singleton(PostgresFailures, engine)
 
-    hands = providers.Singleton(InFlightDeliveries)
+    in_flight = providers.Singleton(InFlightDeliveries)
     claims = providers.Singleton(PostgresClaims, engine, settings.provided.lease)
     # The watchdog's own: all of the pool's may be with threads that it has to free.
     spare_engine = providers.Singleton(database.connect, settings.provided.database_url, 2)
@@ -90,7 +90,7 @@ class Container(containers.DeclarativeContainer):
         Watchdog,
         providers.Singleton(PostgresFailures, spare_engine),
         providers.Singleton(PostgresClaims, spare_engine, settings.provided.lease),
-        hands,
+        in_flight,
     )
     listener = providers.Singleton(WakeUpListener, settings.provided.database_url)
     relay = providers.Singleton(Relay, claims, broker, listener, CONSUMERS)
