@@ -11,7 +11,7 @@ from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.domain.recorded_webhooks import RecordedWebhooks
 from kratos_sync.infrastructure.bus import brokers as broker
 from kratos_sync.infrastructure.bus.broker import NAMESPACE
-from kratos_sync.infrastructure.bus.event_bus import DramatiqEventBus
+from kratos_sync.infrastructure.bus.event_bus import PostgresEventBus
 from kratos_sync.infrastructure.bus.relay import Relay
 from kratos_sync.infrastructure.deletion import PostgresDeletionFinalizer, PostgresDeletions
 from kratos_sync.infrastructure.erasure import ErasureSchedule, PostgresErasures
@@ -59,7 +59,7 @@ class Container(containers.DeclarativeContainer):
         providers.Callable(broker_namespace, engine),
     )
     wake_relay = providers.Singleton(RelayWakeUp, settings.provided.database_url)
-    event_bus = providers.Singleton(DramatiqEventBus, settings.provided.database_url)
+    event_bus = providers.Singleton(PostgresEventBus, settings.provided.database_url)
     hook_log = providers.Singleton(PostgresHookLog, settings.provided.database_url)
     kratos_admin = providers.Singleton(
         HttpKratosAdmin, settings.provided.kratos_admin_url, settings.provided.kratos_admin_token

@@ -23,7 +23,7 @@ class Processes:
         self.folder = folder
         self._settings = {"PATH": os.environ["PATH"], **settings}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._lifeline, self._our_end = os.pipe()
+        self._parent_pipe, self._our_end = os.pipe()
         self._port = free_port()
         self.http = httpx.Client(
             base_url=f"http://127.0.0.1:{self._port}",
@@ -41,7 +41,7 @@ class Processes:
         finally:
             self.http.close()
             os.close(self._our_end)
-            os.close(self._lifeline)
+            os.close(self._parent_pipe)
 
     def start_api(self, program: Sequence[str] = KRATOS_SYNC, **settings: str) -> None:
         """Start the api, and wait until it is ready."""
@@ -60,12 +60,12 @@ class Processes:
                 env={
                     **self._settings,
                     **settings,
-                    "KRATOS_SYNC_LIFELINE": str(self._lifeline),
+                    "KRATOS_SYNC_PARENT_PIPE": str(self._parent_pipe),
                 },
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[self._lifeline],
+                pass_fds=[self._parent_pipe],
             )
 
     def run(

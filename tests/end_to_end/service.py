@@ -53,7 +53,7 @@ class Service:
         self.valkey = valkey
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._port = str(free_port())
-        self._lifeline, self._our_end = os.pipe()
+        self._parent_pipe, self._our_end = os.pipe()
         self._environment = {
             "PATH": os.environ["PATH"],
             "DATABASE_URL": database_url,
@@ -62,7 +62,7 @@ class Service:
             "LEASE_SECONDS": str(lease_seconds),
             "LOG_FORMAT": "json",
             # Should the tests be killed, the processes end by themselves.
-            "KRATOS_SYNC_LIFELINE": str(self._lifeline),
+            "KRATOS_SYNC_PARENT_PIPE": str(self._parent_pipe),
         }
         self._http = httpx.Client(
             base_url=f"http://127.0.0.1:{self._port}",
@@ -92,7 +92,7 @@ class Service:
             self._http.close()
             self._database.close()
             os.close(self._our_end)
-            os.close(self._lifeline)
+            os.close(self._parent_pipe)
 
     def start(self, name: str, *command: str, program: Sequence[str] | None = None) -> None:
         """Start a process of that name; what it writes is appended to one file.
@@ -110,7 +110,7 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[self._lifeline],
+                pass_fds=[self._parent_pipe],
             )
         if command[0] != "api":
             until(lambda: path.read_text().count(line) > before, seconds=60)

@@ -24,13 +24,13 @@ class ServiceProcess:
         command: list[str],
         environment: Mapping[str, str],
         folder: Path,
-        lifeline: int,
+        parent_pipe: int,
     ) -> None:
         self.name = name
         self._command = [sys.executable, "-m", "tests.faults.program", *command]
         self._environment = {**environment, "PYTHONPATH": str(ROOT)}
         self._folder = folder
-        self._lifeline = lifeline
+        self._parent_pipe = parent_pipe
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -43,7 +43,7 @@ class ServiceProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[self._lifeline],
+                pass_fds=[self._parent_pipe],
                 start_new_session=True,
             )
 

@@ -22,7 +22,7 @@ def service(
     folder: Path, port: int, database_wires: Mapping[str, Wire], broker_wire: Wire
 ) -> Iterator[dict[str, ServiceProcess]]:
     """Give its processes, yet to be started; end them on leaving."""
-    lifeline, our_end = os.pipe()
+    parent_pipe, our_end = os.pipe()
     common = {
         "PATH": os.environ["PATH"],
         "BROKER_URL": f"redis://127.0.0.1:{broker_wire.port}/0",
@@ -30,7 +30,7 @@ def service(
         "LEASE_SECONDS": str(LEASE_SECONDS),
         "LOG_FORMAT": "json",
         # Should the suite be killed, the processes end by themselves.
-        "KRATOS_SYNC_LIFELINE": str(lifeline),
+        "KRATOS_SYNC_PARENT_PIPE": str(parent_pipe),
         consumers.TROUBLES: str(folder / "troubles"),
     }
     processes = {}
@@ -43,10 +43,10 @@ def service(
             **({program.MEMORY: str(WORKER_MEMORY_BYTES)} if name in WORKERS else {}),
         }
         command = ["api", "--port", str(port)] if name == API else [name.partition("-")[0]]
-        processes[name] = ServiceProcess(name, command, environment, folder, lifeline)
+        processes[name] = ServiceProcess(name, command, environment, folder, parent_pipe)
     try:
         yield processes
     finally:
         end_all(processes.values())
         os.close(our_end)
-        os.close(lifeline)
+        os.close(parent_pipe)

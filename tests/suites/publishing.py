@@ -9,18 +9,18 @@ from sqlalchemy import Engine
 
 from kratos_sync.application.ports.event_bus import Provenance, UnreadEvent
 from kratos_sync.domain.events import DomainEvent
-from kratos_sync.infrastructure.bus.event_bus import DramatiqEventBus
+from kratos_sync.infrastructure.bus.event_bus import PostgresEventBus
 
 T = TypeVar("T")
 
 
-def bus_of(engine: Engine, wake_relay: Callable[[], None] = lambda: None) -> DramatiqEventBus:
+def bus_of(engine: Engine, wake_relay: Callable[[], None] = lambda: None) -> PostgresEventBus:
     """A bus to the engine's database; by default it wakes nobody."""
     url = engine.url.render_as_string(hide_password=False)
-    return DramatiqEventBus(SecretStr(url), wake_relay)
+    return PostgresEventBus(SecretStr(url), wake_relay)
 
 
-def running(bus: DramatiqEventBus, scenario: Callable[[], Awaitable[T]]) -> T:
+def running(bus: PostgresEventBus, scenario: Callable[[], Awaitable[T]]) -> T:
     """Run a scenario in a loop of its own, and let go of the bus' connections after it."""
 
     async def run() -> T:
@@ -33,7 +33,7 @@ def running(bus: DramatiqEventBus, scenario: Callable[[], Awaitable[T]]) -> T:
 
 
 def publish(
-    bus: DramatiqEventBus,
+    bus: PostgresEventBus,
     event: DomainEvent,
     provenance: Provenance,
     payload: bytes | None = None,

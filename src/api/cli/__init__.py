@@ -65,6 +65,6 @@ def main() -> None:
 
     Exit codes: 0 done, 1 it failed, 2 wrong use.
     """
-    from kratos_sync.api.cli import lifeline
+    from kratos_sync.infrastructure.worker.child_processes import end_with_parent
 
-    lifeline.hold(os.environ)
+    end_with_parent(os.environ)

@@ -3,11 +3,9 @@
 import asyncio
 import os
 import resource
-import signal
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from types import FrameType
 from typing import Final
 
 import click
@@ -18,8 +16,8 @@ from pydantic import TypeAdapter, ValidationError
 from uuid_utils.compat import uuid7
 
 from kratos_sync.api.cli.process import (
-    calm_garbage_collector,
     expected_errors,
+    freeze_garbage_collector,
     is_refusal,
     opened_container,
     why_unavailable,
@@ -39,49 +37,46 @@ from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.migrations import require_schema
 from kratos_sync.infrastructure.postgres.engine import translate_errors
 from kratos_sync.infrastructure.settings import KeyHeader
+from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 
-HURRY_AFTER_SECONDS: Final = 26.0
+ABORT_AFTER_SECONDS: Final = 26.0
 """Whoever stops the process waits half a minute before killing it, as a rule."""
 STOP_SECONDS: Final = 29
 
 
-class TwoStepServer(uvicorn.Server):
-    """The first SIGTERM or SIGINT has what is under way finished; the second, or time, hurries."""
+class DrainingServer(uvicorn.Server):
+    """Stops as ShutdownSignals say: it drains the calls under way, and aborts them."""
 
     def __init__(self, config: uvicorn.Config, abort_waiting: Callable[[], None]) -> None:
         """`abort_waiting` makes calls that wait for something be answered at once."""
         super().__init__(config)
         self._abort_waiting = abort_waiting
-        self.is_hurried = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.signals = ShutdownSignals(self._drain, self._abort, abort_after=ABORT_AFTER_SECONDS)
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's
-        """Hear a signal, which may come in the middle of anything."""
-        loop = asyncio.get_running_loop()
-        if self.should_exit:
-            loop.call_soon_threadsafe(self._stop_waiting)
-            return
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to ShutdownSignals, where uvicorn would handle them itself."""
+        self._loop = asyncio.get_running_loop()
+        yield
+
+    def _drain(self) -> None:
         self.should_exit = True
-        loop.call_soon_threadsafe(loop.call_later, HURRY_AFTER_SECONDS, self._stop_waiting)
 
-    def _stop_waiting(self) -> None:
-        if self.is_hurried:
-            return
-        self.is_hurried = True
+    def _abort(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._abort_calls)
+
+    def _abort_calls(self) -> None:
         self._abort_waiting()
         # Those that are answered now close by themselves; the others are waited for no longer.
         for connection in list(self.server_state.connections):
             connection.shutdown()
-        asyncio.get_running_loop().call_later(0.5, self._abandon)
+        asyncio.get_running_loop().call_later(0.5, self._abort_connections)
 
-    def _abandon(self) -> None:
+    def _abort_connections(self) -> None:
         for connection in list(self.server_state.connections):
             connection.transport.abort()
-
-
-def ignore_stop_signals() -> None:
-    """uvicorn sends itself what stopped it once more, with whatever handler was there before."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
 
 
 _log = structlog.get_logger()
@@ -105,7 +100,7 @@ def api(host: str, port: int) -> None:
         room = ConnectionRoom(most_connections())
         hooks = HookActivityRecorder(container.hook_log())
         sync, parse = _handlers(container, hooks, room.most)
-        server = TwoStepServer(
+        server = DrainingServer(
             uvicorn.Config(
                 create_app(sync, parse, [container.database_readiness()]),
                 host=host,
@@ -123,23 +118,23 @@ def api(host: str, port: int) -> None:
             ),
             sync.abort_waiting,
         )
-        ignore_stop_signals()
         # It exits with a code of its own where it cannot listen.
         new_loop = server.config.get_loop_factory()
+        server.signals.install()
         with suppress(SystemExit), asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(_serve(server, container, hooks))
     if not server.started:
         raise click.ClickException(f"{host}:{port} is taken or cannot be listened on: set --port.")
 
 
-async def _serve(server: TwoStepServer, container: Container, hooks: HookActivityRecorder) -> None:
-    calm_garbage_collector()
+async def _serve(server: DrainingServer, container: Container, hooks: HookActivityRecorder) -> None:
+    freeze_garbage_collector()
     hooks.start()
     try:
         await server.serve()
     finally:
         with suppress(TimeoutError):
-            async with asyncio.timeout(1 if server.is_hurried else None):
+            async with asyncio.timeout(1 if server.signals.aborted.is_set() else None):
                 await container.event_bus().stop()
                 await hooks.stop()
 

@@ -9,18 +9,88 @@ import socket
 import sysconfig
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 from uuid import uuid4
 
 import click
 
-from kratos_sync.api.cli.lifeline import Children, Interruptions, Stopped, say
+from kratos_sync.api.cli.output import echo, harmless
+from kratos_sync.infrastructure.worker.child_processes import ChildProcesses
+from kratos_sync.infrastructure.worker.shutdown import ShutdownRequested, ShutdownSignals
+
+READY_SECONDS: Final = 60.0
+MIGRATE_SECONDS: Final = 300.0
+PORT_SECONDS: Final = 4.0
+POLL_SECONDS: Final = 0.1
+ADMIN_URL_AND_TOKEN: Final = {"KRATOS_ADMIN_URL", "KRATOS_ADMIN_TOKEN"}
+COLOURS: Final = {"migrate": "cyan", "api": "yellow", "relay": "green", "worker": "magenta"}
+FOLDER: Final = click.Path(path_type=Path, file_okay=False)
+
+
+@click.command()
+@click.option("--data", type=FOLDER, default=".data", show_default=True, help="Where data is kept.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where the API listens.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+def dev(data: Path, host: str, port: int) -> None:
+    """Run everything on this machine, in one terminal, until Ctrl-C.
+
+    Starts a PostgreSQL and a Valkey of its own (unless DATABASE_URL and BROKER_URL name others),
+    brings the tables up to date, and runs API, relay and worker.
+    """
+    from kratos_sync.infrastructure.embedded import EmbeddedServerError, owned
+
+    exports = data / "env"
+    try:
+        with ShutdownSignals() as shutdown, ExitStack() as undo:
+            data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (data / ".gitignore").write_text("*\n")
+            undo.enter_context(owned(data, "kratos-sync dev"))
+            # Still there: the last dev was killed, and its children may hold the port a moment yet.
+            _require_free(host, port, PORT_SECONDS if exports.exists() else 0)
+            environment = _environment(data, undo)
+            undo.callback(exports.unlink, missing_ok=True)
+            names = ("DATABASE_URL", "BROKER_URL", "KRATOS_WEBHOOK_API_KEYS")
+            lines = [f"export {name}={shlex.quote(environment[name])}\n" for name in names]
+            _write_private(exports, "".join(lines))
+            children = ChildProcesses(environment, shutdown.aborted.is_set, show_line)
+            undo.enter_context(children)
+            try:
+                _migrate(children, shutdown)
+                reachable = _serve(children, shutdown, host, port)
+                _say(banner(environment, exports, reachable, port))
+                while True:
+                    _pause(children, shutdown)
+            except ShutdownRequested:
+                _say("Stopping. Ctrl-C again stops at once.")
+    except (EmbeddedServerError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def program() -> str:
+    """Give the path of `kratos-sync` itself, in the environment that runs it now."""
+    return str(Path(sysconfig.get_path("scripts"), "kratos-sync"))
+
+
+def kept_key(data: Path) -> str:
+    """Give the webhook key of this directory, made up the first time."""
+    file = data / "webhook-key"
+    if not file.exists() or not file.read_text().strip():
+        _write_private(file, secrets.token_urlsafe(32) + "\n")
+    return file.read_text().strip()
+
+
+def show_line(name: str, line: bytes) -> None:
+    """Print a line of a child's output under its name. A terminal that went away stops nobody."""
+    text = harmless(line.decode(errors="replace").rstrip("\r\n"))
+    with suppress(OSError):
+        click.echo(click.style(f"{name:>7} | ", fg=COLOURS.get(name)) + text)
 
 
 def banner(environment: Mapping[str, str], exports: Path, host: str, port: int) -> str:
-    """What to try first: a line that registers somebody, and one that shows what became of it."""
+    """Write what to try first: a line that registers somebody, and one that shows the outcome."""
     key = environment["KRATOS_WEBHOOK_API_KEYS"].split(",")[0].strip()
     header = f"{environment.get('KRATOS_WEBHOOK_API_KEY_HEADER', 'X-Api-Key')}: {key}"
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -40,13 +110,8 @@ See what became of it, there:
 """
 
 
-def program() -> str:
-    """The path of `kratos-sync` itself, in the environment that runs it now."""
-    return str(Path(sysconfig.get_path("scripts"), "kratos-sync"))
-
-
 def registration(now: datetime) -> dict[str, object]:
-    """A made-up person who registers now, in the form in which Kratos tells it."""
+    """Make up a person who registers now, in the form in which Kratos sends it."""
     email = "robin@example.org"
     moment = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     times = {"created_at": moment, "updated_at": moment}
@@ -67,66 +132,8 @@ def registration(now: datetime) -> dict[str, object]:
     }
 
 
-def _nearby(path: Path) -> str:
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-READY_SECONDS = 60.0
-MIGRATE_SECONDS = 300.0
-PORT_SECONDS = 4.0
-POLL_SECONDS = 0.1
-ADMIN_URL_AND_TOKEN = {"KRATOS_ADMIN_URL", "KRATOS_ADMIN_TOKEN"}
-FOLDER = click.Path(path_type=Path, file_okay=False)
-
-
-@click.command()
-@click.option("--data", type=FOLDER, default=".data", show_default=True, help="Where data is kept.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where the API listens.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
-def dev(data: Path, host: str, port: int) -> None:
-    """Run everything on this machine, in one terminal, until Ctrl-C.
-
-    Starts a PostgreSQL and a Valkey of its own (unless DATABASE_URL and BROKER_URL name others),
-    brings the tables up to date, and runs API, relay and worker.
-    """
-    from kratos_sync.infrastructure.embedded import EmbeddedServerError, owned
-
-    exports = data / "env"
-    try:
-        with Interruptions() as asked, ExitStack() as undo:
-            data.mkdir(mode=0o700, parents=True, exist_ok=True)
-            (data / ".gitignore").write_text("*\n")
-            undo.enter_context(owned(data, "kratos-sync dev"))
-            # Still there: the last dev was killed, and its children may hold the port a moment yet.
-            _require_free(host, port, PORT_SECONDS if exports.exists() else 0)
-            environment = _environment(data, undo)
-            undo.callback(exports.unlink, missing_ok=True)
-            names = ("DATABASE_URL", "BROKER_URL", "KRATOS_WEBHOOK_API_KEYS")
-            lines = [f"export {name}={shlex.quote(environment[name])}\n" for name in names]
-            _write_private(exports, "".join(lines))
-            children = undo.enter_context(Children(environment, hurried=lambda: asked.count > 1))
-            try:
-                _migrate(children, asked)
-                reachable = _serve(children, asked, host, port)
-                say(banner(environment, exports, reachable, port))
-                while True:
-                    _pause(children, asked)
-            except Stopped:
-                say("Stopping. Ctrl-C again stops at once.")
-    except (EmbeddedServerError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-
-
-def kept_key(data: Path) -> str:
-    """The webhook key of this directory, made up the first time."""
-    file = data / "webhook-key"
-    if not file.exists() or not file.read_text().strip():
-        _write_private(file, secrets.token_urlsafe(32) + "\n")
-    return file.read_text().strip()
-
-
-def _require_free(host: str, port: int, patience: float) -> None:
-    deadline = time.monotonic() + patience
+def _require_free(host: str, port: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
         try:
@@ -141,7 +148,7 @@ def _require_free(host: str, port: int, patience: float) -> None:
 
 
 def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
-    """What the children get; servers are started for what nobody configured."""
+    """Give what the children get; servers are started for what nobody configured."""
     from dotenv import dotenv_values
 
     from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
@@ -149,7 +156,7 @@ def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
     given = {k: v for k, v in {**dotenv_values(".env"), **os.environ}.items() if v}
     for name in ("DATABASE_URL", "BROKER_URL"):
         if name in given:
-            say(f"Using {name} from the environment, and no server of our own for it.")
+            _say(f"Using {name} from the environment, and no server of our own for it.")
     if "DATABASE_URL" not in given:
         given["DATABASE_URL"] = undo.enter_context(EmbeddedPostgres(data / "postgresql")).url
     if "BROKER_URL" not in given:
@@ -162,34 +169,34 @@ def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
     return {"LOG_FORMAT": "console", **kept}
 
 
-def _migrate(children: Children, asked: Interruptions) -> None:
-    asked.pause(0)
+def _migrate(children: ChildProcesses, shutdown: ShutdownSignals) -> None:
+    shutdown.pause(0)
     children.start("migrate", [program(), "migrate"])
     deadline = time.monotonic() + MIGRATE_SECONDS
     while (ended := children.ended()) is None:
-        asked.pause(POLL_SECONDS)
+        shutdown.pause(POLL_SECONDS)
         if time.monotonic() > deadline:
             raise click.ClickException(f"migrate took over {MIGRATE_SECONDS:.0f} s.")
     if ended[1] != 0:
         raise click.ClickException(f"migrate failed with exit code {ended[1]}.")
 
 
-def _serve(children: Children, asked: Interruptions, host: str, port: int) -> str:
-    """Start the three, and answer with the host by which the API is reached once it is ready."""
+def _serve(children: ChildProcesses, shutdown: ShutdownSignals, host: str, port: int) -> str:
+    """Start the three, and give the host by which the API is reached once it is ready."""
     children.start("api", [program(), "api", "--host", host, "--port", str(port)])
     children.start("relay", [program(), "relay"])
     children.start("worker", [program(), "worker"])
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     deadline = time.monotonic() + READY_SECONDS
     while not _is_ready(reachable, port):
-        _pause(children, asked)
+        _pause(children, shutdown)
         if time.monotonic() > deadline:
             raise click.ClickException(f"The API was not ready within {READY_SECONDS:.0f} s.")
     return reachable
 
 
-def _pause(children: Children, asked: Interruptions) -> None:
-    asked.pause(POLL_SECONDS)
+def _pause(children: ChildProcesses, shutdown: ShutdownSignals) -> None:
+    shutdown.pause(POLL_SECONDS)
     if (ended := children.ended()) is not None:
         raise click.ClickException(
             f"{ended[0]} ended by itself with exit code {ended[1]}: see its lines above."
@@ -203,6 +210,15 @@ def _is_ready(host: str, port: int) -> bool:
             return connection.getresponse().status == http.HTTPStatus.OK
         except (OSError, http.client.HTTPException):
             return False
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):
+        echo(*text.split("\n"))
+
+
+def _nearby(path: Path) -> str:
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _write_private(file: Path, text: str) -> None:

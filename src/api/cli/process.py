@@ -1,8 +1,6 @@
 """What every long-running process does first and last."""
 
 import gc
-import os
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,7 +22,6 @@ from kratos_sync.infrastructure.postgres.unit_of_work import UnknownPort
 from kratos_sync.infrastructure.telemetry import configure_logging
 
 GARBAGE_THRESHOLD = 20_000
-STOP_SECONDS = 20.0
 LOOK_SECONDS = 1.0
 
 T = TypeVar("T")
@@ -54,7 +51,7 @@ def opened_container(
                 if stopped is None:
                     require()
                 else:
-                    when_there(require, stopped)
+                    wait_for_database(require, stopped)
         yield container
     finally:
         container.wake_relay().stop()
@@ -62,7 +59,7 @@ def opened_container(
         container.spare_engine().dispose()
 
 
-def when_there(ask: Callable[[], T], stopped: threading.Event) -> T | None:
+def wait_for_database(ask: Callable[[], T], stopped: threading.Event) -> T | None:
     """Ask something of the database, again while it is away; None if `stopped` came first.
 
     Raises what it raises for a database that refuses us.
@@ -116,33 +113,11 @@ def _driver_error(error: BaseException) -> BaseException | None:
     return None
 
 
-def calm_garbage_collector() -> None:
-    """Call when everything is set up: what is there by then need not be looked at again and again.
+def freeze_garbage_collector() -> None:
+    """Exclude from collections what exists once a process is set up, and collect rarely.
 
-    What a call or a batch makes has few cycles, and goes without the collector.
+    What a call or a batch makes has few cycles.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE_THRESHOLD, 20, 50)
-
-
-def stopped_by_signal() -> threading.Event:
-    """Give what SIGTERM and SIGINT set.
-
-    The process then has 20 s to finish what is in hand, and a second signal ends it at once: what
-    it held is due again when its leases run out.
-    """
-    stopped, hurried = threading.Event(), threading.Event()
-
-    def hear() -> None:
-        if stopped.is_set():
-            hurried.set()
-            return
-        stopped.set()
-        asked = hurried.wait(STOP_SECONDS)
-        os._exit(0 if asked else 1)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # From a thread: the one that the signal interrupts may hold the event's lock.
-        signal.signal(number, lambda *_: threading.Thread(target=hear, daemon=True).start())
-    return stopped

@@ -20,7 +20,7 @@ import click
 
 from kratos_sync.api.cli.options import FOREVER, Age, amount, duration, seconds
 from kratos_sync.api.cli.output import HarmlessConsole, echo, echo_json
-from kratos_sync.api.cli.process import expected_errors, opened_container, stopped_by_signal
+from kratos_sync.api.cli.process import expected_errors, opened_container
 from kratos_sync.application.ports.purge import (
     AnotherPurge,
     ClocksDiffer,
@@ -30,6 +30,7 @@ from kratos_sync.application.ports.purge import (
     Retention,
 )
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
+from kratos_sync.infrastructure.worker.shutdown import exit_when_stopped
 
 
 @click.command()
@@ -56,7 +57,7 @@ def purge(
     was stopped, if another purge is at work, or if the clocks of the database and of this machine
     are an hour or more apart.
     """
-    stopped = stopped_by_signal()
+    stopped = exit_when_stopped()
     with opened_container() as container, expected_errors():
         kept = container.settings().retention
         retention = Retention(

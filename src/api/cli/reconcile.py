@@ -25,7 +25,6 @@ import psycopg
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from kratos_sync.api.cli.lifeline import Interruptions, Stopped
 from kratos_sync.api.cli.options import Interval, amount, duration, iso
 from kratos_sync.api.cli.output import echo, echo_json, progress
 from kratos_sync.api.cli.process import expected_errors, opened_container, why_unavailable
@@ -47,6 +46,7 @@ from kratos_sync.application.reconcile import (
     Reconcile,
 )
 from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.worker.shutdown import ShutdownRequested, ShutdownSignals
 
 TELL_SECONDS: Final = 30.0
 LOOK_SECONDS: Final = 60.0
@@ -82,10 +82,10 @@ class Reconciler:
         settings = container.settings()
         urls = (settings.kratos_public_url, settings.kratos_browser_url)
         self._public_urls = [url.get_secret_value() for url in urls if url is not None]
-        self.interruptions = Interruptions()
+        self.shutdown = ShutdownSignals()
         try:
             self._kratos = container.kratos_admin(
-                rate=rate, patient=True, pause=self.interruptions.pause
+                rate=rate, patient=True, pause=self.shutdown.pause
             )
         except KratosNotConfigured as error:
             raise click.UsageError(f"{error}: where is Kratos' Admin API?") from None
@@ -103,11 +103,11 @@ class Reconciler:
             public_urls=self._public_urls,
             now=self._container.asked_identities().now,
             wake_relay=self._container.wake_relay(),
-            pause=self.interruptions.pause,
+            pause=self.shutdown.pause,
         )
         try:
             self._watch(reconcile, outcome, allow_deletes, show)
-        except Stopped:
+        except ShutdownRequested:
             outcome.went_wrong = "Interrupted"
         except (DeletesRefused, AnotherKratos, ListingUnordered) as error:
             outcome.outcome = f"refused: {error}"
@@ -140,7 +140,7 @@ class Reconciler:
                 tell(run.findings.identities)
                 show(run.differences)
                 pace.tell(run.findings)
-                self.interruptions.pause(0)
+                self.shutdown.pause(0)
         outcome.outcome = "completed"
 
 
@@ -179,7 +179,7 @@ def for_ever(
 
     What goes wrong is told, and tried again when it is time; what was interrupted goes on.
     """
-    with reconciler.interruptions as asked:
+    with reconciler.shutdown as asked:
         try:
             while True:
                 # Not all at once, where many run.
@@ -188,7 +188,7 @@ def for_ever(
                     outcome = reconciler.run(False, allow_deletes, lambda _: None)
                     if not outcome.is_anothers:
                         tell(outcome)
-        except Stopped:
+        except ShutdownRequested:
             log.info("stopping")
 
 
@@ -327,7 +327,7 @@ def reconcile(
             for_ever(reconciler, every, allow_deletes, tell)
             return
         show = shown(verbose, as_json)
-        with reconciler.interruptions:
+        with reconciler.shutdown:
             outcome = reconciler.run(dry_run, allow_deletes, show)
         tell(outcome)
     if outcome.went_wrong:

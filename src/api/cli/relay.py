@@ -6,11 +6,11 @@ import click
 import structlog
 
 from kratos_sync.api.cli.process import (
-    calm_garbage_collector,
     expected_errors,
+    freeze_garbage_collector,
     opened_container,
-    stopped_by_signal,
 )
+from kratos_sync.infrastructure.worker.shutdown import exit_when_stopped
 
 STEP_SECONDS = 5.0
 """A step takes less; one that does not is rolled back, and made another time."""
@@ -21,7 +21,7 @@ log = structlog.get_logger()
 @click.command()
 def relay() -> None:
     """Send what is due to the broker, purge, and erase who was erased. Run one or more."""
-    stopped = stopped_by_signal()
+    stopped = exit_when_stopped()
     with opened_container() as container:
         with expected_errors():
             relaying = container.relay()
@@ -29,18 +29,18 @@ def relay() -> None:
             "purge": container.purge_schedule().run,
             "erase": container.erasure_schedule().run,
         }
-        beside = [
+        threads = [
             threading.Thread(target=run, args=(stopped,), name=name, daemon=True)
             for name, run in schedules.items()
         ]
-        calm_garbage_collector()
+        freeze_garbage_collector()
         log.info("relay_started")
-        for thread in beside:
+        for thread in threads:
             thread.start()
         try:
             relaying.run(stopped)
         finally:
             stopped.set()
-            for thread in beside:
+            for thread in threads:
                 thread.join(STEP_SECONDS)
             container.broker().close()

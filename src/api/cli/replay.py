@@ -21,7 +21,6 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from kratos_sync.api.cli.failed.listing import Since
-from kratos_sync.api.cli.lifeline import Interruptions, Stopped
 from kratos_sync.api.cli.options import (
     PointInTime,
     amount,
@@ -38,6 +37,7 @@ from kratos_sync.application.ports.replay import EventRange, RecordedEvents
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.application.replay import ConsumerIsBehind, Replay, subscribed_event_names
 from kratos_sync.application.subscriptions import CONSUMERS
+from kratos_sync.infrastructure.worker.shutdown import ShutdownRequested, ShutdownSignals
 
 log = structlog.get_logger()
 
@@ -61,14 +61,14 @@ def replayed(
 ) -> Outcome:
     """Replay a stretch of so many events; SIGINT and SIGTERM end it between two steps."""
     outcome, last = Outcome(), stretch.since
-    with Interruptions() as asked, progress(f"Replay to {stretch.consumer}", number) as show:
+    with ShutdownSignals() as asked, progress(f"Replay to {stretch.consumer}", number) as show:
         replay = Replay(events, wake_relay, pause=asked.pause)
         try:
             for step in replay.run(stretch, rate):
                 outcome.replayed, outcome.left = step.replayed, step.left
                 last = step.position.recorded_at
                 show(step.replayed + step.left)
-        except Stopped:
+        except ShutdownRequested:
             outcome.ended_early = "Interrupted"
         except ConsumerIsBehind as error:
             outcome.ended_early = f"{error}: is a worker running?"

@@ -72,7 +72,7 @@ from kratos_sync.api.cli.status_report import print_report
 from kratos_sync.application.ports.purge import Retention
 from kratos_sync.application.ports.status import BrokerStatus, StatusReport, Storage
 from kratos_sync.application.subscriptions import CONSUMERS
-from kratos_sync.infrastructure.bus.brokers import look_at
+from kratos_sync.infrastructure.bus.brokers import broker_status
 
 
 @click.command()
@@ -88,7 +88,7 @@ def status(drift: bool, as_json: bool) -> None:
         can_ask = settings.kratos_admin_url is not None
         report = container.status().report(list(CONSUMERS))
         with closing(container.broker()) as broker:
-            at_broker = look_at(broker, [consumer.name for consumer in report.consumers])
+            at_broker = broker_status(broker, [consumer.name for consumer in report.consumers])
     if as_json:
         echo_json(to_json(report, at_broker, settings.retention))
     elif drift:

@@ -1,30 +1,43 @@
-"""`kratos-sync worker`, and the same for Dramatiq's own command line."""
+"""`kratos-sync worker`."""
 
 import os
+import sys
 
 import click
 
-from kratos_sync.api.cli import supervisor
+from kratos_sync.infrastructure.worker.supervisor import ABORT, REPLACE_ME, supervise, taken_over
 
 
 @click.command()
 @click.option("--threads", type=click.IntRange(1, 64), help="Threads; WORKER_THREADS if not given.")
 def worker(threads: int | None) -> None:
-    """Let consumers consume. Run as many as needed, one or two for each core.
+    """Run consumers. Run as many as needed, one or two for each core.
 
-    What does so is a process beside this one, which replaces it when it dies or hangs.
+    They run in a process beside this one, which replaces it when it dies or hangs.
     """
-    supervised = supervisor.taken_over(os.environ)
+    supervised = taken_over(os.environ)
     if supervised is None:
-        raise SystemExit(supervisor.supervise())
-    # Imported here: the process that only looks after this one stays small.
-    from kratos_sync.api.cli.working import work
+        raise SystemExit(supervise())
+    # Imported here: the supervising process stays small.
+    from kratos_sync.api.cli.process import (
+        expected_errors,
+        freeze_garbage_collector,
+        opened_container,
+        wait_for_database,
+    )
+    from kratos_sync.infrastructure.worker.process import WorkerProcess
+    from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 
-    work(threads, supervised)
-
-
-def dramatiq_broker() -> None:
-    """Set up Dramatiq's global broker, for `dramatiq api.cli.worker:dramatiq_broker`."""
-    from kratos_sync.api.cli.working import set_up_dramatiq
-
-    set_up_dramatiq()
+    shutdown = ShutdownSignals(abort_signal=ABORT).install()
+    with opened_container(stopped=shutdown.requested) as container:
+        with expected_errors():
+            # What its queues are called stands in the database, which may be away.
+            if wait_for_database(container.broker, shutdown.requested) is None:
+                return
+            process = WorkerProcess(container, supervised, threads, shutdown)
+        freeze_garbage_collector()
+        is_replaced = process.run()
+    if is_replaced:
+        # Threads that hang would keep the process from ending.
+        sys.stderr.flush()
+        os._exit(REPLACE_ME)

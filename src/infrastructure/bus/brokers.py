@@ -27,7 +27,7 @@ def connect(
 TIMEOUT_SECONDS: Final = 1.0
 
 
-def look_at(broker: PointerBroker, consumers: Sequence[str]) -> BrokerStatus:
+def broker_status(broker: PointerBroker, consumers: Sequence[str]) -> BrokerStatus:
     """Count the messages that no worker has fetched yet; a broker that is away is an answer too."""
     try:
         return BrokerStatus(broker.waiting(consumers, TIMEOUT_SECONDS))

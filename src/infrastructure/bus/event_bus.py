@@ -16,7 +16,7 @@ from kratos_sync.infrastructure.postgres.connections import connection_arguments
 STATEMENT_TIMEOUT: Final = timedelta(seconds=4)
 
 
-class DramatiqEventBus:
+class PostgresEventBus:
     """The EventBus port: whoever publishes at the same time shares a commit."""
 
     def __init__(

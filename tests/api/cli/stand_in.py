@@ -6,7 +6,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-from kratos_sync.api.cli import lifeline
+from kratos_sync.infrastructure.worker.child_processes import end_with_parent
 
 
 class Ready(BaseHTTPRequestHandler):
@@ -19,14 +19,14 @@ class Ready(BaseHTTPRequestHandler):
 
 
 def main(name: str, *options: str) -> None:
-    lifeline.hold(os.environ)
+    end_with_parent(os.environ)
     for setting in ("DATABASE_URL", "BROKER_URL", "KRATOS_ADMIN_URL", "KRATOS_ADMIN_TOKEN"):
         if setting in os.environ:
             print(f"{setting}={os.environ[setting]}")
     played = os.environ.get("STAND_IN")
     if played == f"{name} dies":
         sys.exit(7)
-    if played == "deaf" and name == "relay":
+    if played == "unstoppable" and name == "relay":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if name == "api":
         HTTPServer(("127.0.0.1", int(options[-1])), Ready).serve_forever()

@@ -188,7 +188,7 @@ def test_everything_ends_on_ctrl_c(started: list[Dev], directory: Path) -> None:
     assert not (directory / ".data" / "env").exists()
 
 
-def test_ctrl_c_while_it_starts_is_heard(started: list[Dev], directory: Path) -> None:
+def test_ctrl_c_stops_it_while_it_starts(started: list[Dev], directory: Path) -> None:
     dev = stand_in_dev(started, directory)
     until((directory / ".data" / "owner.lock").exists)
     dev.ctrl_c()
@@ -197,8 +197,10 @@ def test_ctrl_c_while_it_starts_is_heard(started: list[Dev], directory: Path) ->
     assert "Traceback" not in dev.text
 
 
-def test_a_deaf_child_keeps_dev_less_than_five_seconds(started: list[Dev], directory: Path) -> None:
-    dev = stand_in_dev(started, directory, STAND_IN="deaf").shows("See what became of it")
+def test_a_child_that_ignores_sigterm_keeps_dev_less_than_five_seconds(
+    started: list[Dev], directory: Path
+) -> None:
+    dev = stand_in_dev(started, directory, STAND_IN="unstoppable").shows("See what became of it")
     family = dev.family()
     dev.ctrl_c()
     began = time.monotonic()
@@ -208,7 +210,7 @@ def test_a_deaf_child_keeps_dev_less_than_five_seconds(started: list[Dev], direc
 
 
 def test_a_second_ctrl_c_waits_for_no_child(started: list[Dev], directory: Path) -> None:
-    dev = stand_in_dev(started, directory, STAND_IN="deaf").shows("See what became of it")
+    dev = stand_in_dev(started, directory, STAND_IN="unstoppable").shows("See what became of it")
     dev.ctrl_c()
     dev.shows("Ctrl-C again")
     dev.ctrl_c()

@@ -273,7 +273,7 @@ def test_a_retry_keeps_to_the_rate_that_is_asked_for(
 ) -> None:
     paused: list[float] = []
     monkeypatch.setattr(
-        "kratos_sync.api.cli.lifeline.Interruptions.pause",
+        "kratos_sync.infrastructure.worker.shutdown.ShutdownSignals.pause",
         lambda self, seconds: paused.append(seconds),
     )
     for _ in range(5):

@@ -6,7 +6,6 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,8 +16,8 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
 from kratos_sync.api.cli import check as check_report
+from kratos_sync.api.cli import dev, status_report
 from kratos_sync.api.cli import history as history_report
-from kratos_sync.api.cli import lifeline, status_report
 from kratos_sync.api.cli.failed import listing as failed_report
 from kratos_sync.api.cli.output import echo, echo_json
 from kratos_sync.application.drift import Drift
@@ -182,8 +181,8 @@ PRINTED: dict[str, Callable[[str], None]] = {
     ),
     "anything": lambda poison: echo(f"Said: {poison}"),
     "JSON": lambda poison: echo_json({poison: [poison]}),
-    "a child of dev": lambda poison: lifeline._show(
-        "api | ", BytesIO(poison.encode(errors="surrogateescape") if poison.isascii() else b"\x9b")
+    "a child of dev": lambda poison: dev.show_line(
+        "api", poison.encode(errors="surrogateescape") if poison.isascii() else b"\x9b"
     ),
 }
 
@@ -293,11 +292,11 @@ def test_no_error_steers_the_terminal_of_who_made_it(arguments: tuple[str, ...])
 
 
 def test_commands_print_in_no_other_way() -> None:
-    folder = Path(lifeline.__file__).parent
+    folder = Path(dev.__file__).parent
     other_ways = re.compile(r"click\.s?echo\(|(?<!\.)\bprint\(|rich\.(console|table) import")
     using = {
         module.relative_to(folder).as_posix()
         for module in folder.rglob("*.py")
         if other_ways.search(module.read_text())
     }
-    assert using == {"quoting.py", "terminal.py", "lifeline.py"}
+    assert using == {"quoting.py", "terminal.py", "dev.py"}

@@ -18,10 +18,10 @@ from sqlalchemy import Engine
 from structlog.testing import LogCapture
 
 from kratos_sync.api.cli import reconcile as reconcile_run
-from kratos_sync.api.cli.lifeline import Interruptions, Stopped
 from kratos_sync.api.cli.process import opened_container
 from kratos_sync.api.cli.reconcile import Outcome, Reconciler, for_ever
 from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.worker.shutdown import ShutdownRequested, ShutdownSignals
 from tests.api.cli.invoking import _logging_kept, kratos_sync
 from tests.end_to_end.processes import KRATOS_SYNC
 from tests.infrastructure.reconciliation.test_reconciliations import lose_connection
@@ -426,13 +426,13 @@ def test_those_that_run_for_ever_do_not_all_look_at_once(
 ) -> None:
     pauses: list[float] = []
 
-    class Interrupted(Interruptions):
+    class Interrupted(ShutdownSignals):
         def pause(self, seconds: float) -> None:
             pauses.append(seconds)
             if len(pauses) == 20:
-                raise Stopped
+                raise ShutdownRequested
 
-    monkeypatch.setattr(reconcile_run, "Interruptions", Interrupted)
+    monkeypatch.setattr(reconcile_run, "ShutdownSignals", Interrupted)
     with opened_container_kept() as container:
         reconciler = Reconciler(container, None)
         monkeypatch.setattr(reconciler, "is_due", lambda every: False)

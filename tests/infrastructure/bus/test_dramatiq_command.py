@@ -27,7 +27,7 @@ def test_a_worker_of_dramatiqs_command_consumes_and_stops_when_told(
         relaying(container.relay()),
         log.open("wb") as output,
         subprocess.Popen(
-            [DRAMATIQ, "kratos_sync.api.cli.worker:dramatiq_broker", "-p", "1", "-t", "2"],
+            [DRAMATIQ, "kratos_sync.infrastructure.worker.dramatiq_command:set_up", "-p1", "-t2"],
             cwd=tmp_path,
             env={
                 "PATH": os.environ["PATH"],

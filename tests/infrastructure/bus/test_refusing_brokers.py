@@ -14,7 +14,7 @@ from sqlalchemy import Engine, make_url
 from structlog.testing import capture_logs
 
 from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
-from kratos_sync.infrastructure.bus.brokers import connect, look_at
+from kratos_sync.infrastructure.bus.brokers import broker_status, connect
 from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from kratos_sync.infrastructure.bus.relay import LONGEST_REFUSED_SECONDS
 from kratos_sync.infrastructure.container import Container, broker_namespace
@@ -66,12 +66,12 @@ def test_a_redis_that_takes_no_messages_is_away_and_says_why(
     valkey: ReturningValkey, refused: WakefulRedisBroker, refuse: Callable[[redis.Redis], None]
 ) -> None:
     refused.ping()
-    assert look_at(refused, [SYNC]).answers
+    assert broker_status(refused, [SYNC]).answers
     with redis.Redis.from_url(valkey.url) as client:
         refuse(client)
         with pytest.raises(BrokerUnavailable, match=r"OutOfMemory|ReadOnly|NoPermission"):
             refused.ping()
-        assert not look_at(refused, [SYNC]).answers
+        assert not broker_status(refused, [SYNC]).answers
     refused.close()
 
 
@@ -216,7 +216,7 @@ def test_the_documented_rights_at_redis_are_enough_and_no_more(
     with working(broker):
         container.relay().turn()
         assert len(hear(heard, 1)) == 1
-        assert look_at(broker, [SYNC]).answers
+        assert broker_status(broker, [SYNC]).answers
         broker.do_fetch(SYNC, 1)
         until(lambda: broker.load(SYNC).unacknowledged == 0)
     for forbidden in (
@@ -291,11 +291,11 @@ def test_status_says_so_of_a_rabbitmq_that_takes_no_messages(
     rabbitmq_server: ReturningRabbitmq,
 ) -> None:
     broker = connect(SecretStr(rabbitmq_server.url), namespace=f"test-{uuid4().hex}")
-    assert look_at(broker, [SYNC]).answers
+    assert broker_status(broker, [SYNC]).answers
     rabbitmq_server.go_away()
     rabbitmq_server.come_back(short_of_disk=True)
     try:
-        assert not look_at(broker, [SYNC]).answers
+        assert not broker_status(broker, [SYNC]).answers
     finally:
         rabbitmq_server.go_away()
         rabbitmq_server.come_back()

@@ -9,7 +9,7 @@ import pika
 import pytest
 from pydantic import SecretStr
 
-from kratos_sync.infrastructure.bus.brokers import TIMEOUT_SECONDS, connect, look_at
+from kratos_sync.infrastructure.bus.brokers import TIMEOUT_SECONDS, broker_status, connect
 from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
 from kratos_sync.infrastructure.bus.wire_format import ACTOR, write
 from tests.infrastructure.bus.conftest import on_both
@@ -29,14 +29,14 @@ def message(consumer: str) -> dramatiq.Message[None]:
 @on_both
 def test_what_waits_is_counted_for_each_consumer(broker: AnyBroker) -> None:
     broker.enqueue_many([message("Greet"), message("Greet"), message("Count")])
-    told = look_at(broker, ["Greet", "Count", "Tickle"])
+    told = broker_status(broker, ["Greet", "Count", "Tickle"])
     assert told.answers
     assert told.messages == {"Greet": 2, "Count": 1, "Tickle": 0}
 
 
 @on_both
 def test_without_consumers_the_broker_is_asked_all_the_same(broker: AnyBroker) -> None:
-    assert look_at(broker, []).answers
+    assert broker_status(broker, []).answers
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_without_consumers_the_broker_is_asked_all_the_same(broker: AnyBroker) -
     ],
 )
 def test_a_broker_that_is_away_is_an_answer(url: str, error: str) -> None:
-    told = look_at(connect(SecretStr(url)), ["Greet"])
+    told = broker_status(connect(SecretStr(url)), ["Greet"])
     assert not told.answers
     assert told.error == error
     assert told.messages == {}
@@ -58,13 +58,13 @@ def test_a_broker_that_never_answers_is_not_waited_for(scheme: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         broker = connect(SecretStr(f"{scheme}://127.0.0.1:{mute.getsockname()[1]}/"))
         before = monotonic()
-        assert not look_at(broker, ["Greet"]).answers
+        assert not broker_status(broker, ["Greet"]).answers
         assert monotonic() - before < 3 * TIMEOUT_SECONDS
 
 
 def test_looking_at_rabbitmq_makes_no_queue(amqp_url: str) -> None:
     broker = ConfirmingRabbitmqBroker(amqp_url, namespace=f"test-{uuid4().hex}")
-    assert look_at(broker, ["Greet"]).messages == {"Greet": 0}
+    assert broker_status(broker, ["Greet"]).messages == {"Greet": 0}
     with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
         with pytest.raises(pika.exceptions.ChannelClosedByBroker) as refusal:
             connection.channel().queue_declare(broker.name_at_server("Greet"), passive=True)

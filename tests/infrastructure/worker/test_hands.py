@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from kratos_sync.api.cli.supervisor import MEMORY_SIZE
 from kratos_sync.application.ports.unit_of_work import PendingDelivery
 from kratos_sync.infrastructure.worker.in_flight import (
     LONGEST_NAME,
@@ -19,6 +18,7 @@ from kratos_sync.infrastructure.worker.in_flight import (
     SLOTS,
     InFlightDeliveries,
 )
+from kratos_sync.infrastructure.worker.supervisor import MEMORY_SIZE
 from tests.domain.people import ADA, NOON, cause
 
 WRITER = """

@@ -26,7 +26,6 @@ from kratos_sync.api.cli.failed.listing import (
     groups_json,
     print_groups,
 )
-from kratos_sync.api.cli.lifeline import Interruptions, Stopped
 from kratos_sync.api.cli.options import amount, confirm, operator_name
 from kratos_sync.api.cli.output import echo, echo_json, progress
 from kratos_sync.api.cli.process import expected_errors, opened_container, why_unavailable
@@ -34,6 +33,7 @@ from kratos_sync.application.ports.dead_letters import DeadLetterFilter, DeadLet
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.application.rate_limiter import Pace
+from kratos_sync.infrastructure.worker.shutdown import ShutdownRequested, ShutdownSignals
 
 STEP = 4_000
 """Dead letters in one transaction: many enough to be quick, and few enough to hold up nobody."""
@@ -108,7 +108,7 @@ def carry_out(
 
 def _run(decision: Decision, chosen: Chosen, outcome: _Outcome) -> None:
     with (
-        Interruptions() as asked,
+        ShutdownSignals() as asked,
         progress(decision.verb.capitalize(), chosen.groups.dead_letters) as show,
     ):
         pace = Pace(decision.rate, pause=asked.pause) if decision.rate else None
@@ -120,7 +120,7 @@ def _run(decision: Decision, chosen: Chosen, outcome: _Outcome) -> None:
                 asked.pause(0)
                 if pace:
                     pace.spend(done)
-        except Stopped:
+        except ShutdownRequested:
             outcome.ended_early = "Interrupted"
         except ConcurrencyConflict:
             outcome.ended_early = "PostgreSQL was too busy"

@@ -15,28 +15,28 @@ import threading
 import time
 from pathlib import Path
 
-from kratos_sync.api.cli import lifeline, supervisor
+from kratos_sync.infrastructure.worker import child_processes, supervisor
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 
 supervisor.TICK_SECONDS = 0.05
 supervisor.MOST_TICKS_WITHOUT_PULSE = 10
 supervisor.MOST_TICKS_TO_STOP = 40
-supervisor.LAST_WORDS_SECONDS = 0.3
+supervisor.STACKS_SECONDS = 0.3
 supervisor.LIVED_WELL_SECONDS = 120.0
-lifeline.GRACE_SECONDS = 0.3
+child_processes.GRACE_SECONDS = 0.3
 
 
 def child(given: supervisor.Supervised, folder: Path, behaviours: list[str]) -> None:
     """Behave as it is this child's turn to."""
     turn = len(list(folder.glob("child-*")))
     behaviour, _, number = behaviours[min(turn, len(behaviours) - 1)].partition("=")
-    hands = InFlightDeliveries(given.memory)
-    heard = threading.Event()
+    in_flight = InFlightDeliveries(given.memory)
+    received = threading.Event()
     if behaviour != "unready":
-        for each in (signal.SIGTERM, supervisor.HURRY):
-            signal.signal(each, lambda caught, _: hear(folder, caught, behaviour, heard))
+        for each in (signal.SIGTERM, supervisor.ABORT):
+            signal.signal(each, lambda caught, _: receive(folder, caught, behaviour, received))
     if behaviour not in {"refuse", "unready"}:
-        hands.beat()
+        in_flight.beat()
     new = folder / f"new-{os.getpid()}"
     new.write_text(f"{os.getpid()} {time.monotonic()} {given.deaths} {given.predecessor}")
     new.rename(folder / f"child-{turn}")
@@ -46,15 +46,15 @@ def child(given: supervisor.Supervised, folder: Path, behaviours: list[str]) -> 
         os.kill(os.getpid(), int(number))
     if behaviour == "hold":
         re.match(r"(a+)+$", "a" * 60 + "b")
-    while not heard.wait(0.01):
+    while not received.wait(0.01):
         if behaviour != "unready":
-            hands.beat()
+            in_flight.beat()
 
 
-def hear(folder: Path, caught: int, behaviour: str, heard: threading.Event) -> None:
-    with (folder / "heard").open("a") as file:
+def receive(folder: Path, caught: int, behaviour: str, received: threading.Event) -> None:
+    with (folder / "received").open("a") as file:
         file.write(f"{signal.Signals(caught).name}\n")
-    if behaviour == "deaf":
+    if behaviour == "unstoppable":
         return
     if behaviour == "slow" and caught == signal.SIGTERM:
         return
@@ -62,7 +62,7 @@ def hear(folder: Path, caught: int, behaviour: str, heard: threading.Event) -> N
 
 
 def main(folder: str, *behaviours: str) -> None:
-    lifeline.hold(os.environ)
+    child_processes.end_with_parent(os.environ)
     given = supervisor.taken_over(os.environ)
     if given is None:
         sys.exit(supervisor.supervise())

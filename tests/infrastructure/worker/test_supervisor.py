@@ -1,4 +1,4 @@
-"""A worker's process is looked after: replaced when it dies or hangs, ended when it should be."""
+"""A worker process is supervised: replaced when it dies or hangs, ended when it should be."""
 
 import itertools
 import os
@@ -13,9 +13,9 @@ from typing import NamedTuple, Self
 import psutil
 import pytest
 
-from kratos_sync.api.cli.supervisor import REPLACE_ME, taken_over
-from tests.api.cli import supervised
+from kratos_sync.infrastructure.worker.supervisor import REPLACE_ME, taken_over
 from tests.api.cli.waiting import lives, until
+from tests.infrastructure.worker import supervised
 
 
 class Child(NamedTuple):
@@ -65,9 +65,9 @@ class Supervised:
         raise AssertionError
 
     @property
-    def heard(self) -> list[str]:
-        """The signals that children heard."""
-        file = self._folder / "heard"
+    def received(self) -> list[str]:
+        """The signals that children received."""
+        file = self._folder / "received"
         return file.read_text().split() if file.exists() else []
 
     def ask(self) -> None:
@@ -114,7 +114,7 @@ def test_a_child_is_told_how_many_died_before_it(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("end", "code"), [("refuse=3", 3), ("refuse=0", 1)])
-def test_a_first_child_that_shows_no_pulse_has_said_why_and_is_not_replaced(
+def test_a_first_child_without_a_heartbeat_has_said_why_and_is_not_replaced(
     folder: Path, end: str, code: int
 ) -> None:
     with Supervised(folder, end, "live") as supervisor:
@@ -122,7 +122,7 @@ def test_a_first_child_that_shows_no_pulse_has_said_why_and_is_not_replaced(
         assert len(supervisor.children) == 1
 
 
-def test_a_later_child_that_shows_no_pulse_is_replaced(folder: Path) -> None:
+def test_a_later_child_without_a_heartbeat_is_replaced(folder: Path) -> None:
     with Supervised(folder, "exit=1", "refuse=2", "live") as supervisor:
         assert supervisor.child(2).predecessor == "exited with code 2"
 
@@ -135,44 +135,44 @@ def test_a_child_that_holds_the_interpreter_is_ended_with_its_stacks_and_replace
         assert not lives(supervisor.child(0).pid)
 
 
-def test_a_child_whose_pulse_stopped_and_who_is_deaf_to_that_is_killed(folder: Path) -> None:
+def test_a_child_without_a_heartbeat_that_ignores_sigabrt_is_killed(folder: Path) -> None:
     with Supervised(folder, "live", "live") as supervisor:
         first = supervisor.child(0)
-        os.kill(first.pid, signal.SIGSTOP)  # it hears nothing but SIGKILL
+        os.kill(first.pid, signal.SIGSTOP)  # it reacts to nothing but SIGKILL
 
         assert supervisor.child(1).predecessor == "was ended by SIGKILL"
 
 
-def test_asked_to_stop_it_asks_its_child_and_ends_well(folder: Path) -> None:
+def test_a_request_to_stop_is_passed_on_to_its_child(folder: Path) -> None:
     with Supervised(folder, "live") as supervisor:
         supervisor.child(0)
         supervisor.ask()
 
         assert supervisor.ends_with() == 0
-        assert (supervisor.heard, len(supervisor.children)) == (["SIGTERM"], 1)
+        assert (supervisor.received, len(supervisor.children)) == (["SIGTERM"], 1)
 
 
-def test_ctrl_c_is_asking_too(folder: Path) -> None:
+def test_ctrl_c_is_a_request_to_stop_too(folder: Path) -> None:
     with Supervised(folder, "live") as supervisor:
         supervisor.child(0)
         supervisor.process.send_signal(signal.SIGINT)
 
         assert supervisor.ends_with() == 0
-        assert supervisor.heard == ["SIGTERM"]
+        assert supervisor.received == ["SIGTERM"]
 
 
-def test_asked_twice_it_hurries_its_child(folder: Path) -> None:
+def test_a_second_request_aborts_its_child(folder: Path) -> None:
     with Supervised(folder, "slow") as supervisor:
         supervisor.child(0)
         supervisor.ask()
-        until(lambda: supervisor.heard == ["SIGTERM"])
+        until(lambda: supervisor.received == ["SIGTERM"])
         supervisor.ask()
 
         assert supervisor.ends_with() == 0
-        assert supervisor.heard == ["SIGTERM", "SIGUSR2"]
+        assert supervisor.received == ["SIGTERM", "SIGUSR2"]
 
 
-def test_asked_while_its_child_is_still_being_loaded_it_ends_well(folder: Path) -> None:
+def test_a_child_that_is_still_being_loaded_can_be_stopped(folder: Path) -> None:
     with Supervised(folder, "unready") as supervisor:
         supervisor.child(0)
         supervisor.ask()
@@ -181,7 +181,7 @@ def test_asked_while_its_child_is_still_being_loaded_it_ends_well(folder: Path) 
 
 
 def test_a_child_that_does_not_end_when_asked_to_is_killed_in_the_end(folder: Path) -> None:
-    with Supervised(folder, "deaf") as supervisor:
+    with Supervised(folder, "unstoppable") as supervisor:
         child = supervisor.child(0)
         supervisor.ask()
 
@@ -189,7 +189,7 @@ def test_a_child_that_does_not_end_when_asked_to_is_killed_in_the_end(folder: Pa
         assert not lives(child.pid)
 
 
-def test_asked_between_two_children_it_starts_no_other(folder: Path) -> None:
+def test_a_request_between_two_children_starts_no_other(folder: Path) -> None:
     with Supervised(folder, *["exit=1"] * 5, "live") as supervisor:
         last = supervisor.child(4)
         until(lambda: not psutil.pid_exists(last.pid))  # dead, and known to be
@@ -200,7 +200,7 @@ def test_asked_between_two_children_it_starts_no_other(folder: Path) -> None:
 
 
 def test_its_child_does_not_outlive_it(folder: Path) -> None:
-    with Supervised(folder, "deaf") as supervisor:
+    with Supervised(folder, "unstoppable") as supervisor:
         child = supervisor.child(0)
         supervisor.process.kill()
 
@@ -221,7 +221,7 @@ def test_many_quick_deaths_have_growing_pauses_between_them(folder: Path) -> Non
         )
 
 
-def test_one_that_asks_to_be_replaced_is_replaced_at_once(folder: Path) -> None:
+def test_a_child_that_asks_to_be_replaced_is_replaced_at_once(folder: Path) -> None:
     ends = [f"exit={REPLACE_ME}"] * 5
     with Supervised(folder, *ends, "live") as supervisor:
         began = supervisor.child(0).began
@@ -241,7 +241,7 @@ def test_a_machine_that_was_halted_costs_no_child_its_life(folder: Path) -> None
 
         supervisor.ask()
         assert supervisor.ends_with() == 0
-        assert (supervisor.heard, len(supervisor.children)) == (["SIGTERM"], 1)
+        assert (supervisor.received, len(supervisor.children)) == (["SIGTERM"], 1)
 
 
 def test_a_process_without_a_supervisor_was_given_nothing() -> None:
@@ -251,7 +251,7 @@ def test_a_process_without_a_supervisor_was_given_nothing() -> None:
 def test_what_a_child_was_given_is_passed_on_to_nobody() -> None:
     environment = {
         "PATH": "/bin",
-        "KRATOS_SYNC_HANDS": "7",
+        "KRATOS_SYNC_IN_FLIGHT": "7",
         "KRATOS_SYNC_WORKER": "a name",
         "KRATOS_SYNC_PREDECESSOR": "exited with code 1",
         "KRATOS_SYNC_DEATHS": "2",

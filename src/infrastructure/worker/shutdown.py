@@ -1,0 +1,95 @@
+"""How every process of the service is stopped: gracefully at first, then at once."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, Final, Self
+
+EXIT_SECONDS: Final = 20.0
+
+
+class ShutdownRequested(Exception):
+    """Somebody asked this process to stop."""
+
+
+class ShutdownSignals:
+    """The first SIGTERM, SIGINT or SIGHUP requests a graceful shutdown, the second aborts.
+
+    A request that is not met within `abort_after` seconds becomes an abort. With an `abort_signal`
+    only that signal aborts, for processes that may get SIGTERM from several sides. Signals count
+    while this is entered or, after `install`, for good; callbacks run on a thread of their own.
+    """
+
+    def __init__(
+        self,
+        on_request: Callable[[], object] = lambda: None,
+        on_abort: Callable[[], object] = lambda: None,
+        *,
+        abort_after: float | None = None,
+        abort_signal: signal.Signals | None = None,
+    ) -> None:
+        self.requested = threading.Event()
+        self.aborted = threading.Event()
+        self.timed_out = False
+        self._on_request = on_request
+        self._on_abort = on_abort
+        self._abort_after = abort_after
+        self._abort_signal = abort_signal
+        self._received = 0
+        self._undo = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self.install()
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def install(self) -> Self:
+        """Handle the signals from now on, but for those that this process was told to ignore."""
+        numbers = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, self._abort_signal} - {None}
+        for number in filter(None, numbers):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._undo.callback(signal.signal, number, signal.signal(number, self._receive))
+        return self
+
+    def pause(self, seconds: float) -> None:
+        """Wait. Raises ShutdownRequested as soon as somebody asks this process to stop."""
+        if self._received or self.requested.wait(seconds):
+            raise ShutdownRequested
+
+    def request(self) -> None:
+        """Do what the first signal does."""
+        self.requested.set()
+        self._on_request()
+        if self._abort_after is not None and not self.aborted.wait(self._abort_after):
+            self.timed_out = True
+            self.abort()
+
+    def abort(self) -> None:
+        """Do what the second signal does."""
+        self.requested.set()
+        if not self.aborted.is_set():
+            self.aborted.set()
+            self._on_abort()
+
+    def _receive(self, number: int, _frame: Any) -> None:
+        self._received += 1
+        aborts = self._received > 1 if self._abort_signal is None else number == self._abort_signal
+        # On a thread: the one that the signal interrupts may hold an event's lock.
+        if aborts or self._received == 1:
+            work = self.abort if aborts else self.request
+            threading.Thread(target=work, name="shutdown", daemon=True).start()
+
+
+def exit_when_stopped() -> threading.Event:
+    """Give what the first signal sets; this process then has 20 s to end by itself.
+
+    After that, or with the second signal, it ends at once: what it had leased becomes due again
+    when the leases run out.
+    """
+    signals = ShutdownSignals(
+        on_abort=lambda: os._exit(1 if signals.timed_out else 0), abort_after=EXIT_SECONDS
+    )
+    return signals.install().requested
