@@ -15,7 +15,7 @@ POLL_SECONDS: Final = 0.5
 MOST_CONFLICTS: Final = 4
 
 
-class StillInHand(Exception):
+class StillInFlight(Exception):
     """A worker has some of it in hand for a minute: a relay erases it once it is let go."""
 
 
@@ -37,7 +37,7 @@ class Erase:
     def run(self, identity_id: UUID, *, by: str, reason: str) -> Iterator[Erased]:
         """Forget and erase; tell after each step what is erased by then.
 
-        Raises StillInHand, LedgerUnavailable or ConcurrencyConflict. However it ends, once it has
+        Raises StillInFlight, LedgerUnavailable or ConcurrencyConflict. However it ends, once it has
         begun the rest is erased by a relay.
         """
         begin = partial(self._erasures.begin, identity_id, by, reason)
@@ -59,7 +59,7 @@ class Erase:
             if not held:
                 return
             if self._clock() > deadline:
-                raise StillInHand(f"a worker has had {held:,} of it in hand for a minute")
+                raise StillInFlight(f"a worker has had {held:,} of it in hand for a minute")
             self._pause(POLL_SECONDS)
 
 

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from kratos_sync.application.pipeline.retries import retry_on_conflict
 from kratos_sync.application.ports.replay import Position, RecordedEvents, Stretch
-from kratos_sync.application.rate_limiter import Pace
+from kratos_sync.application.rate_limiter import RateLimiter
 from kratos_sync.application.subscriptions import CONSUMERS, SUBSCRIPTIONS
 
 BATCHES_IN_HAND: Final = 4
@@ -45,7 +45,7 @@ def heard_by(consumer: str) -> tuple[str, ...]:
 class Replay:
     """Owes a consumer past events, step by step, each step in a commit of its own.
 
-    ``wake_relay`` is called after each; ``clock`` and ``pause`` are as Pace takes them.
+    ``wake_relay`` is called after each; ``clock`` and ``pause`` are as RateLimiter takes them.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Replay:
         what was replayed before stays owed.
         """
         room = BATCHES_IN_HAND * CONSUMERS[stretch.consumer].batch_size
-        pace = Pace(rate, self._clock, self._pause)
+        pace = RateLimiter(rate, clock=self._clock, pause=self._pause)
         replayed, left, position = 0, 0, None
         while True:
             self._wait_for_room(stretch.consumer, room)

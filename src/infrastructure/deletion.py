@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 
 from kratos_sync.application.consumers.delete_from_kratos import DeleteFromKratos
-from kratos_sync.application.ports.deletions import DeletionProgress, OwedTo
+from kratos_sync.application.ports.deletions import AwaitedConsumer, DeletionProgress
 from kratos_sync.application.ports.kratos import KratosAdmin
 from kratos_sync.application.subscriptions import consumers_of
 from kratos_sync.domain.events import IdentityDeletionRequested
@@ -72,7 +72,9 @@ class PostgresDeletions:
         parameters = {"request": request, "last": DeleteFromKratos.name}
         with snapshot(self._engine) as connection:
             row = connection.execute(PROGRESS, parameters).one()
-            awaited = tuple(OwedTo(*row) for row in connection.execute(AWAITED, parameters))
+            awaited = tuple(
+                AwaitedConsumer(*row) for row in connection.execute(AWAITED, parameters)
+            )
         deleted_at, is_done, has_failed, is_erased = row
         return DeletionProgress(deleted_at, awaited, is_done, has_failed, is_erased)
 
@@ -93,16 +95,19 @@ class PostgresDeletionFinalizer:
         self._transaction = transaction
         self._kratos = kratos
 
-    def awaited(self, identity_id: UUID, besides: str) -> Sequence[OwedTo]:
+    def awaited(self, identity_id: UUID, besides: str) -> Sequence[AwaitedConsumer]:
         """Look at what is committed by now."""
         return list(
-            starmap(OwedTo, self._transaction.fetch(AWAITED_OF_DEPARTURES, (identity_id, besides)))
+            starmap(
+                AwaitedConsumer,
+                self._transaction.fetch(AWAITED_OF_DEPARTURES, (identity_id, besides)),
+            )
         )
 
     def delete_from_kratos(self, identity_id: UUID) -> bool:
         """Ask the Admin API, within its time limits."""
         return self._kratos().delete(identity_id)
 
-    def have_erased(self, identity_id: UUID, by: str, reason: str) -> None:
+    def request_erasure(self, identity_id: UUID, by: str, reason: str) -> None:
         """Take note of it, for a relay."""
         request_erasure(self._transaction, identity_id, by, reason)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from kratos_sync.application.rate_limiter import Pace
+from kratos_sync.application.rate_limiter import RateLimiter
 
 
 class Clock:
@@ -21,13 +21,13 @@ class Clock:
 
 @pytest.mark.parametrize(("rate", "step"), [(500, 125), (4, 1), (1, 1)])
 def test_a_step_is_a_quarter_second_of_work(rate: int, step: int) -> None:
-    assert Pace(rate).step == step
+    assert RateLimiter(rate).step == step
 
 
 @pytest.mark.parametrize("takes", [0.0, 0.05, 0.25, 1.0])
 def test_no_more_is_done_than_the_rate_allows_however_long_it_takes(takes: float) -> None:
     clock, done = Clock(), 0
-    pace = Pace(100, clock, clock.pause)
+    pace = RateLimiter(100, clock=clock, pause=clock.pause)
     began = clock.now
     for _ in range(40):
         done += pace.step
@@ -39,7 +39,7 @@ def test_no_more_is_done_than_the_rate_allows_however_long_it_takes(takes: float
 
 def test_what_a_long_stop_cost_is_not_made_up_for() -> None:
     clock = Clock()
-    pace = Pace(100, clock, clock.pause)
+    pace = RateLimiter(100, clock=clock, pause=clock.pause)
     clock.now += 3_600
     began = clock.now
     for _ in range(40):
@@ -49,5 +49,5 @@ def test_what_a_long_stop_cost_is_not_made_up_for() -> None:
 
 def test_nothing_done_costs_no_time() -> None:
     clock = Clock()
-    Pace(1, clock, clock.pause).spend(0)
+    RateLimiter(1, clock=clock, pause=clock.pause).spend(0)
     assert clock.now == 1_000.0

@@ -1,6 +1,6 @@
 """The webhooks on record about identities, in the ledger."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -32,7 +32,7 @@ PAYLOAD: Final = "SELECT payload::text FROM kratos_sync.events WHERE id = $1::uu
 NOW: Final = "SELECT clock_timestamp()"
 AFTER: Final = f"""
     WITH asked (id, at) AS (SELECT id, $2::timestamptz FROM unnest($1::uuid[]) AS id)
-    {_RECORDED.format(payload="w.payload::text")}
+    {_RECORDED.format(payload=_BOUNDED)}
 """  # noqa: S608  # all of it is ours
 # After the newest answer about each identity that is to be consumed.
 AFTER_ANSWERS: Final = f"""
@@ -79,12 +79,28 @@ class PostgresRecordedWebhooks:
         return text
 
 
-def by_identity(rows: Iterable[Row]) -> dict[UUID, list[ReceivedWebhook]]:
-    """Give the webhooks of each identity, from the rows of AFTER."""
-    webhooks: dict[UUID, list[ReceivedWebhook]] = {}
-    for subject, recorded_at, payload, _ in rows:
-        webhooks.setdefault(subject, []).append(_received(recorded_at, payload))
-    return webhooks
+class LaterWebhooks:
+    """The webhooks about some identities that were recorded after one moment.
+
+    It holds no more of their payloads than a batch may take; the others are read when they are
+    needed. ``fetch`` runs a statement with placeholders ``$1``, and gives its rows.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[str, Sequence[object]], Sequence[Row]],
+        ids: Iterable[UUID],
+        moment: datetime,
+    ) -> None:
+        self._fetch = fetch
+        self._rows: dict[UUID, list[Row]] = {}
+        for row in fetch(AFTER, [uuid_array(ids), moment]):
+            self._rows.setdefault(row[0], []).append(row)
+
+    def of(self, identity_id: UUID) -> Iterator[ReceivedWebhook]:
+        """Give those of one identity, to be gone through once."""
+        for _, recorded_at, payload, event_id in self._rows.get(identity_id, ()):
+            yield _received(recorded_at, payload or self._fetch(PAYLOAD, [event_id])[0][0])
 
 
 def _received(recorded_at: datetime, payload: str) -> ReceivedWebhook:

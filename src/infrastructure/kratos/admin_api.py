@@ -20,7 +20,7 @@ from kratos_sync.application.ports.kratos import (
     KratosUnavailable,
     Page,
 )
-from kratos_sync.application.rate_limiter import TokenBucket
+from kratos_sync.application.rate_limiter import RateLimiter
 from kratos_sync.domain.identity import Identity, InvalidIdentity
 from kratos_sync.domain.json_values import Json
 from kratos_sync.infrastructure.kratos.http_client import OK, Answer, Endpoint
@@ -251,7 +251,7 @@ class HttpKratosAdmin:
             raise KratosNotConfigured
         self._endpoint = Endpoint(url, token)
         self._patience = SCAN if patient else ONE
-        bucket = None if rate is None else TokenBucket(rate, clock=clock)
+        bucket = None if rate is None else RateLimiter(rate, clock=clock)
         self._persistence = RetryingCaller(Circuit(clock=clock), bucket, clock, pause)
 
     def page(self, token: str | None) -> Page:

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, TypeVar
 import structlog
 
 from kratos_sync.application.ports.kratos import KratosError, KratosUnavailable
-from kratos_sync.application.rate_limiter import TokenBucket
+from kratos_sync.application.rate_limiter import RateLimiter
 
 FAILURES_IN_A_ROW: Final = 5
 REST: Final = timedelta(seconds=15)
@@ -127,7 +127,7 @@ class RetryingCaller:
     def __init__(
         self,
         circuit: Circuit,
-        rate: TokenBucket | None = None,
+        rate: RateLimiter | None = None,
         clock: Callable[[], float] = time.monotonic,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:

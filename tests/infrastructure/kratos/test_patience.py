@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from kratos_sync.application.ports.kratos import KratosRefused, KratosUnavailable
-from kratos_sync.application.rate_limiter import TokenBucket
+from kratos_sync.application.rate_limiter import RateLimiter
 from kratos_sync.infrastructure.kratos.retrying import (
     AskedToWait,
     Circuit,
@@ -41,7 +41,7 @@ class Attempts:
             raise error
         return "what was asked for"
 
-    def persist(self, patience: Patience, rate: TokenBucket | None = None) -> str:
+    def persist(self, patience: Patience, rate: RateLimiter | None = None) -> str:
         circuit = Circuit(clock=self.clock)
         return RetryingCaller(circuit, rate, self.clock, self.clock.pause).call(patience, self)
 
@@ -128,7 +128,7 @@ def test_a_refusal_is_not_tried_again() -> None:
 def test_every_attempt_waits_for_its_turn() -> None:
     attempts = Attempts(*[KratosUnavailable("no answer")] * 4)
 
-    attempts.persist(LONG, TokenBucket(0.5, clock=attempts.clock))
+    attempts.persist(LONG, RateLimiter(0.5, clock=attempts.clock))
 
     gaps = [after - before for before, after in pairwise(attempts.began)]
     assert min(gaps) >= 2 - 1e-6
@@ -136,7 +136,7 @@ def test_every_attempt_waits_for_its_turn() -> None:
 
 def test_a_turn_that_comes_too_late_is_not_waited_for() -> None:
     attempts = Attempts()
-    bucket = TokenBucket(1, clock=attempts.clock)
+    bucket = RateLimiter(1, clock=attempts.clock)
     for _ in range(20):
         bucket.take(100)
 

@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kratos_sync.application.rate_limiter import TokenBucket
+from kratos_sync.application.rate_limiter import RateLimiter
 from tests.infrastructure.kratos.clock import Clock
 
 
 def test_tokens_come_evenly() -> None:
     clock = Clock()
-    bucket = TokenBucket(4, clock=clock)
+    bucket = RateLimiter(4, clock=clock)
 
     assert [bucket.take(10) for _ in range(4)] == [0, 0.25, 0.5, 0.75]
 
 
 def test_after_a_rest_there_are_no_more_than_a_burst() -> None:
     clock = Clock()
-    bucket = TokenBucket(4, 2, clock)
+    bucket = RateLimiter(4, 2, clock)
     clock.now += 3600
 
     assert [bucket.take(10) for _ in range(3)] == [0, 0, 0.25]
@@ -27,7 +27,7 @@ def test_after_a_rest_there_are_no_more_than_a_burst() -> None:
 
 def test_what_would_take_too_long_is_not_taken() -> None:
     clock = Clock()
-    bucket = TokenBucket(1, clock=clock)
+    bucket = RateLimiter(1, clock=clock)
     bucket.take(0)
 
     assert bucket.take(0.5) is None
@@ -44,7 +44,7 @@ def test_no_stretch_of_time_has_more_than_its_share(
     rate: float, burst: int, rests: list[float]
 ) -> None:
     clock = Clock()
-    bucket = TokenBucket(rate, burst, clock)
+    bucket = RateLimiter(rate, burst, clock)
     used = []
     for rest in rests:
         clock.now += rest
@@ -61,7 +61,7 @@ def test_no_stretch_of_time_has_more_than_its_share(
 
 def test_threads_share_one_rate() -> None:
     clock = Clock()
-    bucket = TokenBucket(10, clock=clock)
+    bucket = RateLimiter(10, clock=clock)
     waits: list[float | None] = []
     threads = [threading.Thread(target=lambda: waits.append(bucket.take(100))) for _ in range(20)]
     for thread in threads:
@@ -77,4 +77,4 @@ def test_threads_share_one_rate() -> None:
 @pytest.mark.parametrize(("rate", "burst"), [(0, 1), (-1, 1), (float("nan"), 1), (1, 0.5)])
 def test_a_rate_without_sense_is_refused(rate: float, burst: float) -> None:
     with pytest.raises(ValueError, match="rate"):
-        TokenBucket(rate, burst)
+        RateLimiter(rate, burst)
