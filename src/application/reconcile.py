@@ -177,11 +177,6 @@ def allowed(findings: Findings) -> int:
     return max(ALWAYS_ALLOWED, findings.held // ALLOWED_PART)
 
 
-_PORTS: Final = {"http": 80, "https": 443}
-
-_Origin = tuple[str, str | None, int | None]
-
-
 class ForeignPage(NamedTuple):
     """A page whose schemas have other origins than ours: which, and the ids that it lists."""
 
@@ -195,6 +190,7 @@ class _Listed(msgspec.Struct, gc=False):
 
 
 _read: Final = msgspec.json.Decoder(list[_Listed]).decode
+_DEFAULT_PORTS: Final = {("http", 80), ("https", 443)}
 
 
 def foreign_page(
@@ -212,8 +208,8 @@ def foreign_page(
     theirs = {origin for each in listed if (origin := _origin(each.schema_url))}
     if not known or not theirs or theirs & {*known, *map(_origin, public_urls)}:
         return None
-    ids = [_id(each.id) for each in listed]
-    return ForeignPage(tuple(sorted(map(_written, theirs))), tuple(each for each in ids if each))
+    ids = (_id(each.id) for each in listed)
+    return ForeignPage(tuple(sorted(theirs)), tuple(each for each in ids if each))
 
 
 def _id(written: object) -> UUID | None:
@@ -223,18 +219,14 @@ def _id(written: object) -> UUID | None:
         return None
 
 
-def _written(origin: _Origin) -> str:
-    scheme, host, port = origin
-    netloc = f"[{host}]" if host and ":" in host else host
-    return f"{scheme}://{netloc}{'' if port == _PORTS.get(scheme) else f':{port}'}"
-
-
-def _origin(url: object) -> _Origin | None:
-    if not isinstance(url, str):
-        return None
+def _origin(url: object) -> str | None:
     try:
-        parts = urlsplit(url)
-        port = parts.port or _PORTS.get(parts.scheme)
+        parts = urlsplit(url) if isinstance(url, str) else None
+        port = parts and parts.port
     except ValueError:
         return None
-    return (parts.scheme, parts.hostname, port) if parts.hostname else None
+    if parts is None or not parts.hostname:
+        return None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    is_default = not port or (parts.scheme, port) in _DEFAULT_PORTS
+    return f"{parts.scheme}://{host}{'' if is_default else f':{port}'}"

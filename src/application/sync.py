@@ -1,14 +1,13 @@
 """Asking Kratos about some identities, and recording the answers."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from copy import copy
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from kratos_sync.application.ports.kratos import (
     Answer,
-    CurrentState,
     KratosAdmin,
     KratosError,
     KratosNotConfigured,
@@ -18,6 +17,9 @@ from kratos_sync.application.ports.kratos import (
     SyncOutcome,
     SyncResult,
 )
+from kratos_sync.domain.events import KratosIdentityGone, KratosIdentityUpdated
+from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.recorded_webhooks import ReceivedWebhook
 
 ASKED_AT_ONCE: Final = 50
 _NO_CAUSE: Final = UUID(int=0)
@@ -112,30 +114,45 @@ class SyncIdentities:
             except KratosUnavailable as error:
                 unavailable = error
         if answers:
-            results |= {each.identity_id: each for each in self._record(answers)}
+            results |= {each.identity_id: each for each in self._identities.record(answers)}
             self._wake_relay()
         yield from (results[each] for each in ids if each in results)
         if unavailable is not None:
             raise unavailable
 
-    def _record(self, answers: Mapping[UUID, Answer]) -> list[SyncResult]:
-        results, events = [], []
-        with self._identities.transaction(list(answers)) as transaction:
-            for identity_id, answer in answers.items():
-                state = transaction.state(identity_id, answer.asked_at)
-                outcome = outcome_of(answer, state, transaction.now)
-                if not _is_recorded(outcome, state):
-                    results.append(SyncResult(identity_id, outcome))
-                    continue
-                event = answer.event(transaction.new_id(), identity_id, state.first_heard_at)
-                events.append(event)
-                results.append(SyncResult(identity_id, outcome, event.id))
-            transaction.record(events)
-        return results
+
+class CurrentState(NamedTuple):
+    """What is held of an identity, locked until the transaction ends.
+
+    ``is_known`` says whether any event was recorded about it; ``first_heard_at`` is when it was
+    first hinted at, if it is not held. ``later`` are the webhooks recorded since the question.
+    """
+
+    held: KratosIdentity | None
+    is_known: bool
+    first_heard_at: datetime | None
+    later: Iterable[ReceivedWebhook]
 
 
-def outcome_of(answer: Answer, state: CurrentState, now: datetime) -> SyncOutcome:
-    """Decide what the answer means for our copy, without changing it."""
+def decide(
+    identity_id: UUID, answer: Answer, state: CurrentState, now: datetime, event_id: UUID
+) -> tuple[SyncResult, KratosIdentityUpdated | KratosIdentityGone | None]:
+    """Decide what the answer means for our copy, and give the event to record, if any.
+
+    ``now`` is by the ledger's clock.
+    """
+    outcome = _outcome(answer, state, now)
+    # Recorded for an unchanged copy too: this answer outranks older events that are pending.
+    is_recorded = outcome in {SyncOutcome.UPDATED, SyncOutcome.UNCHANGED}
+    if outcome is SyncOutcome.DELETED:
+        is_recorded = state.held is None or state.held.deleted_at is None
+    if not is_recorded:
+        return SyncResult(identity_id, outcome), None
+    event = answer.event(event_id, identity_id, state.first_heard_at)
+    return SyncResult(identity_id, outcome, event.id), event
+
+
+def _outcome(answer: Answer, state: CurrentState, now: datetime) -> SyncOutcome:
     held = state.held
     if held is not None and held.forgotten_at is not None:
         return SyncOutcome.ERASED
@@ -147,10 +164,3 @@ def outcome_of(answer: Answer, state: CurrentState, now: datetime) -> SyncOutcom
     updated.distrust_answers_after(now)
     updated.update(answer.identity, at=answer.asked_at, cause=_NO_CAUSE, later=state.later)
     return SyncOutcome.UNCHANGED if updated.version == held.version else SyncOutcome.UPDATED
-
-
-def _is_recorded(outcome: SyncOutcome, state: CurrentState) -> bool:
-    if outcome is SyncOutcome.DELETED:
-        return state.held is None or state.held.deleted_at is None
-    # An unchanged copy too: older events may still be pending, and this answer outranks them.
-    return outcome in {SyncOutcome.UPDATED, SyncOutcome.UNCHANGED}

@@ -63,12 +63,10 @@ class PostgresDeletions:
         self._engine = engine
 
     def request(self, identity_id: UUID, *, by: str | None = None, erase: bool = False) -> UUID:
-        """Request it in a transaction of its own."""
         with translate_errors(), self._engine.begin() as connection:
             return request_deletion(connection, identity_id, by=by, erase=erase)
 
     def progress(self, request: UUID) -> DeletionProgress:
-        """Look at one snapshot."""
         parameters = {"request": request, "last": DeleteFromKratos.name}
         with snapshot(self._engine) as connection:
             row = connection.execute(PROGRESS, parameters).one()
@@ -96,7 +94,6 @@ class PostgresDeletionFinalizer:
         self._kratos = kratos
 
     def awaited(self, identity_id: UUID, besides: str) -> Sequence[AwaitedConsumer]:
-        """Count what is committed by now."""
         return list(
             starmap(
                 AwaitedConsumer,
@@ -105,9 +102,7 @@ class PostgresDeletionFinalizer:
         )
 
     def delete_from_kratos(self, identity_id: UUID) -> bool:
-        """Call the Admin API, within its time limits."""
         return self._kratos().delete(identity_id)
 
     def request_erasure(self, identity_id: UUID, by: str, reason: str) -> None:
-        """Record the request, for a relay."""
         request_erasure(self._transaction, identity_id, by, reason)

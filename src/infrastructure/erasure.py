@@ -124,7 +124,6 @@ class PostgresErasures:
         self._most_events = most_events
 
     def erasable(self, identity_id: UUID) -> Erasable:
-        """Count on one snapshot."""
         parameters = {"identity_id": identity_id, "impersonal": IMPERSONAL_NAMES}
         with snapshot(self._engine) as connection:
             row = connection.execute(ERASABLE, parameters).one()
@@ -158,13 +157,11 @@ class PostgresErasures:
         yield Erased(texts=texts, held=held)
 
     def note(self, ids: Sequence[UUID], *, is_complete: bool) -> None:
-        """Record when to look next."""
         parameters = {"people": uuid_array(ids), "complete": is_complete}
         with translate_errors(), self._engine.begin() as connection:
             connection.execute(NOTE, {**parameters, "soon": SOON, "longest": LONGEST})
 
     def due(self, most: int) -> Sequence[UUID]:
-        """Claim those that are due, for a minute."""
         with translate_errors(), self._engine.begin() as connection:
             return list(
                 connection.execute(DUE, {"most": most, "soon": SOON, "longest": LONGEST}).scalars()

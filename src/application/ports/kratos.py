@@ -1,7 +1,6 @@
 """Kratos' Admin API, and what is recorded of its answers."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
@@ -13,8 +12,6 @@ from kratos_sync.domain.events import (
     KratosIdentityUpdated,
 )
 from kratos_sync.domain.identity import Identity
-from kratos_sync.domain.kratos_identity import KratosIdentity
-from kratos_sync.domain.recorded_webhooks import ReceivedWebhook
 
 MOST_AT_ONCE: Final = 500
 """The identities of a page, and the ids that may be asked for together."""
@@ -163,43 +160,17 @@ class PendingCount(NamedTuple):
     dead: int
 
 
-class CurrentState(NamedTuple):
-    """What is held of an identity, locked until the transaction ends.
-
-    ``is_known`` says whether any event was recorded about it; ``first_heard_at`` is when it was
-    first hinted at, if it is not held. ``later`` are the webhooks recorded since the question.
-    """
-
-    held: KratosIdentity | None
-    is_known: bool
-    first_heard_at: datetime | None
-    later: Iterable[ReceivedWebhook]
-
-
-class SyncTransaction(Protocol):
-    """One transaction that compares answers with what is held, and records events."""
-
-    now: datetime
-    """The time by the ledger's clock."""
-
-    def state(self, identity_id: UUID, asked_at: datetime) -> CurrentState:
-        """Lock and give what is held of an identity."""
-
-    def new_id(self) -> UUID:
-        """Give an id for an event."""
-
-    def record(self, events: Sequence[KratosIdentityUpdated | KratosIdentityGone]) -> None:
-        """Record the events, and when their answers were asked for."""
-
-
 class SyncedIdentities(Protocol):
     """The ledger as `SyncIdentities` uses it. Each method raises LedgerUnavailable."""
 
     def now(self) -> datetime:
         """The time by the ledger's clock."""
 
-    def transaction(self, ids: Sequence[UUID]) -> AbstractContextManager[SyncTransaction]:
-        """Commit at the end of the context, unless it raises. Raises ConcurrencyConflict."""
+    def record(self, answers: Mapping[UUID, Answer]) -> Sequence[SyncResult]:
+        """Compare with our copies, and record in one commit what `application.sync.decide` says.
+
+        Raises ConcurrencyConflict.
+        """
 
     def count_pending(self, event_ids: Sequence[UUID]) -> PendingCount:
         """Count the deliveries that are left of these events."""

@@ -89,14 +89,12 @@ class HttpKratosAdmin:
         self._caller = RetryingCaller(CircuitBreaker(clock=clock), rate_limiter, clock, pause)
 
     def page(self, token: str | None) -> Page:
-        """Give a page of the listing; raises ValueError for an invalid token."""
         if token is not None and not is_token(token):
             raise ValueError("this is no page's token")
         query = f"page_size={MOST_AT_ONCE}" if token is None else token
         return self._caller.call(PAGE_LIMITS, partial(self._page, f"{LISTING}?{query}"))
 
     def find(self, identity_id: UUID) -> Identity | None:
-        """Give an identity as it is now, or None."""
         return self._caller.call(self._limits, partial(self._find, identity_id))
 
     def find_all(self, ids: Sequence[UUID]) -> Mapping[UUID, Identity]:
@@ -111,11 +109,9 @@ class HttpKratosAdmin:
         return found
 
     def delete(self, identity_id: UUID) -> bool:
-        """Delete an identity; False if there was none."""
         return self._caller.call(self._limits, partial(self._delete, identity_id))
 
     def close(self) -> None:
-        """Close every connection."""
         self._endpoint.close()
 
     def _page(self, target: str, seconds: float) -> Page:

@@ -68,7 +68,6 @@ class DeadlineBackend(NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> NetworkStream:
-        """Connect, in the time that is left."""
         left = _remaining(timeout)
         return _Stream(self._sockets.connect_tcp(host, port, left, local_address, socket_options))
 

@@ -1,7 +1,6 @@
 """Recording answers of the Admin API: for hints that are consumed, and for a person who asks."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -17,17 +16,15 @@ from kratos_sync.application.consumers.fetch_kratos_identity import FetchKratosI
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.application.ports.kratos import (
     Answer,
-    CurrentState,
     KratosAdmin,
     KratosNotConfigured,
     PendingCount,
+    SyncResult,
 )
-from kratos_sync.application.sync import IdentityLookup
+from kratos_sync.application.sync import CurrentState, IdentityLookup, decide
 from kratos_sync.domain.events import (
     DomainEvent,
-    KratosIdentityGone,
     KratosIdentityHinted,
-    KratosIdentityUpdated,
 )
 from kratos_sync.infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
 from kratos_sync.infrastructure.identities.recorded_webhooks import LaterWebhooks
@@ -119,7 +116,6 @@ class PostgresKratosAnswers:
         return self._lookup.answer(identity_id)
 
     def record(self, identity_id: UUID, answer: Answer) -> None:
-        """Raise the event. Its id is new each time: a replayed hint brings another answer."""
         if identity_id in self._recorded:
             return
         if self._first_heard is None:
@@ -132,17 +128,14 @@ class PostgresKratosAnswers:
         _note(self._transaction, self._recorded.values())
 
     def collect_events(self) -> list[DomainEvent]:
-        """Take the events raised since the last call."""
         raised = [each for each in self._recorded.values() if each.id not in self._collected]
         self._collected.update(event.id for event in raised)
         return raised
 
     def savepoint(self) -> None:
-        """Remember what is recorded."""
         self._savepoint = self._recorded.copy()
 
     def roll_back_to_savepoint(self) -> None:
-        """Drop what was recorded since."""
         self._recorded = self._savepoint
 
     def _connected(self) -> KratosAdmin:
@@ -160,57 +153,36 @@ class PostgresSyncedIdentities:
         self._engine = engine
 
     def now(self) -> datetime:
-        """Ask the database for the time."""
         with translate_errors(), self._engine.connect() as connection:
             now: datetime = connection.execute(text(NOW)).scalar_one()
             return now
 
-    @contextmanager
-    def transaction(self, ids: Sequence[UUID]) -> Iterator["PostgresSyncTransaction"]:
-        """Lock no copy before it is asked for."""
+    def record(self, answers: Mapping[UUID, Answer]) -> Sequence[SyncResult]:
+        """Lock the copies, and never change one."""
         transaction = Transaction(self._engine)
         with transaction.begin(TIME_LIMIT):
-            transaction.subjects = tuple(ids)
-            yield PostgresSyncTransaction(transaction)
+            ids = transaction.subjects = tuple(answers)
+            copies = SqlAlchemyKratosIdentities(transaction)
+            known = {row[0] for row in transaction.fetch(KNOWN, [uuid_array(ids)])}
+            first_heard, now = _first_heard(transaction, ids), _now(transaction)
+            results, events = [], []
+            for each, answer in answers.items():
+                held = copies.find(each)  # locks it: what is read later is complete
+                later = LaterWebhooks(transaction.fetch, [each], answer.asked_at).of(each)
+                state = CurrentState(held, each in known, first_heard.get(each), later)
+                result, event = decide(each, answer, state, now, uuid7())
+                results.append(result)
+                if event is not None:
+                    events.append(event)
+            record_many(transaction.connection, [(event, Provenance(SOURCE)) for event in events])
+            _note(transaction, events)
             transaction.commit()
+        return results
 
     def count_pending(self, event_ids: Sequence[UUID]) -> PendingCount:
-        """Count by the deliveries' key."""
         with translate_errors(), self._engine.connect() as connection:
             parameters = {"event_ids": uuid_array(event_ids)}
             return PendingCount(*connection.execute(PENDING, parameters).one())
-
-
-class PostgresSyncTransaction:
-    """The SyncTransaction port. It locks copies, and never changes one."""
-
-    def __init__(self, transaction: Transaction) -> None:
-        self._transaction = transaction
-        self._copies = SqlAlchemyKratosIdentities(transaction)
-        subjects = uuid_array(transaction.subjects)
-        self._known = {row[0] for row in transaction.fetch(KNOWN, [subjects])}
-        self._first_heard = _first_heard(transaction, transaction.subjects)
-        self.now = _now(transaction)
-
-    def state(self, identity_id: UUID, asked_at: datetime) -> CurrentState:
-        """Lock the copy first: webhooks that are recorded later cannot change it."""
-        held = self._copies.find(identity_id)
-        later = LaterWebhooks(self._transaction.fetch, [identity_id], asked_at)
-        return CurrentState(
-            held,
-            identity_id in self._known,
-            self._first_heard.get(identity_id),
-            later.of(identity_id),
-        )
-
-    def new_id(self) -> UUID:
-        """Give an id that grows with time."""
-        return uuid7()
-
-    def record(self, events: Sequence[KratosIdentityUpdated | KratosIdentityGone]) -> None:
-        """Record the events, and when Kratos was asked."""
-        record_many(self._transaction.connection, [(each, Provenance(SOURCE)) for each in events])
-        _note(self._transaction, events)
 
 
 def identity_changed(

@@ -90,21 +90,17 @@ class PostgresReconciliation:
 
     @property
     def token(self) -> str | None:
-        """The page to ask for next."""
         return self._place.token
 
     @property
     def listed(self) -> bool:
-        """Whether the last page has been compared."""
         return self._place.listed
 
     def knows(self, ids: Sequence[UUID]) -> bool:
-        """Look for the first that is alive here."""
         with self._transaction() as connection:
             return bool(connection.execute(KNOWS, {"ids": list(ids)}).scalar_one())
 
     def compare_page(self, page: Page, at: datetime, most_unlisted: int) -> None:
-        """Compare a page, and record what differs."""
         after, is_last = self._place.last_id or FIRST, page.next is None
         with self._transaction() as connection:
             cursor = psycopg.RawCursor(driver_of(connection))
@@ -149,12 +145,10 @@ class PostgresReconciliation:
             return list(connection.execute(SAMPLE, parameters).scalars())
 
     def unlisted(self, most: int) -> Sequence[UUID]:
-        """Give some, in the order of their ids."""
         with self._transaction() as connection:
             return runs.next_unlisted(connection, self._run_id, most)
 
     def settle(self, deleted: Sequence[UUID], existing: Sequence[UUID], at: datetime) -> None:
-        """Record the deletions, and keep none of these any longer."""
         findings = replace(self.findings, deleted=self.findings.deleted + len(deleted))
         with self._transaction() as connection:
             key, nobody = f"{SOURCE}:{self._run_id}:gone", Answer(at, None)
@@ -164,7 +158,6 @@ class PostgresReconciliation:
         self.findings, self.differences = findings, [Difference(each, ()) for each in deleted]
 
     def end(self, outcome: str) -> None:
-        """Record the end."""
         with self._transaction() as connection:
             runs.end(connection, self._run_id, outcome)
         self.differences = []
@@ -219,13 +212,11 @@ class DryReconciliation(PostgresReconciliation):
         self._unlisted = bytearray()
 
     def unlisted(self, most: int) -> Sequence[UUID]:
-        """Give some that were not settled."""
         some = self._unlisted[: most * BYTES_PER_ID]
         starts = range(0, len(some), BYTES_PER_ID)
         return [UUID(bytes=bytes(some[start : start + BYTES_PER_ID])) for start in starts]
 
     def settle(self, deleted: Sequence[UUID], existing: Sequence[UUID], at: datetime) -> None:  # noqa: ARG002  # as the port
-        """Count the deleted ones."""
         self.findings = replace(self.findings, deleted=self.findings.deleted + len(deleted))
         self.differences = [Difference(each, ()) for each in deleted]
         del self._unlisted[: (len(deleted) + len(existing)) * BYTES_PER_ID]
@@ -235,7 +226,6 @@ class DryReconciliation(PostgresReconciliation):
         raise AssertionError("a dry run is never resumed")
 
     def end(self, outcome: str) -> None:  # noqa: ARG002  # as the port
-        """Drop the differences."""
         self.differences = []
 
     def _keep_unlisted(self, connection: Connection, stretch: Stretch) -> int:
@@ -284,12 +274,10 @@ class PostgresReconciliations:
         return PostgresReconciliation(connection, run, held.schema_urls, resumed=resumed)
 
     def is_due(self, every: timedelta) -> bool:
-        """Ask the table."""
         with translate_errors(), self._engine.begin() as connection:
             return runs.is_due(connection, every)
 
     def in_flight(self, most: int) -> int:
-        """Count what is pending for the consumer that keeps the copies."""
         with translate_errors(), self._engine.connect() as connection:
             parameters = {"consumer": SyncKratosIdentity.name, "most": most}
             counted: int = connection.execute(IN_FLIGHT, parameters).scalar_one()
