@@ -1,26 +1,29 @@
-"""Erasing a person: forgotten in one commit, and then step by step what was recorded."""
+"""Erasing an identity: its copy in one commit, and then step by step what was recorded of it."""
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import partial
 from typing import Final
 from uuid import UUID
 
 from kratos_sync.application.pipeline.retries import retry_on_conflict
 from kratos_sync.application.ports.deletions import DeletionProgress, Deletions, Erased, Erasures
+from kratos_sync.domain.kratos_identities import KratosIdentities
+from kratos_sync.domain.kratos_identity import KratosIdentity
 
-PATIENCE_SECONDS: Final = 60.0
-"""How long what a worker has in hand is waited for: longer than an event may take."""
+WAIT_SECONDS: Final = 60.0
+"""How long to wait for in-flight deliveries: longer than an event may take."""
 POLL_SECONDS: Final = 0.5
 MOST_CONFLICTS: Final = 4
 
 
-class StillInHand(Exception):
-    """A worker has some of it in hand for a minute: a relay erases it once it is let go."""
+class StillInFlight(Exception):
+    """Some of it has been in flight for a minute: a relay erases it later."""
 
 
 class Erase:
-    """Erases one person. ``wake_relay`` is called when there is something for consumers to hear."""
+    """Erases one identity. ``wake_relay`` is called when there are events to deliver."""
 
     def __init__(
         self,
@@ -35,10 +38,10 @@ class Erase:
         self._pause = pause
 
     def run(self, identity_id: UUID, *, by: str, reason: str) -> Iterator[Erased]:
-        """Forget and erase; tell after each step what is erased by then.
+        """Erase, and give after each step what is erased by then.
 
-        Raises StillInHand, LedgerUnavailable or ConcurrencyConflict. However it ends, once it has
-        begun the rest is erased by a relay.
+        Raises StillInFlight, LedgerUnavailable or ConcurrencyConflict. However it ends, once it has
+        begun a relay erases the rest.
         """
         begin = partial(self._erasures.begin, identity_id, by, reason)
         retry_on_conflict(begin, MOST_CONFLICTS, self._pause, POLL_SECONDS)
@@ -46,8 +49,8 @@ class Erase:
         return self.rest(identity_id)
 
     def rest(self, identity_id: UUID) -> Iterator[Erased]:
-        """Erase what is left of a person whose erasure has begun; likewise."""
-        deadline = self._clock() + PATIENCE_SECONDS
+        """Erase what is left of an identity whose erasure has begun; likewise."""
+        deadline = self._clock() + WAIT_SECONDS
         erased = Erased()
         while True:
             held = 0
@@ -59,8 +62,19 @@ class Erase:
             if not held:
                 return
             if self._clock() > deadline:
-                raise StillInHand(f"a worker has had {held:,} of it in hand for a minute")
+                raise StillInFlight(f"a worker has had {held:,} of it in hand for a minute")
             self._pause(POLL_SECONDS)
+
+
+def erase_copy(
+    identities: KratosIdentities, identity_id: UUID, *, at: datetime, cause: UUID
+) -> None:
+    """Leave an erased tombstone, also of an identity never seen: a webhook may be on its way."""
+    identity = identities.find(identity_id)
+    if identity is None:
+        identities.add(KratosIdentity.erased_tombstone(identity_id, at=at, cause=cause))
+    else:
+        identity.forget(at=at, cause=cause)
 
 
 def watch_deletion(
@@ -72,14 +86,14 @@ def watch_deletion(
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[DeletionProgress]:
-    """Tell how far it is whenever that changes, for so long at most; the last is how it ended."""
+    """Give the progress whenever it changes, for so long at most; the last is how it ended."""
     deadline = clock() + seconds
-    told = None
+    last = None
     while True:
         progress = deletions.progress(request)
-        if progress != told:
+        if progress != last:
             yield progress
-            told = progress
+            last = progress
         is_over = progress.is_done and (progress.is_erased or not until_erased)
         if is_over or progress.is_held or clock() > deadline:
             return

@@ -1,12 +1,14 @@
-"""Which webhook would have told of a difference that reconciling found: what was not heard.
+"""Which webhook a difference found by a reconciliation should have come with, and silent hooks.
 
-Kratos calls hooks of five flows only, and none for an administrator. Verifying, recovering and
-logging in with a code mark an address; settings change traits, and so may an administrator.
+Kratos calls webhooks in five flows only, and never for an administrator. Verification, recovery and
+login with a code mark an address; settings change traits, and so may an administrator.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from kratos_sync.application.ports.hook_log import HookActivity
 from kratos_sync.domain.addresses import RecoveryAddress, VerifiableAddress
@@ -15,77 +17,101 @@ from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import ABSENT, Absent, same_as_doubles
 
 REGISTRATION: Final = "registration"
-"""Made since the comparison before, and not here: a registration, or an administrator's doing."""
+"""Created since the run before, and not here: a registration, or an administrator."""
 SETTINGS: Final = "settings"
-"""Other traits or addresses: a change of settings, or an administrator's doing."""
+"""Other traits or addresses: a settings flow, or an administrator."""
 VERIFICATION: Final = "verification"
-"""An address verified there and not here: a verification, a recovery or a login with a code."""
+"""An address verified only in Kratos: a verification, a recovery or a login with a code."""
 LOGIN: Final = "login"
 """Nothing but `updated_at`: a login that renewed something, or a change of credentials."""
 ON_ITS_WAY: Final = "on_its_way"
-"""Heard, and not consumed yet."""
+"""A webhook was received, and its delivery is pending."""
 OLD: Final = "old"
-"""Made before the comparison before, or before the first: nobody ever told us."""
+"""Created before the run before, or before the first: no webhook ever came."""
 ADMIN: Final = "admin"
 """Fields that administrators change, and seldom anyone else."""
-UNTOLD: Final = "untold"
-"""What no webhook carries or tells: `metadata_admin`, large integers, that a mail was sent, that
-there are no addresses."""
+NOT_IN_WEBHOOKS: Final = "untold"
+"""What no webhook carries: `metadata_admin`, large integers, that a mail was sent, that there are
+no addresses."""
 NEWER: Final = "newer"
 """Changed later here than in Kratos, or verified here alone: a clock is wrong, Kratos was restored
 from a backup, or a call was forged."""
 REVIVED: Final = "revived"
-"""Deleted here, and there in Kratos."""
+"""Deleted here, and existing in Kratos."""
 OTHER: Final = "other"
 
 HOOKS: Final = (REGISTRATION, SETTINGS, VERIFICATION, LOGIN)
-"""What a webhook should have told; of the others none is missed."""
+"""The kinds of difference for which a webhook was missed."""
 
-_ADMINS: Final = frozenset(
+_ADMIN_FIELDS: Final = frozenset(
     {"state", "state_changed_at", "external_id", "organization_id", "schema_id"}
 )
 
 
-def missing(identity: Identity, before: datetime | None) -> tuple[str, ...]:
-    """Say which webhook is missed of an identity that is not here at all.
+class Differing(NamedTuple):
+    """A listed identity that differs in ``fields`` from what is held; both None if none is."""
 
-    ``before`` is when the last comparison that came to its end began; None if there was none.
+    identity: Identity
+    held: HeldIdentity | None
+    fields: Collection[str] | None
+
+
+def classify(
+    differing: Iterable[Differing], pending: Collection[UUID], before: datetime | None
+) -> Counter[str]:
+    """Count the differences by the webhook that was missed.
+
+    ``pending`` are identities with events that are not consumed yet; ``before`` is when the last
+    completed run began, None if there was none.
     """
-    made = identity.created_at
-    since = isinstance(made, datetime) and before is not None and made > before
-    return (REGISTRATION if since else OLD,)
+    counts = Counter[str]()
+    for identity, held, fields in differing:
+        if identity.id in pending:
+            counts[ON_ITS_WAY] += 1
+        elif held is None or fields is None:
+            counts[if_missing(identity, before)] += 1
+        else:
+            counts.update(if_stale(held, identity, fields))
+    return counts
 
 
-def stale(held: HeldIdentity, identity: Identity, fields: Collection[str]) -> tuple[str, ...]:
-    """Say which webhooks are missed of one that differs in these fields, each once."""
+def count_missed(by_hook: Mapping[str, int]) -> int:
+    """Count the differences that a webhook should have come with."""
+    return sum(by_hook.get(hook, 0) for hook in HOOKS)
+
+
+def if_missing(identity: Identity, before: datetime | None) -> str:
+    """Give the webhook that was missed of an identity that is not held at all."""
+    created = identity.created_at
+    is_new = isinstance(created, datetime) and before is not None and created > before
+    return REGISTRATION if is_new else OLD
+
+
+def if_stale(held: HeldIdentity, identity: Identity, fields: Collection[str]) -> tuple[str, ...]:
+    """Give the webhooks that were missed of one that differs in these fields, each once."""
     if "deleted_at" in fields:
         return (REVIVED,)
     if "updated_at" in fields and _is_newer(held, identity):
         return (NEWER,)
-    wanting = dict.fromkeys(_wanting(held, identity, fields))
-    return tuple(wanting) or ((LOGIN,) if "updated_at" in fields else (OTHER,))
+    kinds = tuple(dict.fromkeys(_kinds(held, identity, fields)))
+    return kinds or ((LOGIN,) if "updated_at" in fields else (OTHER,))
 
 
-def missed(unheard: Mapping[str, int]) -> int:
-    """Count what a webhook should have told."""
-    return sum(unheard.get(hook, 0) for hook in HOOKS)
-
-
-def _wanting(held: HeldIdentity, identity: Identity, fields: Collection[str]) -> Iterator[str]:
+def _kinds(held: HeldIdentity, identity: Identity, fields: Collection[str]) -> Iterator[str]:
     for name in fields:
         if name == "traits":
-            yield UNTOLD if same_as_doubles(held.traits, identity.traits) else SETTINGS
+            yield NOT_IN_WEBHOOKS if same_as_doubles(held.traits, identity.traits) else SETTINGS
         elif name == "recovery_addresses":
             never_any = held.recovery_addresses is ABSENT and not _any(identity.recovery_addresses)
-            yield UNTOLD if never_any else SETTINGS
+            yield NOT_IN_WEBHOOKS if never_any else SETTINGS
         elif name == "verifiable_addresses":
             yield _address(held.verifiable_addresses, identity.verifiable_addresses)
         elif name == "metadata_admin":
-            yield UNTOLD
+            yield NOT_IN_WEBHOOKS
         elif name == "metadata_public":
             rounded = same_as_doubles(held.metadata_public, identity.metadata_public)
-            yield UNTOLD if rounded else ADMIN
-        elif name in _ADMINS:
+            yield NOT_IN_WEBHOOKS if rounded else ADMIN
+        elif name in _ADMIN_FIELDS:
             yield ADMIN
         elif name != "updated_at":
             yield OTHER
@@ -109,7 +135,7 @@ def _address(
     differ = [key for key, one in here.items() if _proof(one) != _proof(there[key])]
     if any(there[key].verified for key in differ):
         return VERIFICATION
-    return NEWER if differ else UNTOLD
+    return NEWER if differ else NOT_IN_WEBHOOKS
 
 
 def _proof(address: VerifiableAddress) -> tuple[bool, datetime | None]:
@@ -125,15 +151,14 @@ def _by_value(
 
 
 GAPS: Final = 10
-"""Whoever is silent for so many times the usual gap,"""
 LEAST: Final = timedelta(days=3)
-"""and for longer than a quiet weekend, is silent."""
+"""Longer than a quiet weekend."""
 FEW: Final = 20
-"""With fewer calls nobody knows what is usual."""
+"""With fewer calls the usual gap is unknown."""
 
 
 class SilentHook(NamedTuple):
-    """A hook that was last heard then, and used to be heard so often; None for all of them."""
+    """A hook that calls no more; ``label`` is None if none does."""
 
     label: str | None
     last_at: datetime
@@ -141,9 +166,9 @@ class SilentHook(NamedTuple):
 
 
 def silent_hooks(hooks: Sequence[HookActivity], now: datetime) -> list[SilentHook]:
-    """Tell which hooks are silent while others are heard, or that all of them are.
+    """Give the hooks that are silent while others call, or one entry if all of them are.
 
-    A gap is usual if it is the mean one: from the first call to the last.
+    A hook is silent after ten times its mean gap between calls, and three days at least.
     """
     if not hooks:
         return []
@@ -153,7 +178,7 @@ def silent_hooks(hooks: Sequence[HookActivity], now: datetime) -> list[SilentHoo
     )
     if silence := _silence(together, now):
         return [silence._replace(label=None)]
-    # By the last call of any: a night in which nobody is awake is nobody's silence.
+    # Measured up to the last call of any hook: a quiet night is no hook's silence.
     found = (_silence(hook, last) for hook in hooks)
     return [silence for silence in found if silence]
 

@@ -1,47 +1,46 @@
-"""Reconciling: whatever happened, what we hold becomes what Kratos lists."""
+"""Reconciliation: whatever happened, our copies become what Kratos lists."""
 
 import time
 from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
+from uuid import UUID
 
+import msgspec
 import structlog
 
-from kratos_sync.application.drift import elsewhere
-from kratos_sync.application.ports.kratos import KratosAdmin, KratosRefused
+from kratos_sync.application.ports.kratos import KratosAdmin, KratosRefused, Page
 from kratos_sync.application.ports.reconciliation import (
     Findings,
     ListingUnordered,
-    NobodyKnown,
+    NoKnownIdentity,
     Reconciliation,
     Reconciliations,
 )
 
 ALWAYS_ALLOWED: Final = 10
-"""So many may be deleted without being asked,"""
+"""So many identities may be deleted without confirmation,"""
 ALLOWED_PART: Final = 100
-"""or one of so many that are here, if that is more."""
+"""or one of so many that are held, if that is more."""
 ASKED_AT_ONCE: Final = 50
 SAMPLE: Final = 20
-"""Of whom we hold: so many are asked for where a listing begins with strangers."""
-IN_HAND: Final = 2_000
-"""Deliveries of what was found, with which no further page is asked for."""
+MOST_IN_FLIGHT: Final = 2_000
+"""Pending deliveries with which no further page is asked for."""
 POLL_SECONDS: Final = 0.1
-TELL_EVERY: Final = 300
-"""Polls after which it is said what is waited for,"""
+POLLS_PER_WARNING: Final = 300
 MOST_POLLS: Final = 6_000
-"""and after which nobody is waited for any more."""
 BAD_REQUEST: Final = 400
 
 log = structlog.get_logger()
 
 
 class DeletesRefused(Exception):
-    """Kratos shows too few of those whom we hold: nobody was deleted. The message says why."""
+    """Kratos lists too few of the identities held: none was deleted. The message says why."""
 
 
 class ConsumersAreBehind(Exception):
-    """What was found is not consumed: are workers running? What was told so far stays told."""
+    """Consumers do not keep up: are workers running? What was recorded so far stays recorded."""
 
 
 class AnotherKratos(Exception):
@@ -49,13 +48,11 @@ class AnotherKratos(Exception):
 
 
 class Reconcile:
-    """Compares every page of Kratos' listing with what we hold, and then asks for the rest.
+    """Compares every page of the listing with what is held, then looks up the unlisted ones.
 
-    A listing whose schemas are all elsewhere than those of whom we hold is another Kratos' one,
-    but if they are at one of the ``public_urls``: so we are told that Kratos has moved. If it lists
-    people whom we hold it has moved, or is a copy of ours, which the error says. Another Kratos'
-    is a listing, too, that begins with nobody whom we hold, of a Kratos that has none of those whom
-    it is asked for. From another Kratos nobody is taken.
+    The listing is of another Kratos if all of its schemas have other origins than those held (and
+    than ``public_urls``, which say that Kratos has moved), or if it begins with unknown identities
+    only and Kratos has none of a sample of those held. Nothing is taken from another Kratos.
     ``wake_relay`` is called after each page that differs.
     """
 
@@ -77,36 +74,36 @@ class Reconcile:
         self._pause = pause
 
     def run(self, *, dry_run: bool, allow_deletes: int = 0) -> Iterator[Reconciliation]:
-        """Reconcile; give the reconciliation after each page, and after each round of questions.
+        """Reconcile; give the run after each page, and after each round of lookups.
 
         Raises KratosError, AnotherKratos, DeletesRefused, ListingUnordered, AnotherReconciliation,
-        LedgerUnavailable, ConcurrencyConflict or ReconciliationLost; whatever it is, nobody is
-        deleted of whom Kratos has not said by itself that it has none.
+        LedgerUnavailable, ConcurrencyConflict or ReconciliationLost. No identity is deleted unless
+        Kratos itself said of it alone that it has none.
         """
         with self._reconciliations.begin(dry_run=dry_run) as run:
             yield run
             may_start_over = run.resumed
             while not run.listed:
-                may_start_over &= self._take_page(
+                may_start_over &= self._compare_next_page(
                     run, allow_deletes, dry_run=dry_run, may_start_over=may_start_over
                 )
                 yield run
-            self._guard(run, max(allow_deletes, allowed(run.findings)))
-            while unseen := run.unseen(ASKED_AT_ONCE):
+            self._check_deletes(run, max(allow_deletes, allowed(run.findings)))
+            while unlisted := run.unlisted(ASKED_AT_ONCE):
                 at = self._now()
-                found = {each: self._kratos.find(each) for each in unseen}
-                gone = [each for each, identity in found.items() if identity is None]
-                run.settle(gone, [each for each in unseen if found[each] is not None], at)
-                if gone and not dry_run:
+                found = {each: self._kratos.find(each) for each in unlisted}
+                deleted = [each for each, identity in found.items() if identity is None]
+                run.settle(deleted, [each for each in unlisted if found[each] is not None], at)
+                if deleted and not dry_run:
                     self._wake_relay()
                 yield run
             run.end("completed")
             yield run
 
-    def _take_page(
+    def _compare_next_page(
         self, run: Reconciliation, allow_deletes: int, *, dry_run: bool, may_start_over: bool
     ) -> bool:
-        """Take the next page; False if its token is of before, and Kratos no longer takes it."""
+        """Give False if the resumed run's page token has expired, and the run starts over."""
         at = self._now()
         try:
             page = self._kratos.page(run.token)
@@ -115,59 +112,121 @@ class Reconcile:
                 raise
             run.start_over()
             return False
-        if strange := elsewhere(page.identities, run.schema_urls, self._public_urls):
-            where = ", ".join(strange.origins[:3])
-            if run.knows(strange.ids):
-                run.end("refused: Kratos has moved, or this is a copy of it")
-                raise AnotherKratos(
-                    f"it lists people who are here, and its schemas are now at {where}: if Kratos"
-                    f" has moved, set KRATOS_PUBLIC_URL or KRATOS_BROWSER_URL to {where}; if this"
-                    " is a copy of it, KRATOS_ADMIN_URL is wrong"
-                )
-            run.end("refused: another Kratos")
-            raise AnotherKratos(
-                f"this is another Kratos: its schemas are at {where}, and nobody whom it lists is"
-                " here; is KRATOS_ADMIN_URL right?"
-            )
+        self._check_origins(run, page)
         try:
-            run.take(page, at, max(allow_deletes, ALWAYS_ALLOWED))
+            run.compare_page(page, at, max(allow_deletes, ALWAYS_ALLOWED))
         except ListingUnordered:
             run.end("refused: the listing is not in order")
             raise
-        except NobodyKnown as error:
-            if not any(self._kratos.find(each) for each in run.some_held(SAMPLE)):
+        except NoKnownIdentity as error:
+            if not any(self._kratos.find(each) for each in run.sample_ids(SAMPLE)):
                 run.end("refused: another Kratos")
                 raise AnotherKratos(str(error)) from None
-            run.is_ours = True
-            return may_start_over  # the same page is taken once more
+            run.is_same_kratos = True
+            return may_start_over  # the same page is compared once more
         if run.differences and not dry_run:
             self._wake_relay()
             self._await_consumers()
         return True
 
+    def _check_origins(self, run: Reconciliation, page: Page) -> None:
+        foreign = foreign_page(page.identities, run.schema_urls, self._public_urls)
+        if foreign is None:
+            return
+        where = ", ".join(foreign.origins[:3])
+        if run.knows(foreign.ids):
+            run.end("refused: Kratos has moved, or this is a copy of it")
+            raise AnotherKratos(
+                f"it lists people who are here, and its schemas are now at {where}: if Kratos"
+                f" has moved, set KRATOS_PUBLIC_URL or KRATOS_BROWSER_URL to {where}; if this"
+                " is a copy of it, KRATOS_ADMIN_URL is wrong"
+            )
+        run.end("refused: another Kratos")
+        raise AnotherKratos(
+            f"this is another Kratos: its schemas are at {where}, and nobody whom it lists is"
+            " here; is KRATOS_ADMIN_URL right?"
+        )
+
     def _await_consumers(self) -> None:
         polls = 0
-        while self._reconciliations.in_flight(IN_HAND) >= IN_HAND:
-            if polls % TELL_EVERY == TELL_EVERY - 1:
-                log.warning("waiting_for_consumers", deliveries=f"{IN_HAND:,} or more")
+        while self._reconciliations.in_flight(MOST_IN_FLIGHT) >= MOST_IN_FLIGHT:
             polls += 1
+            if polls % POLLS_PER_WARNING == 0:
+                log.warning("waiting_for_consumers", deliveries=f"{MOST_IN_FLIGHT:,} or more")
             if polls > MOST_POLLS:
-                raise ConsumersAreBehind("for ten minutes consumers had their hands full")
+                raise ConsumersAreBehind("for ten minutes consumers did not keep up")
             self._pause(POLL_SECONDS)
 
-    def _guard(self, run: Reconciliation, most: int) -> None:
+    def _check_deletes(self, run: Reconciliation, most: int) -> None:
         found, why = run.findings, None
         if found.held and not found.identities:
             why = "Kratos lists nobody"
         elif found.held and not found.known:
             why = "Kratos lists nobody whom we hold"
-        elif found.unseen > most:
-            why = f"{found.unseen:,} of {found.held:,} are not listed, and at most {most:,} may go"
-        if why and found.unseen:
+        elif found.unlisted > most:
+            why = (
+                f"{found.unlisted:,} of {found.held:,} are not listed, and at most {most:,} may go"
+            )
+        if why and found.unlisted:
             run.end(f"refused: {why}")
             raise DeletesRefused(why)
 
 
 def allowed(findings: Findings) -> int:
-    """How many may be deleted without asking."""
+    """How many identities may be deleted without confirmation."""
     return max(ALWAYS_ALLOWED, findings.held // ALLOWED_PART)
+
+
+class ForeignPage(NamedTuple):
+    """A page whose schemas have other origins than ours: which, and the ids that it lists."""
+
+    origins: tuple[str, ...]
+    ids: tuple[UUID, ...]
+
+
+class _Listed(msgspec.Struct, gc=False):
+    id: Any = None
+    schema_url: Any = None
+
+
+_read: Final = msgspec.json.Decoder(list[_Listed]).decode
+_DEFAULT_PORTS: Final = {("http", 80), ("https", 443)}
+
+
+def foreign_page(
+    identities: bytes, ours: Collection[str], public_urls: Collection[str]
+) -> ForeignPage | None:
+    """Give the page if no schema of it has the origin of one of these URLs.
+
+    An origin is scheme, host and port. None too where either side's origins are unknown.
+    """
+    try:
+        listed = _read(identities)
+    except msgspec.ValidationError:  # no list of objects: the comparison reports it
+        return None
+    known = {origin for url in ours if (origin := _origin(url))}
+    theirs = {origin for each in listed if (origin := _origin(each.schema_url))}
+    if not known or not theirs or theirs & {*known, *map(_origin, public_urls)}:
+        return None
+    ids = (_id(each.id) for each in listed)
+    return ForeignPage(tuple(sorted(theirs)), tuple(each for each in ids if each))
+
+
+def _id(written: object) -> UUID | None:
+    try:
+        return UUID(written) if isinstance(written, str) else None
+    except ValueError:
+        return None
+
+
+def _origin(url: object) -> str | None:
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+        port = parts and parts.port
+    except ValueError:
+        return None
+    if parts is None or not parts.hostname:
+        return None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    is_default = not port or (parts.scheme, port) in _DEFAULT_PORTS
+    return f"{parts.scheme}://{host}{'' if is_default else f':{port}'}"

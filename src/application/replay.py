@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from kratos_sync.application.pipeline.retries import retry_on_conflict
 from kratos_sync.application.ports.replay import EventRange, Position, RecordedEvents
-from kratos_sync.application.rate_limiter import Pace
+from kratos_sync.application.rate_limiter import RateLimiter
 from kratos_sync.application.subscriptions import CONSUMERS, SUBSCRIPTIONS
 
 BATCHES_IN_FLIGHT: Final = 4
@@ -45,7 +45,7 @@ def subscribed_event_names(consumer: str) -> tuple[str, ...]:
 class Replay:
     """Redelivers recorded events to a consumer, step by step, each step in its own commit.
 
-    ``wake_relay`` is called after each; ``clock`` and ``pause`` are as Pace takes them.
+    ``wake_relay`` is called after each; ``clock`` and ``pause`` are as RateLimiter takes them.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Replay:
         stay committed.
         """
         most = BATCHES_IN_FLIGHT * CONSUMERS[wanted.consumer].batch_size
-        pace = Pace(rate, self._clock, self._pause)
+        pace = RateLimiter(rate, clock=self._clock, pause=self._pause)
         replayed, left, position = 0, 0, None
         while True:
             self._wait_until_below(wanted.consumer, most)

@@ -1,63 +1,70 @@
-"""Asking Kratos about some identities at once, because a person says so."""
+"""Asking Kratos about some identities, and recording the answers."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from copy import copy
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from kratos_sync.application.ports.kratos import (
     Answer,
-    Asked,
-    AskedIdentities,
     KratosAdmin,
     KratosError,
     KratosNotConfigured,
     KratosRefused,
     KratosUnavailable,
-    Outcome,
+    SyncedIdentities,
+    SyncOutcome,
+    SyncResult,
 )
+from kratos_sync.domain.events import KratosIdentityGone, KratosIdentityUpdated
+from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.recorded_webhooks import ReceivedWebhook
+
+ASKED_AT_ONCE: Final = 50
+_NO_CAUSE: Final = UUID(int=0)
 
 
 class IdentityLookup:
-    """Asks about all at once, and alone about each that is not shown there.
+    """Asks about all identities in one request, and alone about each that is not found there.
 
-    Only the latter tells that somebody is gone. Once Kratos is away it is not asked again.
+    Only the latter proves a deletion. Once Kratos is unavailable it is not asked again.
     """
 
     def __init__(
         self,
         kratos: Callable[[], KratosAdmin],
-        everybody: Callable[[], Collection[UUID]],
+        all_ids: Callable[[], Collection[UUID]],
         now: Callable[[], datetime],
     ) -> None:
-        """`everybody` gives up to 500 ids when the first question comes; `now` is the ledger's.
+        """`all_ids` gives up to 500 ids when the first question comes; `now` is the ledger's.
 
         `kratos` may raise KratosNotConfigured.
         """
         self._kratos = kratos
-        self._everybody = everybody
+        self._all_ids = all_ids
         self._now = now
         self._answers: dict[UUID, Answer] = {}
-        self._asked_about_all = False
+        self._has_asked_all = False
         self._problem: KratosError | None = None
 
     def answer(self, identity_id: UUID) -> Answer:
         """Give the answer about one, the same each time; raises KratosError."""
-        if not self._asked_about_all:
-            self._asked_about_all = True
-            self._ask_about({identity_id, *self._everybody()})
+        if not self._has_asked_all:
+            self._has_asked_all = True
+            self._ask_all({identity_id, *self._all_ids()})
         if identity_id not in self._answers:
             self._answers[identity_id] = self._ask(identity_id)
         return self._answers[identity_id]
 
-    def _ask_about(self, ids: Collection[UUID]) -> None:
+    def _ask_all(self, ids: Collection[UUID]) -> None:
         if len(ids) == 1:
-            return  # then the question that tells of a deletion too costs no more
+            return  # `find` costs the same, and can prove a deletion
         try:
             kratos, asked_at = self._kratos(), self._now()
             found = kratos.find_all(sorted(ids))
         except KratosRefused:
-            return  # one of them may be to blame: each is asked for alone
+            return  # one of them may be the reason: each is asked for alone
         except (KratosUnavailable, KratosNotConfigured) as error:
             self._problem = error
             return
@@ -75,43 +82,85 @@ class IdentityLookup:
             raise
 
 
-ASKED_AT_ONCE: Final = 50
-
-
 class SyncIdentities:
-    """Asks, and records what Kratos says; `wake_relay` is called after each commit."""
+    """Asks Kratos, and records its answers; `wake_relay` is called after each commit."""
 
     def __init__(
-        self, kratos: KratosAdmin, identities: AskedIdentities, wake_relay: Callable[[], None]
+        self, kratos: KratosAdmin, identities: SyncedIdentities, wake_relay: Callable[[], None]
     ) -> None:
         self._kratos = kratos
         self._identities = identities
         self._wake_relay = wake_relay
 
-    def run(self, ids: Sequence[UUID]) -> Iterator[Asked]:
-        """Give what came of each, in their order.
+    def run(self, ids: Sequence[UUID]) -> Iterator[SyncResult]:
+        """Give a result for each, in their order.
 
-        Raises KratosUnavailable, after what was answered until then has been recorded and given;
+        Raises KratosUnavailable, after the answers until then were recorded and given;
         LedgerUnavailable or ConcurrencyConflict.
         """
         for start in range(0, len(ids), ASKED_AT_ONCE):
-            yield from self._ask(ids[start : start + ASKED_AT_ONCE])
+            yield from self._sync(ids[start : start + ASKED_AT_ONCE])
 
-    def _ask(self, ids: Sequence[UUID]) -> Iterator[Asked]:
-        inquiry = IdentityLookup(lambda: self._kratos, lambda: ids, self._identities.now)
+    def _sync(self, ids: Sequence[UUID]) -> Iterator[SyncResult]:
+        lookup = IdentityLookup(lambda: self._kratos, lambda: ids, self._identities.now)
         answers: dict[UUID, Answer] = {}
-        asked: dict[UUID, Asked] = {}
-        away: KratosUnavailable | None = None
-        for identity_id in ids:
+        results: dict[UUID, SyncResult] = {}
+        unavailable: KratosUnavailable | None = None
+        for each in ids:
             try:
-                answers[identity_id] = inquiry.answer(identity_id)
+                answers[each] = lookup.answer(each)
             except KratosRefused as error:
-                asked[identity_id] = Asked(identity_id, Outcome.REFUSED, problem=error.problem)
+                results[each] = SyncResult(each, SyncOutcome.REFUSED, problem=error.problem)
             except KratosUnavailable as error:
-                away = error
+                unavailable = error
         if answers:
-            asked |= {each.identity_id: each for each in self._identities.record(answers)}
+            results |= {each.identity_id: each for each in self._identities.record(answers)}
             self._wake_relay()
-        yield from (asked[identity_id] for identity_id in ids if identity_id in asked)
-        if away is not None:
-            raise away
+        yield from (results[each] for each in ids if each in results)
+        if unavailable is not None:
+            raise unavailable
+
+
+class CurrentState(NamedTuple):
+    """What is held of an identity, locked until the transaction ends.
+
+    ``is_known`` says whether any event was recorded about it; ``first_heard_at`` is when it was
+    first hinted at, if it is not held. ``later`` are the webhooks recorded since the question.
+    """
+
+    held: KratosIdentity | None
+    is_known: bool
+    first_heard_at: datetime | None
+    later: Iterable[ReceivedWebhook]
+
+
+def decide(
+    identity_id: UUID, answer: Answer, state: CurrentState, now: datetime, event_id: UUID
+) -> tuple[SyncResult, KratosIdentityUpdated | KratosIdentityGone | None]:
+    """Decide what the answer means for our copy, and give the event to record, if any.
+
+    ``now`` is by the ledger's clock.
+    """
+    outcome = _outcome(answer, state, now)
+    # Recorded for an unchanged copy too: this answer outranks older events that are pending.
+    is_recorded = outcome in {SyncOutcome.UPDATED, SyncOutcome.UNCHANGED}
+    if outcome is SyncOutcome.DELETED:
+        is_recorded = state.held is None or state.held.deleted_at is None
+    if not is_recorded:
+        return SyncResult(identity_id, outcome), None
+    event = answer.event(event_id, identity_id, state.first_heard_at)
+    return SyncResult(identity_id, outcome, event.id), event
+
+
+def _outcome(answer: Answer, state: CurrentState, now: datetime) -> SyncOutcome:
+    held = state.held
+    if held is not None and held.forgotten_at is not None:
+        return SyncOutcome.ERASED
+    if answer.identity is None:
+        return SyncOutcome.DELETED if held or state.is_known else SyncOutcome.UNKNOWN
+    if held is None:
+        return SyncOutcome.UPDATED
+    updated = copy(held)
+    updated.distrust_answers_after(now)
+    updated.update(answer.identity, at=answer.asked_at, cause=_NO_CAUSE, later=state.later)
+    return SyncOutcome.UNCHANGED if updated.version == held.version else SyncOutcome.UPDATED

@@ -19,7 +19,10 @@ from kratos_sync.infrastructure.identities.kratos_identities import PostgresKrat
 from kratos_sync.infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
 from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts
 from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
-from kratos_sync.infrastructure.kratos.refetch import PostgresAskedIdentities, PostgresKratosAnswers
+from kratos_sync.infrastructure.kratos.refetch import (
+    PostgresKratosAnswers,
+    PostgresSyncedIdentities,
+)
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.ledger.dead_letters import (
     PostgresDeadLetterDecisions,
@@ -106,7 +109,7 @@ class Container(containers.DeclarativeContainer):
     dead_letter_decisions = providers.Singleton(PostgresDeadLetterDecisions, engine)
     recorded_events = providers.Singleton(PostgresRecordedEvents, engine)
     reconciliations = providers.Singleton(PostgresReconciliations, engine)
-    asked_identities = providers.Singleton(PostgresAskedIdentities, engine)
+    asked_identities = providers.Singleton(PostgresSyncedIdentities, engine)
     deletions = providers.Singleton(PostgresDeletions, engine)
     erasures = providers.Singleton(PostgresErasures, engine)
     erasure_schedule = providers.Singleton(ErasureSchedule, erasures)

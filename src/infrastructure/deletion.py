@@ -1,4 +1,4 @@
-"""Deletions in PostgreSQL: asked for by a function of the schema, as any application may."""
+"""Deletions in PostgreSQL: requested by a function of the schema, as any application may."""
 
 from collections.abc import Callable, Sequence
 from itertools import starmap
@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 
 from kratos_sync.application.consumers.delete_from_kratos import DeleteFromKratos
-from kratos_sync.application.ports.deletions import DeletionProgress, OwedTo
+from kratos_sync.application.ports.deletions import AwaitedConsumer, DeletionProgress
 from kratos_sync.application.ports.kratos import KratosAdmin
 from kratos_sync.application.subscriptions import consumers_of
 from kratos_sync.domain.events import IdentityDeletionRequested
@@ -57,28 +57,28 @@ def request_deletion(
 
 
 class PostgresDeletions:
-    """The port of that name."""
+    """The Deletions port."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def request(self, identity_id: UUID, *, by: str | None = None, erase: bool = False) -> UUID:
-        """Ask in a transaction of its own."""
         with translate_errors(), self._engine.begin() as connection:
             return request_deletion(connection, identity_id, by=by, erase=erase)
 
     def progress(self, request: UUID) -> DeletionProgress:
-        """Look at one moment."""
         parameters = {"request": request, "last": DeleteFromKratos.name}
         with snapshot(self._engine) as connection:
             row = connection.execute(PROGRESS, parameters).one()
-            awaited = tuple(OwedTo(*row) for row in connection.execute(AWAITED, parameters))
+            awaited = tuple(
+                AwaitedConsumer(*row) for row in connection.execute(AWAITED, parameters)
+            )
         deleted_at, is_done, has_failed, is_erased = row
         return DeletionProgress(deleted_at, awaited, is_done, has_failed, is_erased)
 
 
-# By the events' index: none leads from a subject to its deliveries.
-AWAITED_OF_DEPARTURES: Final = """
+# Through events: deliveries have no index by subject.
+AWAITED_ABOUT: Final = """
     SELECT d.consumer, count(*), count(d.failed_at)
     FROM kratos_sync.events e JOIN kratos_sync.deliveries d ON d.event_id = e.id
     WHERE e.subject = $1::uuid AND d.consumer <> $2
@@ -93,16 +93,16 @@ class PostgresDeletionFinalizer:
         self._transaction = transaction
         self._kratos = kratos
 
-    def awaited(self, identity_id: UUID, besides: str) -> Sequence[OwedTo]:
-        """Look at what is committed by now."""
+    def awaited(self, identity_id: UUID, besides: str) -> Sequence[AwaitedConsumer]:
         return list(
-            starmap(OwedTo, self._transaction.fetch(AWAITED_OF_DEPARTURES, (identity_id, besides)))
+            starmap(
+                AwaitedConsumer,
+                self._transaction.fetch(AWAITED_ABOUT, (identity_id, besides)),
+            )
         )
 
     def delete_from_kratos(self, identity_id: UUID) -> bool:
-        """Ask the Admin API, within its time limits."""
         return self._kratos().delete(identity_id)
 
-    def have_erased(self, identity_id: UUID, by: str, reason: str) -> None:
-        """Take note of it, for a relay."""
+    def request_erasure(self, identity_id: UUID, by: str, reason: str) -> None:
         request_erasure(self._transaction, identity_id, by, reason)

@@ -1,4 +1,4 @@
-"""What a deployment may set, from the environment or a ``.env`` file."""
+"""The settings of a deployment, from the environment or a ``.env`` file."""
 
 import re
 from collections.abc import Callable
@@ -26,23 +26,24 @@ from kratos_sync.application.ports.purge import Retention
 from kratos_sync.infrastructure.postgres.connections import parse_database_url
 
 SHORTEST_KEY: Final = 16
-# HTTP's own, those that every call of Kratos has anyway, and those that proxies set or remove.
-TAKEN_HEADERS: Final = re.compile(
+# HTTP's own headers, those that Kratos always sends, and those that proxies set or remove.
+RESERVED_HEADERS: Final = re.compile(
     r"(accept|access-control|content|if|ory-webhook|proxy|sec|x-forwarded)(-.*)?|host|connection"
     r"|keep-alive|transfer-encoding|te|trailer|upgrade|expect|date|via|forwarded|x-real-ip|cookie"
     r"|set-cookie|user-agent|referer|origin|range|cache-control|pragma|max-forwards|from"
     r"|traceparent|tracestate|baggage|x-request-id|x-kratos-hook",
     re.IGNORECASE,
 )
+ADMIN_URL_AND_TOKEN: Final = frozenset({"kratos_admin_url", "kratos_admin_token"})
 
 
-def _url_of(parse: Callable[[str], object], *schemes: str) -> AfterValidator:
+def _url(parse: Callable[[str], object], *schemes: str) -> AfterValidator:
     def check(url: SecretStr) -> SecretStr:
         if url.get_secret_value().partition("://")[0] not in schemes:
             raise ValueError(f"must be a URL that starts with {' or '.join(schemes)}")
         try:
             parse(url.get_secret_value())
-        except Exception:  # noqa: BLE001  # whatever it is, it may quote a piece of the password
+        except Exception:  # noqa: BLE001  # any error may quote a piece of the password
             raise ValueError("is no URL: in a password, is every @ : / escaped?") from None
         return url
 
@@ -64,30 +65,30 @@ def _parse_http_url(url: str) -> object:
     return parts.port  # raises, where it is no number
 
 
-def _sendable(token: SecretStr) -> SecretStr:
+def _token(token: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[!-~]+", token.get_secret_value()):
         raise ValueError("must be printable ASCII without spaces")
     return token
 
 
-def _long_enough(key: SecretStr) -> SecretStr:
+def _api_key(key: SecretStr) -> SecretStr:
     if len(key.get_secret_value()) < SHORTEST_KEY:
         raise ValueError(f"a key has at least {SHORTEST_KEY} characters")
     return key
 
 
-def _not_taken(header: str) -> str:
-    if TAKEN_HEADERS.fullmatch(header):
+def _key_header(header: str) -> str:
+    if RESERVED_HEADERS.fullmatch(header):
         raise ValueError("this header has a meaning of its own: choose another, as X-Api-Key")
     return header
 
 
-class Apart:
+class _FromDifferentSources:
     """In place of an admin URL in `.env` whose token is in the environment, or the reverse."""
 
 
-def _not_apart(given: object) -> object:
-    if isinstance(given, Apart):
+def _same_source(given: object) -> object:
+    if isinstance(given, _FromDifferentSources):
         raise ValueError(  # noqa: TRY004  # pydantic's
             "KRATOS_ADMIN_URL and KRATOS_ADMIN_TOKEN must both be in the environment, or both in"
             " .env: who writes one of them must not choose where the other's token goes"
@@ -99,33 +100,26 @@ def _split(keys: object) -> object:
     return tuple(k.strip() for k in keys.split(",") if k.strip()) if isinstance(keys, str) else keys
 
 
-DatabaseUrl = Annotated[SecretStr, _url_of(parse_database_url, "postgresql", "postgres")]
-BrokerUrl = Annotated[
-    SecretStr, _url_of(_parse_broker_url, "redis", "rediss", "unix", "amqp", "amqps")
-]
-
-
-HttpUrl = Annotated[SecretStr, _url_of(_parse_http_url, "http", "https")]
-Token = Annotated[SecretStr, AfterValidator(_sendable)]
-ApiKey = Annotated[SecretStr, AfterValidator(_long_enough)]
-KeyHeader = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$"), AfterValidator(_not_taken)]
-NotApart = BeforeValidator(_not_apart)
-
-
-def or_none(word: str) -> BeforeValidator:
+def _none_if(word: str) -> BeforeValidator:
     return BeforeValidator(lambda given: None if given == word else given)
 
 
-Days = Annotated[Annotated[int, Field(ge=1, le=36_500)] | None, or_none("forever")]
-Hours = Annotated[Annotated[int, Field(ge=1, le=720)] | None, or_none("never")]
+DatabaseUrl = Annotated[SecretStr, _url(parse_database_url, "postgresql", "postgres")]
+BrokerUrl = Annotated[
+    SecretStr, _url(_parse_broker_url, "redis", "rediss", "unix", "amqp", "amqps")
+]
+HttpUrl = Annotated[SecretStr, _url(_parse_http_url, "http", "https")]
+Token = Annotated[SecretStr, AfterValidator(_token)]
+ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
 ApiKeys = Annotated[tuple[ApiKey, ...], NoDecode, BeforeValidator(_split)]
-
-
-ADMIN_URL_AND_TOKEN: Final = frozenset({"kratos_admin_url", "kratos_admin_token"})
+KeyHeader = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$"), AfterValidator(_key_header)]
+Days = Annotated[Annotated[int, Field(ge=1, le=36_500)] | None, _none_if("forever")]
+Hours = Annotated[Annotated[int, Field(ge=1, le=720)] | None, _none_if("never")]
+_SameSource = BeforeValidator(_same_source)
 
 
 class Settings(BaseSettings):
-    """Every setting, typed; what is secret does not show when printed.
+    """Every setting, typed; secrets do not show when printed.
 
     Raises pydantic's ValidationError, naming each setting that is missing or wrong.
     """
@@ -135,14 +129,14 @@ class Settings(BaseSettings):
     database_url: DatabaseUrl
     broker_url: BrokerUrl
     kratos_webhook_api_keys: ApiKeys = ()
-    """Any of them opens, so that a key can be changed without a gap."""
+    """Any of them is accepted, so that a key can be changed without a gap."""
     kratos_webhook_api_key_header: KeyHeader = "X-Api-Key"
-    kratos_admin_url: Annotated[HttpUrl | None, or_none(""), NotApart] = None
+    kratos_admin_url: Annotated[HttpUrl | None, _none_if(""), _SameSource] = None
     """Where Kratos' Admin API is, with the path before `/admin` if there is one."""
-    kratos_public_url: Annotated[HttpUrl | None, or_none("")] = None
-    kratos_browser_url: Annotated[HttpUrl | None, or_none("")] = None
+    kratos_public_url: Annotated[HttpUrl | None, _none_if("")] = None
+    kratos_browser_url: Annotated[HttpUrl | None, _none_if("")] = None
     """Where browsers find Kratos' public API, if that is elsewhere than where services do."""
-    kratos_admin_token: Annotated[Token | None, or_none(""), NotApart] = None
+    kratos_admin_token: Annotated[Token | None, _none_if(""), _SameSource] = None
     """A bearer token for the Admin API, as Ory Network wants one."""
     kratos_refetch: bool = False
     """Take a webhook as a hint only, and ask the Admin API what the identity is."""
@@ -151,16 +145,15 @@ class Settings(BaseSettings):
     database_pool_size: int = Field(8, ge=2, le=200)
     worker_threads: int = Field(4, ge=1, le=64)
     lease_seconds: int = Field(30, ge=5, le=3600)
-    """How long a dispatched delivery is left alone before it is sent again."""
-
+    """How long a dispatched delivery is leased before it is sent again."""
     events_retention_days: Days = 90
-    """How long events are kept; ``forever`` is a word for it.
+    """How long events are kept, or ``forever``.
 
-    A purge never takes what is outstanding. Nor does it make us forget a call that Kratos repeats,
-    which it does within minutes: a day is the least.
+    A purge never takes events with pending deliveries. A day is the least: Kratos repeats calls
+    within minutes, and they must still be recognised.
     """
     attempts_retention_days: Days = 30
-    """How long attempts are kept, likewise."""
+    """How long attempts are kept, or ``forever``."""
     purge_every_hours: Hours = 1
     """How often the relay purges; ``never`` leaves it to `kratos-sync purge`."""
 
@@ -173,34 +166,34 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[Callable[[], dict[str, Any]], ...]:
-        """Let neither an admin URL nor its token come from `.env` if the other is elsewhere."""
+        """Take an admin URL or token from `.env` only if the other is not in the environment."""
 
-        def together() -> dict[str, Any]:
+        def dotenv() -> dict[str, Any]:
             found, first = dotenv_settings(), env_settings()
             for name in ADMIN_URL_AND_TOKEN & found.keys() - first.keys():
                 (other,) = ADMIN_URL_AND_TOKEN - {name}
                 if found[name] and first.get(other) and first[other] != found.get(other):
-                    found[name] = Apart()
+                    found[name] = _FromDifferentSources()
             return found
 
-        return init_settings, env_settings, together, file_secret_settings
+        return init_settings, env_settings, dotenv, file_secret_settings
 
     @field_validator("kratos_refetch")
     @classmethod
-    def _has_whom_to_ask(cls, wanted: bool, others: ValidationInfo) -> bool:
+    def _needs_admin_url(cls, wanted: bool, others: ValidationInfo) -> bool:
         if wanted and others.data.get("kratos_admin_url", ...) is None:
             raise ValueError("needs KRATOS_ADMIN_URL, to ask there")
         return wanted
 
     @property
     def retention(self) -> Retention:
-        """What a purge leaves."""
+        """What a purge keeps."""
         days = (self.events_retention_days, self.attempts_retention_days)
         return Retention(*(None if number is None else timedelta(days=number) for number in days))
 
     @property
     def purge_every(self) -> timedelta | None:
-        """How long after a purge the relay makes the next; None for never."""
+        """The time from one purge to the next; None for never."""
         return None if self.purge_every_hours is None else timedelta(hours=self.purge_every_hours)
 
     @property

@@ -20,7 +20,7 @@ def past(
     identities: int = 1_000,
 ) -> PastReconciliation:
     began = NOON - hours_ago * HOUR
-    found = Findings(identities=identities, unheard={hook: number})
+    found = Findings(identities=identities, missed_webhooks={hook: number})
     return PastReconciliation(began, began, began if ended else None, "completed", found)
 
 

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from kratos_sync.application.missed_webhooks import missed, missing, stale
+from kratos_sync.application.missed_webhooks import count_missed, if_missing, if_stale
 from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import Json
 from kratos_sync.domain.kratos_identity import KratosIdentity, differences
@@ -43,7 +43,7 @@ def unheard(
     listed = Identity.from_admin_api(document(updated, **{**EXACT, **changes}))
     fields = differences(row, listed, LATER)
     assert fields
-    return stale(row, listed, fields)
+    return if_stale(row, listed, fields)
 
 
 @pytest.mark.parametrize(
@@ -59,11 +59,11 @@ def test_who_is_missing_registered_since_the_comparison_before_or_is_older(
 ) -> None:
     listed = Identity.from_kratos(document())
     assert listed.created_at == made
-    assert missing(listed, before) == (hook,)
+    assert if_missing(listed, before) == hook
 
 
 def test_who_is_missing_and_has_no_age_is_nobodys_fault() -> None:
-    assert missing(Identity.from_kratos(document(created_at=None)), NOON) == ("old",)
+    assert if_missing(Identity.from_kratos(document(created_at=None)), NOON) == "old"
 
 
 def test_a_verified_address_wants_a_verification() -> None:
@@ -130,13 +130,15 @@ def test_who_is_deleted_here_and_there_in_kratos_was_revived() -> None:
 
 def test_only_what_a_webhook_should_have_told_is_missed() -> None:
     counts = {"registration": 1, "settings": 2, "verification": 3, "login": 4}
-    assert missed({**counts, "admin": 100, "untold": 100, "old": 100, "on_its_way": 100}) == 10
+    assert (
+        count_missed({**counts, "admin": 100, "untold": 100, "old": 100, "on_its_way": 100}) == 10
+    )
 
 
 def test_who_is_newer_here_than_in_kratos_misses_no_webhook() -> None:
     row = held(updated_at=written(minutes(5)), state="inactive")
     assert unheard(row, updated=1) == ("newer",)
-    assert missed({"newer": 100}) == 0
+    assert count_missed({"newer": 100}) == 0
 
 
 def test_who_is_verified_here_alone_is_newer_here() -> None:
@@ -151,4 +153,4 @@ def test_that_somebody_has_no_addresses_is_told_by_no_webhook() -> None:
         identity = Identity.from_admin_api({**listed, **EXACT})
         fields = differences(row, identity, LATER)
         assert {"verifiable_addresses", "recovery_addresses"} <= set(fields)
-        assert stale(row, identity, fields) == ("untold",)
+        assert if_stale(row, identity, fields) == ("untold",)

@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from kratos_sync.application.ports.deletions import OwedTo
+from kratos_sync.application.ports.deletions import AwaitedConsumer
 from tests.fakes.kratos_admin import InMemoryKratos
 
 
-class InMemoryDepartures:
+class InMemoryDeletionFinalizer:
     """A `DeletionFinalizer` port; a test says by ``owed`` who is not done."""
 
     def __init__(self, kratos: InMemoryKratos) -> None:
         self._kratos = kratos
-        self.owed: list[OwedTo] = []
+        self.owed: list[AwaitedConsumer] = []
         self.erased: list[tuple[UUID, str, str]] = []
 
-    def awaited(self, identity_id: UUID, besides: str) -> Sequence[OwedTo]:  # as the port
+    def awaited(self, identity_id: UUID, besides: str) -> Sequence[AwaitedConsumer]:  # as the port
         """Whoever the test says, besides one."""
         return [each for each in self.owed if each.consumer != besides]
 
@@ -23,6 +23,6 @@ class InMemoryDepartures:
         """Ask the Kratos at hand."""
         return self._kratos.delete(identity_id)
 
-    def have_erased(self, identity_id: UUID, by: str, reason: str) -> None:
+    def request_erasure(self, identity_id: UUID, by: str, reason: str) -> None:
         """Remember it."""
         self.erased.append((identity_id, by, reason))

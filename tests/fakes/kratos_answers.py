@@ -10,28 +10,26 @@ from kratos_sync.application.ports.kratos import Answer, KratosAdmin
 from kratos_sync.application.sync import IdentityLookup
 from kratos_sync.domain.events import (
     DomainEvent,
-    KratosIdentityGone,
     KratosIdentityHinted,
-    KratosIdentityUpdated,
 )
 
 
 class InMemoryKratosAnswers:
-    """A `KratosAnswers` that keeps what was told; `is_recorded` knows of earlier answers,
+    """A `KratosAnswers` that keeps what was recorded; `is_recorded` knows of earlier answers,
     and `first_heard` when the first hint came about somebody of whom nothing is held."""
 
     def __init__(
         self,
         kratos: KratosAdmin,
-        everybody: Callable[[], Collection[UUID]],
+        all_ids: Callable[[], Collection[UUID]],
         now: Callable[[], datetime],
         is_recorded: Callable[[KratosIdentityHinted], bool],
         first_heard: Callable[[UUID], datetime | None],
     ) -> None:
-        self._inquiry = IdentityLookup(lambda: kratos, everybody, now)
+        self._lookup = IdentityLookup(lambda: kratos, all_ids, now)
         self._is_recorded = is_recorded
         self._first_heard = first_heard
-        self.told: dict[UUID, DomainEvent] = {}
+        self.recorded: dict[UUID, DomainEvent] = {}
         self._collected: set[UUID] = set()
 
     def is_answered(self, hint: KratosIdentityHinted) -> bool:
@@ -40,22 +38,18 @@ class InMemoryKratosAnswers:
 
     def ask(self, identity_id: UUID) -> Answer:
         """Ask as the real one does."""
-        return self._inquiry.answer(identity_id)
+        return self._lookup.answer(identity_id)
 
-    def tell(self, identity_id: UUID, answer: Answer) -> None:
+    def record(self, identity_id: UUID, answer: Answer) -> None:
         """Keep the event."""
-        if identity_id in self.told:
+        if identity_id in self.recorded:
             return
-        self.told[identity_id] = (
-            KratosIdentityGone(uuid7(), answer.asked_at, identity_id)
-            if answer.identity is None
-            else KratosIdentityUpdated(
-                uuid7(), answer.asked_at, answer.identity, self._first_heard(identity_id)
-            )
+        self.recorded[identity_id] = answer.event(
+            uuid7(), identity_id, self._first_heard(identity_id)
         )
 
     def collect_events(self) -> list[DomainEvent]:
-        """Hand over what was told since the last call."""
-        raised = [event for event in self.told.values() if event.id not in self._collected]
+        """Hand over what was recorded since the last call."""
+        raised = [event for event in self.recorded.values() if event.id not in self._collected]
         self._collected.update(event.id for event in raised)
         return raised

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from kratos_sync.application.missed_webhooks import missing, stale
+from kratos_sync.application.missed_webhooks import Differing, classify
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.application.ports.kratos import Page
 from kratos_sync.application.ports.reconciliation import (
@@ -18,7 +18,7 @@ from kratos_sync.application.ports.reconciliation import (
     Difference,
     Findings,
     ListingUnordered,
-    NobodyKnown,
+    NoKnownIdentity,
 )
 from kratos_sync.domain.events import (
     DomainEvent,
@@ -43,7 +43,7 @@ class InMemoryReconciliation:
         self.findings = Findings(held=len(alive))
         self.schema_urls: Collection[str] = {each.schema_url for each in alive if each.schema_url}
         self.resumed = False
-        self.is_ours = False
+        self.is_same_kratos = False
         self.differences: Sequence[Difference] = []
         self.token: str | None = None
         self.listed = False
@@ -53,26 +53,21 @@ class InMemoryReconciliation:
         self._source = f"reconcile:{number}"
         self._dry_run = dry_run
         self._last = BEFORE_ALL
-        self._unseen: list[UUID] = []
-
-    @property
-    def unreadable(self) -> int:
-        """How many cannot be read."""
-        return self.findings.unreadable
+        self._unlisted: list[UUID] = []
 
     def knows(self, ids: Sequence[UUID]) -> bool:
         """Whether one of them is alive here."""
         alive = {each.id for each in self._ledger.identities if each.deleted_at is None}
         return not alive.isdisjoint(ids)
 
-    def take(self, page: Page, at: datetime, most_unseen: int) -> None:
+    def compare_page(self, page: Page, at: datetime, most_unlisted: int) -> None:
         """Compare a page, and record what differs."""
         documents = json.loads(page.identities)
         ids = [UUID(each["id"]) for each in documents]
         if [self._last, *ids] != sorted({self._last, *ids}) or not (ids or page.next is None):
             raise ListingUnordered("the page is not in order")
         upper = AFTER_ALL if page.next is None else ids[-1]
-        unseen = [
+        unlisted = [
             each.id
             for each in self._ledger.identities
             if self._last < each.id <= upper and each.id not in ids and each.deleted_at is None
@@ -80,10 +75,10 @@ class InMemoryReconciliation:
         ]
         known = sum(self._ledger.identities.find(each) is not None for each in ids)
         so_far = self.findings
-        is_strange = ids and not so_far.known + known and not self.is_ours
-        if is_strange and so_far.held > most_unseen:
-            raise NobodyKnown("the listing begins with nobody whom we hold")
-        found, unheard, unreadable = [], dict[str, int](), 0
+        is_strange = ids and not so_far.known + known and not self.is_same_kratos
+        if is_strange and so_far.held > most_unlisted:
+            raise NoKnownIdentity("the listing begins with nobody whom we hold")
+        found, differing, unreadable = [], [], 0
         for document in documents:
             try:
                 identity = Identity.from_admin_api(document)
@@ -99,37 +94,39 @@ class InMemoryReconciliation:
             told = KratosIdentityUpdated(uuid7(), at, identity)
             if self._tell(told, f"{held and held.version}:{identity.updated_at}"):
                 found.append(Difference(identity.id, fields))
-                why = stale(held, identity, fields) if held and fields else missing(identity, None)
-                unheard |= {each: unheard.get(each, 0) + 1 for each in why}
+                differing.append(Differing(identity, held, fields))
         self.findings = self.findings.with_page(
-            len(ids), known, found, unseen=len(unseen), unheard=unheard, unreadable=unreadable
+            len(ids),
+            known,
+            found,
+            unlisted=len(unlisted),
+            missed_webhooks=classify(differing, (), None),
+            unreadable=unreadable,
         )
-        self._unseen += unseen
+        self._unlisted += unlisted
         self._last, self.token, self.listed = upper, page.next, page.next is None
         self.differences = found
 
-    def some_held(self, most: int) -> Sequence[UUID]:
+    def sample_ids(self, most: int) -> Sequence[UUID]:
         """Some who are alive here."""
         return [each.id for each in self._ledger.identities if each.deleted_at is None][:most]
 
     def start_over(self) -> None:
         """Go back to the first page."""
-        self._unseen, self._last, self.token, self.differences = [], BEFORE_ALL, None, []
-        self.findings = replace(
-            self.findings, pages=0, identities=0, known=0, unseen=0, unreadable=0
-        )
+        self._unlisted, self._last, self.token, self.differences = [], BEFORE_ALL, None, []
+        self.findings = self.findings.started_over()
 
-    def unseen(self, most: int) -> Sequence[UUID]:
+    def unlisted(self, most: int) -> Sequence[UUID]:
         """Some that were not settled."""
-        return sorted(self._unseen)[:most]
+        return sorted(self._unlisted)[:most]
 
-    def settle(self, gone: Sequence[UUID], there: Sequence[UUID], at: datetime) -> None:
-        """Record that some are gone."""
-        for each in gone:
+    def settle(self, deleted: Sequence[UUID], existing: Sequence[UUID], at: datetime) -> None:
+        """Record that some are deleted."""
+        for each in deleted:
             self._tell(KratosIdentityGone(uuid7(), at, each), "gone")
-        self._unseen = [each for each in self._unseen if each not in {*gone, *there}]
-        self.findings = replace(self.findings, gone=self.findings.gone + len(gone))
-        self.differences = [Difference(each, ()) for each in gone]
+        self._unlisted = [each for each in self._unlisted if each not in {*deleted, *existing}]
+        self.findings = replace(self.findings, deleted=self.findings.deleted + len(deleted))
+        self.differences = [Difference(each, ()) for each in deleted]
 
     def end(self, outcome: str) -> None:
         """Note the end."""

@@ -313,12 +313,12 @@ class InMemoryUnitOfWork:
         """Remember how things stand."""
         self._writes.identities.savepoint()
         self._counts_before = deepcopy(self._writes.counts)
-        self._told_before = self._writes.answers.told.copy()
+        self._told_before = self._writes.answers.recorded.copy()
 
     def roll_back_to_savepoint(self) -> bool:
         """Go back to the savepoint, in the very objects that consumers hold."""
         self._writes.identities.roll_back_to_savepoint()
-        self._writes.answers.told = self._told_before
+        self._writes.answers.recorded = self._told_before
         self._writes.counts.__dict__.update(self._counts_before.__dict__)
         return self.can_take_back
 
@@ -371,7 +371,7 @@ class InMemoryUnitOfWork:
         kept = [each for each in ledger.identities if each.id not in changed_ids]
         ledger.identities = InMemoryKratosIdentities([*kept, *changed])
         ledger.counts.by_day += writes.counts.by_day
-        for identity_id, told in writes.answers.told.items():
+        for identity_id, told in writes.answers.recorded.items():
             asked_at = ledger.asked_at.get(identity_id, told.date_occurred)
             ledger.asked_at[identity_id] = max(asked_at, told.date_occurred)
         for key, reason in writes.postponed.items():

@@ -66,7 +66,7 @@ def test_what_is_the_same_tells_nobody(world: World) -> None:
 
     found = world.reconcile()
 
-    assert (found.held, found.known, found.repairs, found.unseen) == (5, 5, 0, 0)
+    assert (found.held, found.known, found.repairs, found.unlisted) == (5, 5, 0, 0)
     assert world.events() == events
 
 
@@ -148,7 +148,7 @@ def test_who_is_not_listed_is_asked_for_and_only_deleted_if_kratos_has_none(worl
     found = world.reconcile()
     world.consume()
 
-    assert (found.unseen, found.gone) == (2, 1)
+    assert (found.unlisted, found.deleted) == (2, 1)
     assert world.told == [(id_of(ada), ())]
     assert world.alive().keys() == {id_of(grace), id_of(mary)}
     assert world.rows()[id_of(ada)].deleted_at is not None
@@ -161,7 +161,7 @@ def test_who_registers_during_the_scan_is_not_asked_for(world: World) -> None:
 
     found = world.reconcile()
 
-    assert (found.unseen, found.gone) == (0, 0)
+    assert (found.unlisted, found.deleted) == (0, 0)
     assert id_of(new) in world.alive()
 
 
@@ -176,7 +176,7 @@ def test_who_is_deleted_between_two_pages_is_found_on_this_scan(world: World) ->
             world.town.remove(id_of(people[4]))
 
     world.kratos.before = delete
-    assert world.reconcile().gone == 1
+    assert world.reconcile().deleted == 1
 
 
 def test_who_is_made_behind_the_cursor_is_found_by_the_next_scan(world: World) -> None:
@@ -406,7 +406,7 @@ def test_an_error_in_the_middle_deletes_nobody_and_the_next_goes_on(
     assert GONE not in {name for name, _ in world.events()}
 
     found = world.reconcile()
-    assert (found.pages, found.gone) == (3, 1)
+    assert (found.pages, found.deleted) == (3, 1)
 
 
 def test_an_error_while_asking_one_by_one_deletes_nobody_else(world: World) -> None:
@@ -424,7 +424,7 @@ def test_an_error_while_asking_one_by_one_deletes_nobody_else(world: World) -> N
         world.reconcile()
     assert GONE not in {name for name, _ in world.events()}
 
-    assert world.reconcile().gone == 1
+    assert world.reconcile().deleted == 1
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 4])
@@ -444,7 +444,7 @@ def test_what_was_interrupted_goes_on_and_tells_nothing_twice(world: World, step
     assert sorted(told) == sorted(
         [*((UPDATED, id_of(each)) for each in people[:4]), (GONE, id_of(people[4]))]
     )
-    assert (found.stale, found.gone, found.identities) == (4, 1, 5)
+    assert (found.stale, found.deleted, found.identities) == (4, 1, 5)
     world.consume()
     assert world.alive() == world.listing()
 
@@ -473,7 +473,7 @@ def test_whoever_was_not_seen_before_it_starts_over_is_asked_for_once(world: Wor
     interrupt(world, steps=1)
     world.kratos.fail(1, REFUSED_TOKEN)
 
-    assert (world.reconcile().unseen, world.events()[-1]) == (1, (GONE, id_of(people[0])))
+    assert (world.reconcile().unlisted, world.events()[-1]) == (1, (GONE, id_of(people[0])))
 
 
 def test_a_tombstone_is_not_asked_for_again(world: World) -> None:
@@ -485,7 +485,7 @@ def test_a_tombstone_is_not_asked_for_again(world: World) -> None:
 
     found = world.reconcile()
 
-    assert (found.held, found.unseen, found.gone) == (2, 0, 0)
+    assert (found.held, found.unlisted, found.deleted) == (2, 0, 0)
 
 
 def test_what_changes_again_before_it_starts_over_is_told_again(world: World) -> None:
@@ -585,7 +585,7 @@ def test_somebody_whom_nobody_can_read_keeps_nobody_else(
 
     found = world.reconcile()
 
-    assert (found.unreadable, found.stale, found.unseen, found.missing) == (2, 1, 0, 0)
+    assert (found.unreadable, found.stale, found.unlisted, found.missing) == (2, 1, 0, 0)
 
 
 def test_a_dry_run_says_the_same_and_tells_nobody(world: World) -> None:
@@ -603,7 +603,7 @@ def test_a_dry_run_says_the_same_and_tells_nobody(world: World) -> None:
     assert not world.ledger.deliveries
     assert world.reconcile() == dry
     assert sorted(world.told, key=str) == sorted(dry_told, key=str)
-    assert (dry.stale, dry.missing, dry.gone) == (1, 1, 1)
+    assert (dry.stale, dry.missing, dry.deleted) == (1, 1, 1)
 
 
 def test_a_dry_run_refuses_what_a_real_one_would(world: World) -> None:
@@ -672,7 +672,7 @@ def test_a_relay_is_woken_after_each_page_that_differs(world: World) -> None:
 def test_no_further_page_is_asked_for_while_consumers_owe_much(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kratos_sync.application.reconcile.IN_HAND", 3)
+    monkeypatch.setattr("kratos_sync.application.reconcile.MOST_IN_FLIGHT", 3)
     world.kratos.page_size = 2
     for document in many(9):
         world.town.put(document)
@@ -690,7 +690,7 @@ def test_no_further_page_is_asked_for_while_consumers_owe_much(
 def test_consumers_that_do_nothing_are_not_waited_for_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kratos_sync.application.reconcile.IN_HAND", 3)
+    monkeypatch.setattr("kratos_sync.application.reconcile.MOST_IN_FLIGHT", 3)
     monkeypatch.setattr(World, "consume", lambda _: None)
     for _ in range(7):
         world.town.put(person())

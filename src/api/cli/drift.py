@@ -1,14 +1,13 @@
 """What `kratos-sync status` tells of comparisons with Kratos, in words and as JSON."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from kratos_sync.api.cli import output as terminal
 from kratos_sync.api.cli.options import amount, duration, iso
 from kratos_sync.application.drift import Drift, Rise
-from kratos_sync.application.missed_webhooks import HOOKS, NEWER, missed
+from kratos_sync.application.missed_webhooks import HOOKS, NEWER, count_missed
 from kratos_sync.application.ports.reconciliation import Findings, PastReconciliation
 
 LATE: Final = timedelta(days=1)
@@ -34,7 +33,7 @@ def drift_attention(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[s
         yield _refused(last, now)
     if rise := drift.rise:
         yield _rise(rise, drift.compared[0], now)
-    if last and (newer := last.findings.unheard.get(NEWER)):
+    if last and (newer := last.findings.missed_webhooks.get(NEWER)):
         yield (
             f"{amount(newer, 'identity was', 'identities were')} newer here than in Kratos at the"
             f" comparison {_ago(last.started_at, now)}, and repaired: is the clock of a Kratos"
@@ -74,7 +73,7 @@ def _refused(last: PastReconciliation, now: datetime) -> str:
 
 
 def _rise(rise: Rise, newest: PastReconciliation, now: datetime) -> str:
-    unheard = newest.findings.unheard
+    unheard = newest.findings.missed_webhooks
     by_hook = ", ".join(f"{hook} {unheard[hook]:,}" for hook in HOOKS if unheard.get(hook))
     return (
         f"The comparison with Kratos {_ago(newest.started_at, now)} repaired {rise.missed:,} that"
@@ -159,7 +158,7 @@ def in_short(found: Findings) -> str:
         for number, what in (
             (found.missing, "missing"),
             (found.stale, "stale"),
-            (found.gone, "gone"),
+            (found.deleted, "gone"),
             (found.unreadable, "unreadable"),
         )
         if number
@@ -170,12 +169,12 @@ def in_short(found: Findings) -> str:
 def missed_lines(found: Findings, width: int) -> Iterator[str]:
     """Say what was repaired, by the webhook that would have told it; folded to this width."""
     by_hook = [
-        (found.unheard[kind], said)
+        (found.missed_webhooks[kind], said)
         for kind, said in _WHAT_IS_MISSED.items()
-        if found.unheard.get(kind)
+        if found.missed_webhooks.get(kind)
     ]
-    if found.gone:
-        by_hook.append((found.gone, "deleted in Kratos, which no webhook tells"))
+    if found.deleted:
+        by_hook.append((found.deleted, "deleted in Kratos, which no webhook tells"))
     if found.fields:
         most = sorted(found.fields.items(), key=lambda each: -each[1])
         differ = ", ".join(f"{name} {number:,}" for name, number in most)
@@ -191,15 +190,15 @@ def drift_table(drift: Drift) -> terminal.Table:
     for heading in ("COMPARED", "MISSING", "STALE", "GONE", "UNHEARD"):
         table.add_column(heading, justify="right")
     table.add_column()
-    longest = max((missed(each.findings.unheard) for each in drift.past), default=0)
+    longest = max((count_missed(each.findings.missed_webhooks) for each in drift.past), default=0)
     for each in drift.past:
-        found, number = each.findings, missed(each.findings.unheard)
+        found, number = each.findings, count_missed(each.findings.missed_webhooks)
         table.add_row(
             f"{each.started_at.astimezone(UTC):%Y-%m-%d %H:%M}",
             f"{found.identities:,}",
             f"{found.missing:,}",
             f"{found.stale:,}",
-            f"{found.gone:,}",
+            f"{found.deleted:,}",
             f"{number:,}",
             " ".join(filter(None, (_bar(number, longest), _end(each, drift)))),
         )
@@ -223,8 +222,8 @@ def drift_json(drift: Drift) -> dict[str, Any]:
                 "seen_at": iso(each.seen_at),
                 "ended_at": iso(each.ended_at),
                 "outcome": each.outcome,
-                **asdict(each.findings),
-                "missed": missed(each.findings.unheard),
+                **each.findings.to_record(),
+                "missed": count_missed(each.findings.missed_webhooks),
             }
             for each in drift.past
         ],

@@ -20,7 +20,7 @@ import click
 from kratos_sync.api.cli.options import amount, confirm, moment, operator_name
 from kratos_sync.api.cli.output import HarmlessConsole, echo, echo_json
 from kratos_sync.api.cli.process import expected_errors, opened_container
-from kratos_sync.application.erase import Erase, StillInHand
+from kratos_sync.application.erase import Erase, StillInFlight
 from kratos_sync.application.ports.deletions import Erasable, Erased
 from kratos_sync.application.ports.kratos import KratosError, KratosNotConfigured
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
@@ -137,7 +137,7 @@ def _erase(process: Erase, identity_id: UUID, by: str, reason: str) -> tuple[Era
         with console.status("Erasing…") as line:
             for erased in process.run(identity_id, by=by, reason=reason):
                 line.update(told(erased))
-    except StillInHand as error:
+    except StillInFlight as error:
         return erased, f"Not all of it: {error}; a relay erases the rest."
     except ConcurrencyConflict as error:
         return erased, f"PostgreSQL was too busy ({error}): try again."

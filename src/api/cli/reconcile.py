@@ -14,7 +14,7 @@ of the stale differ in which field.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
 from random import uniform
@@ -101,7 +101,7 @@ class Reconciler:
             self._kratos,
             self._container.reconciliations(),
             public_urls=self._public_urls,
-            now=self._container.asked_identities().now,
+            now=self._container.synced_identities().now,
             wake_relay=self._container.wake_relay(),
             pause=self.shutdown.pause,
         )
@@ -169,7 +169,7 @@ class _Pace:
 
 def _copy(run: Reconciliation, outcome: Outcome) -> None:
     outcome.started_at, outcome.resumed = run.started_at, run.resumed
-    outcome.findings, outcome.unreadable = run.findings, run.unreadable
+    outcome.findings, outcome.unreadable = run.findings, run.findings.unreadable
 
 
 def for_ever(
@@ -208,7 +208,7 @@ def to_json(outcome: Outcome) -> dict[str, object]:
         "resumed": outcome.resumed,
         "started_at": iso(outcome.started_at),
         "seconds": round(outcome.seconds, 3),
-        **asdict(outcome.findings or Findings()),
+        **(outcome.findings or Findings()).to_record(),
         "unreadable": outcome.unreadable,
     }
 
@@ -226,7 +226,7 @@ def in_words(outcome: Outcome) -> str:
         f"Compared {amount(found.identities, 'identity', 'identities')}"
         f" with {found.held:,} here, in {took}{pace}{went_on}."
     ]
-    if not found.repairs and not found.unseen:
+    if not found.repairs and not found.unlisted:
         if outcome.went_wrong is None:
             lines.append("They are the same.")
         return "\n".join([*lines, *_unreadable(outcome)])
@@ -234,11 +234,11 @@ def in_words(outcome: Outcome) -> str:
     for number, what in (
         (found.missing, "not here"),
         (found.stale, f"different here ({_fields(found)})"),
-        (found.gone, "here, and gone in Kratos"),
+        (found.deleted, "here, and gone in Kratos"),
     ):
         if number:
             lines.append(f"  {number:>9,} {what}")
-    if asked := found.unseen - found.gone:
+    if asked := found.unlisted - found.deleted:
         lines.append(f"  {asked:>9,} not listed, and not deleted")
     lines.append(f"{found.repairs:,} {did} repaired.")
     return "\n".join([*lines, *_unreadable(outcome)])

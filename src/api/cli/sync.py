@@ -23,11 +23,11 @@ from kratos_sync.api.cli.output import echo, echo_json
 from kratos_sync.api.cli.process import expected_errors, opened_container
 from kratos_sync.application.ports.kratos import (
     MOST_AT_ONCE,
-    Asked,
-    AskedIdentities,
     KratosNotConfigured,
     KratosUnavailable,
-    Outcome,
+    SyncedIdentities,
+    SyncOutcome,
+    SyncResult,
 )
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.application.sync import SyncIdentities
@@ -36,12 +36,12 @@ WAIT_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 0.05
 LONGEST_LIST: Final = 1_000_000
 IN_WORDS: Final = {
-    Outcome.UPDATED: "updated",
-    Outcome.SAME: "the same as here",
-    Outcome.GONE: "gone",
-    Outcome.UNKNOWN: "unknown to Kratos and to us",
-    Outcome.FORGOTTEN: "forgotten here, and left so",
-    Outcome.REFUSED: "refused",
+    SyncOutcome.UPDATED: "updated",
+    SyncOutcome.UNCHANGED: "the same as here",
+    SyncOutcome.DELETED: "gone",
+    SyncOutcome.UNKNOWN: "unknown to Kratos and to us",
+    SyncOutcome.ERASED: "forgotten here, and left so",
+    SyncOutcome.REFUSED: "refused",
 }
 
 
@@ -61,8 +61,8 @@ def sync(*, ids: tuple[str, ...], wait: bool, as_json: bool) -> None:
             kratos = container.kratos_admin()
         except KratosNotConfigured as error:
             raise click.UsageError(f"{error}: where is Kratos' Admin API?") from None
-        identities = container.asked_identities()
-        asked: list[Asked] = []
+        identities = container.synced_identities()
+        asked: list[SyncResult] = []
         problem = None
         try:
             for each in SyncIdentities(kratos, identities, container.wake_relay()).run(wanted):
@@ -79,7 +79,7 @@ def sync(*, ids: tuple[str, ...], wait: bool, as_json: bool) -> None:
     if problem is not None:
         left = amount(len(wanted) - len(asked), "identity", "identities")
         raise click.ClickException(f"{problem} {left} not asked for.")
-    if any(each.outcome is Outcome.REFUSED for each in asked):
+    if any(each.outcome is SyncOutcome.REFUSED for each in asked):
         raise click.ClickException("Kratos refused to tell of some.")
     if waited:
         raise click.ClickException(waited)
@@ -109,28 +109,28 @@ def _id(word: str) -> UUID:
     return identity_id
 
 
-def _await_consumers(identities: AskedIdentities, asked: Sequence[Asked]) -> str | None:
-    """Wait until nothing is owed of what was recorded; say what is wrong if that does not come."""
+def _await_consumers(identities: SyncedIdentities, asked: Sequence[SyncResult]) -> str | None:
+    """Wait until nothing is pending of what was recorded; give the problem if that takes long."""
     event_ids = [each.event_id for each in asked if each.event_id is not None]
     until = time.monotonic() + WAIT_SECONDS
-    while (owed := identities.owed(event_ids)).outstanding:
+    while (pending := identities.count_pending(event_ids)).pending:
         if time.monotonic() > until:
-            left = amount(owed.outstanding, "delivery", "deliveries")
+            left = amount(pending.pending, "delivery", "deliveries")
             return f"{left} not consumed yet: is a worker running? `kratos-sync status` tells."
         time.sleep(LOOK_SECONDS)
-    if owed.failed:
-        left = amount(owed.failed, "delivery", "deliveries")
+    if pending.dead:
+        left = amount(pending.dead, "delivery", "deliveries")
         return f"{left} failed for good: `kratos-sync failed list` tells."
     return None
 
 
-def _in_words(asked: Asked) -> str:
+def _in_words(asked: SyncResult) -> str:
     said = f"{asked.identity_id}  {IN_WORDS[asked.outcome]}"
     return said if asked.problem is None else f"{said}: {asked.problem}"
 
 
 def _to_json(
-    wanted: Sequence[UUID], asked: Sequence[Asked], consumed: bool | None
+    wanted: Sequence[UUID], asked: Sequence[SyncResult], consumed: bool | None
 ) -> dict[str, object]:
     done = {each.identity_id for each in asked}
     return {

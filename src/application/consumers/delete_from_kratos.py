@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Final
 
 from kratos_sync.application.consumer import Consumer, RetryLater
-from kratos_sync.application.ports.deletions import DeletionFinalizer, OwedTo
+from kratos_sync.application.ports.deletions import AwaitedConsumer, DeletionFinalizer
 from kratos_sync.application.ports.kratos import KratosNotConfigured, KratosUnavailable
 from kratos_sync.application.retry_delays import WAIT_FOR_A_URL, later, part_of_age, scattered
 from kratos_sync.domain.events import IdentityDeletionRequested
@@ -16,7 +16,7 @@ ERASED_WITH: Final = "erased at the end of its deletion"
 class WaitsForOthers(RetryLater):
     """Other consumers are owed something about the identity; the message names them."""
 
-    def __init__(self, delay: timedelta, awaited: Sequence[OwedTo]) -> None:
+    def __init__(self, delay: timedelta, awaited: Sequence[AwaitedConsumer]) -> None:
         super().__init__(delay)
         self.add_note(", ".join(map(_told, awaited)))
 
@@ -47,9 +47,9 @@ class DeleteFromKratos(Consumer[IdentityDeletionRequested]):
             # Another worker may have the URL; the person is forgotten here already.
             raise later(max(wait, WAIT_FOR_A_URL), error) from None
         if event.erase:
-            self._departures.have_erased(event.identity_id, event.by or "unknown", ERASED_WITH)
+            self._departures.request_erasure(event.identity_id, event.by or "unknown", ERASED_WITH)
 
 
-def _told(owed: OwedTo) -> str:
+def _told(owed: AwaitedConsumer) -> str:
     dead = f", {owed.dead_letters} of them dead letters" if owed.dead_letters else ""
     return f"{owed.consumer} is owed {owed.deliveries}{dead}"

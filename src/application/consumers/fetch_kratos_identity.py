@@ -39,4 +39,4 @@ class FetchKratosIdentity(Consumer[KratosIdentityHinted]):
             raise later(scattered(wait), error) from None
         except KratosNotConfigured as error:
             raise later(scattered(WAIT_FOR_A_URL), error) from None
-        self._answers.tell(event.identity_id, answer)
+        self._answers.record(event.identity_id, answer)

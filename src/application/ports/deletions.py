@@ -1,4 +1,4 @@
-"""Asking for an identity's deletion, and watching how far it is."""
+"""Deleting an identity, here and in Kratos, and erasing what is recorded of it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import NamedTuple, Protocol
 from uuid import UUID
 
 
-class OwedTo(NamedTuple):
-    """What one consumer is owed about an identity: deliveries, some of them dead."""
+class AwaitedConsumer(NamedTuple):
+    """A consumer with pending deliveries about an identity, some of them dead letters."""
 
     consumer: str
     deliveries: int
@@ -16,16 +16,16 @@ class OwedTo(NamedTuple):
 
 
 class DeletionFinalizer(Protocol):
-    """The last steps of a deletion, in the transaction that settles its request."""
+    """The last steps of a deletion, in the transaction that completes its request."""
 
-    def awaited(self, identity_id: UUID, besides: str) -> Sequence[OwedTo]:
-        """Give who is owed anything about an identity, dead letters too, besides one consumer."""
+    def awaited(self, identity_id: UUID, besides: str) -> Sequence[AwaitedConsumer]:
+        """Give the consumers, but for one, with deliveries or dead letters about the identity."""
 
     def delete_from_kratos(self, identity_id: UUID) -> bool:
-        """Remove it from Kratos; False if it was gone. Raises KratosError."""
+        """Delete it in Kratos; False if there was none. Raises KratosError."""
 
-    def have_erased(self, identity_id: UUID, by: str, reason: str) -> None:
-        """Have what is recorded of a forgotten person erased, soon after this commits."""
+    def request_erasure(self, identity_id: UUID, by: str, reason: str) -> None:
+        """Have a relay erase what is recorded of the identity, soon after this commits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +34,19 @@ class DeletionProgress:
 
     ``deleted_here_at`` is when our copy became a tombstone; ``awaited`` are the consumers that are
     not done with the identity. ``is_done`` once Kratos has no such identity any more;
-    ``has_failed`` when Kratos would not delete it, and a person has to decide. ``is_erased`` says
-    whether what was recorded of the person is gone, too.
+    ``has_failed`` when Kratos refused to delete it, and a person has to decide. ``is_erased`` says
+    whether what was recorded of the identity is erased, too.
     """
 
     deleted_here_at: datetime | None
-    awaited: Sequence[OwedTo]
+    awaited: Sequence[AwaitedConsumer]
     is_done: bool
     has_failed: bool
     is_erased: bool = False
 
     @property
     def is_held(self) -> bool:
-        """Whether nothing goes on before a person has decided about dead letters."""
+        """Whether it stands still until a person has decided about dead letters."""
         return self.has_failed or any(each.dead_letters for each in self.awaited)
 
 
@@ -54,19 +54,19 @@ class Deletions(Protocol):
     """Every method raises LedgerUnavailable or ConcurrencyConflict."""
 
     def request(self, identity_id: UUID, *, by: str | None = None, erase: bool = False) -> UUID:
-        """Have an identity deleted, here first and in Kratos last; gives the request's event id.
+        """Request a deletion, here first and in Kratos last; give the request's event id.
 
-        Goes on by itself from here. Asked for once more, it does no harm.
+        Consumers do the rest. Requesting it once more does no harm.
         """
 
     def progress(self, request: UUID) -> DeletionProgress:
-        """Look how far the deletion of that request is."""
+        """Give how far the deletion of that request is."""
 
 
 class Erased(NamedTuple):
-    """What went: payloads of events, deliveries that have nothing left to say, errors' texts.
+    """What was erased: payloads of events, deliveries without purpose, and texts of errors.
 
-    ``held`` events or deliveries were left: a worker had them in hand.
+    ``held`` events or deliveries were left, as a worker is processing them.
     """
 
     events: int = 0
@@ -75,7 +75,7 @@ class Erased(NamedTuple):
     held: int = 0
 
     def plus(self, other: "Erased") -> "Erased":
-        """Both together; what is held is what the later one left."""
+        """Add both; ``held`` is what the later one left."""
         return Erased(
             self.events + other.events,
             self.deliveries + other.deliveries,
@@ -86,7 +86,7 @@ class Erased(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """That somebody's data was erased; ``erased_at`` is None while some of it is left."""
+    """The record of an erasure; ``erased_at`` is None while some of it is left to do."""
 
     asked_at: datetime
     erased_at: datetime | None
@@ -96,7 +96,7 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True)
 class Erasable:
-    """What there is of a person, by table: rows that an erasure would change or remove.
+    """The rows, by table, that an erasure would change or remove.
 
     ``kratos_identities`` is 1 while the copy is no tombstone, ``attempts`` counts those that
     failed. ``is_known`` says whether there is, or was, anything at all.
@@ -117,23 +117,23 @@ class Erasures(Protocol):
         """Count what an erasure would change."""
 
     def begin(self, identity_id: UUID, by: str, reason: str) -> None:
-        """Forget the person, and take note of the erasure, in one commit.
+        """Make the copy an erased tombstone, and record the erasure request, in one commit.
 
-        From here on it ends even if nobody calls ``erase``: a relay does, within a minute.
+        From here on a relay completes the erasure, even if nobody calls ``erase``.
         """
 
-    def erase(self, people: Sequence[UUID]) -> Iterator[Erased]:
-        """Erase what is recorded of people whose erasure has begun, step by step.
+    def erase(self, ids: Sequence[UUID]) -> Iterator[Erased]:
+        """Erase what is recorded of identities whose erasure has begun, and give each step.
 
-        Tells what each step erased. What a worker has in hand is left, and counted.
+        What a worker is processing is left, and counted.
         """
 
-    def note(self, people: Sequence[UUID], *, is_complete: bool) -> None:
-        """Take note of a look at all that there is of these people, and whether nothing is left."""
+    def note(self, ids: Sequence[UUID], *, is_complete: bool) -> None:
+        """Record that these were gone through, and whether nothing is left to erase."""
 
     def due(self, most: int) -> Sequence[UUID]:
-        """Give people whose data is to be looked at again now; another caller gets others.
+        """Claim identities that are to be gone through again now; another caller gets others.
 
-        What comes after an erasure is found so: within a minute at first, and within as much time
-        as has passed since, an hour at most.
+        So what is recorded after an erasure is erased too: within a minute at first, later within
+        as much time as has passed since, an hour at most.
         """

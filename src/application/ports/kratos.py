@@ -1,4 +1,4 @@
-"""Asking Kratos itself, by its Admin API: what it says there is exact, and the last word."""
+"""Kratos' Admin API, and what is recorded of its answers."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -6,7 +6,11 @@ from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
-from kratos_sync.domain.events import KratosIdentityHinted
+from kratos_sync.domain.events import (
+    KratosIdentityGone,
+    KratosIdentityHinted,
+    KratosIdentityUpdated,
+)
 from kratos_sync.domain.identity import Identity
 
 MOST_AT_ONCE: Final = 500
@@ -14,13 +18,13 @@ MOST_AT_ONCE: Final = 500
 
 
 class KratosError(Exception):
-    """Kratos did not say what it was asked; the message quotes nothing of what it answered."""
+    """The Admin API gave no usable answer. The message quotes nothing of what it answered."""
 
 
 class KratosUnavailable(KratosError):
-    """Kratos cannot tell now, and may another time.
+    """The Admin API cannot answer now; a later call may succeed.
 
-    ``problem`` is a word for the log; ``retry_after`` is how long to leave Kratos alone, if known.
+    ``problem`` is short, for the log; ``retry_after`` is how long to wait, if that is known.
     """
 
     def __init__(self, problem: str, retry_after: timedelta | None = None) -> None:
@@ -30,7 +34,7 @@ class KratosUnavailable(KratosError):
 
 
 class KratosRefused(KratosError):
-    """Kratos will not tell, however often it is asked: address, credentials or request are wrong.
+    """Retrying will not help: address, credentials, request or answer are wrong.
 
     ``status`` is that of the answer; None where the answer itself is one that Kratos never gives.
     """
@@ -60,109 +64,113 @@ class Page(NamedTuple):
 
 
 class KratosAdmin(Protocol):
-    """Kratos' Admin API. Every method raises KratosUnavailable or KratosRefused.
+    """The Admin API. Every method raises KratosUnavailable or KratosRefused.
 
-    Safe to use from many threads. What an identity holds is exact (large integers too), has
-    `metadata_admin`, and has no credentials; characters that `jsonb` refuses are U+FFFD in it.
+    All but `page` take some ten seconds at most.
     """
 
     def page(self, token: str | None) -> Page:
         """Give the first page of the listing, or the one that a page's ``next`` leads to.
 
-        Waits for a Kratos that is away for minutes, and for one that says how long for longer. A
-        listing is no snapshot: who is made or removed meanwhile may be in it or not.
+        Retries for minutes, and longer where Kratos itself asks for it. A listing is no snapshot:
+        an identity created or deleted meanwhile may be in it or not.
         """
 
     def find(self, identity_id: UUID) -> Identity | None:
-        """Give an identity as it is now; None if Kratos says in its own words that it has none.
-
-        Takes some ten seconds at most.
-        """
+        """Give an identity as it is now; None only if Kratos itself says that it has none."""
 
     def find_all(self, ids: Sequence[UUID]) -> Mapping[UUID, Identity]:
-        """Give those of up to 500 identities that there are.
+        """Give those of up to 500 identities that exist. Raises ValueError for more ids.
 
-        Raises ValueError for more. Each request of it takes some ten seconds at most.
+        The ten seconds are for each of its requests.
         """
 
     def delete(self, identity_id: UUID) -> bool:
-        """Remove an identity for good, and everything that Kratos has of it.
+        """Delete an identity and everything that Kratos has of it.
 
-        False if it was gone already; so it is too when an answer was lost on its way and Kratos
-        is asked again. Takes some ten seconds at most.
+        False if there was none; also where the answer to a first attempt was lost.
         """
 
 
 class Answer(NamedTuple):
-    """What Kratos said of one identity; None if it has none.
+    """What the Admin API said of one identity; None if it has none.
 
-    ``asked_at`` is right before it was asked, by the ledger's clock.
+    ``asked_at`` is right before the question, by the ledger's clock.
     """
 
     asked_at: datetime
     identity: Identity | None
 
+    def event(
+        self, event_id: UUID, identity_id: UUID, first_heard_at: datetime | None = None
+    ) -> KratosIdentityUpdated | KratosIdentityGone:
+        """Give the event that records this answer.
+
+        ``first_heard_at`` is when the identity was first hinted at, if it is not held here.
+        """
+        if self.identity is None:
+            return KratosIdentityGone(event_id, self.asked_at, identity_id)
+        return KratosIdentityUpdated(event_id, self.asked_at, self.identity, first_heard_at)
+
 
 class KratosAnswers(Protocol):
-    """Kratos' answers, as one transaction gets them, and those that were recorded before."""
+    """Asks the Admin API for one transaction, and records the answers in it."""
 
     def is_answered(self, hint: KratosIdentityHinted) -> bool:
-        """Whether an answer is recorded that Kratos was asked for after the hint was recorded."""
+        """Whether an answer is recorded that was asked for after the hint was recorded."""
 
     def ask(self, identity_id: UUID) -> Answer:
-        """Give Kratos' answer; the same one each time.
+        """Give the answer; the same one each time.
 
-        Raises KratosUnavailable, KratosRefused or KratosNotConfigured. The first question is about
-        all whom this transaction is about: so many of them cost one request, and who is not shown
-        there is asked for alone.
+        Raises KratosUnavailable, KratosRefused or KratosNotConfigured. The first call asks about
+        all identities of the transaction in one request; those not found are then looked up alone.
         """
 
-    def tell(self, identity_id: UUID, answer: Answer) -> None:
+    def record(self, identity_id: UUID, answer: Answer) -> None:
         """Record KratosIdentityUpdated or KratosIdentityGone in this transaction, once."""
 
 
-class Outcome(StrEnum):
-    """What Kratos' answer is to us."""
+class SyncOutcome(StrEnum):
+    """What an answer means for our copy."""
 
     UPDATED = "updated"
-    SAME = "same"
-    GONE = "gone"
+    UNCHANGED = "same"
+    DELETED = "gone"
     UNKNOWN = "unknown"
-    """Neither Kratos has such an identity, nor have we ever heard of it."""
-    FORGOTTEN = "forgotten"
-    """We were told to forget the person, whatever Kratos has."""
+    """Kratos has no such identity, and no event was ever recorded about it."""
+    ERASED = "forgotten"
+    """The identity was erased here on request, whatever Kratos has."""
     REFUSED = "refused"
-    """Kratos would not tell, or not what an identity is."""
+    """The Admin API refused to answer, or its answer is no identity."""
 
 
-class Asked(NamedTuple):
-    """What came of one question. ``event_id`` is None where there was nothing to record."""
+class SyncResult(NamedTuple):
+    """The outcome for one identity. ``event_id`` is None where nothing was recorded."""
 
     identity_id: UUID
-    outcome: Outcome
+    outcome: SyncOutcome
     event_id: UUID | None = None
     problem: str | None = None
 
 
-class Owed(NamedTuple):
-    """How many deliveries of some events are outstanding, and how many are dead letters."""
+class PendingCount(NamedTuple):
+    """How many deliveries of some events are pending, and how many are dead letters."""
 
-    outstanding: int
-    failed: int
+    pending: int
+    dead: int
 
 
-class AskedIdentities(Protocol):
-    """What a person has asked Kratos, in the ledger. Each method raises LedgerUnavailable."""
+class SyncedIdentities(Protocol):
+    """The ledger as `SyncIdentities` uses it. Each method raises LedgerUnavailable."""
 
     def now(self) -> datetime:
         """The time by the ledger's clock."""
 
-    def record(self, answers: Mapping[UUID, Answer]) -> Sequence[Asked]:
-        """Record in one commit what Kratos says of each, also where it is the same as here.
+    def record(self, answers: Mapping[UUID, Answer]) -> Sequence[SyncResult]:
+        """Compare with our copies, and record in one commit what `application.sync.decide` says.
 
-        Not recorded is the absence of who was known to be gone or was never heard of, nor anything
-        of who is forgotten. Raises ConcurrencyConflict.
+        Raises ConcurrencyConflict.
         """
 
-    def owed(self, event_ids: Sequence[UUID]) -> Owed:
-        """Count what is owed of these events."""
+    def count_pending(self, event_ids: Sequence[UUID]) -> PendingCount:
+        """Count the deliveries that are left of these events."""

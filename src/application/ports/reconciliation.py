@@ -1,41 +1,43 @@
-"""Comparing what we hold with what Kratos lists, page by page, and remembering how far that is."""
+"""Comparing what is held here with Kratos' listing, page by page."""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from kratos_sync.application.ports.kratos import Page
 
 SHORTEST_PAUSE: Final = timedelta(minutes=1)
-"""Between two, where Kratos' template fails again and again."""
+"""Between two runs, where Kratos' template fails again and again."""
+_WRITTEN_AS: Final = {"unlisted": "unseen", "deleted": "gone", "missed_webhooks": "unheard"}
+"""Columns and JSON keys keep the names that were given first."""
 
 
 class AnotherReconciliation(Exception):
-    """One is at work: there is one at a time."""
+    """Another reconciliation is running: there is one at a time."""
 
 
 class ReconciliationLost(Exception):
-    """The connection that keeps others from reconciling was lost; it goes on where it stopped."""
+    """The connection that holds the lock was lost; the next run continues where it stopped."""
 
 
 class ListingUnordered(Exception):
-    """A page's identities do not follow those before: who is not listed cannot be told from it."""
+    """The listing is not ordered by id, so that missing identities cannot be told from it."""
 
 
-class NobodyKnown(Exception):
-    """A listing has begun with strangers only, where we hold many."""
+class NoKnownIdentity(Exception):
+    """A listing begins with no identity that is held, where many are held."""
 
 
 class Difference(NamedTuple):
     """An identity that is not here as it is in Kratos.
 
-    ``fields`` names what differs, ``deleted_at`` where we hold it as deleted; None if we do not
-    hold it at all, and none if Kratos does not.
+    ``fields`` names what differs, ``deleted_at`` where it is deleted here; None if it is not held
+    at all, and empty if Kratos does not have it.
     """
 
     identity_id: UUID
@@ -44,12 +46,12 @@ class Difference(NamedTuple):
 
 @dataclass(slots=True)
 class Findings:
-    """What a reconciliation has found so far.
+    """What a reconciliation run has found so far.
 
-    ``held`` were alive here when it began. Of the ``identities`` listed ``known`` were here,
-    ``missing`` were not, ``stale`` were here and different, by ``fields`` with how many differ in
-    each. ``unseen`` were here since before it began and were not listed; of those ``gone`` are
-    gone, as Kratos said of each. ``unheard`` says for how many of the missing and the stale which
+    ``held`` identities were alive here when it began. Of the ``identities`` listed ``known`` were
+    held here, ``missing`` were not, ``stale`` were held and different; ``fields`` counts how many
+    differ in each field. ``unlisted`` were held since before it began and not listed; of those
+    ``deleted`` are deleted, as Kratos said of each. ``missed_webhooks`` counts by hook which
     webhook was missed. ``unreadable`` are listed, and cannot be read.
     """
 
@@ -59,10 +61,10 @@ class Findings:
     known: int = 0
     missing: int = 0
     stale: int = 0
-    unseen: int = 0
-    gone: int = 0
+    unlisted: int = 0
+    deleted: int = 0
     fields: dict[str, int] = field(default_factory=dict)
-    unheard: dict[str, int] = field(default_factory=dict)
+    missed_webhooks: dict[str, int] = field(default_factory=dict)
     unreadable: int = 0
 
     def with_page(
@@ -70,16 +72,15 @@ class Findings:
         number: int,
         known: int,
         differences: Sequence[Difference],
-        unseen: int,
+        unlisted: int,
         *,
-        unheard: Mapping[str, int] = MappingProxyType({}),
+        missed_webhooks: Mapping[str, int] = MappingProxyType({}),
         unreadable: int = 0,
     ) -> "Findings":
         """Add what a page of so many identities has shown."""
         stale = [each.fields for each in differences if each.fields is not None]
-        fields = dict(self.fields)
-        for name in (name for names in stale for name in names):
-            fields[name] = fields.get(name, 0) + 1
+        fields = Counter(self.fields)
+        fields.update(name for names in stale for name in names)
         return replace(
             self,
             pages=self.pages + 1,
@@ -87,40 +88,50 @@ class Findings:
             known=self.known + known,
             missing=self.missing + len(differences) - len(stale),
             stale=self.stale + len(stale),
-            unseen=self.unseen + unseen,
-            fields=fields,
-            unheard=dict(Counter(self.unheard) + Counter(unheard)),
+            unlisted=self.unlisted + unlisted,
+            fields=dict(fields),
+            missed_webhooks=dict(Counter(self.missed_webhooks) + Counter(missed_webhooks)),
             unreadable=self.unreadable + unreadable,
         )
+
+    def started_over(self) -> "Findings":
+        """Give what stays found when the listing is read from its first page again."""
+        return replace(self, pages=0, identities=0, known=0, unlisted=0, unreadable=0)
 
     @property
     def repairs(self) -> int:
         """How many identities were not here as they are in Kratos."""
-        return self.missing + self.stale + self.gone
+        return self.missing + self.stale + self.deleted
+
+    def to_record(self) -> dict[str, Any]:
+        """Give it by the names of the table's columns, which are the JSON keys too."""
+        return {_WRITTEN_AS.get(name, name): value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> "Findings":
+        """Read it from a row of the table."""
+        names = cls.__dataclass_fields__
+        return cls(**{name: record[_WRITTEN_AS.get(name, name)] for name in names})
 
 
 class Reconciliation(Protocol):
-    """One comparison, from its first page to its end.
+    """One run, from its first page to its end.
 
-    Whatever is found to differ becomes an event of its own, in the same commit as the note of how
-    far the comparison is: so what is interrupted goes on, and tells nothing twice. A dry one only
-    looks. Every method raises LedgerUnavailable, ConcurrencyConflict or ReconciliationLost.
+    Each difference becomes an event in the transaction that records how far the run is: so an
+    interrupted run continues, and records nothing twice. A dry run writes nothing. Every method
+    raises LedgerUnavailable, ConcurrencyConflict or ReconciliationLost.
     """
 
     started_at: datetime
     findings: Findings
     resumed: bool
-    """Whether it goes on with one that was interrupted."""
+    """Whether it continues an interrupted run."""
     differences: Sequence[Difference]
     """What the last step found."""
     schema_urls: Collection[str]
-    """Of those who are alive here: where the schemas are that they were made by."""
-    is_ours: bool
-    """Whether Kratos was seen to have somebody whom we hold, by whatever but the listing."""
-
-    @property
-    def unreadable(self) -> int:
-        """How many are listed and cannot be read: numbers beyond all bounds, say."""
+    """The schema URLs of the identities that are alive here."""
+    is_same_kratos: bool
+    """Whether Kratos was seen to have an identity that is held, other than in the listing."""
 
     @property
     def token(self) -> str | None:
@@ -128,57 +139,57 @@ class Reconciliation(Protocol):
 
     @property
     def listed(self) -> bool:
-        """Whether the last page has been taken."""
+        """Whether the last page has been compared."""
 
     def knows(self, ids: Sequence[UUID]) -> bool:
         """Whether one of them is alive here."""
 
-    def take(self, page: Page, at: datetime, most_unseen: int) -> None:
+    def compare_page(self, page: Page, at: datetime, most_unlisted: int) -> None:
         """Compare a page that was asked for at that time.
 
-        Raises ListingUnordered, KratosRefused for a page with somebody who has no id, and
-        NobodyKnown for one with nobody whom we hold, nor any before it, where we hold more than so
-        many and Kratos is not known to be ours.
+        Raises ListingUnordered, KratosRefused for a page with an identity without id, and
+        NoKnownIdentity for one with no identity that is held, nor any before it, where more than
+        ``most_unlisted`` are held and Kratos is not known to be the same.
         """
 
-    def some_held(self, most: int) -> Sequence[UUID]:
-        """Give some of those who are alive here."""
+    def sample_ids(self, most: int) -> Sequence[UUID]:
+        """Give some of the identities that are alive here."""
 
     def start_over(self) -> None:
-        """Go back to the first page; what was found stays found."""
+        """Go back to the first page; differences found stay found."""
 
-    def unseen(self, most: int) -> Sequence[UUID]:
-        """Give some of those that no page showed, and that were not settled."""
+    def unlisted(self, most: int) -> Sequence[UUID]:
+        """Give some of those that no page listed, and that were not settled."""
 
-    def settle(self, gone: Sequence[UUID], there: Sequence[UUID], at: datetime) -> None:
-        """Take note of what Kratos said of them, asked one by one at that time."""
+    def settle(self, deleted: Sequence[UUID], existing: Sequence[UUID], at: datetime) -> None:
+        """Record what Kratos said of unlisted ones, asked one by one at that time."""
 
     def end(self, outcome: str) -> None:
-        """Take note that it is over, and how it went."""
+        """Record that the run is over, and its outcome."""
 
 
 class Reconciliations(Protocol):
-    """Begins comparisons, one at a time."""
+    """Begins runs, one at a time."""
 
     def begin(self, *, dry_run: bool) -> AbstractContextManager[Reconciliation]:
-        """Begin one, or go on with one that was interrupted within a day.
+        """Begin a run, or continue one that was interrupted within a day.
 
         Raises AnotherReconciliation, LedgerUnavailable.
         """
 
     def is_due(self, every: timedelta) -> bool:
-        """Whether none that came to its end began for so long.
+        """Whether no run that was completed began for so long.
 
         Sooner where KratosTemplateFailed was recorded since it began: after a pause as long as it
         took, SHORTEST_PAUSE at least.
         """
 
     def in_flight(self, most: int) -> int:
-        """Count, up to so many, what consumers still owe of what was found."""
+        """Count, up to so many, pending deliveries to the consumer that keeps the copies."""
 
 
 class PastReconciliation(NamedTuple):
-    """One that is remembered; ``outcome`` and ``ended_at`` are None where it did not end.
+    """A recorded run; ``outcome`` and ``ended_at`` are None where it did not end.
 
     ``seen_at`` is when it last took a step.
     """

@@ -1,6 +1,6 @@
-"""Recorded webhooks about identities, from the ledger."""
+"""The webhooks on record about identities, in the ledger."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -13,7 +13,7 @@ from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 from kratos_sync.infrastructure.postgres.json import loads
 from kratos_sync.infrastructure.postgres.transaction import Row, Transaction
 
-# One with a time in the future was recorded before a clock was set back, and is not the latest.
+# One recorded in the future was recorded before a clock was set back: it is not later than all.
 _RECORDED: Final = """
     SELECT w.subject, w.recorded_at, {payload}, w.id
     FROM asked JOIN kratos_sync.events w ON w.subject = asked.id AND w.recorded_at > asked.at
@@ -22,7 +22,7 @@ _RECORDED: Final = """
       AND w.erased_at IS NULL
     ORDER BY w.subject, w.recorded_at, w.id
 """
-# The payloads beyond what a batch may take are read one by one when they are needed.
+# Those beyond what a batch may take are left to be read one by one, when their turn has come.
 _BOUNDED: Final = f"""
     CASE WHEN sum(coalesce(w.footprint, 40 * octet_length(w.payload::text))::bigint)
               OVER (ORDER BY w.subject, w.recorded_at, w.id) <= {BATCH_BYTES}
@@ -32,7 +32,7 @@ PAYLOAD: Final = "SELECT payload::text FROM kratos_sync.events WHERE id = $1::uu
 NOW: Final = "SELECT clock_timestamp()"
 AFTER: Final = f"""
     WITH asked (id, at) AS (SELECT id, $2::timestamptz FROM unnest($1::uuid[]) AS id)
-    {_RECORDED.format(payload="w.payload::text")}
+    {_RECORDED.format(payload=_BOUNDED)}
 """  # noqa: S608  # all of it is ours
 # After the newest answer about each identity that is to be consumed.
 AFTER_ANSWERS: Final = f"""
@@ -45,9 +45,9 @@ AFTER_ANSWERS: Final = f"""
 
 
 class PostgresRecordedWebhooks:
-    """The RecordedWebhooks port, in one transaction, with one query for all answers of a batch.
+    """The RecordedWebhooks port, in one transaction: it looks once for all answers of a batch.
 
-    It holds at most BATCH_BYTES of them, and one more.
+    However many and large they are, it holds no more of them than a batch may take, and one.
     """
 
     def __init__(self, transaction: Transaction) -> None:
@@ -56,13 +56,13 @@ class PostgresRecordedWebhooks:
         self._now: datetime | None = None
 
     def now(self) -> datetime:
-        """The database's time, asked for once."""
+        """Ask the database for the time, once."""
         if self._now is None:
             ((self._now,),) = self._transaction.fetch(NOW, ())
         return self._now
 
     def after(self, identity_id: UUID, moment: datetime) -> Iterator[ReceivedWebhook]:
-        """The webhooks after the moment, and after any later answer of the same batch."""
+        """Give those after the moment, and after any later answer of the same batch."""
         if self._rows is None:
             parameters = [uuid_array(self._transaction.event_ids), sorted(ANSWER_SOURCES)]
             rows: dict[UUID, list[Row]] = {}
@@ -79,12 +79,28 @@ class PostgresRecordedWebhooks:
         return text
 
 
-def by_identity(rows: Iterable[Row]) -> dict[UUID, list[ReceivedWebhook]]:
-    """The webhooks of each identity, from the rows of AFTER."""
-    webhooks: dict[UUID, list[ReceivedWebhook]] = {}
-    for subject, recorded_at, payload, _ in rows:
-        webhooks.setdefault(subject, []).append(_received(recorded_at, payload))
-    return webhooks
+class LaterWebhooks:
+    """The webhooks about some identities that were recorded after one moment.
+
+    It holds no more of their payloads than a batch may take; the others are read when they are
+    needed. ``fetch`` runs a statement with placeholders ``$1``, and gives its rows.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[str, Sequence[object]], Sequence[Row]],
+        ids: Iterable[UUID],
+        moment: datetime,
+    ) -> None:
+        self._fetch = fetch
+        self._rows: dict[UUID, list[Row]] = {}
+        for row in fetch(AFTER, [uuid_array(ids), moment]):
+            self._rows.setdefault(row[0], []).append(row)
+
+    def of(self, identity_id: UUID) -> Iterator[ReceivedWebhook]:
+        """Give those of one identity, to be gone through once."""
+        for _, recorded_at, payload, event_id in self._rows.get(identity_id, ()):
+            yield _received(recorded_at, payload or self._fetch(PAYLOAD, [event_id])[0][0])
 
 
 def _received(recorded_at: datetime, payload: str) -> ReceivedWebhook:

@@ -1,7 +1,7 @@
-"""One HTTP server, and calls to it that are bounded in time, size and number.
+"""Calls to one HTTP server, bounded in time, size and number.
 
-httpcore, and not httpx above it: it reads no environment, follows nothing, keeps no cookies, and
-lets a whole call have a deadline.
+On httpcore, and not on httpx above it: no timeout of httpx bounds a whole call, and httpcore reads
+no environment, follows no redirect and keeps no cookie.
 """
 
 import ssl
@@ -11,39 +11,54 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from ssl import SSLContext
 from threading import BoundedSemaphore
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import httpcore
-from httpcore import SOCKET_OPTION, NetworkBackend, NetworkStream, ReadTimeout
-from httpcore import SyncBackend as Sockets
+from httpcore import SOCKET_OPTION, NetworkBackend, NetworkStream
 from pydantic import SecretStr
 
 from kratos_sync.application.ports.kratos import KratosRefused, KratosUnavailable
 
-_ends_at: Final[ContextVar[float | None]] = ContextVar("ends_at", default=None)
+CONNECTIONS: Final = 16
+KEEP_ALIVE_SECONDS: Final = 20
+CONNECT_SECONDS: Final = 5
+IDLE_SECONDS: Final = 30
+LARGEST_ERROR: Final = 65_536
+OK: Final = 200
+
+_deadline: Final[ContextVar[float | None]] = ContextVar("deadline", default=None)
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Bound everything that this thread does on a `PunctualBackend` in here.
+def deadline(seconds: float) -> Iterator[None]:
+    """Bound everything that this thread does on a `DeadlineBackend` in this context.
 
     What is not done by then raises a timeout of httpcore.
     """
-    token = _ends_at.set(time.monotonic() + seconds)
+    token = _deadline.set(time.monotonic() + seconds)
     try:
         yield
     finally:
-        _ends_at.reset(token)
+        _deadline.reset(token)
 
 
-class PunctualBackend(NetworkBackend):
-    """Ordinary sockets, on which no wait outlasts the call that it is part of."""
+def _remaining(timeout: float | None) -> float | None:
+    ends_at = _deadline.get()
+    if ends_at is None:
+        return timeout
+    left = ends_at - time.monotonic()
+    if left <= 0:
+        raise httpcore.ReadTimeout
+    return left if timeout is None else min(timeout, left)
+
+
+class DeadlineBackend(NetworkBackend):
+    """Sockets whose every operation ends by the deadline: a server that drips is cut off."""
 
     def __init__(self) -> None:
-        self._sockets = Sockets()
+        self._sockets = httpcore.SyncBackend()
 
     def connect_tcp(
         self,
@@ -53,59 +68,36 @@ class PunctualBackend(NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[SOCKET_OPTION] | None = None,
     ) -> NetworkStream:
-        """Connect, in the time that is left."""
-        return _PunctualStream(
-            self._sockets.connect_tcp(host, port, _left(timeout), local_address, socket_options)
-        )
+        left = _remaining(timeout)
+        return _Stream(self._sockets.connect_tcp(host, port, left, local_address, socket_options))
 
 
-class _PunctualStream(NetworkStream):
+class _Stream(NetworkStream):
     def __init__(self, stream: NetworkStream) -> None:
         self._stream = stream
+        self.close = stream.close  # type: ignore[method-assign]
+        self.get_extra_info = stream.get_extra_info  # type: ignore[method-assign]
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(timeout))
+        return self._stream.read(max_bytes, _remaining(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, _left(timeout))
-
-    def close(self) -> None:
-        self._stream.close()
+        self._stream.write(buffer, _remaining(timeout))
 
     def start_tls(
         self,
-        ssl_context: SSLContext,
+        ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> NetworkStream:
-        return _PunctualStream(self._stream.start_tls(ssl_context, server_hostname, _left(timeout)))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+        left = _remaining(timeout)
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, left))
 
 
-def _left(timeout: float | None) -> float | None:
-    ends_at = _ends_at.get()
-    if ends_at is None:
-        return timeout
-    left = ends_at - time.monotonic()
-    if left <= 0:
-        raise ReadTimeout
-    return left if timeout is None else min(timeout, left)
+class Response(NamedTuple):
+    """A response; header names are lower case, repeated headers are joined by commas.
 
-
-CONNECTIONS: Final = 16
-KEPT_OPEN_SECONDS: Final = 20
-CONNECT_SECONDS: Final = 5
-IDLE_SECONDS: Final = 30
-LARGEST_ERROR: Final = 65_536
-OK: Final = 200
-
-
-class Answer(NamedTuple):
-    """What came back; names of headers are lower case, repeated ones are joined by commas.
-
-    The body of what is no 200 is empty if it is longer than an error need be.
+    The body is empty where the status is not 200 and it is longer than an error need be.
     """
 
     status: int
@@ -121,10 +113,9 @@ class Endpoint:
 
     def __init__(self, url: SecretStr, token: SecretStr | None = None) -> None:
         parts = urlsplit(url.get_secret_value())
-        self._scheme = parts.scheme
-        self._host = parts.hostname or ""
-        self._port = parts.port
-        self._path = parts.path.rstrip("/")
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+        port = "" if parts.port is None else f":{parts.port}"
+        self._url = f"{parts.scheme}://{host}{port}{parts.path.rstrip('/')}"
         self._headers: dict[bytes | str, bytes | str] = {
             "Accept": "application/json",
             "Accept-Encoding": "identity",
@@ -139,35 +130,29 @@ class Endpoint:
         self._pool = httpcore.ConnectionPool(
             ssl_context=httpcore.default_ssl_context() if parts.scheme == "https" else None,
             max_connections=CONNECTIONS,
-            keepalive_expiry=KEPT_OPEN_SECONDS,
-            network_backend=PunctualBackend(),
+            keepalive_expiry=KEEP_ALIVE_SECONDS,
+            network_backend=DeadlineBackend(),
         )
         weakref.finalize(self, self._pool.close)
 
     def url_of(self, target: str) -> str:
         """Give the whole URL of a path and query, without the password."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        port = "" if self._port is None else f":{self._port}"
-        return f"{self._scheme}://{host}{port}{self._path}{target}"
+        return self._url + target
 
-    def call(self, method: str, target: str, largest: int, seconds: float) -> Answer:
-        """Send a request without a body, and give the answer, within so many seconds.
+    def call(self, method: str, target: str, largest: int, seconds: float) -> Response:
+        """Send a request without a body, and give the response, within so many seconds.
 
-        ``largest`` bounds a 200's body, in bytes. Raises KratosUnavailable if there is no answer
-        or not all of it, KratosRefused for one that is larger and for a certificate that is wrong.
+        ``largest`` bounds a 200's body, in bytes. Raises KratosUnavailable if there is no complete
+        response, KratosRefused for one that is larger and for a certificate that is wrong.
         """
         connect, idle = min(CONNECT_SECONDS, seconds), min(IDLE_SECONDS, seconds)
         timeouts = {"connect": connect, "pool": connect, "read": idle, "write": idle}
+        request: dict[str, Any] = {"headers": self._headers, "extensions": {"timeout": timeouts}}
         try:
             with (
-                within(seconds),
-                self._place(connect),
-                self._pool.stream(
-                    method,
-                    self.url_of(target),
-                    headers=self._headers,
-                    extensions={"timeout": timeouts},
-                ) as response,
+                deadline(seconds),
+                self._connection_slot(connect),
+                self._pool.stream(method, self.url_of(target), **request) as response,
             ):
                 return _read(response, largest)
         except httpcore.PoolTimeout as error:
@@ -184,9 +169,9 @@ class Endpoint:
             raise KratosUnavailable("the answer broke off, or is not HTTP") from error
 
     @contextmanager
-    def _place(self, seconds: float) -> Iterator[None]:
-        # The pool loses a connection for good when somebody who waits in it for one gives up just
-        # as it comes: whoever waits, waits here.
+    def _connection_slot(self, seconds: float) -> Iterator[None]:
+        # httpcore's pool loses a connection for good when a waiter times out just as it is given
+        # one: so nobody waits inside the pool.
         if not self._free.acquire(timeout=seconds):
             raise httpcore.PoolTimeout
         try:
@@ -195,21 +180,23 @@ class Endpoint:
             self._free.release()
 
     def close(self) -> None:
-        """Close every connection; it happens by itself when nobody holds this any more."""
+        """Close every connection; garbage collection does it too."""
         self._pool.close()
 
 
-def _read(response: httpcore.Response, largest: int) -> Answer:
+def _read(response: httpcore.Response, largest: int) -> Response:
     headers: dict[str, str] = {}
     for raw_name, raw_value in response.headers:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
-    most = largest if response.status == OK else LARGEST_ERROR
+    is_ok = response.status == OK
+    most = largest if is_ok else LARGEST_ERROR
     body = bytearray()
     for chunk in response.iter_stream():
         body += chunk
         if len(body) > most:
-            if response.status == OK:
+            if is_ok:
                 raise KratosRefused(f"its answer is larger than {largest} bytes", OK)
-            return Answer(response.status, headers, b"")
-    return Answer(response.status, headers, bytes(body))
+            body.clear()
+            break
+    return Response(response.status, headers, bytes(body))

@@ -1,7 +1,7 @@
-"""The table of reconciliations: what each found, and where one that was interrupted goes on."""
+"""The tables of reconciliation runs: what each found, where an interrupted one continues, and the
+identities that it has not found listed."""
 
-from collections.abc import Collection
-from dataclasses import asdict
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -9,21 +9,31 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, text
 
-from kratos_sync.application.ports.reconciliation import SHORTEST_PAUSE, Findings
+from kratos_sync.application.ports.reconciliation import (
+    SHORTEST_PAUSE,
+    Findings,
+    PastReconciliation,
+)
 from kratos_sync.domain.events import NO_IDENTITY, KratosTemplateFailed
+from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 
 KEPT: Final = 1_000
 GOES_ON_WITHIN: Final = timedelta(days=1)
-"""One that was interrupted longer ago begins anew: too much has changed since."""
+"""A run that was interrupted longer ago begins anew: too much has changed since."""
 
-UNENDED: Final = text("""
-    SELECT id, started_at, page_token, last_id, listed, held, pages, identities, known, missing,
-           stale, unseen, gone, fields, unheard, unreadable
+_COLUMNS: Final = """held, pages, identities, known, missing, stale, unseen, gone, fields, unheard,
+           unreadable"""
+UNENDED: Final = text(f"""
+    SELECT id, started_at, page_token, last_id, listed, {_COLUMNS}
     FROM kratos_sync.reconciliations
     WHERE id = (SELECT max(id) FROM kratos_sync.reconciliations)
       AND ended_at IS NULL
       AND seen_at BETWEEN clock_timestamp() - :within AND clock_timestamp()
-""")
+""")  # noqa: S608  # all of it is ours
+PAST: Final = text(f"""
+    SELECT started_at, seen_at, ended_at, outcome, {_COLUMNS}
+    FROM kratos_sync.reconciliations ORDER BY id DESC LIMIT :most
+""")  # noqa: S608  # all of it is ours
 BEGIN: Final = text("""
     INSERT INTO kratos_sync.reconciliations (held) VALUES (:held) RETURNING id, started_at
 """)
@@ -49,12 +59,14 @@ END: Final = text("""
     UPDATE kratos_sync.reconciliations
     SET ended_at = clock_timestamp(), outcome = :outcome, page_token = NULL WHERE id = :id
 """)
-FORGET: Final = text("DELETE FROM kratos_sync.reconciliations WHERE id <= :id - :kept")
-FORGET_UNSEEN: Final = text("DELETE FROM kratos_sync.unseen_identities WHERE reconciliation <= :id")
+DELETE_OLD: Final = text("DELETE FROM kratos_sync.reconciliations WHERE id <= :id - :kept")
+DELETE_UNLISTED: Final = text(
+    "DELETE FROM kratos_sync.unseen_identities WHERE reconciliation <= :id"
+)
 
 
-# A time to come is by a clock that was ahead, and is not believed.
-# A call with an empty body makes it due soon: not before the last one ended for as long as it took.
+# A run in the future was recorded before a clock was set back, and does not count. A template that
+# failed makes a run due after a pause as long as the last one took.
 IS_DUE: Final = text("""
     SELECT coalesce(bool_and(
         started_at <= clock_timestamp() - :every
@@ -67,6 +79,23 @@ IS_DUE: Final = text("""
           WHERE ended_at IS NOT NULL AND started_at <= clock_timestamp()
           ORDER BY id DESC LIMIT 1) AS last
 """).bindparams(nobody=NO_IDENTITY, template_failed=KratosTemplateFailed.name, pause=SHORTEST_PAUSE)
+_UNLISTED: Final = """
+    FROM kratos_sync.kratos_identities
+    WHERE id > :after AND id <= :upper AND id <> ALL (CAST(:listed AS uuid[]))
+      AND deleted_at IS NULL AND coalesce(created_at, synced_at) < :began
+"""
+KEEP_UNLISTED: Final = text("INSERT INTO kratos_sync.unseen_identities SELECT :run, id" + _UNLISTED)
+FIND_UNLISTED: Final = text(
+    "SELECT coalesce(string_agg(uuid_send(id), ''::bytea ORDER BY id), ''::bytea)" + _UNLISTED
+)
+NEXT_UNLISTED: Final = text("""
+    SELECT identity_id FROM kratos_sync.unseen_identities
+    WHERE reconciliation = :run ORDER BY identity_id LIMIT :most
+""")
+SETTLE: Final = text("""
+    DELETE FROM kratos_sync.unseen_identities
+    WHERE reconciliation = :run AND identity_id = ANY(CAST(:ids AS uuid[]))
+""")
 
 
 class Place(NamedTuple):
@@ -77,8 +106,11 @@ class Place(NamedTuple):
     listed: bool
 
 
+BEGINNING: Final = Place(None, None, listed=False)
+
+
 class Run(NamedTuple):
-    """A line of the table; ``before`` is when the last began that is over, None if none is."""
+    """A row of the table; ``before`` is when the last run that is over began, if there is one."""
 
     id: int
     started_at: datetime
@@ -88,29 +120,38 @@ class Run(NamedTuple):
 
 
 class Held(NamedTuple):
-    """How many are alive here, and the URLs of their schemas."""
+    """How many identities are alive here, and the URLs of their schemas."""
 
     number: int
     schema_urls: Collection[str]
 
 
+class Stretch(NamedTuple):
+    """The ids after one and up to another, and those ``listed`` by a run that began then."""
+
+    after: UUID
+    upper: UUID
+    listed: Sequence[UUID]
+    began: datetime
+
+    @property
+    def parameters(self) -> dict[str, object]:
+        """Give it as the statements take it."""
+        return {**self._asdict(), "listed": uuid_array(self.listed)}
+
+
 def unended(connection: Connection) -> Run | None:
-    """Give the newest, if it did not end and is not too old."""
+    """Give the newest run, if it did not end and is not too old."""
     row = connection.execute(UNENDED, {"within": GOES_ON_WITHIN}).mappings().one_or_none()
     if row is None:
         return None
-    found = Findings(**{name: row[name] for name in asdict(Findings())})
-    return Run(
-        row["id"],
-        row["started_at"],
-        Place(row["page_token"], row["last_id"], row["listed"]),
-        found,
-        _before(connection, row["id"]),
-    )
+    place = Place(row["page_token"], row["last_id"], row["listed"])
+    findings = Findings.from_record({**row})
+    return Run(row["id"], row["started_at"], place, findings, _before(connection, row["id"]))
 
 
 def is_due(connection: Connection, every: timedelta) -> bool:
-    """Whether none that came to its end began for so long, or one is wanted sooner."""
+    """Whether no run that ended began for so long, or one is due sooner."""
     due: bool = connection.execute(IS_DUE, {"every": every}).scalar_one()
     return due
 
@@ -126,33 +167,67 @@ def held(connection: Connection) -> Held:
 
 
 def begin(connection: Connection, held: int) -> Run:
-    """Add a line, and forget what was left of those before."""
+    """Add a run, and delete what was left of those before."""
     run_id, started_at = connection.execute(BEGIN, {"held": held}).one()
-    connection.execute(FORGET, {"id": run_id, "kept": KEPT})
-    connection.execute(FORGET_UNSEEN, {"id": run_id - 1})
-    nowhere = Place(None, None, listed=False)
-    return Run(run_id, started_at, nowhere, Findings(held=held), _before(connection, run_id))
+    connection.execute(DELETE_OLD, {"id": run_id, "kept": KEPT})
+    connection.execute(DELETE_UNLISTED, {"id": run_id - 1})
+    findings = Findings(held=held)
+    return Run(run_id, started_at, BEGINNING, findings, _before(connection, run_id))
 
 
-def pretend(connection: Connection, held: int) -> Run:
-    """Give what `begin` would, without a line."""
+def begin_dry(connection: Connection, held: int) -> Run:
+    """Give what `begin` would, without a row."""
     now: datetime = connection.execute(NOW).scalar_one()
-    nowhere = Place(None, None, listed=False)
-    return Run(0, now, nowhere, Findings(held=held), _before(connection, None))
+    return Run(0, now, BEGINNING, Findings(held=held), _before(connection, None))
 
 
 def note(connection: Connection, run_id: int, place: Place, findings: Findings) -> None:
-    """Write down how far it is, and what it has found."""
-    parameters = {**asdict(findings), "id": run_id}
-    parameters |= {"fields": Jsonb(findings.fields), "unheard": Jsonb(findings.unheard)}
+    """Record how far the run is, and what it has found."""
+    parameters = findings.to_record()
+    parameters |= {name: Jsonb(parameters[name]) for name in ("fields", "unheard")}
     parameters |= {"page_token": place.token, "last_id": place.last_id, "listed": place.listed}
-    connection.execute(NOTE, parameters)
+    connection.execute(NOTE, {**parameters, "id": run_id})
 
 
 def end(connection: Connection, run_id: int, outcome: str) -> None:
-    """Write down how it ended."""
+    """Record how the run ended."""
     connection.execute(END, {"id": run_id, "outcome": outcome})
-    connection.execute(FORGET_UNSEEN, {"id": run_id})
+    connection.execute(DELETE_UNLISTED, {"id": run_id})
+
+
+def past(connection: Connection, most: int) -> list[PastReconciliation]:
+    """Give the newest runs, newest first."""
+    return [
+        PastReconciliation(
+            row["started_at"],
+            row["seen_at"],
+            row["ended_at"],
+            row["outcome"],
+            Findings.from_record({**row}),
+        )
+        for row in connection.execute(PAST, {"most": most}).mappings()
+    ]
+
+
+def keep_unlisted(connection: Connection, run_id: int, stretch: Stretch) -> int:
+    """Keep those that were alive before the run began and are not listed; give their number."""
+    return connection.execute(KEEP_UNLISTED, {"run": run_id, **stretch.parameters}).rowcount
+
+
+def find_unlisted(connection: Connection, stretch: Stretch) -> bytes:
+    """Give the same ids as 16 bytes each: a million take no more room than that."""
+    found: bytes = connection.execute(FIND_UNLISTED, stretch.parameters).scalar_one()
+    return found
+
+
+def next_unlisted(connection: Connection, run_id: int, most: int) -> list[UUID]:
+    """Give some of those kept, in the order of their ids."""
+    return list(connection.execute(NEXT_UNLISTED, {"run": run_id, "most": most}).scalars())
+
+
+def settle(connection: Connection, run_id: int, ids: Sequence[UUID]) -> None:
+    """Keep these no longer."""
+    connection.execute(SETTLE, {"run": run_id, "ids": uuid_array(ids)})
 
 
 def _before(connection: Connection, run_id: int | None) -> datetime | None:

@@ -8,7 +8,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Engine, text
 
 from kratos_sync.api.cli.drift import drift_attention, drift_rows, print_drift
-from kratos_sync.application import missed_webhooks as unheard
+from kratos_sync.application import missed_webhooks
 from kratos_sync.application.drift import Drift
 from kratos_sync.application.ports.reconciliation import Findings, PastReconciliation
 from tests.api.cli.invoking import kratos_sync
@@ -43,9 +43,9 @@ def past(
         identities=identities,
         missing=missing,
         stale=stale,
-        gone=gone,
+        deleted=gone,
         fields=fields or {},
-        unheard=missed or {},
+        missed_webhooks=missed or {},
         unreadable=unreadable,
     )
     return PastReconciliation(began, began, began if outcome else None, outcome, found)
@@ -131,7 +131,9 @@ def test_one_that_runs_or_was_interrupted_is_told_beside_the_last() -> None:
 
 def test_every_kind_of_what_is_missed_is_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     kinds = [
-        value for name, value in vars(unheard).items() if name.isupper() and isinstance(value, str)
+        value
+        for name, value in vars(missed_webhooks).items()
+        if name.isupper() and isinstance(value, str)
     ]
     assert len(kinds) == 11
     missed = {kind: number for number, kind in enumerate(kinds, 101)}

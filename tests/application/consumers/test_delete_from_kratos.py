@@ -4,7 +4,7 @@ import pytest
 
 from kratos_sync.application.consumer import RetryLater
 from kratos_sync.application.consumers.delete_from_kratos import DeleteFromKratos, WaitsForOthers
-from kratos_sync.application.ports.deletions import OwedTo
+from kratos_sync.application.ports.deletions import AwaitedConsumer
 from kratos_sync.application.ports.kratos import (
     KratosNotConfigured,
     KratosRefused,
@@ -13,7 +13,7 @@ from kratos_sync.application.ports.kratos import (
 from kratos_sync.application.retry_delays import LONGEST_WAIT, WAIT_FOR_A_URL
 from kratos_sync.domain.events import IdentityDeletionRequested
 from tests.domain.people import cause
-from tests.fakes.departures import InMemoryDepartures
+from tests.fakes.departures import InMemoryDeletionFinalizer
 from tests.fakes.kratos_admin import InMemoryKratos
 from tests.kratos.people import Town
 from tests.kratos.persons import person
@@ -25,8 +25,8 @@ def kratos() -> InMemoryKratos:
 
 
 @pytest.fixture
-def departures(kratos: InMemoryKratos) -> InMemoryDepartures:
-    return InMemoryDepartures(kratos)
+def departures(kratos: InMemoryKratos) -> InMemoryDeletionFinalizer:
+    return InMemoryDeletionFinalizer(kratos)
 
 
 def requested(
@@ -39,7 +39,7 @@ def requested(
 
 
 def test_once_nobody_is_owed_anything_it_deletes(
-    kratos: InMemoryKratos, departures: InMemoryDepartures
+    kratos: InMemoryKratos, departures: InMemoryDeletionFinalizer
 ) -> None:
     event = requested(kratos)
 
@@ -50,10 +50,13 @@ def test_once_nobody_is_owed_anything_it_deletes(
 
 
 def test_it_waits_for_others_and_names_them(
-    kratos: InMemoryKratos, departures: InMemoryDepartures
+    kratos: InMemoryKratos, departures: InMemoryDeletionFinalizer
 ) -> None:
     event = requested(kratos, ago=timedelta(seconds=40))
-    departures.owed = [OwedTo("SendGoodbye", 2, 1), OwedTo("ForgetIdentity", 1, 0)]
+    departures.owed = [
+        AwaitedConsumer("SendGoodbye", 2, 1),
+        AwaitedConsumer("ForgetIdentity", 1, 0),
+    ]
 
     with pytest.raises(WaitsForOthers) as raised:
         DeleteFromKratos(departures).consume(event)
@@ -66,9 +69,9 @@ def test_it_waits_for_others_and_names_them(
 
 
 def test_who_waits_for_days_is_looked_at_now_and_then(
-    kratos: InMemoryKratos, departures: InMemoryDepartures
+    kratos: InMemoryKratos, departures: InMemoryDeletionFinalizer
 ) -> None:
-    departures.owed = [OwedTo("SendGoodbye", 1, 1)]
+    departures.owed = [AwaitedConsumer("SendGoodbye", 1, 1)]
 
     with pytest.raises(WaitsForOthers) as raised:
         DeleteFromKratos(departures).consume(requested(kratos, ago=timedelta(days=3)))
@@ -77,7 +80,7 @@ def test_who_waits_for_days_is_looked_at_now_and_then(
 
 
 def test_a_worker_that_does_not_know_where_kratos_is_leaves_it_to_another(
-    kratos: InMemoryKratos, departures: InMemoryDepartures
+    kratos: InMemoryKratos, departures: InMemoryDeletionFinalizer
 ) -> None:
     kratos.fail(error=KratosNotConfigured())
 
@@ -88,7 +91,7 @@ def test_a_worker_that_does_not_know_where_kratos_is_leaves_it_to_another(
 
 
 def test_a_kratos_that_is_away_is_no_failure(
-    kratos: InMemoryKratos, departures: InMemoryDepartures
+    kratos: InMemoryKratos, departures: InMemoryDeletionFinalizer
 ) -> None:
     kratos.fail(error=KratosUnavailable("it is away", timedelta(minutes=9)))
 
@@ -100,7 +103,7 @@ def test_a_kratos_that_is_away_is_no_failure(
 
 
 def test_a_kratos_that_refuses_is_a_failure(
-    kratos: InMemoryKratos, departures: InMemoryDepartures
+    kratos: InMemoryKratos, departures: InMemoryDeletionFinalizer
 ) -> None:
     kratos.fail(error=KratosRefused("it wants credentials", 401))
 
@@ -109,7 +112,7 @@ def test_a_kratos_that_refuses_is_a_failure(
 
 
 def test_who_was_deleted_before_is_no_failure(
-    kratos: InMemoryKratos, departures: InMemoryDepartures
+    kratos: InMemoryKratos, departures: InMemoryDeletionFinalizer
 ) -> None:
     event = requested(kratos, erase=True)
 

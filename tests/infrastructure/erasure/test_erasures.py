@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.consumers.count_registrations import CountRegistrations
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
-from kratos_sync.application.erase import Erase, StillInHand
+from kratos_sync.application.erase import Erase, StillInFlight
 from kratos_sync.application.ports.deletions import Erased
 from kratos_sync.application.ports.replay import EventRange
 from kratos_sync.domain.events import IMPERSONAL, IdentityDeleted
@@ -275,7 +275,7 @@ def test_what_a_worker_has_in_hand_is_waited_for_and_not_for_ever(
     clock = Clock()
     process = Erase(PostgresErasures(engine), lambda: None, clock, clock.pause)
     with in_flight(engine, life):
-        with pytest.raises(StillInHand, match="had 1 of it in hand for a minute"):
+        with pytest.raises(StillInFlight, match="had 1 of it in hand for a minute"):
             list(process.run(life.id, by="ada", reason="asked"))
         assert life.left() == ["events"]
         (row,) = ledger.query(

@@ -30,11 +30,11 @@ class Flickering:
             raise LedgerUnavailable("it is away")
         return [uuid4()] if self.looks == 2 else []
 
-    def erase(self, people: Sequence[UUID]) -> Iterator[Erased]:
+    def erase(self, ids: Sequence[UUID]) -> Iterator[Erased]:
         yield Erased(events=2, held=1)
         yield Erased(texts=1)
 
-    def note(self, people: Sequence[UUID], *, is_complete: bool) -> None:
+    def note(self, ids: Sequence[UUID], *, is_complete: bool) -> None:
         self.complete.append(is_complete)
         self.noted.set()
 

@@ -312,7 +312,7 @@ def test_a_listing_that_leads_elsewhere_is_not_followed(kratos: Kratos) -> None:
 def test_an_answer_that_trickles_is_not_waited_for(
     kratos: Kratos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admin_api, "ONE", admin_api.ONE._replace(attempt=0.4))
+    monkeypatch.setattr(admin_api, "CALL_LIMITS", admin_api.CALL_LIMITS._replace(attempt=0.4))
     kratos.next(reply.trickling(1, 0.02))
 
     with capture_logs() as lines:
@@ -325,7 +325,7 @@ def test_an_answer_that_trickles_is_not_waited_for(
 def test_an_answer_that_does_not_come_is_not_waited_for(
     kratos: Kratos, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(admin_api, "ONE", admin_api.ONE._replace(attempt=0.4))
+    monkeypatch.setattr(admin_api, "CALL_LIMITS", admin_api.CALL_LIMITS._replace(attempt=0.4))
     kratos.next(reply.slow(60))
 
     with capture_logs() as lines:

@@ -116,7 +116,7 @@ def test_a_reconciliation_at_a_time_to_come_hides_nothing_that_was_missed(engine
     with engine.connect() as connection:
         (missed,) = template_failures(connection)
         assert missed.calls == 1
-        assert runs.pretend(connection, 1).before is None
+        assert runs.begin_dry(connection, 1).before is None
 
 
 def test_a_template_that_failed_at_a_time_to_come_does_not_bring_forward_every_next(

@@ -23,7 +23,7 @@ from kratos_sync.domain.kratos_identity import KratosIdentity
 from kratos_sync.infrastructure.identities.rows import STORE, to_arrays
 from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
 from kratos_sync.infrastructure.postgres.engine import driver_of
-from kratos_sync.infrastructure.reconciliation.comparison import FIRST, compare, suspects
+from kratos_sync.infrastructure.reconciliation.comparison import FIRST, candidates_of, compare
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.people import Document, Town
 from tests.kratos.persons import many, person
@@ -61,14 +61,14 @@ LISTINGS = {
 
 
 @pytest.mark.parametrize("listing", LISTINGS)
-def test_the_database_alone_suspects_nobody_whom_we_hold_as_listed(
+def test_the_database_alone_finds_nobody_different_whom_we_hold_as_listed(
     cursor: "psycopg.RawCursor[Any]", listing: str
 ) -> None:
     page = page_of(LISTINGS[listing]())
     ids = store(cursor, page)
 
     assert len(ids) > 5
-    assert suspects(cursor, page, ids) == {}
+    assert candidates_of(cursor, page, ids) == {}
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
@@ -138,7 +138,7 @@ identities = st.fixed_dictionaries(
 @given(
     st.lists(identities, min_size=1, max_size=8, unique_by=lambda each: each["id"]), st.randoms()
 )
-def test_the_database_alone_suspects_nobody_of_any_people(
+def test_the_database_alone_finds_nobody_different_of_any_people(
     cursor: "psycopg.RawCursor[Any]", people: list[Document], random: Any
 ) -> None:
     cursor.execute(b"DELETE FROM kratos_sync.kratos_identities")
@@ -146,7 +146,7 @@ def test_the_database_alone_suspects_nobody_of_any_people(
     for document in people:
         random.shuffle(document["verifiable_addresses"])
 
-    assert suspects(cursor, page_of(people), ids) == {}
+    assert candidates_of(cursor, page_of(people), ids) == {}
 
 
 @settings(
@@ -155,7 +155,7 @@ def test_the_database_alone_suspects_nobody_of_any_people(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(identities, identities)
-def test_the_database_suspects_what_the_domain_tells_apart_and_nothing_else(
+def test_the_database_finds_what_the_domain_tells_apart_and_nothing_else(
     cursor: "psycopg.RawCursor[Any]", one: Document, other: Document
 ) -> None:
     cursor.execute(b"DELETE FROM kratos_sync.kratos_identities")
@@ -168,7 +168,7 @@ def test_the_database_suspects_what_the_domain_tells_apart_and_nothing_else(
             same(said.parts().get(part, ABSENT), before.parts().get(part, ABSENT))
             for part in said.parts().keys() | before.parts()
         )
-        assert bool(suspects(cursor, page, [before.id])) == differ
+        assert bool(candidates_of(cursor, page, [before.id])) == differ
 
 
 ODD_SPELLINGS: list[dict[str, Any]] = [
@@ -205,7 +205,7 @@ def test_characters_that_are_replaced_here_are_no_difference(
     heard = decode(json.dumps([ada]).encode()).value
     ids = store(cursor, json.dumps(heard).encode())
 
-    assert suspects(cursor, page, ids) == {}
+    assert candidates_of(cursor, page, ids) == {}
 
 
 UNREADABLE = {

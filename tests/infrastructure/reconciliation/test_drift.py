@@ -43,7 +43,7 @@ def hold(engine: Engine, document: dict[str, Any]) -> None:
 def reconcile(engine: Engine, *documents: dict[str, Any]) -> Findings:
     """Compare with one page that lists these, to the end."""
     with PostgresReconciliations(engine).begin(dry_run=False) as run:
-        run.take(page(*documents), datetime.now(UTC), 10)
+        run.compare_page(page(*documents), datetime.now(UTC), 10)
         run.end("completed")
         return run.findings
 
@@ -64,7 +64,7 @@ def test_what_is_missed_is_counted_and_remembered(engine: Engine) -> None:
     address = {**held["verifiable_addresses"][0], "verified": True, "status": "completed"}
     address["verified_at"] = written(LATER)
     found = reconcile(engine, {**held, "verifiable_addresses": [address]})
-    assert (found.stale, found.unheard) == (1, {"verification": 1})
+    assert (found.stale, found.missed_webhooks) == (1, {"verification": 1})
     (past,) = remembered(engine).past
     assert (past.findings, past.outcome) == (found, "completed")
     assert past.ended_at
@@ -73,21 +73,24 @@ def test_what_is_missed_is_counted_and_remembered(engine: Engine) -> None:
 
 def test_who_registered_since_the_comparison_before_is_missed(engine: Engine) -> None:
     old = person(ADA)
-    assert reconcile(engine, old).unheard == {"old": 1}
+    assert reconcile(engine, old).missed_webhooks == {"old": 1}
     hold(engine, old)
     registered = person(GRACE, created_at=written(datetime.now(UTC) + timedelta(minutes=1)))
     found = reconcile(engine, old, registered, person(SOMEBODY))
-    assert found.unheard == {"registration": 1, "old": 1}
+    assert found.missed_webhooks == {"registration": 1, "old": 1}
 
 
 def test_what_was_heard_and_is_not_consumed_is_not_missed(engine: Engine) -> None:
     owe(engine, "SyncKratosIdentity")
-    assert reconcile(engine, person(SOMEBODY), person(ADA)).unheard == {"on_its_way": 1, "old": 1}
+    assert reconcile(engine, person(SOMEBODY), person(ADA)).missed_webhooks == {
+        "on_its_way": 1,
+        "old": 1,
+    }
 
 
 def test_another_consumers_delivery_is_nothing_on_its_way(engine: Engine) -> None:
     owe(engine, "Greet")
-    assert reconcile(engine, person(SOMEBODY)).unheard == {"old": 1}
+    assert reconcile(engine, person(SOMEBODY)).missed_webhooks == {"old": 1}
 
 
 def test_an_interruption_forgets_neither_what_is_missed_nor_who_is_unreadable(
@@ -96,12 +99,12 @@ def test_an_interruption_forgets_neither_what_is_missed_nor_who_is_unreadable(
     first = page(person(ADA), person(GRACE, traits={"points": "unreadable"}))
     reconciliations = PostgresReconciliations(engine)
     with reconciliations.begin(dry_run=False) as run:
-        run.take(first._replace(next="more"), datetime.now(UTC), 10)
+        run.compare_page(first._replace(next="more"), datetime.now(UTC), 10)
     with reconciliations.begin(dry_run=False) as run:
         assert run.resumed
-        assert run.unreadable == run.findings.unreadable == 1
-        run.take(page(person(UUID(int=GRACE.int + 1))), datetime.now(UTC), 10)
-        assert run.findings.unheard == {"old": 2}
+        assert run.findings.unreadable == 1
+        run.compare_page(page(person(UUID(int=GRACE.int + 1))), datetime.now(UTC), 10)
+        assert run.findings.missed_webhooks == {"old": 2}
         assert run.findings.unreadable == 1
 
 

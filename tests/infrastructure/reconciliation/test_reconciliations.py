@@ -82,7 +82,7 @@ def test_a_dry_run_writes_nothing_at_all(world: World) -> None:
 
     found = world.reconcile(dry_run=True)
 
-    assert (found.stale, found.gone) == (4, 1)
+    assert (found.stale, found.deleted) == (4, 1)
     assert everything(world) == before
     assert before["kratos_identities"]
 
@@ -109,7 +109,7 @@ def test_what_a_page_shows_is_recorded_with_the_note_of_how_far_it_is_or_not_at_
     found = world.reconcile()
 
     assert len(world.events()) == events + 5
-    assert (found.pages, found.stale, found.gone) == (3, 4, 1)
+    assert (found.pages, found.stale, found.deleted) == (3, 4, 1)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3])
@@ -125,7 +125,7 @@ def test_a_lost_connection_ends_it_and_the_next_goes_on(world: World, steps: int
         list(run)
     found = world.reconcile()
 
-    assert (found.pages, found.stale, found.gone) == (3, 4, 1)
+    assert (found.pages, found.stale, found.deleted) == (3, 4, 1)
     assert len(world.events()) == events + 5
 
 
@@ -137,9 +137,9 @@ def test_whoever_lost_the_connection_has_lost_the_turn(
         page = world.kratos.page(None)
         lose_connection(world)
         with pytest.raises(LedgerUnavailable):
-            run.take(page, world.now(), 10)
+            run.compare_page(page, world.now(), 10)
         with others.begin(dry_run=True), pytest.raises(ReconciliationLost):
-            run.take(page, world.now(), 10)
+            run.compare_page(page, world.now(), 10)
 
 
 def test_there_is_one_at_a_time_among_all_processes(
@@ -220,7 +220,7 @@ def test_all_that_are_not_listed_may_be_deleted_if_it_is_allowed(world: World) -
 
     found = world.reconcile(allow_deletes=299)
 
-    assert found.gone == 299
+    assert found.deleted == 299
     assert ask(world, "SELECT FROM kratos_sync.unseen_identities") == []
 
 
@@ -247,7 +247,7 @@ def test_what_consumers_owe_is_counted_up_to_a_bound(world: World) -> None:
 def test_somebody_who_was_never_there_is_not_found(world: World) -> None:
     with world.reconciliations.begin(dry_run=False) as run:
         run.settle([], [uuid4()], world.now())
-        assert run.unseen(9) == []
+        assert run.unlisted(9) == []
 
 
 def test_where_most_have_no_schema_the_others_tell(world: World, engine: Engine) -> None:

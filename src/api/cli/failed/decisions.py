@@ -32,7 +32,7 @@ from kratos_sync.api.cli.process import expected_errors, opened_container, why_u
 from kratos_sync.application.ports.dead_letters import DeadLetterFilter, DeadLetters
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
-from kratos_sync.application.rate_limiter import Pace
+from kratos_sync.application.rate_limiter import RateLimiter
 from kratos_sync.infrastructure.worker.shutdown import ShutdownRequested, ShutdownSignals
 
 STEP = 4_000
@@ -111,7 +111,7 @@ def _run(decision: Decision, chosen: Chosen, outcome: _Outcome) -> None:
         ShutdownSignals() as asked,
         progress(decision.verb.capitalize(), chosen.groups.dead_letters) as show,
     ):
-        pace = Pace(decision.rate, pause=asked.pause) if decision.rate else None
+        pace = RateLimiter(decision.rate, pause=asked.pause) if decision.rate else None
         step = min(STEP, pace.step) if pace else STEP
         try:
             for done in decision.steps(chosen.wanted, step):
