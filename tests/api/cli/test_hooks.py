@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from kratos_sync.api.http.app import SYNC
-from kratos_sync.application.kratos_config.hook import SYNC_PATH
+from kratos_sync.application.kratos_config.hooks import SYNC_PATH
 from kratos_sync.application.kratos_config.templates import MAPPER
 from tests.api.cli.invoking import kratos_sync
 

@@ -7,8 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kratos_sync.application.kratos_config.findings import Wanted, configuration
-from kratos_sync.application.kratos_config.flows import ALL_METHODS, METHODS, Place
+from kratos_sync.application.kratos_config.hooks import (
+    ALL_METHODS,
+    METHODS,
+    Place,
+    Wanted,
+    configuration,
+)
 from kratos_sync.application.kratos_config.templates import inline
 from tests.application.kratos_config.reading import Checked, checked
 
@@ -52,7 +57,7 @@ def test_what_we_print_is_heard_everywhere() -> None:
 
     assert found.rules == []
     assert len(found.report.coverage) == len(PLACES) - 3
-    assert all(covered.is_on and covered.is_heard for covered in found.report.coverage)
+    assert all(covered.is_on and covered.is_covered for covered in found.report.coverage)
 
 
 @pytest.mark.parametrize("place", PLACES, ids=str)

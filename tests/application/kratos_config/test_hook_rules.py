@@ -1,6 +1,6 @@
 import pytest
 
-from kratos_sync.application.kratos_config.hook import Receiver
+from kratos_sync.application.kratos_config.hooks import Receiver
 from tests.application.kratos_config.reading import CONFIG, checked, flow, instead, web_hook
 
 

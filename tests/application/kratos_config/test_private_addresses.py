@@ -2,7 +2,7 @@ from time import process_time
 
 import pytest
 
-from kratos_sync.application.kratos_config.hook import Receiver
+from kratos_sync.application.kratos_config.hooks import Receiver
 from tests.application.kratos_config.reading import Checked, checked, flow, instead, web_hook
 
 OURS = "http://api:8000/kratos/sync-identity"

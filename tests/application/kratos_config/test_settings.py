@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kratos_sync.application.kratos_config.flows import FLOWS_PATH, HOOKS, KNOWN_HOOKS, Place
+from kratos_sync.application.kratos_config.hooks import FLOWS_PATH, HOOKS, KNOWN_HOOKS, Place
 from tests.application.kratos_config.reading import CONFIG, checked, flow, instead, web_hook
 from tests.application.kratos_config.test_coverage import check_of, everything_on, hooks_at
 
