@@ -173,7 +173,7 @@ def _handlers(
         uuid7,
         lambda: datetime.now(UTC),
         max_calls=round(most_connections * WAITING_SHARE),
-        hook_heard=hooks.add,
+        on_accepted=hooks.add,
     )
     return sync, PARSE_HANDLER(config)
 

@@ -161,7 +161,7 @@ def test_a_caller_that_goes_away_is_no_error() -> None:
     bus = RecordingEventBus()
     with capture_logs() as logs:
         asyncio.run(sync_handler(bus).handle(request_of(receive)))
-    assert logs == [{"event": "webhook_caller_gone", "log_level": "info"}]
+    assert logs == [{"event": "webhook_disconnected", "log_level": "info"}]
     assert bus.attempts == 0
 
 

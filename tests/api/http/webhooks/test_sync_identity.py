@@ -223,7 +223,7 @@ def test_a_hook_label_that_does_not_fit_a_log_is_dropped(label: bytes) -> None:
 def test_a_ledger_that_stays_away_is_503_without_retry_after() -> None:
     bus = RecordingEventBus()
     bus.be_unavailable()
-    api = Api(sync=sync_handler(bus, patience=timedelta(milliseconds=5)))
+    api = Api(sync=sync_handler(bus, max_wait=timedelta(milliseconds=5)))
     answer = api.post(SYNC, REGISTRATION.content)
     assert answer.status_code == 503
     assert message(answer) == (None, 503, "try again later")
@@ -242,7 +242,7 @@ def test_a_call_there_is_no_room_for_is_told_when_to_come_back() -> None:
 
 def test_after_an_outage_kratos_second_attempt_is_recorded() -> None:
     bus = RecordingEventBus()
-    api = Api(sync=sync_handler(bus, patience=timedelta(milliseconds=5)))
+    api = Api(sync=sync_handler(bus, max_wait=timedelta(milliseconds=5)))
     bus.be_unavailable()
     assert api.post(SYNC, REGISTRATION.content, REGISTRATION.headers).status_code == 503
     bus.be_unavailable(times=0)

@@ -46,7 +46,7 @@ def posted(label: str | None, body: bytes = REGISTRATION.content) -> list[str | 
     heard: list[str | None] = []
     bus = RecordingEventBus()
     sync = KratosIdentitySyncHandler(
-        config(KEY), bus, uuid4, lambda: TEATIME, hook_heard=heard.append
+        config(KEY), bus, uuid4, lambda: TEATIME, on_accepted=heard.append
     )
     Api(bus, sync=sync).post(SYNC, body, {**REGISTRATION.headers, "X-Kratos-Hook": label})
     return heard
@@ -96,7 +96,7 @@ def test_a_failure_is_logged_once_until_it_is_over_and_without_a_text() -> None:
             for _ in range(4):
                 hooks.add(LABEL)
                 asyncio.run(hooks.write())
-    assert [line["event"] for line in logs] == ["hooks_not_written_down"] * 2
+    assert [line["event"] for line in logs] == ["hook_activity_not_written"] * 2
     assert logs[0]["error"] == "builtins.ConnectionError"
     assert "ada" not in str(logs)
 
