@@ -29,7 +29,7 @@ from kratos_sync.application.kratos_config.hooks import METHODS, Receiver
 from kratos_sync.application.kratos_config.nodes import ConfigFile, kratos_part, written
 from kratos_sync.infrastructure.kratos.config_file import (
     MOST_BYTES,
-    KratosTemplates,
+    JsonnetTemplates,
     UnreadableConfig,
     read_config,
 )
@@ -128,7 +128,7 @@ def check(file: str, url: str | None, strict: bool, as_json: bool) -> None:
     are read, and run in a process of their own. Nothing is called, and no value is shown.
     """
     name = harmless(file)
-    templates = KratosTemplates(None if file == "-" else Path(file).resolve().parent)
+    templates = JsonnetTemplates(None if file == "-" else Path(file).resolve().parent)
     report = read_through(_config(file, name), Receiver(key_header(), url), templates)
     if as_json:
         echo_json({"file": name, **to_json(report)})
