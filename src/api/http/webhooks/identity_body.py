@@ -5,7 +5,7 @@ Usual bodies are checked by a typed decoder and recorded as they came; any other
 
 import re
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -26,21 +26,17 @@ class IdentityIsNull(InvalidField):
     """The body has no identity: there is no such key, it is null, or the body is no object."""
 
 
-class IdentityBody(NamedTuple):
-    """An identity's id, and the identity itself where the body may not be recorded as it came."""
+def read_identity(body: bytes) -> tuple[UUID, Identity | None]:
+    """The identity's id, and the identity where the body may not be recorded as it came.
 
-    id: UUID
-    identity: Identity | None
-
-
-def read_identity(body: bytes) -> IdentityBody:
-    """Read the identity in a body; raises NotJson, IdentityIsNull or InvalidField."""
-    usual = usual_id(body)
-    if usual is not None:
-        return IdentityBody(usual, None)
+    Raises NotJson, IdentityIsNull or InvalidField.
+    """
+    subject = usual_id(body)
+    if subject is not None:
+        return subject, None
     decoded, document = _read_in_full(body)
     identity = Identity.from_kratos(document)
-    return IdentityBody(identity.id, None if _says_nothing_else(body, decoded) else identity)
+    return identity.id, None if _says_nothing_else(body, decoded) else identity
 
 
 def read_document(body: bytes) -> Mapping[str, Json]:

@@ -150,4 +150,5 @@ class KratosIdentityHintHandler(KratosIdentitySyncHandler):
     """
 
     def _event_of(self, body: bytes) -> Publishable:
-        return KratosIdentityHinted(self._new_id(), self._now(), read_identity(body).id)
+        subject, _ = read_identity(body)
+        return KratosIdentityHinted(self._new_id(), self._now(), subject)

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, NoReturn
 from uuid import UUID
 
 import pytest
@@ -13,7 +13,7 @@ from starlette.types import Message
 from structlog.testing import capture_logs
 
 from kratos_sync.api.http.webhooks.handler import KratosWebHookHandler
-from kratos_sync.api.http.webhooks.identity_body import IdentityBody, read_identity, usual_id
+from kratos_sync.api.http.webhooks.identity_body import read_identity, usual_id
 from kratos_sync.api.http.webhooks.parse_identity import KratosIdentityParseHandler
 from kratos_sync.application.json_body import finite
 from kratos_sync.domain.identity import PARTS, Identity
@@ -97,15 +97,17 @@ LIKE_HERS: dict[str, Any] = next(
 def read_by_json(body: bytes) -> Identity | None:
     """The identity in a body by the json module and the domain; None if there is none."""
     try:
-        value = json.loads(body.decode(), parse_float=finite, parse_constant=float)
-        if b"NaN" in body or b"Infinity" in body:
-            json.loads(body.decode(), parse_constant=lambda _: 1 / 0)
+        value = json.loads(body.decode(), parse_float=finite, parse_constant=refuse)
         return Identity.from_kratos(value["identity"])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ZeroDivisionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
-def read(body: bytes) -> IdentityBody | None:
+def refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+def read(body: bytes) -> tuple[UUID, Identity | None] | None:
     try:
         with capture_logs():
             return read_identity(body)
@@ -216,7 +218,7 @@ def bodies(draw: st.DrawFn) -> bytes:
 def test_a_body_is_read_as_by_the_json_module(body: bytes) -> None:
     found, by_json = read(body), read_by_json(body)
 
-    assert (found and found.id) == (by_json and by_json.id)
+    assert (found and found[0]) == (by_json and by_json.id)
     usual = usual_id(body)
     assert usual is None or found == (usual, None)
 
@@ -225,8 +227,8 @@ def test_a_body_is_read_as_by_the_json_module(body: bytes) -> None:
 @given(bodies())
 def test_a_body_is_recorded_as_it_came_only_where_it_says_nothing_else(body: bytes) -> None:
     found = read(body)
-    if found is None or found.identity is not None:
+    if found is None or found[1] is not None:
         return
     (document,) = json.loads(body).values()
     assert not {"credentials", "metadata_admin"} & {*document}
-    assert Identity.from_kratos(document).id == found.id
+    assert Identity.from_kratos(document).id == found[0]
