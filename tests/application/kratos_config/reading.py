@@ -43,7 +43,7 @@ class Checked:
         found = self.report.findings
         return [finding.line for finding in found if finding.judgement.rule == rule]
 
-    def unheard(self) -> set[str]:
+    def uncovered(self) -> set[str]:
         return {str(c.place) for c in self.report.coverage if c.is_on and not c.is_covered}
 
 

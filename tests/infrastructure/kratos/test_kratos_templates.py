@@ -57,7 +57,7 @@ def test_a_template_is_found_by_its_path_or_beside_the_configuration(
         ("file://\0", Problem.MISSING),
     ],
 )
-def test_what_is_not_there_is_told_from_what_is_elsewhere(
+def test_a_missing_template_differs_from_one_that_is_elsewhere(
     folder: Path, body: str, problem: Problem
 ) -> None:
     assert problem_of(body.replace("FOLDER", str(folder)), folder) is problem

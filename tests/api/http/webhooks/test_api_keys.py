@@ -25,7 +25,7 @@ CONTENT = recorded_webhooks()[0].content
 
 
 @pytest.mark.parametrize("key", [None, "", "wrong", KEY[:-1], KEY + "x", KEY.upper(), "x" * 10_000])
-def test_without_the_key_nobody_gets_in(key: str | None) -> None:
+def test_a_call_without_the_key_is_rejected(key: str | None) -> None:
     api = Api()
     answer = api.post(SYNC, CONTENT, {"X-Api-Key": key})
     assert answer.status_code == 403

@@ -89,7 +89,7 @@ def test_no_more_than_so_many_run_at_once_and_the_others_wait_their_turn() -> No
     assert highest == most
 
 
-def test_whoever_waits_too_long_for_a_free_place_gets_an_error_and_takes_none() -> None:
+def test_a_call_that_waits_too_long_for_a_free_place_fails_and_takes_none() -> None:
     go = threading.Event()
 
     async def run() -> None:
@@ -173,7 +173,7 @@ def test_a_caller_that_is_cancelled_leaves_its_thread_counted() -> None:
     asyncio.run(run())
 
 
-def test_a_thread_that_comes_back_after_the_loop_has_ended_harms_nobody() -> None:
+def test_a_thread_that_returns_after_the_end_of_the_loop_does_no_harm() -> None:
     go = threading.Event()
     calls = BoundedCalls(1)
     with pytest.raises(CallTimedOut):

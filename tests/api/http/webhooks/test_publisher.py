@@ -167,7 +167,7 @@ def test_a_call_that_is_cancelled_when_its_turn_comes_leaves_that_to_another() -
     assert asyncio.run(scenario()) is True
 
 
-def test_whoever_waits_is_told_at_once_when_the_process_is_in_a_hurry() -> None:
+def test_waiting_calls_fail_at_once_when_waiting_is_aborted() -> None:
     async def scenario() -> list[bool | BaseException]:
         bus = GatedBus()
         held = publisher(bus)
