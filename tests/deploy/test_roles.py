@@ -286,7 +286,7 @@ def test_the_api_remembers_which_hooks_were_heard_and_the_operator_sees_it(
     until(lambda: cluster.count(f"hooks_heard WHERE label = '{label}'") == 1)
     code, said = cluster.run("kratos_sync_operator", "status")
     assert (code, label in said) == (0, True)
-    assert "hooks_not_written_down" not in cluster.processes.said("api")
+    assert "hook_activity_not_written" not in cluster.processes.said("api")
 
 
 def dead_letter(cluster: Cluster) -> str:

@@ -109,7 +109,7 @@ def test_a_failover_under_steady_webhooks_loses_nothing(
         sender = sending.start()
         until(lambda: len(sender.accepted) >= 40)
         primary.go_away()
-        processes.wait_for("api", "webhook_held")
+        processes.wait_for("api", "webhook_waiting")
         standby.promote()
         accepted = len(sender.accepted)
         until(lambda: len(sender.accepted) >= accepted + 100)

@@ -32,5 +32,5 @@ def test_without_the_table_the_api_goes_on(tmp_path: Path, database_url: str) ->
         connection.execute("DROP TABLE kratos_sync.hooks_heard")
     with RunningApi.started(tmp_path, database_url) as api:
         assert send(api, LABEL) == 200
-    (said,) = [line for line in api.log() if line["event"] == "hooks_not_written_down"]
+    (said,) = [line for line in api.log() if line["event"] == "hook_activity_not_written"]
     assert said["error"] == "psycopg.errors.UndefinedTable"

@@ -165,7 +165,7 @@ def test_the_api_starts_while_postgresql_is_away_and_holds_calls(
         assert processes.http.get("/health/ready").status_code == 503
         with Wire(port) as wire:
             wire.send(call(identity()))
-            processes.wait_for("api", "webhook_held")
+            processes.wait_for("api", "webhook_waiting")
             postgres.come_back()
             assert wire.answer().status == 200
         until(lambda: processes.http.get("/health/ready").status_code == 200)
@@ -196,7 +196,7 @@ def test_the_api_holds_calls_until_a_database_is_migrated(
         postgres.come_back()
         with Wire(port) as wire:
             wire.send(call(identity()))
-            processes.wait_for("api", "webhook_held")
+            processes.wait_for("api", "webhook_waiting")
             with psycopg.connect(postgres.url, autocommit=True) as administrator:
                 administrator.execute("ALTER SCHEMA elsewhere RENAME TO kratos_sync")
             assert wire.answer().status == 200
@@ -254,7 +254,7 @@ def test_a_stop_in_order_answers_what_is_held(postgres: ReturningPostgres, tmp_p
         with Wire(port) as held, Wire(port) as idle, Wire(port) as begun:
             held.send(call(identity()))
             begun.send(head("Content-Length: 100"))
-            processes.wait_for("api", "webhook_held")
+            processes.wait_for("api", "webhook_waiting")
             os.kill(*processes.pids(), SIGTERM)
             assert idle.is_ended()
             until(lambda: not listens(port))
@@ -276,7 +276,7 @@ def test_a_second_signal_answers_at_once_that_the_ledger_is_away(
         with Wire(port) as held, Wire(port) as begun:
             held.send(call(identity()))
             begun.send(head("Content-Length: 100"))
-            processes.wait_for("api", "webhook_held")
+            processes.wait_for("api", "webhook_waiting")
             os.kill(*processes.pids(), SIGTERM)
             until(lambda: not listens(port))
             began = time.monotonic()

@@ -23,7 +23,7 @@ from kratos_sync.api.cli.process import (
     why_unavailable,
 )
 from kratos_sync.api.http.app import create_app
-from kratos_sync.api.http.connections import ConnectionRoom, bounded_http
+from kratos_sync.api.http.connections import ConnectionLimits, bounded_http
 from kratos_sync.api.http.webhooks.handler import KratosWebHookHandlerConfig
 from kratos_sync.api.http.webhooks.hook_activity import HookActivityRecorder
 from kratos_sync.api.http.webhooks.parse_hooks import PARSE_HANDLER
@@ -97,7 +97,7 @@ def api(host: str, port: int) -> None:
     """
     with opened_container(migrated=False) as container:
         _require_schema(container)
-        room = ConnectionRoom(most_connections())
+        room = ConnectionLimits(most_connections())
         hooks = HookActivityRecorder(container.hook_log())
         sync, parse = _handlers(container, hooks, room.most)
         server = DrainingServer(
@@ -168,7 +168,7 @@ def _handlers(
         uuid7,
         lambda: datetime.now(UTC),
         max_calls=round(most_connections * WAITING_SHARE),
-        hook_heard=hooks.add,
+        on_accepted=hooks.add,
     )
     return sync, PARSE_HANDLER(config)
 

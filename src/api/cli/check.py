@@ -25,12 +25,11 @@ from kratos_sync.api.cli.options import amount
 from kratos_sync.api.cli.output import WIDTH, Table, echo_json, harmless, uncut_console
 from kratos_sync.application.kratos_config.check import check as read_through
 from kratos_sync.application.kratos_config.findings import Coverage, Finding, Report, Severity
-from kratos_sync.application.kratos_config.flows import METHODS
-from kratos_sync.application.kratos_config.hook import Receiver
+from kratos_sync.application.kratos_config.hooks import METHODS, Receiver
 from kratos_sync.application.kratos_config.nodes import ConfigFile, kratos_part, written
 from kratos_sync.infrastructure.kratos.config_file import (
     MOST_BYTES,
-    KratosTemplates,
+    JsonnetTemplates,
     UnreadableConfig,
     read_config,
 )
@@ -91,8 +90,8 @@ def _table(coverage: Sequence[Coverage]) -> Table:
         places = [covered for covered in coverage if covered.place.flow == flow]
         table.add_row(
             flow,
-            ", ".join(_names(c for c in places if c.is_on and c.is_heard)),
-            Text(", ".join(_names(c for c in places if c.is_on and not c.is_heard)), "bold red"),
+            ", ".join(_names(c for c in places if c.is_on and c.is_covered)),
+            Text(", ".join(_names(c for c in places if c.is_on and not c.is_covered)), "bold red"),
             ", ".join(_names(c for c in places if not c.is_on)),
         )
     return table
@@ -100,7 +99,7 @@ def _table(coverage: Sequence[Coverage]) -> Table:
 
 def _names(places: Iterator[Coverage]) -> Iterator[str]:
     for covered in places:
-        unheard = "" if covered.is_on or covered.is_heard else " (no hook)"
+        unheard = "" if covered.is_on or covered.is_covered else " (no hook)"
         yield f"{covered.place.method or 'yes'}{unheard}"
 
 
@@ -129,7 +128,7 @@ def check(file: str, url: str | None, strict: bool, as_json: bool) -> None:
     are read, and run in a process of their own. Nothing is called, and no value is shown.
     """
     name = harmless(file)
-    templates = KratosTemplates(None if file == "-" else Path(file).resolve().parent)
+    templates = JsonnetTemplates(None if file == "-" else Path(file).resolve().parent)
     report = read_through(_config(file, name), Receiver(key_header(), url), templates)
     if as_json:
         echo_json({"file": name, **to_json(report)})
@@ -160,7 +159,7 @@ def to_json(report: Report) -> dict[str, Any]:
                 "flow": covered.place.flow,
                 "method": covered.place.method,
                 "on": covered.is_on,
-                "heard": covered.is_heard,
+                "heard": covered.is_covered,
                 "by": harmless(written(covered.by)),
             }
             for covered in report.coverage

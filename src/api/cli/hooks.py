@@ -11,9 +11,15 @@ import yaml
 from kratos_sync.api.cli.api import first_key, key_header
 from kratos_sync.api.cli.options import amount, duration, iso
 from kratos_sync.api.cli.output import Table, echo, echo_json, indented
-from kratos_sync.application.kratos_config.findings import Json, Wanted, configuration
-from kratos_sync.application.kratos_config.flows import ALL_METHODS
-from kratos_sync.application.kratos_config.hook import SYNC_PATH, Receiver, split
+from kratos_sync.application.kratos_config.hooks import (
+    ALL_METHODS,
+    SYNC_PATH,
+    Json,
+    Receiver,
+    Wanted,
+    configuration,
+    split,
+)
 from kratos_sync.application.kratos_config.templates import MAPPER, inline
 from kratos_sync.application.missed_webhooks import silent_hooks
 from kratos_sync.application.ports.hook_log import HookActivity

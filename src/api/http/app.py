@@ -20,16 +20,16 @@ from kratos_sync.api.http.webhooks.rejections import status_response
 from kratos_sync.api.http.webhooks.sync_identity import KratosIdentitySyncHandler
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.status import ReadinessCheck
+from kratos_sync.domain.json_values import Json
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 
 class Health:
-    """Answers those who start, stop and balance processes.
+    """Answers liveness and readiness probes.
 
-    What is down is named, and where our own words say why they are given too; never a driver's.
-
-    Check what taking webhooks needs and no more: that is the database. The broker may be away.
+    A check that fails is named, with our own words for the reason where there are any; a driver's
+    text is never shown. Ready means that webhooks can be accepted, which takes the database only.
     """
 
     def __init__(
@@ -49,34 +49,31 @@ class Health:
         runs = [self._run(index) for index in range(len(self._checks))]
         if runs:
             await asyncio.wait(runs, timeout=self._timeout.total_seconds())
-        results = {
+        problems = {
             check.name: run.result() if run.done() else ""
             for check, run in zip(self._checks, runs, strict=True)
         }
-        down = [name for name, reason in results.items() if reason is not None]
+        down = [name for name, reason in problems.items() if reason is not None]
         if not down:
             return JSONResponse({"status": "ok"})
-        reasons = {name: reason for name, reason in results.items() if reason}
-        answer = {
-            "status": "unavailable",
-            "down": down,
-            **({"reasons": reasons} if reasons else {}),
-        }
+        answer: dict[str, Json] = {"status": "unavailable", "down": [*down]}
+        if reasons := {name: reason for name, reason in problems.items() if reason}:
+            answer["reasons"] = {**reasons}
         return JSONResponse(answer, HTTPStatus.SERVICE_UNAVAILABLE)
 
     def _run(self, index: int) -> asyncio.Task[str | None]:
-        """The run under way, or a new one: a check that hangs takes one thread, not many."""
+        """The running task of a check, or a new one: a check that hangs takes one thread only."""
         run = self._running.get(index)
         if run is None or run.done():
-            run = self._running[index] = asyncio.create_task(_wrong_with(self._checks[index]))
+            run = self._running[index] = asyncio.create_task(_problem_of(self._checks[index]))
         return run
 
 
-async def _wrong_with(check: ReadinessCheck) -> str | None:
-    """None if it is there, else why not, as far as words of ours say it."""
+async def _problem_of(check: ReadinessCheck) -> str | None:
+    """None when the check succeeds; else the reason in our own words, or an empty text."""
     try:
         await asyncio.to_thread(check.check)
-    except Exception as error:  # noqa: BLE001 - whatever a check raises means: not there
+    except Exception as error:  # noqa: BLE001 - whatever a check raises means: not ready
         reason = str(error) if isinstance(error, LedgerUnavailable) else ""
         _log.warning("not_ready", check=check.name, error=type(error).__qualname__, reason=reason)
         return reason
@@ -106,25 +103,14 @@ def create_app(
     )
     # Kratos follows a redirect with a GET that has no body.
     app.router.redirect_slashes = False
-    return _Shortcut(app, SYNC, sync)
 
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        # Starlette's middleware and routing cost as much as a third of a call. The handler needs
+        # none of it: it answers its own errors.
+        is_sync = scope["type"] == "http" and scope["path"] == SYNC and scope["method"] == "POST"
+        await (sync if is_sync else app)(scope, receive, send)
 
-class _Shortcut:
-    """Passes POSTs to one path to its handler at once, past what Starlette does for every call.
-
-    A handler answers its own errors; whatever is not exactly such a call goes the long way.
-    """
-
-    def __init__(self, app: ASGIApp, path: str, handler: ASGIApp) -> None:
-        self._app = app
-        self._path = path
-        self._handler = handler
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        direct = (
-            scope["type"] == "http" and scope["path"] == self._path and scope["method"] == "POST"
-        )
-        await (self._handler if direct else self._app)(scope, receive, send)
+    return serve
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:  # noqa: ARG001

@@ -1,7 +1,7 @@
-"""`GET /openapi.json`: what may be sent here, and every answer to it."""
+"""`GET /openapi.json`: the requests that are accepted, and every answer to them."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 from starlette.requests import Request
@@ -11,33 +11,45 @@ from kratos_sync.domain.json_values import Json
 
 NO_UUID: Final = "00000000-0000-0000-0000-000000000000"
 _HEX: Final = "[0-9a-fA-F]"
+_NULL: Final[Json] = {"type": "null"}
+_STRING: Final[Json] = {"type": "string"}
 _UUID: Final[dict[str, Json]] = {
     "type": "string",
     "pattern": f"^{_HEX}{{8}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{4}}-{_HEX}{{12}}$",
     "example": "e52e75c7-afbb-4316-a4ef-3977a428a2ca",
 }
 _TEXT: Final[Json] = {"type": ["string", "null"]}
-_UUID_OR_NULL: Final[Json] = {"anyOf": [_UUID, {"type": "null"}]}
+_UUID_OR_NULL: Final[Json] = {"anyOf": [_UUID, _NULL]}
+_DATE_TIME: Final[Json] = {
+    "type": "string",
+    "format": "date-time",
+    "pattern": "^(000[2-9]|00[1-9]|0[1-9]|[1-8])",
+}
 _TIME: Final[Json] = {
     "description": "RFC 3339, of the years 1 to 9999 in UTC.",
-    "anyOf": [
-        {"type": "string", "format": "date-time", "pattern": "^(000[2-9]|00[1-9]|0[1-9]|[1-8])"},
-        {"type": "null"},
-    ],
+    "anyOf": [_DATE_TIME, _NULL],
 }
+
+
+def _reference(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def _object(required: list[Json], properties: dict[str, Json]) -> dict[str, Json]:
     return {"type": "object", "required": required, "properties": properties}
 
 
+def _one_or_more(items: Json) -> Json:
+    return {"type": "array", "minItems": 1, "items": items}
+
+
 def _list_of(name: str) -> Json:
-    return {"type": ["array", "null"], "items": {"$ref": f"#/components/schemas/{name}"}}
+    return {"type": ["array", "null"], "items": _reference(name)}
 
 
 _RECOVERY: Final[dict[str, Json]] = {
     "id": _UUID_OR_NULL,
-    "value": {"type": "string"},
+    "value": _STRING,
     "via": {"type": "string", "example": "email"},
     "created_at": _TIME,
     "updated_at": _TIME,
@@ -64,33 +76,40 @@ _IDENTITY: Final[dict[str, Json]] = {
     "organization_id": _UUID_OR_NULL,
     "region": _TEXT,
 }
+_PARSED: Final[dict[str, Json]] = {
+    "id": {"anyOf": [_UUID, {"enum": ["", None]}]},
+    "schema_id": _TEXT,
+    "state": _TEXT,
+    "external_id": _TEXT,
+    "traits": {},
+    "metadata_public": {},
+}
 _MESSAGE: Final[dict[str, Json]] = {
     "id": {"type": "integer", "description": "The status, or 1 to 3 of a 422."},
-    "text": {"type": "string"},
-    "type": {"type": "string"},
+    "text": _STRING,
+    "type": _STRING,
     "context": {"type": ["object", "null"]},
+}
+_ERROR: Final[dict[str, Json]] = {
+    "instance_ptr": {"type": ["string", "null"], "example": "#/identity/updated_at"},
+    "messages": _one_or_more(_object(list(_MESSAGE), _MESSAGE)),
+}
+_UNHEALTHY: Final[dict[str, Json]] = {
+    "status": {"const": "unavailable"},
+    "down": {"type": "array", "items": _STRING, "example": ["database"]},
+    "reasons": {"type": "object", "additionalProperties": _STRING},
 }
 
 SCHEMAS: Final[dict[str, Json]] = {
-    "IdentityBody": _object(["identity"], {"identity": {"$ref": "#/components/schemas/Identity"}}),
+    "IdentityBody": _object(["identity"], {"identity": _reference("Identity")}),
     "Identity": {
         "description": "`ctx.identity` of Kratos. Fields that are not listed are kept.",
         **_object(["id"], _IDENTITY),
     },
-    "ParseBody": _object(["identity"], {"identity": {"$ref": "#/components/schemas/Parsed"}}),
+    "ParseBody": _object(["identity"], {"identity": _reference("Parsed")}),
     "Parsed": {
         "description": "`ctx.identity` of a hook that parses; at a registration it has no id.",
-        **_object(
-            [],
-            {
-                "id": {"anyOf": [_UUID, {"enum": ["", None]}]},
-                "schema_id": _TEXT,
-                "state": _TEXT,
-                "external_id": _TEXT,
-                "traits": {},
-                "metadata_public": {},
-            },
-        ),
+        **_object([], _PARSED),
     },
     "VerifiableAddress": _object(["value", "via"], {**_RECOVERY, **_VERIFICATION}),
     "RecoveryAddress": _object(["value", "via"], _RECOVERY),
@@ -100,42 +119,12 @@ SCHEMAS: Final[dict[str, Json]] = {
         **_object(["status"], {"status": {"const": "ok"}}),
         "additionalProperties": False,
     },
-    "Unhealthy": _object(
-        ["status", "down"],
-        {
-            "status": {"const": "unavailable"},
-            "down": {"type": "array", "items": {"type": "string"}, "example": ["database"]},
-            "reasons": {"type": "object", "additionalProperties": {"type": "string"}},
-        },
-    ),
+    "Unhealthy": _object(["status", "down"], _UNHEALTHY),
     "Errors": {
         "description": "Kratos' own form.",
-        **_object(
-            ["messages"],
-            {
-                "messages": {
-                    "type": "array",
-                    "minItems": 1,
-                    "items": _object(
-                        ["instance_ptr", "messages"],
-                        {
-                            "instance_ptr": {
-                                "type": ["string", "null"],
-                                "example": "#/identity/updated_at",
-                            },
-                            "messages": {
-                                "type": "array",
-                                "minItems": 1,
-                                "items": _object(list(_MESSAGE), _MESSAGE),
-                            },
-                        },
-                    ),
-                }
-            },
-        ),
+        **_object(["messages"], {"messages": _one_or_more(_object(list(_ERROR), _ERROR))}),
     },
 }
-
 
 ANSWERS: Final[dict[int, str]] = {
     400: "The body is not JSON in UTF-8, or the request is not HTTP. Do not send it again.",
@@ -149,10 +138,9 @@ ANSWERS: Final[dict[int, str]] = {
     501: "The body has a transfer coding other than chunked.",
     503: "There is no room, or PostgreSQL stayed away for 25 s. Send it again.",
 }
-_OF_ANY_CALL: Final = (400, 408, 431, 501, 503)
-_OF_A_WEBHOOK: Final = (400, 403, 408, 413, 415, 422, 431, 500, 501, 503)
+_TO_ANY_REQUEST: Final = (400, 408, 431, 501, 503)
 _HOOK_HEADERS: Final[Json] = [
-    {"name": name, "in": "header", "description": description, "schema": {"type": "string"}}
+    {"name": name, "in": "header", "description": description, "schema": _STRING}
     for name, description in (
         ("Ory-Webhook-Trigger-Id", "A call's id, by which its further attempts are known."),
         ("X-Kratos-Hook", "A name for the hook, for the log."),
@@ -163,6 +151,9 @@ _HOOK_HEADERS: Final[Json] = [
 
 def document(key_header: str) -> dict[str, Json]:
     """The description, in OpenAPI 3.1, of a service whose key is in that header."""
+    sync = "Say what an identity is now; 200 means that it is recorded."
+    parse = "Ask before an identity is stored; nothing is recorded."
+    live, ready = "May this process go on?", "May it be sent calls?"
     return {
         "openapi": "3.1.0",
         "info": {
@@ -171,39 +162,21 @@ def document(key_header: str) -> dict[str, Json]:
             "description": "Takes the webhooks of Ory Kratos.",
         },
         "paths": {
-            "/kratos/sync-identity": {
-                "post": _webhook(
-                    "Say what an identity is now; 200 means that it is recorded.",
-                    "syncIdentity",
-                    "IdentityBody",
-                    "Accepted",
-                )
-            },
-            "/kratos/parse-identity": {
-                "post": _webhook(
-                    "Ask before an identity is stored; nothing is recorded.",
-                    "parseIdentity",
-                    "ParseBody",
-                    "Changes",
-                )
-            },
-            "/health/live": {"get": _question("May this process go on?", "live", "Healthy")},
-            "/health/ready": {
-                "get": _question("May it be sent calls?", "ready", "Healthy", {503: "Unhealthy"})
-            },
-            "/openapi.json": {"get": _question("This document.", "openapi", None)},
+            "/kratos/sync-identity": _post(sync, "syncIdentity", "IdentityBody", "Accepted"),
+            "/kratos/parse-identity": _post(parse, "parseIdentity", "ParseBody", "Changes"),
+            "/health/live": _get(live, "live", "Healthy"),
+            "/health/ready": _get(ready, "ready", "Healthy", {503: "Unhealthy"}),
+            "/openapi.json": _get("This document.", "openapi", None),
         },
         "components": {
             "schemas": SCHEMAS,
-            "securitySchemes": {
-                "key": {"type": "apiKey", "in": "header", "name": key_header},
-            },
+            "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": key_header}},
         },
     }
 
 
 def endpoint(key_header: str) -> Callable[[Request], Awaitable[Response]]:
-    """What answers with the document."""
+    """The endpoint that answers with the document."""
     body = json.dumps(document(key_header), separators=(",", ":")).encode()
 
     async def answer(request: Request) -> Response:  # noqa: ARG001
@@ -212,40 +185,36 @@ def endpoint(key_header: str) -> Callable[[Request], Awaitable[Response]]:
     return answer
 
 
-def _webhook(summary: str, operation: str, body: str, answer: str) -> Json:
-    return {
+def _post(summary: str, operation: str, body: str, answer: str) -> Json:
+    operation_object: Json = {
         "summary": summary,
         "operationId": operation,
         "security": [{"key": []}],
         "parameters": _HOOK_HEADERS,
-        "requestBody": {"required": True, "content": _json_of(body)},
-        "responses": {"200": _answer("Done.", answer), **_errors(_OF_A_WEBHOOK)},
+        "requestBody": {"required": True, "content": _content(_reference(body))},
+        "responses": {"200": _answer("Done.", answer), **_errors(ANSWERS)},
     }
+    return {"post": operation_object}
 
 
-def _question(
+def _get(
     summary: str, operation: str, answer: str | None, others: dict[int, str] | None = None
 ) -> Json:
-    responses = {"200": _answer("The answer.", answer), **_errors(_OF_ANY_CALL)}
+    responses = {"200": _answer("The answer.", answer), **_errors(_TO_ANY_REQUEST)}
     for status, name in (others or {}).items():
-        schemas: list[Json] = [_reference(name), _reference("Errors")]
-        content: Json = {"application/json": {"schema": {"anyOf": schemas}}}
+        content = _content({"anyOf": [_reference(name), _reference("Errors")]})
         responses[str(status)] = {"description": "No, or there is no room.", "content": content}
-    return {"summary": summary, "operationId": operation, "responses": responses}
+    return {"get": {"summary": summary, "operationId": operation, "responses": responses}}
 
 
-def _errors(statuses: tuple[int, ...]) -> dict[str, Json]:
+def _errors(statuses: Iterable[int]) -> dict[str, Json]:
     return {str(status): _answer(ANSWERS[status], "Errors") for status in statuses}
 
 
 def _answer(description: str, name: str | None) -> Json:
-    return {"description": description, "content": _json_of(name)}
-
-
-def _json_of(name: str | None) -> Json:
     schema: Json = {"type": "object"} if name is None else _reference(name)
+    return {"description": description, "content": _content(schema)}
+
+
+def _content(schema: Json) -> Json:
     return {"application/json": {"schema": schema}}
-
-
-def _reference(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}

@@ -1,25 +1,35 @@
-"""What keeps one hook that should tell us of an identity from doing it."""
+"""Rules for one hook, and for a list of hooks: a table of judgements and when each applies."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple
 
-from kratos_sync.application.kratos_config.findings import Finding, Judgement, Severity
-from kratos_sync.application.kratos_config.flows import STORED_BY_FLOW
-from kratos_sync.application.kratos_config.hook import (
+from kratos_sync.application.kratos_config.findings import (
+    Finding,
+    Judgement,
+    finding,
+    judgement,
+)
+from kratos_sync.application.kratos_config.hooks import (
     FILLED_IN,
+    HOOKS_THAT_RUN,
+    IGNORED_HOOKS,
+    STORED_BY_FLOW,
     SYNC_PATH,
     Hook,
+    Place,
     Receiver,
-    is_text,
+    keys_before,
+    read_hooks,
     split,
 )
 from kratos_sync.application.kratos_config.nodes import (
-    Items,
     Map,
+    Node,
     Text,
+    items_at,
     text_at,
     truth_at,
     value_at,
@@ -32,36 +42,30 @@ _WILD: Final = re.compile(r"(\*+|\?)")
 _DOT_OR_SLASH: Final = re.compile(r"[./]")
 _MOST_PATTERNS: Final = 200
 _LONGEST: Final = 500
-_REMEDY: Final = "Add the URL to clients.http.private_ip_exception_urls."
 
 
 @lru_cache(maxsize=1024)
-def blocked(url: str, root: Map) -> Judgement | None:
-    """Say whether calls to a URL are kept back; None if not, or if it is no URL."""
+def _is_blocked(url: str, root: Map) -> bool | None:
+    """Whether Kratos blocks calls to a URL; None if its name server decides."""
     parts = split(url)
     if parts is None or parts.hostname is None:
-        return None
+        return False
     if not truth_at(root, *_HTTP, "disallow_private_ip_ranges"):
-        return None
+        return False
     bare = parts._replace(query="", fragment="").geturl()
-    if len(bare) <= _LONGEST and any(_matches(pattern, bare) for pattern in _exceptions(root)):
-        return None
-    private = _is_private(parts.hostname)
-    if private:
-        sentence = "The address is private, and clients.http.disallow_private_ip_ranges is on:"
-        return Judgement("private", Severity.ERROR, f"{sentence} it is never called.", _REMEDY)
-    if private is None:
-        sentence = "With clients.http.disallow_private_ip_ranges it is never called if its name"
-        sentence += " stands for a private address."
-        return Judgement("perhaps-private", Severity.WARNING, sentence, _REMEDY)
+    patterns = items_at(root, *_HTTP, "private_ip_exception_urls")[:_MOST_PATTERNS]
+    texts = [each.value for each in patterns if isinstance(each, Text)]
+    if len(bare) <= _LONGEST and any(
+        len(pattern) <= _LONGEST and _matches(pattern, bare) for pattern in texts
+    ):
+        return False
+    try:
+        return not ip_address(parts.hostname).is_global
+    except ValueError:
+        labels = parts.hostname.rstrip(".").split(".")
+    if len(labels) == 1 or labels[-1] in _PRIVATE_DOMAINS or "svc" in labels:
+        return True
     return None
-
-
-def _exceptions(root: Map) -> list[str]:
-    found = value_at(root, *_HTTP, "private_ip_exception_urls")
-    items = found.items if isinstance(found, Items) else ()
-    texts = [item.value for item in items[:_MOST_PATTERNS] if isinstance(item, Text)]
-    return [text for text in texts if len(text) <= _LONGEST]
 
 
 def _matches(pattern: str, url: str) -> bool:
@@ -82,7 +86,7 @@ def _matches(pattern: str, url: str) -> bool:
 
 
 def _spread(ends: set[int], url: str) -> Iterator[int]:
-    """Give every place up to the next dot or slash behind any of these."""
+    """Every place from one of these to the next dot or slash."""
     stop = -1
     for place in range(min(ends), len(url) + 1):
         if place > stop and place in ends:
@@ -92,160 +96,193 @@ def _spread(ends: set[int], url: str) -> Iterator[int]:
 
 
 def _stop(url: str, start: int) -> int:
-    """Give where the next dot or slash is, or the end."""
+    """The place of the next dot or slash, or the end."""
     found = _DOT_OR_SLASH.search(url, start)
     return len(url) if found is None else found.start()
 
 
-def _is_private(host: str) -> bool | None:
-    """Whether a host is private; None for a name that only a name server knows."""
-    try:
-        return not ip_address(host).is_global
-    except ValueError:
-        pass
-    labels = host.rstrip(".").split(".")
-    if len(labels) == 1 or labels[-1] in _PRIVATE_DOMAINS or "svc" in labels:
-        return True
-    return None
+class _Call(NamedTuple):
+    """A hook that is meant for this service, and what it is judged by."""
+
+    hook: Hook
+    flow: str
+    receiver: Receiver
+    root: Map
+
+    def text(self, *keys: str) -> str:
+        return text_at(self.hook.config, *keys) or ""
+
+    @property
+    def auth(self) -> Node | None:
+        return value_at(self.hook.config, "auth")
+
+    @property
+    def auth_is_key(self) -> bool:
+        return text_at(self.auth, "type") == "api_key"
+
+    @property
+    def has_key_header(self) -> bool:
+        headers = value_at(self.hook.config, "headers")
+        names = headers.entries if isinstance(headers, Map) else ()
+        return any(name.lower() == self.receiver.header.lower() for name in names)
+
+    @property
+    def has_slash(self) -> bool:
+        parts = split(self.text("url"))
+        if parts is None or self.hook.url == self.receiver.url:
+            return False
+        return not parts.path.endswith(SYNC_PATH)
+
+    @property
+    def is_ignored(self) -> bool:
+        return self.hook.is_ignored
+
+    @property
+    def is_early(self) -> bool:
+        return _runs_before_storing(self.hook, self.flow)
 
 
-Placed: TypeAlias = tuple[tuple[str, ...], Judgement]
-"""A judgement, and the keys under ``config`` that it is of."""
+class _Rule(NamedTuple):
+    name: str
+    keys: tuple[str, ...]
+    """Of the setting that it is about, under `config`."""
+    applies: Callable[[_Call], bool]
 
-_PRINTED: Final = "Take the one that `kratos-sync hooks` prints."
-_REFUSED: Final = "we refuse every call, and none is repeated."
+
+_IN: Final = ("auth", "config", "in")
+_NAME: Final = ("auth", "config", "name")
+_KEY: Final = ("auth", "config", "value")
+_BEFORE_THE_TEMPLATE: Final = (
+    _Rule("url", ("url",), lambda call: split(call.text("url")) is None),
+    _Rule("url-slash", ("url",), lambda call: call.has_slash),
+    _Rule("private", ("url",), lambda call: _is_blocked(call.text("url"), call.root) is True),
+    _Rule(
+        "perhaps-private", ("url",), lambda call: _is_blocked(call.text("url"), call.root) is None
+    ),
+    _Rule("method", ("method",), lambda call: call.text("method") != "POST"),
+    _Rule("no-body", ("body",), lambda call: not call.text("body")),
+)
+_AFTER_THE_TEMPLATE: Final = (
+    _Rule(
+        "content-type",
+        ("headers", "Content-Type"),
+        lambda call: (
+            (given := text_at(call.hook.config, "headers", "Content-Type")) is not None
+            and not given.strip().lower().startswith("application/json")
+        ),
+    ),
+    _Rule(
+        "no-dedupe-key",
+        ("emit_analytics_event",),
+        lambda call: not truth_at(call.hook.config, "emit_analytics_event", default=True),
+    ),
+    _Rule("no-auth", ("auth",), lambda call: call.auth is None and not call.has_key_header),
+    _Rule(
+        "auth-type", ("auth", "type"), lambda call: call.auth is not None and not call.auth_is_key
+    ),
+    _Rule("auth-in", _IN, lambda call: call.auth_is_key and call.text(*_IN) != "header"),
+    _Rule(
+        "auth-name",
+        _NAME,
+        lambda call: call.auth_is_key and call.text(*_NAME).lower() != call.receiver.header.lower(),
+    ),
+    _Rule("no-key", _KEY, lambda call: call.auth_is_key and not call.text(*_KEY).strip()),
+    _Rule("key-variable", _KEY, lambda call: call.auth_is_key and call.text(*_KEY)[:1] == "$"),
+    _Rule("ignore-and-parse", ("response",), lambda call: call.is_ignored and call.hook.interrupts),
+    _Rule("parse", ("response",), lambda call: not call.is_ignored and call.is_early),
+    _Rule("synchronous", ("response",), lambda call: not call.is_ignored and not call.is_early),
+)
 
 
 def findings_of(
     hook: Hook, flow: str, receiver: Receiver, root: Map, templates: Templates
 ) -> Iterator[Finding]:
-    """Say what is wrong with a webhook that is for us and stands after a flow."""
-    body = text_at(hook.config, "body") or ""
-    for judged in (
-        _url(hook, receiver, root),
-        _body(hook, judge_ours(body, flow, templates)),
-        _headers(hook),
-        _auth(hook, receiver),
-        _answer(hook, flow),
-    ):
-        yield from _placed(hook, judged)
+    """What keeps a webhook after a flow, which is meant for this service, from arriving here."""
+    call = _Call(hook, flow, receiver, root)
+    yield from _applied(_BEFORE_THE_TEMPLATE, call)
+    if body := call.text("body"):
+        yield from _placed(hook, ("body",), judge_ours(body, flow, templates))
+    yield from _applied(_AFTER_THE_TEMPLATE, call)
 
 
 def findings_of_any(hook: Hook, templates: Templates) -> Iterator[Finding]:
-    """Say why a webhook that is not for us, or stands before a flow, is never sent."""
+    """Why a webhook that is not for this service, or stands before a flow, is never sent."""
     if hook.config is None:
         return
     if text_at(hook.config, "method") != "TRACE":
-        body = text_at(hook.config, "body") or ""
-        yield from _placed(hook, _body(hook, judge(body, templates)))
+        body = text_at(hook.config, "body")
+        judgements = judge(body, templates) if body else [judgement("no-body")]
+        yield from _placed(hook, ("body",), judgements)
     if hook.url is not None and split(hook.url) is None and not hook.url.startswith(FILLED_IN):
-        yield from _placed(hook, [(("url",), _NO_URL)])
+        yield from _placed(hook, ("url",), [judgement("url")])
     if hook.interrupts and hook.is_ignored:
-        yield from _placed(hook, [(("response",), _IGNORED_AND_PARSED)])
+        yield from _placed(hook, ("response",), [judgement("ignore-and-parse")])
 
 
-def _placed(hook: Hook, judged: Iterable[Placed]) -> Iterator[Finding]:
-    for keys, judgement in judged:
-        yield Finding(judgement, hook.line_of(*keys), (*hook.path, "config", *keys))
+def _applied(rules: Sequence[_Rule], call: _Call) -> Iterator[Finding]:
+    for name, keys, applies in rules:
+        if applies(call):
+            found = judgement(name, header=call.receiver.header)
+            yield from _placed(call.hook, keys, [found])
 
 
-def _url(hook: Hook, receiver: Receiver, root: Map) -> Iterator[Placed]:
-    parts = split(hook.url or "")
-    if parts is None:
-        yield ("url",), _NO_URL
-    elif hook.url != receiver.url and not parts.path.endswith(SYNC_PATH):
-        sentence = f"With a slash behind {SYNC_PATH} we do not answer: every call is lost."
-        remedy = "Remove the slash, or say --url if a proxy sees to it."
-        yield ("url",), _error("url-slash", sentence, remedy)
-    if (judgement := blocked(hook.url or "", root)) is not None:
-        yield ("url",), judgement
-    if text_at(hook.config, "method") != "POST":
-        sentence = f"The method is not POST: {_REFUSED}"
-        yield ("method",), _error("method", sentence, "Write `method: POST`.")
+def _placed(
+    hook: Hook, keys: tuple[str, ...], judgements: Iterable[Judgement]
+) -> Iterator[Finding]:
+    for each in judgements:
+        yield Finding(each, hook.line_of(*keys), (*hook.path, "config", *keys))
 
 
-def _body(hook: Hook, judgements: Iterator[Judgement]) -> Iterator[Placed]:
-    if text_at(hook.config, "body"):
-        for judgement in judgements:
-            yield ("body",), judgement
-    else:
-        sentence = "There is no `body`: Kratos finds no template, and never sends the hook."
-        yield ("body",), _error("no-body", sentence, _PRINTED)
+def _runs_before_storing(hook: Hook, flow: str) -> bool:
+    return hook.interrupts and flow in STORED_BY_FLOW
 
 
-def _headers(hook: Hook) -> Iterator[Placed]:
-    content_type = text_at(hook.config, "headers", "Content-Type")
-    if content_type is not None and not content_type.strip().lower().startswith("application/json"):
-        sentence = f"The body does not go as application/json: {_REFUSED}"
-        yield ("headers", "Content-Type"), _error("content-type", sentence, "Remove the line.")
-    if not truth_at(hook.config, "emit_analytics_event", default=True):
-        sentence = (
-            "With `emit_analytics_event: false` calls have no Ory-Webhook-Trigger-Id: what Kratos"
-            " repeats is recorded twice."
-        )
-        judgement = Judgement("no-dedupe-key", Severity.WARNING, sentence, "Remove the line.")
-        yield ("emit_analytics_event",), judgement
+SESSION_GOES_LAST: Final = (1, 3, 1)
+"""The first release that is known to run `session` last wherever it stands."""
 
 
-def _auth(hook: Hook, receiver: Receiver) -> Iterator[Placed]:
-    remedy = f"Set `auth` with `type: api_key`, `in: header` and `name: {receiver.header}`."
-    auth = value_at(hook.config, "auth")
-    if auth is None:
-        if not _has_header(hook, receiver.header):
-            yield ("auth",), _error("no-auth", f"There is no `auth`: {_REFUSED}", remedy)
-        return
-    if text_at(auth, "type") != "api_key":
-        sentence = f"Our key is an `api_key`; with any other `auth` {_REFUSED}"
-        yield ("auth", "type"), _error("auth-type", sentence, remedy)
-        return
-    if text_at(auth, "config", "in") != "header":
-        sentence = f"The key does not go in a header: {_REFUSED}"
-        yield ("auth", "config", "in"), _error("auth-in", sentence, remedy)
-    if (text_at(auth, "config", "name") or "").lower() != receiver.header.lower():
-        sentence = f"The key goes in another header than the one we look at: {_REFUSED}"
-        yield ("auth", "config", "name"), _error("auth-name", sentence, remedy)
-    if not is_text(value_at(auth, "config", "value")):
-        remedy = "Set `value` to a key of KRATOS_WEBHOOK_API_KEYS."
-        yield ("auth", "config", "value"), _error("no-key", f"There is no key: {_REFUSED}", remedy)
-    elif (text_at(auth, "config", "value") or "").startswith("$"):
-        sentence = "Kratos does not expand variables in its file: it would send this as the key."
-        remedy = "See that something else puts the key there."
-        judgement = Judgement("key-variable", Severity.NOTE, sentence, remedy)
-        yield ("auth", "config", "value"), judgement
+def findings_of_list(
+    place: Place, hooks: Sequence[Hook], ours: Sequence[Hook], root: Map, templates: Templates
+) -> Iterator[Finding]:
+    """What is wrong with a list of hooks after a flow, besides its hooks that are for us."""
+    yield from (_of("twice", second) for second in ours[1:])
+    if place.method is not None and not replaces_the_flows(hooks):
+        yield from (_of("network-hook", hook) for hook in hooks if hook.name in IGNORED_HOOKS)
+    for hook in hooks:
+        if hook.is_web_hook and hook not in ours:
+            yield from findings_of_any(hook, templates)
+        if place.method is None and _runs_before_storing(hook, place.flow):
+            yield _of("parse-in-global", hook)
+    for hook in hooks[: hooks.index(ours[0])] if ours else ():
+        is_stored = not _runs_before_storing(hook, place.flow)
+        if hook.is_web_hook and not hook.is_ignored and is_stored:
+            yield _of("after-synchronous", hook)
+        version = release(root)
+        if hook.name == "session" and (version is None or version < SESSION_GOES_LAST):
+            yield _of("after-session:perhaps" if version is None else "after-session", hook)
 
 
-def _answer(hook: Hook, flow: str) -> Iterator[Placed]:
-    if hook.interrupts and hook.is_ignored:
-        yield ("response",), _IGNORED_AND_PARSED
-    elif hook.interrupts and flow in STORED_BY_FLOW:
-        sentence = (
-            "A hook that parses is called before anything is stored, and not after it: this one"
-            " does not tell us what the identity is."
-        )
-        remedy = "Set `response: {ignore: true}` here, and let a second hook parse."
-        yield ("response",), _error("parse", sentence, remedy)
-    elif not hook.is_ignored:
-        sentence = (
-            "People wait for our answer, and are shown our errors, although everything is stored"
-            " by then."
-        )
-        remedy = "Set `response: {ignore: true}`."
-        yield ("response",), Judgement("synchronous", Severity.WARNING, sentence, remedy)
+def replaces_the_flows(hooks: Sequence[Hook]) -> bool:
+    """Whether a method's list replaces its flow's: Kratos runs one of its hooks at least."""
+    return any(hook.name in HOOKS_THAT_RUN for hook in hooks)
 
 
-def _has_header(hook: Hook, name: str) -> bool:
-    headers = value_at(hook.config, "headers")
-    names = headers.entries if isinstance(headers, Map) else ()
-    return any(given.lower() == name.lower() for given in names)
+def findings_before(
+    root: Map, flow: str, receiver: Receiver, templates: Templates
+) -> Iterator[Finding]:
+    """What is wrong with webhooks that stand before a flow."""
+    for hook in read_hooks(root, keys_before(flow)):
+        if hook.is_web_hook:
+            yield from findings_of_any(hook, templates)
+        if hook.is_for(receiver):
+            yield _of("before:ignored" if hook.is_ignored else "before", hook, flow=flow)
 
 
-def _error(rule: str, sentence: str, remedy: str) -> Judgement:
-    return Judgement(rule, Severity.ERROR, sentence, remedy)
+def release(root: Map) -> tuple[int, ...] | None:
+    """The release of Kratos that the file is written for; None if it does not say."""
+    read = re.match(r"v(\d{1,9})\.(\d{1,9})\.(\d{1,9})", text_at(root, "version") or "", re.ASCII)
+    return read and tuple(int(number) for number in read.groups())
 
 
-_NO_URL: Final = _error("url", "The URL is none that can be called.", "Correct it.")
-_IGNORED_AND_PARSED: Final = _error(
-    "ignore-and-parse",
-    "An answer cannot be ignored and parsed: Kratos refuses to call, or to start.",
-    "Leave `ignore: true` alone here.",
-)
+def _of(rule: str, hook: Hook, **values: str) -> Finding:
+    return finding(rule, hook.line, hook.path, **values)

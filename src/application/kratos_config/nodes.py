@@ -1,19 +1,25 @@
 """A configuration as it was read: texts, lists and maps, each with its line."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from enum import Enum
+from typing import Final, NamedTuple, TypeAlias
 
 Path: TypeAlias = tuple[str | int, ...]
 
-_NULLS: Final = ("", "~", "null", "Null", "NULL")
 _TRUE: Final = ("true", "True", "TRUE")
 _FALSE: Final = ("false", "False", "FALSE")
+_NULLS: Final = ("", "~", "null", "Null", "NULL")
+_NUMBER: Final = re.compile(r"[-+]?(0[xX][0-9a-fA-F_]+|0[oO]?[0-7_]*|0[bB][01_]+|[1-9][0-9_]*)")
+_FLOAT: Final = re.compile(
+    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Text:
-    """A scalar. ``plain`` is one without quotes, which may be a number, a truth value or null."""
+    """A scalar. `plain` is one without quotes, which may be a number, a boolean or null."""
 
     value: str
     line: int
@@ -38,7 +44,7 @@ class Items:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Map:
-    """A map, what it merges in (``<<``) among its entries."""
+    """A map; its entries include what it merges in (`<<`)."""
 
     entries: Mapping[str, Entry]
     line: int
@@ -47,9 +53,8 @@ class Map:
 Node: TypeAlias = Text | Items | Map
 
 
-@dataclass(frozen=True, slots=True)
-class RepeatedKey:
-    """A key that is in its map once already."""
+class RepeatedKey(NamedTuple):
+    """A second key of the same name in one map."""
 
     key: str
     line: int
@@ -57,7 +62,7 @@ class RepeatedKey:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConfigFile:
-    """What a file said: its first document, and what Kratos makes nothing of."""
+    """The first document of a file, and what Kratos does not read of it."""
 
     root: Map
     repeated: Sequence[RepeatedKey] = ()
@@ -66,7 +71,7 @@ class ConfigFile:
 
 
 def at(node: "Node | None", *keys: str) -> Entry | None:
-    """Give the entry that the keys lead to, or None where the way ends before."""
+    """The entry under these keys; None if one of them is missing."""
     found: Entry | None = None
     for key in keys:
         found = node.entries.get(key) if isinstance(node, Map) else None
@@ -77,19 +82,25 @@ def at(node: "Node | None", *keys: str) -> Entry | None:
 
 
 def value_at(node: "Node | None", *keys: str) -> "Node | None":
-    """Give the value that the keys lead to, or None; null is None too."""
+    """The value under these keys; None if it is missing or null."""
     found = at(node, *keys)
     return None if found is None or is_null(found.value) else found.value
 
 
 def text_at(node: "Node | None", *keys: str) -> str | None:
-    """Give the text that the keys lead to, or None if there is none."""
+    """The text under these keys; None if there is none."""
     found = value_at(node, *keys)
     return found.value if isinstance(found, Text) else None
 
 
+def items_at(node: "Node | None", *keys: str) -> Sequence["Node"]:
+    """The items of the list under these keys; none if there is no list."""
+    found = value_at(node, *keys)
+    return found.items if isinstance(found, Items) else ()
+
+
 def truth_at(node: "Node | None", *keys: str, default: bool = False) -> bool:
-    """Give the truth value that the keys lead to; whatever is none is the default."""
+    """The boolean under these keys; the default for anything else."""
     found = value_at(node, *keys)
     if isinstance(found, Text) and found.plain and found.value in (*_TRUE, *_FALSE):
         return found.value in _TRUE
@@ -97,12 +108,42 @@ def truth_at(node: "Node | None", *keys: str, default: bool = False) -> bool:
 
 
 def is_null(node: "Node") -> bool:
-    """Whether YAML takes it for nothing."""
+    """Whether YAML reads this as null."""
     return isinstance(node, Text) and node.plain and node.value in _NULLS
 
 
+class Kind(Enum):
+    """A scalar, or anything at all."""
+
+    ANY = "anything"
+    TEXT = "a text"
+    TRUTH = "true or false"
+    NUMBER = "a whole number"
+    DURATION = "a duration such as 1h or 30s"
+
+
+def kind_of(node: Text) -> Kind:
+    """The type that Kratos reads: its YAML has no yes, no, on and off."""
+    if not node.plain:
+        return Kind.TEXT
+    if node.value in (*_TRUE, *_FALSE):
+        return Kind.TRUTH
+    if _NUMBER.fullmatch(node.value):
+        return Kind.NUMBER
+    return Kind.ANY if _FLOAT.fullmatch(node.value) else Kind.TEXT
+
+
+def value_of(node: Node) -> object:
+    """A value that equals another's if and only if Kratos takes both for the same."""
+    if isinstance(node, Text):
+        return kind_of(node), node.value
+    if isinstance(node, Items):
+        return tuple(value_of(item) for item in node.items)
+    return frozenset((name, value_of(entry.value)) for name, entry in node.entries.items())
+
+
 def written(path: Path) -> str:
-    """Give a path as people write it: ``selfservice.flows.login.after.hooks[0]``."""
+    """A path as people write it: `selfservice.flows.login.after.hooks[0]`."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
@@ -110,11 +151,11 @@ def written(path: Path) -> str:
 
 
 PLACES: Final = ((), ("kratos", "config"), ("services", "identity", "config"))
-"""A file of its own, the values of Ory's Helm chart, and a project of the Ory Network."""
+"""In a file of its own, in the values of Ory's Helm chart, in a project of the Ory Network."""
 
 
 def kratos_part(file: ConfigFile) -> ConfigFile | None:
-    """Give the part of a file that configures Kratos, or None if there is none."""
+    """The part of a file that configures Kratos; None if there is none."""
     for keys in PLACES:
         part = value_at(file.root, *keys) if keys else file.root
         if isinstance(part, Map) and isinstance(value_at(part, "selfservice"), Map):

@@ -1,4 +1,8 @@
-"""Reads a Kratos configuration, with lines, from YAML or JSON of whatever origin."""
+"""Reads a Kratos configuration, with lines, and runs the templates that it names.
+
+Both take files of any origin: what they cost is bounded. Templates run in a child process, which is
+this file as a program.
+"""
 
 import binascii
 import json
@@ -42,13 +46,13 @@ _QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
 class UnreadableConfig(Exception):
-    """The configuration cannot be read: it says why and where, and quotes nothing."""
+    """The configuration cannot be read; the message says why and where, and quotes nothing."""
 
 
 def read_config(content: bytes) -> ConfigFile:
-    """Read the first document of a configuration; UnreadableConfig says what is wrong with it.
+    """Read the first document of a configuration; raises UnreadableConfig.
 
-    What it takes is bounded: bytes, nodes after aliases and merges are followed, and depth.
+    Bytes, depth, and nodes (with aliases and merges followed) are bounded.
     """
     if len(content) > MOST_BYTES:
         raise UnreadableConfig(f"it is larger than {MOST_BYTES:,} bytes")
@@ -84,16 +88,16 @@ def _where(error: yaml.MarkedYAMLError) -> str:
 
 
 def _character(escaped: re.Match[str]) -> str:
-    """Give what JSON writes as two halves, which YAML does not know; anything else as it is."""
+    """The character of a surrogate pair, which YAML does not know; anything else as it is."""
     if escaped[1] is None:
         return escaped[0]
     return bytes.fromhex(f"{escaped[1]}{escaped[2]}").decode("utf-16-be")
 
 
 class _Reader:
-    """Builds nodes from YAML's events, so that no bound is checked after the work is done.
+    """Builds nodes from YAML's events, so that every bound is checked before the work is done.
 
-    An alias stands for the node itself, and counts as much as what it stands for.
+    An alias becomes the node that it names, and counts as much as that.
     """
 
     def __init__(self, events: Iterator[Any]) -> None:
@@ -103,7 +107,7 @@ class _Reader:
         self._count = 0
 
     def document(self) -> Node | None:
-        """Read the next document, or give None when there is no more."""
+        """The next document; None at the end."""
         self._anchors.clear()
         for event in self._events:
             if isinstance(event, yaml.NodeEvent):
@@ -147,7 +151,7 @@ class _Reader:
         return Text(event.value, _line(event), plain)
 
     def _entries(self, depth: int) -> dict[str, Entry]:
-        """The entries of a map; those of its own come last, and so stand over merged ones."""
+        """The entries of a map; its own override those that it merges in."""
         own: dict[str, Entry] = {}
         merged: dict[str, Entry] = {}
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
@@ -183,9 +187,9 @@ def _line(event: Any) -> int:
     return int(event.start_mark.line) + 1
 
 
-SECONDS: Final = 3
-"""Of processor time, for all contexts: Kratos gives each a second."""
-MEMORY: Final = 1 << 30
+CHILD_SECONDS: Final = 3
+"""Processor time of a template with all contexts: Kratos gives each context a second."""
+CHILD_MEMORY: Final = 1 << 30
 MOST_OUTPUT: Final = 262_144
 _ALWAYS: Final = (
     "syntax error",
@@ -194,50 +198,16 @@ _ALWAYS: Final = (
     "import_callback error",
     "parameter ctx is not defined",
 )
-"""How errors begin that no context can avoid."""
-
-
-def main() -> None:
-    """Run what stands on standard input."""
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    asked = json.load(sys.stdin)
-    answers = [_evaluate(asked["template"], context) for context in asked["contexts"]]
-    outputs = [None if failed else text for text, failed in answers]
-    runs = not any(failed and text.startswith(_ALWAYS) for text, failed in answers)
-    json.dump({"runs": runs, "outputs": outputs}, sys.stdout)
-
-
-def _evaluate(template: str, context: str) -> tuple[str, bool]:
-    import rjsonnet
-
-    try:
-        output = rjsonnet.evaluate_snippet(
-            "body", template, tla_codes={"ctx": context}, import_callback=_refuse
-        )
-    except RuntimeError as error:
-        return str(error), True
-    return (output, False) if len(output) <= MOST_OUTPUT else ("too large", True)
-
-
-def _refuse(*_: object) -> NoReturn:
-    raise RuntimeError("imports are off")
-
-
-if __name__ == "__main__":
-    main()
-
-
-MOST_BYTES_OF_KRATOS_TEMPLATES: Final = 262_144
+"""How the errors begin that do not depend on the context."""
+MOST_TEMPLATE_BYTES: Final = 262_144
 TIME_LIMIT: Final = 60.0
-"""Seconds of the clock for all templates; the child bounds the processor time of one."""
+"""Seconds of the clock for all templates together."""
 
 _TOO_SLOW: Final = (-signal.SIGXCPU, -signal.SIGKILL)
 
 
-class KratosTemplates:
-    """The templates that a configuration in this folder names; None is standard input.
+class JsonnetTemplates:
+    """The Templates port, for a configuration in this folder; None is standard input.
 
     Files are looked for where Kratos would, and by name beside the configuration, which is often
     mounted with them. Each template runs once, in a process of its own without imports.
@@ -285,12 +255,8 @@ class KratosTemplates:
             if found is None:
                 return self._absent(path)
             with found.open("rb") as file:
-                content = file.read(MOST_BYTES_OF_KRATOS_TEMPLATES + 1)
-            return (
-                Problem.NOT_RUN
-                if len(content) > MOST_BYTES_OF_KRATOS_TEMPLATES
-                else content.decode()
-            )
+                content = file.read(MOST_TEMPLATE_BYTES + 1)
+            return Problem.NOT_RUN if len(content) > MOST_TEMPLATE_BYTES else content.decode()
         except UnicodeDecodeError:
             return Problem.NOT_JSONNET
         except (OSError, ValueError):
@@ -306,9 +272,7 @@ class KratosTemplates:
 def _decoded(encoded: str) -> str | Problem:
     try:
         content = b64decode(encoded.replace("\r", "").replace("\n", ""), validate=True)
-        return (
-            Problem.NOT_RUN if len(content) > MOST_BYTES_OF_KRATOS_TEMPLATES else content.decode()
-        )
+        return Problem.NOT_RUN if len(content) > MOST_TEMPLATE_BYTES else content.decode()
     except (binascii.Error, ValueError):
         return Problem.NOT_BASE64
 
@@ -335,3 +299,35 @@ def _run(template: str, contexts: Sequence[str], seconds: float) -> Rendered:
     if not answer["runs"]:
         return Rendered(problem=Problem.NOT_JSONNET)
     return Rendered(answer["outputs"])
+
+
+def main() -> None:
+    """Run the template on standard input with its contexts: the child process."""
+    resource.setrlimit(resource.RLIMIT_CPU, (CHILD_SECONDS, CHILD_SECONDS + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY, CHILD_MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    job = json.load(sys.stdin)
+    answers = [_evaluate(job["template"], context) for context in job["contexts"]]
+    outputs = [None if failed else text for text, failed in answers]
+    runs = not any(failed and text.startswith(_ALWAYS) for text, failed in answers)
+    json.dump({"runs": runs, "outputs": outputs}, sys.stdout)
+
+
+def _evaluate(template: str, context: str) -> tuple[str, bool]:
+    import rjsonnet
+
+    try:
+        output = rjsonnet.evaluate_snippet(
+            "body", template, tla_codes={"ctx": context}, import_callback=_refuse
+        )
+    except RuntimeError as error:
+        return str(error), True
+    return (output, False) if len(output) <= MOST_OUTPUT else ("too large", True)
+
+
+def _refuse(*_: object) -> NoReturn:
+    raise RuntimeError("imports are off")
+
+
+if __name__ == "__main__":
+    main()

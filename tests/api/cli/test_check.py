@@ -47,7 +47,7 @@ def test_there_are_seven_broken_configurations() -> None:
 
 
 @pytest.mark.parametrize("path", BROKEN, ids=lambda path: path.stem)
-def test_every_gap_of_a_broken_configuration_is_told_with_its_line(path: Path) -> None:
+def test_every_gap_of_a_broken_configuration_is_reported_with_its_line(path: Path) -> None:
     result = kratos_sync("check", str(path), "--json")
 
     report = json.loads(result.stdout)
@@ -178,7 +178,7 @@ def test_a_template_is_looked_for_beside_the_file(tmp_path: Path) -> None:
     assert "was not looked at" in kratos_sync("check", elsewhere).stdout
 
 
-def test_what_a_template_says_is_not_shown(tmp_path: Path) -> None:
+def test_the_text_of_a_template_is_not_shown(tmp_path: Path) -> None:
     (tmp_path / "identity.mapper.jsonnet").write_text("function(ctx) error 'canary' + canary(")
 
     assert "canary" not in kratos_sync("check", file_of(tmp_path, DEPLOYED.read_text())).output

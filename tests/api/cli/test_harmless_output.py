@@ -28,7 +28,7 @@ from kratos_sync.application.kratos_config.findings import (
     Report,
     Severity,
 )
-from kratos_sync.application.kratos_config.flows import Place
+from kratos_sync.application.kratos_config.hooks import Place
 from kratos_sync.application.ports.dead_letters import DeadLetter, DeadLetterGroup, DeadLetterGroups
 from kratos_sync.application.ports.deletions import Erasure
 from kratos_sync.application.ports.history import (

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from kratos_sync.api.http.app import SYNC
-from kratos_sync.application.kratos_config.hook import SYNC_PATH
+from kratos_sync.application.kratos_config.hooks import SYNC_PATH
 from kratos_sync.application.kratos_config.templates import MAPPER
 from tests.api.cli.invoking import kratos_sync
 
@@ -73,7 +73,7 @@ def test_methods_are_chosen() -> None:
     assert set(flows["recovery"]["after"]) == {"hooks"}
 
 
-def test_without_being_asked_nobody_is_logged_in_by_a_registration() -> None:
+def test_by_default_a_registration_does_not_log_in() -> None:
     assert "hook: session" not in kratos_sync("hooks").stdout
 
 
@@ -84,7 +84,7 @@ def test_the_key_is_a_placeholder_that_serve_sh_finds() -> None:
     assert "s3cr3t" not in output
 
 
-def test_the_key_is_printed_when_it_is_asked_for() -> None:
+def test_the_key_is_printed_on_request() -> None:
     flows = printed("--key-from-env", **{KEYS: "0123,old"})["selfservice"]["flows"]
     (hook,) = flows["recovery"]["after"]["hooks"]
 

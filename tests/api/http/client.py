@@ -86,10 +86,10 @@ def config(
 def sync_handler(
     bus: EventBus,
     config: KratosWebHookHandlerConfig | None = None,
-    patience: timedelta = timedelta(seconds=25),
+    max_wait: timedelta = timedelta(seconds=25),
 ) -> KratosIdentitySyncHandler:
     return KratosIdentitySyncHandler(
-        config or KratosWebHookHandlerConfig((KEY,)), bus, uuid4, lambda: TEATIME, patience=patience
+        config or KratosWebHookHandlerConfig((KEY,)), bus, uuid4, lambda: TEATIME, max_wait=max_wait
     )
 
 

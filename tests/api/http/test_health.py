@@ -51,7 +51,7 @@ def test_it_is_ready_when_all_it_needs_is_there(checks: list[Up]) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
-def test_it_says_what_is_down_by_name_only() -> None:
+def test_a_check_that_fails_is_named_without_its_error() -> None:
     api = Api(checks=[Up(), Down("database"), Down("archive")])
     with capture_logs() as logs:
         answer = api.request("GET", "/health/ready")
@@ -64,7 +64,7 @@ def test_it_says_what_is_down_by_name_only() -> None:
     assert "secret" not in str(logs)
 
 
-def test_what_words_of_ours_say_of_it_is_said_too() -> None:
+def test_a_reason_in_our_own_words_is_shown() -> None:
     class Refused(Down):
         def check(self) -> None:
             raise LedgerUnavailable("PostgreSQL cannot be used: it wants a password") from (

@@ -6,7 +6,7 @@ from textwrap import indent
 
 from kratos_sync.application.kratos_config.check import check
 from kratos_sync.application.kratos_config.findings import Report
-from kratos_sync.application.kratos_config.hook import Receiver
+from kratos_sync.application.kratos_config.hooks import Receiver
 from kratos_sync.application.kratos_config.templates import Problem, Rendered
 from kratos_sync.infrastructure.kratos.config_file import read_config
 
@@ -43,8 +43,8 @@ class Checked:
         found = self.report.findings
         return [finding.line for finding in found if finding.judgement.rule == rule]
 
-    def unheard(self) -> set[str]:
-        return {str(c.place) for c in self.report.coverage if c.is_on and not c.is_heard}
+    def uncovered(self) -> set[str]:
+        return {str(c.place) for c in self.report.coverage if c.is_on and not c.is_covered}
 
 
 def checked(text: str, receiver: Receiver | None = None) -> Checked:

@@ -7,8 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kratos_sync.application.kratos_config.findings import Wanted, configuration
-from kratos_sync.application.kratos_config.flows import ALL_METHODS, METHODS, Place
+from kratos_sync.application.kratos_config.hooks import (
+    ALL_METHODS,
+    METHODS,
+    Place,
+    Wanted,
+    configuration,
+)
 from kratos_sync.application.kratos_config.templates import inline
 from tests.application.kratos_config.reading import Checked, checked
 
@@ -47,16 +52,16 @@ def check_of(printed: dict[str, Any]) -> Checked:
     return checked(json.dumps(printed, indent=1))
 
 
-def test_what_we_print_is_heard_everywhere() -> None:
+def test_what_we_print_covers_every_place() -> None:
     found = check_of(everything_on())
 
     assert found.rules == []
     assert len(found.report.coverage) == len(PLACES) - 3
-    assert all(covered.is_on and covered.is_heard for covered in found.report.coverage)
+    assert all(covered.is_on and covered.is_covered for covered in found.report.coverage)
 
 
 @pytest.mark.parametrize("place", PLACES, ids=str)
-def test_a_place_that_loses_our_hook_and_keeps_another_is_told_by_its_line(place: Place) -> None:
+def test_a_place_that_loses_our_hook_and_keeps_another_is_found_with_its_line(place: Place) -> None:
     printed = everything_on()
     hooks_at(printed, place)[:] = [OTHER]
 
@@ -65,7 +70,7 @@ def test_a_place_that_loses_our_hook_and_keeps_another_is_told_by_its_line(place
     if place.method is None and METHODS[place.flow]:
         assert found.report.passed, "every method has hooks of its own"
         return
-    assert found.unheard() == {str(place)}
+    assert found.uncovered() == {str(place)}
     (line,) = found.lines("not-heard")
     lines = json.dumps(printed, indent=1).splitlines()
     assert '"hooks": [' in lines[line - 1]
@@ -77,7 +82,7 @@ def test_a_place_that_loses_our_hook_and_keeps_another_is_told_by_its_line(place
     gone=st.sets(st.sampled_from(PLACES), min_size=1),
     kept=st.sets(st.sampled_from(PLACES)),
 )
-def test_a_check_fails_if_and_only_if_kratos_would_leave_somebody_untold(
+def test_a_check_fails_if_and_only_if_a_place_is_not_covered(
     gone: set[Place], kept: set[Place]
 ) -> None:
     """Ours is gone from some places, and another hook is left at some of them."""
@@ -94,7 +99,7 @@ def test_a_check_fails_if_and_only_if_kratos_would_leave_somebody_untold(
 
     found = check_of(printed)
 
-    assert found.unheard() == untold
+    assert found.uncovered() == untold
     assert found.report.passed is (not untold)
     assert bool(found.lines("not-heard")) is bool(untold)
 
@@ -111,7 +116,7 @@ def test_removing_a_hook_that_nothing_stands_in_for_fails_the_check() -> None:
         found = check_of(printed)
 
         assert not found.report.passed
-        assert str(place) in found.unheard()
+        assert str(place) in found.uncovered()
 
 
 @pytest.mark.parametrize(
@@ -148,11 +153,11 @@ def test_what_is_off_is_only_noted(
 ) -> None:
     found = checked(json.dumps({"selfservice": {"methods": methods, "flows": flow_is_on}}))
 
-    assert {place for place in found.unheard() if not place.startswith("settings")} == on
+    assert {place for place in found.uncovered() if not place.startswith("settings")} == on
     assert "not-heard-if-on" in found
 
 
-def test_without_hooks_directly_under_after_a_later_method_is_not_heard() -> None:
+def test_without_hooks_directly_under_after_a_later_method_is_not_covered() -> None:
     printed = everything_on()
     del printed["selfservice"]["flows"]["login"]["after"]["hooks"]
 

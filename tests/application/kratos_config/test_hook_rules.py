@@ -1,6 +1,6 @@
 import pytest
 
-from kratos_sync.application.kratos_config.hook import Receiver
+from kratos_sync.application.kratos_config.hooks import Receiver
 from tests.application.kratos_config.reading import CONFIG, checked, flow, instead, web_hook
 
 
@@ -10,7 +10,7 @@ def said_of(config: str, name: str = "recovery") -> list[str]:
     return [rule for rule in rules if not rule.startswith("not-heard")]
 
 
-def test_a_hook_as_it_should_be_has_nothing_said_of_it() -> None:
+def test_a_right_hook_has_no_finding() -> None:
     assert said_of(CONFIG) == []
 
 
@@ -33,13 +33,13 @@ def test_a_hook_as_it_should_be_has_nothing_said_of_it() -> None:
         ("method: POST", "method: POST\nheaders: {Content-Type: text/plain}", "content-type"),
     ],
 )
-def test_a_hook_that_never_reaches_us_leaves_its_flow_unheard(
+def test_a_hook_that_never_reaches_us_leaves_its_flow_uncovered(
     old: str, new: str, rule: str
 ) -> None:
     found = checked(flow("recovery", web_hook(instead(old, new))))
 
     assert rule in found
-    assert found.unheard() == {"recovery.after"}
+    assert found.uncovered() == {"recovery.after"}
     assert not found.report.passed
 
 
@@ -55,21 +55,21 @@ def test_a_hook_that_never_reaches_us_leaves_its_flow_unheard(
         ("value: key", "value: '${WEBHOOK_KEY}'", "key-variable"),
     ],
 )
-def test_a_hook_that_reaches_us_at_a_risk_is_heard(old: str, new: str, rule: str) -> None:
+def test_a_hook_that_reaches_us_at_a_risk_covers_its_flow(old: str, new: str, rule: str) -> None:
     found = checked(flow("recovery", web_hook(instead(old, new))))
 
     assert found.rules == [rule]
     assert found.report.passed
 
 
-def test_what_is_missing_is_told_at_the_settings_it_is_missing_from() -> None:
+def test_a_missing_setting_is_reported_at_the_settings_around_it() -> None:
     text = flow("recovery", web_hook(instead("body: file:///etc/mapper.jsonnet\n", "")))
     (line,) = checked(text).lines("no-body")
 
     assert text.splitlines()[line - 1].strip() == "config:"
 
 
-def test_what_is_wrong_is_told_where_it_stands() -> None:
+def test_a_wrong_setting_is_reported_at_its_line() -> None:
     text = flow("recovery", web_hook(instead("in: header", "in: cookie")))
     (line,) = checked(text).lines("auth-in")
 
@@ -92,13 +92,13 @@ def test_the_header_is_the_one_that_we_are_set_to() -> None:
 
 @pytest.mark.parametrize("flow_name", ["registration", "settings"])
 @pytest.mark.parametrize("answer", ["response: {parse: true}", "can_interrupt: true"])
-def test_a_hook_that_parses_tells_nothing_of_what_is_stored(flow_name: str, answer: str) -> None:
+def test_a_hook_that_parses_does_not_cover_a_flow_that_stores(flow_name: str, answer: str) -> None:
     rules = said_of(instead("response: {ignore: true}", answer), flow_name)
 
     assert {"parse", "parse-in-global"} <= set(rules)
 
 
-def test_after_a_flow_that_stores_nothing_a_hook_that_parses_does_tell() -> None:
+def test_a_hook_that_parses_covers_a_flow_that_stores_nothing() -> None:
     assert said_of(instead("response: {ignore: true}", "response: {parse: true}"), "login") == [
         "synchronous"
     ]
@@ -118,10 +118,10 @@ def test_we_are_known_by_our_path(url: str, is_for_us: bool) -> None:
     assert Receiver().is_called_by(url) is is_for_us
 
 
-def test_another_address_of_ours_is_told() -> None:
+def test_another_address_of_ours_can_be_given() -> None:
     text = flow("recovery", web_hook(instead("http://api:8000/kratos/sync-identity", "http://a/b")))
 
-    assert checked(text).unheard() == {"recovery.after"}
+    assert checked(text).uncovered() == {"recovery.after"}
     assert checked(text, Receiver(url="http://a/b")).rules == []
 
 

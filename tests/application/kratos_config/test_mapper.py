@@ -6,13 +6,13 @@ import pytest
 import rjsonnet
 
 from kratos_sync.application.kratos_config.templates import MAPPER, inline, judge_ours
-from kratos_sync.infrastructure.kratos.config_file import KratosTemplates
+from kratos_sync.infrastructure.kratos.config_file import JsonnetTemplates
 
 DEPLOYED = Path(__file__).parents[3] / "deploy/kratos/identity.mapper.jsonnet"
 
 
 def rules(template: str, flow: str = "login") -> list[str]:
-    found = judge_ours(inline(template), flow, KratosTemplates(None))
+    found = judge_ours(inline(template), flow, JsonnetTemplates(None))
     return [judgement.rule for judgement in found]
 
 
@@ -109,6 +109,6 @@ def test_a_template_that_breaks_what_runs_it_breaks_nothing_else(template: str) 
 
 @pytest.mark.parametrize("encoded", ["%%%", "abc", "gIA="])
 def test_what_is_no_base64_of_a_text_is_never_sent(encoded: str) -> None:
-    found = judge_ours(f"base64://{encoded}", "login", KratosTemplates(None))
+    found = judge_ours(f"base64://{encoded}", "login", JsonnetTemplates(None))
 
     assert [judgement.rule for judgement in found] == ["body-not-base64"]

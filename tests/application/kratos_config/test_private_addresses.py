@@ -2,7 +2,7 @@ from time import process_time
 
 import pytest
 
-from kratos_sync.application.kratos_config.hook import Receiver
+from kratos_sync.application.kratos_config.hooks import Receiver
 from tests.application.kratos_config.reading import Checked, checked, flow, instead, web_hook
 
 OURS = "http://api:8000/kratos/sync-identity"
@@ -52,7 +52,9 @@ def test_a_public_receiver_may_be_called(host: str, rules: set[str]) -> None:
         ("http://API:8000/kratos/sync-identity", False),
     ],
 )
-def test_an_exception_covers_what_kratos_says_it_covers(exception: str, is_excepted: bool) -> None:
+def test_an_exception_covers_the_addresses_that_it_covers_in_kratos(
+    exception: str, is_excepted: bool
+) -> None:
     assert ("private" not in with_protection(OURS, exception)) is is_excepted
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from kratos_sync.application.kratos_config.flows import FLOWS_PATH, HOOKS, KNOWN_HOOKS, Place
+from kratos_sync.application.kratos_config.hooks import FLOWS_PATH, HOOKS, KNOWN_HOOKS, Place
 from tests.application.kratos_config.reading import CONFIG, checked, flow, instead, web_hook
 from tests.application.kratos_config.test_coverage import check_of, everything_on, hooks_at
 
@@ -71,7 +71,7 @@ def test_a_method_without_hooks_is_refused(method: str) -> None:
 
     (line,) = found.lines("refused-key")
     assert f'"{method}": {{' in json.dumps(printed, indent=1).splitlines()[line - 1]
-    assert found.unheard() == set()
+    assert found.uncovered() == set()
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_only_a_hook_that_runs_replaces_those_of_the_flow(hooks: list[str], is_h
     hooks_at(printed, Place("settings", "profile"))[:] = [built_in(name) for name in hooks]
     found = check_of(printed)
 
-    assert found.unheard() == (set() if is_heard else {"settings.after.profile"})
+    assert found.uncovered() == (set() if is_heard else {"settings.after.profile"})
     assert found.report.passed is is_heard
     assert "unknown-hook" not in found
 

@@ -12,18 +12,18 @@ from tests.application.kratos_config.reading import CONFIG, checked, flow, inste
         ("{ignore: true}", "{ignore: true, can_interrupt: false}"),
     ],
 )
-def test_a_key_in_the_wrong_place_is_told(old: str, new: str) -> None:
+def test_a_key_in_the_wrong_place_is_reported(old: str, new: str) -> None:
     assert "misplaced-key" in checked(flow("recovery", web_hook(instead(old, new))))
 
 
-def test_settings_beside_config_are_told() -> None:
+def test_settings_beside_config_are_reported() -> None:
     text = flow("recovery", web_hook() + "  response: {ignore: true}\n")
     (line,) = checked(text).lines("misplaced-key")
 
     assert text.splitlines()[line - 1] == "          response: {ignore: true}"
 
 
-def test_a_key_that_nobody_knows_is_told() -> None:
+def test_an_unknown_key_is_reported() -> None:
     assert checked(flow("recovery", web_hook(CONFIG + "retries: 5\n"))).rules == ["unknown-key"]
 
 
@@ -31,7 +31,7 @@ def test_a_hook_without_settings_calls_nobody() -> None:
     assert "no-config" in checked(flow("recovery", "- hook: web_hook\n"))
 
 
-def test_a_misspelt_hook_is_told() -> None:
+def test_a_misspelt_hook_is_reported() -> None:
     assert "unknown-hook" in checked(flow("recovery", web_hook(name="webhook")))
 
 
@@ -46,7 +46,7 @@ def test_a_misspelt_hook_is_told() -> None:
         ("  after:\n    hooks: [HOOK]\n", "the flows are"),
     ],
 )
-def test_a_hook_where_kratos_never_looks_is_told(elsewhere: str, remedy: str) -> None:
+def test_an_unreachable_hook_is_reported(elsewhere: str, remedy: str) -> None:
     hook = "{hook: web_hook, config: {url: 'http://api:8000/kratos/sync-identity'}}"
     found = checked(flow("recovery", web_hook(), elsewhere=elsewhere.replace("HOOK", hook)))
 
@@ -62,7 +62,7 @@ def test_a_method_that_a_flow_does_not_have_runs_no_hooks() -> None:
     assert "stray" not in checked(hooks.replace("registration", "login"))
 
 
-def test_a_hook_that_an_alias_puts_into_a_list_is_no_stray() -> None:
+def test_a_hook_that_an_alias_puts_into_a_list_is_reachable() -> None:
     text = flow("recovery", "- *hook")
     hook = "{hook: web_hook, config: {url: 'http://api:8000/kratos/sync-identity'}}"
 

@@ -47,7 +47,7 @@ def test_json_is_read_with_tabs_too() -> None:
     assert text_at(root, "a", "b") == "é/"
 
 
-def test_quotes_are_told_from_plain_text() -> None:
+def test_quoted_and_plain_texts_differ() -> None:
     root = read_config(b"a: true\nb: 'true'\n").root
 
     found = [entry.value for entry in root.entries.values()]
@@ -85,7 +85,7 @@ def test_a_tag_makes_nothing_but_text() -> None:
         b"a: 1\n---\nb: [s3cr3t",
     ],
 )
-def test_what_cannot_be_read_is_said_without_quoting_it(content: bytes) -> None:
+def test_an_unreadable_file_is_explained_without_quoting_it(content: bytes) -> None:
     with pytest.raises(UnreadableConfig) as refused:
         read_config(content)
 

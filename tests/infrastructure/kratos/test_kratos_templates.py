@@ -7,7 +7,7 @@ import pytest
 
 from kratos_sync.application.kratos_config.templates import CONTEXTS, MAPPER, Problem, inline
 from kratos_sync.infrastructure.kratos import config_file as kratos_templates
-from kratos_sync.infrastructure.kratos.config_file import MOST_BYTES, KratosTemplates
+from kratos_sync.infrastructure.kratos.config_file import MOST_BYTES, JsonnetTemplates
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def problem_of(body: str, folder: Path | None) -> Problem | None:
-    return KratosTemplates(folder).render(body, CONTEXTS).problem
+    return JsonnetTemplates(folder).render(body, CONTEXTS).problem
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def problem_of(body: str, folder: Path | None) -> Problem | None:
 def test_a_template_is_found_by_its_path_or_beside_the_configuration(
     folder: Path, body: str
 ) -> None:
-    rendered = KratosTemplates(folder).render(body.replace("FOLDER", str(folder)), CONTEXTS)
+    rendered = JsonnetTemplates(folder).render(body.replace("FOLDER", str(folder)), CONTEXTS)
 
     assert rendered.problem is None
     assert all(output is not None for output in rendered.outputs)
@@ -57,7 +57,7 @@ def test_a_template_is_found_by_its_path_or_beside_the_configuration(
         ("file://\0", Problem.MISSING),
     ],
 )
-def test_what_is_not_there_is_told_from_what_is_elsewhere(
+def test_a_missing_template_differs_from_one_that_is_elsewhere(
     folder: Path, body: str, problem: Problem
 ) -> None:
     assert problem_of(body.replace("FOLDER", str(folder)), folder) is problem
@@ -86,7 +86,7 @@ def test_what_is_no_text_is_no_jsonnet(folder: Path) -> None:
 def test_a_template_runs_once_however_often_it_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    templates = KratosTemplates(folder)
+    templates = JsonnetTemplates(folder)
     first = templates.render(inline(), CONTEXTS)
     monkeypatch.setattr(kratos_templates, "_run", None)
 

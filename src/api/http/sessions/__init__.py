@@ -1,4 +1,4 @@
-"""Kratos' sessions for applications on Starlette: who is it that calls?"""
+"""Authenticates the requests of Starlette applications by Kratos' sessions."""
 
 from kratos_sync.api.http.sessions.backend import KratosSessionBackend
 from kratos_sync.api.http.sessions.whoami import (

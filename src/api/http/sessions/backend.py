@@ -1,4 +1,4 @@
-"""Starlette's `request.user` out of Kratos' sessions."""
+"""Starlette's authentication backend for Kratos' sessions."""
 
 import ssl
 from collections.abc import Callable, Iterable
@@ -27,12 +27,12 @@ SECOND_FACTOR: Final = "/self-service/login/browser?aal=aal2"
 
 
 class KratosSessionBackend(AuthenticationBackend):
-    """Who it is that calls, as Kratos says of the session's cookie or token.
+    """Authenticates requests by the session cookie or token that they carry.
 
-    Kratos gets that one cookie or token and nothing else of a request. What it looks at first
-    counts: the header `X-Session-Token`, then the cookie, then `Authorization: Bearer`. No session,
-    one that has ended, and an inactive identity are Starlette's unauthenticated user. One backend
-    serves one event loop.
+    The first of these counts, as in Kratos: the header `X-Session-Token`, the cookie,
+    `Authorization: Bearer`. Kratos receives that one and nothing else of the request. Without a
+    session, with one that has ended, or with an inactive identity, the user is unauthenticated.
+    One backend serves one event loop.
     """
 
     def __init__(
@@ -53,20 +53,21 @@ class KratosSessionBackend(AuthenticationBackend):
         max_questions: int = 10_000,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        """Ask the Kratos whose public API is there; raises ValueError for what is no such URL.
+        """Use the public API of Kratos at this URL; raises ValueError if it is no such URL.
 
-        :param browser_url: where a browser finds the same Kratos (its `serve.public.base_url`), if
-            that is elsewhere than where we ask, as it is inside a network of containers.
+        :param browser_url: Kratos' URL for browsers (its `serve.public.base_url`), where that is
+            another, as in a network of containers.
         :param cookie_name: Ory Network's is `ory_session_<slug>`.
-        :param bearer: False where bearer tokens are the application's own, not for Kratos to see.
-        :param required_aal: aal2 wants a second factor of everybody, whatever Kratos' own
-            `whoami.required_aal` wants.
-        :param scopes: what `requires` may ask for, by traits or metadata; "authenticated" is added.
-        :param return_to: where Kratos sends a browser on to after its second factor.
+        :param bearer: False where bearer tokens are the application's own, which Kratos must not
+            receive.
+        :param required_aal: aal2 requires a second factor, whatever Kratos' own
+            `whoami.required_aal` is.
+        :param scopes: the scopes for `requires`, by traits or metadata; "authenticated" is added.
+        :param return_to: where Kratos sends a browser after its second factor.
         :param cache_for: how long a logout, or a change of the identity, may go unnoticed.
         :param timeout: for an answer, with the wait for one of the `connections`.
-        :param max_questions: of how many sessions Kratos may be asked at a time, those that wait
-            for a connection included; beyond that it is KratosAway at once.
+        :param max_questions: the sessions that Kratos is asked about at a time, including those
+            that wait for a connection; one more raises KratosAway at once.
         """
         whoami = Whoami(
             kratos_public_url,
@@ -86,7 +87,10 @@ class KratosSessionBackend(AuthenticationBackend):
         self._return_to = return_to
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, KratosUser] | None:
-        """The user and what they may; None is nobody. Raises SecondFactorRequired or KratosAway."""
+        """The user and their scopes; None if there is no session.
+
+        Raises SecondFactorRequired or KratosAway.
+        """
         credential = credential_of(conn, self._cookie_name, bearer=self._bearer)
         if credential is None:
             return None
@@ -94,41 +98,43 @@ class KratosSessionBackend(AuthenticationBackend):
             case None:
                 return None
             case NeedsSecondFactor(where):
-                raise SecondFactorRequired(_and_back(where, self._return_to(conn)))
+                raise SecondFactorRequired(_with_return_to(where, self._return_to(conn)))
             case Unknown(retry_after):
                 raise KratosAway(retry_after)
             case session if not self._lookup.is_enough(session):
-                raise SecondFactorRequired(_and_back(self._second_factor, self._return_to(conn)))
+                raise SecondFactorRequired(
+                    _with_return_to(self._second_factor, self._return_to(conn))
+                )
             case session:
                 user = KratosUser(session, self._display_name(session))
                 return AuthCredentials([AUTHENTICATED, *self._scopes(session)]), user
 
     def forget(self, conn: HTTPConnection) -> None:
-        """Ask Kratos anew when the request's cookie or token comes next: call it at a logout.
+        """Drop the request's session from the cache: call it at a logout.
 
-        Other processes have a memory of their own, for `cache_for`.
+        Other processes have caches of their own, for `cache_for`.
         """
         credential = credential_of(conn, self._cookie_name, bearer=self._bearer)
         if credential is not None:
             self.forget_token(credential.value)
 
     def forget_token(self, token: str) -> None:
-        """Ask Kratos anew when this token, or cookie of this value, comes next."""
+        """Drop the session of this token, or of the cookie with this value, from the cache."""
         self._lookup.forget(token)
 
     async def aclose(self) -> None:
-        """Let go of the connections: for the end of the application's lifespan."""
+        """Close the connections, at the end of the application's lifespan."""
         await self._whoami.aclose()
 
 
-def _and_back(where: str | None, return_to: str | None) -> str | None:
+def _with_return_to(where: str | None, return_to: str | None) -> str | None:
     if where is None or return_to is None:
         return where
     try:
         url = urlsplit(where)
     except ValueError:
         return where
-    # What else is there stays as it is, to the letter.
+    # Everything else in the URL stays as it is, to the letter.
     given = url.query.split("&") if url.query else []
     kept = [each for each in given if unquote_plus(each.partition("=")[0]) != "return_to"]
     query = "&".join([*kept, urlencode({"return_to": return_to})])

@@ -1,4 +1,4 @@
-"""Finding a session: in memory, in an answer that is on its way, or at Kratos."""
+"""Finds a session in the cache, in a request to Kratos under way, or by a new request."""
 
 import asyncio
 import secrets
@@ -27,13 +27,11 @@ class _Entry:
 
 
 class SessionCache:
-    """Keeps a session for a short time, and never beyond its end; those told first make room.
+    """Keeps sessions for a short time, and never beyond their end; the oldest are evicted first.
 
-    They are about in the order in which they grow old, so people who have left do not stay in
-    memory. A session is as old as the question: what happened after that is not in the answer.
-
-    Cookies and tokens are not kept, but a digest of each with a key that this process alone has.
-    Only what there is, is kept: whoever has just logged in must not be told otherwise.
+    The age of a session counts from the request to Kratos: later changes are not in the answer.
+    The keys are digests of cookies and tokens, with a key that this process alone has. Only
+    sessions are kept, no negative answers: a login must have effect at once.
     """
 
     def __init__(
@@ -43,7 +41,7 @@ class SessionCache:
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Keep up to `max_entries` sessions for `ttl`; either may be zero, which keeps none."""
+        """Keep up to `max_entries` sessions for `ttl`; zero of either keeps none."""
         self._ttl = ttl.total_seconds()
         self._max_entries = max_entries
         self._monotonic = monotonic
@@ -52,12 +50,12 @@ class SessionCache:
         self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
 
     def key(self, credential: SessionCredential) -> bytes:
-        """What stands for a cookie or a token in here."""
+        """The key of a cookie or a token."""
         text = f"{credential.kind} {credential.value}".encode()
         return blake2b(text, key=self._digest_key, digest_size=32).digest()
 
     def get(self, key: bytes) -> KratosSession | None:
-        """The session, if it is known and still good."""
+        """The session, if it is cached and fresh."""
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -68,17 +66,17 @@ class SessionCache:
         return entry.session
 
     def clock(self) -> float:
-        """The time by which questions are dated."""
+        """The time of the clock that dates requests to Kratos."""
         return self._monotonic()
 
     def is_fresh(self, asked_at: float) -> bool:
-        """Whether the answer to a question of that time may still be used."""
+        """Whether the answer to a request of that time may still be used."""
         return self._monotonic() < asked_at + self._ttl
 
     def put(self, key: bytes, session: KratosSession, asked_at: float) -> None:
-        """Keep the answer to a question of that time, in place of any that came before.
+        """Keep the answer to a request of that time, in place of any earlier one.
 
-        One that is too old by now is not kept, nor is a session that never ends.
+        An answer that is too old by now is not kept, nor is a session that never ends.
         """
         self._entries.pop(key, None)
         if not self.is_fresh(asked_at) or session.expires_at is None:
@@ -89,11 +87,11 @@ class SessionCache:
             self._entries.popitem(last=False)
 
     def forget(self, key: bytes) -> None:
-        """Keep it no longer."""
+        """Drop a session."""
         self._entries.pop(key, None)
 
     def _is_old(self, now: float) -> bool:
-        """Whether what was put in first is not good any more."""
+        """Whether the oldest entry has expired."""
         return now >= next(iter(self._entries.values())).good_until
 
     def __len__(self) -> int:
@@ -105,24 +103,24 @@ AAL2: Final = "aal2"
 
 @dataclass(slots=True, eq=False)
 class _Question:
-    """What Kratos is asked of one cookie or token."""
+    """A request to Kratos about one cookie or token."""
 
     asked_at: float | None = None
-    """When it was sent; None while it waits for a connection."""
+    """None while it waits for a connection."""
     task: "asyncio.Task[WhoamiAnswer]" = field(init=False)
 
 
 class SessionLookup:
-    """Asks Kratos once for all requests that come with one cookie or token at one time.
+    """Asks Kratos once for all concurrent requests with the same cookie or token.
 
-    No answer is given to a request that came more than the cache's time after the question, nor is
-    a second factor found missing by a question from before the request came.
+    A request shares no answer that was asked for longer ago than the cache's time, and no missing
+    second factor that was asked for before the request arrived.
     """
 
     def __init__(
         self, whoami: Whoami, cache: SessionCache, max_questions: int, required_aal: str = "aal1"
     ) -> None:
-        """Have up to `max_questions` under way or waiting; who would be one more gets Unknown."""
+        """Have up to `max_questions` running or waiting; one more is Unknown at once."""
         self._whoami = whoami
         self._cache = cache
         self._max_questions = max_questions
@@ -131,7 +129,7 @@ class SessionLookup:
         self._tasks: set[asyncio.Task[WhoamiAnswer]] = set()
 
     async def find(self, credential: SessionCredential) -> WhoamiAnswer:
-        """What is known of a session; a caller that goes away takes nobody's answer along."""
+        """Find a session; cancelling this leaves the answer to others who share it."""
         key = self._cache.key(credential)
         session = self._cache.get(key)
         if session is not None and self.is_enough(session):
@@ -150,13 +148,13 @@ class SessionLookup:
         return await asyncio.shield(question.task)
 
     def is_enough(self, answer: WhoamiAnswer) -> bool:
-        """Whether nothing is missing but a session: False where it needs a second factor."""
+        """Whether no second factor is missing."""
         if isinstance(answer, KratosSession):
             return self._required_aal != AAL2 or answer.aal == AAL2
         return not isinstance(answer, NeedsSecondFactor)
 
     def forget(self, value: str) -> None:
-        """Ask Kratos anew about a cookie's value or a token; answers on their way come too late."""
+        """Drop a cookie's value or a token; answers that are under way are not cached."""
         for credential in (SessionCredential("cookie", value), SessionCredential("token", value)):
             key = self._cache.key(credential)
             self._cache.forget(key)

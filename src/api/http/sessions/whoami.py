@@ -1,4 +1,4 @@
-"""Asking Kratos whose session it is: `GET /sessions/whoami`."""
+"""Kratos' sessions: what they are, and the client of `GET /sessions/whoami`."""
 
 import asyncio
 import re
@@ -26,21 +26,21 @@ from kratos_sync.domain.json_values import Json
 
 @dataclass(frozen=True, slots=True)
 class KratosSession:
-    """What `/sessions/whoami` answered; times are in UTC. There is no token in it."""
+    """A session as `/sessions/whoami` shows it, without its token; times are in UTC."""
 
     id: UUID
     identity: Identity
     active: bool
     aal: str | None
-    """How sure Kratos is: "aal1", or "aal2" after a second factor."""
+    """The authenticator assurance level: "aal1", or "aal2" after a second factor."""
     authenticated_at: datetime | None
     expires_at: datetime | None
     methods: tuple[str, ...] = field(repr=False)
-    """How the person proved who they are: "password", "totp" …, in order."""
+    """The methods of authentication, in order: "password", "totp" …"""
 
     @classmethod
     def from_kratos(cls, document: Mapping[str, Json]) -> Self:
-        """Read a session; raises InvalidField for what is none."""
+        """Read a session; raises InvalidField if it is none."""
         return cls(
             fields.required_uuid(document, "id"),
             Identity.from_kratos(fields.mapping(document, "identity")),
@@ -56,12 +56,12 @@ class KratosSession:
 
     @property
     def is_active(self) -> bool:
-        """Whether neither the session nor the identity has been switched off."""
+        """Whether both the session and the identity are active."""
         return self.active and self.identity.state != "inactive"
 
 
 class KratosUser(BaseUser):
-    """Somebody who has a session; `request.user` of a request that is authenticated."""
+    """The user of a session: `request.user` of an authenticated request."""
 
     def __init__(self, session: KratosSession, display_name: str) -> None:
         self.session = session
@@ -69,17 +69,17 @@ class KratosUser(BaseUser):
 
     @property
     def is_authenticated(self) -> bool:
-        """True: whoever is not authenticated is Starlette's UnauthenticatedUser."""
+        """True: others are Starlette's UnauthenticatedUser."""
         return True
 
     @property
     def display_name(self) -> str:
-        """What the application calls people; the identity's id unless it says otherwise."""
+        """The name that the application chose; by default the identity's id."""
         return self._display_name
 
     @property
     def identity(self) -> str:
-        """The identity's id as text, as Starlette has it; all of it is `session.identity`."""
+        """The identity's id as text, for Starlette; the identity itself is `session.identity`."""
         return str(self.session.identity.id)
 
     @property
@@ -96,16 +96,16 @@ _NOT_KEPT: Final = {"Cache-Control": "no-store"}
 
 
 class SecondFactorRequired(AuthenticationError):
-    """There is a session, and Kratos wants a second factor of the person first."""
+    """There is a session, and a second factor is required first."""
 
     def __init__(self, redirect_browser_to: str | None) -> None:
         super().__init__("a second factor is required")
         self.redirect_browser_to = redirect_browser_to
-        """Where a browser goes for it, as Kratos said, if it did."""
+        """Where to send a browser for it, if Kratos said."""
 
 
 class KratosAway(AuthenticationError):
-    """Nobody knows who it is: Kratos is away, slow, busy, or answers what cannot be understood."""
+    """The session is unknown: Kratos is unavailable, slow, busy, or gave an unusable answer."""
 
     def __init__(self, retry_after: int) -> None:
         super().__init__("whose session it is cannot be told now")
@@ -116,8 +116,8 @@ class KratosAway(AuthenticationError):
 def session_error_response(conn: HTTPConnection, error: Exception) -> Response:  # noqa: ARG001
     """For `AuthenticationMiddleware(on_error=…)`: 403, 503, or 401 for any other error.
 
-    The body is as Kratos' own, so what understands Kratos understands it, and holds no error's
-    text. (Starlette closes a websocket instead.)
+    The body has the form of Kratos' own errors, and no error's text. (Starlette closes a websocket
+    instead.)
     """
     match error:
         case SecondFactorRequired():
@@ -141,8 +141,8 @@ def _body(status: HTTPStatus, message: str, more: dict[str, Json]) -> dict[str, 
 
 
 LONGEST: Final = 8_192
-# What a header may carry; browsers send no longer cookies than 4 KiB.
-_FIT: Final = re.compile(rf"[\x21-\x3a\x3c-\x7e]{{1,{LONGEST}}}")
+# Characters that a header may carry; browsers send cookies of up to 4 KiB.
+_VALID: Final = re.compile(rf"[\x21-\x3a\x3c-\x7e]{{1,{LONGEST}}}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,19 +156,19 @@ class SessionCredential:
 def credential_of(
     conn: HTTPConnection, cookie_name: str, *, bearer: bool
 ) -> SessionCredential | None:
-    """The one that Kratos would look at: `X-Session-Token`, then the cookie, then a bearer token.
+    """The one that Kratos would use: `X-Session-Token`, then the cookie, then a bearer token.
 
-    None if there is none, or if what is first of them cannot be one. Of cookies of the same name
-    the first counts, as in Kratos.
+    None if there is none, or if the first of them cannot be one. Of cookies of the same name the
+    first counts, as in Kratos.
     """
     if token := conn.headers.get("x-session-token"):
-        return _fit("token", token)
+        return _credential("token", token)
     for name, value in _cookies(conn):
         if name == cookie_name:
-            return _fit("cookie", value)
+            return _credential("cookie", value)
     scheme, _, token = conn.headers.get("authorization", "").partition(" ")
     if bearer and scheme.lower() == "bearer":
-        return _fit("token", token)
+        return _credential("token", token)
     return None
 
 
@@ -179,9 +179,9 @@ def _cookies(conn: HTTPConnection) -> Iterator[tuple[str, str]]:
             yield name.strip(), value.strip()
 
 
-def _fit(kind: Literal["cookie", "token"], value: str) -> SessionCredential | None:
+def _credential(kind: Literal["cookie", "token"], value: str) -> SessionCredential | None:
     value = value.strip()
-    return SessionCredential(kind, value) if _FIT.fullmatch(value) else None
+    return SessionCredential(kind, value) if _VALID.fullmatch(value) else None
 
 
 LARGEST_ANSWER: Final = 1_048_576
@@ -205,14 +205,14 @@ _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class NeedsSecondFactor:
-    """There is a session, and Kratos wants more of the person before it tells whose."""
+    """There is a session, and Kratos requires a second factor before it shows it."""
 
     redirect_browser_to: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Kratos did not say; it may be asked again after so many seconds."""
+    """Kratos gave no answer; it may be asked again after so many seconds."""
 
     retry_after: int
 
@@ -222,11 +222,11 @@ WhoamiAnswer: TypeAlias = KratosSession | NeedsSecondFactor | Unknown | None
 
 
 class _UnusableAnswer(Exception):
-    """An answer came that tells nothing; the message has no part of it."""
+    """The answer cannot be used; the message has no part of it."""
 
 
 def base_url(url: str) -> str:
-    """Kratos' public URL without a slash at its end; raises ValueError for what is none."""
+    """Kratos' public URL without a slash at its end; raises ValueError if it is none."""
     parts = urlsplit(url)
     extras = parts.username or parts.password or parts.query or parts.fragment
     if parts.scheme not in ("http", "https") or not parts.hostname or extras:
@@ -249,21 +249,21 @@ class Whoami:
         connections: int,
         ssl_context: ssl.SSLContext | None,
     ) -> None:
-        """Raises ValueError for what is no plain http or https URL."""
+        """Raises ValueError if the URL is no plain http or https URL."""
         self._url = f"{base_url(kratos_public_url)}/sessions/whoami"
         self._cookie_name = cookie_name
         self._timeout = timeout.total_seconds()
-        # The pool loses a connection for good when somebody who waits in it for one is cancelled
-        # just as it comes: whoever waits, waits here.
+        # The pool leaks a connection when a task that waits for one is cancelled just as it comes,
+        # so tasks wait here.
         self._free = asyncio.Semaphore(connections)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl_context, max_connections=connections, keepalive_expiry=20
         )
 
     async def ask(self, credential: SessionCredential, sent: Callable[[], None]) -> WhoamiAnswer:
-        """What Kratos says of a cookie or a token, which is all that it is sent; raises nothing.
+        """Return Kratos' answer for a cookie or a token; errors are Unknown.
 
-        `sent` is called when it is about to be asked; the timeout includes the wait until then.
+        `sent` is called just before the request; the timeout includes the wait until then.
         """
         try:
             async with asyncio.timeout(self._timeout), self._free:
@@ -282,7 +282,7 @@ class Whoami:
         return Unknown(retry_after=1)
 
     async def aclose(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         await self._pool.aclose()
 
     async def _ask(self, credential: SessionCredential) -> WhoamiAnswer:
@@ -290,14 +290,14 @@ class Whoami:
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "User-Agent": "kratos-sync",
-            **self._proof(credential),
+            **self._auth_header(credential),
         }
         async with self._pool.stream("GET", self._url, headers=list(headers.items())) as response:
             if response.status not in (_OK, _UNAUTHORIZED, _FORBIDDEN):
-                return _not_now(response)
+                return _try_later(response)
             return _read(response.status, await _body_of_whoami(response))
 
-    def _proof(self, credential: SessionCredential) -> dict[str, str]:
+    def _auth_header(self, credential: SessionCredential) -> dict[str, str]:
         if credential.kind == "cookie":
             return {"Cookie": f"{self._cookie_name}={credential.value}"}
         return {"X-Session-Token": credential.value}
@@ -335,7 +335,7 @@ def _read(status: int, body: Json) -> WhoamiAnswer:
     return NeedsSecondFactor(where if isinstance(where, str) else None)
 
 
-def _not_now(response: httpcore.Response) -> Unknown:
+def _try_later(response: httpcore.Response) -> Unknown:
     _log.warning("kratos_session_unknown", reason=f"status {response.status}")
     headers = {name.lower(): text for name, text in response.headers}
     pause = headers.get(b"retry-after", b"")

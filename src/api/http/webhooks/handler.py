@@ -16,19 +16,19 @@ from starlette.types import Receive, Scope, Send
 
 from kratos_sync.api.http.webhooks.publisher import TooManyCallsWait
 from kratos_sync.api.http.webhooks.rejections import (
-    ApiKeys,
     ErrorMessage,
-    RawHeaders,
     describe,
     error_response,
-    first_headers,
     status_response,
 )
-from kratos_sync.api.http.webhooks.request_body import (
-    BodyRoom,
+from kratos_sync.api.http.webhooks.requests import (
+    ApiKeys,
+    BodyBudget,
     BodyTooLarge,
     BodyTooSlow,
     NoRoomForBody,
+    RawHeaders,
+    first_headers,
     is_json,
     read_body,
 )
@@ -37,24 +37,24 @@ from kratos_sync.application.ports.event_bus import LedgerUnavailable
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 LARGE_BODY_BYTES: Final = 16_384
-"""What is larger, and hardly any body is, may take too long to read for the event loop to wait."""
+"""A larger body, which is rare, would take the event loop too long to decode."""
 
 _T = TypeVar("_T")
 _CLOSE: Final = {"Connection": "close"}
-_PLAIN: Final = frozenset({b"identity", b""})
-# Kratos waits as long before its next attempt, of which it makes three: by then there may be room.
-_COME_BACK: Final = {"Retry-After": "20"}
+_UNCOMPRESSED: Final = frozenset({b"identity", b""})
+# Kratos obeys it before each of its three attempts: by then there may be capacity.
+_RETRY_AFTER: Final = {"Retry-After": "20"}
 # The rest of the body is still to come, so the connection is of no further use.
 _NOT_READ: Final[Mapping[type[Exception], tuple[HTTPStatus, str, Mapping[str, str]]]] = {
     BodyTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large", _CLOSE),
     BodyTooSlow: (HTTPStatus.REQUEST_TIMEOUT, "the body came too slowly", _CLOSE),
-    NoRoomForBody: (HTTPStatus.SERVICE_UNAVAILABLE, "try again later", {**_CLOSE, **_COME_BACK}),
+    NoRoomForBody: (HTTPStatus.SERVICE_UNAVAILABLE, "try again later", {**_CLOSE, **_RETRY_AFTER}),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class KratosWebHookHandlerConfig:
-    """Who may call, and what a call may take. Any of the keys opens; their change needs two."""
+    """The keys and the limits of a handler. Any of the keys is accepted; a change needs two."""
 
     api_keys: tuple[str, ...] = field(repr=False)
     api_key_header_name: str | None = None
@@ -62,16 +62,16 @@ class KratosWebHookHandlerConfig:
     max_body_bytes: int = 1_048_576
     body_timeout: timedelta = timedelta(seconds=10)
     max_arriving_bytes: int = 67_108_864
-    """Of all bodies together that come in parts, or are large and wait to be read."""
+    """Of all bodies together that arrive in parts, or are large and wait to be decoded."""
 
 
 class KratosWebHookHandler(ABC):
-    """Answers a webhook: `handle_core` is the part to write, the handler itself the endpoint.
+    """An ASGI endpoint that answers a webhook; subclasses write `handle_core`.
 
-    Every refusal is in Kratos' form. 403, 415, 413, 408 and 503 come before `handle_core`; after
-    it 400 answers NotJson, 503 LedgerUnavailable and 500 anything else, of which neither the caller
-    nor the log gets the text. With Retry-After, which Kratos obeys, are only those sent away that
-    there was no room for: the others have waited already.
+    Every rejection is in Kratos' form. 403, 415, 413, 408 and 503 are decided before `handle_core`;
+    after it 400 answers NotJson, 503 LedgerUnavailable and 500 anything else, whose text goes
+    neither to the caller nor to the log. Only calls rejected for lack of capacity carry
+    Retry-After, which Kratos obeys: the others have waited already.
     """
 
     api_key_header_name: str = "X-Api-Key"
@@ -81,12 +81,12 @@ class KratosWebHookHandler(ABC):
         self._config = config
         self._keys = ApiKeys(config.api_keys)
         self.api_key_header_name = config.api_key_header_name or self.api_key_header_name
-        self._room = BodyRoom(config.max_arriving_bytes)
+        self._body_budget = BodyBudget(config.max_arriving_bytes)
         self._large_bodies = ThreadPoolExecutor(1, "large-body")
         self._key_header = self.api_key_header_name.lower().encode("latin-1")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Be an ASGI application for one path."""
+        """Answer as an ASGI application."""
         response = await self.handle(Request(scope, receive, send))
         await response(scope, receive, send)
 
@@ -95,33 +95,33 @@ class KratosWebHookHandler(ABC):
         try:
             return await self._handle(request)
         except ClientDisconnect:
-            _log.info("webhook_caller_gone")
+            _log.info("webhook_disconnected")
             return Response(status_code=HTTPStatus.BAD_REQUEST)
         except LedgerUnavailable as error:
             _log.warning("webhook_not_recorded", reason=str(error), **describe(error))
-            when = _COME_BACK if isinstance(error, TooManyCallsWait) else None
-            return status_response(HTTPStatus.SERVICE_UNAVAILABLE, "try again later", when)
+            headers = _RETRY_AFTER if isinstance(error, TooManyCallsWait) else None
+            return status_response(HTTPStatus.SERVICE_UNAVAILABLE, "try again later", headers)
         except Exception as error:  # noqa: BLE001 - the server would log its text
             _log.error("webhook_failed", **describe(error))
             return status_response(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong")
 
     @abstractmethod
     async def handle_core(self, request: Request, body: bytes) -> Response:
-        """Answer a call that had a key and brought this body, of which only the type is known."""
+        """Answer a call that had a key and a JSON content type; the body is not decoded yet."""
 
     async def read(self, read: Callable[[bytes], _T], body: bytes) -> _T:
-        """What `read` makes of a body; large ones are read on a thread, one at a time.
+        """Return `read(body)`; large bodies are read on a thread, one at a time.
 
-        Raises NoRoomForBody where too many of them wait.
+        Raises NoRoomForBody when too many of them wait.
         """
         if len(body) <= LARGE_BODY_BYTES:
             return read(body)
-        self._room.take(len(body))
+        self._body_budget.take(len(body))
         try:
             running_loop = asyncio.get_running_loop()
             return await running_loop.run_in_executor(self._large_bodies, read, body)
         finally:
-            self._room.release(len(body))
+            self._body_budget.release(len(body))
 
     def write_error_response(
         self, messages: Sequence[ErrorMessage], status_code: int = HTTPStatus.UNPROCESSABLE_ENTITY
@@ -130,32 +130,32 @@ class KratosWebHookHandler(ABC):
         return error_response(messages, status_code)
 
     async def _handle(self, request: Request) -> Response:
-        # The key comes first: who has none learns nothing else.
+        # The key is checked first: without one nothing else is disclosed.
         headers = first_headers(request)
-        if not self._keys.open_to(headers.get(self._key_header, b"")):
-            return _refuse(HTTPStatus.FORBIDDEN, "the API key is missing or wrong")
-        if (wrong := _wrong_with_the_type(headers)) is not None:
-            return _refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, wrong)
+        if not self._keys.accept(headers.get(self._key_header, b"")):
+            return _reject(HTTPStatus.FORBIDDEN, "the API key is missing or wrong")
+        if (problem := _problem_of_type(headers)) is not None:
+            return _reject(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, problem)
         try:
             config = self._config
             body = await read_body(
-                request, headers, config.max_body_bytes, config.body_timeout, self._room
+                request, headers, config.max_body_bytes, config.body_timeout, self._body_budget
             )
             return await self.handle_core(request, body)
         except NotJson as error:
-            return _refuse(HTTPStatus.BAD_REQUEST, str(error))
+            return _reject(HTTPStatus.BAD_REQUEST, str(error))
         except (BodyTooLarge, BodyTooSlow, NoRoomForBody) as error:
-            return _refuse(*_NOT_READ[type(error)])
+            return _reject(*_NOT_READ[type(error)])
 
 
-def _wrong_with_the_type(headers: RawHeaders) -> str | None:
+def _problem_of_type(headers: RawHeaders) -> str | None:
     if not is_json(headers.get(b"content-type", b"")):
         return "the body is not application/json"
-    if headers.get(b"content-encoding", b"").strip().lower() not in _PLAIN:
+    if headers.get(b"content-encoding", b"").strip().lower() not in _UNCOMPRESSED:
         return "the body is compressed"
     return None
 
 
-def _refuse(status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None) -> Response:
-    _log.warning("webhook_refused", status=int(status), reason=text)
+def _reject(status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None) -> Response:
+    _log.warning("webhook_rejected", status=int(status), reason=text)
     return status_response(status, text, headers)

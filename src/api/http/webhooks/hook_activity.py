@@ -1,4 +1,4 @@
-"""Which hooks were heard, added up in memory and written down once in a while."""
+"""Counts accepted calls by hook, in memory, and writes the counts every few seconds."""
 
 import asyncio
 import time
@@ -19,43 +19,42 @@ _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class _Heard:
+class _Count:
     calls: int = 0
-    at: float = 0.0
+    last_at: float = 0.0
 
 
 class HookActivityRecorder:
-    """Adds up calls by their hook's label, up to 100 labels at a time.
+    """Counts calls by their hook's label, up to 100 labels at a time.
 
-    What cannot be written down now is written down later; what is still in memory when the process
-    is killed was never heard.
+    Counts that cannot be written are written later; those in memory are lost with the process.
     """
 
     def __init__(self, log: HookLog, every: timedelta = EVERY) -> None:
         self._log = log
         self._every = every
-        self._heard: dict[str, _Heard] = {}
+        self._counts: dict[str, _Count] = {}
         self._stopping = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
         self._is_failing = False
 
     def add(self, label: str | None) -> None:
-        """Take note of a call, just now."""
+        """Count a call that was accepted just now."""
         label = label or NO_LABEL
-        heard = self._heard.get(label)
-        if heard is None:
-            if len(self._heard) == MOST_LABELS:
+        count = self._counts.get(label)
+        if count is None:
+            if len(self._counts) == MOST_LABELS:
                 return
-            heard = self._heard[label] = _Heard()
-        heard.calls += 1
-        heard.at = time.monotonic()
+            count = self._counts[label] = _Count()
+        count.calls += 1
+        count.last_at = time.monotonic()
 
     def start(self) -> None:
-        """Write down what is heard every few seconds, from the event loop that runs."""
+        """Write the counts every few seconds, from the running event loop."""
         self._writing = asyncio.create_task(self._keep_writing())
 
     async def stop(self) -> None:
-        """Write down the rest, and let go of the log."""
+        """Write the rest and close the log."""
         self._stopping.set()
         if self._writing is not None:
             await self._writing
@@ -63,21 +62,21 @@ class HookActivityRecorder:
         await self._log.stop()
 
     async def write(self) -> None:
-        """Write down what was heard since the last time; nothing is raised if that fails."""
-        heard, self._heard = self._heard, {}
-        if not heard:
+        """Write the counts since the last time; nothing is raised if that fails."""
+        counts, self._counts = self._counts, {}
+        if not counts:
             return
         now = time.monotonic()
         calls = [
-            Calls(label, each.calls, timedelta(seconds=now - each.at))
-            for label, each in heard.items()
+            Calls(label, each.calls, timedelta(seconds=now - each.last_at))
+            for label, each in counts.items()
         ]
         try:
             await self._log.note(calls)
         except LedgerUnavailable as error:
-            self._take_back(heard)
+            self._restore(counts)
             if not self._is_failing:
-                _log.warning("hooks_not_written_down", **describe(error.__cause__ or error))
+                _log.warning("hook_activity_not_written", **describe(error.__cause__ or error))
             self._is_failing = True
         else:
             self._is_failing = False
@@ -89,10 +88,10 @@ class HookActivityRecorder:
                     await self._stopping.wait()
             await self.write()
 
-    def _take_back(self, heard: dict[str, _Heard]) -> None:
-        since, self._heard = self._heard, heard
+    def _restore(self, counts: dict[str, _Count]) -> None:
+        since, self._counts = self._counts, counts
         for label, each in since.items():
-            if label in heard:
-                heard[label] = _Heard(heard[label].calls + each.calls, each.at)
-            elif len(heard) < MOST_LABELS:
-                heard[label] = each
+            if label in counts:
+                counts[label] = _Count(counts[label].calls + each.calls, each.last_at)
+            elif len(counts) < MOST_LABELS:
+                counts[label] = each

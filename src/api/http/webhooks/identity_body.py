@@ -1,8 +1,11 @@
-"""The body of the seed's mapper, `{"identity": …}`, and what to answer when there is none in it."""
+"""Reads the body that Kratos' hooks send, `{"identity": …}`, and says why one is rejected.
+
+Usual bodies are checked by a typed decoder and recorded as they came; any other is read in full.
+"""
 
 import re
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 from uuid import UUID
 
 import msgspec
@@ -12,7 +15,7 @@ from kratos_sync.api.http.webhooks.rejections import DetailedMessage, ErrorMessa
 from kratos_sync.application.json_body import JsonBody, decode, finite, is_too_deep
 from kratos_sync.domain import fields as uuids
 from kratos_sync.domain.fields import InvalidField, from_rfc3339
-from kratos_sync.domain.identity import IdentityIdIsEmpty
+from kratos_sync.domain.identity import Identity, IdentityIdIsEmpty
 from kratos_sync.domain.json_values import Json
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
@@ -23,47 +26,28 @@ class IdentityIsNull(InvalidField):
     """The body has no identity: there is no such key, it is null, or the body is no object."""
 
 
-class IdentityBody(NamedTuple):
-    """An identity's document, and the body's own text where that says it and nothing else."""
+def read_identity(body: bytes) -> tuple[UUID, Identity | None]:
+    """The identity's id, and the identity where the body may not be recorded as it came.
 
-    identity: Mapping[str, Json]
-    text: bytes | None
-
-
-def read_identity(body: bytes) -> IdentityBody:
-    """The identity in a body; raises NotJson, IdentityIsNull or InvalidField."""
-    decoded = decode(body)
-    if decoded.replaced:
-        _log.warning("webhook_characters_replaced", fields=dict(decoded.replaced))
-    identity = decoded.value.get("identity") if isinstance(decoded.value, dict) else None
-    if identity is None:
-        raise IdentityIsNull("identity", "is null")
-    if not isinstance(identity, dict):
-        raise InvalidField("", "is not an object")
-    return IdentityBody(identity, body if _says_nothing_else(body, decoded) else None)
-
-
-def _says_nothing_else(body: bytes, decoded: JsonBody) -> bool:
-    """Whether the text may be kept as it came: it must not hide what is dropped, or characters.
-
-    Of keys that are there twice a decoder shows the last only, so the text itself is searched; a
-    key that is written with escapes needs one of those for ASCII.
+    Raises NotJson, IdentityIsNull or InvalidField.
     """
-    return (
-        isinstance(decoded.value, dict)
-        and len(decoded.value) == 1
-        and not decoded.replaced
-        and body.count(b'"identity"') == 1
-        and b'"credentials"' not in body
-        and b'"metadata_admin"' not in body
-        and not (b"\\u00" in body and _ASCII_ESCAPE.search(body))
-    )
+    subject = usual_id(body)
+    if subject is not None:
+        return subject, None
+    decoded, document = _read_in_full(body)
+    identity = Identity.from_kratos(document)
+    return identity.id, None if _says_nothing_else(body, decoded) else identity
 
 
-def refuse(error: InvalidField, hook: str | None) -> list[ErrorMessage]:
-    """Log why a body is no identity and return what to answer with 422.
+def read_document(body: bytes) -> Mapping[str, Json]:
+    """Read the identity in a body as plain JSON; raises NotJson, IdentityIsNull or InvalidField."""
+    return _read_in_full(body)[1]
 
-    Message 1 is for no identity and 2 for no id, at no place; 3 names any other field and is there.
+
+def rejection(error: InvalidField, hook: str | None) -> list[ErrorMessage]:
+    """Log why a body is no identity and return the messages of the 422.
+
+    Message 1 means no identity and 2 no id, both without a place; 3 names any other field.
     """
     place = None
     match error:
@@ -75,12 +59,12 @@ def refuse(error: InvalidField, hook: str | None) -> list[ErrorMessage]:
             field = f"identity.{error.field}".removesuffix(".")
             place = "#/" + field.replace(".", "/").replace("[", "/").replace("]", "")
             message = DetailedMessage(3, f"{field} {error.problem}")
-    _log.warning("webhook_refused", status=422, reason=message.text, hook=hook)
+    _log.warning("webhook_rejected", status=422, reason=message.text, hook=hook)
     return [ErrorMessage(place, [message])]
 
 
 class _Strict(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """What Kratos may add one day, and what is not for us (credentials), is not ordinary."""
+    """Fields that Kratos may add, and those that are not recorded (credentials), are unusual."""
 
 
 class _RecoveryAddress(_Strict):
@@ -121,8 +105,8 @@ class _Body(_Strict):
 _decode: Final = msgspec.json.Decoder(_Body, float_hook=finite).decode
 
 
-def subject_of(body: bytes) -> UUID | None:
-    """The id of the identity in an ordinary body; None for any other, which may be right too."""
+def usual_id(body: bytes) -> UUID | None:
+    """The identity's id in a usual body; None for any other, which may be valid too."""
     if body.count(b'"identity"') != 1 or is_too_deep(body):
         return None
     if b"\\u00" in body and _ASCII_ESCAPE.search(body):
@@ -147,3 +131,32 @@ def subject_of(body: bytes) -> UUID | None:
             return None
     subject = uuids.from_text(identity.id)
     return subject if subject is not None and subject.int else None
+
+
+def _read_in_full(body: bytes) -> tuple[JsonBody, Mapping[str, Json]]:
+    decoded = decode(body)
+    if decoded.replaced:
+        _log.warning("webhook_characters_replaced", fields=dict(decoded.replaced))
+    document = decoded.value.get("identity") if isinstance(decoded.value, dict) else None
+    if document is None:
+        raise IdentityIsNull("identity", "is null")
+    if not isinstance(document, dict):
+        raise InvalidField("", "is not an object")
+    return decoded, document
+
+
+def _says_nothing_else(body: bytes, decoded: JsonBody) -> bool:
+    """Whether the body may be recorded as it came: nothing in it has to be dropped or replaced.
+
+    A decoder shows the last of repeated keys only, so the text itself is searched; a key that is
+    written with escapes needs one of those for ASCII.
+    """
+    return (
+        isinstance(decoded.value, dict)
+        and len(decoded.value) == 1
+        and not decoded.replaced
+        and body.count(b'"identity"') == 1
+        and b'"credentials"' not in body
+        and b'"metadata_admin"' not in body
+        and not (b"\\u00" in body and _ASCII_ESCAPE.search(body))
+    )

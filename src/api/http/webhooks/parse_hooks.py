@@ -1,4 +1,4 @@
-"""Who answers Kratos' `parse` hooks: the one line that an application changes."""
+"""The handler that answers Kratos' `parse` hooks: the one line that an application changes."""
 
 from collections.abc import Callable
 from typing import Final

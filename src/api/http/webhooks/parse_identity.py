@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from kratos_sync.api.http.webhooks.handler import KratosWebHookHandler, KratosWebHookHandlerConfig
-from kratos_sync.api.http.webhooks.identity_body import read_identity, refuse
+from kratos_sync.api.http.webhooks.identity_body import read_document, rejection
 from kratos_sync.api.http.webhooks.parsed_identity import (
     IdentityChanges,
     InvalidAnswer,
@@ -25,13 +25,8 @@ from kratos_sync.api.http.webhooks.parsed_identity import (
     checked,
     field,
 )
-from kratos_sync.api.http.webhooks.rejections import (
-    DetailedMessage,
-    ErrorMessage,
-    describe,
-    first_headers,
-    hook_label,
-)
+from kratos_sync.api.http.webhooks.rejections import DetailedMessage, ErrorMessage, describe
+from kratos_sync.api.http.webhooks.requests import first_headers, hook_label
 from kratos_sync.domain.fields import InvalidField
 from kratos_sync.domain.json_values import Json
 
@@ -48,16 +43,16 @@ __all__ = [
 ]
 
 
-class CallOverran(Exception):
-    """The call was not done, or had not even begun, when its time was over."""
+class CallTimedOut(Exception):
+    """The call had not returned, or not even started, within its time limit."""
 
 
 class AllCallsHang(Exception):
-    """As many calls as may run have outlived their time, and none of them has come back."""
+    """All calls that may run at once exceeded their time limit, and none of them has returned."""
 
 
 class CallEscaped(Exception):
-    """The call tried to end more than itself, by SystemExit or the like."""
+    """The call raised what is no Exception, such as SystemExit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +66,8 @@ _Outcome: TypeAlias = _Returned | BaseException
 class BoundedCalls:
     """Runs functions on threads of their own, and coroutine functions on the event loop.
 
-    A thread cannot be stopped. One that nobody waits for any more keeps its place until it comes
-    back, so there are never more than `most`; none of them holds up the end of the process.
+    A thread cannot be stopped: a call that timed out counts against `most` until it returns. Its
+    thread does not delay the end of the process.
     """
 
     def __init__(self, most: int) -> None:
@@ -84,10 +79,10 @@ class BoundedCalls:
         self._free = asyncio.Semaphore(most)
 
     async def run(self, call: Callable[[], object], budget: timedelta) -> object:
-        """What the call returns or raises; the wait for a free place counts as time.
+        """Return or raise what the call does; `budget` includes the wait for a free place.
 
-        Raises CallOverran when the time is over, AllCallsHang at once when all calls do, and
-        CallEscaped for what is no Exception.
+        Raises CallTimedOut after that, AllCallsHang at once when all calls hang, and CallEscaped
+        for what is no Exception.
         """
         if self._hanging >= self._most:
             raise AllCallsHang("all calls hang")
@@ -95,13 +90,13 @@ class BoundedCalls:
         try:
             async with asyncio.timeout(budget.total_seconds()):
                 await self._free.acquire()
-                running = self._begin(call)
+                running = self._start(call)
                 await asyncio.wait({running})
         except TimeoutError:
-            raise CallOverran("the call took too long") from None
+            raise CallTimedOut("the call took too long") from None
         finally:
             if running is not None and not running.done():
-                self._give_up(running)
+                self._abandon(running)
         outcome = running.result()
         if isinstance(outcome, _Returned):
             return outcome.value
@@ -109,7 +104,7 @@ class BoundedCalls:
             raise outcome
         raise CallEscaped from outcome
 
-    def _begin(self, call: Callable[[], object]) -> "asyncio.Future[_Outcome]":
+    def _start(self, call: Callable[[], object]) -> "asyncio.Future[_Outcome]":
         try:
             running = _as_task(call) if iscoroutinefunction(call) else _on_a_thread(call)
         except BaseException:
@@ -118,13 +113,13 @@ class BoundedCalls:
         running.add_done_callback(lambda _: self._free.release())
         return running
 
-    def _give_up(self, running: "asyncio.Future[_Outcome]") -> None:
+    def _abandon(self, running: "asyncio.Future[_Outcome]") -> None:
         self._hanging += 1
-        running.add_done_callback(lambda _: self._came_back())
+        running.add_done_callback(lambda _: self._returned())
         if isinstance(running, asyncio.Task):
             running.cancel()
 
-    def _came_back(self) -> None:
+    def _returned(self) -> None:
         self._hanging -= 1
 
 
@@ -133,7 +128,7 @@ def _as_task(call: Callable[[], object]) -> "asyncio.Future[_Outcome]":
         try:
             value = call()
             return _Returned(await value if isawaitable(value) else value)
-        except BaseException as error:  # noqa: BLE001 - whoever waits raises it
+        except BaseException as error:  # noqa: BLE001 - `run` raises it
             return error
 
     return asyncio.create_task(run())
@@ -148,9 +143,9 @@ def _on_a_thread(call: Callable[[], object]) -> "asyncio.Future[_Outcome]":
         result: _Outcome
         try:
             result = _Returned(context.run(call))
-        except BaseException as error:  # noqa: BLE001 - whoever waits raises it
+        except BaseException as error:  # noqa: BLE001 - `run` raises it
             result = error
-        with suppress(RuntimeError):  # the loop has ended, and with it whoever would wait
+        with suppress(RuntimeError):  # the loop has ended: nothing waits any longer
             loop.call_soon_threadsafe(outcome.set_result, result)
 
     Thread(target=run, name="bounded-call", daemon=True).start()
@@ -166,10 +161,9 @@ _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 
 class ParseFailed(Exception):
-    """There is no answer: `parse` raised, took too long, or returned what Kratos would not take;
-    or Kratos sent an empty body, and nobody could be asked about.
+    """There is no answer: `parse` raised, took too long, or returned what Kratos does not accept.
 
-    `reason` tells which, without values; the cause is what was raised.
+    Or Kratos sent an empty body. `reason` says which, without values; the cause is what was raised.
     """
 
     def __init__(self, reason: str) -> None:
@@ -178,12 +172,12 @@ class ParseFailed(Exception):
 
 
 class KratosIdentityParseHandler(KratosWebHookHandler):
-    """Answers `parse` hooks of registration and settings; override `parse` to have a say.
+    """Answers `parse` hooks of registration and settings; override `parse` to decide.
 
-    Nothing is recorded: an identity that is asked about may never be stored. With no changes the
-    answer is 200 `{}`, which Kratos takes as well as 204 (recorded) and every hook can read. When
-    there is no answer, the person is refused with `failure_message`, or let in unchanged: Kratos
-    would try after a 5xx again, and then show our URL.
+    Nothing is recorded: the identity may never be stored. Without changes the answer is 200 `{}`,
+    which Kratos accepts like a 204 and every hook can read. When there is no answer, the person is
+    refused with `failure_message`, or let in unchanged: after a 5xx Kratos would try again, and
+    then show our URL.
     """
 
     failure_message: ClassVar[DetailedMessage] = DetailedMessage(
@@ -198,9 +192,9 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
         budget: timedelta = timedelta(seconds=5),
         on_failure: OnFailure = "refuse",
     ) -> None:
-        """Let up to `concurrency` calls of `parse` run, and a person wait up to `budget` for one.
+        """Run up to `concurrency` calls of `parse`, and let a person wait up to `budget` for one.
 
-        Raises ValueError when Kratos could have gone by then: it waits 30 s, for the body too.
+        Raises ValueError if Kratos might have given up by then: it waits 30 s, the body included.
         """
         super().__init__(config)
         if not timedelta() < budget < KRATOS_WAITS - config.body_timeout:
@@ -223,7 +217,7 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
         return None
 
     async def decide(self, identity: ParsedIdentity) -> dict[str, Json]:
-        """The changes that `parse` wants, as plain JSON; raises RefuseIdentity or ParseFailed."""
+        """The changes that `parse` returns, as plain JSON; raises RefuseIdentity or ParseFailed."""
         try:
             answer = await self._calls.run(partial(self.parse, identity), self._budget)
             if answer is None:
@@ -231,30 +225,30 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
             return await asyncio.to_thread(checked, answer, registration=identity.is_registration)
         except RefuseIdentity:
             raise
-        except (AllCallsHang, CallOverran, InvalidAnswer) as error:
+        except (AllCallsHang, CallTimedOut, InvalidAnswer) as error:
             raise ParseFailed(str(error)) from error
         except Exception as error:
             raise ParseFailed(RAISED) from error
 
     async def handle_core(self, request: Request, body: bytes) -> Response:
-        """Answer what `parse` says of the identity in the body."""
+        """Answer with what `parse` decides about the identity in the body."""
         hook = hook_label(first_headers(request))
         if not body:
             return self._failed(ParseFailed(TEMPLATE_FAILED), hook)
         try:
             identity = await self.read(_parsed, body)
         except InvalidField as error:
-            return self.write_error_response(refuse(error, hook))
+            return self.write_error_response(rejection(error, hook))
         try:
             changes = await self.decide(identity)
         except RefuseIdentity as refusal:
-            return self.write_error_response(self._said(refusal, hook))
+            return self.write_error_response(self._messages_of(refusal, hook))
         except ParseFailed as failure:
             return self._failed(failure, hook)
         _log.info("identity_parsed", hook=hook, changed=sorted(changes))
         return JSONResponse({"identity": changes} if changes else {})
 
-    def _said(self, refusal: RefuseIdentity, hook: str | None) -> Sequence[ErrorMessage]:
+    def _messages_of(self, refusal: RefuseIdentity, hook: str | None) -> Sequence[ErrorMessage]:
         """The refusal's messages; one that cannot be sent refuses nevertheless."""
         try:
             refusal.check()
@@ -266,15 +260,15 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
         return refusal.messages
 
     def _failed(self, failure: ParseFailed, hook: str | None) -> Response:
-        told: dict[str, Json] = {"hook": hook, "reason": failure.reason}
+        details: dict[str, Json] = {"hook": hook, "reason": failure.reason}
         if failure.reason == RAISED and failure.__cause__ is not None:
-            told.update(describe(failure.__cause__))
+            details.update(describe(failure.__cause__))
         if self._on_failure == "let_in":
-            _log.error("parse_failed_open", **told)
+            _log.error("parse_failed_open", **details)
             return JSONResponse({})
-        _log.error("parse_failed_closed", **told)
+        _log.error("parse_failed_closed", **details)
         return self.write_error_response([ErrorMessage(None, [self.failure_message])])
 
 
 def _parsed(body: bytes) -> ParsedIdentity:
-    return ParsedIdentity.from_kratos(read_identity(body).identity)
+    return ParsedIdentity.from_kratos(read_document(body))

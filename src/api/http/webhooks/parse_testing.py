@@ -1,4 +1,4 @@
-"""For an application's tests: what would Kratos do with a person, given this `parse`?"""
+"""For tests of applications: what Kratos would do with an identity, given their `parse`."""
 
 import asyncio
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from kratos_sync.api.http.webhooks.rejections import DetailedMessage, ErrorMessa
 from kratos_sync.domain.json_values import Json
 
 CONFIG: Final = KratosWebHookHandlerConfig(("a key of no worth",))
-"""Enough to build a handler that nobody calls over HTTP."""
+"""Enough to build a handler that is not called over HTTP."""
 
 _NO_ID: Final = "00000000-0000-0000-0000-000000000000"
 _ID: Final = "479ec915-8030-4988-a623-3e10904c1cd0"
@@ -22,7 +22,7 @@ _TIME: Final = "2026-11-23T03:25:27.256708Z"
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Kratos would go on to store `document`, if it fits the schema; `changed` fields are ours."""
+    """Kratos would store `document`, if it fits the schema; `parse` set the `changed` fields."""
 
     document: Mapping[str, Json]
     changed: frozenset[str]
@@ -34,12 +34,12 @@ class Stored:
 
     @property
     def metadata_public(self) -> Json:
-        """What anybody may see who has the session."""
+        """Metadata that the session shows."""
         return self.document["metadata_public"]
 
     @property
     def metadata_admin(self) -> Json:
-        """What the Admin API alone shows; a hook is never told it, so None if not set."""
+        """Metadata that only the Admin API shows; a hook never gets it, so None unless changed."""
         return self.document.get("metadata_admin")
 
     @property
@@ -71,10 +71,10 @@ def ask(
     registration: bool = True,
     **fields: Json,
 ) -> Stored | Refused:
-    """Ask as Kratos does at a registration, or in a person's settings; other fields as given.
+    """Call `parse` as Kratos does at a registration, or for a person's settings.
 
-    Budget, threads and checks are those of the service. What would be a failure there raises
-    ParseFailed here, with its cause. For tests that are coroutines there is `asked`.
+    Time limit, threads and checks are those of the service. A failure there raises ParseFailed
+    here, with its cause. Tests that are coroutines use `asked`.
     """
     return asyncio.run(asked(handler, traits, registration=registration, **fields))
 
@@ -86,7 +86,7 @@ async def asked(
     registration: bool = True,
     **fields: Json,
 ) -> Stored | Refused:
-    """As `ask`, on an event loop that runs."""
+    """As `ask`, for coroutines."""
     time = _NO_TIME if registration else _TIME
     document: dict[str, Json] = {
         "id": _NO_ID if registration else _ID,

@@ -1,4 +1,4 @@
-"""What a `parse` hook asks about, and what may be stored instead."""
+"""The identity that a `parse` hook sends, and the changes or the refusal that answer it."""
 
 import dataclasses
 import json
@@ -72,15 +72,15 @@ _NAME: Final = re.compile(r"[a-z_]{1,64}")
 
 
 class InvalidAnswer(InvalidField):
-    """An answer is nothing that Kratos would take as it was meant; names the field, no value."""
+    """Kratos would not accept the answer, or ignore part of it; names the field, no value."""
 
 
 def checked(answer: object, *, registration: bool) -> dict[str, Json]:
     """The changes as plain JSON, none for None; raises InvalidAnswer.
 
-    What Kratos would pass over in silence is an error too: unknown fields, empty texts and lists.
-    So is whoever is inactive at a registration: Kratos stores the identity, and then shows the
-    person an error and calls no webhook.
+    What Kratos would ignore silently is an error too: unknown fields, empty texts and lists. So is
+    `inactive` at a registration: Kratos stores the identity, then shows the person an error and
+    calls no webhook.
     """
     if answer is None:
         return {}
@@ -101,7 +101,7 @@ def checked(answer: object, *, registration: bool) -> dict[str, Json]:
 
 
 def plain_json(name: str, value: object) -> Json:
-    """The value as Kratos would read it; raises InvalidAnswer for what is not JSON, or not kept."""
+    """The value as Kratos would read it; raises InvalidAnswer if it is no JSON or not storable."""
     try:
         text = json.dumps(value, allow_nan=False, default=_as_dict)
         body = decode(text.encode())

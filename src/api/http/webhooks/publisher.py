@@ -1,4 +1,4 @@
-"""Publishing for callers that can wait: what Kratos gives up on after three attempts is lost."""
+"""Publishes events for callers that can wait: Kratos drops a webhook after three attempts."""
 
 import asyncio
 import time
@@ -21,12 +21,12 @@ class TooManyCallsWait(LedgerUnavailable):
     """As many calls, or bytes of their bodies, wait for the ledger as may."""
 
 
-class NobodyWaits(LedgerUnavailable):
-    """This process stops: nothing waits any longer."""
+class WaitingAborted(LedgerUnavailable):
+    """This process shuts down: no call waits any longer."""
 
 
 class RetryingPublisher:
-    """Publishes, and holds calls while the ledger is away, bounded in number and in bytes."""
+    """Publishes, and holds calls while the ledger is unavailable, bounded in number and bytes."""
 
     def __init__(
         self,
@@ -34,30 +34,30 @@ class RetryingPublisher:
         *,
         max_calls: int,
         max_bytes: int,
-        patience: timedelta,
+        max_wait: timedelta,
         pause: timedelta = timedelta(seconds=1),
     ) -> None:
-        """Let `max_calls` calls be under way at once, with `max_bytes` in all of their bodies.
+        """Let `max_calls` calls be in progress at once, with `max_bytes` of bodies in all.
 
-        A call begins no attempt later than `patience` after it came, and pauses between two.
+        A call starts no attempt later than `max_wait` after it arrived, and pauses between two.
         """
         self._bus = bus
         self._max_calls = max_calls
         self._max_bytes = max_bytes
-        self._patience = patience.total_seconds()
+        self._max_wait = max_wait.total_seconds()
         self._pause = pause.total_seconds()
         self._calls: set[asyncio.Task[object] | None] = set()
         self._bytes = 0
-        self._hurried = False
-        self._held: dict[asyncio.Future[None], None] = {}
+        self._is_aborted = False
+        self._waiting: dict[asyncio.Future[None], None] = {}
         self._error: str | None = None
-        self._why: str | None = None
-        self._next_try: asyncio.TimerHandle | None = None
+        self._reason: str | None = None
+        self._next_attempt: asyncio.TimerHandle | None = None
 
     async def publish(self, event: Publishable, provenance: Provenance, size: int) -> bool:
-        """Whether the event was recorded now, and not before; raises LedgerUnavailable.
+        """Return whether the event was recorded now, and not before; raises LedgerUnavailable.
 
-        The attempts are of one event: had one committed and not been heard of, the next finds it.
+        All attempts publish the same event: if one committed without an answer, the next finds it.
         `size` is that of the call's body.
         """
         if len(self._calls) >= self._max_calls or self._bytes + size > self._max_bytes:
@@ -65,93 +65,93 @@ class RetryingPublisher:
         task = asyncio.current_task()
         self._calls.add(task)
         self._bytes += size
-        until = time.monotonic() + self._patience
+        deadline = time.monotonic() + self._max_wait
         try:
-            return await self._publish(event, provenance, until)
+            return await self._publish(event, provenance, deadline)
         except asyncio.CancelledError:
-            if task is None or not self._hurried:
+            if task is None or not self._is_aborted:
                 raise
             task.uncancel()
-            raise NobodyWaits from None
+            raise WaitingAborted from None
         finally:
             self._calls.discard(task)
             self._bytes -= size
 
     def abort_waiting(self) -> None:
-        """Let every call under way, and each that comes, raise NobodyWaits as soon as it waits.
+        """Make every call in progress raise WaitingAborted, and each later one that would wait.
 
-        What one of them says may be recorded all the same; then the next attempt finds it.
+        The event of an aborted call may be recorded all the same; then the next attempt finds it.
         """
-        self._hurried = True
+        self._is_aborted = True
         for task in list(self._calls):
             if task is not None:
                 task.cancel()
 
-    async def _publish(self, event: Publishable, provenance: Provenance, until: float) -> bool:
-        is_held = False
-        has_to_wait = bool(self._held)
+    async def _publish(self, event: Publishable, provenance: Provenance, deadline: float) -> bool:
+        is_logged = False
+        must_wait = bool(self._waiting)
         while True:
-            if has_to_wait:
-                if not is_held:
-                    _log.warning("webhook_held", error=self._error, reason=self._why)
-                is_held = True
-                await self._turn(until)
+            if must_wait:
+                if not is_logged:
+                    _log.warning("webhook_waiting", error=self._error, reason=self._reason)
+                is_logged = True
+                await self._wait_for_turn(deadline)
             try:
                 recorded = await self._bus.publish(event, provenance)
             except LedgerUnavailable as error:
-                # An attempt under way is not cut short: it may be recorded the next moment.
+                # Attempts under way are not interrupted: they may be recorded the next moment.
                 self._error = type(error.__cause__ or error).__qualname__
-                self._why = str(error)
-                has_to_wait = True
+                self._reason = str(error)
+                must_wait = True
             except BaseException:
-                self._let_one_try_soon()
+                self._schedule_attempt()
                 raise
             else:
-                if self._held:
-                    self._let_try(len(self._held))
+                if self._waiting:
+                    self._resume(len(self._waiting))
                 return recorded
 
-    async def _turn(self, until: float) -> None:
-        """Return when a call may try; raises LedgerUnavailable when its patience ends.
+    async def _wait_for_turn(self, deadline: float) -> None:
+        """Return when this call may try again; raises LedgerUnavailable at its deadline.
 
-        While the ledger is away one call tries after each pause, by turns; the others wait to hear
-        of its success. Were each of thousands to try every second, nothing else would be done.
+        While the ledger is unavailable, one call tries after each pause, by turns, and all others
+        wait for its success: attempts of thousands every second would leave time for nothing else.
         """
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._held[turn] = None
-        self._let_one_try_soon()
-        left = until - time.monotonic()
+        self._waiting[turn] = None
+        self._schedule_attempt()
+        left = deadline - time.monotonic()
         try:
-            if self._hurried:
-                raise NobodyWaits
+            if self._is_aborted:
+                raise WaitingAborted
             if left < self._pause:
-                raise LedgerUnavailable(self._why)
+                raise LedgerUnavailable(self._reason)
             try:
                 async with asyncio.timeout(left):
                     await turn
             except BaseException:
                 # Its turn may have come at this very moment, and is another's now.
-                self._let_one_try_soon()
+                self._schedule_attempt()
                 raise
         except TimeoutError:
-            raise LedgerUnavailable(self._why) from None
+            raise LedgerUnavailable(self._reason) from None
         finally:
-            self._held.pop(turn, None)
-            if not self._held and self._next_try is not None:
-                self._next_try.cancel()
-                self._next_try = None
+            self._waiting.pop(turn, None)
+            if not self._waiting and self._next_attempt is not None:
+                self._next_attempt.cancel()
+                self._next_attempt = None
 
-    def _let_one_try_soon(self) -> None:
-        if self._held and self._next_try is None:
+    def _schedule_attempt(self) -> None:
+        if self._waiting and self._next_attempt is None:
             later = asyncio.get_running_loop().call_later
-            self._next_try = later(self._pause, self._let_one_try)
+            self._next_attempt = later(self._pause, self._resume_one)
 
-    def _let_one_try(self) -> None:
-        self._next_try = None
-        self._let_try(1)
+    def _resume_one(self) -> None:
+        self._next_attempt = None
+        self._resume(1)
 
-    def _let_try(self, count: int) -> None:
-        for turn in list(self._held)[:count]:
+    def _resume(self, count: int) -> None:
+        for turn in list(self._waiting)[:count]:
             if not turn.done():
                 turn.set_result(None)
-            del self._held[turn]
+            del self._waiting[turn]

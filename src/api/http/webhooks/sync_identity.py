@@ -1,4 +1,4 @@
-"""`POST /kratos/sync-identity`: Kratos says what an identity is now, and we record that it did."""
+"""`POST /kratos/sync-identity`: records an event with the identity that Kratos sent."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from kratos_sync.api.http.webhooks.handler import KratosWebHookHandler, KratosWebHookHandlerConfig
-from kratos_sync.api.http.webhooks.identity_body import read_identity, refuse, subject_of
+from kratos_sync.api.http.webhooks.identity_body import read_identity, rejection
 from kratos_sync.api.http.webhooks.publisher import RetryingPublisher
-from kratos_sync.api.http.webhooks.rejections import (
+from kratos_sync.api.http.webhooks.requests import (
     first_headers,
     hook_label,
     traceparent,
@@ -28,7 +28,6 @@ from kratos_sync.domain.events import (
     KratosTemplateFailed,
 )
 from kratos_sync.domain.fields import InvalidField
-from kratos_sync.domain.identity import Identity
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
@@ -43,7 +42,7 @@ class AcceptedCalls:
         """Log this call soon, together with those that are answered in the same moment."""
         self._calls.append((event, hook, is_duplicate))
         if len(self._calls) == 1:
-            # Whoever shared its commit is woken in this turn of the event loop, and adds itself.
+            # Calls that shared its commit resume in this turn of the event loop and add themselves.
             asyncio.get_running_loop().call_soon(self._write)
 
     def _write(self) -> None:
@@ -66,11 +65,11 @@ _ACCEPTED: Final = JSONResponse({})
 
 
 class KratosIdentitySyncHandler(KratosWebHookHandler):
-    """Publishes KratosIdentityUpdated for the body `{"identity": …}`, and answers 200 after that.
+    """Publishes KratosIdentityUpdated for the body `{"identity": …}`, and then answers 200.
 
-    The answer is `{}`, also to what was recorded before: a hook that parses breaks on no body.
-    422 says in Kratos' form why a body is no identity. An empty body is Kratos' own failure, and
-    published as KratosTemplateFailed. A call waits for a ledger that is away.
+    The answer is `{}`, for duplicates too: no kind of hook fails on this body. 422 says in Kratos'
+    form why a body is no identity. An empty body means that Kratos' template failed, and is
+    published as KratosTemplateFailed. While the ledger is unavailable, a call waits.
     """
 
     def __init__(
@@ -82,33 +81,33 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         *,
         max_calls: int = 6_000,
         max_bytes: int = 33_554_432,
-        patience: timedelta = timedelta(seconds=25),
-        hook_heard: Callable[[str | None], None] = lambda _: None,
+        max_wait: timedelta = timedelta(seconds=25),
+        on_accepted: Callable[[str | None], None] = lambda _: None,
     ) -> None:
-        """Let `max_calls` calls, with `max_bytes` of bodies, wait for a ledger that is away.
+        """Let `max_calls` calls, with `max_bytes` of bodies, wait for an unavailable ledger.
 
-        They wait up to `patience`; Kratos itself gives a call 30 s. `hook_heard` is called with the
-        hook's label for each call that was accepted.
+        They wait up to `max_wait`; Kratos gives a call 30 s. `on_accepted` is called with the
+        hook's label for each accepted call.
         """
         super().__init__(config)
         self._publisher = RetryingPublisher(
-            bus, max_calls=max_calls, max_bytes=max_bytes, patience=patience
+            bus, max_calls=max_calls, max_bytes=max_bytes, max_wait=max_wait
         )
         self._accepted = AcceptedCalls()
-        self._hook_heard = hook_heard
+        self._on_accepted = on_accepted
         self._new_id = new_id
         self._now = now
 
     async def handle_core(self, request: Request, body: bytes) -> Response:
-        """Record what the body says of an identity."""
+        """Record the event of a body."""
         headers = first_headers(request)
         hook = hook_label(headers)
         event: Publishable
         if body:
             try:
-                event = await self.read(self._heard, body)
+                event = await self.read(self._event_of, body)
             except InvalidField as error:
-                return self.write_error_response(refuse(error, hook))
+                return self.write_error_response(rejection(error, hook))
         else:
             event = KratosTemplateFailed(self._new_id(), self._now(), hook or NO_LABEL)
             _log.warning("webhook_template_failed", hook=hook)
@@ -119,29 +118,25 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         )
         recorded = await self._publisher.publish(event, provenance, len(body))
         self._accepted.add(event, hook, is_duplicate=not recorded)
-        self._hook_heard(hook)
+        self._on_accepted(hook)
         return _ACCEPTED
 
     def abort_waiting(self) -> None:
-        """Answer 503 to whoever waits for the ledger, and from now on to whoever would."""
+        """Answer 503 to every call that waits for the ledger, now and from now on."""
         self._publisher.abort_waiting()
 
-    def _heard(self, body: bytes) -> Publishable:
-        """The event that a body tells of, in the body's own text if that may be kept as it came."""
-        subject = subject_of(body)
-        if subject is None:
-            document, text = read_identity(body)
-            identity = Identity.from_kratos(document)
-            if text is None:
-                return KratosIdentityUpdated(self._new_id(), self._now(), identity)
-            subject = identity.id
+    def _event_of(self, body: bytes) -> Publishable:
+        """The event of a body; it keeps the body's own text where that may be recorded as it is."""
+        subject, identity = read_identity(body)
+        if identity is not None:
+            return KratosIdentityUpdated(self._new_id(), self._now(), identity)
         return UnreadEvent(KratosIdentityUpdated, self._new_id(), self._now(), subject, body)
 
 
 def _dedupe_key(trigger: str | None, body: bytes) -> str | None:
-    """What the attempts of one call have in common, and no other call: the body has the subject.
+    """A key that all attempts of one call share, and no other call: the body has the subject.
 
-    A trigger id alone would let whoever knows one keep another call from being recorded.
+    A trigger id alone would let anyone who knows one keep another call from being recorded.
     """
     if trigger is None:
         return None
@@ -149,11 +144,11 @@ def _dedupe_key(trigger: str | None, body: bytes) -> str | None:
 
 
 class KratosIdentityHintHandler(KratosIdentitySyncHandler):
-    """Publishes KratosIdentityHinted with the id in the body, and nothing else of the person.
+    """Publishes KratosIdentityHinted with the id in the body, and no other part of the identity.
 
-    The body is read as strictly, and the answers are the same.
+    Bodies are read as strictly, and answers are the same.
     """
 
-    def _heard(self, body: bytes) -> Publishable:
-        subject = subject_of(body) or Identity.from_kratos(read_identity(body).identity).id
+    def _event_of(self, body: bytes) -> Publishable:
+        subject, _ = read_identity(body)
         return KratosIdentityHinted(self._new_id(), self._now(), subject)

@@ -109,7 +109,9 @@ class Application:
 
 
 @pytest.mark.parametrize("proof", [AS_COOKIE, AS_TOKEN, AS_BEARER])
-def test_whoever_has_a_session_is_known(kratos: KratosServer, proof: dict[str, str]) -> None:
+def test_a_request_with_a_session_is_authenticated(
+    kratos: KratosServer, proof: dict[str, str]
+) -> None:
     answer = Application(kratos.url).get("/who", proof)
     assert answer.json() == {
         "id": VERIFIED,
@@ -137,7 +139,7 @@ def test_nothing_but_the_session_is_passed_on(kratos: KratosServer, proof: dict[
     }
 
 
-def test_a_session_has_what_kratos_says_of_it(kratos: KratosServer) -> None:
+def test_a_session_has_the_fields_of_kratos_answer(kratos: KratosServer) -> None:
     seen = []
     Application(kratos.url, scopes=lambda told: seen.append(told) or []).get("/who", AS_COOKIE)
     (told,) = seen
@@ -165,7 +167,7 @@ def test_an_application_may_name_people(kratos: KratosServer) -> None:
         {"X-Session-Token": "x" * 9_000},
     ],
 )
-def test_who_shows_nothing_is_nobody_and_kratos_is_not_asked(
+def test_without_a_credential_kratos_is_not_asked(
     kratos: KratosServer, proof: dict[str, str]
 ) -> None:
     assert Application(kratos.url).get("/who", proof).json()["id"] == ""
@@ -173,7 +175,9 @@ def test_who_shows_nothing_is_nobody_and_kratos_is_not_asked(
 
 
 @pytest.mark.parametrize("token", ["ory_st_nonsense", INACTIVE_TOKEN])
-def test_whoever_kratos_does_not_know_or_let_in_is_nobody(kratos: KratosServer, token: str) -> None:
+def test_a_session_that_kratos_does_not_accept_is_unauthenticated(
+    kratos: KratosServer, token: str
+) -> None:
     application = Application(kratos.url)
     who, admin = application.get_all(
         [("/who", {"X-Session-Token": token}), ("/admin", {"X-Session-Token": token})]
@@ -185,7 +189,7 @@ def test_whoever_kratos_does_not_know_or_let_in_is_nobody(kratos: KratosServer, 
 @pytest.mark.parametrize(
     "changes", [{"active": False}, {"identity": {**session()["identity"], "state": "inactive"}}]
 )
-def test_a_session_that_is_switched_off_is_nobody(
+def test_an_inactive_session_is_unauthenticated(
     kratos: KratosServer, changes: dict[str, Any]
 ) -> None:
     kratos.answers = [Answer(200, json.dumps(session(**changes)).encode())]
@@ -253,7 +257,7 @@ def test_a_browser_is_sent_to_where_it_finds_kratos_and_not_to_where_we_ask(
     assert kratos.paths == ["/sessions/whoami"]
 
 
-def test_who_has_just_shown_a_second_factor_is_known_by_it(kratos: KratosServer) -> None:
+def test_a_second_factor_takes_effect_at_once(kratos: KratosServer) -> None:
     application = Application(kratos.url, required_aal="aal2", cache_for=timedelta(minutes=1))
     kratos.answers = [
         Answer(200, json.dumps({**session(), "authenticator_assurance_level": aal}).encode())
@@ -308,7 +312,7 @@ def test_what_else_kratos_put_into_the_way_stays_as_it_is(
         (Answer(403, b'{"error": {"id": "something_else"}}'), "1"),
     ],
 )
-def test_when_kratos_does_not_say_who_it_is_nobody_is_let_through_as_nobody(
+def test_without_an_answer_of_kratos_no_request_passes_as_unauthenticated(
     kratos: KratosServer, said: Answer, retry_after: str
 ) -> None:
     kratos.answers = [said]
@@ -397,7 +401,7 @@ def test_a_session_is_remembered_until_it_is_forgotten(kratos: KratosServer) -> 
     assert len(kratos.calls) == 2
 
 
-def test_whoever_is_unknown_is_asked_about_again(kratos: KratosServer) -> None:
+def test_an_unknown_session_is_looked_up_again(kratos: KratosServer) -> None:
     application = Application(kratos.url, cache_for=timedelta(minutes=1))
     application.get_all([("/who", {"X-Session-Token": "soon"})] * 2)
     assert len(kratos.calls) == 2
@@ -436,7 +440,7 @@ def test_many_strangers_at_once_wait_for_their_answer(kratos: KratosServer) -> N
         ({"X-Session-Token": TWO_FACTOR_TOKEN}, ["websocket.close"]),
     ],
 )
-def test_websockets_know_who_calls_too(
+def test_websockets_are_authenticated_too(
     kratos: KratosServer, proof: dict[str, str], said: list[str]
 ) -> None:
     sent = asyncio.run(_talk(Application(kratos.url), proof))

@@ -50,7 +50,7 @@ steps = st.lists(
 
 
 @given(steps, credentials)
-def test_nobody_is_ever_taken_for_another_or_known_beyond_the_end(
+def test_no_session_is_mixed_up_or_kept_beyond_its_end(
     steps: list[tuple[str, Any, Any]], asked: SessionCredential
 ) -> None:
     clocks = Clocks()
@@ -80,7 +80,7 @@ def test_nobody_is_ever_taken_for_another_or_known_beyond_the_end(
             assert clocks.now() < told.expires_at
 
 
-def test_a_session_that_was_just_told_is_known() -> None:
+def test_a_fresh_session_is_found() -> None:
     clocks = Clocks()
     cache = SessionCache(timedelta(seconds=TTL), MAX, clocks.monotonic, clocks.now)
     key, told = cache.key(SessionCredential("token", "a")), a_session(100)
@@ -106,7 +106,7 @@ def test_a_session_is_as_old_as_the_question() -> None:
     assert cache.get(key) is None
 
 
-def test_what_was_told_first_makes_room() -> None:
+def test_the_oldest_session_is_evicted_first() -> None:
     cache = SessionCache(timedelta(minutes=1), 2)
     told = KratosSession.from_kratos(session())
     a, b, c = (cache.key(SessionCredential("token", name)) for name in "abc")
@@ -115,7 +115,7 @@ def test_what_was_told_first_makes_room() -> None:
     assert [cache.get(key) is told for key in (a, b, c)] == [True, False, True]
 
 
-def test_people_who_have_left_do_not_stay_in_memory() -> None:
+def test_expired_sessions_do_not_stay_in_memory() -> None:
     clocks = Clocks()
     cache = SessionCache(timedelta(seconds=TTL), 100, clocks.monotonic, clocks.now)
     for number in range(50):

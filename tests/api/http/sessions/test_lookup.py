@@ -73,7 +73,7 @@ async def asking(lookup: SessionLookup) -> "asyncio.Task[WhoamiAnswer]":
     return task
 
 
-def test_who_goes_away_takes_no_answer_from_those_who_wait_too() -> None:
+def test_a_cancelled_request_leaves_the_answer_to_others_that_wait() -> None:
     async def run() -> None:
         whoami = SlowWhoami()
         lookup = looking(whoami)
@@ -111,7 +111,7 @@ def test_an_answer_that_comes_after_a_logout_is_not_remembered() -> None:
     asyncio.run(run())
 
 
-def test_a_question_from_before_a_revocation_answers_nobody_after_the_cache_time() -> None:
+def test_an_answer_from_before_a_revocation_is_not_used_after_the_cache_time() -> None:
     async def run() -> None:
         whoami, clock = SlowWhoami(), Clock()
         lookup = looking_by(clock, whoami)
@@ -187,7 +187,7 @@ def test_an_older_answer_that_comes_later_is_not_kept_over_a_newer_one() -> None
 @pytest.mark.parametrize(
     "refusal", [known(authenticator_assurance_level="aal1"), NeedsSecondFactor(None)]
 )
-def test_a_second_factor_that_was_missing_is_asked_for_anew(refusal: WhoamiAnswer) -> None:
+def test_a_missing_second_factor_is_looked_up_again(refusal: WhoamiAnswer) -> None:
     async def run() -> None:
         whoami, twice = SlowWhoami(), known(authenticator_assurance_level="aal2")
         lookup = looking_by(Clock(), whoami, "aal2")
@@ -205,7 +205,7 @@ def test_a_second_factor_that_was_missing_is_asked_for_anew(refusal: WhoamiAnswe
     asyncio.run(run())
 
 
-def test_a_session_that_is_known_with_one_factor_is_asked_for_anew_where_two_are_wanted() -> None:
+def test_a_session_with_one_factor_is_looked_up_again_where_two_are_required() -> None:
     async def run() -> None:
         whoami, twice = SlowWhoami(), known(authenticator_assurance_level="aal2")
         lookup = looking_by(Clock(), whoami, "aal2")
@@ -219,7 +219,7 @@ def test_a_session_that_is_known_with_one_factor_is_asked_for_anew_where_two_are
     asyncio.run(run())
 
 
-def test_who_gives_up_waiting_for_a_slow_kratos_takes_no_connection_along(
+def test_a_cancelled_wait_for_a_slow_kratos_leaks_no_connection(
     kratos: KratosServer,
 ) -> None:
     async def run() -> None:

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from kratos_sync.api.http.webhooks.handler import KratosWebHookHandlerConfig
-from kratos_sync.api.http.webhooks.rejections import ApiKeys
+from kratos_sync.api.http.webhooks.requests import ApiKeys
 from kratos_sync.api.http.webhooks.sync_identity import KratosIdentitySyncHandler
 from tests.api.http.client import (
     KEY,
@@ -25,7 +25,7 @@ CONTENT = recorded_webhooks()[0].content
 
 
 @pytest.mark.parametrize("key", [None, "", "wrong", KEY[:-1], KEY + "x", KEY.upper(), "x" * 10_000])
-def test_without_the_key_nobody_gets_in(key: str | None) -> None:
+def test_a_call_without_the_key_is_rejected(key: str | None) -> None:
     api = Api()
     answer = api.post(SYNC, CONTENT, {"X-Api-Key": key})
     assert answer.status_code == 403
@@ -42,7 +42,7 @@ def test_a_key_of_odd_bytes_is_just_wrong(key: bytes) -> None:
 
 
 def test_a_key_need_not_be_ascii() -> None:
-    assert ApiKeys(["clé"]).open_to("clé".encode())
+    assert ApiKeys(["clé"]).accept("clé".encode())
 
 
 def test_while_keys_are_changed_both_open_and_afterwards_only_the_new_one() -> None:
@@ -86,7 +86,7 @@ def test_every_key_is_compared_in_constant_time_and_at_one_length(
 
     keys = ApiKeys(["one", "two", "three"])
     monkeypatch.setattr(hmac, "compare_digest", counting)
-    assert keys.open_to(offered) is (offered in {b"one", b"three"})
+    assert keys.accept(offered) is (offered in {b"one", b"three"})
     assert len(compared) == 3
     assert {len(side) for pair in compared for side in pair} == {32}
 

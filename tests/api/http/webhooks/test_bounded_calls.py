@@ -11,7 +11,7 @@ from kratos_sync.api.http.webhooks.parse_identity import (
     AllCallsHang,
     BoundedCalls,
     CallEscaped,
-    CallOverran,
+    CallTimedOut,
 )
 
 LONG = timedelta(seconds=30)
@@ -89,14 +89,14 @@ def test_no_more_than_so_many_run_at_once_and_the_others_wait_their_turn() -> No
     assert highest == most
 
 
-def test_whoever_waits_too_long_for_a_free_place_gets_an_error_and_takes_none() -> None:
+def test_a_call_that_waits_too_long_for_a_free_place_fails_and_takes_none() -> None:
     go = threading.Event()
 
     async def run() -> None:
         calls = BoundedCalls(1)
         first = asyncio.create_task(calls.run(lambda: go.wait(30), LONG))
         await asyncio.sleep(0)
-        with pytest.raises(CallOverran):
+        with pytest.raises(CallTimedOut):
             await calls.run(lambda: pytest.fail("it has begun"), SHORT)
         go.set()
         assert await first is True
@@ -111,7 +111,7 @@ def test_a_thread_that_outlives_its_time_keeps_its_place_until_it_comes_back() -
     async def run() -> None:
         calls = BoundedCalls(2)
         for _ in range(2):
-            with pytest.raises(CallOverran):
+            with pytest.raises(CallTimedOut):
                 await calls.run(lambda: go.wait(30), SHORT)
         with pytest.raises(AllCallsHang):
             await calls.run(lambda: pytest.fail("it has begun"), LONG)
@@ -139,7 +139,7 @@ def test_a_coroutine_that_outlives_its_time_is_cancelled() -> None:
 
     async def run() -> None:
         calls = BoundedCalls(1)
-        with pytest.raises(CallOverran):
+        with pytest.raises(CallTimedOut):
             await calls.run(call, SHORT)
         await asyncio.sleep(0)
         assert cancelled == [True]
@@ -173,10 +173,10 @@ def test_a_caller_that_is_cancelled_leaves_its_thread_counted() -> None:
     asyncio.run(run())
 
 
-def test_a_thread_that_comes_back_after_the_loop_has_ended_harms_nobody() -> None:
+def test_a_thread_that_returns_after_the_end_of_the_loop_does_no_harm() -> None:
     go = threading.Event()
     calls = BoundedCalls(1)
-    with pytest.raises(CallOverran):
+    with pytest.raises(CallTimedOut):
         asyncio.run(calls.run(lambda: go.wait(30), SHORT))
     (late,) = [each for each in threading.enumerate() if each.name == "bounded-call"]
     assert late.daemon

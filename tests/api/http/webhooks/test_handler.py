@@ -39,7 +39,7 @@ class Chunks:
         "application/cloudevents+json; charset=utf-8",
     ],
 )
-def test_json_is_taken_under_each_of_its_types(content_type: str) -> None:
+def test_json_is_accepted_under_each_of_its_types(content_type: str) -> None:
     assert Api().post(SYNC, CONTENT, {"Content-Type": content_type}).status_code == 200
 
 
@@ -68,7 +68,7 @@ def test_a_compressed_body_is_415(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["", "identity", " Identity "])
-def test_a_body_that_says_that_it_is_not_compressed_is_taken(encoding: str) -> None:
+def test_the_content_encoding_identity_is_accepted(encoding: str) -> None:
     assert Api().post(SYNC, CONTENT, {"Content-Encoding": encoding}).status_code == 200
 
 
@@ -115,7 +115,7 @@ def test_a_body_that_does_not_come_is_408() -> None:
     assert answer.headers["connection"] == "close"
 
 
-def test_bodies_that_come_in_parts_share_their_room_and_leave_it_to_those_who_come_later() -> None:
+def test_bodies_that_arrive_in_parts_share_a_budget_and_free_it() -> None:
     async def scenario() -> list[int]:
         handler = sync_handler(RecordingEventBus(), config(room=2 * len(CONTENT)))
         rest_comes = asyncio.Event()
@@ -161,7 +161,7 @@ def test_a_caller_that_goes_away_is_no_error() -> None:
     bus = RecordingEventBus()
     with capture_logs() as logs:
         asyncio.run(sync_handler(bus).handle(request_of(receive)))
-    assert logs == [{"event": "webhook_caller_gone", "log_level": "info"}]
+    assert logs == [{"event": "webhook_disconnected", "log_level": "info"}]
     assert bus.attempts == 0
 
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import Message, Receive
 
 from kratos_sync.api.http.webhooks.handler import KratosWebHookHandler
-from kratos_sync.api.http.webhooks.identity_body import subject_of
+from kratos_sync.api.http.webhooks.identity_body import usual_id
 from kratos_sync.api.http.webhooks.parse_identity import KratosIdentityParseHandler
 from kratos_sync.application.json_body import decode
 from kratos_sync.application.ports.event_bus import Provenance, Publishable
@@ -107,7 +107,7 @@ def cpu_seconds(traits: str) -> float:
 
     def seconds() -> float:
         began = time.thread_time()
-        assert subject_of(body) is not None
+        assert usual_id(body) is not None
         assert decode(body).value
         return time.thread_time() - began
 

@@ -68,7 +68,7 @@ def hanging() -> Iterator[Hanging]:
 
 
 @pytest.mark.parametrize("kind", [Failing, FailingLater])
-def test_an_override_that_raises_refuses_with_words_for_a_person(
+def test_an_override_that_raises_refuses_with_a_message_for_the_person(
     kind: type[KratosIdentityParseHandler],
 ) -> None:
     with capture_logs() as logs:
@@ -91,7 +91,7 @@ def test_an_application_may_choose_to_let_people_in() -> None:
     assert "@" not in str(logs)
 
 
-def test_an_application_may_say_it_in_its_own_words() -> None:
+def test_an_application_may_replace_the_failure_message() -> None:
     class Kind(Failing):
         failure_message = DetailedMessage(17, "Versuchen Sie es bitte gleich noch einmal.")
 
@@ -99,7 +99,7 @@ def test_an_application_may_say_it_in_its_own_words() -> None:
     assert message(answer) == (None, 17, "Versuchen Sie es bitte gleich noch einmal.")
 
 
-def test_whoever_takes_too_long_is_waited_for_no_longer(hanging: Hanging) -> None:
+def test_a_parse_that_takes_too_long_is_abandoned(hanging: Hanging) -> None:
     with capture_logs() as logs:
         answer = Api(parse=hanging).post(PARSE, REGISTRATION.content)
     assert message(answer) == SORRY

@@ -124,7 +124,7 @@ def test_an_override_may_refuse_at_a_field() -> None:
     }
 
 
-def test_what_a_refusal_says_to_the_person_is_not_logged() -> None:
+def test_the_text_of_a_refusal_is_not_logged() -> None:
     with capture_logs() as logs:
         Api(parse=Choosy(config())).post(PARSE, REGISTRATION.content, REGISTRATION.headers)
     assert logs == [

@@ -89,7 +89,7 @@ def test_traits_may_be_handed_back_as_they_came() -> None:
     assert answer.traits == {"big": 2**60 + 1}
 
 
-def test_the_service_asks_whoever_the_table_names() -> None:
+def test_the_service_uses_the_handler_of_the_table() -> None:
     answer = ask(PARSE_HANDLER(CONFIG), {"email": "ada@example.org"})
     assert isinstance(answer, Stored)
     assert answer.changed == frozenset()

@@ -6,7 +6,11 @@ from uuid import uuid4
 
 import pytest
 
-from kratos_sync.api.http.webhooks.publisher import NobodyWaits, RetryingPublisher, TooManyCallsWait
+from kratos_sync.api.http.webhooks.publisher import (
+    RetryingPublisher,
+    TooManyCallsWait,
+    WaitingAborted,
+)
 from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance, Publishable
 from kratos_sync.domain.events import KratosIdentityGone
 from tests.api.http.client import ADA, TEATIME
@@ -28,13 +32,13 @@ class GatedBus(RecordingEventBus):
 
 
 def publisher(
-    bus: RecordingEventBus, *, max_calls: int = 4, max_bytes: int = 100, patience: float = 10
+    bus: RecordingEventBus, *, max_calls: int = 4, max_bytes: int = 100, max_wait: float = 10
 ) -> RetryingPublisher:
     return RetryingPublisher(
         bus,
         max_calls=max_calls,
         max_bytes=max_bytes,
-        patience=timedelta(seconds=patience),
+        max_wait=timedelta(seconds=max_wait),
         pause=timedelta(0),
     )
 
@@ -51,27 +55,27 @@ def test_a_call_waits_until_the_ledger_is_back() -> None:
     assert (bus.attempts, len(bus.events)) == (4, 1)
 
 
-def test_a_call_gives_up_when_its_patience_ends() -> None:
+def test_a_call_gives_up_when_its_max_wait_ends() -> None:
     bus = RecordingEventBus()
     bus.be_unavailable()
     with pytest.raises(LedgerUnavailable):
-        asyncio.run(publish(publisher(bus, patience=0.005)))
+        asyncio.run(publish(publisher(bus, max_wait=0.005)))
     assert bus.events == []
 
 
-def test_a_call_without_patience_makes_one_attempt() -> None:
+def test_a_call_without_max_wait_makes_one_attempt() -> None:
     bus = RecordingEventBus()
     bus.be_unavailable()
     with pytest.raises(LedgerUnavailable):
-        asyncio.run(publish(publisher(bus, patience=0)))
+        asyncio.run(publish(publisher(bus, max_wait=0)))
     assert bus.attempts == 1
 
 
-def test_an_attempt_under_way_when_patience_ends_still_counts() -> None:
+def test_an_attempt_under_way_when_max_wait_ends_still_counts() -> None:
     async def scenario() -> bool:
         bus = GatedBus()
         asyncio.get_running_loop().call_later(0.02, bus.gate.set)
-        return await publish(publisher(bus, patience=0.005))
+        return await publish(publisher(bus, max_wait=0.005))
 
     assert asyncio.run(scenario()) is True
 
@@ -126,7 +130,7 @@ def test_a_call_that_only_fails_itself_holds_up_no_other() -> None:
             return await super().publish(event, provenance)
 
     async def scenario() -> None:
-        held = publisher(BusThatHatesOne(), patience=0.05)
+        held = publisher(BusThatHatesOne(), max_wait=0.05)
         event = KratosIdentityGone(uuid4(), TEATIME, ADA)
         hated = asyncio.create_task(held.publish(event, Provenance("hated"), 1))
         await asyncio.sleep(0)
@@ -154,7 +158,7 @@ def test_a_call_that_is_cancelled_when_its_turn_comes_leaves_that_to_another() -
     async def scenario() -> bool:
         bus = RecordingEventBus()
         bus.be_unavailable(times=2)
-        held = publisher(bus, patience=5)
+        held = publisher(bus, max_wait=5)
         first, second = (asyncio.create_task(publish(held)) for _ in range(2))
         await asyncio.sleep(0)
         asyncio.get_running_loop().call_later(0, first.cancel)
@@ -163,7 +167,7 @@ def test_a_call_that_is_cancelled_when_its_turn_comes_leaves_that_to_another() -
     assert asyncio.run(scenario()) is True
 
 
-def test_whoever_waits_is_told_at_once_when_the_process_is_in_a_hurry() -> None:
+def test_waiting_calls_fail_at_once_when_waiting_is_aborted() -> None:
     async def scenario() -> list[bool | BaseException]:
         bus = GatedBus()
         held = publisher(bus)
@@ -177,4 +181,5 @@ def test_whoever_waits_is_told_at_once_when_the_process_is_in_a_hurry() -> None:
         return [*answers, *await asyncio.gather(publish(held), return_exceptions=True)]
 
     answers = asyncio.run(scenario())
-    assert [type(answer) for answer in answers] == [NobodyWaits, NobodyWaits, bool, NobodyWaits]
+    kinds = [type(answer) for answer in answers]
+    assert kinds == [WaitingAborted, WaitingAborted, bool, WaitingAborted]

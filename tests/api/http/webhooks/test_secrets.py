@@ -72,7 +72,7 @@ def test_no_refusal_quotes_what_was_sent(
         answer = Api().post(SYNC, body, headers)
     assert answer.status_code == status
     assert not [secret for secret in SECRETS if secret in answer.text]
-    assert logs[-1]["event"] == "webhook_refused"
+    assert logs[-1]["event"] == "webhook_rejected"
 
 
 def test_an_accepted_call_logs_no_secret_in_any_header(capsys: pytest.CaptureFixture[str]) -> None:

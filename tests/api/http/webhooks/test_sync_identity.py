@@ -88,7 +88,7 @@ def test_a_second_attempt_of_kratos_is_answered_200_and_recorded_once() -> None:
     assert [line["duplicate"] for line in logs] == [False, True]
 
 
-def test_the_log_says_what_was_accepted_and_nothing_of_the_person() -> None:
+def test_accepted_calls_are_logged_without_personal_data() -> None:
     api = Api()
     with capture_logs() as logs:
         api.post(SYNC, REGISTRATION.content, REGISTRATION.headers)
@@ -132,7 +132,7 @@ def test_an_empty_id_is_message_2(identity: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("call", recorded_parse_calls(), ids=lambda call: call.name)
-def test_a_parse_hook_that_calls_here_is_told_that_there_is_no_id_yet(call: Recorded) -> None:
+def test_a_parse_hook_that_calls_here_is_rejected_for_its_missing_id(call: Recorded) -> None:
     assert message(Api().post(SYNC, call.content, call.headers))[1] == 2
 
 
@@ -181,7 +181,7 @@ def test_an_identity_that_is_no_object_is_message_3(identity: object) -> None:
         (TRIGGER.replace("-", ""), None),
     ],
 )
-def test_only_a_trigger_id_that_is_a_uuid_tells_attempts_apart(
+def test_only_a_trigger_id_that_is_a_uuid_makes_a_dedupe_key(
     sent: str | None, key: str | None
 ) -> None:
     api = Api()
@@ -223,14 +223,14 @@ def test_a_hook_label_that_does_not_fit_a_log_is_dropped(label: bytes) -> None:
 def test_a_ledger_that_stays_away_is_503_without_retry_after() -> None:
     bus = RecordingEventBus()
     bus.be_unavailable()
-    api = Api(sync=sync_handler(bus, patience=timedelta(milliseconds=5)))
+    api = Api(sync=sync_handler(bus, max_wait=timedelta(milliseconds=5)))
     answer = api.post(SYNC, REGISTRATION.content)
     assert answer.status_code == 503
     assert message(answer) == (None, 503, "try again later")
     assert "retry-after" not in answer.headers
 
 
-def test_a_call_there_is_no_room_for_is_told_when_to_come_back() -> None:
+def test_a_call_rejected_for_lack_of_capacity_carries_retry_after() -> None:
     handler = KratosIdentitySyncHandler(
         config(), RecordingEventBus(), uuid4, lambda: TEATIME, max_calls=0
     )
@@ -242,7 +242,7 @@ def test_a_call_there_is_no_room_for_is_told_when_to_come_back() -> None:
 
 def test_after_an_outage_kratos_second_attempt_is_recorded() -> None:
     bus = RecordingEventBus()
-    api = Api(sync=sync_handler(bus, patience=timedelta(milliseconds=5)))
+    api = Api(sync=sync_handler(bus, max_wait=timedelta(milliseconds=5)))
     bus.be_unavailable()
     assert api.post(SYNC, REGISTRATION.content, REGISTRATION.headers).status_code == 503
     bus.be_unavailable(times=0)
@@ -280,7 +280,7 @@ def test_what_kratos_really_sends_is_recorded_as_it_came(call: Recorded) -> None
         ('{"identity": {"id": "%s", "traits": {"name": "\\ud83d"}}}', False),
     ],
 )
-def test_a_body_is_kept_as_it_came_unless_it_says_more_than_may_be_kept(
+def test_a_body_is_recorded_as_it_came_unless_it_holds_more_than_may_be_kept(
     body: str, is_kept: bool
 ) -> None:
     api = Api()

@@ -73,7 +73,7 @@ def test_attempts_of_one_call_are_recorded_once_and_other_calls_are_others() -> 
     assert len(api.bus.events) == 2
 
 
-def test_who_has_no_key_records_nothing() -> None:
+def test_an_empty_body_without_the_key_records_nothing() -> None:
     api = Api()
     assert api.post(SYNC, b"", {"X-Api-Key": None}).status_code == 403
     assert api.bus.events == []
@@ -91,7 +91,7 @@ class Asked(KratosIdentityParseHandler):
 
 
 @pytest.mark.parametrize("body", [lambda: b"", no_chunks])
-def test_a_parse_hook_that_asks_about_nobody_is_a_failure(body: Any) -> None:
+def test_an_empty_body_of_a_parse_hook_is_a_failure(body: Any) -> None:
     with capture_logs() as logs:
         answer = Api(parse=Asked(config())).post(PARSE, body(), HOOK)
     assert answer.status_code == 422
@@ -101,7 +101,7 @@ def test_a_parse_hook_that_asks_about_nobody_is_a_failure(body: Any) -> None:
     assert line["reason"] == "Kratos' template failed: the body is empty"
 
 
-def test_whoever_is_let_in_on_failures_is_let_in() -> None:
+def test_an_empty_body_lets_in_where_failures_let_in() -> None:
     body: Body = b""
     with capture_logs() as logs:
         answer = Api(parse=Asked(config(), on_failure="let_in")).post(PARSE, body)
@@ -109,7 +109,7 @@ def test_whoever_is_let_in_on_failures_is_let_in() -> None:
     assert [line["event"] for line in logs] == ["parse_failed_open"]
 
 
-def test_nobody_registers_as_inactive() -> None:
+def test_a_registration_as_inactive_is_a_failure() -> None:
     handler = Asked(config())
     handler.answer = {"state": "inactive"}
     registration = b'{"identity": {"id": "00000000-0000-0000-0000-000000000000", "traits": {}}}'

@@ -46,22 +46,22 @@ def posted(label: str | None, body: bytes = REGISTRATION.content) -> list[str | 
     heard: list[str | None] = []
     bus = RecordingEventBus()
     sync = KratosIdentitySyncHandler(
-        config(KEY), bus, uuid4, lambda: TEATIME, hook_heard=heard.append
+        config(KEY), bus, uuid4, lambda: TEATIME, on_accepted=heard.append
     )
     Api(bus, sync=sync).post(SYNC, body, {**REGISTRATION.headers, "X-Kratos-Hook": label})
     return heard
 
 
-def test_an_accepted_call_is_heard_by_its_label() -> None:
+def test_an_accepted_call_is_counted_by_its_label() -> None:
     assert posted(LABEL) == [LABEL]
 
 
-def test_a_call_without_a_label_is_heard_too() -> None:
+def test_a_call_without_a_label_is_counted_too() -> None:
     assert posted(None) == [None]
     assert posted("unfit \x07") == [None]
 
 
-def test_a_call_that_is_refused_was_not_heard() -> None:
+def test_a_rejected_call_is_not_counted() -> None:
     assert posted(LABEL, b"{}") == []
 
 
@@ -96,7 +96,7 @@ def test_a_failure_is_logged_once_until_it_is_over_and_without_a_text() -> None:
             for _ in range(4):
                 hooks.add(LABEL)
                 asyncio.run(hooks.write())
-    assert [line["event"] for line in logs] == ["hooks_not_written_down"] * 2
+    assert [line["event"] for line in logs] == ["hook_activity_not_written"] * 2
     assert logs[0]["error"] == "builtins.ConnectionError"
     assert "ada" not in str(logs)
 
@@ -132,7 +132,7 @@ def test_it_is_written_every_so_often_and_the_rest_at_the_end() -> None:
     assert log.is_stopped
 
 
-def test_who_stops_does_not_wait_for_the_next_time() -> None:
+def test_stopping_writes_at_once() -> None:
     log = RecordingHookLog()
 
     async def scenario() -> None:

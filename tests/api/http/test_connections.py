@@ -1,0 +1,96 @@
+"""What is decided below HTTP: transfer codings, and the internals of uvicorn that it takes."""
+
+import ast
+import asyncio
+import inspect
+from importlib.metadata import version
+
+import pytest
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from kratos_sync.api.http import connections
+from kratos_sync.api.http.connections import NOT_HTTP, UNKNOWN_CODING, coding_problem
+
+ATTRIBUTES = {
+    *("connections", "cycle", "expect_100_continue", "flow", "headers", "loop", "parser"),
+    *("pipeline", "scope", "transport"),
+}
+OVERRIDDEN = {
+    **dict.fromkeys(("on_message_begin", "on_headers_complete", "on_response_complete"), ()),
+    "connection_made": ("transport",),
+    "connection_lost": ("exc",),
+    "data_received": ("data",),
+    "eof_received": (),
+    "on_header": ("name", "value"),
+    "on_body": ("body",),
+    "send_400_response": ("msg",),
+}
+OF_A_CYCLE = {
+    *("body", "disconnected", "keep_alive", "message_event", "more_body", "response_complete"),
+    *("scope", "transport"),
+}
+OF_ITS_TRANSPORT = {"close", "is_closing", "write"}
+
+
+@pytest.mark.parametrize("line", [b"chunked", b" Chunked\t"])
+def test_chunked_is_known(line: bytes) -> None:
+    assert coding_problem([line], "1.1") is None
+
+
+def test_no_coding_is_known_in_http_1_0() -> None:
+    assert coding_problem([b"chunked"], "1.0") == NOT_HTTP
+
+
+@pytest.mark.parametrize("line", [b"gzip, chunked", b"chunked\x0b", b"\x0cchunked"])
+def test_what_is_not_exactly_chunked_is_another_coding(line: bytes) -> None:
+    assert coding_problem([line], "1.1") == UNKNOWN_CODING
+
+
+def names_used(owner: str, source: object) -> set[str]:
+    """The attributes of a variable, such as those of `self`, in a class's source."""
+    tree = ast.parse(inspect.getsource(source))  # type: ignore[arg-type]
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    return {node.attr for node in attributes if ast.unparse(node.value) == owner}
+
+
+def test_the_internals_of_uvicorn_that_are_used_are_these_and_exist() -> None:
+    names = names_used("self", connections.BoundedConnection)
+    ours = {*vars(connections.BoundedConnection), "limits"}
+    used = {name for name in names - ours if not name.startswith("_")}
+
+    async def made() -> HttpToolsProtocol:
+        config = uvicorn.Config(lambda: None, log_config=None)
+        config.load()
+        return HttpToolsProtocol(config, ServerState(), {})
+
+    protocol = asyncio.run(made())
+    assert used == ATTRIBUTES
+    assert all(hasattr(protocol, name) for name in ATTRIBUTES - {"scope"})
+    assert "self.scope = " in inspect.getsource(HttpToolsProtocol.on_message_begin)
+
+
+@pytest.mark.parametrize("name", OVERRIDDEN)
+def test_the_methods_of_uvicorn_that_are_overridden_exist(name: str) -> None:
+    theirs = inspect.signature(getattr(HttpToolsProtocol, name)).parameters
+
+    assert name in vars(connections.BoundedConnection)
+    assert tuple(theirs)[1:] == OVERRIDDEN[name]
+
+
+def test_the_internals_of_a_cycle_that_are_used_are_these_and_exist() -> None:
+    used = names_used("cycle", connections.BoundedConnection)
+    used |= names_used("self.cycle", connections.BoundedConnection)
+    theirs = names_used("self", RequestResponseCycle)
+
+    assert used <= OF_A_CYCLE <= theirs
+
+
+def test_a_cycle_uses_no_more_of_its_transport_than_is_given_to_it() -> None:
+    assert names_used("self.transport", RequestResponseCycle) == OF_ITS_TRANSPORT
+    assert set(connections._Output.__slots__) == OF_ITS_TRANSPORT
+
+
+def test_the_tested_uvicorn_is_the_only_one_that_is_allowed() -> None:
+    assert version("uvicorn").startswith("0.54.")
