@@ -29,7 +29,9 @@ myst_enable_extensions = ["attrs_block"]
 
 html_theme = "furo"
 html_title = "kratos-identity-sync"
-html_theme_options = {"source_edit_link": "", "source_view_link": ""}
+html_theme_options = {"top_of_page_buttons": []}
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_copy_source = False
 html_show_sphinx = False
 copybutton_exclude = ".linenos, .gp"
@@ -71,7 +73,7 @@ def links_of_the_site(text: str, folder: str, page: str) -> str:
     return LINK.sub(rewrite, text)
 
 
-def _read_page(app: Sphinx, docname: str, source: list[str]) -> None:
+def _read_page(_: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = source[0].replace("<!-- settings -->", settings_table())
     if docname == "decisions/README":
         source[0] += EVERY_DECISION
@@ -79,7 +81,7 @@ def _read_page(app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = links_of_the_site(source[0], folder, docname)
 
 
-def _read_included(app: Sphinx, path: Path, page: str, source: list[str]) -> None:
+def _read_included(_: Sphinx, path: Path, page: str, source: list[str]) -> None:
     source[0] = links_of_the_site(source[0], normpath(f"docs/{path.parent}"), page)
 
 
