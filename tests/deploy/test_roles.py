@@ -94,8 +94,8 @@ FORBIDDEN = {
         "UPDATE kratos_identities SET state = 'active'",
         "INSERT INTO kratos_identities (id) SELECT gen_random_uuid()",
         "INSERT INTO attempts (consumer) VALUES ('SyncKratosIdentity')",
-        "UPDATE hook_activity SET label = 'another'",
-        "DELETE FROM hook_activity",
+        "UPDATE hooks_heard SET label = 'another'",
+        "DELETE FROM hooks_heard",
         "SELECT FROM reconciliations",
         "SELECT FROM events",
         *NO_ROWS_BUT_THROUGH_FUNCTIONS,
@@ -141,7 +141,7 @@ FORBIDDEN = {
         "INSERT INTO erasures (identity_id) SELECT gen_random_uuid()",
         "INSERT INTO events (name) VALUES ('kratos_identity.updated')",
         "UPDATE kratos_identities SET state = 'active'",
-        "UPDATE hook_activity SET calls = 0",
+        "UPDATE hooks_heard SET calls = 0",
         "UPDATE reconciliations SET outcome = NULL",
     ],
     "kratos_sync_eraser": [
@@ -163,7 +163,7 @@ FORBIDDEN = {
         *CONTENT,
         *ERRORS,
         *HISTORY_IS_KEPT,
-        "SELECT FROM hook_activity",
+        "SELECT FROM hooks_heard",
         "SELECT FROM reconciliations",
         "SELECT FROM events",
         "SELECT FROM deliveries",
@@ -283,7 +283,7 @@ def test_the_api_remembers_which_hooks_were_heard_and_the_operator_sees_it(
 ) -> None:
     label = CALL.headers["X-Kratos-Hook"]
     assert tell(cluster) == 200
-    until(lambda: cluster.count(f"hook_activity WHERE label = '{label}'") == 1)
+    until(lambda: cluster.count(f"hooks_heard WHERE label = '{label}'") == 1)
     code, said = cluster.run("kratos_sync_operator", "status")
     assert (code, label in said) == (0, True)
     assert "hooks_not_written_down" not in cluster.processes.said("api")

@@ -29,7 +29,7 @@ def test_what_was_heard_is_there_when_the_api_has_stopped(
 
 def test_without_the_table_the_api_goes_on(tmp_path: Path, database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("DROP TABLE kratos_sync.hook_activity")
+        connection.execute("DROP TABLE kratos_sync.hooks_heard")
     with RunningApi.started(tmp_path, database_url) as api:
         assert send(api, LABEL) == 200
     (said,) = [line for line in api.log() if line["event"] == "hooks_not_written_down"]

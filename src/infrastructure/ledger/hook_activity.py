@@ -22,22 +22,22 @@ NOTE_SECONDS: Final = 5.0
 
 # In the order of labels, so that no two that add up the same ones wait for each other in a ring.
 NOTE: Final = f"""
-    INSERT INTO kratos_sync.hook_activity AS heard (label, first_at, last_at, calls)
+    INSERT INTO kratos_sync.hooks_heard AS heard (label, first_at, last_at, calls)
     SELECT label, at, at, calls FROM (
         SELECT label, clock_timestamp() - make_interval(secs => told.ago) AS at, told.calls,
                known.label IS NOT NULL AS is_known,
                row_number() OVER (PARTITION BY known.label IS NULL ORDER BY label) AS place
         FROM json_to_recordset($1) AS told (label text, calls bigint, ago float8)
-             LEFT JOIN kratos_sync.hook_activity AS known USING (label)
+             LEFT JOIN kratos_sync.hooks_heard AS known USING (label)
     ) AS told
-    WHERE is_known OR place <= {MOST_LABELS} - (SELECT count(*) FROM kratos_sync.hook_activity)
+    WHERE is_known OR place <= {MOST_LABELS} - (SELECT count(*) FROM kratos_sync.hooks_heard)
     ORDER BY label
     ON CONFLICT (label) DO UPDATE
     SET last_at = greatest(heard.last_at, excluded.last_at), calls = heard.calls + excluded.calls
 """.encode()  # noqa: S608  # the number is ours
 
 HEARD: Final = text("""
-    SELECT label, first_at, last_at, calls FROM kratos_sync.hook_activity ORDER BY label
+    SELECT label, first_at, last_at, calls FROM kratos_sync.hooks_heard ORDER BY label
 """)
 
 

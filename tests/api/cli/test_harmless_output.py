@@ -216,7 +216,7 @@ def poisoned_ledger(
             text("UPDATE kratos_sync.kratos_identities SET state = :s"), {"s": STORABLE}
         )
         connection.execute(
-            text("INSERT INTO kratos_sync.hook_activity VALUES (:s, now(), now(), 1)"),
+            text("INSERT INTO kratos_sync.hooks_heard VALUES (:s, now(), now(), 1)"),
             {"s": STORABLE},
         )
     event_id = add_event(engine, name=STORABLE, source=STORABLE, age=10 * A_MINUTE)

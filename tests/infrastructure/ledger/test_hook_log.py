@@ -15,7 +15,7 @@ from kratos_sync.application.ports.hook_log import MOST_LABELS, Calls, HookActiv
 from kratos_sync.infrastructure.ledger.hook_activity import PostgresHookLog, hook_activity
 
 NOW, HOUR = timedelta(), timedelta(hours=1)
-AGE = text("SELECT label, clock_timestamp() - last_at FROM kratos_sync.hook_activity")
+AGE = text("SELECT label, clock_timestamp() - last_at FROM kratos_sync.hooks_heard")
 
 
 @pytest.fixture
@@ -113,9 +113,9 @@ def test_before_the_table_is_there_it_is_unavailable_and_then_it_is_not(
             await log.note([Calls("login", 1, NOW)])
 
     async def migrated() -> None:
-        database.execute("ALTER TABLE kratos_sync.later RENAME TO hook_activity")
+        database.execute("ALTER TABLE kratos_sync.later RENAME TO hooks_heard")
 
-    database.execute("ALTER TABLE kratos_sync.hook_activity RENAME TO later")
+    database.execute("ALTER TABLE kratos_sync.hooks_heard RENAME TO later")
     run(log, refused, migrated, lambda: log.note([Calls("login", 1, NOW)]))
     assert numbers(engine) == {"login": 1}
 

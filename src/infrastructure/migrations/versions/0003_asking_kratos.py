@@ -92,13 +92,13 @@ END $$;
 REVOKE ALL ON FUNCTION kratos_sync.identity_changed(uuid) FROM PUBLIC;
 COMMENT ON FUNCTION kratos_sync.identity_changed(uuid) IS 'The caller has just changed this identity in Kratos: have it asked for, if the caller''s transaction commits';
 
-CREATE TABLE kratos_sync.hook_activity (
+CREATE TABLE kratos_sync.hooks_heard (
     label text PRIMARY KEY,
     first_at timestamptz NOT NULL,
     last_at timestamptz NOT NULL,
     calls bigint NOT NULL
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE kratos_sync.hook_activity IS 'When each hook of Kratos was last heard, by its header X-Kratos-Hook; without one the label is empty';
+COMMENT ON TABLE kratos_sync.hooks_heard IS 'When each hook of Kratos was last heard, by its header X-Kratos-Hook; without one the label is empty';
 """
 
 
