@@ -1,5 +1,6 @@
 """What the pages say exists: links, files, settings, commands."""
 
+import ast
 import importlib.util
 import re
 import shlex
@@ -39,6 +40,29 @@ def test_every_file_of_ours_that_a_page_names_exists(name: str) -> None:
     if name == "CHANGELOG.md":
         missing = []  # it tells of files as they were called then
     assert missing == []
+
+
+@pytest.mark.parametrize("name", ["status.md", "reconciling.md", "postgresql.md"])
+def test_every_message_that_a_page_explains_is_one_that_a_command_prints(name: str) -> None:
+    printed = texts_of_the_code()
+    rows = re.findall(r"^\| ([^|]*`[^|]*) \|", (DOCS / name).read_text(), re.MULTILINE)
+    messages = [span for row in rows for span in _SPAN.findall(row) if " " in span]
+    assert messages
+    parts = [part.strip() for message in messages for part in message.split("…")]
+    assert [part for part in parts if not any(part in text for text in printed)] == []
+
+
+def texts_of_the_code() -> set[str]:
+    """Every string in the code, those of an f-string without their values."""
+    texts = set()
+    for file in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                values = [each.value for each in node.values if isinstance(each, ast.Constant)]
+                texts.add("…".join(map(str, values)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.add(node.value)
+    return texts
 
 
 def test_the_readme_is_short() -> None:
