@@ -24,6 +24,7 @@ version = release = installed_version("kratos-identity-sync")
 extensions = ["myst_parser", "sphinx_click", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 nitpicky = True
+smartquotes = False
 myst_heading_anchors = 4
 myst_enable_extensions = ["attrs_block"]
 
@@ -34,6 +35,7 @@ html_static_path = ["_static"]
 html_css_files = ["wide.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 copybutton_exclude = ".linenos, .gp"
 
 # Files of the repository that are pages of the site under another name.
