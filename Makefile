@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: dev test check fix benchmark faults help
+.PHONY: dev test check fix docs benchmark faults help
 
 VENV := .venv
 UV := $(VENV)/bin/uv
@@ -34,6 +34,10 @@ check: $(READY)  ## Format, lint, types, contracts and all tests: what CI runs
 fix: $(READY)  ## Mend what the formatter and the linter can
 	@$(VENV)/bin/ruff format
 	@$(VENV)/bin/ruff check --fix
+
+docs: $(READY)  ## Build the site of the documentation into .data/docs
+	@$(VENV)/bin/python -m sphinx -q -W --keep-going -b html docs .data/docs
+	@echo ".data/docs/index.html"
 
 faults: $(READY)  ## Break whatever runs, and count what is lost (SIZE=small, SEED=2)
 	@exec $(VENV)/bin/python -m tests.faults --size $(or $(SIZE),full) --seed $(or $(SEED),1)

@@ -1,0 +1,96 @@
+"""The table of settings, written from the fields of `Settings`."""
+
+from typing import Any, Final
+
+from kratos_sync.infrastructure.settings import Settings
+
+DESCRIPTIONS: Final = {
+    "database_url": (
+        "The application's PostgreSQL, `postgresql://…`, with several hosts if there are any. All"
+        " tables are in its schema `kratos_sync`."
+    ),
+    "broker_url": "`redis://…`, `rediss://…`, `unix://…`, `amqp://…` or `amqps://…`.",
+    "kratos_webhook_api_keys": (
+        "Keys that Kratos may send, comma separated, at least 16 characters each. Each of them is"
+        " accepted, so that a key can be replaced without a gap. Required by `kratos-sync api`."
+    ),
+    "kratos_webhook_api_key_header": "The header that carries the key.",
+    "kratos_admin_url": (
+        "Kratos' Admin API, with the path before `/admin` if there is one. Needed by `reconcile`,"
+        " `sync`, `delete` and `KRATOS_REFETCH`. Set it where the token is set: both in the"
+        " environment, or both in `.env`."
+    ),
+    "kratos_public_url": (
+        "Kratos' public API as services reach it. `reconcile` needs it only after Kratos' base URL"
+        " has changed."
+    ),
+    "kratos_browser_url": (
+        "Kratos' public API as browsers reach it (`serve.public.base_url`), if that is another URL."
+    ),
+    "kratos_admin_token": "A bearer token for the Admin API, as Ory Network requires one.",
+    "kratos_refetch": (
+        "With `true` a webhook is only a hint: workers fetch the identity from the Admin API."
+    ),
+    "log_format": "Log lines for people, or one JSON object a line.",
+    "log_level": "The lowest level that is logged. Other libraries are logged from `WARNING` on.",
+    "database_pool_size": (
+        "Pooled connections of a process. A worker has up to three more, the api four of its own."
+    ),
+    "worker_threads": "Threads of a worker process. Use 2 or more.",
+    "lease_seconds": (
+        "How long a dispatched delivery is reserved for the message that carries it, before it is"
+        " dispatched again."
+    ),
+    "events_retention_days": (
+        "How long events are kept; `forever` keeps them. Events with pending deliveries or dead"
+        " letters are never purged, and neither are identities."
+    ),
+    "attempts_retention_days": "How long attempts are kept, or `forever`.",
+    "purge_every_hours": (
+        "How often a relay purges old events and attempts; `never` leaves it to"
+        " `kratos-sync purge`."
+    ),
+}
+FOREVER: Final = {
+    "events_retention_days": "forever",
+    "attempts_retention_days": "forever",
+    "purge_every_hours": "never",
+}
+REQUIRED: Final = "*required*"
+
+
+def settings_table() -> str:
+    """A Markdown table of all settings: name, values, default, description."""
+    properties = Settings.model_json_schema()["properties"]
+    rows = [
+        f"| `{name.upper()}` | {_values(name, properties[name])} | {_default(name)} |"
+        f" {DESCRIPTIONS[name]} |"
+        for name in Settings.model_fields
+    ]
+    return "\n".join(["| setting | values | default | |", "|---|---|---|---|", *rows])
+
+
+def _values(name: str, schema: dict[str, Any]) -> str:
+    choices = schema.get("anyOf", [schema])
+    words = [_one(choice) for choice in choices if choice.get("type") != "null"]
+    if name in FOREVER:
+        words.append(f"`{FOREVER[name]}`")
+    return " or ".join(words)
+
+
+def _one(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
+    if schema["type"] == "integer":
+        return f"{schema['minimum']} to {schema['maximum']}"
+    return {"boolean": "`true` or `false`", "array": "list"}.get(schema["type"], "text")
+
+
+def _default(name: str) -> str:
+    field = Settings.model_fields[name]
+    if field.is_required():
+        return REQUIRED
+    default = field.get_default()
+    if default in (None, ()):
+        return "–"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"

@@ -1,0 +1,132 @@
+"""What the pages say exists: links, files, settings, commands."""
+
+import ast
+import importlib.util
+import re
+import shlex
+from typing import Final
+
+import click
+import pytest
+
+from kratos_sync.api.cli import main
+from kratos_sync.infrastructure.settings import Settings
+from tests.docs.pages import DOCS, NAMES, ROOT, anchors, blocks, links, prose
+
+MIGRATIONS: Final = ROOT / "src" / "infrastructure" / "migrations"
+DECISIONS: Final = sorted((DOCS / "decisions").glob("0*.md"))
+WORDS_OF_README: Final = 900
+_COMMAND: Final = re.compile(r"(?:\.venv/bin/)?kratos-sync ([^…]+)$")
+_SPAN: Final = re.compile(r"`([^`\n]+)`")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_link_leads_to_a_file_and_a_heading_that_exist(name: str) -> None:
+    page = ROOT / name
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert target.is_relative_to(ROOT), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_file_of_ours_that_a_page_names_exists(name: str) -> None:
+    files = re.findall(r"`((?:src|tests|docs|deploy|benchmarks)/[\w./-]*\w)/?`", prose(ROOT / name))
+    examples = {"src/application/consumers/send_welcome_email.py"}
+    missing = [file for file in files if not (ROOT / file).exists() and file not in examples]
+    if name == "CHANGELOG.md":
+        missing = []  # it tells of files as they were called then
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", ["status.md", "reconciling.md", "postgresql.md"])
+def test_every_message_that_a_page_explains_is_one_that_a_command_prints(name: str) -> None:
+    printed = texts_of_the_code()
+    rows = re.findall(r"^\| ([^|]*`[^|]*) \|", (DOCS / name).read_text(), re.MULTILINE)
+    messages = [span for row in rows for span in _SPAN.findall(row) if " " in span]
+    assert messages
+    parts = [part.strip() for message in messages for part in message.split("…")]
+    assert [part for part in parts if not any(part in text for text in printed)] == []
+
+
+def texts_of_the_code() -> set[str]:
+    """Every string in the code, those of an f-string without their values."""
+    texts = set()
+    for file in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                values = [each.value for each in node.values if isinstance(each, ast.Constant)]
+                texts.add("…".join(map(str, values)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.add(node.value)
+    return texts
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().split()) <= WORDS_OF_README
+
+
+def test_the_readmes_subscription_is_the_line_in_the_table() -> None:
+    (diff,) = blocks("diff")
+    (before,) = re.findall(r"^-(.*)$", diff.text, re.MULTILINE)
+    assert before in (ROOT / "src/application/subscriptions.py").read_text().splitlines()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "CHANGELOG.md"])
+def test_every_command_line_has_a_command_and_options_that_exist(name: str) -> None:
+    lines = [
+        line for block in blocks("sh") if block.page == name for line in block.text.split("\n")
+    ]
+    spans = _SPAN.findall(prose(ROOT / name))
+    for line in [*lines, *spans]:
+        if found := _COMMAND.match(line.strip()):
+            check_command_line(shlex.split(found[1], comments=True))
+
+
+def check_command_line(words: list[str]) -> None:
+    """Raise click's error for an unknown command or option; values may be placeholders."""
+    command: click.Command | None = main
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        command = command.get_command(click.Context(command), word := words.pop(0))
+        assert command is not None, word
+    assert command is not None
+    _, left, _ = command.make_parser(click.Context(command)).parse_args(words)
+    assert left == []
+
+
+def test_every_decision_is_in_the_index_by_its_title() -> None:
+    index = (DOCS / "decisions" / "README.md").read_text()
+    for decision in DECISIONS:
+        number, _, title = (
+            decision.read_text().partition("\n")[0].removeprefix("# ").partition(": ")
+        )
+        assert decision.name.startswith(f"{number}-")
+        assert f"| [{number}]({decision.name}) | {title} |" in index
+
+
+def test_every_setting_is_described() -> None:
+    described = _settings_reference()
+    assert described.DESCRIPTIONS.keys() == Settings.model_fields.keys()
+    table = described.settings_table()
+    assert all(f"| `{name.upper()}` |" in table for name in Settings.model_fields)
+
+
+def _settings_reference():  # type: ignore[no-untyped-def]  # a module
+    spec = importlib.util.spec_from_file_location("reference", DOCS / "settings_reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_picture_of_the_tables_shows_every_table_and_only_columns_that_exist() -> None:
+    revisions = [*MIGRATIONS.rglob("*.py"), *MIGRATIONS.rglob("*.sql")]
+    migrations = "\n".join(path.read_text() for path in revisions)
+    shown = set(re.findall(r">([a-z_]+)</text>", (DOCS / "architecture/tables.svg").read_text()))
+    tables = set(re.findall(r"CREATE (?:TABLE|VIEW) kratos_sync\.(\w+)", migrations))
+    assert tables <= shown
+    assert {name for name in shown if not re.search(rf"\b{name}\b", migrations)} == set()
