@@ -90,7 +90,10 @@ def check_command_line(words: list[str]) -> None:
     """Raise click's error for an unknown command or option; values may be placeholders."""
     command: click.Command | None = main
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        command = command.get_command(click.Context(command), word := words.pop(0))
+        word = words.pop(0)
+        if word == "COMMAND":
+            return
+        command = command.get_command(click.Context(command), word)
         assert command is not None, word
     assert command is not None
     _, left, _ = command.make_parser(click.Context(command)).parse_args(words)
