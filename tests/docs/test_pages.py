@@ -17,6 +17,19 @@ MIGRATIONS: Final = ROOT / "src" / "infrastructure" / "migrations"
 DECISIONS: Final = sorted((DOCS / "decisions").glob("0*.md"))
 WORDS_OF_README: Final = 900
 _COMMAND: Final = re.compile(r"(?:\.venv/bin/)?kratos-sync ([^…]+)$")
+_NAME: Final = re.compile(r"`([A-Za-z]\w*(?:\.[A-Za-z]\w*)*)(?:\(\))?`")
+# Kratos', PostgreSQL's, PgBouncer's, Docker's and Kubernetes'; and two that the migration composes.
+OTHERS_WORDS: Final = {
+    "maxItems",
+    "maxLength",
+    "max_prepared_statements",
+    "pg_basebackup",
+    "pg_read_all_stats",
+    "record_erase_events",
+    "record_webhook_events",
+    "stop_grace_period",
+    "terminationGracePeriodSeconds",
+}
 _SPAN: Final = re.compile(r"`([^`\n]+)`")
 
 
@@ -63,6 +76,29 @@ def texts_of_the_code() -> set[str]:
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 texts.add(node.value)
     return texts
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "decisions" not in name])
+def test_every_name_that_a_page_quotes_is_one_of_the_code(name: str) -> None:
+    if name == "CHANGELOG.md":
+        return  # it tells of names as they were then
+    known = words_of_the_code() | OTHERS_WORDS
+    quoted = set(_NAME.findall(prose(ROOT / name)))
+    names = {each for each in quoted if "_" in each or re.search("[a-z][A-Z]", each)}
+    parts = {part for each in names if not each.endswith(".py") for part in each.split(".")}
+    assert {part for part in parts if part not in known and part.lower() not in known} == set()
+
+
+def words_of_the_code() -> set[str]:
+    """Every word in the code, in what measures it, and in what a deployment brings along."""
+    files = [
+        file
+        for folder in ("src", "benchmarks", "deploy")
+        for file in (ROOT / folder).rglob("*")
+        if file.suffix in {".py", ".sql", ".yml"}
+    ]
+    words = set(re.findall(r"\w+", "\n".join(file.read_text() for file in files)))
+    return words | set(re.findall(r"CREATE ROLE (\w+)", (DOCS / "operating.md").read_text()))
 
 
 def test_the_readme_is_short() -> None:
