@@ -139,10 +139,9 @@ def check_command_line(words: list[str]) -> None:
 def test_every_decision_is_in_the_index_by_its_title() -> None:
     index = (DOCS / "decisions" / "README.md").read_text()
     for decision in DECISIONS:
-        number, _, title = (
-            decision.read_text().partition("\n")[0].removeprefix("# ").partition(": ")
-        )
-        assert decision.name.startswith(f"{number}-")
+        number = decision.name.partition("-")[0]
+        title = decision.read_text().partition("\n")[0].removeprefix("# ")
+        title = title.removeprefix(f"{number}: ")
         assert f"| [{number}]({decision.name}) | {title} |" in index
 
 
