@@ -17,6 +17,19 @@ MIGRATIONS: Final = ROOT / "src" / "infrastructure" / "migrations"
 DECISIONS: Final = sorted((DOCS / "decisions").glob("0*.md"))
 WORDS_OF_README: Final = 900
 _COMMAND: Final = re.compile(r"(?:\.venv/bin/)?kratos-sync ([^…]+)$")
+_NAME: Final = re.compile(r"`([A-Za-z]\w*(?:\.[A-Za-z]\w*)*)(?:\(\))?`")
+# Kratos', PostgreSQL's, PgBouncer's, Docker's and Kubernetes'; and two that the migration composes.
+OTHERS_WORDS: Final = {
+    "maxItems",
+    "maxLength",
+    "max_prepared_statements",
+    "pg_basebackup",
+    "pg_read_all_stats",
+    "record_erase_events",
+    "record_webhook_events",
+    "stop_grace_period",
+    "terminationGracePeriodSeconds",
+}
 _SPAN: Final = re.compile(r"`([^`\n]+)`")
 
 
@@ -65,6 +78,29 @@ def texts_of_the_code() -> set[str]:
     return texts
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if "decisions" not in name])
+def test_every_name_that_a_page_quotes_is_one_of_the_code(name: str) -> None:
+    if name == "CHANGELOG.md":
+        return  # it tells of names as they were then
+    known = words_of_the_code() | OTHERS_WORDS
+    quoted = set(_NAME.findall(prose(ROOT / name)))
+    names = {each for each in quoted if "_" in each or re.search("[a-z][A-Z]", each)}
+    parts = {part for each in names if not each.endswith(".py") for part in each.split(".")}
+    assert {part for part in parts if part not in known and part.lower() not in known} == set()
+
+
+def words_of_the_code() -> set[str]:
+    """Every word in the code, in what measures it, and in what a deployment brings along."""
+    files = [
+        file
+        for folder in ("src", "benchmarks", "deploy")
+        for file in (ROOT / folder).rglob("*")
+        if file.suffix in {".py", ".sql", ".yml"}
+    ]
+    words = set(re.findall(r"\w+", "\n".join(file.read_text() for file in files)))
+    return words | set(re.findall(r"CREATE ROLE (\w+)", (DOCS / "operating.md").read_text()))
+
+
 def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().split()) <= WORDS_OF_README
 
@@ -90,7 +126,10 @@ def check_command_line(words: list[str]) -> None:
     """Raise click's error for an unknown command or option; values may be placeholders."""
     command: click.Command | None = main
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        command = command.get_command(click.Context(command), word := words.pop(0))
+        word = words.pop(0)
+        if word == "COMMAND":
+            return
+        command = command.get_command(click.Context(command), word)
         assert command is not None, word
     assert command is not None
     _, left, _ = command.make_parser(click.Context(command)).parse_args(words)
@@ -100,10 +139,9 @@ def check_command_line(words: list[str]) -> None:
 def test_every_decision_is_in_the_index_by_its_title() -> None:
     index = (DOCS / "decisions" / "README.md").read_text()
     for decision in DECISIONS:
-        number, _, title = (
-            decision.read_text().partition("\n")[0].removeprefix("# ").partition(": ")
-        )
-        assert decision.name.startswith(f"{number}-")
+        number = decision.name.partition("-")[0]
+        title = decision.read_text().partition("\n")[0].removeprefix("# ")
+        title = title.removeprefix(f"{number}: ")
         assert f"| [{number}]({decision.name}) | {title} |" in index
 
 
