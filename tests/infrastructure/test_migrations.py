@@ -186,7 +186,7 @@ def test_json_is_jsonb_where_others_query_it(engine: Engine) -> None:
     }
 
 
-def test_a_database_that_nobody_migrated_is_refused_in_one_line(empty: Engine) -> None:
+def test_a_database_that_was_not_migrated_is_refused_in_one_line(empty: Engine) -> None:
     with pytest.raises(SchemaTooOld) as refusal:
         require_schema(empty)
 

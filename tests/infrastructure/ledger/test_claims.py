@@ -104,7 +104,7 @@ def test_a_lease_that_ran_out_is_claimed_again_and_counted(
     assert (again.event_ids, again.expired) == ([cause(1), cause(2)], 1)
 
 
-def test_what_is_given_back_is_due_at_once_and_was_not_leased_in_vain(
+def test_a_released_delivery_is_due_at_once_and_counts_as_no_expired_lease(
     ledger: PostgresLedger, claims: PostgresClaims
 ) -> None:
     ledger.publish(updated(1), WEBHOOK)
@@ -131,7 +131,7 @@ def test_giving_back_what_has_failed_meanwhile_keeps_its_backoff(
     assert delivery.due_at - ledger.now > timedelta(minutes=59)
 
 
-def test_a_survey_counts_leases_and_tells_when_to_look_again(
+def test_a_survey_counts_leases_and_says_when_the_next_delivery_is_due(
     ledger: PostgresLedger, claims: PostgresClaims
 ) -> None:
     for number in range(1, 4):
@@ -170,7 +170,7 @@ def test_a_backlog_is_due_when_its_next_delivery_is(seconds: float | None, is_du
     assert Backlog(leased=0, due_in=due_in).is_due is is_due
 
 
-def test_claims_without_postgresql_say_that_the_ledger_is_unavailable() -> None:
+def test_claims_without_postgresql_are_an_unavailable_ledger() -> None:
     nowhere = connect(SecretStr("postgresql://ada@/nowhere?host=/nonexistent"), pool_size=1)
     claims = PostgresClaims(nowhere, LEASE)
 

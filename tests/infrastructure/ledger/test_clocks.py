@@ -62,7 +62,7 @@ def test_clocks_that_are_less_apart_hinder_no_purge(
     assert purge(engine).removed == Removed(events=1)
 
 
-def test_the_schedule_says_that_clocks_differ_and_purges_once_they_do_not(
+def test_the_schedule_logs_that_clocks_differ_and_purges_once_they_do_not(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kratos_sync.infrastructure.ledger.purge.FIRST_LOOK_SECONDS", 0.01)
@@ -133,7 +133,7 @@ def test_a_template_that_failed_at_a_time_to_come_does_not_bring_forward_every_n
     assert PostgresReconciliations(engine).is_due(HOUR)
 
 
-def test_an_erasure_is_looked_at_however_far_ahead_the_clock_was(engine: Engine) -> None:
+def test_an_erasure_is_due_however_far_ahead_the_clock_was(engine: Engine) -> None:
     run(
         engine,
         "INSERT INTO kratos_sync.erasures (identity_id, by, reason, look_at)"
@@ -215,7 +215,7 @@ def test_a_claim_does_not_look_through_all_that_waits_for_a_retry(engine: Engine
         assert pages(engine, CLAIM, (SYNC, 10, LEASE, None, None)) < 50
 
 
-def test_status_tells_how_far_apart_the_clocks_are_and_no_negative_lag(
+def test_status_reports_how_far_apart_the_clocks_are_and_no_negative_lag(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owe(engine, SYNC, age=-HOUR, due_in=HOUR)

@@ -327,7 +327,7 @@ def test_status_shows_what_fails_beside_our_ledger(
     assert (status.backlog, status.waiting, status.postponed) == (1, 1, 0)
 
 
-def test_a_server_that_is_exhausted_itself_counts_for_nobody(
+def test_an_exhausted_server_costs_no_delivery_an_attempt(
     ledger: PostgresLedger, here: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(transactions, "NEEDS_ROOM", _raising("53100"))
@@ -339,7 +339,7 @@ def test_a_server_that_is_exhausted_itself_counts_for_nobody(
     assert ledger.attempts == []
 
 
-def test_a_database_that_became_a_standby_counts_for_nobody(
+def test_a_database_that_became_a_standby_costs_no_delivery_an_attempt(
     ledger: PostgresLedger, here: Surroundings
 ) -> None:
     def become_a_standby(_: Surroundings, transaction: Transaction) -> None:

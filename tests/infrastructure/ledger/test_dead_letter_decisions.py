@@ -107,7 +107,7 @@ def test_a_retry_is_logged_with_who_wanted_it(engine: Engine, ledger: PostgresLe
     )
 
 
-def test_what_is_discarded_is_gone_and_logged_with_who_and_why(
+def test_a_discarded_dead_letter_is_removed_and_logged_with_who_and_why(
     engine: Engine, ledger: PostgresLedger
 ) -> None:
     event_id = fail(engine)
@@ -141,7 +141,7 @@ def test_only_what_is_meant_is_touched(
 
 
 @pytest.mark.parametrize("decide", [retry, discard])
-def test_what_fails_after_the_command_began_is_left(
+def test_a_delivery_that_dies_after_the_command_began_stays(
     engine: Engine, ledger: PostgresLedger, decide: Decide
 ) -> None:
     fail(engine)

@@ -71,7 +71,7 @@ def test_they_are_grouped_by_consumer_exception_and_shape(engine: Engine) -> Non
     ]
 
 
-def test_a_group_says_since_when_until_when_and_gives_an_example(engine: Engine) -> None:
+def test_a_group_has_its_first_and_last_failure_and_an_example(engine: Engine) -> None:
     ids = {fail(engine, ago=3 * A_MINUTE), fail(engine, ago=A_MINUTE)}
     (group,) = PostgresDeadLetters(engine).groups(EVERYTHING, MANY).groups
     span = group.last_failed_at - group.first_failed_at
@@ -80,7 +80,7 @@ def test_a_group_says_since_when_until_when_and_gives_an_example(engine: Engine)
     assert group.example_error == "KeyError: 'dalia'"
 
 
-def test_of_many_groups_the_largest_are_told_and_all_are_counted(engine: Engine) -> None:
+def test_of_many_groups_the_largest_are_listed_and_all_are_counted(engine: Engine) -> None:
     for number in range(5):
         fail(engine, shape=str(number))
     fail(engine, shape="3")
@@ -163,13 +163,13 @@ def test_the_newest_come_first_and_no_more_than_asked_for(engine: Engine) -> Non
     )
 
 
-def test_one_whose_event_is_gone_is_told_all_the_same(engine: Engine) -> None:
+def test_a_dead_letter_whose_event_was_removed_is_listed_too(engine: Engine) -> None:
     event_id = fail(engine, event_id=uuid4())
     (letter,) = PostgresDeadLetters(engine).newest(EVERYTHING, MANY)
     assert (letter.event_id, letter.event) == (event_id, None)
 
 
-def test_an_event_is_told_with_its_payload_and_every_attempt(engine: Engine) -> None:
+def test_an_event_has_its_payload_and_every_attempt(engine: Engine) -> None:
     event_id = fail(engine)
     log_attempt(engine, "Greet", event_id, outcome="failed", error="KeyError: 1")
     log_attempt(engine, "Greet", event_id, number=2, outcome="gave_up", error="KeyError: 2")
@@ -185,5 +185,5 @@ def test_an_event_is_told_with_its_payload_and_every_attempt(engine: Engine) -> 
     assert count.outstanding is None
 
 
-def test_an_event_never_recorded_is_not_told(engine: Engine) -> None:
+def test_an_event_that_was_never_recorded_is_none(engine: Engine) -> None:
     assert PostgresDeadLetters(engine).event(uuid4()) is None

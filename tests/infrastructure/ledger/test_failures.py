@@ -40,14 +40,14 @@ def test_a_failure_ends_the_lease(ledger: PostgresLedger) -> None:
     assert row == {"leased": False, "failed_at": None}
 
 
-def test_a_dead_letter_tells_when_it_died(ledger: PostgresLedger) -> None:
+def test_a_dead_letter_has_the_time_of_its_failure(ledger: PostgresLedger) -> None:
     ledger.record(replace(FAILED, retry_after=None))
 
     (row,) = ledger.query("SELECT failed_at <= now() AS died FROM kratos_sync.deliveries")
     assert row == {"died": True}
 
 
-def test_an_attempt_that_failed_tells_when_it_began_and_how_long_it_took(
+def test_a_failed_attempt_has_its_start_and_duration(
     ledger: PostgresLedger,
 ) -> None:
     ledger.record(FAILED)
@@ -77,7 +77,7 @@ def test_a_retry_at_once_is_due_at_once(ledger: PostgresLedger) -> None:
     assert (delivery.is_dead, delivery.due_at <= ledger.now) == (False, True)
 
 
-def test_failures_without_postgresql_say_that_the_ledger_is_unavailable() -> None:
+def test_without_postgresql_recording_a_failure_is_an_unavailable_ledger() -> None:
     nowhere = connect(SecretStr("postgresql://ada@/nowhere?host=/nonexistent"), pool_size=1)
 
     with pytest.raises(LedgerUnavailable):

@@ -140,7 +140,7 @@ def test_all_times_of_a_group_are_the_databases(
         assert (row["consumer"], row["same"]) == (SyncKratosIdentity.name, True)
 
 
-def test_each_of_a_group_hears_whether_it_was_recorded_before(
+def test_each_caller_of_a_group_gets_whether_its_event_is_new(
     publishing: Publishing, ledger: PostgresLedger, statements: list[pq.abc.PGresult]
 ) -> None:
     async def scenario() -> list[Any]:
@@ -162,7 +162,7 @@ def test_each_of_a_group_hears_whether_it_was_recorded_before(
     assert len(statements) == 2
 
 
-def test_what_is_wrong_with_one_event_is_told_its_own_caller(
+def test_only_the_caller_of_an_invalid_event_gets_its_error(
     publishing: Publishing, ledger: PostgresLedger
 ) -> None:
     async def scenario() -> list[Any]:
@@ -176,7 +176,7 @@ def test_what_is_wrong_with_one_event_is_told_its_own_caller(
     assert list(ledger.events) == [cause(1), cause(3)]
 
 
-def test_an_event_that_another_transaction_holds_up_holds_up_nobody_else(
+def test_an_event_that_waits_for_a_lock_delays_no_other(
     publishing: Publishing, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_bus, "STATEMENT_TIMEOUT", SOON)
@@ -196,7 +196,7 @@ def test_an_event_that_another_transaction_holds_up_holds_up_nobody_else(
     assert isinstance(second, LedgerUnavailable)
 
 
-def test_a_caller_that_goes_away_takes_nobody_with_it(
+def test_a_cancelled_caller_affects_no_other(
     publishing: Publishing, ledger: PostgresLedger
 ) -> None:
     async def scenario() -> list[Any]:
@@ -212,7 +212,7 @@ def test_a_caller_that_goes_away_takes_nobody_with_it(
     assert {cause(1), cause(3), cause(4)} <= set(ledger.events)
 
 
-def test_a_lone_caller_that_goes_away_leaves_the_bus_at_work(publishing: Publishing) -> None:
+def test_the_bus_works_on_after_a_lone_caller_was_cancelled(publishing: Publishing) -> None:
     async def scenario() -> Any:
         call = publishing.begin(1)
         await asyncio.sleep(0)
@@ -250,7 +250,9 @@ def test_a_connection_lost_at_work_is_an_unavailable_ledger_for_all_and_is_repla
     assert len(ledger.events) == 1
 
 
-def test_a_ledger_that_is_away_is_away_for_all_and_wakes_nobody(publishing: Publishing) -> None:
+def test_an_unavailable_ledger_fails_every_caller_and_wakes_no_relay(
+    publishing: Publishing,
+) -> None:
     url = publishing.engine.url.set(query={"host": "/nonexistent"})
     nowhere = Publishing(create_engine(url))
 

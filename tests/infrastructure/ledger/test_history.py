@@ -27,7 +27,7 @@ def history(engine: Engine, newest: int = EVERYTHING) -> IdentityHistory:
     return found
 
 
-def test_of_an_identity_never_heard_of_nothing_is_known(engine: Engine) -> None:
+def test_an_unknown_identity_has_no_history(engine: Engine) -> None:
     add_identity(engine, uuid4())
     add_event(engine, subject=uuid4())
     assert PostgresHistory(engine).of(SOMEBODY, EVERYTHING) is None
@@ -47,7 +47,7 @@ def test_events_before_any_copy_are_known(engine: Engine) -> None:
     assert history(engine).recorded == 1
 
 
-def test_a_tombstone_says_when_it_was_deleted(engine: Engine) -> None:
+def test_a_tombstone_has_the_time_of_its_deletion(engine: Engine) -> None:
     deleted_at = datetime(2026, 7, 1, tzinfo=UTC)
     add_identity(engine, deleted_at=deleted_at)
     found = history(engine).identity
@@ -55,7 +55,7 @@ def test_a_tombstone_says_when_it_was_deleted(engine: Engine) -> None:
     assert found.deleted_at == deleted_at
 
 
-def test_events_are_told_oldest_first_and_only_this_persons(engine: Engine) -> None:
+def test_events_are_listed_oldest_first_and_only_of_this_identity(engine: Engine) -> None:
     newer = add_event(engine, name="identity.registered", source="SyncKratosIdentity")
     older = add_event(engine, age=A_MINUTE)
     add_event(engine, subject=uuid4())
@@ -65,7 +65,7 @@ def test_events_are_told_oldest_first_and_only_this_persons(engine: Engine) -> N
     assert [event.source for event in events] == ["webhook", "SyncKratosIdentity"]
 
 
-def test_of_many_events_the_newest_are_told_and_all_are_counted(engine: Engine) -> None:
+def test_of_many_events_the_newest_are_listed_and_all_are_counted(engine: Engine) -> None:
     ids = [add_event(engine, age=age * A_MINUTE) for age in (4, 3, 2, 1)]
     found = history(engine, newest=2)
     assert [event.id for event in found.events] == ids[-2:]
@@ -89,7 +89,7 @@ def test_each_consumers_attempts_stand_in_the_order_they_were_made(engine: Engin
     assert greet.outstanding is None
 
 
-def test_what_is_owed_stands_with_its_due_time_and_last_error(engine: Engine) -> None:
+def test_a_pending_delivery_has_its_due_time_and_last_error(engine: Engine) -> None:
     event_id = owe(engine, "Greet", attempts=1, due_in=A_MINUTE, last_error="KeyError")
     log_attempt(engine, "Greet", event_id, outcome="failed", error="KeyError")
     found = history(engine)
@@ -102,14 +102,14 @@ def test_what_is_owed_stands_with_its_due_time_and_last_error(engine: Engine) ->
     assert greet.outstanding.failed_at is None
 
 
-def test_a_dead_letter_says_since_when(engine: Engine) -> None:
+def test_a_dead_letter_has_its_time(engine: Engine) -> None:
     owe(engine, "Greet", attempts=12, failed_ago=A_MINUTE, last_error="KeyError")
     ((greet,),) = [event.deliveries for event in history(engine).events]
     assert greet.outstanding is not None
     assert greet.outstanding.failed_at is not None
 
 
-def test_a_database_that_nobody_migrated_cannot_tell(empty_database_url: str) -> None:
+def test_a_database_that_was_not_migrated_is_refused(empty_database_url: str) -> None:
     engine = connect(SecretStr(empty_database_url), pool_size=2)
     try:
         with pytest.raises(SchemaTooOld, match="kratos-sync migrate"):
@@ -135,7 +135,7 @@ TRACEBACK = 'Traceback (most recent call last):\n  File "/app/greet.py", line 7,
         ("", "unknown error"),
     ],
 )
-def test_an_errors_type_is_told_without_its_words(error: str, kind: str) -> None:
+def test_the_type_of_an_error_is_found_without_its_message(error: str, kind: str) -> None:
     assert error_type(error).startswith(kind)
     assert "dalia" not in error_type(error)
 

@@ -466,7 +466,7 @@ def test_invariant_5_a_dead_letter_stays_with_its_last_error_and_traceback(
     assert all("no heart left" in (each.error or "") for each in ledger.attempts)
 
 
-def test_invariant_5_one_poison_does_not_hold_its_neighbours(ledger: PostgresLedger) -> None:
+def test_invariant_5_one_failing_event_does_not_hold_up_the_others(ledger: PostgresLedger) -> None:
     class AdmitAllButGrace(SyncKratosIdentity):
         name = "AdmitAllButGrace"
 
@@ -641,7 +641,7 @@ def test_invariant_7_two_relays_share_one_window(
     assert 0 < leased(ledger) <= 2 * FIRST_BATCHES * SyncKratosIdentity.batch_size
 
 
-def test_invariant_7_a_backlog_that_nobody_works_on_does_not_pile_up_in_redis(
+def test_invariant_7_a_backlog_without_workers_does_not_pile_up_in_redis(
     ledger: PostgresLedger, relay: Relay, broker: WakefulRedisBroker
 ) -> None:
     owe_a_crowd(ledger, 10_000)
@@ -833,7 +833,7 @@ def test_a_deadlock_is_begun_anew_and_counts_no_attempt(ledger: PostgresLedger) 
     ] == [(1, "succeeded")] * 2
 
 
-def test_a_connection_lost_amid_consumption_leaves_the_delivery_owed_and_counts_no_attempt(
+def test_a_connection_lost_amid_consumption_leaves_the_delivery_pending_and_counts_no_attempt(
     ledger: PostgresLedger,
 ) -> None:
     killed: list[int] = []

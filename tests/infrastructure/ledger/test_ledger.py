@@ -107,7 +107,7 @@ def test_many_events_are_recorded_as_one_is(ledger: PostgresLedger) -> None:
     assert ledger.events[cause(1)].subject == ADA
 
 
-def test_an_attempt_tells_when_it_began_and_how_long_it_took(ledger: PostgresLedger) -> None:
+def test_an_attempt_has_its_start_and_duration(ledger: PostgresLedger) -> None:
     ledger.publish(updated(1), WEBHOOK)
     unit = ledger.unit_of_work()
     with unit.begin(TIME_LIMIT):
@@ -121,7 +121,7 @@ def test_an_attempt_tells_when_it_began_and_how_long_it_took(ledger: PostgresLed
     assert attempt["error"] is None
 
 
-def test_the_inbox_tells_the_transaction_whom_its_events_are_about(
+def test_the_inbox_gives_the_transaction_the_subjects_of_its_events(
     ledger: PostgresLedger, engine: Engine
 ) -> None:
     ledger.publish(updated(1, ADA), WEBHOOK)

@@ -84,7 +84,7 @@ def test_each_table_has_a_retention_of_its_own(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("failed_ago", [None, 40 * DAY], ids=["outstanding", "dead letter"])
-def test_nothing_goes_of_what_somebody_is_owed(
+def test_nothing_is_removed_that_a_delivery_needs(
     engine: Engine, failed_ago: timedelta | None
 ) -> None:
     event = owe(engine, "Greet", age=50 * DAY, attempts=1, failed_ago=failed_ago)
@@ -159,7 +159,7 @@ def test_a_call_that_kratos_repeats_is_known_as_long_as_its_event_is_kept(engine
     assert ledger.publish(updated(3), webhook)
 
 
-def test_a_look_first_removes_nothing_and_tells_the_same(engine: Engine) -> None:
+def test_a_preview_removes_nothing_and_counts_the_same(engine: Engine) -> None:
     for _ in range(5):
         log_attempt(engine, "Greet", add_event(engine, age=40 * DAY), age=40 * DAY)
     owe(engine, "Greet", age=40 * DAY)
@@ -172,7 +172,7 @@ def test_a_look_first_removes_nothing_and_tells_the_same(engine: Engine) -> None
     assert purge(engine).removed == preview.removed
 
 
-def test_it_tells_how_far_it_is_and_stops_between_two_steps(engine: Engine) -> None:
+def test_a_purge_reports_its_progress_and_stops_between_two_steps(engine: Engine) -> None:
     for _ in range(5):
         add_event(engine, age=40 * DAY)
     stopped, told = threading.Event(), list[Removed]()
@@ -221,7 +221,7 @@ def test_a_purge_that_went_away_is_taken_over_and_notices_it(engine: Engine) -> 
     assert [other.removed for other in others] == [Removed(3)]
 
 
-def test_an_event_that_is_being_owed_again_is_not_removed(engine: Engine) -> None:
+def test_an_event_that_is_being_redelivered_is_not_removed(engine: Engine) -> None:
     event = add_event(engine, age=40 * DAY)
     purging = threading.Thread(target=lambda: purge(engine), daemon=True)
     with engine.begin() as connection:
@@ -240,7 +240,7 @@ def test_an_event_that_is_being_owed_again_is_not_removed(engine: Engine) -> Non
     assert ids(engine, "events") == {event}
 
 
-def test_an_event_that_is_being_removed_is_not_owed_again(engine: Engine) -> None:
+def test_an_event_that_is_being_removed_is_not_redelivered(engine: Engine) -> None:
     add_event(engine, age=40 * DAY)
     events = PostgresRecordedEvents(engine)
     now = events.now()
@@ -296,7 +296,7 @@ def test_a_purge_is_due_when_none_began_for_so_long(engine: Engine) -> None:
     assert purges.is_due(DAY)
 
 
-def test_a_purge_without_postgresql_says_that_the_ledger_is_unavailable() -> None:
+def test_a_purge_without_postgresql_is_an_unavailable_ledger() -> None:
     nowhere = connect(SecretStr("postgresql://ada@/nowhere?host=/nonexistent"), pool_size=1)
     with pytest.raises(LedgerUnavailable):
         purge(nowhere)

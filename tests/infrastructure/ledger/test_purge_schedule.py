@@ -78,7 +78,7 @@ def test_what_it_removed_is_logged(engine: Engine) -> None:
     ]
 
 
-def test_the_relay_purges_by_itself_what_the_settings_say(
+def test_the_relay_purges_by_itself_as_the_settings_say(
     engine: Engine, database_url: str, broker_url: str, tmp_path: Path
 ) -> None:
     kept, old = add_event(engine, age=6 * DAY), add_event(engine, age=8 * DAY)

@@ -31,7 +31,7 @@ def ledger(engine: Engine) -> PostgresLedger:
     return PostgresLedger(engine)
 
 
-def stretch(
+def event_range(
     ledger: PostgresLedger,
     since: timedelta = HOUR,
     until: timedelta = timedelta(),
@@ -50,25 +50,25 @@ def run(ledger: PostgresLedger, wanted: EventRange, rate: int = 100_000) -> Prog
     return steps[-1] if steps else None
 
 
-def owed(ledger: PostgresLedger) -> set[UUID]:
+def pending(ledger: PostgresLedger) -> set[UUID]:
     return {event_id for consumer, event_id in ledger.deliveries if consumer == SYNC}
 
 
 def deliver_all(ledger: PostgresLedger) -> None:
-    deliver(Batch(SyncKratosIdentity, sorted(owed(ledger)), ledger.unit_of_work(), ledger))
+    deliver(Batch(SyncKratosIdentity, sorted(pending(ledger)), ledger.unit_of_work(), ledger))
 
 
 def test_every_event_is_delivered_again_once(ledger: PostgresLedger) -> None:
     for number, who in enumerate((ADA, GRACE, ADA), start=1):
         ledger.publish(updated(number, who), WEBHOOK)
-    events = owed(ledger)
+    events = pending(ledger)
     deliver_all(ledger)
     ledger.query("DELETE FROM kratos_sync.kratos_identities")
 
-    progress = run(ledger, stretch(ledger))
+    progress = run(ledger, event_range(ledger))
     assert progress is not None
     assert (progress.replayed, progress.left) == (3, 0)
-    assert owed(ledger) == events
+    assert pending(ledger) == events
     deliver_all(ledger)
 
     succeeded = [each.event_id for each in ledger.attempts if each.outcome == "succeeded"]
@@ -77,17 +77,17 @@ def test_every_event_is_delivered_again_once(ledger: PostgresLedger) -> None:
     assert {row["id"] for row in rows} == {ADA, GRACE}
 
 
-def test_only_the_stretch_is_replayed(engine: Engine, ledger: PostgresLedger) -> None:
+def test_only_the_range_is_replayed(engine: Engine, ledger: PostgresLedger) -> None:
     add_event(engine, age=4 * A_MINUTE)
     inside = {add_event(engine, age=3 * A_MINUTE), add_event(engine, age=2 * A_MINUTE)}
     add_event(engine, name="kratos_identity.gone", age=3 * A_MINUTE)
     add_event(engine, age=A_MINUTE / 2)
-    wanted = stretch(ledger, 3.5 * A_MINUTE, A_MINUTE)
+    wanted = event_range(ledger, 3.5 * A_MINUTE, A_MINUTE)
 
     assert PostgresRecordedEvents(engine).count(wanted) == 2
     run(ledger, wanted)
 
-    assert owed(ledger) == inside
+    assert pending(ledger) == inside
 
 
 def test_the_stretch_begins_with_its_first_moment_and_ends_before_its_last(
@@ -101,7 +101,7 @@ def test_the_stretch_begins_with_its_first_moment_and_ends_before_its_last(
     wanted = EventRange(SYNC, (UPDATED,), times[first], times[last])
     assert PostgresRecordedEvents(engine).count(wanted) == 1
     run(ledger, wanted)
-    assert owed(ledger) == {first}
+    assert pending(ledger) == {first}
 
 
 def test_of_one_identity_only_its_events_are_replayed(
@@ -110,22 +110,24 @@ def test_of_one_identity_only_its_events_are_replayed(
     hers = {add_event(engine, age=age * A_MINUTE) for age in (1, 2, 3)}
     add_event(engine, subject=uuid4(), age=A_MINUTE)
     add_event(engine, age=2 * HOUR)
-    wanted = stretch(ledger, identity_id=SOMEBODY)
+    wanted = event_range(ledger, identity_id=SOMEBODY)
 
     assert PostgresRecordedEvents(engine).count(wanted) == 3
     run(ledger, wanted)
 
-    assert owed(ledger) == hers
+    assert pending(ledger) == hers
 
 
-def test_what_is_owed_or_dead_is_left_as_it_is(engine: Engine, ledger: PostgresLedger) -> None:
+def test_pending_deliveries_and_dead_letters_are_left_as_they_are(
+    engine: Engine, ledger: PostgresLedger
+) -> None:
     error = "KeyError: 1"
     waiting = owe(engine, SYNC, age=A_MINUTE, attempts=3, due_in=HOUR, last_error=error)
     dead = owe(engine, SYNC, age=A_MINUTE, attempts=12, failed_ago=A_MINUTE, last_error=error)
     add_event(engine, age=A_MINUTE)
     before = ledger.deliveries
 
-    progress = run(ledger, stretch(ledger))
+    progress = run(ledger, event_range(ledger))
 
     assert progress is not None
     assert (progress.replayed, progress.left) == (1, 2)
@@ -139,7 +141,7 @@ def test_another_consumers_delivery_of_the_event_is_none_of_its_business(
     engine: Engine, ledger: PostgresLedger
 ) -> None:
     event_id = owe(engine, "Greet", age=A_MINUTE)
-    run(ledger, stretch(ledger))
+    run(ledger, event_range(ledger))
     assert set(ledger.deliveries) == {("Greet", event_id), (SYNC, event_id)}
 
 
@@ -150,13 +152,13 @@ def test_each_step_goes_on_where_the_one_before_ended(
     """Also among events of one transaction, which were all recorded at one time."""
     ids = [add_event(engine, age=A_MINUTE) for _ in range(5)]
     ledger.query("UPDATE kratos_sync.events SET recorded_at = now() - interval '1 minute'")
-    wanted = stretch(ledger, identity_id=identity_id)
+    wanted = event_range(ledger, identity_id=identity_id)
     events = PostgresRecordedEvents(engine)
     seen: list[UUID] = []
     step, position = Step(0, 0, None), None
     for most in (2, 2, 2, 2):
         step = events.redeliver(wanted, position, most)
-        seen += [each for each in sorted(owed(ledger)) if each not in seen]
+        seen += [each for each in sorted(pending(ledger)) if each not in seen]
         position = step.position or position
     assert step == Step(0, 0, None)
     assert seen == sorted(ids)
@@ -169,13 +171,13 @@ def test_a_step_looks_through_so_many_events_for_a_rare_one(
     for age in (9, 8, 7, 6, 5):
         add_event(engine, name="identity.registered", age=age * A_MINUTE)
     rare = add_event(engine, age=A_MINUTE)
-    step = PostgresRecordedEvents(engine).redeliver(stretch(ledger), None, 2)
+    step = PostgresRecordedEvents(engine).redeliver(event_range(ledger), None, 2)
     assert (step.replayed, step.position is not None) == (0, True)
-    run(ledger, stretch(ledger))
-    assert owed(ledger) == {rare}
+    run(ledger, event_range(ledger))
+    assert pending(ledger) == {rare}
 
 
-def test_in_hand_is_what_is_due_or_dispatched_up_to_a_bound(engine: Engine) -> None:
+def test_in_flight_are_due_and_leased_deliveries_up_to_a_bound(engine: Engine) -> None:
     for _ in range(3):
         owe(engine, SYNC)
     owe(engine, SYNC, leased=True, due_in=A_MINUTE)
@@ -187,19 +189,19 @@ def test_in_hand_is_what_is_due_or_dispatched_up_to_a_bound(engine: Engine) -> N
     assert events.in_flight(SYNC, 2) == 2
 
 
-def test_the_position_tells_what_was_reached(engine: Engine, ledger: PostgresLedger) -> None:
+def test_the_position_is_that_of_the_last_event(engine: Engine, ledger: PostgresLedger) -> None:
     add_event(engine, age=2 * A_MINUTE)
     last = add_event(engine, age=A_MINUTE)
-    progress = run(ledger, stretch(ledger))
+    progress = run(ledger, event_range(ledger))
     (row,) = ledger.query("SELECT recorded_at FROM kratos_sync.events WHERE id = :id", id=last)
     assert progress is not None
     assert progress.position == Position(row["recorded_at"], last)
 
 
-def test_no_purge_removes_what_is_being_owed_again(engine: Engine, ledger: PostgresLedger) -> None:
+def test_no_purge_removes_what_is_being_redelivered(engine: Engine, ledger: PostgresLedger) -> None:
     add_event(engine, age=A_MINUTE)
     with statements() as seen:
-        PostgresRecordedEvents(engine).redeliver(stretch(ledger), None, MOST)
+        PostgresRecordedEvents(engine).redeliver(event_range(ledger), None, MOST)
     (lock,) = [n for n, statement in enumerate(seen) if "lock_shared" in statement]
     (owes,) = [n for n, statement in enumerate(seen) if "INSERT INTO" in statement]
     assert lock < owes

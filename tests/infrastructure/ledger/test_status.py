@@ -44,14 +44,14 @@ def about(lag: timedelta | None, expected: timedelta) -> bool:
     return lag is not None and expected <= lag < expected + A_MINUTE
 
 
-def test_a_consumer_that_is_owed_nothing_is_listed_with_zeros(engine: Engine) -> None:
+def test_a_consumer_without_deliveries_is_listed_with_zeros(engine: Engine) -> None:
     assert report(engine, "Greet", "Count").consumers == (
         ConsumerStatus("Greet", known=True),
         ConsumerStatus("Count", known=True),
     )
 
 
-def test_what_is_owed_is_due_or_dispatched_or_waiting(engine: Engine) -> None:
+def test_a_pending_delivery_is_due_or_dispatched_or_waiting(engine: Engine) -> None:
     for _ in range(3):
         owe(engine, "Greet")
     for _ in range(2):
@@ -66,13 +66,13 @@ def test_a_delivery_whose_lease_ran_out_is_due(engine: Engine) -> None:
     assert (only(engine).due, only(engine).dispatched) == (1, 0)
 
 
-def test_a_dead_letter_is_failed_and_neither_owed_nor_part_of_the_lag(engine: Engine) -> None:
+def test_a_dead_letter_is_failed_and_neither_pending_nor_part_of_the_lag(engine: Engine) -> None:
     owe(engine, "Greet", age=HOUR, attempts=12, last_error="KeyError", failed_ago=A_MINUTE)
     greet = only(engine)
     assert (greet.failed, greet.backlog, greet.lag) == (1, 0, None)
 
 
-def test_the_lag_is_the_age_of_the_oldest_event_owed_whatever_its_state(engine: Engine) -> None:
+def test_the_lag_is_the_age_of_the_oldest_pending_event_whatever_its_state(engine: Engine) -> None:
     owe(engine, "Greet", age=A_MINUTE)
     owe(engine, "Greet", age=HOUR, due_in=A_MINUTE, leased=True)
     assert about(only(engine).lag, HOUR)
@@ -80,7 +80,7 @@ def test_the_lag_is_the_age_of_the_oldest_event_owed_whatever_its_state(engine: 
     assert about(only(engine).lag, 2 * HOUR)
 
 
-def test_what_a_consumer_asked_for_later_is_owed_and_no_lag_until_then(engine: Engine) -> None:
+def test_a_postponed_delivery_is_pending_and_no_lag_until_it_is_due(engine: Engine) -> None:
     owe(engine, "Greet", age=HOUR, due_in=A_MINUTE, error_type=RETRY_LATER)
     greet = only(engine)
     assert (greet.backlog, greet.waiting, greet.postponed, greet.lag) == (1, 1, 1, None)
@@ -98,7 +98,7 @@ def test_the_lag_of_one_consumer_is_not_anothers(engine: Engine) -> None:
     assert about(count.lag, HOUR)
 
 
-def test_an_old_event_that_is_owed_only_now_is_no_lag(engine: Engine) -> None:
+def test_an_old_event_that_is_pending_only_since_now_is_no_lag(engine: Engine) -> None:
     owe(engine, "Greet", add_event(engine, age=HOUR))
     lag = only(engine).lag
     assert lag is not None
@@ -205,7 +205,7 @@ def test_many_events_and_attempts_are_estimated(engine: Engine) -> None:
         assert count.number == pytest.approx(many, rel=0.01)
 
 
-def test_each_table_is_told_with_its_size_the_largest_first(engine: Engine) -> None:
+def test_each_table_is_listed_with_its_size_the_largest_first(engine: Engine) -> None:
     tables = report(engine).storage.tables
     assert {"kratos_identities", "events", "deliveries", "attempts"} <= {t.name for t in tables}
     assert [t.bytes for t in tables] == sorted((t.bytes for t in tables), reverse=True)
@@ -215,7 +215,7 @@ def test_each_table_is_told_with_its_size_the_largest_first(engine: Engine) -> N
     assert report(engine).storage.bytes > before
 
 
-def test_the_oldest_event_and_attempt_tell_how_far_back_the_ledger_goes(engine: Engine) -> None:
+def test_the_oldest_event_and_attempt_are_reported(engine: Engine) -> None:
     assert report(engine).storage.oldest_event_at is None
     for age in (HOUR, 3 * HOUR):
         add_event(engine, age=age)
@@ -227,7 +227,7 @@ def test_the_oldest_event_and_attempt_tell_how_far_back_the_ledger_goes(engine: 
     assert about(told.at - told.storage.oldest_attempt_at, 2 * HOUR)
 
 
-def test_a_snapshot_held_for_long_is_told_with_its_holder(
+def test_a_snapshot_held_for_long_is_reported_with_its_holder(
     engine: Engine, database_url: str
 ) -> None:
     with psycopg.connect(database_url, application_name="a long report") as holder:
@@ -242,7 +242,7 @@ def test_a_snapshot_held_for_long_is_told_with_its_holder(
     assert found.held_for > AT_ONCE
 
 
-def test_an_open_transaction_that_holds_nothing_is_nobodys_worry(
+def test_an_open_transaction_that_holds_nothing_is_not_reported(
     engine: Engine, database_url: str
 ) -> None:
     with psycopg.connect(database_url) as idle, engine.connect() as connection:
@@ -270,7 +270,7 @@ def test_a_role_that_may_not_look_into_the_holder_still_sees_that_it_holds(
             connection.execute(text(f"DROP ROLE {role}"))
 
 
-def test_the_schema_is_told_beside_what_this_release_needs(engine: Engine) -> None:
+def test_the_schema_is_reported_with_what_this_release_needs(engine: Engine) -> None:
     told = report(engine)
     assert told.revision == told.needed_revision
     with engine.begin() as connection:
@@ -279,7 +279,7 @@ def test_the_schema_is_told_beside_what_this_release_needs(engine: Engine) -> No
     assert report(engine).needed_revision == told.needed_revision
 
 
-def test_a_database_that_nobody_migrated_cannot_tell(empty_database_url: str) -> None:
+def test_a_database_that_was_not_migrated_is_refused(empty_database_url: str) -> None:
     engine = connect(SecretStr(empty_database_url), pool_size=2)
     try:
         with pytest.raises(SchemaTooOld, match="kratos-sync migrate"):

@@ -270,7 +270,7 @@ def test_a_database_in_another_encoding_is_refused(postgres_url: str, encoding: 
     )
 
 
-def test_a_process_with_many_open_files_is_told_why_too(strict_postgres: str) -> None:
+def test_a_process_with_many_open_files_gets_the_reason_too(strict_postgres: str) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4_096, hard), hard))
     try:

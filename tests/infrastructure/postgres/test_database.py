@@ -105,7 +105,7 @@ def test_a_database_that_is_not_there_is_an_unavailable_ledger(database_url: str
         ask(nowhere, "SELECT 1")
 
 
-def test_a_pool_with_nothing_left_is_an_unavailable_ledger(
+def test_an_exhausted_pool_is_an_unavailable_ledger(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "POOL_TIMEOUT_SECONDS", 0.01)

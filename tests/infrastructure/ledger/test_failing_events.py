@@ -129,7 +129,7 @@ def test_what_it_wrote_is_undone_however_it_wrote_it(
 @pytest.mark.parametrize(
     "error", [SystemExit, KeyboardInterrupt, GeneratorExit, CancelledError, Panic, RuntimeError]
 )
-def test_whatever_it_raised_it_has_failed_and_takes_nobody_along(
+def test_whatever_it_raised_it_has_failed_and_no_other_event_has(
     ledger: PostgresLedger, error: type[BaseException]
 ) -> None:
     note_all(ledger, NotesByExecute, error)
@@ -138,7 +138,7 @@ def test_whatever_it_raised_it_has_failed_and_takes_nobody_along(
 
 
 @pytest.mark.parametrize("people", [PEOPLE, (MARY, GRACE)])
-def test_who_idles_until_the_connection_is_closed_has_failed(
+def test_a_consumer_that_idles_until_the_connection_is_closed_has_failed(
     ledger: PostgresLedger, people: Sequence[UUID]
 ) -> None:
     note_all(ledger, Waits, None, people)

@@ -70,7 +70,7 @@ def test_a_row_that_somebody_holds_keeps_none_of_the_others(
 
 
 @pytest.mark.parametrize("time", ["infinity", "-infinity", "20000-01-01", "0044-03-15 BC"])
-def test_a_time_beyond_the_calendar_keeps_nobody_from_being_read(
+def test_a_time_beyond_the_calendar_keeps_no_event_from_being_read(
     ledger: PostgresLedger, engine: Engine, time: str
 ) -> None:
     change = text("UPDATE kratos_sync.events SET occurred_at = :time WHERE id = :id")
