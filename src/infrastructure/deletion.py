@@ -34,13 +34,17 @@ PROGRESS: Final = text("""
     ) done ON true
     WHERE request.id = :request
 """)
-AWAITED: Final = text("""
+# Through events: deliveries have no index by subject.
+_AWAITED: Final = """
     SELECT d.consumer, count(*), count(d.failed_at)
     FROM kratos_sync.events e JOIN kratos_sync.deliveries d ON d.event_id = e.id
-    WHERE e.subject = (SELECT subject FROM kratos_sync.events WHERE id = :request)
-      AND d.consumer <> :last
+    WHERE e.subject = {} AND d.consumer <> {}
     GROUP BY d.consumer ORDER BY d.consumer
-""")
+"""
+AWAITED: Final = _AWAITED.format("$1::uuid", "$2")
+AWAITED_BY_REQUEST: Final = text(
+    _AWAITED.format("(SELECT subject FROM kratos_sync.events WHERE id = :request)", ":last")
+)
 
 
 def request_deletion(
@@ -71,19 +75,10 @@ class PostgresDeletions:
         with snapshot(self._engine) as connection:
             row = connection.execute(PROGRESS, parameters).one()
             awaited = tuple(
-                AwaitedConsumer(*row) for row in connection.execute(AWAITED, parameters)
+                AwaitedConsumer(*row) for row in connection.execute(AWAITED_BY_REQUEST, parameters)
             )
         deleted_at, is_done, has_failed, is_erased = row
         return DeletionProgress(deleted_at, awaited, is_done, has_failed, is_erased)
-
-
-# Through events: deliveries have no index by subject.
-AWAITED_ABOUT: Final = """
-    SELECT d.consumer, count(*), count(d.failed_at)
-    FROM kratos_sync.events e JOIN kratos_sync.deliveries d ON d.event_id = e.id
-    WHERE e.subject = $1::uuid AND d.consumer <> $2
-    GROUP BY d.consumer ORDER BY d.consumer
-"""
 
 
 class PostgresDeletionFinalizer:
@@ -97,7 +92,7 @@ class PostgresDeletionFinalizer:
         return list(
             starmap(
                 AwaitedConsumer,
-                self._transaction.fetch(AWAITED_ABOUT, (identity_id, besides)),
+                self._transaction.fetch(AWAITED, (identity_id, besides)),
             )
         )
 

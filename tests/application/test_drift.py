@@ -39,7 +39,7 @@ def test_three_times_as_many_as_usual_are_no_rise_and_one_more_is() -> None:
     assert hourly(61, 20, 20, 20, 20).rise == Rise(61, pytest.approx(20), HOUR)
 
 
-def test_with_too_few_before_nobody_can_tell() -> None:
+def test_with_too_few_runs_before_there_is_no_rise() -> None:
     assert hourly(1_000, 0, 0).rise is None
     assert hourly(1_000, 0, 0, 0).rise is None  # of the oldest nobody knows in how long
     assert hourly(1_000, 0, 0, 0, 0).rise
@@ -61,13 +61,13 @@ def test_one_that_comes_late_may_find_more() -> None:
     assert rise == Rise(800, pytest.approx(240), 24 * HOUR)
 
 
-def test_what_no_webhook_tells_is_no_rise() -> None:
+def test_what_no_webhook_reports_is_no_rise() -> None:
     quiet = [past(hour) for hour in range(1, 8)]
     for hook in ("admin", "untold", "old", "on_its_way", "revived", "other"):
         assert Drift([past(0, 1_000, hook=hook), *quiet]).rise is None
 
 
-def test_one_that_runs_or_looked_at_nobody_is_not_compared() -> None:
+def test_a_running_or_empty_run_is_not_compared() -> None:
     quiet = [past(hour) for hour in range(2, 9)]
     running = past(0, 1_000, ended=False)
     refused = past(1, 1_000, identities=0)
@@ -79,7 +79,7 @@ def test_two_at_the_same_moment_divide_by_no_zero() -> None:
     assert Drift([past(0, 100)] * 6).rise is None
 
 
-def test_the_newest_and_the_last_that_is_over_are_told_apart() -> None:
+def test_the_newest_run_and_the_last_that_ended_differ() -> None:
     running, over = past(0, ended=False), past(1)
     drift = Drift([running, over])
     assert (drift.newest, drift.last) == (running, over)

@@ -16,7 +16,7 @@ from kratos_sync.application.replay import (
     Replay,
     subscribed_event_names,
 )
-from tests.application.test_pace import Clock
+from tests.infrastructure.kratos.clock import Clock
 from tests.suites.occurrences import only_ours
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)

@@ -136,7 +136,7 @@ def test_consumers_here_come_first_and_kratos_last(
     assert (after.awaited, after.is_done, after.has_failed) == ((), True, False)
 
 
-def test_why_it_waits_is_told(
+def test_the_reason_for_waiting_is_given(
     ledger: PostgresLedger, life: Life, deletions: PostgresDeletions
 ) -> None:
     deletions.request(life.id)
@@ -303,7 +303,7 @@ def test_any_application_may_ask_in_sql(engine: Engine, ledger: PostgresLedger, 
     assert sorted(ledger.deliveries) == sorted((each.name, request) for each in subscribed_to_it)
 
 
-def test_the_nil_uuid_is_nobody(engine: Engine) -> None:
+def test_the_nil_uuid_is_refused(engine: Engine) -> None:
     with engine.connect() as connection, pytest.raises(DBAPIError, match="neither NULL nor"):
         connection.execute(text("SELECT kratos_sync.delete_identity(:nil)"), {"nil": UUID(int=0)})
 
@@ -336,7 +336,7 @@ def waiting(clock: Clock) -> dict[str, Callable[..., Any]]:
     return {"clock": clock, "pause": clock.pause}
 
 
-def test_nobody_waits_for_ever(life: Life, deletions: PostgresDeletions) -> None:
+def test_watching_ends_when_its_time_is_up(life: Life, deletions: PostgresDeletions) -> None:
     clock = Clock()
     request = deletions.request(life.id)
 

@@ -172,7 +172,7 @@ def test_each_setting_is_parsed(
         ("LEASE_SECONDS", "lovelace"),
     ],
 )
-def test_a_wrong_setting_is_refused_by_name_and_its_value_is_not_told(
+def test_a_wrong_setting_is_refused_by_name_without_its_value(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     with pytest.raises(ValidationError) as refusal:
@@ -184,7 +184,7 @@ def test_a_wrong_setting_is_refused_by_name_and_its_value_is_not_told(
 
 
 @pytest.mark.parametrize("keys", ["x", "lovelace", "lovelace-15-let", f"{ADA},x", f"x,{ADA}"])
-def test_a_short_key_is_refused_without_being_told(
+def test_a_short_key_is_refused_without_being_printed(
     monkeypatch: pytest.MonkeyPatch, keys: str
 ) -> None:
     with pytest.raises(ValidationError, match="a key has at least 16 characters") as refusal:
@@ -283,7 +283,7 @@ def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str) 
         from_environment()
 
 
-def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_wrong_setting_is_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValidationError) as refusal:
         settings_of(monkeypatch, LOG_LEVEL="LOUD", LEASE_SECONDS="0")
 

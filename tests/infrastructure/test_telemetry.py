@@ -66,13 +66,13 @@ def test_nothing_that_goes_wrong_is_quoted(program: str, event: str) -> None:
     assert [line["event"] for line in logged(program)] == [event]
 
 
-def test_a_line_that_cannot_be_formatted_is_told_of_without_its_arguments() -> None:
+def test_a_line_that_cannot_be_formatted_is_reported_without_its_arguments() -> None:
     assert lines_of("logging.getLogger('lib').error('%d', secret)") == [
         "A line of lib could not be logged (TypeError)."
     ]
 
 
-def test_libraries_are_heard_from_warnings_on_and_we_at_the_level_that_is_set() -> None:
+def test_libraries_log_from_warnings_on_and_we_at_the_level_that_is_set() -> None:
     said = """
         for name in (
             "lib",

@@ -13,7 +13,7 @@ LAST = UUID(int=2**128 - 1)
 
 
 @pytest.mark.parametrize("number", [0, 1, 7, 1000])
-def test_everybody_is_listed_once_in_the_order_of_ids(number: int) -> None:
+def test_every_identity_is_listed_once_in_the_order_of_ids(number: int) -> None:
     population, found = Crowd(number), [NOBODY]
     while page := population.listed(found[-1], 300):
         found += [identity_id for identity_id, _ in page]
@@ -44,7 +44,7 @@ def test_one_is_found_by_id_and_a_stranger_is_not() -> None:
     assert population.shown(LAST) is None
 
 
-def test_whoever_is_removed_is_gone() -> None:
+def test_a_removed_identity_is_not_found() -> None:
     population = Crowd(3)
 
     assert population.remove(population.id_of(1))

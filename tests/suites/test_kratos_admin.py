@@ -54,7 +54,7 @@ def ids(documents: list[dict[str, Any]]) -> list[str]:
     return [document["id"] for document in documents]
 
 
-def test_a_listing_has_everybody_once_in_the_order_of_ids(kratos: Kratos) -> None:
+def test_a_listing_has_every_identity_once_in_the_order_of_ids(kratos: Kratos) -> None:
     people = many(1100)
     for document in reversed(people):
         kratos.town.put(document)
@@ -86,7 +86,7 @@ def test_a_page_says_exactly_what_kratos_holds_without_credentials(kratos: Krato
     assert kratos.listing() == [[document]]
 
 
-def test_who_is_removed_between_two_pages_is_not_on_the_second(kratos: Kratos) -> None:
+def test_an_identity_deleted_between_two_pages_is_not_on_the_second(kratos: Kratos) -> None:
     people = many(600)
     for document in people:
         kratos.town.put(document)
@@ -110,7 +110,7 @@ def test_a_listing_goes_on_when_the_last_of_a_page_is_removed(kratos: Kratos) ->
     assert ids(json.loads(kratos.admin.page(first.next).identities)) == ids(people[500:])
 
 
-def test_who_is_made_behind_the_cursor_is_missed(kratos: Kratos) -> None:
+def test_an_identity_created_behind_the_cursor_is_missed(kratos: Kratos) -> None:
     for document in many(501):
         kratos.town.put(document)
     first = kratos.admin.page(None)
@@ -151,7 +151,7 @@ def test_an_identity_that_is_not_there_is_none(kratos: Kratos) -> None:
     assert kratos.admin.find(uuid4()) is None
 
 
-def test_absence_is_told_from_null(kratos: Kratos) -> None:
+def test_absent_is_not_null(kratos: Kratos) -> None:
     identity_id = kratos.town.put(person(verifiable_addresses=..., recovery_addresses=...))
 
     found = kratos.admin.find(identity_id)
@@ -162,7 +162,7 @@ def test_absence_is_told_from_null(kratos: Kratos) -> None:
 
 
 @pytest.mark.parametrize("number", [0, 1, 79, 80, 81, 500])
-def test_many_are_found_at_once_and_nobody_is_cut_off(kratos: Kratos, number: int) -> None:
+def test_many_are_found_at_once_and_none_is_cut_off(kratos: Kratos, number: int) -> None:
     people = [kratos.town.put(document) for document in many(number)]
 
     found = kratos.admin.find_all(people)
@@ -171,7 +171,7 @@ def test_many_are_found_at_once_and_nobody_is_cut_off(kratos: Kratos, number: in
     assert all(found[each].id == each and found[each].is_exact for each in people)
 
 
-def test_of_many_those_that_are_gone_are_left_out(kratos: Kratos) -> None:
+def test_deleted_identities_are_left_out_of_many(kratos: Kratos) -> None:
     here, gone = kratos.town.put(person()), uuid4()
 
     assert list(kratos.admin.find_all([gone, here, gone, here])) == [here]
@@ -182,7 +182,7 @@ def test_more_than_five_hundred_are_not_asked_for_at_once(kratos: Kratos) -> Non
         kratos.admin.find_all([uuid4() for _ in range(501)])
 
 
-def test_who_is_deleted_is_gone_and_cannot_be_deleted_again(kratos: Kratos) -> None:
+def test_a_deleted_identity_cannot_be_deleted_again(kratos: Kratos) -> None:
     identity_id = kratos.town.put(person())
 
     assert kratos.admin.delete(identity_id)

@@ -42,7 +42,7 @@ def outcomes(ledger: Ledger) -> dict[int, str]:
     }
 
 
-def test_what_was_told_is_recorded_with_its_consumers(ledger: Ledger) -> None:
+def test_an_answer_is_recorded_with_its_consumers(ledger: Ledger) -> None:
     ledger.kratos.people.put(document(metadata_admin={"n": LOYAL}))
     hear(ledger, hinted(1), hinted(2, GRACE))
 
@@ -71,7 +71,7 @@ def test_ten_hints_of_a_batch_cost_one_question(ledger: Ledger) -> None:
     assert outcomes(ledger) == dict.fromkeys(range(10), "succeeded")
 
 
-def test_one_who_is_refused_is_taken_back_alone(ledger: Ledger) -> None:
+def test_one_that_is_refused_is_rolled_back_alone(ledger: Ledger) -> None:
     ledger.kratos.people.put(document())
     hear(ledger, hinted(1), hinted(2, GRACE), hinted(3, MARY))
 
@@ -86,7 +86,7 @@ def test_one_who_is_refused_is_taken_back_alone(ledger: Ledger) -> None:
     assert len(told(ledger)) == 2
 
 
-def test_what_was_answered_is_told_though_kratos_goes_away_then(ledger: Ledger) -> None:
+def test_what_was_answered_is_recorded_though_kratos_fails_then(ledger: Ledger) -> None:
     ledger.kratos.people.put(document())
     hear(ledger, hinted(1, GRACE), hinted(2), hinted(3, MARY))
 
@@ -104,7 +104,7 @@ def test_what_was_answered_is_told_though_kratos_goes_away_then(ledger: Ledger) 
     } == {0}
 
 
-def test_who_registered_before_kratos_went_away_has_registered_all_the_same(
+def test_a_registration_before_kratos_failed_is_still_a_registration(
     ledger: Ledger,
 ) -> None:
     created_at, heard_at = minutes(0), minutes(1)
@@ -120,7 +120,7 @@ def test_who_registered_before_kratos_went_away_has_registered_all_the_same(
     assert "identity.registered" in [event.name for event in ledger.events.values()]
 
 
-def test_who_is_held_already_was_heard_of_before(ledger: Ledger) -> None:
+def test_an_identity_already_held_needs_no_first_hint(ledger: Ledger) -> None:
     ledger.kratos.people.put(document())
     for number in (1, 2):
         hear(ledger, hinted(number))

@@ -46,7 +46,7 @@ def interrupt(world: World, steps: int) -> None:
     run.close()
 
 
-def test_whom_we_never_heard_of_is_told_and_taken_in(world: World) -> None:
+def test_a_missing_identity_is_recorded_and_copied(world: World) -> None:
     ada = person(metadata_admin={"plan": "gold"}, traits={"loyalty_number": 9007199254740993})
     world.town.put(ada)
 
@@ -60,7 +60,7 @@ def test_whom_we_never_heard_of_is_told_and_taken_in(world: World) -> None:
     assert world.alive()[id_of(ada)]["traits"] == {"loyalty_number": 9007199254740993}
 
 
-def test_what_is_the_same_tells_nobody(world: World) -> None:
+def test_an_equal_identity_records_nothing(world: World) -> None:
     world.copy(*many(5))
     events = world.events()
 
@@ -70,7 +70,7 @@ def test_what_is_the_same_tells_nobody(world: World) -> None:
     assert world.events() == events
 
 
-def test_what_differs_is_told_by_the_names_of_its_fields(world: World) -> None:
+def test_a_difference_names_its_fields(world: World) -> None:
     ada, grace = many(2)
     world.copy(ada, grace)
     world.town.put(changed(ada, traits={"email": "new@example.org"}, state="inactive"))
@@ -98,7 +98,7 @@ def test_a_verification_that_moves_no_time_is_found(world: World) -> None:
     assert world.alive() == world.listing()
 
 
-def test_what_only_a_webhook_told_lacks_what_only_administrators_see(world: World) -> None:
+def test_a_copy_from_a_webhook_lacks_what_only_administrators_see(world: World) -> None:
     ada = person(metadata_admin={"plan": "gold"})
     world.town.put(ada)
     world.hear(ada)
@@ -133,7 +133,9 @@ def test_a_webhook_that_is_newer_than_the_page_stands(world: World) -> None:
     assert world.alive()[id_of(ada)]["traits"] == newer["traits"]
 
 
-def test_who_is_not_listed_is_asked_for_and_only_deleted_if_kratos_has_none(world: World) -> None:
+def test_an_unlisted_identity_is_looked_up_and_only_deleted_if_kratos_has_none(
+    world: World,
+) -> None:
     ada, grace, mary = many(3)
     world.copy(ada, grace, mary)
     world.town.remove(id_of(ada))
@@ -154,7 +156,7 @@ def test_who_is_not_listed_is_asked_for_and_only_deleted_if_kratos_has_none(worl
     assert world.rows()[id_of(ada)].deleted_at is not None
 
 
-def test_who_registers_during_the_scan_is_not_asked_for(world: World) -> None:
+def test_an_identity_registered_during_the_run_is_not_looked_up(world: World) -> None:
     world.copy(*many(2))
     new = person(created_at="2999-01-01T00:00:00Z", updated_at="2999-01-01T00:00:00Z")
     world.kratos.before = lambda _: world.hear(new)
@@ -165,7 +167,7 @@ def test_who_registers_during_the_scan_is_not_asked_for(world: World) -> None:
     assert id_of(new) in world.alive()
 
 
-def test_who_is_deleted_between_two_pages_is_found_on_this_scan(world: World) -> None:
+def test_an_identity_deleted_between_two_pages_is_found_by_this_run(world: World) -> None:
     people = many(5)
     world.copy(*people)
     world.kratos.page_size = 2
@@ -179,7 +181,7 @@ def test_who_is_deleted_between_two_pages_is_found_on_this_scan(world: World) ->
     assert world.reconcile().deleted == 1
 
 
-def test_who_is_made_behind_the_cursor_is_found_by_the_next_scan(world: World) -> None:
+def test_an_identity_created_behind_the_cursor_is_found_by_the_next_run(world: World) -> None:
     people = many(5)
     world.copy(*people[1:])
     world.kratos.page_size = 2
@@ -244,7 +246,7 @@ def test_more_than_ten_or_one_in_a_hundred_are_not_deleted_unasked(
     assert len(world.alive()) == held - (0 if is_refused else gone)
 
 
-def test_a_kratos_that_lists_nobody_deletes_nobody_whatever_is_allowed(world: World) -> None:
+def test_an_empty_listing_deletes_nothing_whatever_is_allowed(world: World) -> None:
     world.copy(*many(3))
     world.town.documents.clear()
 
@@ -253,7 +255,7 @@ def test_a_kratos_that_lists_nobody_deletes_nobody_whatever_is_allowed(world: Wo
     assert len(world.alive()) == 3
 
 
-def test_a_kratos_that_lists_nobody_whom_we_hold_deletes_nobody(world: World) -> None:
+def test_a_listing_without_known_identities_deletes_nothing(world: World) -> None:
     world.copy(*many(3))
     world.town.documents.clear()
     for document in many(3):
@@ -264,7 +266,7 @@ def test_a_kratos_that_lists_nobody_whom_we_hold_deletes_nobody(world: World) ->
     assert GONE not in {name for name, _ in world.events()}
 
 
-def test_a_listing_that_begins_with_nobody_whom_we_hold_is_another_kratos(world: World) -> None:
+def test_a_listing_that_begins_with_unknown_identities_is_another_kratos(world: World) -> None:
     world.copy(*many(11))
     world.town.documents.clear()
     for document in many(3):
@@ -310,7 +312,7 @@ def test_a_listing_that_begins_with_strangers_is_ours_if_kratos_has_others_of_ou
     assert world.alive() == world.listing()
 
 
-def test_a_few_whom_we_hold_do_not_keep_strangers_out(world: World) -> None:
+def test_a_few_identities_held_do_not_reject_unknown_ones(world: World) -> None:
     world.copy(*many(10))
     world.town.documents.clear()
     for document in many(3):
@@ -322,7 +324,7 @@ def test_a_few_whom_we_hold_do_not_keep_strangers_out(world: World) -> None:
     assert len(world.alive()) == 13
 
 
-def test_where_nobody_is_held_an_empty_listing_is_no_trouble(world: World) -> None:
+def test_an_empty_listing_is_accepted_where_nothing_is_held(world: World) -> None:
     assert world.reconcile().identities == 0
 
 
@@ -338,7 +340,7 @@ def elsewhere(world: World) -> list[Document]:
 
 
 @pytest.mark.parametrize("public_url", [None, "http://127.0.0.1:4433"])
-def test_a_listing_whose_schemas_are_elsewhere_is_another_kratos(
+def test_a_listing_with_foreign_schemas_is_another_kratos(
     world: World, public_url: str | None
 ) -> None:
     elsewhere(world)
@@ -351,7 +353,7 @@ def test_a_listing_whose_schemas_are_elsewhere_is_another_kratos(
     assert world.events() == events
 
 
-def test_a_kratos_elsewhere_that_lists_nobody_of_ours_has_not_moved(world: World) -> None:
+def test_a_foreign_listing_without_known_identities_is_no_move(world: World) -> None:
     ours, strangers = many(3), many(3)
     world.copy(*ours)
     world.town.documents.clear()
@@ -387,7 +389,7 @@ def test_a_page_of_another_kratos_in_the_middle_ends_it(world: World) -> None:
 
 
 @pytest.mark.parametrize("after", [1, 2])
-def test_an_error_in_the_middle_deletes_nobody_and_the_next_goes_on(
+def test_an_error_in_the_middle_deletes_nothing_and_the_next_run_continues(
     world: World, after: int
 ) -> None:
     people = many(6)
@@ -409,7 +411,7 @@ def test_an_error_in_the_middle_deletes_nobody_and_the_next_goes_on(
     assert (found.pages, found.deleted) == (3, 1)
 
 
-def test_an_error_while_asking_one_by_one_deletes_nobody_else(world: World) -> None:
+def test_an_error_during_lookups_deletes_nothing_more(world: World) -> None:
     people = many(4)
     world.copy(*people)
     world.town.remove(id_of(people[0]))
@@ -428,7 +430,7 @@ def test_an_error_while_asking_one_by_one_deletes_nobody_else(world: World) -> N
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 4])
-def test_what_was_interrupted_goes_on_and_tells_nothing_twice(world: World, steps: int) -> None:
+def test_an_interrupted_run_continues_and_records_nothing_twice(world: World, steps: int) -> None:
     people = many(6)
     world.copy(*people)
     world.kratos.page_size = 2
@@ -465,7 +467,7 @@ def test_after_a_token_that_kratos_no_longer_takes_it_starts_over(world: World) 
     assert len(world.events()) == before + 6
 
 
-def test_whoever_was_not_seen_before_it_starts_over_is_asked_for_once(world: World) -> None:
+def test_an_identity_unlisted_before_starting_over_is_looked_up_once(world: World) -> None:
     people = many(6)
     world.copy(*people)
     world.kratos.page_size = 2
@@ -488,7 +490,7 @@ def test_a_tombstone_is_not_asked_for_again(world: World) -> None:
     assert (found.held, found.unlisted, found.deleted) == (2, 0, 0)
 
 
-def test_what_changes_again_before_it_starts_over_is_told_again(world: World) -> None:
+def test_what_changes_again_before_starting_over_is_recorded_again(world: World) -> None:
     people = many(4)
     world.copy(*people)
     world.kratos.page_size = 2
@@ -574,7 +576,7 @@ def test_a_listing_out_of_order_is_refused(world: World) -> None:
 @pytest.mark.parametrize(
     "odd", [{"created_at": "yesterday"}, {"state": 7}, {"organization_id": "none"}]
 )
-def test_somebody_whom_nobody_can_read_keeps_nobody_else(
+def test_an_unreadable_identity_does_not_stop_the_others(
     world: World, odd: dict[str, object]
 ) -> None:
     people = many(5)
@@ -588,7 +590,7 @@ def test_somebody_whom_nobody_can_read_keeps_nobody_else(
     assert (found.unreadable, found.stale, found.unlisted, found.missing) == (2, 1, 0, 0)
 
 
-def test_a_dry_run_says_the_same_and_tells_nobody(world: World) -> None:
+def test_a_dry_run_finds_the_same_and_records_nothing(world: World) -> None:
     people = many(6)
     world.copy(*people[:5])
     world.town.put(changed(people[0]))
@@ -669,7 +671,7 @@ def test_a_relay_is_woken_after_each_page_that_differs(world: World) -> None:
     assert world.wakes == 2
 
 
-def test_no_further_page_is_asked_for_while_consumers_owe_much(
+def test_no_further_page_is_asked_for_while_many_deliveries_are_pending(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("kratos_sync.application.reconcile.MOST_IN_FLIGHT", 3)

@@ -72,9 +72,7 @@ def test_a_webhook_with_metadata_for_administrators_is_like_any_other(
     assert world.alive() == world.listing()
 
 
-def test_a_webhook_with_metadata_for_administrators_revives_nobody(
-    world: World, ada: Document
-) -> None:
+def test_a_webhook_with_admin_metadata_revives_no_tombstone(world: World, ada: Document) -> None:
     world.copy(person())
     world.town.remove(id_of(ada))
     world.reconcile()
@@ -87,7 +85,7 @@ def test_a_webhook_with_metadata_for_administrators_revives_nobody(
 
 
 @pytest.mark.parametrize("ahead", [timedelta(seconds=2), timedelta(hours=5), None])
-def test_reconciling_heals_who_is_newer_here(
+def test_reconciling_heals_an_identity_newer_here(
     world: World, ada: Document, ahead: timedelta | None
 ) -> None:
     now = world.now()

@@ -28,42 +28,34 @@ KNOWN_KEYS: Final = sorted(KEYS)
 
 # Equal as JSON, as times and as sets of addresses, which are stored in this order: so equal for the
 # domain too. Not the other way round: what differs here is compared once more in the domain.
-_SAME: Final = """
-    held.deleted_at IS NULL
-    AND held.schema_id IS NOT DISTINCT FROM e ->> 'schema_id'
-    AND held.schema_url IS NOT DISTINCT FROM e ->> 'schema_url'
-    AND held.state IS NOT DISTINCT FROM e ->> 'state'
-    AND held.external_id IS NOT DISTINCT FROM e ->> 'external_id'
-    AND held.region IS NOT DISTINCT FROM e ->> 'region'
-    AND held.organization_id::text IS NOT DISTINCT FROM e ->> 'organization_id'
-    AND held.updated_at IS NOT DISTINCT FROM (e ->> 'updated_at')::timestamptz
-    AND held.created_at IS NOT DISTINCT FROM (e ->> 'created_at')::timestamptz
-    AND held.state_changed_at IS NOT DISTINCT FROM (e ->> 'state_changed_at')::timestamptz
-    AND held.traits IS NOT DISTINCT FROM e -> 'traits'
-    AND held.metadata_public IS NOT DISTINCT FROM e -> 'metadata_public'
-    AND held.metadata_admin IS NOT DISTINCT FROM e -> 'metadata_admin'
-    AND held.verifiable_addresses = {verifiable}
-    AND held.recovery_addresses = {recovery}
-    AND held.unknown = e - $2::text[]
-"""
-_ADDRESSES: Final = """
+_TEXTS: Final = ("schema_id", "schema_url", "state", "external_id", "region")
+_TIMES: Final = ("updated_at", "created_at", "state_changed_at")
+_JSON: Final = ("traits", "metadata_public", "metadata_admin")
+_ADDRESSES: Final = ("verifiable_addresses", "recovery_addresses")
+_SORTED: Final = """
     CASE WHEN jsonb_array_length(coalesce(e -> '{0}', '[]')) < 2 THEN coalesce(e -> '{0}', '[]')
          ELSE (SELECT jsonb_agg(a ORDER BY a ->> 'via' COLLATE "C", a ->> 'value' COLLATE "C")
                FROM jsonb_array_elements(e -> '{0}') a) END
 """
-COMPARE: Final = """
+_SAME: Final = " AND ".join(
+    [
+        "held.deleted_at IS NULL",
+        *(f"held.{name} IS NOT DISTINCT FROM e ->> '{name}'" for name in _TEXTS),
+        "held.organization_id::text IS NOT DISTINCT FROM e ->> 'organization_id'",
+        *(f"held.{name} IS NOT DISTINCT FROM (e ->> '{name}')::timestamptz" for name in _TIMES),
+        *(f"held.{name} IS NOT DISTINCT FROM e -> '{name}'" for name in _JSON),
+        *(f"held.{name} = {_SORTED.format(name)}" for name in _ADDRESSES),
+        "held.unknown = e - $2::text[]",
+    ]
+)
+COMPARE: Final = f"""
     WITH listed AS MATERIALIZED (
         SELECT (e ->> 'id')::uuid AS id, e FROM jsonb_array_elements($1::text::jsonb) AS page (e)
     )
     SELECT listed.id, held.id IS NOT NULL
     FROM listed LEFT JOIN kratos_sync.kratos_identities AS held ON held.id = listed.id
-    WHERE ({same}) IS NOT TRUE
-""".format(  # noqa: S608  # all of it is ours
-    same=_SAME.format(
-        verifiable=_ADDRESSES.format("verifiable_addresses"),
-        recovery=_ADDRESSES.format("recovery_addresses"),
-    )
-).encode()
+    WHERE ({_SAME}) IS NOT TRUE
+""".encode()  # noqa: S608  # all of it is ours
 # For a page that the database cannot read: every identity is compared in the domain.
 COMPARE_NOTHING: Final = b"""
     SELECT listed.id, held.id IS NOT NULL

@@ -13,7 +13,7 @@ from kratos_sync.application.ports.kratos import (
 from kratos_sync.application.retry_delays import LONGEST_WAIT, WAIT_FOR_A_URL
 from kratos_sync.domain.events import IdentityDeletionRequested
 from tests.domain.people import cause
-from tests.fakes.departures import InMemoryDeletionFinalizer
+from tests.fakes.deletion_finalizer import InMemoryDeletionFinalizer
 from tests.fakes.kratos_admin import InMemoryKratos
 from tests.kratos.people import Town
 from tests.kratos.persons import person

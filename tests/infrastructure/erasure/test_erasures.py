@@ -76,7 +76,7 @@ def test_nothing_of_the_person_is_left_in_any_table(engine: Engine, life: Life) 
     assert erased.held == 0
 
 
-def test_nobody_else_is_touched(engine: Engine, ledger: PostgresLedger, life: Life) -> None:
+def test_no_other_identity_is_erased(engine: Engine, ledger: PostgresLedger, life: Life) -> None:
     other = Life(ledger)
     other.live()
     before = whole(ledger, other)
@@ -122,7 +122,7 @@ def test_ids_times_and_the_fact_stay(engine: Engine, ledger: PostgresLedger, lif
     assert outcomes == {"succeeded", "failed", "gave_up", "erased"}
 
 
-def test_consumers_hear_that_the_person_is_gone_and_nothing_else(
+def test_consumers_receive_the_deletion_and_nothing_else(
     engine: Engine, ledger: PostgresLedger, life: Life
 ) -> None:
     with subscribed(IdentityDeleted, SayGoodbye):
@@ -150,7 +150,7 @@ def test_erasing_once_more_changes_nothing(engine: Engine, life: Life) -> None:
     assert (first.events, first.deliveries, first.kratos_identities) == (0, 0, 0)
 
 
-def test_it_is_told_first_what_would_go(engine: Engine, life: Life) -> None:
+def test_the_rows_that_would_be_erased_are_counted_first(engine: Engine, life: Life) -> None:
     found = PostgresErasures(engine).erasable(life.id)
 
     erased = erase(engine, life.id)
@@ -232,7 +232,9 @@ def test_what_comes_after_is_looked_for_within_a_minute_and_later_within_an_hour
     assert waits == [1, 10, 60]
 
 
-def test_who_is_due_is_looked_at_by_one(engine: Engine, ledger: PostgresLedger, life: Life) -> None:
+def test_each_due_identity_is_claimed_by_one_caller(
+    engine: Engine, ledger: PostgresLedger, life: Life
+) -> None:
     erase(engine, life.id)
     due_now(ledger)
 
@@ -269,7 +271,7 @@ def in_flight(engine: Engine, life: Life) -> Iterator[None]:
         yield
 
 
-def test_what_a_worker_has_in_hand_is_waited_for_and_not_for_ever(
+def test_in_flight_deliveries_are_waited_for_and_not_for_ever(
     engine: Engine, ledger: PostgresLedger, life: Life
 ) -> None:
     clock = Clock()
@@ -346,9 +348,7 @@ def short_lock_timeout(engine: Engine) -> Iterator[None]:
         event.remove(engine, "checkout", shorten)
 
 
-def test_a_role_that_may_call_the_functions_erases_nobody_whose_erasure_was_not_asked_for(
-    engine: Engine, life: Life
-) -> None:
+def test_a_role_with_the_grant_erases_only_what_was_requested(engine: Engine, life: Life) -> None:
     list(PostgresErasures(engine).erase([life.id]))
 
     assert life.left() == EVERYWHERE

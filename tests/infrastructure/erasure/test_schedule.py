@@ -55,7 +55,7 @@ def test_a_database_that_was_away_is_asked_again_and_what_was_held_is_not_comple
 WAITING = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
 
 
-def test_nothing_is_erased_while_old_events_are_owed_again(engine: Engine) -> None:
+def test_nothing_is_erased_during_a_replay(engine: Engine) -> None:
     """Else what is being replayed would be owed, with nothing left to say."""
     with only_ours():
         life = Life(PostgresLedger(engine))

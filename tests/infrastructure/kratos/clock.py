@@ -12,5 +12,6 @@ class Clock:
         return self.now
 
     def pause(self, seconds: float) -> None:
+        assert seconds >= 0
         self.pauses.append(seconds)
         self.now += seconds

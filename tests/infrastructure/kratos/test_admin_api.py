@@ -154,7 +154,7 @@ def test_a_scan_obeys_a_429_and_goes_on(kratos: Kratos) -> None:
     assert 240 <= kratos.waited < 242
 
 
-def test_one_that_is_patient_waits_with_every_call(kratos: Kratos) -> None:
+def test_a_patient_client_retries_every_call_for_as_long_as_a_page(kratos: Kratos) -> None:
     kratos.next(reply.too_many("120"))
 
     assert kratos.asked(patient=True).find(ADA)
@@ -172,7 +172,7 @@ def test_one_call_says_how_long_kratos_wants_to_be_left_alone(kratos: Kratos) ->
     assert kratos.waited == 0
 
 
-def test_who_is_left_alone_gets_no_calls(kratos: Kratos) -> None:
+def test_no_call_is_made_before_retry_after_has_passed(kratos: Kratos) -> None:
     kratos.next(reply.too_many("60"))
     for _ in range(5):
         with pytest.raises(KratosUnavailable):
@@ -223,7 +223,7 @@ def test_what_kratos_refuses_is_not_asked_again(kratos: Kratos, call: Call, stat
         b'{"error": {"code": 404, "message": "' + b"x" * 70_000 + b'"}}',
     ],
 )
-def test_a_404_that_is_not_kratos_own_deletes_nobody(
+def test_a_404_that_is_not_kratos_own_is_no_deletion(
     kratos: Kratos, call: Call, body: bytes
 ) -> None:
     kratos.always = reply.says(body, 404)
@@ -232,7 +232,7 @@ def test_a_404_that_is_not_kratos_own_deletes_nobody(
         call(kratos.admin)
 
 
-def test_a_path_that_leads_nowhere_deletes_nobody(kratos: Kratos) -> None:
+def test_a_wrong_path_is_no_deletion(kratos: Kratos) -> None:
     with pytest.raises(KratosRefused):
         kratos.asked(f"{kratos.url}/wrong").find(uuid4())
 
@@ -278,7 +278,7 @@ def test_a_page_passes_numbers_on_that_python_could_not_hold(kratos: Kratos) -> 
     assert kratos.admin.page(None).identities == body
 
 
-def test_a_kratos_that_does_not_know_ids_says_nothing_about_who_is_gone(kratos: Kratos) -> None:
+def test_a_kratos_that_does_not_know_ids_proves_no_deletion(kratos: Kratos) -> None:
     kratos.always = reply.says(json.dumps([person(), person(ADA)]).encode())
 
     with pytest.raises(KratosRefused, match="asked for"):
@@ -335,7 +335,7 @@ def test_an_answer_that_does_not_come_is_not_waited_for(
     assert {line["problem"] for line in lines} == {"timed out"}
 
 
-def test_a_deletion_whose_answer_was_lost_says_that_it_was_gone(kratos: Kratos) -> None:
+def test_a_deletion_whose_answer_was_lost_finds_no_identity(kratos: Kratos) -> None:
     kratos.next(reply.says(b"", 500))
 
     assert kratos.admin.delete(ADA) is False

@@ -58,7 +58,7 @@ def test_a_hint_that_came_while_kratos_answered_is_a_question_of_its_own(
     assert (ledger.kratos.requests, left(ledger)) == (2, 0)
 
 
-def test_a_hint_that_is_owed_anew_is_a_question_of_its_own(ledger: PostgresLedger) -> None:
+def test_a_replayed_hint_is_asked_about_again(ledger: PostgresLedger) -> None:
     hear(ledger, 1)
     fetch(ledger, 1)
     ledger.query(
@@ -99,7 +99,7 @@ def test_the_answer_is_dated_by_the_database_before_kratos_is_asked(
     assert timedelta(0) <= seen[0] - told.occurred_at < timedelta(seconds=5)
 
 
-def test_of_who_was_to_be_forgotten_nobody_asks(ledger: PostgresLedger) -> None:
+def test_hints_about_erased_identities_are_not_asked_about(ledger: PostgresLedger) -> None:
     hear(ledger, 1)
     ledger.query(
         "INSERT INTO kratos_sync.kratos_identities (id, synced_at, version, forgotten_at)"

@@ -86,7 +86,7 @@ def problem_of(endpoint: Endpoint) -> str:
     return raised.value.problem
 
 
-def test_who_gives_up_waiting_for_a_slow_server_takes_no_connection_along() -> None:
+def test_giving_up_on_a_slow_server_loses_no_connection() -> None:
     with running_kratos() as kratos:
         endpoint = Endpoint(SecretStr(kratos.url))
 

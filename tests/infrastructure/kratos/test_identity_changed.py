@@ -59,7 +59,7 @@ def _dsn(engine: Engine) -> str:
 
 
 @pytest.mark.parametrize("say", [by_psycopg, by_connection, by_session])
-def test_a_hint_and_what_is_owed_of_it_are_committed_with_the_application(
+def test_a_hint_and_its_deliveries_are_committed_with_the_application(
     ledger: PostgresLedger, applications: Engine, say: Callable[[Engine], UUID]
 ) -> None:
     event_id = say(applications)
@@ -106,7 +106,7 @@ def test_the_event_s_id_is_a_uuid_of_its_moment(applications: Engine) -> None:
     assert abs(datetime.now(UTC) - moment) < timedelta(seconds=10)
 
 
-def test_it_is_owed_since_it_was_said_and_not_since_the_transaction_began(
+def test_a_hint_counts_from_its_call_and_not_from_the_transaction(
     ledger: PostgresLedger, applications: Engine
 ) -> None:
     with applications.begin() as connection:
@@ -127,7 +127,7 @@ def test_the_relay_is_woken_by_the_commit(database_url: str, applications: Engin
 
 
 @pytest.mark.parametrize("nobody", [None, UUID(int=0)])
-def test_nobody_has_not_changed(database_url: str, nobody: UUID | None) -> None:
+def test_the_nil_id_is_refused(database_url: str, nobody: UUID | None) -> None:
     with (
         psycopg.connect(database_url) as connection,
         pytest.raises(psycopg.errors.InvalidParameterValue, match="neither NULL nor all zeros"),
@@ -155,12 +155,12 @@ def as_role(database_url: str, role: str, *statements: str) -> Any:
         return connection.execute(CALL, [ADA]).fetchone()
 
 
-def test_only_whoever_was_granted_it_may_say_so(database_url: str, application: str) -> None:
+def test_only_a_role_with_the_grant_may_call_it(database_url: str, application: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         as_role(database_url, application)
 
 
-def test_whoever_was_granted_it_needs_nothing_else(
+def test_the_grant_alone_is_enough(
     ledger: PostgresLedger, database_url: str, application: str
 ) -> None:
     ledger.query(f"GRANT EXECUTE ON FUNCTION kratos_sync.identity_changed TO {application}")
@@ -185,7 +185,7 @@ def test_a_caller_s_own_functions_are_not_run_with_the_owner_s_rights(
     assert as_role(database_url, application, mine, mine_first)
 
 
-def test_who_is_owed_a_hint_is_the_same_in_the_database_and_in_the_table() -> None:
+def test_the_database_and_the_table_name_the_same_consumers_of_hints() -> None:
     """The function names the one consumer: another needs a migration."""
     assert SUBSCRIPTIONS[KratosIdentityHinted] == (FetchKratosIdentity,)
     assert EVENTS["kratos_identity.hinted"] is KratosIdentityHinted

@@ -149,7 +149,7 @@ def test_a_turn_that_comes_too_late_is_not_waited_for() -> None:
     assert not attempts.began
 
 
-def test_whoever_pauses_may_end_the_wait_within_half_a_second() -> None:
+def test_a_pause_can_end_the_wait_within_half_a_second() -> None:
     attempts = Attempts(AskedToWait("it answered 429", timedelta(minutes=10)))
 
     def pause(seconds: float) -> None:
@@ -164,7 +164,7 @@ def test_whoever_pauses_may_end_the_wait_within_half_a_second() -> None:
     assert attempts.clock.now <= 1030.5 + 1e-6
 
 
-def test_a_repetition_is_told_in_the_log() -> None:
+def test_a_retry_is_logged() -> None:
     with capture_logs() as lines:
         Attempts(KratosUnavailable("no answer")).call(SHORT)
 
@@ -240,7 +240,7 @@ def test_a_call_that_tries_in_vain_opens_it_again(caller: Caller) -> None:
     assert caller.refused() == REST
 
 
-def test_a_call_that_tries_and_never_comes_back_keeps_nobody_out(caller: Caller) -> None:
+def test_a_probe_that_never_returns_does_not_block_the_others(caller: Caller) -> None:
     caller.fail(3)
     caller.clock.now += 15
     with pytest.raises(KeyboardInterrupt):
@@ -251,7 +251,7 @@ def test_a_call_that_tries_and_never_comes_back_keeps_nobody_out(caller: Caller)
     caller.attempt()
 
 
-def test_a_rest_that_kratos_asks_for_is_kept_by_everybody(caller: Caller) -> None:
+def test_a_rest_that_kratos_asks_for_holds_for_every_call(caller: Caller) -> None:
     caller.fail(retry_after=timedelta(seconds=60))
 
     assert caller.refused() == timedelta(seconds=60)

@@ -44,7 +44,7 @@ def over_tls(stand_in: AdminStandIn) -> HttpKratosAdmin:
     return HttpKratosAdmin(SecretStr(stand_in.url.replace("http:", "https:")))
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(kratos: AdminStandIn) -> None:
+def test_an_untrusted_certificate_is_refused_at_once(kratos: AdminStandIn) -> None:
     admin = over_tls(kratos)
 
     with pytest.raises(KratosRefused, match="certificate"):
@@ -53,7 +53,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(kratos: AdminS
     assert not kratos.seen
 
 
-def test_an_authority_of_ones_own_is_named_by_the_environment(
+def test_the_environment_can_name_an_authority(
     kratos: AdminStandIn, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))

@@ -13,8 +13,8 @@ from kratos_sync.application.ports.replay import EventRange, Position, Step
 from kratos_sync.application.replay import Progress, Replay
 from kratos_sync.infrastructure.ledger import replay
 from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
-from tests.application.test_pace import Clock
 from tests.domain.people import ADA, GRACE
+from tests.infrastructure.kratos.clock import Clock
 from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY, add_event, owe
 from tests.infrastructure.statements import statements
 from tests.suites.ledgers import PostgresLedger

@@ -61,7 +61,7 @@ LISTINGS = {
 
 
 @pytest.mark.parametrize("listing", LISTINGS)
-def test_the_database_alone_finds_nobody_different_whom_we_hold_as_listed(
+def test_the_database_finds_no_difference_in_copies_of_the_listing(
     cursor: "psycopg.RawCursor[Any]", listing: str
 ) -> None:
     page = page_of(LISTINGS[listing]())
@@ -138,7 +138,7 @@ identities = st.fixed_dictionaries(
 @given(
     st.lists(identities, min_size=1, max_size=8, unique_by=lambda each: each["id"]), st.randoms()
 )
-def test_the_database_alone_finds_nobody_different_of_any_people(
+def test_the_database_finds_no_difference_in_copies_of_any_identities(
     cursor: "psycopg.RawCursor[Any]", people: list[Document], random: Any
 ) -> None:
     cursor.execute(b"DELETE FROM kratos_sync.kratos_identities")
@@ -155,7 +155,7 @@ def test_the_database_alone_finds_nobody_different_of_any_people(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(identities, identities)
-def test_the_database_finds_what_the_domain_tells_apart_and_nothing_else(
+def test_the_database_finds_exactly_the_differences_of_the_domain(
     cursor: "psycopg.RawCursor[Any]", one: Document, other: Document
 ) -> None:
     cursor.execute(b"DELETE FROM kratos_sync.kratos_identities")
@@ -218,7 +218,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("what", UNREADABLE)
-def test_what_nobody_can_read_keeps_nobody_else(
+def test_an_unreadable_identity_keeps_no_other_from_being_read(
     cursor: "psycopg.RawCursor[Any]", what: str
 ) -> None:
     people = many(5)

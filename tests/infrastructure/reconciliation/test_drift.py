@@ -71,7 +71,7 @@ def test_what_is_missed_is_counted_and_remembered(engine: Engine) -> None:
     assert past.started_at <= past.seen_at <= past.ended_at
 
 
-def test_who_registered_since_the_comparison_before_is_missed(engine: Engine) -> None:
+def test_a_registration_since_the_run_before_is_a_missed_webhook(engine: Engine) -> None:
     old = person(ADA)
     assert reconcile(engine, old).missed_webhooks == {"old": 1}
     hold(engine, old)
@@ -80,7 +80,7 @@ def test_who_registered_since_the_comparison_before_is_missed(engine: Engine) ->
     assert found.missed_webhooks == {"registration": 1, "old": 1}
 
 
-def test_what_was_heard_and_is_not_consumed_is_not_missed(engine: Engine) -> None:
+def test_a_pending_webhook_is_not_missed(engine: Engine) -> None:
     owe(engine, "SyncKratosIdentity")
     assert reconcile(engine, person(SOMEBODY), person(ADA)).missed_webhooks == {
         "on_its_way": 1,
@@ -93,7 +93,7 @@ def test_another_consumers_delivery_is_nothing_on_its_way(engine: Engine) -> Non
     assert reconcile(engine, person(SOMEBODY)).missed_webhooks == {"old": 1}
 
 
-def test_an_interruption_forgets_neither_what_is_missed_nor_who_is_unreadable(
+def test_an_interruption_keeps_the_missed_and_unreadable_counts(
     engine: Engine,
 ) -> None:
     first = page(person(ADA), person(GRACE, traits={"points": "unreadable"}))

@@ -129,7 +129,7 @@ def test_a_lost_connection_ends_it_and_the_next_goes_on(world: World, steps: int
     assert len(world.events()) == events + 5
 
 
-def test_whoever_lost_the_connection_has_lost_the_turn(
+def test_losing_the_connection_loses_the_lock(
     world: World, others: PostgresReconciliations
 ) -> None:
     changed_and_gone(world)
@@ -224,9 +224,7 @@ def test_all_that_are_not_listed_may_be_deleted_if_it_is_allowed(world: World) -
     assert ask(world, "SELECT FROM kratos_sync.unseen_identities") == []
 
 
-def test_it_is_due_by_the_databases_clock_whoever_reconciled(
-    world: World, others: PostgresReconciliations
-) -> None:
+def test_a_run_is_due_by_the_databases_clock(world: World, others: PostgresReconciliations) -> None:
     world.reconcile()
     assert not others.is_due(timedelta(hours=1))
     ask(world, "UPDATE kratos_sync.reconciliations SET started_at = now() - interval '1 hour'")
@@ -244,13 +242,13 @@ def test_what_consumers_owe_is_counted_up_to_a_bound(world: World) -> None:
     assert world.reconciliations.in_flight(9) == 0
 
 
-def test_somebody_who_was_never_there_is_not_found(world: World) -> None:
+def test_an_unknown_identity_is_not_found(world: World) -> None:
     with world.reconciliations.begin(dry_run=False) as run:
         run.settle([], [uuid4()], world.now())
         assert run.unlisted(9) == []
 
 
-def test_where_most_have_no_schema_the_others_tell(world: World, engine: Engine) -> None:
+def test_where_most_have_no_schema_the_others_decide(world: World, engine: Engine) -> None:
     world.copy(*many(2))
     with engine.begin() as connection:
         connection.execute(text("UPDATE kratos_sync.kratos_identities SET schema_url = NULL"))
