@@ -497,4 +497,4 @@ def test_any_other_error_is_401_without_its_text() -> None:
 
 
 def test_a_url_of_kratos_that_is_none_is_left_as_it_is() -> None:
-    assert backend._and_back("http://[bad/", "https://app.example.org/") == "http://[bad/"
+    assert backend._with_return_to("http://[bad/", "https://app.example.org/") == "http://[bad/"
