@@ -68,4 +68,16 @@ def _remove(folder: Path) -> None:
                 kind(directory)._end()
             if (sockets := directory / "sockets").is_symlink():
                 shutil.rmtree(sockets.readlink(), ignore_errors=True)
+    for settings in folder.rglob("rabbitmq.conf"):
+        _end_those_at_work_in(settings.parent)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_those_at_work_in(folder: Path) -> None:
+    """End a RabbitMQ node and its name server, which have nothing but their folder in common."""
+    import psutil
+
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if Path(process.cwd()) == folder:
+                process.kill()

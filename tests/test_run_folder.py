@@ -1,5 +1,7 @@
 """Runs of the tests side by side, and after one that was killed."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 import psycopg
 
 from tests.api.cli.waiting import lives
-from tests.run_folder import run_folder
+from tests.run_folder import LOCK, run_folder
 
 KILLED = """
 import os, sys
@@ -45,6 +47,27 @@ def test_the_next_run_removes_what_a_killed_one_left_and_ends_its_servers(tmp_pa
 
     assert not Path(left).exists()
     assert not any(lives(int(pid)) for pid in pids)
+
+
+def test_the_next_run_ends_what_a_killed_one_left_at_work_in_the_folder_of_a_rabbitmq(
+    tmp_path: Path,
+) -> None:
+    left, elsewhere = tmp_path / f"ks-{os.geteuid()}-left" / "node", tmp_path / "elsewhere"
+    left.mkdir(parents=True)
+    elsewhere.mkdir()
+    (left.parent / LOCK).touch()
+    (left / "rabbitmq.conf").touch()
+    sleeping = [sys.executable, "-c", "import time; time.sleep(60)"]
+    with (
+        subprocess.Popen(sleeping, cwd=left) as node,
+        subprocess.Popen(sleeping, cwd=elsewhere) as other,
+    ):
+        with run_folder(tmp_path):
+            assert node.wait(20) == -signal.SIGKILL
+        assert other.poll() is None
+        other.kill()
+
+    assert not left.exists()
 
 
 def test_a_run_that_begins_takes_no_folder_away_from_another(postgres_url: str) -> None:

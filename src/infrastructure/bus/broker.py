@@ -20,7 +20,7 @@ class BrokerUnavailable(Exception):
 class Load(NamedTuple):
     """The messages of a queue: those that no worker has fetched, and those not acknowledged.
 
-    The latter include the former; None where the broker does not tell them.
+    The latter include the former; None where the broker does not count them.
     """
 
     waiting: int
@@ -60,7 +60,7 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True, slots=True)
 class Share(Generic[Key]):
-    """A queue's share of a worker: what its threads have in hand, and how much that may be.
+    """A queue's share of a worker: what its threads have in flight, and how much that may be.
 
     The same ``in_flight`` goes from a consumer that lost its connection to the one that follows.
     """

@@ -1,8 +1,8 @@
-"""A Redis queue's consumer in a worker: waits to be woken, and drops what is not ours."""
+"""A Redis queue's consumer in a worker: waits for wake-ups, and drops what is not ours."""
 
-from collections import deque
+import threading
+from collections import defaultdict, deque
 from collections.abc import Iterable
-from threading import Event
 from typing import TYPE_CHECKING
 
 import redis
@@ -19,6 +19,58 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+LISTEN_SECONDS = 1.0
+
+
+class Wakeups:
+    """Wakes the consumers of this process that wait for something on their queue."""
+
+    def __init__(self, client: redis.Redis, channel: str) -> None:
+        self._client = client
+        self._channel = channel
+        self._events: dict[str, threading.Event] = defaultdict(threading.Event)
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+
+    def publish(self, client: redis.Redis, queue_name: str) -> None:
+        """Wake whoever waits for that queue, in any process."""
+        client.publish(self._channel, queue_name)
+
+    def event(self, queue_name: str) -> threading.Event:
+        """Give what is set when the queue has something; the first call begins to listen."""
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._listen, name="wake-ups", daemon=True)
+                self._thread.start()
+            return self._events[queue_name]
+
+    def stop(self) -> None:
+        """Stop listening."""
+        self._stopped.set()
+        if self._thread is not None:
+            self._thread.join(timeout=2 * LISTEN_SECONDS)
+
+    def _listen(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                with self._client.pubsub(  # type: ignore[no-untyped-call]  # redis has no types here
+                    ignore_subscribe_messages=True
+                ) as subscription:
+                    subscription.subscribe(self._channel)
+                    while not self._stopped.is_set():
+                        message = subscription.get_message(timeout=LISTEN_SECONDS)
+                        if message is not None:
+                            self._wake(message["data"])
+            except redis.RedisError as error:
+                log.warning("wake_ups_interrupted", error=type(error).__name__)
+                self._stopped.wait(LISTEN_SECONDS)
+
+    def _wake(self, queue_name: bytes) -> None:
+        event = self._events.get(queue_name.decode(errors="replace"))
+        if event is not None:
+            event.set()
+
 
 class WokenConsumer(Consumer):
     """Fetches at once when woken, and otherwise once a timeout (milliseconds).
@@ -31,11 +83,11 @@ class WokenConsumer(Consumer):
         broker: "WakefulRedisBroker",
         share: Share[str],
         timeout: int,
-        woken: Event,
+        woken: threading.Event,
     ) -> None:
         self._broker = broker
         self._share = share
-        self._queue_name, self._in_hand = share.queue_name, share.in_flight
+        self._queue_name, self._in_flight = share.queue_name, share.in_flight
         self._seconds = timeout / 1000
         self._woken = woken
         self._fetched: deque[MessageProxy] = deque()
@@ -43,7 +95,7 @@ class WokenConsumer(Consumer):
         self._acknowledgements = (
             f"{broker.namespace}:__acks__.{broker.broker_id}.{share.queue_name}"
         )
-        self._take_back()
+        self._requeue_lost()
 
     def __next__(self) -> MessageProxy | None:
         """Give the next message, or None after a wait in vain. Raises ConnectionClosed."""
@@ -59,7 +111,7 @@ class WokenConsumer(Consumer):
         return None
 
     def ack(self, message: MessageProxy) -> None:
-        """Forget a message that was processed; if Redis is away, later.
+        """Acknowledge a message that was processed; if Redis is away, later.
 
         Dramatiq would keep the worker's thread waiting, five seconds and again, until it is back.
         """
@@ -69,7 +121,7 @@ class WokenConsumer(Consumer):
         except ConnectionClosed:
             self._to_acknowledge.append(message_id)
         finally:
-            self._in_hand.discard(message_id)
+            self._in_flight.discard(message_id)
             self._woken.set()
 
     nack = ack  # the ledger knows what failed; a second graveyard in Redis would only be stale
@@ -78,7 +130,7 @@ class WokenConsumer(Consumer):
         """Put messages back that were fetched and not begun."""
         ids = [message.options["redis_message_id"] for message in (*messages, *self._fetched)]
         self._fetched.clear()
-        self._in_hand.difference_update(ids)
+        self._in_flight.difference_update(ids)
         if ids:
             self._ask("requeue", *ids)
 
@@ -89,13 +141,13 @@ class WokenConsumer(Consumer):
         fetched = self._ask("fetch", self._share.room)
         readable = [proxy for data in fetched if (proxy := self._read(data)) is not None]
         ids = {proxy.options["redis_message_id"] for proxy in readable}
-        self._in_hand.update(ids)
+        self._in_flight.update(ids)
         if len(readable) < len(fetched):
             try:
                 self._drop_garbage()
             except ConnectionClosed:
                 # The consumer that follows takes them back, and has room for them.
-                self._in_hand.difference_update(ids)
+                self._in_flight.difference_update(ids)
                 raise
         self._fetched.extend(readable)
         return bool(self._fetched)
@@ -117,7 +169,7 @@ class WokenConsumer(Consumer):
             self._ask("ack", message_id)
         self._woken.set()  # there may be more behind it
 
-    def _take_back(self) -> None:
+    def _requeue_lost(self) -> None:
         # After a lost connection, what this process had fetched may have been lost on the way:
         # without this it stays "fetched" for as long as the process lives (dramatiq issue 527).
         lost = self._ask_client("smembers", self._acknowledgements) - self._known()
@@ -125,11 +177,11 @@ class WokenConsumer(Consumer):
             self._ask("requeue", *lost)
 
     def _known(self) -> set[bytes]:
-        return {message_id.encode() for message_id in self._in_hand.copy()}
+        return {message_id.encode() for message_id in self._in_flight.copy()}
 
     def _ask(self, command: str, *arguments: object) -> list[bytes | None]:
         try:
-            answer: list[bytes | None] = self._broker.put_right(
+            answer: list[bytes | None] = self._broker.repairing_keys(
                 lambda: getattr(self._broker, f"do_{command}")(self._queue_name, *arguments),
                 [self._queue_name],
             )
@@ -139,7 +191,7 @@ class WokenConsumer(Consumer):
 
     def _ask_client(self, command: str, key: str) -> set[bytes]:
         try:
-            answer: set[bytes] = self._broker.put_right(
+            answer: set[bytes] = self._broker.repairing_keys(
                 lambda: getattr(self._broker.client, command)(key), [self._queue_name]
             )
         except redis.RedisError as error:

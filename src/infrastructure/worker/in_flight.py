@@ -1,4 +1,4 @@
-"""What a worker process has in hand, kept where it can be read after the process has died."""
+"""The deliveries that a worker process consumes, readable after the process has died."""
 
 import mmap
 import struct
@@ -44,7 +44,7 @@ class InFlightDeliveries:
         return pulse
 
     def clear(self) -> None:
-        """Let go of everything."""
+        """Note that nothing is in flight."""
         self._memory[_HEADER.size : SIZE] = bytes(SIZE - _HEADER.size)
 
     def slot(self, consumer: str) -> int:
@@ -62,7 +62,7 @@ class InFlightDeliveries:
         """Note that the slot's thread consumes this delivery, since that time of `time.time`."""
         _ID_AND_MORE.pack_into(self._memory, slot, delivery.event_id.bytes, delivery.attempt, since)
 
-    def let_go(self, slot: int) -> None:
+    def release(self, slot: int) -> None:
         """Note that it consumes nothing."""
         self._memory[slot : slot + len(_EMPTY)] = _EMPTY
 

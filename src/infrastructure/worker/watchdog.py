@@ -1,4 +1,4 @@
-"""The watchdog of a worker process: no consumer takes longer than it may, and none for ever."""
+"""The watchdog of a worker process: interrupts, cuts off and gives up consumers that overrun."""
 
 import ctypes
 import sys
@@ -25,16 +25,16 @@ from kratos_sync.application.ports.unit_of_work import (
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 
-_PATIENCE_SECONDS: Final = 5.0
+_INTERRUPTION_SECONDS: Final = 5.0
 _MOMENT_SECONDS: Final = 0.0005
 
 
 class Watched:
-    """The Watch port: notes what its thread consumes, and lets the watchdog interrupt that.
+    """The Watch port: notes the delivery that its thread consumes, and lets it be interrupted.
 
-    Every event passes through `begin` and `end`, so these do next to nothing. Whatever the
-    watchdog does happens between a `begin` and its `end`: an interruption that comes at the last
-    moment is waited for in `end`, and never strikes what the thread does afterwards.
+    Every event passes through `begin` and `end`, so these do next to nothing. An interruption
+    happens between a `begin` and its `end`: `end` waits for one that comes at the last moment, so
+    it never strikes what the thread does afterwards.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Watched:
         consumer: type[Consumer[Any]],
         event_ids: Sequence[UUID],
         unit_of_work: UnitOfWork,
-        hands: InFlightDeliveries,
+        in_flight: InFlightDeliveries,
     ) -> None:
         self.consumer = consumer
         self.event_ids = event_ids
@@ -51,30 +51,30 @@ class Watched:
         self.delivery: PendingDelivery | None = None
         self.since = time.monotonic()
         self.is_cut = self.is_hung = self._is_alone = False
-        self._hands = hands
-        self._slot = hands.slot(consumer.name)
+        self._in_flight = in_flight
+        self._slot = in_flight.slot(consumer.name)
         self._interrupting = self._interrupted = False
         self._lock = threading.Lock()
 
-    def opened(self, owed: Sequence[PendingDelivery]) -> None:
+    def opened(self, pending: Sequence[PendingDelivery]) -> None:
         """Note a delivery that is alone in its transaction, until that has ended."""
-        self._is_alone = len(owed) == 1
+        self._is_alone = len(pending) == 1
         if self._is_alone:
-            self._hands.take(self._slot, owed[0], time.time())
+            self._in_flight.take(self._slot, pending[0], time.time())
         else:
-            self._hands.let_go(self._slot)
+            self._in_flight.release(self._slot)
 
     def begin(self, delivery: PendingDelivery) -> None:
         """Note the delivery."""
         self.since, self.is_cut = time.monotonic(), False
-        self._hands.take(self._slot, delivery, time.time())
+        self._in_flight.take(self._slot, delivery, time.time())
         self.delivery = delivery
 
     def end(self) -> None:
         """Note that it is done."""
         self.delivery = None
         if not self._is_alone:
-            self._hands.let_go(self._slot)
+            self._in_flight.release(self._slot)
         self.since = time.monotonic()
         if self._interrupting:
             self._finish_interruption()
@@ -98,17 +98,17 @@ class Watched:
         return True
 
     def close(self) -> None:
-        """Let go of what was noted: the transaction has ended."""
-        self._hands.let_go(self._slot)
+        """Note that the transaction has ended."""
+        self._in_flight.release(self._slot)
 
-    def forget(self, delivery: PendingDelivery | None) -> None:
-        """Let go of this delivery if it is still in hand: it is accounted for."""
+    def settle(self, delivery: PendingDelivery | None) -> None:
+        """Note that this delivery is accounted for, if the thread still consumes it."""
         if self.delivery is delivery:
-            self._hands.let_go(self._slot)
+            self._in_flight.release(self._slot)
 
     def _finish_interruption(self) -> None:
         try:
-            until = time.monotonic() + _PATIENCE_SECONDS
+            until = time.monotonic() + _INTERRUPTION_SECONDS
             # Looked at and never taken: struck while we held it, we would never let go of it.
             while self._lock.locked() and time.monotonic() < until:
                 time.sleep(_MOMENT_SECONDS)
@@ -146,18 +146,20 @@ log = structlog.get_logger()
 class Watchdog:
     """Looks at every thread that consumes, from a thread of its own.
 
-    What takes longer than its time limit is interrupted. If that does not help its connection is
-    cut, the attempt is written down as failed, and what else the thread had is given back. One that
-    has not come back even then is given up: `replace` is called, for only a new process is rid of
-    it.
+    A consumer over its time limit is interrupted. If that does not help, its connection is cut,
+    the attempt is recorded as failed, and the rest of its batch is given back. A thread that has
+    not come back even then is given up, and `replace` is called: only a new process is rid of it.
     """
 
     def __init__(
-        self, failures: Failures, claims: PostgresClaims, hands: InFlightDeliveries | None = None
+        self,
+        failures: Failures,
+        claims: PostgresClaims,
+        in_flight: InFlightDeliveries | None = None,
     ) -> None:
         self._failures = failures
         self._claims = claims
-        self.hands = InFlightDeliveries() if hands is None else hands
+        self.in_flight = InFlightDeliveries() if in_flight is None else in_flight
         self._watched: dict[int, Watched] = {}
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -167,12 +169,12 @@ class Watchdog:
         """Begin to look."""
         self._replace = replace
         # At once: whoever dies of its first delivery is known to have begun.
-        self.hands.beat()
+        self.in_flight.beat()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join(timeout=2 * IDLE_SECONDS)
@@ -185,7 +187,7 @@ class Watchdog:
         unit_of_work: UnitOfWork,
     ) -> Iterator[Watched]:
         """Watch this thread while it consumes a batch."""
-        watched = Watched(consumer, event_ids, unit_of_work, self.hands)
+        watched = Watched(consumer, event_ids, unit_of_work, self.in_flight)
         self._watched[watched.thread] = watched
         try:
             yield watched
@@ -199,9 +201,9 @@ class Watchdog:
         return {watched.thread for watched in list(self._watched.values()) if watched.is_hung}
 
     def give_everything_back(self) -> None:
-        """Cut off whoever is still at work, and give back what they have: counts no attempt.
+        """Cut off the threads at work, and release their deliveries without counting an attempt.
 
-        What cannot be given back within some seconds is due again when its lease runs out.
+        What cannot be released within some seconds is due again when its lease runs out.
         """
         at_work = [watched for watched in list(self._watched.values()) if not watched.is_hung]
         threads = [
@@ -217,16 +219,16 @@ class Watchdog:
     def _abandon(self, watched: Watched) -> None:
         watched.unit_of_work.abandon()
         if not watched.is_cut:
-            watched.forget(watched.delivery)
+            watched.settle(watched.delivery)
         self._give_back(watched)
 
     def _run(self) -> None:
         looked, worked = time.monotonic(), time.process_time()
         while not self._stopped.wait(TICK_SECONDS if self._watched else IDLE_SECONDS):
-            self.hands.beat()
+            self.in_flight.beat()
             away, busy = time.monotonic() - looked, time.process_time() - worked
             looked, worked = looked + away, worked + busy
-            # Nobody's fault. One that holds the interpreter keeps us from looking too, and is busy.
+            # No consumer's fault, unless one holds the interpreter: then the process is busy.
             halted = away if away > HALT_SECONDS and busy < away / 10 else 0.0
             for watched in list(self._watched.values()):
                 watched.since += halted
@@ -271,9 +273,9 @@ class Watchdog:
         )
         try:
             self._failures.record(attempt)
-            watched.forget(delivery)
+            watched.settle(delivery)
         except Exception as error:  # noqa: BLE001  # whatever it is, the rest is given back
-            # It is still in hand: the process that comes after this one writes it down.
+            # It stays noted as in flight: the process after this one records it.
             log.warning("attempt_not_recorded", error=type(error).__name__, at=where(error))
         self._give_back(watched)
 

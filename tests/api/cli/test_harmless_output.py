@@ -299,4 +299,4 @@ def test_commands_print_in_no_other_way() -> None:
         for module in folder.rglob("*.py")
         if other_ways.search(module.read_text())
     }
-    assert using == {"quoting.py", "terminal.py", "dev.py"}
+    assert using == {"output.py", "dev.py"}

@@ -72,19 +72,18 @@ def test_a_child_that_ends_by_itself_is_reported_once_with_its_exit_code() -> No
     assert reported == [("worker", 7)]
 
 
-def test_children_may_write_something_when_they_end(capsys: pytest.CaptureFixture[str]) -> None:
+def test_children_may_write_something_when_they_end() -> None:
     polite = """
 import signal, sys, threading
 signal.signal(signal.SIGTERM, lambda *_: (print("bye"), sys.exit()))
 print("here")
 threading.Event().wait(60)
 """
-    seen = ""
-    with ChildProcesses(os.environ, never, show_line) as children:
+    lines: list[bytes] = []
+    with ChildProcesses(os.environ, never, lambda _, line: lines.append(line)) as children:
         children.start("relay", python(polite))
-        while "here" not in seen:
-            seen += capsys.readouterr().out
-    assert "bye" in capsys.readouterr().out
+        until(lambda: b"here\n" in lines)
+    assert lines == [b"here\n", b"bye\n"]
 
 
 def unstoppable(here: Path) -> list[str]:

@@ -59,14 +59,14 @@ class Swallow(Spin):
 
 
 @pytest.fixture
-def owed() -> PendingDelivery:
+def pending() -> PendingDelivery:
     ledger = InMemoryLedger()
     with subscribed(KratosIdentityUpdated, Work):
         ledger.publish(updated(1), WEBHOOK)
     unit = ledger.unit_of_work()
     with unit.begin(Work.time_limit):
-        (owed,) = unit.open(Work.name, [cause(1)])
-    return owed
+        (pending,) = unit.open(Work.name, [cause(1)])
+    return pending
 
 
 @pytest.fixture
@@ -82,10 +82,10 @@ class Consuming:
     """A thread that consumes a delivery so many times, and what it met."""
 
     def __init__(
-        self, consumer: Consumer[KratosIdentityUpdated], owed: PendingDelivery, times: int
+        self, consumer: Consumer[KratosIdentityUpdated], pending: PendingDelivery, times: int
     ) -> None:
-        self._consumer, self._owed, self._times = consumer, owed, times
-        self.hands = InFlightDeliveries()
+        self._consumer, self._pending, self._times = consumer, pending, times
+        self.in_flight = InFlightDeliveries()
         self.watched: Watched | None = None
         self.interrupted = 0
         self.outside: BaseException | None = None
@@ -96,13 +96,13 @@ class Consuming:
     def _run(self) -> None:
         ledger = InMemoryLedger()
         unit, kind = ledger.unit_of_work(), type(self._consumer)
-        watched = Watched(kind, [cause(1)], unit, self.hands)
+        watched = Watched(kind, [cause(1)], unit, self.in_flight)
         batch = Batch(kind, [cause(1)], unit, ledger, watched)
         self.watched = watched
         try:
             for number in range(self._times):
                 # Another object each time: an attempt is told from the next one by identity.
-                delivery = self._owed._replace(attempt=number)
+                delivery = self._pending._replace(attempt=number)
                 try:
                     _consume_one(batch, self._consumer, delivery)
                 except TimeLimitExceeded:
@@ -115,10 +115,10 @@ class Consuming:
 
 # One that strikes in a callback of the collector is printed and swallowed there: `end` raises it.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interruption_never_strikes_outside_and_each_is_heard_once(
-    owed: PendingDelivery, restless: None
+def test_an_interruption_never_strikes_outside_and_each_is_raised_once(
+    pending: PendingDelivery, restless: None
 ) -> None:
-    consuming = Consuming(Work(), owed, TIMES)
+    consuming = Consuming(Work(), pending, TIMES)
     interrupted = looks = 0
     while consuming.thread.is_alive():
         delivery = consuming.watch.delivery
@@ -130,11 +130,11 @@ def test_an_interruption_never_strikes_outside_and_each_is_heard_once(
     assert consuming.outside is None
     assert consuming.interrupted == interrupted
     assert 20 < interrupted < looks
-    assert list(consuming.hands) == []
+    assert list(consuming.in_flight) == []
 
 
 def test_a_thread_that_ends_at_that_very_moment_does_not_keep_the_watchdog_waiting(
-    owed: PendingDelivery, monkeypatch: pytest.MonkeyPatch
+    pending: PendingDelivery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The interruption strikes while `end` waits for the one who interrupts."""
     from kratos_sync.infrastructure.worker import watchdog as watched
@@ -155,7 +155,7 @@ def test_a_thread_that_ends_at_that_very_moment_does_not_keep_the_watchdog_waiti
             inside.wait(20)
 
     monkeypatch.setattr(watched, "_raise_in", strike_late)
-    consuming = Consuming(WaitForIt(), owed, 1)
+    consuming = Consuming(WaitForIt(), pending, 1)
     assert consuming.watch.interrupt(until(lambda: consuming.watch.delivery))
     consuming.thread.join(20)
 
@@ -163,8 +163,8 @@ def test_a_thread_that_ends_at_that_very_moment_does_not_keep_the_watchdog_waiti
     assert not consuming.watch._lock.locked()
 
 
-def test_who_spins_is_interrupted(owed: PendingDelivery) -> None:
-    consuming = Consuming(Spin(), owed, 1)
+def test_who_spins_is_interrupted(pending: PendingDelivery) -> None:
+    consuming = Consuming(Spin(), pending, 1)
 
     assert consuming.watch.interrupt(until(lambda: consuming.watch.delivery))
 
@@ -174,10 +174,10 @@ def test_who_spins_is_interrupted(owed: PendingDelivery) -> None:
 
 
 def test_who_swallows_an_interruption_is_not_interrupted_again_and_has_overrun(
-    owed: PendingDelivery,
+    pending: PendingDelivery,
 ) -> None:
     Swallow.struck.clear()
-    consuming = Consuming(Swallow(), owed, 1)
+    consuming = Consuming(Swallow(), pending, 1)
     delivery = until(lambda: consuming.watch.delivery)
     assert consuming.watch.interrupt(delivery)
     assert Swallow.struck.wait(20)
@@ -188,71 +188,71 @@ def test_who_swallows_an_interruption_is_not_interrupted_again_and_has_overrun(
     assert (consuming.outside, consuming.interrupted) == (None, 1)
 
 
-def test_a_delivery_that_is_done_is_not_interrupted(owed: PendingDelivery) -> None:
+def test_a_delivery_that_is_done_is_not_interrupted(pending: PendingDelivery) -> None:
     watched = Watched(Work, [cause(1)], InMemoryLedger().unit_of_work(), InFlightDeliveries())
-    watched.begin(owed)
+    watched.begin(pending)
     watched.end()
-    assert not watched.interrupt(owed)
+    assert not watched.interrupt(pending)
 
-    another = owed._replace(attempt=2)
+    another = pending._replace(attempt=2)
     watched.begin(another)
-    assert not watched.interrupt(owed)
+    assert not watched.interrupt(pending)
     watched.end()
 
 
-def test_what_is_in_hand_is_noted_from_begin_to_end(owed: PendingDelivery) -> None:
-    hands = InFlightDeliveries()
-    watched = Watched(Work, [cause(1)], InMemoryLedger().unit_of_work(), hands)
+def test_a_delivery_is_in_flight_from_begin_to_end(pending: PendingDelivery) -> None:
+    in_flight = InFlightDeliveries()
+    watched = Watched(Work, [cause(1)], InMemoryLedger().unit_of_work(), in_flight)
 
-    watched.begin(owed)
-    (lost,) = hands
+    watched.begin(pending)
+    (lost,) = in_flight
     watched.end()
 
     assert (lost.consumer, lost.event_id, lost.attempt) == (Work.name, cause(1), 1)
-    assert list(hands) == []
+    assert list(in_flight) == []
 
 
-def test_only_the_delivery_that_is_accounted_for_is_let_go(owed: PendingDelivery) -> None:
-    hands = InFlightDeliveries()
-    watched = Watched(Work, [cause(1)], InMemoryLedger().unit_of_work(), hands)
-    other = PendingDelivery(cause(2), 1, owed.name, ADA, NOON, owed.payload, None)
-    watched.begin(owed)
+def test_only_the_delivery_that_is_accounted_for_is_settled(pending: PendingDelivery) -> None:
+    in_flight = InFlightDeliveries()
+    watched = Watched(Work, [cause(1)], InMemoryLedger().unit_of_work(), in_flight)
+    other = PendingDelivery(cause(2), 1, pending.name, ADA, NOON, pending.payload, None)
+    watched.begin(pending)
     watched.end()
     watched.begin(other)
 
-    watched.forget(owed)
-    assert [lost.event_id for lost in hands] == [cause(2)]
+    watched.settle(pending)
+    assert [lost.event_id for lost in in_flight] == [cause(2)]
 
-    watched.forget(other)
-    assert list(hands) == []
+    watched.settle(other)
+    assert list(in_flight) == []
 
 
 def test_a_delivery_alone_in_its_transaction_is_in_flight_until_that_has_ended(
-    owed: PendingDelivery,
+    pending: PendingDelivery,
 ) -> None:
-    hands = InFlightDeliveries()
-    watched = Watched(Work, [cause(1)], InMemoryLedger().unit_of_work(), hands)
+    in_flight = InFlightDeliveries()
+    watched = Watched(Work, [cause(1)], InMemoryLedger().unit_of_work(), in_flight)
 
-    watched.opened([owed])
-    loading = [lost.event_id for lost in hands]
-    watched.begin(owed)
+    watched.opened([pending])
+    loading = [lost.event_id for lost in in_flight]
+    watched.begin(pending)
     watched.end()
-    storing = [lost.event_id for lost in hands]
+    storing = [lost.event_id for lost in in_flight]
     watched.close()
 
-    assert loading == storing == [owed.event_id]
-    assert list(hands) == []
+    assert loading == storing == [pending.event_id]
+    assert list(in_flight) == []
 
 
-def test_of_a_batch_only_what_is_consumed_is_in_flight(owed: PendingDelivery) -> None:
-    hands = InFlightDeliveries()
-    watched = Watched(Work, [cause(1)], InMemoryLedger().unit_of_work(), hands)
+def test_of_a_batch_only_what_is_consumed_is_in_flight(pending: PendingDelivery) -> None:
+    in_flight = InFlightDeliveries()
+    watched = Watched(Work, [cause(1)], InMemoryLedger().unit_of_work(), in_flight)
 
-    watched.opened([owed])
-    watched.opened([owed, owed])
-    loading = list(hands)
-    watched.begin(owed)
-    consuming = [lost.event_id for lost in hands]
+    watched.opened([pending])
+    watched.opened([pending, pending])
+    loading = list(in_flight)
+    watched.begin(pending)
+    consuming = [lost.event_id for lost in in_flight]
     watched.end()
 
-    assert (loading, consuming, list(hands)) == ([], [owed.event_id], [])
+    assert (loading, consuming, list(in_flight)) == ([], [pending.event_id], [])
