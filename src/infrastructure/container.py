@@ -1,5 +1,7 @@
 """The composition root: which adapter serves which port, in one screen."""
 
+from typing import TYPE_CHECKING, Any
+
 from dependency_injector import containers, providers
 
 from kratos_sync.application.ports.deletions import DeletionFinalizer
@@ -16,7 +18,6 @@ from kratos_sync.infrastructure.erasure import ErasureSchedule, PostgresErasures
 from kratos_sync.infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
 from kratos_sync.infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
 from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts
-from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
 from kratos_sync.infrastructure.kratos.refetch import PostgresAskedIdentities, PostgresKratosAnswers
 from kratos_sync.infrastructure.ledger import status as deployment
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
@@ -39,6 +40,16 @@ from kratos_sync.infrastructure.settings import Settings
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 
+if TYPE_CHECKING:
+    from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
+
+
+def _kratos_admin(*arguments: Any, **options: Any) -> "HttpKratosAdmin":
+    # Most processes and commands never call Kratos, and need no HTTP client.
+    from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
+
+    return HttpKratosAdmin(*arguments, **options)
+
 
 class Container(containers.DeclarativeContainer):
     """Everything a process may need; nothing is made before it is asked for."""
@@ -56,7 +67,7 @@ class Container(containers.DeclarativeContainer):
     event_bus = providers.Singleton(DramatiqEventBus, settings.provided.database_url)
     hook_log = providers.Singleton(PostgresHookLog, settings.provided.database_url)
     kratos_admin = providers.Singleton(
-        HttpKratosAdmin, settings.provided.kratos_admin_url, settings.provided.kratos_admin_token
+        _kratos_admin, settings.provided.kratos_admin_url, settings.provided.kratos_admin_token
     )
 
     consumers = providers.Singleton(

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import psycopg
 import structlog
 from psycopg.rows import scalar_row
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from kratos_sync.application.consumers.fetch_kratos_identity import FetchKratosIdentity
@@ -46,6 +45,9 @@ from kratos_sync.infrastructure.postgres.binary_arrays import (
 )
 from kratos_sync.infrastructure.postgres.engine import translate_errors
 from kratos_sync.infrastructure.postgres.transaction import Transaction
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 # In the order of ids: two transactions that tell of the same people cannot deadlock.
 NOTE: Final = """
@@ -277,7 +279,7 @@ _BY_NAME: Final = text(HINT.format(":identity_id"))
 
 
 def identity_changed(
-    connection: Connection | Session | psycopg.Connection[Any], identity_id: UUID
+    connection: "Connection | Session | psycopg.Connection[Any]", identity_id: UUID
 ) -> UUID:
     """Have Kratos asked what the identity is now, if the connection's transaction commits.
 
