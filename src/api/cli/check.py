@@ -119,7 +119,7 @@ def check(file: str, url: str | None, strict: bool, as_json: bool) -> None:
 
 
 def to_json(report: Report) -> dict[str, Any]:
-    """Return the document that `docs/command-line.md` describes, but for the file."""
+    """Return the document that `docs/reference/json.md` describes, but for the file."""
     return {
         "passed": report.passed,
         "findings": [

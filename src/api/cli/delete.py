@@ -73,7 +73,7 @@ def delete(
 
 
 def to_json(seen: DeletionProgress) -> dict[str, Any]:
-    """Return how far a deletion is, as `docs/command-line.md` describes."""
+    """Return how far a deletion is, as `docs/reference/json.md` describes."""
     return {
         "deleted_here_at": seen.deleted_here_at,
         "awaited": [each._asdict() for each in seen.awaited],

@@ -85,7 +85,7 @@ def erase(
 
 
 def to_json(found: Erasable, erased: Erased) -> dict[str, Any]:
-    """Return what was there and what was erased, as `docs/command-line.md` describes."""
+    """Return what was there and what was erased, as `docs/reference/json.md` describes."""
     names = ("events", "deliveries", "texts")
     return {"found": _rows(found), "erased": {name: getattr(erased, name) for name in names}}
 

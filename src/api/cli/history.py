@@ -176,7 +176,7 @@ def quoted(error: str, margin: int) -> Iterator[Line]:
 
 
 def to_json(history: IdentityHistory, verbose: bool) -> dict[str, Any]:
-    """Return the document that `docs/command-line.md` describes."""
+    """Return the document that `docs/reference/json.md` describes."""
     return {
         "identity_id": history.identity_id,
         "at": history.at,

@@ -66,7 +66,7 @@ def purge(
 
 
 def to_json(report: PurgeReport, retention: Retention, dry_run: bool) -> dict[str, Any]:
-    """Return the document that `docs/command-line.md` describes."""
+    """Return the document that `docs/reference/json.md` describes."""
     removed = report.removed
     return {
         "dry_run": dry_run,

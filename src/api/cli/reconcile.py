@@ -180,7 +180,7 @@ def for_ever(
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
-    """Return the document that `docs/command-line.md` describes."""
+    """Return the document that `docs/reference/json.md` describes."""
     return {
         "dry_run": outcome.dry_run,
         "outcome": outcome.outcome,

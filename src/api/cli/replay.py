@@ -133,7 +133,7 @@ def replayed(
 
 
 def to_json(stretch: Stretch, number: int, outcome: Outcome, dry_run: bool) -> dict[str, Any]:
-    """Return the document that `docs/command-line.md` describes."""
+    """Return the document that `docs/reference/json.md` describes."""
     return {
         "consumer": stretch.consumer,
         "names": stretch.names,

@@ -88,7 +88,7 @@ def status(drift: bool, as_json: bool) -> None:
 
 
 def to_json(report: StatusReport, broker: BrokerStatus, retention: Retention) -> dict[str, Any]:
-    """Return the document that `docs/command-line.md` describes."""
+    """Return the document that `docs/reference/json.md` describes."""
     storage, last = report.storage, report.storage.last_purge
     return {
         "at": report.at,

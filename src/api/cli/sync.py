@@ -124,7 +124,7 @@ def _await_consumers(known: AskedIdentities, asked: Sequence[Asked]) -> str | No
 def to_json(
     wanted: Sequence[UUID], asked: Sequence[Asked], consumed: bool | None
 ) -> dict[str, Any]:
-    """Return the document that `docs/command-line.md` describes."""
+    """Return the document that `docs/reference/json.md` describes."""
     done = {each.identity_id for each in asked}
     return {
         "identities": [

@@ -1,4 +1,4 @@
-"""What `--json` prints stays as machines know it, and as `docs/command-line.md` describes it."""
+"""What `--json` prints stays as machines know it, and as `docs/reference/json.md` describes it."""
 
 import json
 import re
@@ -35,7 +35,7 @@ from tests.api.cli.test_harmless_output import AGO, CHECKED, GROUPS, HISTORY, LE
 from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY
 
 DOCUMENTS: dict[str, Any] = json.loads(Path(__file__).with_name("json_documents.json").read_text())
-DOCS = Path(__file__).parents[3] / "docs" / "command-line.md"
+DOCS = Path(__file__).parents[3] / "docs" / "reference" / "json.md"
 KEPT = Retention(timedelta(days=90), None)
 REPORT = replace(
     STATUS,
@@ -114,7 +114,7 @@ def differing(documented: Any, printed: Any, path: str = "") -> list[str]:
 
 
 def test_the_documentation_has_the_keys_that_are_printed() -> None:
-    block = r"^### `kratos-sync ([a-z -]+)`\n.*?```json\n(.*?)```"
+    block = r"^## `kratos-sync ([a-z -]+)`\n.*?```json\n(.*?)```"
     blocks = re.findall(block, DOCS.read_text(), re.MULTILINE | re.DOTALL)
     documented = {name.replace("-", "").strip(): shape(json.loads(block)) for name, block in blocks}
     names = {name for name in PRINTED if "verbose" not in name}
