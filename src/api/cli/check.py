@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import click
 
+from kratos_sync.api.cli import options
 from kratos_sync.api.cli.hooks import key_header
-from kratos_sync.api.cli.options import json_option
 from kratos_sync.api.cli.output import Line, Styled, amount, echo, echo_json, harmless, rows
 from kratos_sync.application.kratos_config.check import check as read_through
 from kratos_sync.application.kratos_config.findings import Coverage, Finding, Report, Severity
@@ -97,7 +97,7 @@ def _verdict(report: Report) -> Line:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--url", help="This service's address, if it does not end in /kratos/sync-identity.")
 @click.option("--strict", is_flag=True, help="Exit with 1 for a warning too.")
-@json_option
+@options.as_json
 def check(file: str, url: str | None, strict: bool, as_json: bool) -> None:
     """Check a Kratos configuration for what would make webhooks missing.
 

@@ -2,22 +2,15 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack
 from uuid import UUID
 
 import click
 
+from kratos_sync.api.cli import options
 from kratos_sync.api.cli.history import attempt_line, delivery_json, outstanding_line, quoted
-from kratos_sync.api.cli.options import (
-    Time,
-    consumer_option,
-    errors_option,
-    json_option,
-    limit_option,
-    resolved,
-    time_option,
-)
 from kratos_sync.api.cli.output import Line, Styled, ago, amount, echo, echo_json, indented, moment
 from kratos_sync.api.cli.process import command_container
 from kratos_sync.application.ports.dead_letters import (
@@ -39,16 +32,16 @@ class Filters(TypedDict):
     consumer: str | None
     event: str | None
     exception: str | None
-    since: Time | None
+    since: options.Time | None
 
 
 def filters(command: Callable[P, R]) -> Callable[P, R]:
     """Add the options that narrow down which dead letters are meant."""
     for option in (
-        time_option("--since", "Only failures since then: 15min, 2h, 3d ago; 2026-11-23T04:37."),
+        options.time("--since", "Only failures since then: 15min, 2h, 3d ago; 2026-11-23T04:37."),
         click.option("--exception", metavar="TYPE", help="Only this exception, or its last part."),
         click.option("--event", metavar="NAME", help="Only this event, by its wire name."),
-        consumer_option(),
+        options.consumer(),
     ):
         command = option(command)
     return command
@@ -57,9 +50,11 @@ def filters(command: Callable[P, R]) -> Callable[P, R]:
 @click.command("list")
 @filters
 @click.option("--each", is_flag=True, help="List every dead letter, the newest first.")
-@limit_option(50, 10_000, "How many groups, the largest first; with --each, how many dead letters.")
-@errors_option
-@json_option
+@options.limit(
+    50, 10_000, "How many groups, the largest first; with --each, how many dead letters."
+)
+@options.verbose
+@options.as_json
 def list_(
     *, each: bool, limit: int, verbose: bool, as_json: bool, **given: Unpack[Filters]
 ) -> None:
@@ -84,7 +79,7 @@ def list_(
 
 def filter_of(given: Filters, at: datetime, event_id: UUID | None = None) -> DeadLetterFilter:
     """Return the filter, which excludes what fails after `at`."""
-    since = resolved(given["since"], at)
+    since = options.resolved(given["since"], at)
     return DeadLetterFilter(
         event_id, given["consumer"], given["event"], given["exception"], since, at
     )
@@ -165,28 +160,15 @@ def each_json(
     return {
         "at": at,
         "dead_letters": total,
-        "newest": [
-            {
-                "event_id": letter.event_id,
-                "consumer": letter.consumer,
-                "event": letter.event,
-                "identity_id": letter.identity_id,
-                "attempts": letter.attempts,
-                "failed_at": letter.failed_at,
-                "exception": letter.exception,
-                "shape": letter.shape,
-                "error": letter.error if verbose else None,
-            }
-            for letter in newest
-        ],
+        "newest": [letter if verbose else replace(letter, error=None) for letter in newest],
     }
 
 
 @click.command()
 @click.argument("event_id", metavar="EVENT_ID", type=click.UUID)
-@consumer_option()
+@options.consumer()
 @click.option("--payload", is_flag=True, help="Show the payload too: that is personal data.")
-@json_option
+@options.as_json
 def show(event_id: UUID, consumer: str | None, payload: bool, as_json: bool) -> None:
     """Show the event EVENT_ID, every attempt of its deliveries, and the last traceback.
 

@@ -5,13 +5,7 @@ from uuid import UUID
 
 import click
 
-from kratos_sync.api.cli.options import (
-    by_option,
-    confirm,
-    identity_argument,
-    json_option,
-    yes_option,
-)
+from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import amount, echo, echo_json
 from kratos_sync.api.cli.process import command_container
 from kratos_sync.application.erase import watch_deletion
@@ -21,7 +15,7 @@ NOTHING_YET: Final = DeletionProgress(None, (), is_done=False, has_failed=False)
 
 
 @click.command()
-@identity_argument
+@options.identity_id
 @click.option("--erase", is_flag=True, help="In the end, erase what is recorded of it, too.")
 @click.option("--wait", is_flag=True, help="Print each step, and end with the last.")
 @click.option(
@@ -31,9 +25,9 @@ NOTHING_YET: Final = DeletionProgress(None, (), is_done=False, has_failed=False)
     show_default=True,
     help="Seconds to wait at most.",
 )
-@by_option
-@yes_option
-@json_option
+@options.by
+@options.yes
+@options.as_json
 def delete(
     *,
     identity_id: UUID,
@@ -54,7 +48,7 @@ def delete(
         if container.settings().kratos_admin_url is None:
             raise click.UsageError("KRATOS_ADMIN_URL is not set: Kratos could not be asked.")
         also = " and erase what is recorded of it" if erase else ""
-        confirm(f"Delete identity {identity_id} here and in Kratos{also}?", yes)
+        options.confirm(f"Delete identity {identity_id} here and in Kratos{also}?", yes)
         deletions = container.deletions()
         request = deletions.request(identity_id, by=by, erase=erase)
         echo(f"Deletion requested: request {request}.", err=as_json)

@@ -5,15 +5,7 @@ from uuid import UUID
 
 import click
 
-from kratos_sync.api.cli.options import (
-    by_option,
-    confirm,
-    dry_run_option,
-    identity_argument,
-    json_option,
-    reason_option,
-    yes_option,
-)
+from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import amount, deliveries, echo, echo_json, moment, status_line
 from kratos_sync.api.cli.process import command_container
 from kratos_sync.application.erase import Erase, StillInHand
@@ -30,13 +22,13 @@ NOT_ASKED: Final = "not asked"
 
 
 @click.command()
-@identity_argument
-@reason_option
-@by_option
+@options.identity_id
+@options.reason
+@options.by
 @click.option("--anyway", is_flag=True, help="Also if Kratos still has the identity.")
-@dry_run_option
-@yes_option
-@json_option
+@options.dry_run
+@options.yes
+@options.as_json
 def erase(
     *,
     identity_id: UUID,
@@ -63,7 +55,7 @@ def erase(
         echo(_plan(identity_id, found, kratos), err=as_json)
         erased, left = Erased(), None
         if not dry_run:
-            confirm("Erase it for good?", yes)
+            options.confirm("Erase it for good?", yes)
             process = Erase(erasures, container.wake_relay())
             erased, left = _erase(process, identity_id, by, reason)
     if as_json:

@@ -9,6 +9,7 @@ from uuid import UUID
 import click
 import structlog
 
+from kratos_sync.api.cli import options
 from kratos_sync.api.cli.dead_letters import (
     Filters,
     filter_of,
@@ -17,14 +18,6 @@ from kratos_sync.api.cli.dead_letters import (
     groups_json,
     list_,
     show,
-)
-from kratos_sync.api.cli.options import (
-    by_option,
-    confirm,
-    dry_run_option,
-    json_option,
-    reason_option,
-    yes_option,
 )
 from kratos_sync.api.cli.output import amount, echo, echo_json, progress
 from kratos_sync.api.cli.process import command_container
@@ -82,10 +75,10 @@ class Choice(Filters):
 
 def _deciding(command: Callable[P, R]) -> Callable[P, R]:
     for argument in (
-        json_option,
-        yes_option,
-        dry_run_option,
-        by_option,
+        options.as_json,
+        options.yes,
+        options.dry_run,
+        options.by,
         filters,
         click.option("--all", "every", is_flag=True, help="All dead letters, or all that match."),
         click.argument("event_id", metavar="[EVENT_ID]", type=click.UUID, required=False),
@@ -107,7 +100,7 @@ def retry(*, rate: int | None, **choice: Unpack[Choice]) -> None:
 
 @failed.command()
 @_deciding
-@reason_option
+@options.reason
 def discard(*, reason: str, **choice: Unpack[Choice]) -> None:
     """Discard dead letters for good: that of EVENT_ID, or --all.
 
@@ -134,7 +127,7 @@ def _decide(choice: Choice, decision: Decision) -> None:
         echo(*group_lines(groups, at, verbose=False), err=as_json)
         number = groups.dead_letters
         if number and not dry_run:
-            confirm(f"{verb} {amount(number, 'dead letter')}?", choice["yes"])
+            options.confirm(f"{verb} {amount(number, 'dead letter')}?", choice["yes"])
 
             def steps(step: int) -> Iterator[int]:
                 if decision.reason is None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import click
 
-from kratos_sync.api.cli.options import errors_option, identity_argument, json_option, limit_option
+from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import (
     Line,
     Styled,
@@ -46,10 +46,10 @@ STYLES: Final = {
 
 
 @click.command()
-@identity_argument
-@limit_option(200, 100_000, "How many events, the newest.")
-@errors_option
-@json_option
+@options.identity_id
+@options.limit(200, 100_000, "How many events, the newest.")
+@options.verbose
+@options.as_json
 def history(identity_id: UUID, limit: int, verbose: bool, as_json: bool) -> None:
     """Show every event of the identity ID, and what each consumer did with it."""
     with command_container(migrated=False) as container:

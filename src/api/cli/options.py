@@ -127,7 +127,7 @@ def _reason(_ctx: click.Context, _param: click.Parameter, given: str) -> str:
     return given.strip()
 
 
-def consumer_option(
+def consumer(
     help: str = "Only this consumer's.",  # noqa: A002
     *,
     required: bool = False,
@@ -138,7 +138,7 @@ def consumer_option(
     )
 
 
-def time_option(
+def time(
     name: str,
     help: str,  # noqa: A002
     *,
@@ -148,7 +148,7 @@ def time_option(
     return click.option(name, type=PointInTime(), metavar="TIME", required=required, help=help)
 
 
-def limit_option(
+def limit(
     default: int,
     most: int,
     help: str,  # noqa: A002
@@ -158,21 +158,21 @@ def limit_option(
     return click.option("--limit", type=number, default=default, show_default=True, help=help)
 
 
-json_option = click.option(
+as_json = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object, for machines."
 )
-yes_option = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-dry_run_option = click.option("--dry-run", is_flag=True, help="Report only; change nothing.")
-by_option = click.option(
+yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+dry_run = click.option("--dry-run", is_flag=True, help="Report only; change nothing.")
+by = click.option(
     "--by", metavar="NAME", callback=_operator, help="Who decides this; by default, you."
 )
-reason_option = click.option(
+reason = click.option(
     "--reason", required=True, callback=_reason, help="Why. It is kept, so let it name nobody."
 )
-errors_option = click.option(
+verbose = click.option(
     "--verbose", is_flag=True, help="Print errors in full: they may quote personal data."
 )
-identity_argument = click.argument("identity_id", metavar="ID", type=click.UUID)
+identity_id = click.argument("identity_id", metavar="ID", type=click.UUID)
 
 
 def confirm(question: str, yes: bool) -> None:

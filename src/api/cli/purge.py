@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from kratos_sync.api.cli.options import FOREVER, Age, dry_run_option, json_option
+from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import amount, duration, echo, echo_json, status_line
 from kratos_sync.api.cli.process import command_container, stopped_by_signal
 from kratos_sync.application.ports.purge import (
@@ -20,14 +20,16 @@ from kratos_sync.application.ports.purge import (
 @click.command()
 @click.option(
     "--events-older-than",
-    type=Age(),
+    type=options.Age(),
     help="36h, 90d, 12w or forever.  [setting: EVENTS_RETENTION_DAYS]",
 )
 @click.option(
-    "--attempts-older-than", type=Age(), help="Likewise.  [setting: ATTEMPTS_RETENTION_DAYS]"
+    "--attempts-older-than",
+    type=options.Age(),
+    help="Likewise.  [setting: ATTEMPTS_RETENTION_DAYS]",
 )
-@dry_run_option
-@json_option
+@options.dry_run
+@options.as_json
 def purge(
     events_older_than: timedelta | None,
     attempts_older_than: timedelta | None,
@@ -78,7 +80,7 @@ def to_json(report: PurgeReport, retention: Retention, dry_run: bool) -> dict[st
 
 
 def _or_setting(given: timedelta | None, setting: timedelta | None) -> timedelta | None:
-    return setting if given is None else None if given == FOREVER else given
+    return setting if given is None else None if given == options.FOREVER else given
 
 
 def _counts(removed: Removed) -> str:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import structlog
 
+from kratos_sync.api.cli import options
 from kratos_sync.api.cli.drift import by_field
-from kratos_sync.api.cli.options import Interval, dry_run_option, json_option
 from kratos_sync.api.cli.output import duration, echo, echo_json, identities, progress
 from kratos_sync.api.cli.process import command_container
 from kratos_sync.api.cli.stopping import Interruptions, Steps, Stopped
@@ -228,11 +228,11 @@ def _difference(difference: Difference) -> str:
 
 
 @click.command()
-@dry_run_option
+@options.dry_run
 @click.option("--verbose", is_flag=True, help="Name every identity that differs, and the fields.")
 @click.option(
     "--every",
-    type=Interval(),
+    type=options.Interval(),
     metavar="TIME",
     help="Repeat for ever, so often (15min, 1h, 1d) over all processes that run this.",
 )
@@ -249,7 +249,7 @@ def _difference(difference: Difference) -> str:
     metavar="N",
     help="Delete up to N identities; by default 1 % of all, or 10 if that is more.",
 )
-@json_option
+@options.as_json
 def reconcile(
     *,
     dry_run: bool,

@@ -9,16 +9,7 @@ from uuid import UUID
 import click
 import structlog
 
-from kratos_sync.api.cli.options import (
-    Time,
-    confirm,
-    consumer_option,
-    dry_run_option,
-    json_option,
-    resolved,
-    time_option,
-    yes_option,
-)
+from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import amount, duration, echo, echo_json, iso, moment, progress
 from kratos_sync.api.cli.process import command_container
 from kratos_sync.api.cli.stopping import Interruptions, Steps
@@ -39,13 +30,13 @@ class Outcome(Steps):
 
 
 @click.command()
-@consumer_option("The consumer that gets the events again.", required=True)
-@time_option(
+@options.consumer("The consumer that gets the events again.", required=True)
+@options.time(
     "--since",
     "Events recorded since then: 15min, 2h or 3d ago, or 2026-11-23T04:37 (UTC).",
     required=True,
 )
-@time_option("--until", "And before then; by default, now.")
+@options.time("--until", "And before then; by default, now.")
 @click.option("--identity", type=click.UUID, metavar="ID", help="Only events of this identity.")
 @click.option("--event", metavar="NAME", help="Only this event, by its wire name.")
 @click.option(
@@ -56,14 +47,14 @@ class Outcome(Steps):
     metavar="N",
     help="At most so many events a second.",
 )
-@dry_run_option
-@yes_option
-@json_option
+@options.dry_run
+@options.yes
+@options.as_json
 def replay(
     *,
     consumer: str,
-    since: Time,
-    until: Time | None,
+    since: options.Time,
+    until: options.Time | None,
     identity: UUID | None,
     event: str | None,
     rate: int,
@@ -82,13 +73,18 @@ def replay(
         events = container.recorded_events()
         now = events.now()
         stretch = _stretch(
-            consumer, names, resolved(since, now), resolved(until, now), now, identity
+            consumer,
+            names,
+            options.resolved(since, now),
+            options.resolved(until, now),
+            now,
+            identity,
         )
         number = events.count(stretch)
         echo(_plan(stretch, number, rate), err=as_json)
         outcome = Outcome()
         if number and not dry_run:
-            confirm(f"Replay {amount(number, 'event')}?", yes)
+            options.confirm(f"Replay {amount(number, 'event')}?", yes)
             outcome = replayed(events, container.wake_relay(), stretch, rate, number)
     if as_json:
         echo_json(to_json(stretch, number, outcome, dry_run))

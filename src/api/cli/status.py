@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import click
 
+from kratos_sync.api.cli import options
 from kratos_sync.api.cli.drift import drift_attention, drift_json, drift_rows, print_drift
-from kratos_sync.api.cli.options import json_option
 from kratos_sync.api.cli.output import (
     Line,
     Styled,
@@ -64,7 +64,7 @@ UNSAFE: Final = {
 
 @click.command()
 @click.option("--drift", is_flag=True, help="Show only reconciliations and missed webhooks.")
-@json_option
+@options.as_json
 def status(drift: bool, as_json: bool) -> None:
     """Show backlog, lag and dead letters of each consumer.
 

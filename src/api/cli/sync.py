@@ -8,7 +8,7 @@ from uuid import UUID
 
 import click
 
-from kratos_sync.api.cli.options import json_option
+from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import amount, deliveries, echo, echo_json, identities
 from kratos_sync.api.cli.process import command_container
 from kratos_sync.application.ports.kratos import (
@@ -42,7 +42,7 @@ IN_WORDS: Final = {
     is_flag=True,
     help=f"Wait until every consumer is done, {WAIT_SECONDS:.0f} s at most.",
 )
-@json_option
+@options.as_json
 def sync(*, ids: tuple[str, ...], wait: bool, as_json: bool) -> None:
     """Fetch the identities ID... from Kratos now, and record them.
 
