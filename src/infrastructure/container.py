@@ -1,5 +1,7 @@
 """The composition root: which adapter serves which port, in one screen."""
 
+from typing import TYPE_CHECKING, Any
+
 from dependency_injector import containers, providers
 from sqlalchemy import Engine
 
@@ -43,6 +45,16 @@ from kratos_sync.infrastructure.settings import Settings
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 
+if TYPE_CHECKING:
+    from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
+
+
+def _kratos_admin(*arguments: Any, **options: Any) -> "HttpKratosAdmin":
+    # Most processes and commands never call Kratos, and need no HTTP client.
+    from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
+
+    return HttpKratosAdmin(*arguments, **options)
+
 
 def broker_namespace(engine: Engine) -> str:
     """The prefix of this deployment's queues at the broker. Raises LedgerUnavailable."""
@@ -65,7 +77,7 @@ class Container(containers.DeclarativeContainer):
     event_bus = providers.Singleton(PostgresEventBus, settings.provided.database_url)
     hook_log = providers.Singleton(PostgresHookLog, settings.provided.database_url)
     kratos_admin = providers.Singleton(
-        HttpKratosAdmin, settings.provided.kratos_admin_url, settings.provided.kratos_admin_token
+        _kratos_admin, settings.provided.kratos_admin_url, settings.provided.kratos_admin_token
     )
 
     consumers = providers.Singleton(

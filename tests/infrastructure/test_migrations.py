@@ -1,11 +1,14 @@
 """The schema's history."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
+from kratos_sync.infrastructure import migrations
 from kratos_sync.infrastructure.ledger.status import DatabaseReadiness
 from kratos_sync.infrastructure.migrations import (
     SchemaTooOld,
@@ -251,3 +254,8 @@ def test_the_view_of_addresses_shows_each_with_whose_it_is(engine: Engine) -> No
         (ADA, "sms", "+36 1 234", False, None),
         (ADA, "email", "ada@home.org", True, minutes(3)),
     ]
+
+
+def test_the_newest_revision_is_alembics_head() -> None:
+    folder = str(Path(migrations.__file__).parent)
+    assert ScriptDirectory(folder).get_current_head() == newest_revision()

@@ -1,34 +1,39 @@
-"""The command line `kratos-sync`: one module for each command, loaded when it is called for.
+"""The command line `kratos-sync`: one module for each command, imported when the command runs.
 
-A command says that it failed by raising click.ClickException: one line on stderr, exit code 1.
+A command fails by raising click.ClickException: one line on stderr, exit code 1.
 """
 
 import os
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 import click
+from click.shell_completion import CompletionItem
 
-from kratos_sync.api.cli.output import without_control
+from kratos_sync.api.cli.output import single_line
 
-COMMANDS = {
-    "dev": "kratos_sync.api.cli.dev:dev",
-    "api": "kratos_sync.api.cli.api:api",
-    "relay": "kratos_sync.api.cli.relay:relay",
-    "worker": "kratos_sync.api.cli.worker:worker",
-    "migrate": "kratos_sync.api.cli.migrate:migrate",
-    "status": "kratos_sync.api.cli.status:status",
-    "history": "kratos_sync.api.cli.history:history",
-    "purge": "kratos_sync.api.cli.purge:purge",
-    "delete": "kratos_sync.api.cli.delete:delete",
-    "erase": "kratos_sync.api.cli.erase:erase",
-    "failed": "kratos_sync.api.cli.failed:failed",
-    "replay": "kratos_sync.api.cli.replay:replay",
-    "reconcile": "kratos_sync.api.cli.reconcile:reconcile",
-    "sync": "kratos_sync.api.cli.sync:sync",
-    "hooks": "kratos_sync.api.cli.hooks:hooks",
-    "check": "kratos_sync.api.cli.check:check",
+COMMANDS: Final = {
+    "dev": "Run everything on this machine, in one terminal, until Ctrl-C.",
+    "api": "Take Kratos' webhooks.",
+    "relay": "Send what is due to the broker, purge, and erase who was erased.",
+    "worker": "Let consumers consume.",
+    "migrate": "Bring the database schema up to this release.",
+    "status": "Show backlog, lag and dead letters of each consumer.",
+    "history": "Show every event of the identity ID, and what each consumer did with it.",
+    "purge": "Remove old events and attempts, in small steps.",
+    "delete": "Delete the identity ID, here and in Kratos.",
+    "erase": "Erase all personal data recorded of the identity ID.",
+    "failed": "List, show, retry or discard dead letters.",
+    "replay": "Deliver recorded events to one consumer again.",
+    "reconcile": "Compare all identities with Kratos, and repair what differs.",
+    "sync": "Fetch the identities ID... from Kratos now, and record them.",
+    "hooks": "Print the hooks that make Kratos call this service for every flow and method.",
+    "check": "Check a Kratos configuration for what would make webhooks missing.",
 }
+"""Each command, in the order of the help, with the first sentence of its own help.
+
+The command `x` is the function `x` of the module `x`: the help is printed without importing it.
+"""
 
 
 class _CommandTable(click.Group):
@@ -36,13 +41,13 @@ class _CommandTable(click.Group):
         try:
             return super().make_context(*args, **options)
         except click.ClickException as error:
-            raise without_control(error) from None
+            raise single_line(error) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
-            raise without_control(error) from None
+            raise single_line(error) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
@@ -50,9 +55,17 @@ class _CommandTable(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module, attribute = COMMANDS[cmd_name].split(":")
-        command: click.Command = getattr(import_module(module), attribute)
+        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = (name for name in COMMANDS if name.startswith(incomplete))
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=COMMANDS[name]) for name in names), *options]
 
 
 @click.group(cls=_CommandTable)

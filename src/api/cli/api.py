@@ -1,7 +1,6 @@
 """`kratos-sync api`."""
 
 import asyncio
-import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,16 +10,12 @@ from typing import Final
 import click
 import structlog
 import uvicorn
-from dotenv import dotenv_values
-from pydantic import TypeAdapter, ValidationError
 from uuid_utils.compat import uuid7
 
 from kratos_sync.api.cli.process import (
     expected_errors,
     freeze_garbage_collector,
-    is_refusal,
     opened_container,
-    why_unavailable,
 )
 from kratos_sync.api.http.app import create_app
 from kratos_sync.api.http.connections import ConnectionLimits, bounded_http
@@ -35,8 +30,8 @@ from kratos_sync.api.http.webhooks.sync_identity import (
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.migrations import require_schema
+from kratos_sync.infrastructure.postgres.database_errors import is_refusal, why_unavailable
 from kratos_sync.infrastructure.postgres.engine import translate_errors
-from kratos_sync.infrastructure.settings import KeyHeader
 from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 
 ABORT_AFTER_SECONDS: Final = 26.0
@@ -182,28 +177,3 @@ def most_connections() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         return max(soft - OTHER_FILES, 1)
     return MOST_CONNECTIONS
-
-
-HEADER = "KRATOS_WEBHOOK_API_KEY_HEADER"
-KEYS = "KRATOS_WEBHOOK_API_KEYS"
-
-
-def key_header() -> str:
-    """Give the header that we look for the key in; click.UsageError for one that is taken."""
-    header = _setting(HEADER) or "X-Api-Key"
-    try:
-        return TypeAdapter[str](KeyHeader).validate_python(header)
-    except ValidationError as error:
-        raise click.UsageError(f"{HEADER}: {error.errors()[0]['msg']}") from None
-
-
-def first_key() -> str:
-    """Give the key that Kratos shall send; click.UsageError if none is set."""
-    for key in (_setting(KEYS) or "").split(","):
-        if key.strip():
-            return key.strip()
-    raise click.UsageError(f"set {KEYS}: it is empty.")
-
-
-def _setting(name: str) -> str | None:
-    return os.environ.get(name) or dotenv_values(".env").get(name)

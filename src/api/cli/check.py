@@ -1,28 +1,14 @@
-"""`kratos-sync check`, and the JSON that ``--json`` prints.
-
-Keys are only ever added:
-
-    {"file": "kratos.yml", "passed": false,
-     "findings": [{"rule": "not-heard", "severity": "error", "line": 12,
-                   "path": "selfservice.flows.login.after.password.hooks",
-                   "sentence": "…", "remedy": "…"}],
-     "coverage": [{"flow": "login", "method": "password", "on": true, "heard": false,
-                   "by": "selfservice.flows.login.after.password.hooks"}]}
-
-A severity is ``error``, ``warning`` or ``note``; with an error the check has not passed. ``method``
-is null for a flow without methods; ``by`` is the list of hooks that Kratos runs there.
-"""
+"""`kratos-sync check`: finds missing and broken hooks in a Kratos configuration."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.text import Text
 
-from kratos_sync.api.cli.api import key_header
-from kratos_sync.api.cli.options import amount
-from kratos_sync.api.cli.output import WIDTH, Table, echo_json, harmless, uncut_console
+from kratos_sync.api.cli import options
+from kratos_sync.api.cli.hooks import key_header
+from kratos_sync.api.cli.output import Line, Styled, amount, echo, echo_json, harmless, rows
 from kratos_sync.application.kratos_config.check import check as read_through
 from kratos_sync.application.kratos_config.findings import Coverage, Finding, Report, Severity
 from kratos_sync.application.kratos_config.hooks import METHODS, Receiver
@@ -44,21 +30,13 @@ _UNSEEN: Final = (
 
 
 def print_report(name: str, report: Report) -> None:
-    """Print the report on standard output, at most so many findings."""
-    console = uncut_console()
-    console.width = max(console.width, WIDTH)
+    """Print the report, at most so many findings."""
     groups = _groups(report.findings)
     for group in groups[:MOST_FINDINGS]:
-        for line in _finding(name, group):
-            console.print(line)
-        console.print()
+        echo(*_finding(name, group), "")
     if len(groups) > MOST_FINDINGS:
-        console.print(f"… and {len(groups) - MOST_FINDINGS:,} more.")
-        console.print()
-    console.print(_table(report.coverage))
-    console.print()
-    console.print(_UNSEEN)
-    console.print(_verdict(report))
+        echo(f"… and {len(groups) - MOST_FINDINGS:,} more.", "")
+    echo(*_table(report.coverage), "", _UNSEEN, _verdict(report))
 
 
 def _groups(findings: Sequence[Finding]) -> list[list[Finding]]:
@@ -69,63 +47,63 @@ def _groups(findings: Sequence[Finding]) -> list[list[Finding]]:
     return list(groups.values())
 
 
-def _finding(name: str, group: Sequence[Finding]) -> Iterator[Text]:
+def _finding(name: str, group: Sequence[Finding]) -> Iterator[Line]:
     first = group[0]
     paths = [written(finding.path) for finding in group if finding.path]
     more = f" and {len(paths) - MOST_PATHS} more" if len(paths) > MOST_PATHS else ""
-    text = Text(f"{name}:{first.line}: ")
-    text.append(first.severity.value, _STYLES[first.severity])
-    text.append(f": {first.judgement.sentence}")
-    yield text
+    severity = Styled(first.severity.value, _STYLES[first.severity])
+    yield f"{name}:{first.line}: ", severity, f": {first.judgement.sentence}"
     if paths:
-        yield Text(f"    at {', '.join(paths[:MOST_PATHS])}{more}", "dim")
-    yield Text(f"    {first.judgement.remedy}")
+        yield Styled(f"    at {', '.join(paths[:MOST_PATHS])}{more}", "dim")
+    yield f"    {first.judgement.remedy}"
 
 
-def _table(coverage: Sequence[Coverage]) -> Table:
-    table = Table()
-    for heading in ("FLOW", "HEARD", "NOT HEARD", "OFF"):
-        table.add_column(heading)
-    for flow in METHODS:
+def _table(coverage: Sequence[Coverage]) -> Iterator[Line]:
+    def cells(flow: str) -> tuple[str | Styled, ...]:
         places = [covered for covered in coverage if covered.place.flow == flow]
-        table.add_row(
-            flow,
-            ", ".join(_names(c for c in places if c.is_on and c.is_covered)),
-            Text(", ".join(_names(c for c in places if c.is_on and not c.is_covered)), "bold red"),
-            ", ".join(_names(c for c in places if not c.is_on)),
+        covered, missing, off = (
+            ", ".join(_names(covered for covered in places if group == _group(covered)))
+            for group in ("covered", "missing", "off")
         )
-    return table
+        return flow, covered, Styled(missing, "bold red"), off
+
+    return rows(("FLOW", "COVERED", "NOT COVERED", "OFF"), map(cells, METHODS))
+
+
+def _group(covered: Coverage) -> str:
+    return "off" if not covered.is_on else "covered" if covered.is_covered else "missing"
 
 
 def _names(places: Iterator[Coverage]) -> Iterator[str]:
     for covered in places:
-        unheard = "" if covered.is_on or covered.is_covered else " (no hook)"
-        yield f"{covered.place.method or 'yes'}{unheard}"
+        no_hook = "" if covered.is_on or covered.is_covered else " (no hook)"
+        yield f"{covered.place.method or 'yes'}{no_hook}"
 
 
-def _verdict(report: Report) -> Text:
+def _verdict(report: Report) -> Line:
     counts = [
         amount(number, severity.value)
         for severity in Severity
         if (number := sum(group[0].severity is severity for group in _groups(report.findings)))
     ]
-    found = ", ".join(counts) or "nothing to find fault with"
+    found = ", ".join(counts) or "no findings"
     if report.passed:
-        return Text(f"Everything that is on is heard: {found}.", "bold green")
-    return Text(f"Not everything is heard: {found}.", "bold red")
+        return Styled(f"Every flow that is on is covered: {found}.", "bold green")
+    return Styled(f"Not every flow is covered: {found}.", "bold red")
 
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option("--url", help="Our address, where it does not end in /kratos/sync-identity.")
+@click.option("--url", help="This service's address, if it does not end in /kratos/sync-identity.")
 @click.option("--strict", is_flag=True, help="Exit with 1 for a warning too.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
+@options.as_json
 def check(file: str, url: str | None, strict: bool, as_json: bool) -> None:
-    """Read a Kratos configuration, and list by line what would keep us from hearing of people.
+    """Check a Kratos configuration for what would make webhooks missing.
 
-    FILE is YAML or JSON, or - for standard input. Exits with 1 when a flow or a method that is on
-    is not heard, when a hook never runs, or when Kratos would refuse to start. Templates in files
-    are read, and run in a process of their own. Nothing is called, and no value is shown.
+    Prints a list by line. FILE is YAML or JSON, or - for standard input. Exits with 1 when a
+    flow or a method that is on is not covered, when a hook never runs, or when Kratos would
+    refuse to start. Templates in files are read, and run in a process of their own. Nothing is
+    called, and no value is shown.
     """
     name = harmless(file)
     templates = JsonnetTemplates(None if file == "-" else Path(file).resolve().parent)
@@ -140,7 +118,7 @@ def check(file: str, url: str | None, strict: bool, as_json: bool) -> None:
 
 
 def to_json(report: Report) -> dict[str, Any]:
-    """Give the object that the module's docstring shows, but for the file."""
+    """Return the document that `docs/reference/json.md` describes, but for the file."""
     return {
         "passed": report.passed,
         "findings": [

@@ -1,37 +1,23 @@
-"""`kratos-sync delete`, and the JSON that ``--json`` prints.
+"""`kratos-sync delete`: deletes an identity here and, once every consumer is done, in Kratos."""
 
-Keys are only ever added:
-
-    {"identity_id": "…", "request": "…", "by": "ada", "erase": false, "waited": true,
-     "deleted_here_at": "…", "awaited": [{"consumer": "SendGoodbye", "deliveries": 1,
-                                          "dead_letters": 0}],
-     "deleted_from_kratos": false, "failed": false, "erased": false}
-
-``request`` is the id of the event that asks for it: `kratos-sync failed show` tells of its steps.
-``awaited`` are the consumers that are not done with the identity. ``failed`` says that Kratos would
-not delete it, and `kratos-sync failed retry` asks once more.
-"""
-
-from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
 import click
 
-from kratos_sync.api.cli.options import amount, confirm, iso, operator_name
-from kratos_sync.api.cli.output import echo, echo_json
-from kratos_sync.api.cli.process import expected_errors, opened_container
+from kratos_sync.api.cli import options
+from kratos_sync.api.cli.output import amount, echo, echo_json
+from kratos_sync.api.cli.process import command_container
 from kratos_sync.application.erase import watch_deletion
 from kratos_sync.application.ports.deletions import DeletionProgress
-from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 
 NOTHING_YET: Final = DeletionProgress(None, (), is_done=False, has_failed=False)
 
 
 @click.command()
-@click.argument("identity_id", metavar="ID", type=click.UUID)
+@options.identity_id
 @click.option("--erase", is_flag=True, help="In the end, erase what is recorded of it, too.")
-@click.option("--wait", is_flag=True, help="Tell of each step, and end with the last.")
+@click.option("--wait", is_flag=True, help="Print each step, and end with the last.")
 @click.option(
     "--timeout",
     type=click.IntRange(1, 86_400),
@@ -39,14 +25,9 @@ NOTHING_YET: Final = DeletionProgress(None, (), is_done=False, has_failed=False)
     show_default=True,
     help="Seconds to wait at most.",
 )
-@click.option(
-    "--by",
-    metavar="NAME",
-    callback=lambda _ctx, _param, given: operator_name(given),
-    help="Who decides this; you, if not given.",
-)
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
+@options.by
+@options.yes
+@options.as_json
 def delete(
     *,
     identity_id: UUID,
@@ -57,48 +38,38 @@ def delete(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Delete the identity ID: here first, and in Kratos once every consumer is done with it.
+    """Delete the identity ID, here and in Kratos.
 
-    Goes on by itself, in workers, whether this command is there or not; asked for twice, it does no
-    harm. With --wait exits with 1 unless it was deleted from Kratos in time.
+    Here first, and in Kratos once every consumer is done with it. Workers carry it out, whether
+    this command runs or not; asked for twice, it does no harm. With --wait exits with 1 unless
+    it was deleted from Kratos in time.
     """
-    with opened_container() as container, expected_errors():
+    with command_container() as container:
         if container.settings().kratos_admin_url is None:
             raise click.UsageError("KRATOS_ADMIN_URL is not set: Kratos could not be asked.")
         also = " and erase what is recorded of it" if erase else ""
-        confirm(f"Delete identity {identity_id} here and in Kratos{also}?", yes)
-        try:
-            request = container.deletions().request(identity_id, by=by, erase=erase)
-            echo(f"Asked for: request {request}.", err=as_json)
-            container.wake_relay()()
-            seen = NOTHING_YET
-            if wait:
-                deletions = container.deletions()
-                for seen in watch_deletion(deletions, request, timeout, until_erased=erase):
-                    echo(_told(seen), err=as_json)
-        except ConcurrencyConflict as error:
-            raise click.ClickException(f"PostgreSQL was too busy ({error}): try again.") from None
+        options.confirm(f"Delete identity {identity_id} here and in Kratos{also}?", yes)
+        deletions = container.deletions()
+        request = deletions.request(identity_id, by=by, erase=erase)
+        echo(f"Deletion requested: request {request}.", err=as_json)
+        container.wake_relay()()
+        seen = NOTHING_YET
+        if wait:
+            for seen in watch_deletion(deletions, request, timeout, until_erased=erase):
+                echo(_step(seen), err=as_json)
     if as_json:
-        echo_json(
-            {
-                "identity_id": str(identity_id),
-                "request": str(request),
-                "by": by,
-                "erase": erase,
-                "waited": wait,
-                **to_json(seen),
-            }
-        )
+        about = {"identity_id": identity_id, "request": request, "by": by, "erase": erase}
+        echo_json({**about, "waited": wait, **to_json(seen)})
     elif not wait:
-        echo("Workers go on with it; `kratos-sync history` tells how far it is.")
+        echo("Workers carry it out; `kratos-sync history` shows how far it is.")
     if wait and not (seen.is_done and (seen.is_erased or not erase)):
         raise click.ClickException(_why_not(seen))
 
 
-def to_json(seen: DeletionProgress) -> Mapping[str, Any]:
-    """Give how far a deletion is, as the module's docstring shows it."""
+def to_json(seen: DeletionProgress) -> dict[str, Any]:
+    """Return how far a deletion is, as `docs/reference/json.md` describes."""
     return {
-        "deleted_here_at": iso(seen.deleted_here_at),
+        "deleted_here_at": seen.deleted_here_at,
         "awaited": [each._asdict() for each in seen.awaited],
         "deleted_from_kratos": seen.is_done,
         "failed": seen.has_failed,
@@ -106,7 +77,7 @@ def to_json(seen: DeletionProgress) -> Mapping[str, Any]:
     }
 
 
-def _told(seen: DeletionProgress) -> str:
+def _step(seen: DeletionProgress) -> str:
     if seen.is_done:
         return f"Deleted from Kratos{', and erased' if seen.is_erased else ''}."
     if seen.deleted_here_at is None:
@@ -131,7 +102,7 @@ def _why_not(seen: DeletionProgress) -> str:
     if seen.has_failed:
         return "Kratos would not delete it: see `kratos-sync failed list`, and retry."
     if seen.is_held:
-        return f"Held by {_names(seen)}: once they are decided about it goes on by itself."
+        return f"Held by {_names(seen)}: it goes on once they are retried or discarded."
     if seen.is_done:
         return "Deleted from Kratos, and not erased yet: a relay does it."
     if seen.deleted_here_at is None:

@@ -1,140 +1,118 @@
-"""What `kratos-sync status` tells of comparisons with Kratos, in words and as JSON."""
+"""What `kratos-sync status` reports of reconciliations and missed webhooks."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from kratos_sync.api.cli import output as terminal
-from kratos_sync.api.cli.options import amount, duration, iso
+from kratos_sync.api.cli.output import (
+    Line,
+    ago,
+    duration,
+    echo,
+    echo_attention,
+    fold,
+    identities,
+    rows,
+)
 from kratos_sync.application.drift import Drift, Rise
 from kratos_sync.application.missed_webhooks import HOOKS, NEWER, count_missed
 from kratos_sync.application.ports.reconciliation import Findings, PastReconciliation
 
 LATE: Final = timedelta(days=1)
-"""Whoever set KRATOS_ADMIN_URL has our copy compared once a day at least."""
+"""With KRATOS_ADMIN_URL set, a reconciliation is expected once a day."""
 _OF_DELETIONS: Final = "not listed"
-"""In a refusal that may be overruled."""
+"""Part of a refusal that `--allow-deletes` overrules."""
+NEVER: Final = "never"
+BAR_WIDTH: Final = 12
+_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
+_BY_KIND: Final = {
+    "registration": "missing, created since the previous reconciliation: no webhook of the"
+    " registration was received, unless an administrator created them",
+    "settings": "differ in traits or addresses: no webhook of a settings flow was received, unless"
+    " an administrator changed them",
+    "verification": "differ in verifiable_addresses: no webhook of a verification, recovery or code"
+    " login was received",
+    "login": "differ in updated_at alone: no webhook of a login or change of credentials was"
+    " received",
+    "on_its_way": "received, and not processed yet",
+    "old": "missing, created before the previous reconciliation: no webhook was ever received",
+    "admin": "differ in what administrators change, and no webhook reports",
+    "untold": "differ in what no webhook reports: metadata_admin, large integers, a mail sent,"
+    " or that there are no addresses",
+    "newer": "newer here than in Kratos: a clock is wrong, Kratos was restored from a backup, or a"
+    " call was forged",
+    "revived": "deleted here, and present in Kratos",
+    "other": "differ in other fields",
+}
 
 
 def drift_attention(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[str]:
-    """Say what is not as it should be, a sentence for each.
+    """Yield a sentence for everything that needs attention.
 
-    ``can_ask`` is whether we know where Kratos' Admin API is.
+    `can_ask` is whether the address of Kratos' Admin API is known.
     """
     newest, last = drift.newest, drift.last
     if can_ask and not drift.is_running:
         yield from _late(drift, now)
     if newest and not newest.ended_at and not drift.is_running:
         yield (
-            f"The comparison with Kratos that began {_ago(newest.started_at, now)} was interrupted:"
-            " `kratos-sync reconcile` goes on with it."
+            f"The reconciliation that began {ago(newest.started_at, now)} was interrupted:"
+            " `kratos-sync reconcile` resumes it."
         )
     if last and last.outcome and last.outcome.startswith("refused"):
         yield _refused(last, now)
     if rise := drift.rise:
         yield _rise(rise, drift.compared[0], now)
     if last and (newer := last.findings.missed_webhooks.get(NEWER)):
+        were = "was" if newer == 1 else "were"
         yield (
-            f"{amount(newer, 'identity was', 'identities were')} newer here than in Kratos at the"
-            f" comparison {_ago(last.started_at, now)}, and repaired: is the clock of a Kratos"
-            " wrong, was Kratos restored from a backup, or does somebody else have a webhook key?"
+            f"{identities(newer)} {were} newer here than in Kratos at the reconciliation"
+            f" {ago(last.started_at, now)}, and repaired: is the clock of a Kratos wrong, was"
+            " Kratos restored from a backup, or does somebody else have a webhook key?"
         )
     if last and last.findings.unreadable:
         yield (
-            f"{amount(last.findings.unreadable, 'identity', 'identities')} of Kratos' cannot be"
-            " read, and so not be kept right here: numbers beyond a double's range, say."
+            f"{identities(last.findings.unreadable)} of Kratos' cannot be read, and so not kept"
+            " right here: numbers beyond a double's range, for example."
         )
 
 
 def _late(drift: Drift, now: datetime) -> Iterator[str]:
-    remedy = "`kratos-sync reconcile` does it, and with `--every 1h` again and again."
+    remedy = "run `kratos-sync reconcile`, or keep it running with `--every 1h`."
     completed = [each.ended_at for each in drift.past if each.outcome == "completed"]
     last = completed[0] if completed else None
     if not drift.past:
-        yield f"Our copy was never compared with Kratos: {remedy}"
+        yield f"No reconciliation with Kratos was ever run: {remedy}"
     elif last is None:
-        yield f"No comparison of our copy with Kratos has come to its end: {remedy}"
+        yield f"No reconciliation with Kratos was ever completed: {remedy}"
     elif now - last > LATE:
-        yield f"Our copy was not compared with Kratos for {duration(now - last)}: {remedy}"
+        yield f"No reconciliation with Kratos was completed for {duration(now - last)}: {remedy}"
 
 
 def _refused(last: PastReconciliation, now: datetime) -> str:
     why = (last.outcome or "").partition(": ")[2]
+    remedy = "Is KRATOS_ADMIN_URL right?"
     if _OF_DELETIONS in why:
         remedy = (
             "Is that right? `kratos-sync reconcile --dry-run --verbose` names them, and"
-            " `--allow-deletes N` lets them go."
+            " `--allow-deletes N` permits it."
         )
-    else:
-        remedy = "Is KRATOS_ADMIN_URL right?"
-    return (
-        f"The comparison with Kratos {_ago(last.started_at, now)} deleted nobody: {why}. {remedy}"
-    )
+    return f"The reconciliation {ago(last.started_at, now)} deleted nobody: {why}. {remedy}"
 
 
 def _rise(rise: Rise, newest: PastReconciliation, now: datetime) -> str:
-    unheard = newest.findings.missed_webhooks
-    by_hook = ", ".join(f"{hook} {unheard[hook]:,}" for hook in HOOKS if unheard.get(hook))
+    missing = newest.findings.missed_webhooks
+    by_hook = ", ".join(f"{hook} {missing[hook]:,}" for hook in HOOKS if missing.get(hook))
     return (
-        f"The comparison with Kratos {_ago(newest.started_at, now)} repaired {rise.missed:,} that"
-        f" webhooks should have told ({by_hook}); from those before, {rise.usual:,.0f} were to be"
-        f" expected in {duration(rise.within)}. Does a hook fail? `kratos-sync check` reads Kratos'"
-        " configuration, `kratos-sync status --drift` tells more."
+        f"The reconciliation {ago(newest.started_at, now)} repaired {rise.missed:,} missed webhooks"
+        f" ({by_hook}); by those before, {rise.usual:,.0f} were expected in"
+        f" {duration(rise.within)}. Does a hook fail? `kratos-sync check` reads Kratos'"
+        " configuration, `kratos-sync status --drift` shows more."
     )
 
 
-def _ago(at: datetime, now: datetime) -> str:
-    return f"{duration(now - at, units=1)} ago"
-
-
-NEVER: Final = "never"
-BAR_WIDTH: Final = 12
-_EIGHTHS: Final = " ▏▎▍▌▋▊▉"
-_WHAT_IS_MISSED: Final = {
-    "registration": "not here, and made since the comparison before: no registration of theirs was"
-    " heard, unless an administrator made them",
-    "settings": "differ in traits or addresses: no change of settings of theirs was heard, unless"
-    " an administrator made it",
-    "verification": "differ in verifiable_addresses: no verification, recovery or code login of"
-    " theirs was heard",
-    "login": "differ in updated_at alone: no login or change of credentials of theirs was heard",
-    "on_its_way": "heard, and not consumed yet",
-    "old": "not here, and made before the comparison before: nobody ever told",
-    "admin": "differ in what administrators change, and no webhook tells",
-    "untold": "differ in what no webhook tells: metadata_admin, large integers, a mail sent,"
-    " or that there are no addresses",
-    "newer": "newer here than in Kratos: a clock is wrong, Kratos was restored from a backup, or a"
-    " call was forged",
-    "revived": "deleted here, and there in Kratos",
-    "other": "differ in other fields",
-}
-
-
-def print_drift(drift: Drift, now: datetime, *, can_ask: bool) -> None:
-    """Print what is known of comparisons with Kratos on standard output."""
-    console, folded = terminal.console()
-    if drift.newest is None:
-        for heading, line in drift_rows(drift, now, can_ask=can_ask):
-            console.print(f"{heading} {line}")
-        return
-    if needs := list(drift_attention(drift, now, can_ask=can_ask)):
-        console.print("Needs attention:", style="bold red")
-        terminal.print_list(console, needs, folded)
-        console.print()
-    console.print(drift_table(drift))
-    if drift.last:
-        repaired = amount(drift.last.findings.repairs, "identity", "identities")
-        began = duration(now - drift.last.started_at, units=1)
-        console.print()
-        console.print(
-            f"{repaired} repaired {began} ago{':' if drift.last.findings.repairs else ''}"
-        )
-        for line in missed_lines(drift.last.findings, folded):
-            console.print(line)
-
-
 def drift_rows(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[tuple[str, str]]:
-    """Give a heading and a line for the newest comparison, and for the last that is over."""
+    """Yield a heading and a line for a reconciliation that runs, and for the last that ended."""
     newest, last = drift.newest, drift.last
     if newest is None:
         yield "Reconciled", NEVER if can_ask else f"{NEVER}: KRATOS_ADMIN_URL is not set"
@@ -142,92 +120,71 @@ def drift_rows(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[tuple[
     if not newest.ended_at:
         began = duration(now - newest.started_at, units=1)
         how = f"for {began}" if drift.is_running else f"interrupted, began {began} ago"
-        yield "Reconciling", f"{how}: {in_short(newest.findings)}"
+        yield "Reconciling", f"{how}: {_in_short(newest.findings)}"
     if last is None:
         yield "Reconciled", NEVER
         return
     refused = "" if last.outcome == "completed" else ", refused"
-    ago = duration(now - last.started_at, units=1)
-    yield "Reconciled", f"{ago} ago{refused}: {in_short(last.findings)}"
+    yield "Reconciled", f"{ago(last.started_at, now)}{refused}: {_in_short(last.findings)}"
 
 
-def in_short(found: Findings) -> str:
-    """Give one line."""
-    told = [
-        f"{number:,} {what}"
-        for number, what in (
-            (found.missing, "missing"),
-            (found.stale, "stale"),
-            (found.deleted, "gone"),
-            (found.unreadable, "unreadable"),
-        )
-        if number
-    ]
-    return f"{found.identities:,} compared, {', '.join(told) or 'all the same'}"
+def _in_short(found: Findings) -> str:
+    counts = {
+        "missing": found.missing,
+        "stale": found.stale,
+        "deleted": found.deleted,
+        "unreadable": found.unreadable,
+    }
+    differ = [f"{number:,} {what}" for what, number in counts.items() if number]
+    return f"{found.identities:,} compared, {', '.join(differ) or 'all the same'}"
 
 
-def missed_lines(found: Findings, width: int) -> Iterator[str]:
-    """Say what was repaired, by the webhook that would have told it; folded to this width."""
-    by_hook = [
-        (found.missed_webhooks[kind], said)
-        for kind, said in _WHAT_IS_MISSED.items()
-        if found.missed_webhooks.get(kind)
-    ]
+def print_drift(drift: Drift, now: datetime, *, can_ask: bool) -> None:
+    """Print all that is known of reconciliations."""
+    if drift.newest is None:
+        echo(*(f"{heading} {line}" for heading, line in drift_rows(drift, now, can_ask=can_ask)))
+        return
+    if echo_attention(drift_attention(drift, now, can_ask=can_ask)):
+        echo("")
+    echo(*_table(drift))
+    if drift.last:
+        found = drift.last.findings
+        end = ":" if found.repairs else ""
+        echo("", f"{identities(found.repairs)} repaired {ago(drift.last.started_at, now)}{end}")
+        for number, what in _repaired(found):
+            echo(*fold(what, f"  {number:>9,}  "))
+
+
+def _repaired(found: Findings) -> Iterator[tuple[int, str]]:
+    for kind, what in _BY_KIND.items():
+        if number := found.missed_webhooks.get(kind):
+            yield number, what
     if found.deleted:
-        by_hook.append((found.deleted, "deleted in Kratos, which no webhook tells"))
+        yield found.deleted, "deleted in Kratos, which no webhook reports"
     if found.fields:
-        most = sorted(found.fields.items(), key=lambda each: -each[1])
-        differ = ", ".join(f"{name} {number:,}" for name, number in most)
-        by_hook.append((found.stale, f"differed, by field: {differ}"))
-    for number, said in by_hook:
-        yield from terminal.fold(said, width, f"  {number:>9,}  ")
+        yield found.stale, f"differed, by field: {by_field(found)}"
 
 
-def drift_table(drift: Drift) -> terminal.Table:
-    """Give a line for each comparison, newest first; bars are for what no webhook was heard of."""
-    table = terminal.Table()
-    table.add_column("BEGAN, UTC")
-    for heading in ("COMPARED", "MISSING", "STALE", "GONE", "UNHEARD"):
-        table.add_column(heading, justify="right")
-    table.add_column()
+def by_field(found: Findings) -> str:
+    """List the fields that differed, the most frequent first."""
+    most = sorted(found.fields.items(), key=lambda each: -each[1])
+    return ", ".join(f"{name} {number:,}" for name, number in most)
+
+
+def _table(drift: Drift) -> Iterator[Line]:
+    numbers = ("COMPARED", "MISSING", "STALE", "DELETED", "MISSED")
     longest = max((count_missed(each.findings.missed_webhooks) for each in drift.past), default=0)
-    for each in drift.past:
+
+    def cells(each: PastReconciliation) -> tuple[str, ...]:
         found, number = each.findings, count_missed(each.findings.missed_webhooks)
-        table.add_row(
+        counts = (found.identities, found.missing, found.stale, found.deleted, number)
+        return (
             f"{each.started_at.astimezone(UTC):%Y-%m-%d %H:%M}",
-            f"{found.identities:,}",
-            f"{found.missing:,}",
-            f"{found.stale:,}",
-            f"{found.deleted:,}",
-            f"{number:,}",
+            *(f"{count:,}" for count in counts),
             " ".join(filter(None, (_bar(number, longest), _end(each, drift)))),
         )
-    return table
 
-
-def drift_json(drift: Drift) -> dict[str, Any]:
-    """Give the object `drift` of `kratos-sync status --json`."""
-    rise = drift.rise
-    return {
-        "running": drift.is_running,
-        "rise": rise
-        and {
-            "missed": rise.missed,
-            "usual": round(rise.usual, 3),
-            "seconds": rise.within.total_seconds(),
-        },
-        "reconciliations": [
-            {
-                "started_at": iso(each.started_at),
-                "seen_at": iso(each.seen_at),
-                "ended_at": iso(each.ended_at),
-                "outcome": each.outcome,
-                **each.findings.to_record(),
-                "missed": count_missed(each.findings.missed_webhooks),
-            }
-            for each in drift.past
-        ],
-    }
+    return rows(("BEGAN, UTC", *numbers, ""), map(cells, drift.past), right=numbers)
 
 
 def _end(each: PastReconciliation, drift: Drift) -> str:
@@ -241,3 +198,24 @@ def _bar(number: int, longest: int) -> str:
     if number and not eighths:
         eighths = 1
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+
+
+def drift_json(drift: Drift) -> dict[str, Any]:
+    """Return the object `drift` of `kratos-sync status --json`."""
+    rise = drift.rise
+    return {
+        "running": drift.is_running,
+        "rise": rise
+        and {"missed": rise.missed, "usual": round(rise.usual, 3), "seconds": rise.within},
+        "reconciliations": [
+            {
+                "started_at": each.started_at,
+                "seen_at": each.seen_at,
+                "ended_at": each.ended_at,
+                "outcome": each.outcome,
+                **each.findings.to_record(),
+                "missed": count_missed(each.findings.missed_webhooks),
+            }
+            for each in drift.past
+        ],
+    }

@@ -1,30 +1,20 @@
-"""`kratos-sync erase`, and the JSON that ``--json`` prints.
+"""`kratos-sync erase`: erases the personal data recorded of an identity."""
 
-Keys are only ever added:
-
-    {"identity_id": "…", "dry_run": false, "by": "ada", "reason": "asked by letter",
-     "kratos": "gone",
-     "found": {"kratos_identities": 1, "events": 12, "deliveries": 1, "attempts": 3},
-     "erased": {"events": 12, "deliveries": 1, "texts": 3}, "completed": true}
-
-``kratos`` is ``gone``, ``there`` or ``not asked``. ``found`` counts rows before, by table:
-``kratos_identities`` is 1 while there is more than a tombstone, ``attempts`` are those that failed.
-With ``dry_run`` nothing was erased. ``completed`` is false where some of it is left to a relay.
-"""
-
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import click
 
-from kratos_sync.api.cli.options import amount, confirm, moment, operator_name
-from kratos_sync.api.cli.output import HarmlessConsole, echo, echo_json
-from kratos_sync.api.cli.process import expected_errors, opened_container
+from kratos_sync.api.cli import options
+from kratos_sync.api.cli.output import amount, deliveries, echo, echo_json, moment, status_line
+from kratos_sync.api.cli.process import command_container
 from kratos_sync.application.erase import Erase, StillInFlight
 from kratos_sync.application.ports.deletions import Erasable, Erased
 from kratos_sync.application.ports.kratos import KratosError, KratosNotConfigured
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
-from kratos_sync.infrastructure.container import Container
+
+if TYPE_CHECKING:
+    from kratos_sync.infrastructure.container import Container
 
 GONE: Final = "gone"
 THERE: Final = "there"
@@ -32,18 +22,13 @@ NOT_ASKED: Final = "not asked"
 
 
 @click.command()
-@click.argument("identity_id", metavar="ID", type=click.UUID)
-@click.option("--reason", required=True, help="Why: it is kept, so let it name nobody.")
-@click.option(
-    "--by",
-    metavar="NAME",
-    callback=lambda _ctx, _param, given: operator_name(given),
-    help="Who decides this; you, if not given.",
-)
+@options.identity_id
+@options.reason
+@options.by
 @click.option("--anyway", is_flag=True, help="Also if Kratos still has the identity.")
-@click.option("--dry-run", is_flag=True, help="Only tell what would go.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
+@options.dry_run
+@options.yes
+@options.as_json
 def erase(
     *,
     identity_id: UUID,
@@ -54,15 +39,14 @@ def erase(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Erase everything that is recorded of the identity ID; that it was erased stays.
+    """Erase all personal data recorded of the identity ID.
 
-    Traits, addresses and metadata, what events say, and errors' texts. Consumers hear
-    IdentityDeleted. What comes later about the person is erased by the relay. Kratos is another
-    matter: `kratos-sync delete ID --erase` deletes there too.
+    That is traits, addresses and metadata, events' payloads, and errors' texts; that it was
+    erased stays recorded. Consumers receive IdentityDeleted. What is recorded of the person
+    later is erased by the relay. Nothing is changed in Kratos: `kratos-sync delete ID --erase`
+    deletes there too.
     """
-    if not reason.strip():
-        raise click.UsageError("--reason: say why, it is kept.")
-    with opened_container() as container, expected_errors():
+    with command_container() as container:
         erasures = container.erasures()
         found = erasures.erasable(identity_id)
         if not found.is_known:
@@ -71,45 +55,51 @@ def erase(
         echo(_plan(identity_id, found, kratos), err=as_json)
         erased, left = Erased(), None
         if not dry_run:
-            confirm("Erase it for good?", yes)
+            options.confirm("Erase it for good?", yes)
             process = Erase(erasures, container.wake_relay())
-            erased, left = _erase(process, identity_id, by, reason.strip())
+            erased, left = _erase(process, identity_id, by, reason)
     if as_json:
         echo_json(
             {
-                "identity_id": str(identity_id),
+                "identity_id": identity_id,
                 "dry_run": dry_run,
                 "by": by,
-                "reason": reason.strip(),
+                "reason": reason,
                 "kratos": kratos,
-                "found": _counts(found),
-                "erased": {
-                    "events": erased.events,
-                    "deliveries": erased.deliveries,
-                    "texts": erased.texts,
-                },
+                **to_json(found, erased),
                 "completed": left is None and not dry_run,
             }
         )
     else:
-        echo("A dry run: nothing was erased." if dry_run else told(erased))
+        echo("A dry run: nothing was erased." if dry_run else _in_words(erased))
     if left:
         raise click.ClickException(left)
 
 
-def told(erased: Erased) -> str:
-    """Say what was erased."""
-    events, deliveries = (
-        amount(erased.events, "event"),
-        amount(erased.deliveries, "delivery", "deliveries"),
-    )
+def to_json(found: Erasable, erased: Erased) -> dict[str, Any]:
+    """Return what was there and what was erased, as `docs/reference/json.md` describes."""
+    names = ("events", "deliveries", "texts")
+    return {"found": _rows(found), "erased": {name: getattr(erased, name) for name in names}}
+
+
+def _rows(found: Erasable) -> dict[str, int]:
+    return {
+        "kratos_identities": found.kratos_identities,
+        "events": found.events,
+        "deliveries": found.deliveries,
+        "attempts": found.attempts,
+    }
+
+
+def _in_words(erased: Erased) -> str:
     return (
-        f"Erased: what {events} said, {amount(erased.texts, 'text')} of errors;"
-        f" {deliveries} had nothing left to say."
+        f"Erased: the payloads of {amount(erased.events, 'event')},"
+        f" {amount(erased.texts, 'error text')};"
+        f" {deliveries(erased.deliveries)} removed with their payloads."
     )
 
 
-def _ask_kratos(container: Container, identity_id: UUID, anyway: bool) -> str:
+def _ask_kratos(container: "Container", identity_id: UUID, anyway: bool) -> str:
     try:
         shown = container.kratos_admin().find(identity_id)
     except KratosNotConfigured:
@@ -123,20 +113,19 @@ def _ask_kratos(container: Container, identity_id: UUID, anyway: bool) -> str:
         return GONE
     if not anyway:
         raise click.ClickException(
-            "Kratos still has this identity, and what it has would come back with the next login:"
+            "Kratos still has this identity, and its data would come back with the next login:"
             f" `kratos-sync delete {identity_id} --erase` deletes it there too."
-            " Say --anyway to forget it here and not there."
+            " Say --anyway to erase it here and not there."
         )
     return THERE
 
 
 def _erase(process: Erase, identity_id: UUID, by: str, reason: str) -> tuple[Erased, str | None]:
-    console = HarmlessConsole(stderr=True)
     erased = Erased()
     try:
-        with console.status("Erasing…") as line:
+        with status_line("Erasing…") as show:
             for erased in process.run(identity_id, by=by, reason=reason):
-                line.update(told(erased))
+                show(_in_words(erased))
     except StillInFlight as error:
         return erased, f"Not all of it: {error}; a relay erases the rest."
     except ConcurrencyConflict as error:
@@ -144,20 +133,11 @@ def _erase(process: Erase, identity_id: UUID, by: str, reason: str) -> tuple[Era
     return erased, None
 
 
-def _counts(found: Erasable) -> dict[str, int]:
-    return {
-        "kratos_identities": found.kratos_identities,
-        "events": found.events,
-        "deliveries": found.deliveries,
-        "attempts": found.attempts,
-    }
-
-
 def _plan(identity_id: UUID, found: Erasable, kratos: str) -> str:
-    counted = ", ".join(f"{number:,} in {table}" for table, number in _counts(found).items())
-    said = f"Of identity {identity_id} there is: {counted}."
+    counted = ", ".join(f"{number:,} in {table}" for table, number in _rows(found).items())
+    plan = f"Of identity {identity_id} there is: {counted}."
     if found.erasure:
-        said += f" It was erased before ({moment(found.erasure.asked_at)})."
+        plan += f" It was erased before ({moment(found.erasure.asked_at)})."
     if kratos == THERE:
-        said += " Kratos has it still, and is left as it is."
-    return said
+        plan += " Kratos still has it, and is left as it is."
+    return plan

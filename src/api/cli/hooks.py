@@ -1,16 +1,14 @@
-"""`kratos-sync hooks`."""
+"""`kratos-sync hooks`: prints the configuration that makes Kratos call this service."""
 
+import os
 import re
-from collections.abc import Iterator, Sequence
-from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import click
 import yaml
+from dotenv import dotenv_values
 
-from kratos_sync.api.cli.api import first_key, key_header
-from kratos_sync.api.cli.options import amount, duration, iso
-from kratos_sync.api.cli.output import Table, echo, echo_json, indented
+from kratos_sync.api.cli.output import echo, echo_json, indented
 from kratos_sync.application.kratos_config.hooks import (
     ALL_METHODS,
     SYNC_PATH,
@@ -21,79 +19,6 @@ from kratos_sync.application.kratos_config.hooks import (
     split,
 )
 from kratos_sync.application.kratos_config.templates import MAPPER, inline
-from kratos_sync.application.missed_webhooks import silent_hooks
-from kratos_sync.application.ports.hook_log import HookActivity
-from kratos_sync.application.ports.status import TemplateFailures
-
-UNNAMED = "(no X-Kratos-Hook)"
-
-
-def hooks_attention(hooks: Sequence[HookActivity], now: datetime) -> Iterator[str]:
-    """Say which hooks used to be heard and are silent, a sentence for each."""
-    for silence in silent_hooks(hooks, now):
-        who = "No webhook" if silence.label is None else f"The hook {named(silence.label)}"
-        was = "was" if silence.label is None else "was not"
-        yield (
-            f"{who} {was} heard for {duration(now - silence.last_at)}; before that,"
-            f" one came every {duration(silence.usual_gap)} in the mean. `kratos-sync check` reads"
-            " Kratos' configuration."
-        )
-
-
-def template_attention(failures: Sequence[TemplateFailures], now: datetime) -> Iterator[str]:
-    """Say for which hooks Kratos' template failed, a sentence for each."""
-    for each in failures:
-        yield (
-            f"Kratos' template failed: {amount(each.calls, 'call')} of the hook"
-            f" {named(each.label)} had an empty body, the last {duration(now - each.last_at)} ago."
-            " Somebody is missing or stale here: `kratos-sync reconcile` finds them. Are there"
-            " identities of more than some KiB?"
-        )
-
-
-def hooks_table(hooks: Sequence[HookActivity], now: datetime) -> Table:
-    """Give a line for each hook."""
-    table = Table()
-    table.add_column("HOOK")
-    table.add_column("CALLS", justify="right")
-    table.add_column("LAST CALL", justify="right")
-    for hook in hooks:
-        table.add_row(
-            named(hook.label), f"{hook.calls:,}", f"{duration(now - hook.last_at, units=1)} ago"
-        )
-    return table
-
-
-def hooks_json(hooks: Sequence[HookActivity]) -> list[dict[str, Any]]:
-    """Give the list `hooks` of `kratos-sync status --json`."""
-    return [
-        {
-            "label": hook.label,
-            "first_at": iso(hook.first_at),
-            "last_at": iso(hook.last_at),
-            "calls": hook.calls,
-        }
-        for hook in hooks
-    ]
-
-
-def template_failures_json(failures: Sequence[TemplateFailures]) -> list[dict[str, Any]]:
-    """Give the list `template_failures` of `kratos-sync status --json`."""
-    return [
-        {
-            "label": each.label,
-            "calls": each.calls,
-            "first_at": iso(each.first_at),
-            "last_at": iso(each.last_at),
-        }
-        for each in failures
-    ]
-
-
-def named(label: str) -> str:
-    """Give the label, or say that there is none."""
-    return label or UNNAMED
-
 
 _ANCHOR: Final = "webhook"
 _PER_HOOK: Final = "headers"
@@ -101,6 +26,34 @@ _WIDEST: Final = 1_000_000
 _PLAIN: Final = re.compile(
     r"[A-Za-z][A-Za-z_.-]*|(file|base64|https?)://[\w./:=+-]*[\w/=]", re.ASCII
 )
+
+
+HEADER: Final = "KRATOS_WEBHOOK_API_KEY_HEADER"
+KEYS: Final = "KRATOS_WEBHOOK_API_KEYS"
+
+
+def key_header() -> str:
+    """Return the header that holds the key. Raises click.UsageError for one that is taken."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from kratos_sync.infrastructure.settings import KeyHeader
+
+    header = _setting(HEADER) or "X-Api-Key"
+    try:
+        return TypeAdapter[str](KeyHeader).validate_python(header)
+    except ValidationError as error:
+        raise click.UsageError(f"{HEADER}: {error.errors()[0]['msg']}") from None
+
+
+def _first_key() -> str:
+    for key in (_setting(KEYS) or "").split(","):
+        if key.strip():
+            return key.strip()
+    raise click.UsageError(f"set {KEYS}: it is empty.")
+
+
+def _setting(name: str) -> str | None:
+    return os.environ.get(name) or dotenv_values(".env").get(name)
 
 
 def to_yaml(configuration: Json, *, with_anchor: bool) -> str:
@@ -185,7 +138,9 @@ def _mapper(ctx: click.Context, param: click.Parameter, value: str) -> str:  # n
 
 
 @click.command()
-@click.option("--url", default=DEFAULT_URL, show_default=True, callback=_url, help="Our address.")
+@click.option(
+    "--url", default=DEFAULT_URL, show_default=True, callback=_url, help="This service's address."
+)
 @click.option(
     "--methods",
     default=_EVERY,
@@ -203,7 +158,7 @@ def _mapper(ctx: click.Context, param: click.Parameter, value: str) -> str:  # n
 @click.option("--session", is_flag=True, help="Log people in when they have registered.")
 @click.option("--plain", is_flag=True, help="Write every hook out, without YAML's anchor.")
 @click.option("--key-from-env", is_flag=True, help="Print the key itself, not a placeholder.")
-@click.option("--json", "as_json", is_flag=True, help="JSON, which Kratos reads as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, which Kratos reads as well.")
 def hooks(
     *,
     url: str,
@@ -214,12 +169,12 @@ def hooks(
     key_from_env: bool,
     as_json: bool,
 ) -> None:
-    """Print the hooks that make Kratos tell us of every flow and method, ready to paste.
+    """Print the hooks that make Kratos call this service for every flow and method.
 
-    A method's hooks replace those of its flow: keep the ones that you have, such as `session`,
-    behind ours.
+    Paste them into Kratos' configuration. A method's hooks replace those of its flow: keep the ones
+    that you have, such as `session`, behind these.
     """
-    key = first_key() if key_from_env else PLACEHOLDER
+    key = _first_key() if key_from_env else PLACEHOLDER
     wanted = Wanted(url, key_header(), key, mapper, methods, session)
     printed = configuration(wanted)
     if as_json:
@@ -232,7 +187,7 @@ def hooks(
 def _heading(wanted: Wanted, has_key: bool) -> str:
     is_usual = Receiver().is_called_by(wanted.url)
     command = f"kratos-sync check{'' if is_usual else ' --url …'}"
-    lines = [f"Merge this into Kratos' configuration, and let `{command}` read what comes of it."]
+    lines = [f"Merge this into Kratos' configuration, and let `{command}` read the result."]
     if not has_key:
         lines.append(f"Put a key of KRATOS_WEBHOOK_API_KEYS where {PLACEHOLDER} stands.")
     if wanted.body.startswith("file:"):

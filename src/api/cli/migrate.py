@@ -1,16 +1,20 @@
-"""`kratos-sync migrate`."""
+"""`kratos-sync migrate`: brings the database schema up to this release."""
 
 import click
 
 from kratos_sync.api.cli.output import echo
-from kratos_sync.api.cli.process import expected_errors, opened_container
-from kratos_sync.infrastructure import migrations
+from kratos_sync.api.cli.process import command_container
 
 
 @click.command()
 def migrate() -> None:
-    """Bring the database schema up to this release; safe to run again, and by many at once."""
-    with opened_container(migrated=False) as container, expected_errors():
+    """Bring the database schema up to this release.
+
+    Safe to run again, and by many at once.
+    """
+    from kratos_sync.infrastructure import migrations
+
+    with command_container(migrated=False) as container:
         try:
             before, after = migrations.migrate(container.engine())
         except migrations.MigrationBlocked as error:

@@ -1,80 +1,23 @@
-"""Times and amounts: in the words of people, and as JSON has them."""
+"""The options that commands share, the types of their values, and the question before a change."""
 
 import getpass
 import os
 import re
 import sys
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from math import floor, log10
-from typing import Any, Final
+from typing import Any, Final, ParamSpec, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 from kratos_sync.api.cli.output import harmless
-from kratos_sync.application.ports.purge import SHORTEST_RETENTION
-
-_UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
-SIGNIFICANT_DIGITS: Final = 3
-KILO: Final = 1_000
-_SIZES: Final = ("bytes", "kB", "MB", "GB", "TB", "PB")
-TEN: Final = 10
-"""Below it a tenth is worth telling."""
-
-
-def duration(span: timedelta, units: int = 2) -> str:
-    """A duration in its largest one or two units: ``12 ms``, ``7 s``, ``3 min 5 s``, ``2 d``."""
-    seconds = max(span.total_seconds(), 0.0)
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < TEN:
-        return f"{seconds:.1f} s".replace(".0 ", " ")
-    parts: list[str] = []
-    for unit, size in _UNITS:
-        if seconds >= size or parts:
-            whole, seconds = divmod(seconds, size)
-            parts.append(f"{int(whole)} {unit}" if whole else "")
-    return " ".join(part for part in parts[:units] if part)
-
-
-def moment(at: datetime) -> str:
-    """A point in time, to the second."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def amount(number: int, what: str, plural: str | None = None) -> str:
-    """An amount of something: ``1 delivery``, ``1,200 events``."""
-    return f"{number:,} {what if number == 1 else plural or what + 's'}"
-
-
-def roughly(number: int) -> str:
-    """An estimate, with no more digits than it is worth: ``about 1,990,000``."""
-    digits = floor(log10(number)) + 1 if number > 0 else 1
-    return f"about {round(number, SIGNIFICANT_DIGITS - digits):,}"
-
-
-def size(number: int) -> str:
-    """An amount of bytes, in decimal units: ``12 kB``, ``1.2 GB``."""
-    shown, units = float(number), iter(_SIZES)
-    unit = next(units)
-    while round(shown) >= KILO:
-        shown, unit = shown / KILO, next(units)
-    return f"{shown:.{0 if unit == _SIZES[0] or shown >= TEN else 1}f} {unit}"
-
-
-def iso(at: datetime | None) -> str | None:
-    """A point in time for machines: ISO 8601 in UTC."""
-    return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def seconds(span: timedelta | None) -> float | None:
-    """A duration for machines."""
-    return None if span is None else span.total_seconds()
-
 
 FOREVER: Final = timedelta.max
+SHORTEST_RETENTION: Final = timedelta(days=1)
 _AGE: Final = re.compile(r"(\d{1,6}) ?(h|d|w)", re.ASCII)
 _AGO: Final = re.compile(r"(\d{1,5}) ?(s|min|m|h|d|w)", re.ASCII)
-_UNITS_OF_TIMES: Final = {
+_UNITS: Final = {
     "s": timedelta(seconds=1),
     "m": timedelta(minutes=1),
     "min": timedelta(minutes=1),
@@ -83,49 +26,52 @@ _UNITS_OF_TIMES: Final = {
     "w": timedelta(weeks=1),
 }
 
+P = ParamSpec("P")
+R = TypeVar("R")
+Time = timedelta | datetime
+"""A duration ago, or a point in time."""
 
-class PointInTime(click.ParamType[timedelta | datetime]):
-    """A duration ago (``90s``, ``15min``, ``2h``, ``3d``, ``1w``), or ISO 8601, UTC unless it says.
 
-    See ``resolved``: so long ago is told by the database's clock.
+class PointInTime(click.ParamType[Time]):
+    """A duration ago (``90s``, ``15min``, ``2h``, ``3d``, ``1w``), or ISO 8601, by default in UTC.
+
+    `resolved` turns a duration into a time by the database's clock.
     """
 
     name = "time"
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta | datetime:
-        """Read it; what cannot be read is wrong use."""
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Time:
+        """Parse the value. Raises click.BadParameter."""
         if isinstance(value, timedelta | datetime):
             return value
         if ago := _AGO.fullmatch(str(value).strip()):
-            return int(ago[1]) * _UNITS_OF_TIMES[ago[2]]
+            return int(ago[1]) * _UNITS[ago[2]]
         try:
             at = datetime.fromisoformat(str(value).strip())
             return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
         except (ValueError, OverflowError):
             self.fail(
-                f"{value!r} is neither so long ago (15min, 2h, 3d) nor a time"
-                " (2026-11-23T04:37, UTC unless it says otherwise).",
+                f"{value!r} is neither a duration (15min, 2h, 3d) nor a time"
+                " (2026-11-23T04:37, in UTC unless it has an offset).",
                 param,
                 ctx,
             )
 
 
-def resolved(given: timedelta | datetime | None, now: datetime) -> datetime | None:
-    """Give the time itself."""
+def resolved(given: Time | None, now: datetime) -> datetime | None:
+    """Return the point in time."""
     return now - given if isinstance(given, timedelta) else given
 
 
 class Age(click.ParamType[timedelta]):
-    """How long rows are kept: ``36h``, ``90d``, ``12w`` or ``forever``; a day is the least."""
+    """How long rows are kept: ``36h``, ``90d``, ``12w`` or ``forever``; at least a day."""
 
     name = "age"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta:
-        """Read it; what cannot be read, or is less than a day, is wrong use."""
+        """Parse the value. Raises click.BadParameter."""
         if isinstance(value, timedelta):
             return value
         if value == "forever":
@@ -133,7 +79,7 @@ class Age(click.ParamType[timedelta]):
         read = _AGE.fullmatch(str(value).strip())
         if read is None:
             self.fail(f"{value!r} is no age such as 36h, 90d, 12w or forever.", param, ctx)
-        age = int(read[1]) * _UNITS_OF_TIMES[read[2]]
+        age = int(read[1]) * _UNITS[read[2]]
         if age < SHORTEST_RETENTION:
             self.fail("a day is the least: Kratos may call again.", param, ctx)
         if age > timedelta(days=36_500):
@@ -142,26 +88,98 @@ class Age(click.ParamType[timedelta]):
 
 
 class Interval(click.ParamType[timedelta]):
-    """How often something is done: ``15min``, ``2h`` or ``1d``; a minute is the least."""
+    """How often something is done: ``15min``, ``2h`` or ``1d``; at least a minute."""
 
     name = "interval"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> timedelta:
-        """Read it; what cannot be read, or is less than a minute, is wrong use."""
+        """Parse the value. Raises click.BadParameter."""
         read = _AGO.fullmatch(str(value).strip())
-        interval = int(read[1]) * _UNITS_OF_TIMES[read[2]] if read else timedelta()
+        interval = int(read[1]) * _UNITS[read[2]] if read else timedelta()
         if interval < timedelta(minutes=1):
             self.fail(f"{value!r} is no interval such as 15min, 2h or 1d.", param, ctx)
         return interval
 
 
-def confirm(question: str, yes: bool) -> None:
-    """Return if ``yes`` was said, or is said now at the terminal.
+def _consumers(
+    _ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> Sequence[CompletionItem]:
+    from kratos_sync.application.subscriptions import CONSUMERS
 
-    Raises click.UsageError where there is no terminal to ask at, and click.Abort for any other
-    answer. The question stands on stderr: stdout may be read by a machine.
+    return [CompletionItem(name) for name in CONSUMERS if name.startswith(incomplete)]
+
+
+def _operator(_ctx: click.Context, _param: click.Parameter, given: str | None) -> str:
+    """Return the name that was given, or else that of the operating system's user."""
+    if given and given.strip():
+        return given.strip()
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        return f"user {os.getuid()}"
+
+
+def _reason(_ctx: click.Context, _param: click.Parameter, given: str) -> str:
+    if not given.strip():
+        raise click.BadParameter("say why: it is kept.")
+    return given.strip()
+
+
+def consumer(
+    help: str = "Only this consumer's.",  # noqa: A002
+    *,
+    required: bool = False,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Add `--consumer`, whose names the shell can complete."""
+    return click.option(
+        "--consumer", metavar="NAME", required=required, shell_complete=_consumers, help=help
+    )
+
+
+def time(
+    name: str,
+    help: str,  # noqa: A002
+    *,
+    required: bool = False,
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Add an option that takes a point in time."""
+    return click.option(name, type=PointInTime(), metavar="TIME", required=required, help=help)
+
+
+def limit(
+    default: int,
+    most: int,
+    help: str,  # noqa: A002
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Add `--limit`."""
+    number = click.IntRange(1, most)
+    return click.option("--limit", type=number, default=default, show_default=True, help=help)
+
+
+as_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object, for machines."
+)
+yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+dry_run = click.option("--dry-run", is_flag=True, help="Report only; change nothing.")
+by = click.option(
+    "--by", metavar="NAME", callback=_operator, help="Who decides this; by default, you."
+)
+reason = click.option(
+    "--reason", required=True, callback=_reason, help="Why. It is kept, so let it name nobody."
+)
+verbose = click.option(
+    "--verbose", is_flag=True, help="Print errors in full: they may quote personal data."
+)
+identity_id = click.argument("identity_id", metavar="ID", type=click.UUID)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Return if `yes` is set, or is answered at the terminal.
+
+    Raises click.UsageError without a terminal, and click.Abort for any other answer. The question
+    is printed on stderr, because a machine may read stdout.
     """
     if yes:
         return
@@ -173,13 +191,3 @@ def confirm(question: str, yes: bool) -> None:
 def is_at_terminal() -> bool:
     """Whether a person can answer."""
     return sys.stdin.isatty()
-
-
-def operator_name(given: str | None) -> str:
-    """Give the name that was given, or else that of the operating system's user."""
-    if given and given.strip():
-        return given.strip()
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a container's user may have no name
-        return f"user {os.getuid()}"

@@ -6,20 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
-import psycopg
-import pydantic
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
-from kratos_sync.application.ports.event_bus import LedgerUnavailable
-from kratos_sync.infrastructure.container import Container
-from kratos_sync.infrastructure.migrations import SchemaTooOld, require_schema
-from kratos_sync.infrastructure.postgres.connection_failures import ConnectFailed
-from kratos_sync.infrastructure.postgres.unit_of_work import UnknownPort
+from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.infrastructure.telemetry import configure_logging
+
+# Everything else of the infrastructure is imported on demand: the help and the shell's completion
+# of a command's options need none of it.
+if TYPE_CHECKING:
+    from kratos_sync.infrastructure.container import Container
 
 GARBAGE_THRESHOLD = 20_000
 LOOK_SECONDS = 1.0
@@ -32,13 +30,16 @@ log = structlog.get_logger()
 @contextmanager
 def opened_container(
     *, migrated: bool = True, stopped: threading.Event | None = None
-) -> Iterator[Container]:
+) -> "Iterator[Container]":
     """Give a container with logging set up, for a database whose schema is new enough.
 
     One that is away is waited for until `stopped`, where that is given. Raises
     click.ClickException, in one line, for settings that are missing or wrong, for a database that
     refuses us or is too old, and for one that is away.
     """
+    from kratos_sync.infrastructure.container import Container
+    from kratos_sync.infrastructure.migrations import require_schema
+
     container = Container()
     with expected_errors():
         settings = container.settings()
@@ -64,10 +65,16 @@ def wait_for_database(ask: Callable[[], T], stopped: threading.Event) -> T | Non
 
     Raises what it raises for a database that refuses us.
     """
+    from kratos_sync.infrastructure.postgres.database_errors import (
+        DATABASE_ERRORS,
+        is_refusal,
+        why_unavailable,
+    )
+
     while True:
         try:
             return ask()
-        except (LedgerUnavailable, SQLAlchemyError) as error:
+        except DATABASE_ERRORS as error:
             if is_refusal(error):
                 raise
             log.warning("ledger_unavailable", reason=why_unavailable(error))
@@ -76,40 +83,41 @@ def wait_for_database(ask: Callable[[], T], stopped: threading.Event) -> T | Non
 
 
 @contextmanager
+def command_container(*, migrated: bool = True) -> "Iterator[Container]":
+    """Give a container for a command that ends by itself; expected errors end it in one line."""
+    with expected_errors(), opened_container(migrated=migrated) as container:
+        yield container
+
+
+@contextmanager
 def expected_errors() -> Iterator[None]:
     """Say what a person can do about, in one line: no traceback, no URL, no password."""
     try:
         yield
-    except pydantic.ValidationError as error:
-        wrong = [f"{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
-        hint = " (`. .data/env` sets those of `make dev`)" if Path(".data/env").exists() else ""
-        raise click.UsageError(f"settings are missing or wrong: {'; '.join(wrong)}{hint}") from None
-    except (SchemaTooOld, UnknownPort) as error:
-        raise click.ClickException(str(error)) from None
-    except (LedgerUnavailable, SQLAlchemyError) as error:
-        raise click.ClickException(f"{why_unavailable(error)}: is DATABASE_URL right?") from None
+    except Exception as error:
+        if (explained := _explained(error)) is None:
+            raise
+        raise explained from None
 
 
-def is_refusal(error: BaseException) -> bool:
-    """Whether PostgreSQL answered, and will have nothing to do with us."""
-    found = _driver_error(error)
-    return isinstance(found, ConnectFailed) and found.is_refusal
+def _explained(error: Exception) -> click.ClickException | None:
+    import pydantic
 
+    from kratos_sync.infrastructure.migrations import SchemaTooOld
+    from kratos_sync.infrastructure.postgres.database_errors import DATABASE_ERRORS, why_unavailable
+    from kratos_sync.infrastructure.postgres.unit_of_work import UnknownPort
 
-def why_unavailable(error: BaseException) -> str:
-    """Say in words what PostgreSQL, or the network before it, had against us."""
-    found = _driver_error(error)
-    if isinstance(found, ConnectFailed):
-        return str(found)
-    kind = type(found or error).__name__
-    return f"PostgreSQL did not answer as it should ({kind})"
-
-
-def _driver_error(error: BaseException) -> BaseException | None:
-    for each in (error, error.__cause__):
-        found = getattr(each, "orig", each)
-        if isinstance(found, psycopg.Error):
-            return found
+    match error:
+        case pydantic.ValidationError():
+            wrong = [f"{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
+            hint = " (`. .data/env` sets those of `make dev`)" if Path(".data/env").exists() else ""
+            return click.UsageError(f"settings are missing or wrong: {'; '.join(wrong)}{hint}")
+        case SchemaTooOld() | UnknownPort():
+            return click.ClickException(str(error))
+        case ConcurrencyConflict():
+            return click.ClickException(f"PostgreSQL was too busy ({error}): try again.")
+    if isinstance(error, DATABASE_ERRORS):
+        return click.ClickException(f"{why_unavailable(error)}: is DATABASE_URL right?")
     return None
 
 

@@ -1,89 +1,79 @@
-"""`kratos-sync status`, and the JSON that ``--json`` prints.
+"""`kratos-sync status`: the report, which begins with what needs attention, and its JSON."""
 
-Durations are seconds, times ISO 8601 in UTC; keys are only ever added:
-
-    {"at": "2026-11-23T04:37:43.123456Z", "clock_ahead_seconds": 0.002,
-     "schema": {"revision": "0001", "needed": "0001"},
-     "broker": {"answers": true, "error": null},
-     "identities": {"alive": 1204, "deleted": 3, "estimated": false},
-     "events": {"recorded": 2000000, "estimated": true},
-     "attempts": {"recorded": 2100000, "estimated": true},
-     "consumers": [{"name": "SyncKratosIdentity", "known": true, "backlog": 12, "due": 0,
-                    "dispatched": 10, "waiting": 2, "postponed": 0, "failed": 1,
-                    "lag_seconds": 4.2, "last_success_at": "2026-11-23T04:37:43.023456Z",
-                    "messages": 1}],
-     "unknown_events": [{"name": "kratos_identity.merged", "deliveries": 2,
-                         "oldest_seconds": 61.0}],
-     "storage": {"bytes": 1234567, "tables": {"events": 1000000},
-                 "oldest_event_at": "2026-08-25T04:00:12.123456Z", "oldest_attempt_at": null,
-                 "retention": {"events_seconds": 7776000.0, "attempts_seconds": 2592000.0},
-                 "last_purge": {"started_at": "2026-11-23T04:00:00.123456Z",
-                                "ended_at": "2026-11-23T04:00:01.123456Z",
-                                "events": 120, "attempts": 240},
-                 "held_by": [{"kind": "transaction", "name": "4711", "application": "psql",
-                              "seconds": 1234.5, "transactions": 100}]},
-     "drift": {"running": false, "rise": {"missed": 40, "usual": 3.0, "seconds": 3600.0},
-               "reconciliations": [
-                   {"started_at": "2026-11-23T04:00:00.123456Z",
-                    "seen_at": "2026-11-23T04:00:41.123456Z",
-                    "ended_at": "2026-11-23T04:00:41.123456Z", "outcome": "completed",
-                    "held": 1203, "pages": 3, "identities": 1204, "known": 1202, "missing": 2,
-                    "stale": 38, "unseen": 1, "gone": 1, "fields": {"traits": 38},
-                    "unheard": {"registration": 2, "settings": 38}, "unreadable": 0,
-                    "missed": 40}]},
-     "hooks": [{"label": "settings.after.profile", "first_at": "2026-11-01T00:00:00Z",
-                "last_at": "2026-11-22T21:14:15.123456Z", "calls": 1234}],
-     "unsafe": ["asynchronous_standby"],
-     "template_failures": [{"label": "login.after.password", "calls": 2,
-                            "first_at": "2026-11-22T21:14:15.123456Z",
-                            "last_at": "2026-11-22T21:15:15.123456Z"}]}
-
-``at`` is by the database's clock, which is so far ahead of this machine's, or behind if negative.
-``backlog`` is ``due`` + ``dispatched`` (under lease) + ``waiting`` (for a retry, or for a release
-that knows the event, or ``postponed`` because the consumer asked for it); ``failed`` are dead
-letters. ``lag_seconds`` is the age of the oldest event in the backlog that is not postponed, null
-without one. ``last_success_at`` is null if none of the newest 100,000 attempts
-was one. ``messages`` wait at the broker, each for many deliveries; null if it does not answer.
-``broker.error`` is the exception's type. A retention is null for ever; ``last_purge`` is null
-before the first, its ``ended_at`` while it runs. ``held_by`` lists what has kept PostgreSQL for
-long from reusing the room of rows that are gone: a ``transaction`` (by process id), a ``prepared
-transaction`` or a ``replication slot``; ``seconds`` is null where our role may not see it.
-
-``reconciliations`` are the newest 30, newest first; ``outcome`` and ``ended_at`` are null where one
-runs or was interrupted. ``unheard`` counts by what would have told (`application.missed_webhooks`);
-``missed`` is how many a webhook should have. ``rise`` is null unless the newest missed many more
-than was usual. A hook without a header `X-Kratos-Hook` has the label "". ``unsafe`` names what lets
-PostgreSQL lose commits: ``fsync``, ``full_page_writes``, ``asynchronous_standby``.
-``template_failures`` are calls with an empty body, since the last reconciliation began that was
-completed.
-"""
-
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 import click
 
-from kratos_sync.api.cli.drift import drift_json, print_drift
-from kratos_sync.api.cli.hooks import hooks_json, template_failures_json
-from kratos_sync.api.cli.options import iso, seconds
-from kratos_sync.api.cli.output import echo_json
-from kratos_sync.api.cli.process import expected_errors, opened_container
-from kratos_sync.api.cli.status_report import print_report
-from kratos_sync.application.ports.purge import Retention
-from kratos_sync.application.ports.status import BrokerStatus, StatusReport, Storage
+from kratos_sync.api.cli import options
+from kratos_sync.api.cli.drift import drift_attention, drift_json, drift_rows, print_drift
+from kratos_sync.api.cli.output import (
+    Line,
+    Styled,
+    ago,
+    amount,
+    deliveries,
+    duration,
+    echo,
+    echo_attention,
+    echo_json,
+    fold,
+    moment,
+    roughly,
+    rows,
+    size,
+)
+from kratos_sync.api.cli.process import command_container
+from kratos_sync.application.missed_webhooks import silent_hooks
+from kratos_sync.application.ports.hook_log import HookActivity
+from kratos_sync.application.ports.purge import MOST_CLOCK_DIFFERENCE, PastPurge, Retention
+from kratos_sync.application.ports.status import (
+    BrokerStatus,
+    ConsumerStatus,
+    Count,
+    Holder,
+    StatusReport,
+    Storage,
+    TemplateFailures,
+)
 from kratos_sync.application.subscriptions import CONSUMERS
-from kratos_sync.infrastructure.bus.brokers import broker_status
+
+CLOCK_DIFFERENCE: Final = timedelta(minutes=1)
+"""Clocks that differ by more need attention."""
+BEHIND: Final = timedelta(minutes=1)
+"""A consumer with a greater lag needs attention."""
+LARGEST: Final = 4
+"""How many tables are listed with their sizes."""
+HEADING: Final = 13
+"""Width of the headings of the overview."""
+NOTHING: Final = "-"
+UNSAFE: Final = {
+    "fsync": "PostgreSQL has fsync off: a crash of its machine may lose or damage everything.",
+    "full_page_writes": (
+        "PostgreSQL has full_page_writes off: a crash of its machine may damage tables, unless its"
+        " file system never writes half a page."
+    ),
+    "asynchronous_standby": (
+        "PostgreSQL waits for none of its standbys (synchronous_standby_names is empty): a failover"
+        " may lose the webhooks answered just before it. `kratos-sync reconcile` finds them."
+    ),
+}
 
 
 @click.command()
-@click.option("--drift", is_flag=True, help="Only comparisons with Kratos, and what was missed.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
+@click.option("--drift", is_flag=True, help="Show only reconciliations and missed webhooks.")
+@options.as_json
 def status(drift: bool, as_json: bool) -> None:
-    """Tell how everything stands: what each consumer is owed, what failed, how far behind it is.
+    """Show backlog, lag and dead letters of each consumer.
 
-    Exits with 1 only when the database cannot tell; a broker that is down is something to tell.
+    What needs attention comes first. Exits with 1 only if the database cannot be read; a broker
+    that is down is reported.
     """
-    with opened_container(migrated=False) as container, expected_errors():
+    with command_container(migrated=False) as container:
+        from kratos_sync.infrastructure.bus.brokers import broker_status
+
         settings = container.settings()
         can_ask = settings.kratos_admin_url is not None
         report = container.status().report(list(CONSUMERS))
@@ -98,10 +88,11 @@ def status(drift: bool, as_json: bool) -> None:
 
 
 def to_json(report: StatusReport, broker: BrokerStatus, retention: Retention) -> dict[str, Any]:
-    """Give the object that the module's docstring shows."""
+    """Return the document that `docs/reference/json.md` describes."""
+    storage, last = report.storage, report.storage.last_purge
     return {
-        "at": iso(report.at),
-        "clock_ahead_seconds": seconds(report.clock_ahead),
+        "at": report.at,
+        "clock_ahead_seconds": report.clock_ahead,
         "schema": {"revision": report.revision, "needed": report.needed_revision},
         "broker": {"answers": broker.answers, "error": broker.error},
         "identities": {
@@ -121,54 +112,250 @@ def to_json(report: StatusReport, broker: BrokerStatus, retention: Retention) ->
                 "waiting": consumer.waiting,
                 "postponed": consumer.postponed,
                 "failed": consumer.failed,
-                "lag_seconds": seconds(consumer.lag),
-                "last_success_at": iso(consumer.last_success_at),
+                "lag_seconds": consumer.lag,
+                "last_success_at": consumer.last_success_at,
                 "messages": broker.messages.get(consumer.name),
             }
             for consumer in report.consumers
         ],
         "unknown_events": [
-            {
-                "name": event.name,
-                "deliveries": event.deliveries,
-                "oldest_seconds": seconds(event.oldest),
-            }
+            {"name": event.name, "deliveries": event.deliveries, "oldest_seconds": event.oldest}
             for event in report.unknown_events
         ],
-        "storage": _storage(report.storage, retention),
+        "storage": {
+            "bytes": storage.bytes,
+            "tables": {table.name: table.bytes for table in storage.tables},
+            "oldest_event_at": storage.oldest_event_at,
+            "oldest_attempt_at": storage.oldest_attempt_at,
+            "retention": {
+                "events_seconds": retention.events,
+                "attempts_seconds": retention.attempts,
+            },
+            "last_purge": last
+            and {
+                "started_at": last.started_at,
+                "ended_at": last.ended_at,
+                **last.removed._asdict(),
+            },
+            "held_by": [
+                {
+                    "kind": holder.kind,
+                    "name": holder.name,
+                    "application": holder.application,
+                    "seconds": holder.held_for,
+                    "transactions": holder.transactions,
+                }
+                for holder in storage.holders
+            ],
+        },
         "drift": drift_json(report.drift),
-        "hooks": hooks_json(report.hooks),
+        "hooks": [hook._asdict() for hook in report.hooks],
         "unsafe": list(report.unsafe),
-        "template_failures": template_failures_json(report.template_failures),
+        "template_failures": [each._asdict() for each in report.template_failures],
     }
 
 
-def _storage(storage: Storage, retention: Retention) -> dict[str, Any]:
-    last = storage.last_purge
-    return {
-        "bytes": storage.bytes,
-        "tables": {table.name: table.bytes for table in storage.tables},
-        "oldest_event_at": iso(storage.oldest_event_at),
-        "oldest_attempt_at": iso(storage.oldest_attempt_at),
-        "retention": {
-            "events_seconds": seconds(retention.events),
-            "attempts_seconds": seconds(retention.attempts),
-        },
-        "last_purge": last
-        and {
-            "started_at": iso(last.started_at),
-            "ended_at": iso(last.ended_at),
-            "events": last.removed.events,
-            "attempts": last.removed.attempts,
-        },
-        "held_by": [
-            {
-                "kind": holder.kind,
-                "name": holder.name,
-                "application": holder.application,
-                "seconds": seconds(holder.held_for),
-                "transactions": holder.transactions,
-            }
-            for holder in storage.holders
-        ],
+def print_report(
+    report: StatusReport, broker: BrokerStatus, retention: Retention, *, can_ask: bool = False
+) -> None:
+    """Print the report; `can_ask` is whether the address of Kratos' Admin API is known."""
+    echo(f"kratos-sync, {moment(report.at)}", "")
+    if not echo_attention(attention(report, broker, can_ask=can_ask)):
+        echo(Styled("All is well.", "bold green"))
+    echo("")
+    for heading, line in _overview(report, broker, retention, can_ask=can_ask):
+        style = "bold red" if heading == "Broker" and not broker.answers else ""
+        echo(*(Styled(folded, style) for folded in fold(line, heading.ljust(HEADING))))
+    echo("", *_consumers(report))
+    if report.hooks:
+        echo("", *_hooks(report.hooks, report.at))
+
+
+def attention(
+    report: StatusReport, broker: BrokerStatus, *, can_ask: bool = False
+) -> Iterator[str]:
+    """Yield a sentence for everything that needs attention."""
+    if not broker.answers:
+        yield (
+            f"The broker does not answer ({broker.error}). Events are still recorded;"
+            " they are delivered once it is back."
+        )
+    if abs(report.clock_ahead) >= CLOCK_DIFFERENCE:
+        yield _clocks(report.clock_ahead)
+    for consumer in report.consumers:
+        yield from _consumer_attention(consumer)
+    for event in report.unknown_events:
+        since = "" if event.oldest is None else f", the oldest for {duration(event.oldest)}"
+        yield (
+            f"The event {event.name} is not known to this release: {deliveries(event.deliveries)}"
+            f" of it kept for a release that knows it{since}."
+        )
+    yield from drift_attention(report.drift, report.at, can_ask=can_ask)
+    yield from template_attention(report.template_failures, report.at)
+    yield from hooks_attention(report.hooks, report.at)
+    yield from map(_holder, report.storage.holders)
+    for risk in report.unsafe:
+        yield UNSAFE[risk]
+
+
+def _consumer_attention(consumer: ConsumerStatus) -> Iterator[str]:
+    if _is_behind(consumer) and consumer.lag is not None:
+        retried = consumer.waiting - consumer.postponed
+        waiting = f" ({retried:,} waiting for a retry)" if retried else ""
+        yield (
+            f"{consumer.name} is behind: {deliveries(consumer.backlog)} pending{waiting}, the"
+            f" oldest for {duration(consumer.lag)}."
+        )
+    if consumer.failed:
+        yield (
+            f"{consumer.name} has {amount(consumer.failed, 'dead letter')}, kept until somebody"
+            " retries or discards them: `kratos-sync failed list` shows why."
+        )
+    if not consumer.known:
+        yield (
+            f"{consumer.name} is not known to this release: its pending deliveries are kept for a"
+            " release that knows it."
+        )
+
+
+def _clocks(ahead: timedelta) -> str:
+    how = "ahead of" if ahead > timedelta() else "behind"
+    no_purge = " Nothing is purged meanwhile." if abs(ahead) >= MOST_CLOCK_DIFFERENCE else ""
+    return (
+        f"The database's clock is {duration(abs(ahead))} {how} this machine's: set the one that is"
+        f" wrong.{no_purge}"
+    )
+
+
+def hooks_attention(hooks: Sequence[HookActivity], now: datetime) -> Iterator[str]:
+    """Yield a sentence for each silent hook."""
+    for silence in silent_hooks(hooks, now):
+        what = "any hook" if silence.label is None else f"the hook {_named(silence.label)}"
+        yield (
+            f"No webhook was received from {what} for {duration(now - silence.last_at)}; before"
+            f" that, one came every {duration(silence.usual_gap)} on average. `kratos-sync check`"
+            " reads Kratos' configuration."
+        )
+
+
+def template_attention(failures: Sequence[TemplateFailures], now: datetime) -> Iterator[str]:
+    """Yield a sentence for each hook whose template failed in Kratos."""
+    for each in failures:
+        yield (
+            f"Kratos' template failed: {amount(each.calls, 'call')} of the hook"
+            f" {_named(each.label)} had an empty body, the last {ago(each.last_at, now, 2)}."
+            " Identities are missing or stale here: `kratos-sync reconcile` finds them. Are there"
+            " identities of more than some KiB?"
+        )
+
+
+def _holder(holder: Holder) -> str:
+    if holder.kind == "transaction":
+        who = f"The transaction of process {holder.name} ({holder.application or 'no name'})"
+        remedy = f"`SELECT pg_terminate_backend({holder.name})` ends it."
+    elif holder.kind == "prepared transaction":
+        who, remedy = f"The prepared transaction {holder.name}", "ROLLBACK PREPARED ends it."
+    else:
+        who, remedy = f"The replication slot {holder.name}", "Its standby should catch up."
+    since = ""
+    if holder.held_for is not None:
+        since = f", open for {duration(holder.held_for)},"
+    elif holder.transactions is not None:
+        since = f", {amount(holder.transactions, 'transaction')} old,"
+    return (
+        f"{who}{since} keeps PostgreSQL from reusing the space of removed rows, and tables grow."
+        f" {remedy}"
+    )
+
+
+def _overview(
+    report: StatusReport, broker: BrokerStatus, retention: Retention, *, can_ask: bool
+) -> Iterator[tuple[str, str]]:
+    schema = f"schema {report.revision}"
+    if report.revision != report.needed_revision:
+        schema += f", newer than the {report.needed_revision} that this release needs"
+    yield "Database", schema
+    yield "Broker", _broker(broker)
+    yield "Identities", f"{_count(report.alive)} alive, {_count(report.deleted)} deleted"
+    yield "Ledger", f"{_count(report.events)} events, {_count(report.attempts)} attempts"
+    yield from drift_rows(report.drift, report.at, can_ask=can_ask)
+    yield from _storage(report.storage, retention, report.at)
+
+
+def _broker(broker: BrokerStatus) -> str:
+    if not broker.answers:
+        return f"DOWN ({broker.error})"
+    waiting = [f"{name} {number:,}" for name, number in broker.messages.items() if number]
+    return f"answers, messages waiting: {', '.join(waiting) or 'none'}"
+
+
+def _count(count: Count) -> str:
+    return roughly(count.number) if count.estimated else f"{count.number:,}"
+
+
+def _storage(storage: Storage, retention: Retention, now: datetime) -> Iterator[tuple[str, str]]:
+    largest = ", ".join(f"{table.name} {size(table.bytes)}" for table in storage.tables[:LARGEST])
+    yield "Storage", f"{size(storage.bytes)}: {largest}"
+    events = _kept("events", storage.oldest_event_at, retention.events)
+    attempts = _kept("attempts", storage.oldest_attempt_at, retention.attempts)
+    yield "Kept", f"{events}; {attempts}"
+    yield "Last purge", _purge(storage.last_purge, now)
+
+
+def _kept(what: str, since: datetime | None, age: timedelta | None) -> str:
+    rule = "for ever" if age is None else f"for {duration(age)}"
+    return f"{what} {rule}" + ("" if since is None else f", since {moment(since)}")
+
+
+def _purge(last: PastPurge | None, now: datetime) -> str:
+    if last is None:
+        return "none yet"
+    removed = f"{amount(last.removed.events, 'event')}, {amount(last.removed.attempts, 'attempt')}"
+    end = "" if last.ended_at else ", not ended"
+    if last.started_at > now:
+        return f"by a clock that was ahead, {moment(last.started_at)}{end}: {removed} removed"
+    return f"{ago(last.started_at, now)}{end}: {removed} removed"
+
+
+def _consumers(report: StatusReport) -> Iterator[Line]:
+    numbers = ("PENDING", "LEASED", "WAITING", "DEAD", "LAG", "LAST SUCCESS")
+    lines = (
+        (
+            consumer.name,
+            f"{consumer.backlog:,}",
+            f"{consumer.dispatched:,}",
+            f"{consumer.waiting:,}",
+            f"{consumer.failed:,}",
+            NOTHING if consumer.lag is None else duration(consumer.lag, units=1),
+            NOTHING
+            if consumer.last_success_at is None
+            else ago(consumer.last_success_at, report.at),
+            _state(consumer),
+        )
+        for consumer in report.consumers
+    )
+    return rows(("CONSUMER", *numbers, "STATE"), lines, right=numbers)
+
+
+def _state(consumer: ConsumerStatus) -> Styled:
+    wrong = {
+        "behind": _is_behind(consumer),
+        "retrying": consumer.waiting > consumer.postponed,
+        "dead letters": consumer.failed,
+        "not known": not consumer.known,
     }
+    words = ", ".join(word for word, applies in wrong.items() if applies)
+    return Styled(words, "bold red") if words else Styled("ok", "green")
+
+
+def _is_behind(consumer: ConsumerStatus) -> bool:
+    return consumer.lag is not None and consumer.lag > BEHIND
+
+
+def _hooks(hooks: Sequence[HookActivity], now: datetime) -> Iterator[Line]:
+    lines = ((_named(hook.label), f"{hook.calls:,}", ago(hook.last_at, now)) for hook in hooks)
+    return rows(("HOOK", "CALLS", "LAST CALL"), lines, right=("CALLS", "LAST CALL"))
+
+
+def _named(label: str) -> str:
+    return label or "(no X-Kratos-Hook)"

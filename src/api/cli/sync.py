@@ -1,26 +1,16 @@
-"""`kratos-sync sync ID…`, and the JSON that ``--json`` prints.
-
-One object; keys are only ever added:
-
-    {"identities": [{"id": "…", "outcome": "updated", "event_id": "…", "problem": null}],
-     "not_asked": [], "consumed": true}
-
-``outcome`` is one of updated, same, gone, unknown (to Kratos and to us), forgotten (somebody had
-the person deleted or erased here) and refused, with its ``problem``. ``event_id`` is null where
-there was nothing to record, and ``consumed`` where ``--wait`` was not given.
-"""
+"""`kratos-sync sync ID…`: fetches identities from Kratos now, and records what it returns."""
 
 import sys
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import click
 
-from kratos_sync.api.cli.options import amount
-from kratos_sync.api.cli.output import echo, echo_json
-from kratos_sync.api.cli.process import expected_errors, opened_container
+from kratos_sync.api.cli import options
+from kratos_sync.api.cli.output import amount, deliveries, echo, echo_json, identities
+from kratos_sync.api.cli.process import command_container
 from kratos_sync.application.ports.kratos import (
     MOST_AT_ONCE,
     KratosNotConfigured,
@@ -38,51 +28,58 @@ LONGEST_LIST: Final = 1_000_000
 IN_WORDS: Final = {
     SyncOutcome.UPDATED: "updated",
     SyncOutcome.UNCHANGED: "the same as here",
-    SyncOutcome.DELETED: "gone",
+    SyncOutcome.DELETED: "deleted in Kratos",
     SyncOutcome.UNKNOWN: "unknown to Kratos and to us",
-    SyncOutcome.ERASED: "forgotten here, and left so",
+    SyncOutcome.ERASED: "erased or deleted here, and left so",
     SyncOutcome.REFUSED: "refused",
 }
 
 
 @click.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
-@click.option("--wait", is_flag=True, help=f"Until it is consumed, {WAIT_SECONDS:.0f} s at most.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for machines.")
+@click.option(
+    "--wait",
+    is_flag=True,
+    help=f"Wait until every consumer is done, {WAIT_SECONDS:.0f} s at most.",
+)
+@options.as_json
 def sync(*, ids: tuple[str, ...], wait: bool, as_json: bool) -> None:
-    """Ask Kratos about these identities now (- reads ids from stdin), and record what it says.
+    """Fetch the identities ID... from Kratos now, and record them.
 
-    Every consumer hears it. An identity that Kratos no longer has is gone here too. Exits with 1
-    if Kratos is away or refused to tell, or if with --wait not everything was consumed.
+    ID is a UUID, or - to read many from stdin. Every consumer receives it. An identity that
+    Kratos no longer has is deleted here too. Exits with 1 if Kratos is away or refused, or if
+    with --wait not every consumer was done.
     """
     wanted = _ids(ids)
-    with opened_container() as container, expected_errors():
+    with command_container() as container:
         try:
             kratos = container.kratos_admin()
         except KratosNotConfigured as error:
             raise click.UsageError(f"{error}: where is Kratos' Admin API?") from None
-        identities = container.synced_identities()
+        known = container.synced_identities()
         asked: list[SyncResult] = []
         problem = None
         try:
-            for each in SyncIdentities(kratos, identities, container.wake_relay()).run(wanted):
+            for each in SyncIdentities(kratos, known, container.wake_relay()).run(wanted):
                 asked.append(each)
                 if not as_json:
-                    echo(_in_words(each))
+                    problem_of = "" if each.problem is None else f": {each.problem}"
+                    echo(f"{each.identity_id}  {IN_WORDS[each.outcome]}{problem_of}")
         except KratosUnavailable as error:
             problem = f"{error}."
         except ConcurrencyConflict:
             problem = "PostgreSQL was too busy."
-        waited = _await_consumers(identities, asked) if wait else None
+        unfinished = _await_consumers(known, asked) if wait else None
     if as_json:
-        echo_json(_to_json(wanted, asked, (waited is None) if wait else None))
+        echo_json(to_json(wanted, asked, (unfinished is None) if wait else None))
     if problem is not None:
-        left = amount(len(wanted) - len(asked), "identity", "identities")
-        raise click.ClickException(f"{problem} {left} not asked for.")
+        raise click.ClickException(
+            f"{problem} {identities(len(wanted) - len(asked))} not asked for."
+        )
     if any(each.outcome is SyncOutcome.REFUSED for each in asked):
-        raise click.ClickException("Kratos refused to tell of some.")
-    if waited:
-        raise click.ClickException(waited)
+        raise click.ClickException("Kratos refused some.")
+    if unfinished:
+        raise click.ClickException(unfinished)
 
 
 def _ids(given: Sequence[str]) -> list[UUID]:
@@ -109,40 +106,36 @@ def _id(word: str) -> UUID:
     return identity_id
 
 
-def _await_consumers(identities: SyncedIdentities, asked: Sequence[SyncResult]) -> str | None:
-    """Wait until nothing is pending of what was recorded; give the problem if that takes long."""
+def _await_consumers(known: SyncedIdentities, asked: Sequence[SyncResult]) -> str | None:
+    """Wait until no delivery of what was recorded is pending; return what is wrong, if anything."""
     event_ids = [each.event_id for each in asked if each.event_id is not None]
     until = time.monotonic() + WAIT_SECONDS
-    while (pending := identities.count_pending(event_ids)).pending:
+    while (pending := known.count_pending(event_ids)).pending:
         if time.monotonic() > until:
-            left = amount(pending.pending, "delivery", "deliveries")
-            return f"{left} not consumed yet: is a worker running? `kratos-sync status` tells."
+            left = deliveries(pending.pending)
+            return f"{left} still pending: is a worker running? See `kratos-sync status`."
         time.sleep(LOOK_SECONDS)
     if pending.dead:
-        left = amount(pending.dead, "delivery", "deliveries")
-        return f"{left} failed for good: `kratos-sync failed list` tells."
+        left = deliveries(pending.dead)
+        return f"{left} failed for good: see `kratos-sync failed list`."
     return None
 
 
-def _in_words(asked: SyncResult) -> str:
-    said = f"{asked.identity_id}  {IN_WORDS[asked.outcome]}"
-    return said if asked.problem is None else f"{said}: {asked.problem}"
-
-
-def _to_json(
+def to_json(
     wanted: Sequence[UUID], asked: Sequence[SyncResult], consumed: bool | None
-) -> dict[str, object]:
+) -> dict[str, Any]:
+    """Return the document that `docs/reference/json.md` describes."""
     done = {each.identity_id for each in asked}
     return {
         "identities": [
             {
-                "id": str(each.identity_id),
+                "id": each.identity_id,
                 "outcome": each.outcome,
-                "event_id": each.event_id and str(each.event_id),
+                "event_id": each.event_id,
                 "problem": each.problem,
             }
             for each in asked
         ],
-        "not_asked": [str(identity_id) for identity_id in wanted if identity_id not in done],
+        "not_asked": [identity_id for identity_id in wanted if identity_id not in done],
         "consumed": consumed,
     }

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import psycopg
 import structlog
 from psycopg.rows import scalar_row
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.orm import Session
 from uuid_utils.compat import uuid7
 
 from kratos_sync.application.consumers.fetch_kratos_identity import FetchKratosIdentity
@@ -39,6 +38,9 @@ from kratos_sync.infrastructure.postgres.binary_arrays import (
 )
 from kratos_sync.infrastructure.postgres.engine import translate_errors
 from kratos_sync.infrastructure.postgres.transaction import Transaction
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 SOURCE: Final = "sync"
 TIME_LIMIT: Final = timedelta(seconds=20)
@@ -186,7 +188,7 @@ class PostgresSyncedIdentities:
 
 
 def identity_changed(
-    connection: Connection | Session | psycopg.Connection[Any], identity_id: UUID
+    connection: "Connection | Session | psycopg.Connection[Any]", identity_id: UUID
 ) -> UUID:
     """Have Kratos asked what the identity is now, if the connection's transaction commits.
 

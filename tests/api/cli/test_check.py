@@ -67,8 +67,8 @@ def test_people_get_the_line_first_and_a_table_last(path: Path) -> None:
         )
     }
     assert told == {(line, severity) for line, severity, _ in expected(path.read_text())}
-    assert re.search(r"^FLOW +HEARD +NOT HEARD +OFF", result.stdout, re.MULTILINE)
-    assert "Not everything is heard: " in result.stdout
+    assert re.search(r"^FLOW +COVERED +NOT COVERED +OFF", result.stdout, re.MULTILINE)
+    assert "Not every flow is covered: " in result.stdout
     assert "k3y-of-no-worth" not in result.output
 
 
@@ -76,7 +76,7 @@ def test_our_own_configuration_has_no_fault() -> None:
     result = kratos_sync("check", str(DEPLOYED), "--strict")
 
     assert result.exit_code == 0
-    assert "Everything that is on is heard: nothing to find fault with." in result.stdout
+    assert "Every flow that is on is covered: no findings." in result.stdout
     assert json.loads(kratos_sync("check", str(DEPLOYED), "--json").stdout)["findings"] == []
 
 

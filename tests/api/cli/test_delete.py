@@ -106,7 +106,7 @@ def test_without_waiting_it_only_asks(life: Life, kratos: AdminStandIn) -> None:
     result = delete(life, "--yes")
 
     assert result.exit_code == 0
-    assert "Workers go on with it" in result.stdout
+    assert "Workers carry it out" in result.stdout
     assert {consumer for consumer, _ in life.ledger.deliveries} == {
         "ForgetIdentity",
         "DeleteFromKratos",

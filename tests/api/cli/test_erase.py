@@ -49,7 +49,7 @@ def test_it_erases_and_says_what(life: Life, kratos: AdminStandIn) -> None:
 
     assert result.exit_code == 0, result.output
     assert "there is: 1 in kratos_identities, " in result.stdout
-    assert "Erased: what " in result.stdout
+    assert "Erased: the payloads of " in result.stdout
     assert life.left() == []
     assert [seen.method for seen in kratos.seen] == ["GET"]
 
@@ -77,7 +77,7 @@ def test_an_erased_event_has_nothing_to_show(life: Life) -> None:
     shown = kratos_sync("failed", "show", event, "--payload")
 
     assert shown.exit_code == 0
-    assert "nothing of what it said is left" in shown.stdout
+    assert "nothing of its payload is left" in shown.stdout
     document = json.loads(kratos_sync("failed", "show", event, "--payload", "--json").stdout)
     assert document["event"]["payload"] == {}
     assert document["event"]["erased_at"]

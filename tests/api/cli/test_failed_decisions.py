@@ -14,7 +14,6 @@ from click.testing import Result
 from sqlalchemy import Engine, text
 
 from kratos_sync.api.cli import options as operator
-from kratos_sync.api.cli.failed import decisions as run
 from kratos_sync.infrastructure.ledger.notifications import CHANNEL
 from tests.api.cli.invoking import kratos_sync
 from tests.infrastructure.ledger.test_dead_letters import fail
@@ -255,8 +254,8 @@ def test_an_interruption_keeps_what_is_done_and_says_how_much(
     def interrupting(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(run, "STEP", 2)
-    monkeypatch.setattr(run, "progress", interrupting)
+    monkeypatch.setattr("kratos_sync.api.cli.failed.STEP", 2)
+    monkeypatch.setattr("kratos_sync.api.cli.failed.progress", interrupting)
     for _ in range(5):
         fail(engine)
     result = failed(verb, "--all", "--yes", "--json")

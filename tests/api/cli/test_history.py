@@ -56,8 +56,8 @@ def test_every_event_is_told_with_what_each_consumer_did(engine: Engine) -> None
         "gave up 8 ms Rudeness",
     ]
     assert any(line.startswith("DEAD LETTER after 2 attempts, since") for line in told)
-    assert any(line.startswith("OWED after 1 attempt: due") for line in told)
-    assert any(line.startswith("OWED and not tried yet: dispatched") for line in told)
+    assert any(line.startswith("PENDING after 1 attempt: due") for line in told)
+    assert any(line.startswith("PENDING and not tried yet: leased") for line in told)
 
 
 def test_the_name_of_an_unknown_event_is_no_secret(engine: Engine) -> None:
@@ -67,7 +67,7 @@ def test_the_name_of_an_unknown_event_is_no_secret(engine: Engine) -> None:
 
 def test_an_event_without_consumers_says_so(engine: Engine) -> None:
     add_event(engine)
-    assert "nobody was subscribed" in history().stdout
+    assert "no consumer was subscribed" in history().stdout
     assert "no copy of it" in history().stdout
 
 

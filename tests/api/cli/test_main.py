@@ -1,3 +1,6 @@
+"""The command line as a whole: its table of commands, its start-up, its completion."""
+
+import os
 import re
 import subprocess
 import sys
@@ -7,6 +10,43 @@ import pytest
 from click.testing import CliRunner
 
 from kratos_sync.api.cli import COMMANDS, main
+from kratos_sync.application.subscriptions import CONSUMERS
+
+HEAVY = {
+    "alembic",
+    "dependency_injector",
+    "dramatiq",
+    "httpcore",
+    "msgspec",
+    "psycopg",
+    "pydantic",
+    "redis",
+    "rich",
+    "sqlalchemy",
+    "starlette",
+    "structlog",
+    "uvicorn",
+    "yaml",
+}
+MODULES_OF_COMMANDS = {f"kratos_sync.api.cli.{name}" for name in COMMANDS}
+
+
+def modules_after(*arguments: str, **environment: str) -> set[str]:
+    """What is imported once the command line has run."""
+    program = (
+        "import sys, atexit; from kratos_sync.api.cli import main;"
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); main()"
+    )
+    command = [sys.executable, "-c", program, *arguments]
+    ran = subprocess.run(
+        command,
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=60,
+        env=os.environ | environment,
+    )
+    return set(ran.stderr.split())
 
 
 def test_the_help_lists_every_command_in_the_order_of_the_table() -> None:
@@ -15,11 +55,11 @@ def test_the_help_lists_every_command_in_the_order_of_the_table() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_of_the_table_is_there_under_its_name(name: str) -> None:
+def test_every_command_is_there_under_its_name_with_the_help_of_the_table(name: str) -> None:
     command = main.get_command(click.Context(main), name)
     assert command is not None
     assert command.name == name
-    assert command.help
+    assert command.get_short_help_str(limit=1_000) == COMMANDS[name]
 
 
 def test_an_unknown_command_is_wrong_use() -> None:
@@ -33,17 +73,60 @@ def test_the_version_is_the_distributions() -> None:
     assert re.fullmatch(r"kratos-sync, version \d+\.\d+\.\d+\n", result.output)
 
 
-def test_no_command_is_loaded_before_it_is_called_for() -> None:
-    loaded = subprocess.run(
-        [sys.executable, "-c", "import kratos_sync.api.cli, sys; print(*sys.modules)"],
+def test_the_help_imports_no_command_and_nothing_heavy() -> None:
+    assert not (HEAVY | MODULES_OF_COMMANDS) & modules_after("--help")
+
+
+@pytest.mark.parametrize("name", ["status", "failed", "replay", "reconcile"])
+def test_the_help_of_a_command_needs_neither_database_nor_broker(name: str) -> None:
+    heavy = {"alembic", "dramatiq", "psycopg", "pydantic", "redis", "sqlalchemy", "uvicorn"}
+    assert not heavy & modules_after(name, "--help")
+
+
+def completions(line: str) -> list[str]:
+    *words, incomplete = line.split(" ")
+    environment = {
+        "_KRATOS_SYNC_COMPLETE": "bash_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words)),
+    }
+    result = CliRunner().invoke(main, prog_name="kratos-sync", env=environment)
+    assert incomplete in line
+    return [each.split(",", 1)[1] for each in result.output.splitlines()]
+
+
+def test_commands_complete_without_being_imported() -> None:
+    assert completions("kratos-sync re") == ["relay", "replay", "reconcile"]
+    environment = {
+        "_KRATOS_SYNC_COMPLETE": "bash_complete",
+        "COMP_WORDS": "kratos-sync re",
+        "COMP_CWORD": "1",
+    }
+    program = (
+        "import sys, atexit; from kratos_sync.api.cli import main;"
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr));"
+        "main(prog_name='kratos-sync')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
         capture_output=True,
-        check=True,
+        check=False,
         text=True,
-        timeout=20,
-    ).stdout.split()
-    assert not {
-        "sqlalchemy",
-        "dramatiq",
-        "uvicorn",
-        *(f"kratos_sync.api.cli.{n}" for n in COMMANDS),
-    } & {*loaded}
+        timeout=60,
+        env=os.environ | environment,
+    )
+    assert "replay" in ran.stdout
+    assert not (HEAVY | MODULES_OF_COMMANDS) & set(ran.stderr.split())
+
+
+@pytest.mark.parametrize(
+    "command", ["replay", "failed list", "failed show", "failed retry", "failed discard"]
+)
+def test_names_of_consumers_complete_without_a_database(command: str) -> None:
+    assert completions(f"kratos-sync {command} --consumer ") == list(CONSUMERS)
+    assert completions(f"kratos-sync {command} --consumer Sync") == ["SyncKratosIdentity"]
+
+
+def test_options_complete() -> None:
+    assert completions("kratos-sync status --dr") == ["--drift"]
+    assert "--help" in completions("kratos-sync --h")

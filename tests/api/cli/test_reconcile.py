@@ -19,7 +19,8 @@ from structlog.testing import LogCapture
 
 from kratos_sync.api.cli import reconcile as reconcile_run
 from kratos_sync.api.cli.process import opened_container
-from kratos_sync.api.cli.reconcile import Outcome, Reconciler, for_ever
+from kratos_sync.api.cli.reconcile import Outcome, Reconciler, for_ever, in_words
+from kratos_sync.application.ports.reconciliation import Findings
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.worker.shutdown import ShutdownRequested, ShutdownSignals
 from tests.api.cli.invoking import _logging_kept, kratos_sync
@@ -110,9 +111,9 @@ def test_what_is_repaired_is_said_in_words(world: World) -> None:
     result = reconcile()
 
     assert result.exit_code == 0
-    assert "1 not here\n" in result.stdout
+    assert "1 missing here\n" in result.stdout
     assert "1 different here (state 1, updated_at 1)\n" in result.stdout
-    assert "1 here, and gone in Kratos\n" in result.stdout
+    assert "1 here, and deleted in Kratos\n" in result.stdout
     assert "3 are being repaired.\n" in result.stdout
     world.consume()
     assert world.alive() == world.listing()
@@ -160,9 +161,9 @@ def test_verbose_names_identities_and_fields_once_and_never_values(world: World)
 
     result = reconcile("--verbose", "--json")
 
-    assert result.stderr.count(f"{people[0]['id']}  not here\n") == 1
+    assert result.stderr.count(f"{people[0]['id']}  missing here\n") == 1
     assert result.stderr.count(f"{people[1]['id']}  differs: traits, updated_at\n") == 1
-    assert result.stderr.count(f"{people[2]['id']}  gone in Kratos\n") == 1
+    assert result.stderr.count(f"{people[2]['id']}  deleted in Kratos\n") == 1
     assert told(result)["gone"] == 1
     assert "example.org" not in result.output
 
@@ -474,3 +475,12 @@ def test_what_is_found_has_the_databases_time_as_hints_and_questions_have(
     assert result.exit_code == 0, result.stderr
     (found,) = world.ledger.events.values()
     assert found.occurred_at - datetime.now(UTC) > timedelta(hours=23)
+
+
+def test_another_kratos_is_not_said_to_be_the_same() -> None:
+    refused = Outcome(
+        dry_run=False, findings=Findings(held=3), went_wrong="Nobody was deleted: another Kratos."
+    )
+
+    assert "the same" not in "".join(in_words(refused))
+    assert "They are the same." in in_words(Outcome(dry_run=False, findings=Findings(held=3)))

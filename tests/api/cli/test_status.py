@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from kratos_sync.api.cli.status_report import print_report
+from kratos_sync.api.cli.status import print_report
 from kratos_sync.application.ports.purge import PastPurge, Removed, Retention
 from kratos_sync.application.ports.status import (
     BrokerStatus,
@@ -87,10 +87,10 @@ def test_nothing_but_words_tells_what_is_wrong_where_there_are_no_colours(
     behind = ConsumerStatus("Greet", True, 5, 2, 1, failed=2, lag=HOUR)
     output = told(capsys, behind)
     assert "\x1b" not in output
-    assert "Greet is behind: 8 deliveries owed (1 waiting to be tried again)" in output
+    assert "Greet is behind: 8 deliveries pending (1 waiting for a retry)" in output
     assert "the oldest for 1 h." in output
     assert "Greet has 2 dead letters" in output
-    assert "`kratos-sync failed list` tells why." in output
+    assert "`kratos-sync failed list` shows why." in output
     assert row(output, "Greet")[1:] == [
         "8",
         "2",
@@ -108,7 +108,7 @@ def test_a_lag_of_seconds_is_nothing_to_worry_about(capsys: pytest.CaptureFixtur
 
 def test_a_consumer_of_another_release_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
     output = told(capsys, ConsumerStatus("Tickle", known=False, due=1))
-    assert "Tickle is not known to this release: what it is owed is kept" in output
+    assert "Tickle is not known to this release: its pending deliveries are kept" in output
     assert row(output, "Tickle")[-1] == "not known"
 
 

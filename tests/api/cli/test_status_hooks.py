@@ -9,7 +9,7 @@ from uuid import uuid4
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from kratos_sync.api.cli.hooks import hooks_attention
+from kratos_sync.api.cli.status import hooks_attention
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.application.ports.hook_log import Calls, HookActivity
 from kratos_sync.domain.events import KratosTemplateFailed
@@ -39,14 +39,14 @@ def test_a_hook_that_is_silent_needs_attention() -> None:
     hooks = [heard("login", silent_for=timedelta()), heard(LABEL, silent_for=12 * DAY)]
     (sentence,) = hooks_attention(hooks, NOON)
     assert sentence.startswith(
-        f"The hook {LABEL} was not heard for 12 d; before that, one came every 1 d in the mean."
+        f"No webhook was received from the hook {LABEL} for 12 d; before that, one came every 1 d"
     )
 
 
 def test_when_all_are_silent_it_is_said_once() -> None:
     hooks = [heard("login", silent_for=12 * DAY), heard("", silent_for=12 * DAY)]
     (sentence,) = hooks_attention(hooks, NOON)
-    assert sentence.startswith("No webhook was heard for 12 d; before that,")
+    assert sentence.startswith("No webhook was received from any hook for 12 d; before that,")
 
 
 def test_each_hook_is_listed_with_its_last_call(database_url: str, broker_url: str) -> None:

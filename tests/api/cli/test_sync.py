@@ -246,7 +246,7 @@ def test_waiting_has_an_end(kratos: AdminStandIn, monkeypatch: pytest.MonkeyPatc
     result = sync(ada, "--wait")
 
     assert result.exit_code == 1
-    assert "1 delivery not consumed yet" in result.stderr
+    assert "1 delivery still pending" in result.stderr
 
 
 def test_waiting_tells_of_dead_letters(

@@ -51,7 +51,7 @@ def test_history_is_owed_again_and_the_summary_says_how_much(engine: Engine) -> 
     result = replay("--yes")
     assert result.exit_code == 0
     assert "3 events kratos_identity.updated, recorded from " in result.stdout
-    assert "Replayed 2 events. 1 left as they were: owed already, or dead letters." in result.stdout
+    assert "Replayed 2 events. 1 left as they were: pending, or dead letters." in result.stdout
     assert len(owed(engine)) == 3
 
 
@@ -123,7 +123,9 @@ def test_an_unknown_consumer_is_wrong_use() -> None:
 def test_an_event_that_the_consumer_does_not_hear_is_wrong_use() -> None:
     result = replay("--event", "identity.registered", "--yes")
     assert result.exit_code == 2
-    assert "does not hear identity.registered: it hears kratos_identity.updated" in result.stderr
+    assert (
+        "is not subscribed to identity.registered, but to kratos_identity.updated" in result.stderr
+    )
 
 
 @pytest.mark.parametrize("arguments", [["--until", "2h"], ["--rate", "0"], ["--since", "soon"]])
