@@ -109,6 +109,15 @@ def hold_off_purges(connection: Connection) -> None:
     connection.execute(LOCK_SHARED, {"key": PURGE_LOCK})
 
 
+def begin(connection: Connection) -> int:
+    """Record the beginning of a purge; returns its id. Raises AnotherPurge while one is running."""
+    lock_purges(connection)
+    purge_id: int | None = connection.execute(BEGIN, {"dead_after": DEAD_AFTER}).scalar()
+    if purge_id is None:
+        raise AnotherPurge("another purge is at work")
+    return purge_id
+
+
 def last_purge(connection: Connection) -> PastPurge | None:
     """The newest purge; None before the first."""
     row = connection.execute(LAST).one_or_none()
@@ -175,10 +184,7 @@ class PostgresPurge:
         """
         now = self._now()
         with self._transaction() as connection:
-            lock_purges(connection)
-            purge_id = connection.execute(BEGIN, {"dead_after": DEAD_AFTER}).scalar_one_or_none()
-        if purge_id is None:
-            raise AnotherPurge("another purge is at work")
+            purge_id = begin(connection)
         try:
             return self._walk(retention, now, stopped, told, purge_id)
         finally:
