@@ -10,9 +10,9 @@ from typing import Final, NamedTuple
 
 from kratos_sync.application.ports.hook_log import HookActivity
 from kratos_sync.domain.addresses import RecoveryAddress, VerifiableAddress
-from kratos_sync.domain.held_identity import HeldIdentity
 from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import ABSENT, Absent, same_as_doubles
+from kratos_sync.domain.kratos_identity import KratosIdentity
 
 REGISTRATION: Final = "registration"
 """Made since the comparison before, and not here: a registration, or an administrator's doing."""
@@ -56,7 +56,7 @@ def missing(identity: Identity, before: datetime | None) -> tuple[str, ...]:
     return (REGISTRATION if since else OLD,)
 
 
-def stale(held: HeldIdentity, identity: Identity, fields: Collection[str]) -> tuple[str, ...]:
+def stale(held: KratosIdentity, identity: Identity, fields: Collection[str]) -> tuple[str, ...]:
     """Say which webhooks are missed of one that differs in these fields, each once."""
     if "deleted_at" in fields:
         return (REVIVED,)
@@ -71,7 +71,7 @@ def missed(unheard: Mapping[str, int]) -> int:
     return sum(unheard.get(hook, 0) for hook in HOOKS)
 
 
-def _wanting(held: HeldIdentity, identity: Identity, fields: Collection[str]) -> Iterator[str]:
+def _wanting(held: KratosIdentity, identity: Identity, fields: Collection[str]) -> Iterator[str]:
     for name in fields:
         if name == "traits":
             yield UNTOLD if same_as_doubles(held.traits, identity.traits) else SETTINGS
@@ -91,7 +91,7 @@ def _wanting(held: HeldIdentity, identity: Identity, fields: Collection[str]) ->
             yield OTHER
 
 
-def _is_newer(held: HeldIdentity, identity: Identity) -> bool:
+def _is_newer(held: KratosIdentity, identity: Identity) -> bool:
     listed = identity.updated_at
     return held.updated_at is not None and isinstance(listed, datetime) and held.updated_at > listed
 

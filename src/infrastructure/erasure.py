@@ -187,7 +187,7 @@ class PostgresErasures:
             if identity is None:
                 identities.add(KratosIdentity.erased_tombstone(identity_id, at=at, cause=cause))
             else:
-                identity.forget(at=at, cause=cause)
+                identity.erase(at=at, cause=cause)
             request_erasure(transaction, identity_id, by, reason)
             raised = [(event, Provenance(SOURCE)) for event in transaction.collect_events()]
             record_many(transaction.connection, raised, RECORD_ERASURES)

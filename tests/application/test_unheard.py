@@ -7,7 +7,7 @@ import pytest
 from kratos_sync.application.missed_webhooks import missed, missing, stale
 from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import Json
-from kratos_sync.domain.kratos_identity import KratosIdentity, differences
+from kratos_sync.domain.kratos_identity import KratosIdentity
 from tests.domain.people import (
     LOYAL,
     NOON,
@@ -41,7 +41,7 @@ def unheard(
     """What is missed where Kratos lists our Ada with these changes."""
     row = row or held()
     listed = Identity.from_admin_api(document(updated, **{**EXACT, **changes}))
-    fields = differences(row, listed, LATER)
+    fields = row.differences(listed, at=LATER)
     assert fields
     return stale(row, listed, fields)
 
@@ -123,7 +123,7 @@ def test_another_place_of_the_schemas_is_something_else() -> None:
 
 def test_who_is_deleted_here_and_there_in_kratos_was_revived() -> None:
     row = held()
-    row.gone(at=minutes(1), cause=cause(2))
+    row.mark_deleted(at=minutes(1), cause=cause(2))
     row.mark_stored()
     assert unheard(row) == ("revived",)
 
@@ -149,6 +149,6 @@ def test_that_somebody_has_no_addresses_is_told_by_no_webhook() -> None:
     row.mark_stored()
     for listed in (none, {**none, "verifiable_addresses": [], "recovery_addresses": []}):
         identity = Identity.from_admin_api({**listed, **EXACT})
-        fields = differences(row, identity, LATER)
+        fields = row.differences(identity, at=LATER)
         assert {"verifiable_addresses", "recovery_addresses"} <= set(fields)
         assert stale(row, identity, fields) == ("untold",)

@@ -1,6 +1,6 @@
 """The table ``kratos_identities``: how an identity becomes a row, and a row an identity.
 
-Columns are the fields of ``HeldIdentity``. What Kratos never told is SQL NULL; where JSON can be
+Columns are the fields of ``KratosIdentity``. What Kratos never told is SQL NULL; where JSON can be
 null too, that is JSON null.
 """
 
@@ -15,9 +15,8 @@ import msgspec
 from kratos_sync.application.footprint import footprint_of_stored
 from kratos_sync.domain.addresses import RecoveryAddress, VerifiableAddress
 from kratos_sync.domain.fields import from_rfc3339, to_rfc3339
-from kratos_sync.domain.held_identity import COLUMNS
 from kratos_sync.domain.json_values import ABSENT, Absent, Json
-from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.kratos_identity import COLUMNS, KratosIdentity
 from kratos_sync.infrastructure.postgres.binary_arrays import (
     INT4_OID,
     JSONB_OID,

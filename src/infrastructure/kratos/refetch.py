@@ -31,7 +31,7 @@ from kratos_sync.domain.events import (
     KratosIdentityUpdated,
 )
 from kratos_sync.domain.kratos_identity import KratosIdentity
-from kratos_sync.domain.recorded_webhooks import ReceivedWebhook
+from kratos_sync.domain.merging import ReceivedWebhook
 from kratos_sync.infrastructure.identities.kratos_identities import SqlAlchemyKratosIdentities
 from kratos_sync.infrastructure.identities.recorded_webhooks import AFTER, by_identity
 from kratos_sync.infrastructure.ledger.event_rows import record_many
@@ -257,7 +257,7 @@ def _outcome(
         return Outcome.UPDATED
     # A copy of the copy decides: a version is what consumers of the facts see.
     twin = copy(held)
-    twin.distrust_answers_after(now)
+    twin.ignore_answers_after(now)
     twin.update(answer.identity, at=answer.asked_at, cause=_NOBODY, later=later)
     return Outcome.SAME if twin.version == held.version else Outcome.UPDATED
 

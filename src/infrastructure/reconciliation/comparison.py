@@ -18,7 +18,7 @@ from kratos_sync.application.ports.kratos import KratosRefused
 from kratos_sync.application.ports.reconciliation import Difference, ListingUnordered
 from kratos_sync.domain.identity import KEYS, Identity, InvalidIdentity
 from kratos_sync.domain.json_values import Json
-from kratos_sync.domain.kratos_identity import KratosIdentity, differences
+from kratos_sync.domain.kratos_identity import KratosIdentity
 from kratos_sync.infrastructure.identities.recorded_webhooks import AFTER, NOW, by_identity
 from kratos_sync.infrastructure.identities.rows import READ, from_row
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
@@ -162,7 +162,7 @@ def _differing(
     held = {row.id: row for row in map(from_row, cursor.execute(READ, [known]).fetchall())}
     ((now,),) = cast("list[tuple[datetime]]", cursor.execute(NOW).fetchall())
     for copy in held.values():
-        copy.distrust_answers_after(now)
+        copy.ignore_answers_after(now)
     later = by_identity(cursor.execute(AFTER, [known, at]).fetchall()) if held else {}
     found: list[Differing] = []
     unreadable = 0
@@ -175,7 +175,8 @@ def _differing(
             unreadable += 1
             continue
         row = held.get(identity.id)
-        fields = None if row is None else differences(row, identity, at, later.get(identity.id, ()))
+        since = later.get(identity.id, ())
+        fields = None if row is None else row.differences(identity, at=at, later=since)
         if fields is None or fields:
             found.append(Differing(identity, Difference(identity.id, fields), row))
     return found, unreadable

@@ -170,7 +170,11 @@ def test_what_is_given_back_just_when_its_thread_comes_back_for_it_waits_for_no_
     monkeypatch.setattr(watchdog, "HUNG_AFTER", 30.0)
     get_into("query", leased[1], monkeypatch=monkeypatch)
     others = [leased[0], *leased[2:]]
-    came_back, open_inbox, release = threading.Event(), PostgresInbox.open, PostgresClaims.release_waiting
+    came_back, open_inbox, release = (
+        threading.Event(),
+        PostgresInbox.open,
+        PostgresClaims.release_waiting,
+    )
 
     def open_when_given_back(
         inbox: PostgresInbox,
