@@ -55,7 +55,8 @@ def test_another_name_is_no_attribute() -> None:
 
 def test_importing_the_package_alone_imports_nothing_else_of_it() -> None:
     code = (
-        "import sys, kratos_sync; before = [m for m in sys.modules if m.startswith('kratos_sync.')];"
+        "import sys, kratos_sync;"
+        "before = [m for m in sys.modules if m.startswith('kratos_sync.')];"
         "kratos_sync.Consumer, kratos_sync.IdentityRegistered;"
         "heavy = {'structlog', 'msgspec', 'sqlalchemy'} & sys.modules.keys(); print(before, heavy)"
     )
