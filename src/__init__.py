@@ -1,1 +1,71 @@
-"""Keeps an application's own copy of its Ory Kratos identities right."""
+"""Keeps an application's own copy of its Ory Kratos identities up to date: the public API.
+
+Loaded on demand: every command and module of the package imports this one first.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from kratos_sync.application.consumer import Consumer, RetryLater
+    from kratos_sync.domain.events import (
+        AddressVerified,
+        DomainEvent,
+        IdentityDeleted,
+        IdentityDeletionRequested,
+        IdentityDiscovered,
+        IdentityRegistered,
+        IdentityStateChanged,
+        IdentityTraitsChanged,
+        KratosIdentityGone,
+        KratosIdentityHinted,
+        KratosIdentityUpdated,
+        KratosTemplateFailed,
+        TraitChange,
+    )
+    from kratos_sync.domain.identity import Identity
+    from kratos_sync.domain.kratos_identities import KratosIdentities
+    from kratos_sync.domain.kratos_identity import KratosIdentity
+
+__all__ = [
+    "AddressVerified",
+    "Consumer",
+    "DomainEvent",
+    "Identity",
+    "IdentityDeleted",
+    "IdentityDeletionRequested",
+    "IdentityDiscovered",
+    "IdentityRegistered",
+    "IdentityStateChanged",
+    "IdentityTraitsChanged",
+    "KratosIdentities",
+    "KratosIdentity",
+    "KratosIdentityGone",
+    "KratosIdentityHinted",
+    "KratosIdentityUpdated",
+    "KratosTemplateFailed",
+    "RetryLater",
+    "TraitChange",
+]
+
+_ELSEWHERE: Final = {
+    "Consumer": "application.consumer",
+    "RetryLater": "application.consumer",
+    "Identity": "domain.identity",
+    "KratosIdentities": "domain.kratos_identities",
+    "KratosIdentity": "domain.kratos_identity",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import what a public name stands for, when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"{__name__}.{_ELSEWHERE.get(name, 'domain.events')}")
+    value: object = getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

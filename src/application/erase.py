@@ -74,7 +74,7 @@ def erase_copy(
     if identity is None:
         identities.add(KratosIdentity.erased_tombstone(identity_id, at=at, cause=cause))
     else:
-        identity.forget(at=at, cause=cause)
+        identity.erase(at=at, cause=cause)
 
 
 def watch_deletion(

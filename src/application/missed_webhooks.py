@@ -12,9 +12,9 @@ from uuid import UUID
 
 from kratos_sync.application.ports.hook_log import HookActivity
 from kratos_sync.domain.addresses import RecoveryAddress, VerifiableAddress
-from kratos_sync.domain.held_identity import HeldIdentity
 from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import ABSENT, Absent, same_as_doubles
+from kratos_sync.domain.kratos_identity import KratosIdentity
 
 REGISTRATION: Final = "registration"
 """Created since the run before, and not here: a registration, or an administrator."""
@@ -52,7 +52,7 @@ class Differing(NamedTuple):
     """A listed identity that differs in ``fields`` from what is held; both None if none is."""
 
     identity: Identity
-    held: HeldIdentity | None
+    held: KratosIdentity | None
     fields: Collection[str] | None
 
 
@@ -87,7 +87,7 @@ def if_missing(identity: Identity, before: datetime | None) -> str:
     return REGISTRATION if is_new else OLD
 
 
-def if_stale(held: HeldIdentity, identity: Identity, fields: Collection[str]) -> tuple[str, ...]:
+def if_stale(held: KratosIdentity, identity: Identity, fields: Collection[str]) -> tuple[str, ...]:
     """Give the webhooks that were missed of one that differs in these fields, each once."""
     if "deleted_at" in fields:
         return (REVIVED,)
@@ -97,7 +97,7 @@ def if_stale(held: HeldIdentity, identity: Identity, fields: Collection[str]) ->
     return kinds or ((LOGIN,) if "updated_at" in fields else (OTHER,))
 
 
-def _kinds(held: HeldIdentity, identity: Identity, fields: Collection[str]) -> Iterator[str]:
+def _kinds(held: KratosIdentity, identity: Identity, fields: Collection[str]) -> Iterator[str]:
     for name in fields:
         if name == "traits":
             yield NOT_IN_WEBHOOKS if same_as_doubles(held.traits, identity.traits) else SETTINGS
@@ -117,7 +117,7 @@ def _kinds(held: HeldIdentity, identity: Identity, fields: Collection[str]) -> I
             yield OTHER
 
 
-def _is_newer(held: HeldIdentity, identity: Identity) -> bool:
+def _is_newer(held: KratosIdentity, identity: Identity) -> bool:
     listed = identity.updated_at
     return held.updated_at is not None and isinstance(listed, datetime) and held.updated_at > listed
 

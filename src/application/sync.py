@@ -19,7 +19,7 @@ from kratos_sync.application.ports.kratos import (
 )
 from kratos_sync.domain.events import KratosIdentityGone, KratosIdentityUpdated
 from kratos_sync.domain.kratos_identity import KratosIdentity
-from kratos_sync.domain.recorded_webhooks import ReceivedWebhook
+from kratos_sync.domain.merging import ReceivedWebhook
 
 ASKED_AT_ONCE: Final = 50
 _NO_CAUSE: Final = UUID(int=0)
@@ -161,6 +161,6 @@ def _outcome(answer: Answer, state: CurrentState, now: datetime) -> SyncOutcome:
     if held is None:
         return SyncOutcome.UPDATED
     updated = copy(held)
-    updated.distrust_answers_after(now)
+    updated.ignore_answers_after(now)
     updated.update(answer.identity, at=answer.asked_at, cause=_NO_CAUSE, later=state.later)
     return SyncOutcome.UNCHANGED if updated.version == held.version else SyncOutcome.UPDATED

@@ -27,10 +27,14 @@ SCALARS: Final = (
 )
 ADDRESSES: Final = ("verifiable_addresses", "recovery_addresses")
 PARTS: Final = (*SCALARS, "traits", "metadata_public", "metadata_admin", *ADDRESSES)
+LEFT_OUT_WHEN_EMPTY: Final = ("external_id", "state_changed_at", "region")
+NEVER_IN_WEBHOOKS: Final = frozenset({"metadata_admin"})
+
 _values: Final = attrgetter(*PARTS)
 _NOTHING: Final[Mapping[str, Json]] = {}
 _NO_DOCUMENT: Final[dict[str, Json]] = {}
-LEFT_OUT_WHEN_EMPTY: Final = ("external_id", "state_changed_at", "region")
+_EMPTY_SCALARS: Final[Mapping[str, Part]] = dict.fromkeys(LEFT_OUT_WHEN_EMPTY)
+_NO_ADDRESSES: Final[Mapping[str, Part]] = dict.fromkeys(ADDRESSES, ())
 
 
 class InvalidIdentity(InvalidField):
@@ -124,24 +128,23 @@ class Identity(NamedTuple):
             and self.metadata_public is not ABSENT
         )
 
-    def parts(self) -> dict[str, Part]:
-        """What this says of each part, unknown fields too; what it is silent about is left out.
+    @property
+    def values_of_missing(self) -> Mapping[str, Part]:
+        """The parts whose absence says that they are empty.
 
         Kratos leaves out what is empty, so in a whole snapshot an absent scalar is none. Absent
         addresses are none only in an exact one: a webhook may not have loaded them.
         """
+        missing: Mapping[str, Part] = _EMPTY_SCALARS if self.is_whole else {}
+        return {**missing, **_NO_ADDRESSES} if self.is_exact else missing
+
+    def parts(self) -> dict[str, Part]:
+        """The value of each part that it has, or whose absence says that it is empty."""
         values: tuple[Part | Absent, ...] = _values(self)
         said = {
             part: value for part, value in zip(PARTS, values, strict=True) if value is not ABSENT
         }
-        said.update(self.unknown)
-        if self.is_whole:
-            for part in LEFT_OUT_WHEN_EMPTY:
-                said.setdefault(part, None)
-        if self.is_exact:
-            for part in ADDRESSES:
-                said.setdefault(part, ())
-        return said
+        return {**self.values_of_missing, **said, **self.unknown}
 
     def __eq__(self, other: object) -> bool:
         """Whether both say the same, however their documents spell it."""

@@ -1,21 +1,39 @@
-"""The port through which consumers reach the identities that we hold."""
+"""The ports through which consumers reach identities, and the webhooks recorded about them."""
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
 from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.merging import ReceivedWebhook
 
 
 class KratosIdentities(Protocol):
-    """Every identity that we hold, tombstones too, each at most once.
+    """The identities that are stored, tombstones too, each at most once.
 
-    What `find` gave or `add` took is stored, as it is by then, when its unit of work commits.
+    What `find` gave or `add` took is written, as it is by then, when its unit of work commits.
     """
 
     def find(self, identity_id: UUID) -> KratosIdentity | None:
-        """The identity of that id, or None when we never heard of it."""
+        """The identity of that id, locked; None when none is stored."""
         ...
 
     def add(self, identity: KratosIdentity) -> None:
-        """Take in an identity that `find` did not know."""
+        """Add an identity that `find` did not know."""
+        ...
+
+
+class RecordedWebhooks(Protocol):
+    """Every webhook recorded in the ledger, whether it was consumed or not."""
+
+    def now(self) -> datetime:
+        """The ledger's time."""
+        ...
+
+    def after(self, identity_id: UUID, moment: datetime) -> Iterable[ReceivedWebhook]:
+        """The webhooks about an identity recorded after that moment, to be iterated once.
+
+        Call `KratosIdentities.find` first: it locks the identity.
+        """
         ...

@@ -1,13 +1,14 @@
-"""Our copy of an identity: the only place that decides what Kratos' word means."""
+"""Our copy of an identity: the only place that decides what a snapshot of Kratos changes."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Final, Self
 from uuid import UUID
 
-from kratos_sync.domain.addresses import VerifiableAddress
+from kratos_sync.domain.addresses import RecoveryAddress, VerifiableAddress
 from kratos_sync.domain.events import (
     AddressVerified,
     DomainEvent,
@@ -19,63 +20,87 @@ from kratos_sync.domain.events import (
     TraitChange,
     fact_id,
 )
-from kratos_sync.domain.held_identity import BLANK, COLUMNS, NEVER_TOLD, HeldIdentity
-from kratos_sync.domain.identity import Identity
-from kratos_sync.domain.json_values import ABSENT, Absent, Json, same_as_doubles
-from kratos_sync.domain.merging import merged, replaced
-from kratos_sync.domain.recorded_webhooks import ReceivedWebhook
-
-
-def traits_of(traits: Json | Absent) -> Mapping[str, Json]:
-    """The traits by name; none when they are null, were never told, or are not an object."""
-    return traits if isinstance(traits, dict) else {}
-
-
-def trait_changes(old: Json | Absent, new: Json | Absent) -> tuple[TraitChange, ...]:
-    """Each top-level trait that differs as doubles, sorted by name."""
-    if old is new:
-        return ()
-    before, after = traits_of(old), traits_of(new)
-    changed = [
-        trait
-        for trait in before.keys() | after.keys()
-        if not same_as_doubles(before.get(trait, ABSENT), after.get(trait, ABSENT))
-    ]
-    return tuple(
-        TraitChange(trait, before.get(trait, ABSENT), after.get(trait, ABSENT))
-        for trait in sorted(changed)
-    )
-
-
-def newly_verified(
-    old: tuple[VerifiableAddress, ...] | Absent, new: tuple[VerifiableAddress, ...] | Absent
-) -> Iterator[VerifiableAddress]:
-    """Each address, known by (via, value), that is verified now and was not before."""
-    if new is ABSENT or old is new:
-        return
-    proved = {(each.via, each.value) for each in old if each.verified} if old is not ABSENT else ()
-    for address in new:
-        if address.verified and (address.via, address.value) not in proved:
-            yield address
-
+from kratos_sync.domain.identity import SCALARS, Identity
+from kratos_sync.domain.json_values import ABSENT, Absent, Json, same, same_as_doubles
+from kratos_sync.domain.merging import MERGED, ReceivedWebhook, merge
 
 REGISTRATION_WINDOW: Final = timedelta(minutes=10)
-_UNHEARD_OF: Final[Mapping[str, object]] = {
+"""How old an account may be when it is first seen, for that to be its registration."""
+
+BLANK: Final[Mapping[str, object]] = {
+    **{scalar: None for scalar in SCALARS if scalar != "created_at"},
+    "traits": ABSENT,
+    "verifiable_addresses": ABSENT,
+    "recovery_addresses": ABSENT,
+    "metadata_public": ABSENT,
+    "metadata_admin": ABSENT,
+    "unknown": {},
+    "part_recency": {},
+    "exact_at": None,
+    "exact_numbers": None,
+    "seen_alive_at": None,
+}
+"""The personal fields of a tombstone."""
+
+_NO_SCALARS: Final[Mapping[str, Json]] = dict.fromkeys(SCALARS)
+_NEVER_SEEN: Final[Mapping[str, object]] = {
     **BLANK,
-    "part_recency": NEVER_TOLD,
+    "part_recency": _NO_SCALARS,
     "created_at": None,
     "updated_at": None,
     "deleted_at": None,
 }
+_BOOKKEEPING: Final = frozenset(
+    {"synced_at", "version", "part_recency", "exact_at", "exact_numbers", "seen_alive_at"}
+)
+_NO_CAUSE: Final = UUID(int=0)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class KratosIdentity(HeldIdentity):
-    """An identity of Kratos as we follow it: what it hears, it may take in, and tell as facts.
+class KratosIdentity:
+    """Our copy of an identity, or its tombstone. Every public field is a column.
 
-    In every operation `at` is when the event that brought the news occurred, `cause` its id.
+    `ABSENT` marks JSON fields and addresses that no snapshot has had yet: store it as SQL NULL,
+    and None as JSON null. In other fields None is SQL NULL.
+
+    - `updated_at` is the newest that Kratos sent.
+    - `synced_at` and `version` are of the last event that changed this copy.
+    - `deleted_at` makes it a tombstone, which holds nothing personal. `forgotten_at` is set where
+      somebody asked for the erasure: nothing brings such an identity back.
+    - `part_recency` has the parts that are less recent than the row (`domain.merging`); null stands
+      for a scalar that no snapshot had.
+    - `exact_at` and `exact_numbers` are the `updated_at` and the large integers, by JSON pointer,
+      of the newest snapshot from the Admin API; `exact_numbers` is None before the first one.
+    - `seen_alive_at` is the time of the newest event in which the Admin API showed the identity.
+
+    In every operation `at` is when the event that causes it occurred, and `cause` the event's id.
     """
 
+    id: UUID
+    schema_id: str | None = field(default=None, repr=False)
+    schema_url: str | None = field(default=None, repr=False)
+    state: str | None = field(default=None, repr=False)
+    state_changed_at: datetime | None = field(default=None, repr=False)
+    traits: Json | Absent = field(default=ABSENT, repr=False)
+    verifiable_addresses: tuple[VerifiableAddress, ...] | Absent = field(default=ABSENT, repr=False)
+    recovery_addresses: tuple[RecoveryAddress, ...] | Absent = field(default=ABSENT, repr=False)
+    metadata_public: Json | Absent = field(default=ABSENT, repr=False)
+    metadata_admin: Json | Absent = field(default=ABSENT, repr=False)
+    external_id: str | None = field(default=None, repr=False)
+    organization_id: UUID | None = field(default=None, repr=False)
+    region: str | None = field(default=None, repr=False)
+    unknown: Mapping[str, Json] = field(default_factory=dict, repr=False)
+    created_at: datetime | None = field(default=None, repr=False)
+    updated_at: datetime | None = field(default=None, repr=False)
+    deleted_at: datetime | None = field(default=None, repr=False)
+    synced_at: datetime = field(repr=False)
+    version: int
+    part_recency: Mapping[str, Json] = field(default_factory=dict, repr=False)
+    exact_at: datetime | None = field(default=None, repr=False)
+    exact_numbers: Mapping[str, int] | None = field(default=None, repr=False)
+    seen_alive_at: datetime | None = field(default=None, repr=False)
+    forgotten_at: datetime | None = field(default=None, repr=False)
+    _changed: set[str] = field(init=False, repr=False, default_factory=set)
     _raised: list[DomainEvent] = field(init=False, repr=False, default_factory=list)
 
     @classmethod
@@ -88,39 +113,53 @@ class KratosIdentity(HeldIdentity):
         known_at: datetime | None = None,
         heard_at: datetime | None = None,
     ) -> Self:
-        """The copy of an identity that we had never seen; raises its first facts.
+        """The copy of an identity that is seen for the first time; raises its first events.
 
-        `known_at` is as in `update`. `heard_at` is when we first heard that there is one, if that
-        was before.
+        `known_at` is as in `update`. `heard_at` is when its existence was first known, if that was
+        before `at`.
         """
-        row = cls(id=identity.id, synced_at=at, version=0, part_recency=NEVER_TOLD)
-        row._changed.update(_UNHEARD_OF)
-        row._meet(identity, at, cause, known_at=known_at, heard_at=heard_at or at)
+        row = cls(id=identity.id, synced_at=at, version=0, part_recency=_NO_SCALARS)
+        row._changed.update(_NEVER_SEEN)
+        row._start(identity, at, cause, known_at=known_at, heard_at=heard_at or at)
         return row
 
     @classmethod
     def tombstone(cls, identity_id: UUID, *, at: datetime, cause: UUID) -> Self:
-        """The tombstone of an identity that we never saw: a late webhook will not revive it."""
+        """The tombstone of an identity that was never seen: a late webhook will not revive it."""
         row = cls(id=identity_id, synced_at=at, version=0)
-        row.gone(at=at, cause=cause)
+        row.mark_deleted(at=at, cause=cause)
         return row
 
     @classmethod
     def erased_tombstone(cls, identity_id: UUID, *, at: datetime, cause: UUID) -> Self:
-        """The tombstone of an identity that we never saw, and were told to forget."""
+        """The tombstone of an identity that was never seen, and is to be erased."""
         row = cls(id=identity_id, synced_at=at, version=0)
-        row.forget(at=at, cause=cause)
+        row.erase(at=at, cause=cause)
         return row
 
-    def distrust_answers_after(self, now: datetime) -> None:
-        """Take no notice of an answer from the future: a clock was set back since it was asked for.
+    @property
+    def changed(self) -> frozenset[str]:
+        """The names of the fields that an UPDATE has to write."""
+        return frozenset(self._changed)
 
-        Whatever comes would count as older.
+    def mark_stored(self) -> None:
+        """Note that every field is stored as it is here."""
+        self._changed.clear()
+
+    def collect_events(self) -> list[DomainEvent]:
+        """Take the events raised since the last call, in order."""
+        raised, self._raised = self._raised, []
+        return raised
+
+    def ignore_answers_after(self, now: datetime) -> None:
+        """Drop a `seen_alive_at` in the future: the clock has been set back since.
+
+        Otherwise whatever comes would count as older.
         """
         if self.seen_alive_at is not None and self.seen_alive_at > now:
             self._write({"seen_alive_at": None})
 
-    def needs_later(self, identity: Identity, *, at: datetime) -> bool:
+    def needs_later_webhooks(self, identity: Identity, *, at: datetime) -> bool:
         """Whether `update` with this snapshot depends on the webhooks recorded after `at`."""
         if not identity.is_exact or self.forgotten_at is not None:
             return False
@@ -136,48 +175,46 @@ class KratosIdentity(HeldIdentity):
         known_at: datetime | None = None,
         later: Iterable[ReceivedWebhook] = (),
     ) -> None:
-        """Take in what is news in `identity`, and raise the facts that follow from it.
+        """Apply what the snapshot changes, and raise the events that follow.
 
         Snapshots may come in any order, and more than once. `known_at` is when a webhook was
         recorded, if that is another time than `at`. An exact snapshot was asked for `at` that
-        time: it stands for whatever was recorded before, and `later` are the webhooks recorded
+        time: it replaces whatever was recorded before, and `later` are the webhooks recorded
         after it. A deleted identity comes back only by an exact snapshot later than `deleted_at`,
-        and never once we were told to forget it.
+        and never once it is erased.
         """
+        is_answer = self.needs_later_webhooks(identity, at=at)
         if self.deleted_at is not None:
-            if self.needs_later(identity, at=at):
-                self._write(_UNHEARD_OF)
-                self._meet(identity, at, cause, later=later)
+            if is_answer:
+                self._write(_NEVER_SEEN)
+                self._start(identity, at, cause, later=later)
             return
         known_at = known_at or at
-        if self.seen_alive_at is not None and not identity.is_exact:
-            if known_at <= self.seen_alive_at:
-                return
-        elif self.seen_alive_at is not None and at < self.seen_alive_at:
+        if self._is_overtaken(identity, at, known_at):
             return
         state, traits, addresses = self.state, self.traits, self.verifiable_addresses
-        if self.needs_later(identity, at=at):
-            news = replaced(self, identity, at, later)
+        if is_answer:
+            changes = self._replace(identity, at, later)
             self._write({"seen_alive_at": at})
         else:
-            news = merged(self, identity, known_at)
-        if not news:
+            changes = merge(self, identity, known_at)
+        if not changes:
             return
-        self._advance(news, at)
+        self._advance(changes, at)
         if self.state != state:
-            whose = self._whose(cause, IdentityStateChanged.name)
+            head = self._head(cause, IdentityStateChanged.name)
             self._raised.append(
-                IdentityStateChanged(*whose, state, self.state, self.state_changed_at)
+                IdentityStateChanged(*head, state, self.state, self.state_changed_at)
             )
-        if changes := trait_changes(traits, self.traits):
-            whose = self._whose(cause, IdentityTraitsChanged.name)
-            self._raised.append(IdentityTraitsChanged(*whose, changes))
-        self._tell_verified(addresses, cause)
+        if traits_changed := _trait_changes(traits, self.traits):
+            head = self._head(cause, IdentityTraitsChanged.name)
+            self._raised.append(IdentityTraitsChanged(*head, traits_changed))
+        self._raise_verified(addresses, cause)
 
-    def gone(self, *, at: datetime, cause: UUID) -> None:
-        """Forget the person, keep the id and times, for Kratos no longer has the identity.
+    def mark_deleted(self, *, at: datetime, cause: UUID) -> None:
+        """Make this a tombstone, for Kratos no longer has the identity.
 
-        Means nothing when the Admin API has shown the identity since.
+        Has no effect when the Admin API has shown the identity since.
         """
         if self.deleted_at is not None:
             if at > self.deleted_at:
@@ -186,36 +223,49 @@ class KratosIdentity(HeldIdentity):
         if self.seen_alive_at is not None and at < self.seen_alive_at:
             return
         self._advance({**BLANK, "deleted_at": at}, at)
-        self._raised.append(IdentityDeleted(*self._whose(cause, IdentityDeleted.name)))
+        self._raised.append(IdentityDeleted(*self._head(cause, IdentityDeleted.name)))
 
-    def forget(self, *, at: datetime, cause: UUID) -> None:
-        """Forget the person for good: somebody asked us to, whether Kratos has them still or not.
+    def erase(self, *, at: datetime, cause: UUID) -> None:
+        """Make this a tombstone for good, whether Kratos still has the identity or not.
 
-        Unlike `gone` it is no news from Kratos, so whatever Kratos shows, before or later, does not
-        count.
+        Nothing that Kratos shows, before or later, brings it back.
         """
         if self.forgotten_at is not None:
             return
-        deleted_at = at if self.deleted_at is None else max(self.deleted_at, at)
         is_alive = self.deleted_at is None
+        deleted_at = at if self.deleted_at is None else max(self.deleted_at, at)
         self._advance({**BLANK, "deleted_at": deleted_at, "forgotten_at": at}, at)
         if is_alive:
-            self._raised.append(IdentityDeleted(*self._whose(cause, IdentityDeleted.name)))
+            self._raised.append(IdentityDeleted(*self._head(cause, IdentityDeleted.name)))
+
+    def differences(
+        self, identity: Identity, *, at: datetime, later: Iterable[ReceivedWebhook] = ()
+    ) -> tuple[str, ...]:
+        """Name the fields that `update` would change, and leave this as it is.
+
+        Only `deleted_at` where the snapshot would bring a deleted identity back.
+        """
+        twin = copy(self)
+        twin.update(identity, at=at, cause=_NO_CAUSE, later=later)
+        if twin.deleted_at != self.deleted_at:
+            return ("deleted_at",)
+        return tuple(sorted(twin.changed - self.changed - _BOOKKEEPING))
 
     def __copy__(self) -> Self:
-        """Give one that goes its own way from here: no field's value is ever changed in place."""
+        """An independent copy: no field's value is ever changed in place."""
         twin = self.__class__.__new__(self.__class__)
         for column in COLUMNS:
             setattr(twin, column, getattr(self, column))
-        twin._changed, twin._raised = self._changed.copy(), self._raised.copy()  # noqa: SLF001  # one of us
+        twin._changed, twin._raised = self._changed.copy(), self._raised.copy()  # noqa: SLF001
         return twin
 
-    def collect_events(self) -> list[DomainEvent]:
-        """Hand over the facts raised since the last call, in order."""
-        raised, self._raised = self._raised, []
-        return raised
+    def _is_overtaken(self, identity: Identity, at: datetime, known_at: datetime) -> bool:
+        """Whether the Admin API has shown the identity since."""
+        if self.seen_alive_at is None:
+            return False
+        return at < self.seen_alive_at if identity.is_exact else known_at <= self.seen_alive_at
 
-    def _meet(  # as `update` and `seen`
+    def _start(  # as `update` and `seen`
         self,
         identity: Identity,
         at: datetime,
@@ -225,57 +275,86 @@ class KratosIdentity(HeldIdentity):
         heard_at: datetime | None = None,
         later: Iterable[ReceivedWebhook] = (),
     ) -> None:
-        """Take in the first snapshot of somebody of whom we hold nothing.
-
-        Only who was `heard_at` some time for the first time may have registered.
-        """
+        """Apply the first snapshot; without `heard_at` it is no registration."""
         if identity.is_exact:
             self._write({"seen_alive_at": at})
-            self._advance(replaced(self, identity, at, later), at)
+            self._advance(self._replace(identity, at, later), at)
         else:
-            self._advance(merged(self, identity, known_at or at), at)
-        traits = traits_of(self.traits)
+            self._advance(merge(self, identity, known_at or at), at)
+        traits = _by_name(self.traits)
         if heard_at and self.created_at and heard_at - self.created_at <= REGISTRATION_WINDOW:
-            whose = self._whose(cause, IdentityRegistered.name)
-            self._raised.append(IdentityRegistered(*whose, traits, self.created_at))
-            self._tell_verified((), cause)
+            head = self._head(cause, IdentityRegistered.name)
+            self._raised.append(IdentityRegistered(*head, traits, self.created_at))
+            self._raise_verified((), cause)
         else:
-            whose = self._whose(cause, IdentityDiscovered.name)
-            self._raised.append(IdentityDiscovered(*whose, traits, self.created_at))
+            head = self._head(cause, IdentityDiscovered.name)
+            self._raised.append(IdentityDiscovered(*head, traits, self.created_at))
 
-    def _advance(self, news: Mapping[str, object], at: datetime) -> None:
-        self._write({**news, "synced_at": at, "version": self.version + 1})
+    def _replace(
+        self, identity: Identity, asked_at: datetime, later: Iterable[ReceivedWebhook]
+    ) -> dict[str, object]:
+        """The fields that differ once the exact snapshot replaces all that was recorded before."""
+        fresh = KratosIdentity(
+            id=self.id, synced_at=self.synced_at, version=self.version, part_recency=_NO_SCALARS
+        )
+        # One by one: together the webhooks may need more memory than there is.
+        for snapshot, known_at in chain([(identity, asked_at)], later):
+            for name, value in merge(fresh, snapshot, known_at).items():
+                setattr(fresh, name, value)
+        return {
+            name: value
+            for name in MERGED
+            if not same(getattr(self, name), value := getattr(fresh, name))
+        }
 
-    def _tell_verified(self, before: tuple[VerifiableAddress, ...] | Absent, cause: UUID) -> None:
-        for address in newly_verified(before, self.verifiable_addresses):
+    def _advance(self, changes: Mapping[str, object], at: datetime) -> None:
+        self._write({**changes, "synced_at": at, "version": self.version + 1})
+
+    def _write(self, values: Mapping[str, object]) -> None:
+        for name, value in values.items():
+            setattr(self, name, value)
+        self._changed.update(values)
+
+    def _raise_verified(self, before: tuple[VerifiableAddress, ...] | Absent, cause: UUID) -> None:
+        for address in _newly_verified(before, self.verifiable_addresses):
             what = f"{AddressVerified.name}\0{address.via}\0{address.value}"
+            head = self._head(cause, what)
             self._raised.append(
-                AddressVerified(
-                    *self._whose(cause, what), address.via, address.value, address.verified_at
-                )
+                AddressVerified(*head, address.via, address.value, address.verified_at)
             )
 
-    def _whose(self, cause: UUID, what: str) -> tuple[UUID, datetime, UUID, int]:
+    def _head(self, cause: UUID, what: str) -> tuple[UUID, datetime, UUID, int]:
+        """The fields that all events of an aggregate begin with."""
         return fact_id(cause, what), self.synced_at, self.id, self.version
 
 
-_NOBODY: Final = UUID(int=0)
-_OURS: Final = frozenset(
-    {"synced_at", "version", "part_recency", "exact_at", "exact_numbers", "seen_alive_at"}
-)
-"""Fields that tell of what was heard, and not of the identity."""
+COLUMNS: Final = tuple(column.name for column in fields(KratosIdentity) if column.init)
 
 
-def differences(
-    held: KratosIdentity, identity: Identity, at: datetime, later: Iterable[ReceivedWebhook] = ()
-) -> tuple[str, ...]:
-    """Name the fields of the identity that change when our copy hears this; `held` stays as it is.
+def _by_name(traits: Json | Absent) -> Mapping[str, Json]:
+    """The traits by name; none when they are null, absent, or not an object."""
+    return traits if isinstance(traits, dict) else {}
 
-    `at` and `later` are as in `KratosIdentity.update`. Only `deleted_at`, where we hold it as
-    deleted and hearing this would bring it back.
-    """
-    hearing = copy(held)
-    hearing.update(identity, at=at, cause=_NOBODY, later=later)
-    if hearing.deleted_at != held.deleted_at:
-        return ("deleted_at",)
-    return tuple(sorted(hearing.changed - held.changed - _OURS))
+
+def _trait_changes(old: Json | Absent, new: Json | Absent) -> tuple[TraitChange, ...]:
+    """Each top-level trait that differs as doubles, sorted by name."""
+    if old is new:
+        return ()
+    before, after = _by_name(old), _by_name(new)
+    pairs = (
+        (trait, before.get(trait, ABSENT), after.get(trait, ABSENT))
+        for trait in sorted(before.keys() | after.keys())
+    )
+    return tuple(TraitChange(*pair) for pair in pairs if not same_as_doubles(pair[1], pair[2]))
+
+
+def _newly_verified(
+    old: tuple[VerifiableAddress, ...] | Absent, new: tuple[VerifiableAddress, ...] | Absent
+) -> Iterator[VerifiableAddress]:
+    """Each address, known by (via, value), that is verified now and was not before."""
+    if new is ABSENT or old is new:
+        return
+    proved = {(each.via, each.value) for each in old if each.verified} if old is not ABSENT else ()
+    for address in new:
+        if address.verified and (address.via, address.value) not in proved:
+            yield address

@@ -9,8 +9,7 @@ from kratos_sync.application.ports.deletions import DeletionFinalizer
 from kratos_sync.application.ports.kratos import KratosAnswers
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.application.subscriptions import CONSUMERS
-from kratos_sync.domain.kratos_identities import KratosIdentities
-from kratos_sync.domain.recorded_webhooks import RecordedWebhooks
+from kratos_sync.domain.kratos_identities import KratosIdentities, RecordedWebhooks
 from kratos_sync.infrastructure.bus import brokers as broker
 from kratos_sync.infrastructure.bus.broker import NAMESPACE
 from kratos_sync.infrastructure.bus.event_bus import PostgresEventBus

@@ -14,7 +14,7 @@ from kratos_sync.application.missed_webhooks import (
 from kratos_sync.application.ports.hook_log import HookActivity
 from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import Json
-from kratos_sync.domain.kratos_identity import KratosIdentity, differences
+from kratos_sync.domain.kratos_identity import KratosIdentity
 from tests.domain.people import (
     LOYAL,
     NOON,
@@ -48,7 +48,7 @@ def missed(
     """What is missed where Kratos lists our Ada with these changes."""
     row = row or held()
     listed = Identity.from_admin_api(document(updated, **{**EXACT, **changes}))
-    fields = differences(row, listed, LATER)
+    fields = row.differences(listed, at=LATER)
     assert fields
     return if_stale(row, listed, fields)
 
@@ -130,7 +130,7 @@ def test_another_place_of_the_schemas_is_something_else() -> None:
 
 def test_an_identity_deleted_here_and_existing_in_kratos_was_revived() -> None:
     row = held()
-    row.gone(at=minutes(1), cause=cause(2))
+    row.mark_deleted(at=minutes(1), cause=cause(2))
     row.mark_stored()
     assert missed(row) == ("revived",)
 
@@ -158,7 +158,7 @@ def test_no_webhook_reports_that_an_identity_has_no_addresses() -> None:
     row.mark_stored()
     for listed in (none, {**none, "verifiable_addresses": [], "recovery_addresses": []}):
         identity = Identity.from_admin_api({**listed, **EXACT})
-        fields = differences(row, identity, LATER)
+        fields = row.differences(identity, at=LATER)
         assert {"verifiable_addresses", "recovery_addresses"} <= set(fields)
         assert if_stale(row, identity, fields) == ("untold",)
 

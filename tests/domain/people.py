@@ -5,11 +5,10 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from kratos_sync.domain.held_identity import COLUMNS
 from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import Json, canonical
-from kratos_sync.domain.kratos_identity import KratosIdentity
-from kratos_sync.domain.recorded_webhooks import ReceivedWebhook
+from kratos_sync.domain.kratos_identity import COLUMNS, KratosIdentity
+from kratos_sync.domain.merging import ReceivedWebhook
 
 ADA = UUID("e52e75c7-afbb-4316-a4ef-3977a428a2ca")
 GRACE = UUID("3280695c-9cfc-4f35-bc67-150e11d35f6d")

@@ -3,9 +3,8 @@
 import pytest
 
 from kratos_sync.domain.events import IdentityDeleted, IdentityDiscovered
-from kratos_sync.domain.held_identity import BLANK
 from kratos_sync.domain.json_values import ABSENT
-from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.kratos_identity import BLANK, KratosIdentity
 from tests.domain.people import (
     ADA,
     LOYAL,
@@ -22,7 +21,7 @@ from tests.domain.people import (
 
 def buried(at: float = 70) -> KratosIdentity:
     row = met(exact(traits={"n": LOYAL}, external_id="crm-17", pronouns="she"), webhook(3))
-    row.gone(at=minutes(at), cause=cause(9))
+    row.mark_deleted(at=minutes(at), cause=cause(9))
     row.collect_events()
     row.mark_stored()
     return row
@@ -93,8 +92,8 @@ def test_the_healed_row_is_as_if_nothing_had_been_before() -> None:
 def test_a_second_deletion_raises_nothing_and_the_newest_stands() -> None:
     row = buried()
 
-    row.gone(at=minutes(80), cause=cause(20))
-    row.gone(at=minutes(75), cause=cause(15))
+    row.mark_deleted(at=minutes(80), cause=cause(20))
+    row.mark_deleted(at=minutes(75), cause=cause(15))
 
     assert row.deleted_at == minutes(80)
     assert row.collect_events() == []
@@ -105,7 +104,7 @@ def test_a_deletion_older_than_a_sign_of_life_is_ignored() -> None:
     row = KratosIdentity.seen(exact(), at=minutes(80), cause=cause())
     row.collect_events()
 
-    row.gone(at=minutes(79), cause=cause(9))
+    row.mark_deleted(at=minutes(79), cause=cause(9))
 
     assert row.deleted_at is None
     assert row.collect_events() == []
@@ -114,7 +113,7 @@ def test_a_deletion_older_than_a_sign_of_life_is_ignored() -> None:
 def test_of_a_deletion_and_a_sign_of_life_at_one_moment_the_deletion_stands() -> None:
     row = KratosIdentity.seen(exact(), at=minutes(80), cause=cause())
 
-    row.gone(at=minutes(80), cause=cause(9))
+    row.mark_deleted(at=minutes(80), cause=cause(9))
 
     assert row.deleted_at == minutes(80)
 
@@ -126,7 +125,7 @@ def test_a_later_sign_of_life_is_kept_though_nothing_else_is_news() -> None:
 
     assert row.changed == {"seen_alive_at"}
     assert row.version == 1
-    row.gone(at=minutes(89), cause=cause(29))
+    row.mark_deleted(at=minutes(89), cause=cause(29))
     assert row.deleted_at is None
 
 
@@ -134,6 +133,6 @@ def test_a_webhook_is_no_sign_of_life() -> None:
     row = met(webhook())
     row.update(webhook(5), at=minutes(90), cause=cause(30))
 
-    row.gone(at=minutes(89), cause=cause(29))
+    row.mark_deleted(at=minutes(89), cause=cause(29))
 
     assert row.deleted_at == minutes(89)

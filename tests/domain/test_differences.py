@@ -3,8 +3,7 @@
 import pytest
 
 from kratos_sync.domain.json_values import Json
-from kratos_sync.domain.kratos_identity import differences
-from kratos_sync.domain.recorded_webhooks import ReceivedWebhook
+from kratos_sync.domain.merging import ReceivedWebhook
 from tests.domain.people import address, cause, exact, met, minutes, row_of, webhook
 
 PROVED = [address(verified_at=minutes(3))]
@@ -26,20 +25,20 @@ def test_what_differs_is_named_in_order(changes: dict[str, Json], fields: tuple[
     before = row_of(row)
 
     newer = exact(1, **changes)
-    assert differences(row, newer, minutes(70)) == tuple(sorted((*fields, "updated_at")))
+    assert row.differences(newer, at=minutes(70)) == tuple(sorted((*fields, "updated_at")))
 
     assert row_of(row) == before
     assert (row.changed, row.collect_events()) == (frozenset(), [])
 
 
 def test_what_was_asked_for_before_the_copys_answer_is_no_difference() -> None:
-    assert differences(met(exact(5)), exact(9, state="inactive"), minutes(59)) == ()
+    assert met(exact(5)).differences(exact(9, state="inactive"), at=minutes(59)) == ()
 
 
 def test_a_copy_that_is_newer_than_kratos_differs() -> None:
     row = met(exact(1), webhook(5, state="inactive"))
 
-    assert differences(row, exact(1), minutes(70)) == ("state", "updated_at")
+    assert row.differences(exact(1), at=minutes(70)) == ("state", "updated_at")
 
 
 def test_a_webhook_recorded_after_the_question_makes_no_difference() -> None:
@@ -47,24 +46,24 @@ def test_a_webhook_recorded_after_the_question_makes_no_difference() -> None:
     row = met(exact(1), change)
 
     later = [ReceivedWebhook(change, minutes(61))]
-    assert differences(row, exact(1), minutes(60.5), later) == ()
+    assert row.differences(exact(1), at=minutes(60.5), later=later) == ()
 
 
 def test_what_no_webhook_tells_is_a_difference() -> None:
-    assert differences(met(webhook()), exact(), minutes(70)) == ("metadata_admin",)
+    assert met(webhook()).differences(exact(), at=minutes(70)) == ("metadata_admin",)
 
 
 def test_a_tombstone_differs_if_kratos_shows_the_identity_later() -> None:
     row = met(exact())
-    row.gone(at=minutes(65), cause=cause(2))
+    row.mark_deleted(at=minutes(65), cause=cause(2))
     row.mark_stored()
-    assert differences(row, exact(9), minutes(65)) == ()
-    assert differences(row, exact(), minutes(70)) == ("deleted_at",)
-    assert differences(row, webhook(9), minutes(70)) == ()
+    assert row.differences(exact(9), at=minutes(65)) == ()
+    assert row.differences(exact(), at=minutes(70)) == ("deleted_at",)
+    assert row.differences(webhook(9), at=minutes(70)) == ()
 
 
 def test_whom_we_were_told_to_forget_nothing_brings_back() -> None:
     row = met(exact())
-    row.forget(at=minutes(65), cause=cause(2))
+    row.erase(at=minutes(65), cause=cause(2))
     row.mark_stored()
-    assert differences(row, exact(9), minutes(70)) == ()
+    assert row.differences(exact(9), at=minutes(70)) == ()

@@ -5,8 +5,7 @@ from datetime import timedelta
 import pytest
 
 from kratos_sync.domain.events import EVENTS, IMPERSONAL, IdentityDeleted
-from kratos_sync.domain.held_identity import BLANK
-from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.kratos_identity import BLANK, KratosIdentity
 from tests.domain.people import ADA, cause, exact, minutes, webhook
 
 
@@ -20,7 +19,7 @@ def alive() -> KratosIdentity:
 def test_who_is_forgotten_leaves_a_tombstone_and_a_fact() -> None:
     row = alive()
 
-    row.forget(at=minutes(5), cause=cause(2))
+    row.erase(at=minutes(5), cause=cause(2))
 
     assert (row.deleted_at, row.forgotten_at, row.synced_at) == (minutes(5),) * 3
     assert {name: getattr(row, name) for name in BLANK} == BLANK
@@ -38,7 +37,7 @@ def test_a_person_never_seen_can_be_forgotten_too() -> None:
 
 def test_nothing_that_kratos_shows_brings_a_forgotten_person_back() -> None:
     row = alive()
-    row.forget(at=minutes(5), cause=cause(2))
+    row.erase(at=minutes(5), cause=cause(2))
     row.collect_events()
 
     row.update(webhook(updated=8), at=minutes(8), cause=cause(3))
@@ -55,7 +54,7 @@ def test_what_kratos_showed_later_does_not_save_a_person_who_is_to_be_forgotten(
     row.update(exact(updated=9), at=minutes(9), cause=cause(2))
     row.collect_events()
 
-    row.forget(at=minutes(5), cause=cause(3))
+    row.erase(at=minutes(5), cause=cause(3))
 
     assert row.forgotten_at == minutes(5)
     assert [type(fact) for fact in row.collect_events()] == [IdentityDeleted]
@@ -63,11 +62,11 @@ def test_what_kratos_showed_later_does_not_save_a_person_who_is_to_be_forgotten(
 
 def test_forgetting_once_more_changes_nothing() -> None:
     row = alive()
-    row.forget(at=minutes(5), cause=cause(2))
+    row.erase(at=minutes(5), cause=cause(2))
     row.collect_events()
     row.mark_stored()
 
-    row.forget(at=minutes(6), cause=cause(3))
+    row.erase(at=minutes(6), cause=cause(3))
 
     assert (row.changed, row.collect_events()) == (frozenset(), [])
 
@@ -75,11 +74,11 @@ def test_forgetting_once_more_changes_nothing() -> None:
 @pytest.mark.parametrize("later", [-1, 1])
 def test_who_was_gone_already_is_deleted_once(later: int) -> None:
     row = alive()
-    row.gone(at=minutes(5), cause=cause(2))
+    row.mark_deleted(at=minutes(5), cause=cause(2))
     row.collect_events()
     told_at = minutes(5) + timedelta(minutes=later)
 
-    row.forget(at=told_at, cause=cause(3))
+    row.erase(at=told_at, cause=cause(3))
 
     assert row.collect_events() == []
     assert (row.forgotten_at, row.deleted_at) == (told_at, max(told_at, minutes(5)))

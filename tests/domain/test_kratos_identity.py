@@ -15,10 +15,9 @@ from kratos_sync.domain.events import (
     TraitChange,
     fact_id,
 )
-from kratos_sync.domain.held_identity import COLUMNS
 from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import ABSENT, Json
-from kratos_sync.domain.kratos_identity import REGISTRATION_WINDOW, KratosIdentity
+from kratos_sync.domain.kratos_identity import COLUMNS, REGISTRATION_WINDOW, KratosIdentity
 from tests.domain.people import (
     ADA,
     LOYAL,
@@ -276,7 +275,7 @@ def test_an_identity_that_lost_its_addresses_in_a_passkey_login_keeps_them() -> 
 def test_a_deletion_is_a_fact_of_its_own() -> None:
     row = met(webhook())
 
-    row.gone(at=minutes(5), cause=cause(9))
+    row.mark_deleted(at=minutes(5), cause=cause(9))
 
     what = fact_id(cause(9), "identity.deleted")
     assert row.collect_events() == [IdentityDeleted(what, minutes(5), ADA, 2)]

@@ -12,7 +12,7 @@ import pytest
 from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import ABSENT, same_as_doubles
 from kratos_sync.domain.kratos_identity import KratosIdentity
-from kratos_sync.domain.recorded_webhooks import ReceivedWebhook
+from kratos_sync.domain.merging import ReceivedWebhook
 from tests.domain.people import NOON, cause
 from tests.fakes.kratos_identities import InMemoryKratosIdentities
 

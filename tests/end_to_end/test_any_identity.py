@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kratos_sync.domain.held_identity import COLUMNS
 from kratos_sync.domain.identity import ADDRESSES, PARTS
+from kratos_sync.domain.kratos_identity import COLUMNS
 from tests.end_to_end.service import Service
 from tests.end_to_end.wire import SYNC
 from tests.infrastructure.bus.waiting import until

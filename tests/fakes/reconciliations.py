@@ -27,7 +27,6 @@ from kratos_sync.domain.events import (
     KratosTemplateFailed,
 )
 from kratos_sync.domain.identity import Identity, InvalidIdentity
-from kratos_sync.domain.kratos_identity import differences
 from tests.fakes.unit_of_work import InMemoryLedger
 
 BEFORE_ALL = UUID(int=0)
@@ -86,9 +85,8 @@ class InMemoryReconciliation:
                 unreadable += 1
                 continue
             held = self._ledger.identities.find(identity.id)
-            fields = held and differences(
-                held, identity, at, self._ledger.webhooks.after(identity.id, at)
-            )
+            later = self._ledger.webhooks.after(identity.id, at)
+            fields = held and held.differences(identity, at=at, later=later)
             if fields == ():
                 continue
             told = KratosIdentityUpdated(uuid7(), at, identity)

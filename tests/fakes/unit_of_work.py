@@ -20,8 +20,8 @@ from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, Pend
 from kratos_sync.application.subscriptions import consumers_of
 from kratos_sync.domain.events import DomainEvent, KratosIdentityHinted, KratosIdentityUpdated
 from kratos_sync.domain.identity import Identity
-from kratos_sync.domain.kratos_identities import KratosIdentities
-from kratos_sync.domain.recorded_webhooks import ReceivedWebhook, RecordedWebhooks
+from kratos_sync.domain.kratos_identities import KratosIdentities, RecordedWebhooks
+from kratos_sync.domain.merging import ReceivedWebhook
 from tests.fakes.kratos_admin import InMemoryKratos
 from tests.fakes.kratos_answers import InMemoryKratosAnswers
 from tests.fakes.kratos_identities import InMemoryKratosIdentities

@@ -244,7 +244,7 @@ def test_the_view_of_addresses_shows_each_with_whose_it_is(engine: Engine) -> No
     with identities() as store:
         hedy = store.find(HEDY)
         assert hedy is not None
-        hedy.gone(at=minutes(9), cause=HEDY)
+        hedy.mark_deleted(at=minutes(9), cause=HEDY)
 
     statement = text("SELECT * FROM kratos_sync.identity_addresses ORDER BY value")
     with engine.connect() as connection:

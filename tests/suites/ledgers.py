@@ -16,8 +16,7 @@ from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.application.ports.unit_of_work import UnitOfWork
 from kratos_sync.application.subscriptions import CONSUMERS
 from kratos_sync.domain.events import DomainEvent
-from kratos_sync.domain.kratos_identities import KratosIdentities
-from kratos_sync.domain.recorded_webhooks import RecordedWebhooks
+from kratos_sync.domain.kratos_identities import KratosIdentities, RecordedWebhooks
 from kratos_sync.infrastructure.deletion import PostgresDeletionFinalizer
 from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
 from kratos_sync.infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks

@@ -11,10 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kratos_sync.domain.addresses import RecoveryAddress, VerifiableAddress, united
-from kratos_sync.domain.held_identity import COLUMNS, HeldIdentity
 from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import ABSENT, Json, same
-from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.kratos_identity import COLUMNS, KratosIdentity
 from tests.domain.people import ADA, GRACE, NOON, address, cause, exact, met, minutes, webhook
 from tests.domain.test_recordings import CALLS, WEBHOOKS
 from tests.suites.occurrences import MARY, person, told_of
@@ -106,7 +105,7 @@ def stored(identities: Identities, *snapshots: Identity) -> KratosIdentity:
 
 
 def test_the_strategy_makes_every_field() -> None:
-    assert {field.name for field in fields(HeldIdentity) if field.init} == set(COLUMNS)
+    assert {field.name for field in fields(KratosIdentity) if field.init} == set(COLUMNS)
 
 
 @settings(
@@ -214,7 +213,7 @@ def test_a_tombstone_keeps_nothing_of_the_person(identities: Identities) -> None
     with identities() as store:
         ada = store.find(ADA)
         assert ada is not None
-        ada.gone(at=minutes(9), cause=cause(9))
+        ada.mark_deleted(at=minutes(9), cause=cause(9))
 
     grave = kept(identities, ADA)
 

@@ -22,4 +22,4 @@ class DeleteKratosIdentity(Consumer[KratosIdentityGone]):
                 KratosIdentity.tombstone(event.identity_id, at=event.date_occurred, cause=event.id)
             )
         else:
-            identity.gone(at=event.date_occurred, cause=event.id)
+            identity.mark_deleted(at=event.date_occurred, cause=event.id)

@@ -24,4 +24,4 @@ class ForgetIdentity(Consumer[IdentityDeletionRequested]):
                 )
             )
         else:
-            identity.forget(at=event.date_occurred, cause=event.id)
+            identity.erase(at=event.date_occurred, cause=event.id)

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.domain.events import KratosIdentityUpdated
-from kratos_sync.domain.kratos_identities import KratosIdentities
+from kratos_sync.domain.kratos_identities import KratosIdentities, RecordedWebhooks
 from kratos_sync.domain.kratos_identity import KratosIdentity
-from kratos_sync.domain.recorded_webhooks import ReceivedWebhook, RecordedWebhooks
+from kratos_sync.domain.merging import ReceivedWebhook
 
 
 class SyncKratosIdentity(Consumer[KratosIdentityUpdated]):
@@ -33,9 +33,9 @@ class SyncKratosIdentity(Consumer[KratosIdentityUpdated]):
             )
             return
         if identity.seen_alive_at is not None and event.known_at < identity.seen_alive_at:
-            identity.distrust_answers_after(self._webhooks.now())
+            identity.ignore_answers_after(self._webhooks.now())
         later: Iterable[ReceivedWebhook] = ()
-        if identity.needs_later(event.identity, at=event.date_occurred):
+        if identity.needs_later_webhooks(event.identity, at=event.date_occurred):
             later = self._webhooks.after(identity.id, event.date_occurred)
         identity.update(
             event.identity,

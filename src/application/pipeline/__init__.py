@@ -1,8 +1,14 @@
-"""The way of a batch of deliveries to its consumer and back; commit is the last thing."""
+"""The way of a batch of deliveries to its consumer and back; the commit is the last step."""
 
 from functools import partial
 
-from kratos_sync.application.pipeline.batch import Batch, CallNext, Middleware, bound_memory
+from kratos_sync.application.pipeline.batch import (
+    Batch,
+    CallNext,
+    Middleware,
+    Result,
+    bound_memory,
+)
 from kratos_sync.application.pipeline.isolation import consume, isolate_failures
 from kratos_sync.application.pipeline.logging import log_outcome
 from kratos_sync.application.pipeline.retries import record_failure, retry_conflicts
@@ -28,15 +34,22 @@ def compose(middlewares: tuple[Middleware, ...], core: CallNext) -> CallNext:
     """Wrap the core in the middlewares, the first outermost."""
     call = core
     for middleware in reversed(middlewares):
-        call = partial(_wrapped, middleware, call)
+        call = partial(middleware, call)
     return call
 
 
-def _wrapped(middleware: Middleware, call_next: CallNext, batch: Batch) -> None:
-    middleware(batch, call_next)
+_run: CallNext = compose(PIPELINE, consume)
 
 
-deliver: CallNext = compose(PIPELINE, consume)
-"""Bring a batch to its consumer; what that raises is written down. Raises LedgerUnavailable."""
+def deliver(batch: Batch) -> Result:
+    """Deliver a batch to its consumer, and record what fails.
 
-__all__ = ["PIPELINE", "Batch", "compose", "deliver"]
+    Raises LedgerUnavailable, and what is no consumer's failure or could not be recorded.
+    """
+    result = _run(batch)
+    if result.error is not None:
+        raise result.error
+    return result
+
+
+__all__ = ["PIPELINE", "Batch", "Result", "compose", "deliver"]

@@ -1,7 +1,7 @@
-"""What travels through the pipeline."""
+"""What travels through the pipeline: a batch inwards, its result outwards."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any, Final, NamedTuple
@@ -13,29 +13,40 @@ from kratos_sync.application.ports.dead_letters import FailedAttempt, Failures
 from kratos_sync.application.ports.unit_of_work import UNWATCHED, PendingDelivery, UnitOfWork, Watch
 
 FAILURES: Final = BaseException
-"""What a consumer fails with: whatever ends a thread or a task is for nobody else here.
+"""What a consumer fails with: SystemExit, and a panic in an extension written in Rust, too."""
 
-A panic in an extension written in Rust is no Exception either.
-"""
+
+class Start(NamedTuple):
+    """When a batch began, by the wall clock and by the monotonic one."""
+
+    at: datetime
+    monotonic: float
+
+    @classmethod
+    def now(cls) -> "Start":
+        """This moment."""
+        return cls(datetime.now(UTC), monotonic())
+
+    @property
+    def elapsed(self) -> timedelta:
+        """The time since."""
+        return timedelta(seconds=monotonic() - self.monotonic)
 
 
 class Failure(NamedTuple):
-    """A delivery that failed: what its consumer raised, and what the ledger is told of it."""
+    """A delivery that failed: what its consumer raised, and the attempt to be recorded."""
 
     delivery: PendingDelivery
     error: BaseException
     attempt: FailedAttempt
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Deliveries of one consumer that share a transaction.
 
-    ``owed`` is filled by the inbox, if it ``is_open``: of the events named, those still to be
-    consumed. ``failed`` are those among them that failed and could be told apart; the others go
-    on without them. ``left`` are those that there was no time for, ``suspects`` those that cost a
-    worker its time or its life before, and run alone. ``interrupted_at`` is where the consumer took
-    too long.
+    ``deliveries`` are those that the inbox has opened: of the events named, the pending ones.
+    ``started`` is when it began to open them.
     """
 
     consumer: type[Consumer[Any]]
@@ -45,52 +56,54 @@ class Batch:
     watch: Watch = UNWATCHED
     open_batches: OpenBatches = field(default_factory=OpenBatches)
     admission: Admission | None = None
-    is_open: bool = False
-    owed: list[PendingDelivery] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
-    left: list[PendingDelivery] = field(default_factory=list)
-    suspects: list[UUID] = field(default_factory=list)
-    interrupted_at: PendingDelivery | None = None
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    started: float = field(default_factory=monotonic)
+    deliveries: Sequence[PendingDelivery] = ()
+    started: Start = field(default_factory=Start.now)
 
-    def of(self, event_ids: Sequence[UUID]) -> "Batch":
+    def part(self, event_ids: Sequence[UUID]) -> "Batch":
         """Give a batch of some of the events, starting now."""
-        return Batch(
-            self.consumer,
-            event_ids,
-            self.unit_of_work,
-            self.failures,
-            self.watch,
-            self.open_batches,
+        return replace(self, event_ids=event_ids, deliveries=(), started=Start.now())
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a batch.
+
+    ``failed`` were rolled back by themselves, while the others went on. ``unprocessed`` are opened
+    deliveries that nothing was done for: there was no time, or ``error`` rolled back all of them.
+    ``quarantined`` once cost a worker its time limit or its life, and are to run alone.
+    ``interrupted`` is the delivery at which the time limit was exceeded, if that is the error.
+    """
+
+    started: Start
+    is_open: bool = False
+    succeeded: Sequence[PendingDelivery] = ()
+    failed: Sequence[Failure] = ()
+    unprocessed: Sequence[PendingDelivery] = ()
+    quarantined: Sequence[UUID] = ()
+    error: BaseException | None = None
+    interrupted: PendingDelivery | None = None
+
+    def rolled_back(
+        self, error: BaseException, interrupted: PendingDelivery | None = None
+    ) -> "Result":
+        """The result once this error has rolled back the transaction."""
+        failed = [failure.delivery for failure in self.failed]
+        undone = [*self.succeeded, *failed, *self.unprocessed]
+        return Result(
+            self.started,
+            self.is_open,
+            unprocessed=undone,
+            quarantined=self.quarantined,
+            error=error,
+            interrupted=interrupted,
         )
 
-    def begin(self) -> None:
-        """Forget what an earlier run of it came to."""
-        self.owed, self.left, self.suspects, self.interrupted_at = [], [], [], None
-        self.is_open = False
-        self.failed.clear()
-        self.started_at, self.started = datetime.now(UTC), monotonic()
 
-    @property
-    def healthy(self) -> list[PendingDelivery]:
-        """What is owed, less what failed."""
-        if not self.failed:
-            return self.owed
-        failed = {failure.delivery.event_id for failure in self.failed}
-        return [delivery for delivery in self.owed if delivery.event_id not in failed]
-
-    @property
-    def duration(self) -> timedelta:
-        """How long it has taken so far."""
-        return timedelta(seconds=monotonic() - self.started)
+CallNext = Callable[[Batch], Result]
+Middleware = Callable[[CallNext, Batch], Result]
 
 
-CallNext = Callable[[Batch], None]
-Middleware = Callable[[Batch, CallNext], None]
-
-
-def bound_memory(batch: Batch, call_next: CallNext) -> None:
+def bound_memory(call_next: CallNext, batch: Batch) -> Result:
     """Count a batch as open until its transaction has ended: storing takes as much as reading."""
-    with batch.open_batches.admission() as batch.admission:
-        call_next(batch)
+    with batch.open_batches.admission() as admission:
+        return call_next(replace(batch, admission=admission))

@@ -1,4 +1,4 @@
-"""Keeping one event's failure from its neighbours."""
+"""Keeps one event's failure from the other events of its batch."""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from uuid import UUID
 import msgspec
 
 from kratos_sync.application.consumer import Consumer
-from kratos_sync.application.pipeline.batch import FAILURES, Batch, CallNext
+from kratos_sync.application.pipeline.batch import FAILURES, Batch, CallNext, Failure, Result
 from kratos_sync.application.pipeline.logging import OtherLedgerUnavailable, delivering
 from kratos_sync.application.pipeline.retries import failure
 from kratos_sync.application.ports.event_bus import ANSWER_SOURCES, LedgerUnavailable
@@ -23,88 +23,88 @@ from kratos_sync.domain.events import EVENTS, DomainEvent, KratosIdentityUpdated
 from kratos_sync.domain.json_values import Json
 
 
-def isolate_failures(batch: Batch, call_next: CallNext) -> None:
-    """Run a batch that failed again, by halves, so that in the end only the poison fails.
+def isolate_failures(call_next: CallNext, batch: Batch) -> Result:
+    """Run a batch that failed again, by halves, so that in the end only the failing event fails.
 
     One whose inbox could not be opened is not split: that is no fault of its events. Where it is
-    known which event the consumer was interrupted at, the others run without it; and those that are
-    suspected of harm to the worker run after the others, each alone. A part whose failure cannot be
-    recorded keeps no other part from running: that is raised at the end.
+    known which event was interrupted, the others run without it. Quarantined events run after the
+    others, each alone. A part whose failure cannot be recorded keeps no other part from running:
+    its error is the result's.
     """
-    ids = batch.event_ids
-    parts: list[Sequence[UUID]]
-    try:
-        call_next(batch)
-        parts = [[suspect] for suspect in batch.suspects]
-    except LedgerUnavailable:
-        raise
-    except FAILURES:
-        if len(ids) == 1 or not batch.is_open:
-            raise
-        parts = _parts(batch)
-    # Outside: what fails while an error is handled would quote it, and that is another person's.
-    unrecorded = [error for part in parts if (error := _run(batch.of(part), call_next)) is not None]
-    if unrecorded:
-        raise unrecorded[0]
+    result = call_next(batch)
+    if result.error is None:
+        parts: list[Sequence[UUID]] = [[event_id] for event_id in result.quarantined]
+    elif len(batch.event_ids) == 1 or not result.is_open:
+        return result
+    else:
+        parts = _parts(batch.event_ids, result.interrupted)
+    results = [isolate_failures(call_next, batch.part(part)) for part in parts]
+    return Result(
+        result.started,
+        result.is_open,
+        succeeded=[each for one in (result, *results) for each in one.succeeded],
+        failed=[each for one in (result, *results) for each in one.failed],
+        unprocessed=[
+            each
+            for one in ((result, *results) if result.error is None else results)
+            for each in one.unprocessed
+        ],
+        error=next((one.error for one in results if one.error is not None), None),
+    )
 
 
-def _run(part: Batch, call_next: CallNext) -> BaseException | None:
-    try:
-        isolate_failures(part, call_next)
-    except LedgerUnavailable:
-        raise
-    except FAILURES as error:
-        return error
-    return None
-
-
-def _parts(batch: Batch) -> list[Sequence[UUID]]:
-    ids = batch.event_ids
-    if batch.interrupted_at is not None:
-        return [[each for each in ids if each != batch.interrupted_at.event_id]]
+def _parts(ids: Sequence[UUID], interrupted: PendingDelivery | None) -> list[Sequence[UUID]]:
+    if interrupted is not None:
+        return [[each for each in ids if each != interrupted.event_id]]
     return [ids[: len(ids) // 2], ids[len(ids) // 2 :]]
 
 
-def consume(batch: Batch) -> None:
-    """Let the consumer consume each event still owed, in the order of their ids.
+def consume(batch: Batch) -> Result:
+    """Let the consumer consume each opened event, in the order of their ids.
 
-    One that fails is set aside if what it did can be taken back; otherwise what it raised is raised
-    on. One that fails after its time limit, by a statement's timeout say, has exceeded it. Those
-    that there is no time for any more are left. Whatever is logged meanwhile carries the
-    delivery it was logged for.
+    One that fails is set aside if what it did can be rolled back to a savepoint; otherwise its
+    error rolls back the batch. One that fails after its time limit, by a statement's timeout say,
+    has exceeded it. Those that no time is left for are unprocessed. Whatever is logged meanwhile
+    carries the delivery it was logged for.
     """
-    try:
-        _consume_all(batch)
-    except LedgerUnavailable as error:
-        raise OtherLedgerUnavailable(str(error)) from error
-
-
-def _consume_all(batch: Batch) -> None:
-    unit = batch.unit_of_work
-    consumer = unit.consumer(batch.consumer)
-    limit = batch.consumer.time_limit.total_seconds()
-    for position, delivery in enumerate(batch.owed):
+    unit, limit = batch.unit_of_work, batch.consumer.time_limit.total_seconds()
+    consumer = _built(batch)
+    opened = Result(batch.started, is_open=True, unprocessed=batch.deliveries)
+    succeeded: list[PendingDelivery] = []
+    failed: list[Failure] = []
+    unprocessed: Sequence[PendingDelivery] = ()
+    for position, delivery in enumerate(batch.deliveries):
         began = monotonic()
-        if position and began > batch.started + limit:
-            batch.left = batch.owed[position:]
-            batch.owed = batch.owed[:position]
+        if position and began > batch.started.monotonic + limit:
+            unprocessed = batch.deliveries[position:]
             break
         with delivering(batch.consumer, delivery):
             unit.savepoint()
             try:
                 _consume_one(batch, consumer, delivery)
-            except (ConcurrencyConflict, TimeLimitExceeded):
-                # After an interruption nobody knows what state the connection is in.
-                raise
+            except ConcurrencyConflict as error:
+                return opened.rolled_back(error)
+            except TimeLimitExceeded as error:
+                # Nobody knows what state the connection is in.
+                return opened.rolled_back(error, delivery)
             except FAILURES as error:
                 if monotonic() - began >= limit:
-                    batch.interrupted_at = delivery
-                    raise TimeLimitExceeded(
-                        f"took longer than {batch.consumer.time_limit}"
-                    ) from error
-                if len(batch.owed) == 1 or not unit.roll_back_to_savepoint():
-                    raise
-                batch.failed.append(failure(batch, delivery, error))
+                    overrun = TimeLimitExceeded(f"took longer than {batch.consumer.time_limit}")
+                    overrun.__cause__ = error
+                    return opened.rolled_back(overrun, delivery)
+                if len(batch.deliveries) == 1 or not unit.roll_back_to_savepoint():
+                    return opened.rolled_back(error)
+                failed.append(failure(batch.consumer, batch.started, delivery, error))
+            else:
+                succeeded.append(delivery)
+    return Result(batch.started, True, succeeded, failed, unprocessed)
+
+
+def _built(batch: Batch) -> Consumer[Any]:
+    try:
+        return batch.unit_of_work.consumer(batch.consumer)
+    except LedgerUnavailable as error:
+        raise OtherLedgerUnavailable(str(error)) from error
 
 
 def _consume_one(batch: Batch, consumer: Consumer[Any], delivery: PendingDelivery) -> None:
@@ -114,8 +114,9 @@ def _consume_one(batch: Batch, consumer: Consumer[Any], delivery: PendingDeliver
             consumer.consume(read_event(delivery))
         finally:
             batch.watch.end()
+    except LedgerUnavailable as error:
+        raise OtherLedgerUnavailable(str(error)) from error
     except TimeLimitExceeded:
-        batch.interrupted_at = delivery
         # The interruption may have come before the watch had ended.
         with suppress(TimeLimitExceeded):
             batch.watch.end()

@@ -11,7 +11,7 @@ import structlog
 from structlog.typing import EventDict, WrappedLogger
 
 from kratos_sync.application.consumer import Consumer
-from kratos_sync.application.pipeline.batch import Batch, CallNext, Failure
+from kratos_sync.application.pipeline.batch import Batch, CallNext, Failure, Result
 from kratos_sync.application.ports.unit_of_work import PendingDelivery
 
 LONGEST_ERROR: Final = 8_000
@@ -86,19 +86,23 @@ _delivery: ContextVar[tuple[type[Consumer[Any]], PendingDelivery] | None] = Cont
 )
 
 
-def log_outcome(batch: Batch, call_next: CallNext) -> None:
+def log_outcome(call_next: CallNext, batch: Batch) -> Result:
     """Log what was committed: one line for a transaction, however many events shared it.
 
     Each failure among them has a line of its own.
     """
-    call_next(batch)
-    healthy = batch.healthy
-    if len(healthy) == 1:
-        log.info("delivered", **describe(batch.consumer, healthy[0]), **_took(batch))
-    elif healthy:
-        log.info("delivered", consumer=batch.consumer.name, events=len(healthy), **_took(batch))
-    for failure in batch.failed:
+    result = call_next(batch)
+    if result.error is not None:
+        return result
+    name, succeeded = batch.consumer.name, result.succeeded
+    took = {"milliseconds": round(result.started.elapsed.total_seconds() * 1000, 1)}
+    if len(succeeded) == 1:
+        log.info("delivered", **describe(batch.consumer, succeeded[0]), **took)
+    elif succeeded:
+        log.info("delivered", consumer=name, events=len(succeeded), **took)
+    for failure in result.failed:
         log_failure(batch.consumer, failure)
+    return result
 
 
 def log_failure(consumer: type[Consumer[Any]], failure: Failure) -> None:
@@ -165,7 +169,3 @@ def where(error: BaseException) -> str:
 def place_of(frames: StackSummary) -> str:
     """Give the innermost place of a stack."""
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-
-
-def _took(batch: Batch) -> dict[str, object]:
-    return {"milliseconds": round(batch.duration.total_seconds() * 1000, 1)}

@@ -1,7 +1,7 @@
 """What becomes of a batch that failed."""
 
 from collections.abc import Callable
-from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import uniform
 from typing import Any, NamedTuple, TypeVar
@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 
 from kratos_sync.application.consumer import Consumer, RetryLater
-from kratos_sync.application.pipeline.batch import FAILURES, Batch, CallNext, Failure
+from kratos_sync.application.pipeline.batch import FAILURES, Batch, CallNext, Failure, Result, Start
 from kratos_sync.application.pipeline.logging import (
     explain,
     log_failure,
@@ -38,62 +38,75 @@ class Lost(NamedTuple):
     since: datetime
 
 
-def retry_conflicts(batch: Batch, call_next: CallNext) -> None:
+class BatchConflict(ConcurrencyConflict):
+    """A batch whose transaction lost against another one."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(str(result.error))
+        self.result = result
+
+
+def retry_conflicts(call_next: CallNext, batch: Batch) -> Result:
     """Begin anew when another transaction got there first; that is nobody's failure."""
-    for _ in range(CONFLICTS_IN_A_ROW - 1):
-        try:
-            return call_next(batch)
-        except ConcurrencyConflict:
+
+    def attempt() -> Result:
+        result = call_next(batch)
+        if isinstance(result.error, ConcurrencyConflict):
             log.debug("conflict", consumer=batch.consumer.name, events=len(batch.event_ids))
-    return call_next(batch)
+            raise BatchConflict(result)
+        return result
+
+    try:
+        return retry_on_conflict(attempt, CONFLICTS_IN_A_ROW - 1)
+    except BatchConflict as conflict:
+        return conflict.result
 
 
-def record_failure(batch: Batch, call_next: CallNext) -> None:
-    """Write down that a delivery failed and when it is due again, once it is known which one did.
+def record_failure(call_next: CallNext, batch: Batch) -> Result:
+    """Record that a delivery failed and when it is due again, once it is known which one did.
 
     That is one that failed alone, or that its consumer was interrupted at. Where the inbox could
-    not even be opened nobody's consumer is at fault: that is raised on.
+    not even be opened no consumer is at fault.
     """
+    result = call_next(batch)
+    delivery = result.interrupted
+    if len(batch.event_ids) == 1 and result.unprocessed:
+        (delivery,) = result.unprocessed
+    if result.error is None or delivery is None:
+        return result
+    failed = failure(batch.consumer, result.started, delivery, result.error)
     try:
-        call_next(batch)
+        # Who had the row may hold it a little longer; an attempt that is not counted would be
+        # repeated for ever.
+        retry_on_conflict(lambda: batch.failures.record(failed.attempt), CONFLICTS_IN_A_ROW - 1)
     except LedgerUnavailable:
         raise
     except FAILURES as error:
-        delivery = batch.interrupted_at
-        if delivery is None:
-            if len(batch.event_ids) > 1 or not batch.owed:
-                raise
-            (delivery,) = batch.owed
-        failed = failure(batch, delivery, error)
-        _record(batch, failed)
-        log_failure(batch.consumer, failed)
-        if len(batch.event_ids) > 1:
-            raise
+        return result.rolled_back(error, result.interrupted)
+    log_failure(batch.consumer, failed)
+    is_alone = len(batch.event_ids) == 1
+    return replace(
+        result, failed=(failed,), unprocessed=(), error=None if is_alone else result.error
+    )
 
 
-def _record(batch: Batch, failed: Failure) -> None:
-    # Who had the row may hold it a little longer; an attempt that is not counted is tried for ever.
-    for _ in range(CONFLICTS_IN_A_ROW - 1):
-        with suppress(ConcurrencyConflict):
-            return batch.failures.record(failed.attempt)
-    return batch.failures.record(failed.attempt)
-
-
-def failure(batch: Batch, delivery: PendingDelivery, error: BaseException) -> Failure:
+def failure(
+    consumer: type[Consumer[Any]], started: Start, delivery: PendingDelivery, error: BaseException
+) -> Failure:
     """Give the account of an attempt that ended in this error."""
     postponed = isinstance(error, RetryLater)
     if isinstance(error, RetryLater):
         retry_after: timedelta | None = error.delay
-    elif isinstance(error, batch.consumer.gives_up_on):
+    elif isinstance(error, consumer.gives_up_on):
         retry_after = None
     else:
-        retry_after = backoff(batch.consumer, delivery.attempt)
+        retry_after = backoff(consumer, delivery.attempt)
     attempt = FailedAttempt(
         event_id=delivery.event_id,
-        consumer=batch.consumer.name,
+        consumer=consumer.name,
         number=delivery.attempt,
-        started_at=batch.started_at,
-        duration=batch.duration,
+        started_at=started.at,
+        duration=started.elapsed,
         error=explain(error),
         retry_after=retry_after,
         error_type=RETRY_LATER if postponed else type_of(error),
@@ -139,7 +152,10 @@ Done = TypeVar("Done")
 
 
 def retry_on_conflict(
-    do: Callable[[], Done], most: int, pause: Callable[[float], None], seconds: float
+    do: Callable[[], Done],
+    most: int,
+    pause: Callable[[float], None] | None = None,
+    seconds: float = 0,
 ) -> Done:
     """Do it, and after each of so many conflicts pause and do it again.
 
@@ -149,5 +165,6 @@ def retry_on_conflict(
         try:
             return do()
         except ConcurrencyConflict:
-            pause(seconds)
+            if pause is not None:
+                pause(seconds)
     return do()

@@ -8,7 +8,7 @@ from uuid import UUID
 from kratos_sync.application.footprint import BATCH_BYTES
 from kratos_sync.application.ports.event_bus import ANSWER_SOURCES
 from kratos_sync.domain.identity import Identity
-from kratos_sync.domain.recorded_webhooks import ReceivedWebhook
+from kratos_sync.domain.merging import ReceivedWebhook
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 from kratos_sync.infrastructure.postgres.json import loads
 from kratos_sync.infrastructure.postgres.transaction import Row, Transaction

@@ -1,7 +1,7 @@
 """Identities as rows of the table ``kratos_identities``.
 
-The columns are the fields of ``HeldIdentity``. What Kratos never sent is SQL NULL; what it sent as
-null is JSON null where the column is JSON.
+The columns are the fields of ``KratosIdentity``. What Kratos never sent is SQL NULL; what it sent
+as null is JSON null where the column is JSON.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +15,9 @@ import msgspec
 from kratos_sync.application.footprint import footprint_of_stored
 from kratos_sync.domain.addresses import RecoveryAddress, VerifiableAddress
 from kratos_sync.domain.fields import from_rfc3339, to_rfc3339
-from kratos_sync.domain.held_identity import COLUMNS
 from kratos_sync.domain.identity import ADDRESSES
 from kratos_sync.domain.json_values import ABSENT, Absent, Json
-from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.kratos_identity import COLUMNS, KratosIdentity
 from kratos_sync.infrastructure.postgres.binary_arrays import (
     INT4_OID,
     JSONB_OID,

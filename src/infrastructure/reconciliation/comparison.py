@@ -15,7 +15,6 @@ from kratos_sync.application.missed_webhooks import Differing
 from kratos_sync.application.ports.kratos import KratosRefused
 from kratos_sync.application.ports.reconciliation import ListingUnordered
 from kratos_sync.domain.identity import KEYS, Identity, InvalidIdentity
-from kratos_sync.domain.kratos_identity import differences
 from kratos_sync.infrastructure.identities.recorded_webhooks import NOW, LaterWebhooks
 from kratos_sync.infrastructure.identities.rows import READ, from_row
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
@@ -152,7 +151,7 @@ def _differing(
     held = {row.id: row for row in map(from_row, rows)}
     ((now,),) = cast("list[tuple[datetime]]", cursor.execute(NOW).fetchall())
     for copy in held.values():
-        copy.distrust_answers_after(now)
+        copy.ignore_answers_after(now)
     later = LaterWebhooks(lambda query, given: cursor.execute(query, given).fetchall(), held, at)
     found: list[Differing] = []
     unreadable = 0
@@ -165,7 +164,9 @@ def _differing(
             unreadable += 1
             continue
         row = held.get(identity.id)
-        fields = None if row is None else differences(row, identity, at, later.of(identity.id))
+        fields = (
+            None if row is None else row.differences(identity, at=at, later=later.of(identity.id))
+        )
         if fields is None or fields:
             found.append(Differing(identity, row, fields))
     return found, unreadable

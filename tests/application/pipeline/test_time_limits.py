@@ -1,7 +1,7 @@
 """Consumers that ask for more time, take too long, or know that trying again is of no use."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import ClassVar
 from uuid import UUID
@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from kratos_sync.application.consumer import LONGEST_DELAY, SHORTEST_DELAY, Consumer, RetryLater
 from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.pipeline.batch import Start
 from kratos_sync.application.ports.dead_letters import WORKER_DIED
 from kratos_sync.application.ports.unit_of_work import (
     UNWATCHED,
@@ -216,7 +217,7 @@ def test_a_batch_out_of_time_begins_no_further_event_and_leaves_the_rest_due(
 def test_waiting_before_the_inbox_is_open_costs_a_batch_none_of_its_time(
     ledger: InMemoryLedger,
 ) -> None:
-    an_hour_ago = monotonic() - 3600
+    an_hour_ago = Start(datetime.now(UTC), monotonic() - 3600)
 
     deliver(
         Batch(

@@ -1,13 +1,14 @@
-"""What is worked out in short for the most frequent snapshots is what weighing each part gives."""
+"""The early return for stale snapshots gives what the rule gives without it."""
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from kratos_sync.domain import merging
 from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import Json, same
 from kratos_sync.domain.kratos_identity import KratosIdentity
-from kratos_sync.domain.merging import merge_fields, ordinary_news
+from kratos_sync.domain.merging import merge
 from tests.domain.people import (
     ADA,
     LOYAL,
@@ -74,17 +75,21 @@ snapshots = st.one_of(
 )
 
 
-def assert_nothing_else_is_weighed(row: KratosIdentity, snapshot: Identity) -> bool:
-    """Whether the news were worked out in short; then they are the same."""
-    news = ordinary_news(row, snapshot, LATE)
-    if news is None:
-        return False
-    every = merge_fields(row, snapshot, LATE)
-    assert news.keys() == every.keys()
-    for name, value in news.items():
+def by_the_whole_rule(row: KratosIdentity, snapshot: Identity) -> dict[str, object]:
+    """What merging gives where nothing is returned early."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merging, "_is_stale", lambda *_: False)
+        return merge(row, snapshot, LATE)
+
+
+def assert_early_return_is_right(row: KratosIdentity, snapshot: Identity) -> dict[str, object]:
+    """Give what the snapshot changes: the same with the early return and without it."""
+    changes, every = merge(row, snapshot, LATE), by_the_whole_rule(row, snapshot)
+    assert changes.keys() == every.keys()
+    for name, value in changes.items():
         assert same(value, every[name]), name
         assert type(value) is type(every[name])
-    return True
+    return changes
 
 
 @settings(max_examples=400, deadline=None)
@@ -93,33 +98,32 @@ def assert_nothing_else_is_weighed(row: KratosIdentity, snapshot: Identity) -> b
 @example([exact(0, traits=LOYAL), exact(1, traits=2**53), webhook(0, traits=LOYAL)])
 @example([partial(1, traits={}), webhook(0), webhook(1), webhook(2)])
 @example([exact(0, traits=LOYAL), exact(1), webhook(2, traits=LOYAL)])
-def test_news_in_short_are_the_news(told: list[Identity]) -> None:
+def test_early_return_is_right_for_any_history(told: list[Identity]) -> None:
     row = KratosIdentity(id=ADA, synced_at=NOON, version=0)
     for snapshot in told:
-        assert_nothing_else_is_weighed(row, snapshot)
+        assert_early_return_is_right(row, snapshot)
         row.update(snapshot, at=LATE, cause=cause())
     for snapshot in told:
-        assert_nothing_else_is_weighed(row, snapshot)
+        assert_early_return_is_right(row, snapshot)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from([*WEBHOOKS, *CALLS, *LISTING]), max_size=8))
-def test_news_in_short_are_the_news_of_recorded_people(told: list[Identity]) -> None:
+def test_early_return_is_right_for_recorded_identities(told: list[Identity]) -> None:
     row = KratosIdentity(id=ADA, synced_at=NOON, version=0)
     for snapshot in told:
-        assert_nothing_else_is_weighed(row, snapshot)
+        assert_early_return_is_right(row, snapshot)
         row.update(snapshot, at=LATE, cause=cause())
 
 
-def test_every_recorded_call_is_worked_out_in_short_when_it_comes_in_order() -> None:
+def test_early_return_is_right_for_recorded_calls_in_order_and_repeated() -> None:
     rows: dict[object, KratosIdentity] = {}
-    short = 0
     for call in CALLS:
         row = rows.setdefault(call.id, KratosIdentity(id=call.id, synced_at=NOON, version=0))
-        short += assert_nothing_else_is_weighed(row, call)
+        assert_early_return_is_right(row, call)
         row.update(call, at=LATE, cause=cause())
-
-    assert short == len(CALLS)
+    for call in CALLS:
+        assert_early_return_is_right(rows[call.id], call)
 
 
 @pytest.mark.parametrize("updated", [-1, 0, 1])
@@ -132,41 +136,45 @@ def test_every_recorded_call_is_worked_out_in_short_when_it_comes_in_order() -> 
         met(exact(-5, traits=document()["traits"]), webhook(-4), webhook()),
     ],
 )
-def test_an_ordinary_row_and_a_webhook_need_no_weighing(row: KratosIdentity, updated: int) -> None:
-    assert assert_nothing_else_is_weighed(row, webhook(updated))
+def test_only_a_newer_webhook_changes_an_ordinary_row(row: KratosIdentity, updated: int) -> None:
+    changes = assert_early_return_is_right(row, webhook(updated))
+
+    assert ("updated_at" in changes) is (updated > 0)
+    assert updated > 0 or changes == {}
 
 
-def test_a_first_sight_needs_no_weighing() -> None:
+def test_a_first_snapshot_is_taken_over_whole() -> None:
     blank = KratosIdentity(id=ADA, synced_at=NOON, version=0)
 
-    assert assert_nothing_else_is_weighed(blank, webhook())
+    changes = assert_early_return_is_right(blank, webhook())
+
+    assert changes["traits"] == webhook().traits
+    assert changes["verifiable_addresses"] == webhook().verifiable_addresses
 
 
 @pytest.mark.parametrize(
     "part", ["traits", "metadata_public", "verifiable_addresses", "recovery_addresses", "pronouns"]
 )
-def test_an_older_webhook_that_tells_what_nobody_told_is_weighed(part: str) -> None:
+def test_an_older_webhook_adds_a_part_that_was_missing(part: str) -> None:
     everything = document(external_id="crm-7", region="eu", pronouns="she")
     late = webhook(-1, pronouns="she")
 
-    untold = met(Identity.from_kratos(without(everything, part)))
+    missing = met(Identity.from_kratos(without(everything, part)))
     overtaken = met(webhook(-2, pronouns="it"), Identity.from_kratos(without(everything, part)))
 
-    for row in (untold, overtaken):
-        assert ordinary_news(row, late, LATE) is None
-        assert merge_fields(row, late, LATE) != {}
+    for row in (missing, overtaken):
+        assert assert_early_return_is_right(row, late) != {}
 
 
-def test_a_verification_needs_no_weighing() -> None:
+def test_a_verification_changes_an_equally_recent_row() -> None:
     verified = webhook(verifiable_addresses=[address(verified_at=minutes(1))])
 
-    assert assert_nothing_else_is_weighed(met(webhook()), verified)
-    assert ordinary_news(met(webhook()), verified, LATE) != {}
+    assert assert_early_return_is_right(met(webhook()), verified).keys() == {"verifiable_addresses"}
 
 
-def test_an_equally_recent_webhook_that_differs_from_the_admin_api_is_weighed() -> None:
-    assert ordinary_news(met(exact()), webhook(state="inactive"), LATE) is None
+def test_an_equally_recent_webhook_does_not_outrank_the_admin_api() -> None:
+    assert merge(met(exact()), webhook(state="inactive"), LATE) == {}
 
 
-def test_what_the_admin_api_says_is_always_weighed() -> None:
-    assert ordinary_news(met(exact()), exact(), LATE) is None
+def test_an_equal_answer_of_the_admin_api_changes_nothing() -> None:
+    assert merge(met(exact()), exact(), LATE) == {}
