@@ -22,7 +22,6 @@ import click
 import psutil
 import psycopg
 from pydantic import SecretStr
-from tests.kratos.population import Crowd
 
 from benchmarks.commands import ROOT, program
 from kratos_sync.domain.identity import Identity
@@ -31,6 +30,7 @@ from kratos_sync.infrastructure.embedded import EmbeddedPostgres
 from kratos_sync.infrastructure.identities.rows import STORE, to_arrays
 from kratos_sync.infrastructure.migrations import migrate
 from kratos_sync.infrastructure.postgres.engine import connect
+from tests.kratos.population import Crowd
 
 SEEDED_AT_ONCE: Final = 2_000
 LOOK_SECONDS: Final = 0.05
