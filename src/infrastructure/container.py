@@ -120,7 +120,7 @@ class Container(containers.DeclarativeContainer):
     dead_letter_decisions = providers.Singleton(PostgresDeadLetterDecisions, engine)
     recorded_events = providers.Singleton(PostgresRecordedEvents, engine)
     reconciliations = providers.Singleton(PostgresReconciliations, engine)
-    asked_identities = providers.Singleton(PostgresSyncedIdentities, engine)
+    synced_identities = providers.Singleton(PostgresSyncedIdentities, engine)
     deletions = providers.Singleton(PostgresDeletions, engine)
     erasures = providers.Singleton(PostgresErasures, engine)
     erasure_schedule = providers.Singleton(ErasureSchedule, erasures)

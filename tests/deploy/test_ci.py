@@ -73,7 +73,11 @@ def test_a_run_ends_and_a_newer_one_replaces_it() -> None:
 
 def test_the_hooks_before_a_commit_run_the_tools_of_the_lock() -> None:
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
-    tools = {re.split("[^a-z-]", tool)[0] for tool in PROJECT["dependency-groups"]["dev"]}
+    tools = {
+        re.split("[^a-z-]", tool)[0]
+        for tool in PROJECT["dependency-groups"]["dev"]
+        if isinstance(tool, str)
+    }
     hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
 
     assert {repo["repo"] for repo in config["repos"]} == {"local"}

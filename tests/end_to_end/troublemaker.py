@@ -17,11 +17,11 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Final, cast
 
-from kratos_sync.api.cli import supervisor
 from kratos_sync.application import subscriptions
 from kratos_sync.application.consumer import Consumer, RetryLater
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.infrastructure.worker import supervisor
 
 DAY_OF_EFFECTS: Final = date(1970, 1, 1)
 
@@ -92,16 +92,15 @@ TROUBLES: Final = {
 
 
 def main() -> None:
-    """Subscribe, and be `kratos-sync`, with little patience."""
+    """Subscribe, and be `kratos-sync` with short time limits."""
     cast("dict[Any, Any]", subscriptions.SUBSCRIPTIONS)[KratosIdentityUpdated] += (GetIntoTrouble,)
     cast("dict[Any, Any]", subscriptions.CONSUMERS)[GetIntoTrouble.name] = GetIntoTrouble
     supervisor.LIVED_WELL_SECONDS = 0.0
     if supervisor.MEMORY in os.environ:
-        from kratos_sync.api.cli import working
-        from kratos_sync.infrastructure.worker import watchdog
+        from kratos_sync.infrastructure.worker import process, watchdog
 
         watchdog.CUT_AFTER, watchdog.HUNG_AFTER = 0.5, 1.5
-        working.POLL_MILLISECONDS = 100
+        process.POLL_MILLISECONDS = 100
     from kratos_sync.api.cli import main as kratos_sync
 
     kratos_sync()

@@ -16,7 +16,7 @@ COMMANDS: Final = {
     "dev": "Run everything on this machine, in one terminal, until Ctrl-C.",
     "api": "Take Kratos' webhooks.",
     "relay": "Send what is due to the broker, purge, and erase who was erased.",
-    "worker": "Let consumers consume.",
+    "worker": "Run consumers.",
     "migrate": "Bring the database schema up to this release.",
     "status": "Show backlog, lag and dead letters of each consumer.",
     "history": "Show every event of the identity ID, and what each consumer did with it.",

@@ -115,7 +115,7 @@ def migrate(engine: Engine) -> tuple[str | None, str]:
 def newest_revision() -> str:
     """The revision that this release needs, such as ``0001``."""
     # By the files' names: what only compares revisions, as every command does, needs no Alembic.
-    return max(path.name[:4] for path in Path(__file__).parent.glob("versions/[0-9]*.py"))
+    return max(path.name[:4] for folder in VERSIONS for path in folder.glob("[0-9]*.py"))
 
 
 def current_revision(connection: Connection) -> str | None:

@@ -25,11 +25,16 @@ from kratos_sync.api.cli import (
 from kratos_sync.api.cli.dead_letters import each_json, event_json, groups_json
 from kratos_sync.api.cli.output import echo_json
 from kratos_sync.application.ports.dead_letters import DeliveredEvent
-from kratos_sync.application.ports.deletions import DeletionProgress, Erasable, Erased, OwedTo
-from kratos_sync.application.ports.kratos import Asked, Outcome
+from kratos_sync.application.ports.deletions import (
+    AwaitedConsumer,
+    DeletionProgress,
+    Erasable,
+    Erased,
+)
+from kratos_sync.application.ports.kratos import SyncOutcome, SyncResult
 from kratos_sync.application.ports.purge import PastPurge, PurgeReport, Removed, Retention
 from kratos_sync.application.ports.reconciliation import Findings
-from kratos_sync.application.ports.replay import Stretch
+from kratos_sync.application.ports.replay import EventRange
 from kratos_sync.application.ports.status import BrokerStatus, TemplateFailures
 from tests.api.cli.test_harmless_output import AGO, CHECKED, GROUPS, HISTORY, LETTER, NOW, STATUS
 from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY
@@ -56,7 +61,7 @@ EVENT = DeliveredEvent(
     '{"a": "b"}',
     HISTORY.events[0].deliveries,
 )
-STRETCH = Stretch("Greet", ("identity.registered",), AGO, NOW, SOMEBODY)
+STRETCH = EventRange("Greet", ("identity.registered",), AGO, NOW, SOMEBODY)
 RECONCILED = reconcile.Outcome(
     True, "completed", AGO, True, Findings(stale=1, fields={"traits": 1}), 2, 1.23456
 )
@@ -72,11 +77,13 @@ PRINTED: dict[str, Callable[[], dict[str, Any]]] = {
     "replay": lambda: replay.to_json(STRETCH, 4, replay.Outcome(1, "Interrupted", 2, AGO), False),
     "purge": lambda: purge.to_json(PurgeReport(Removed(1, 2), A_MINUTE, True), KEPT, True),
     "delete": lambda: delete.to_json(
-        DeletionProgress(AGO, (OwedTo("Greet", 1, 0),), is_done=False, has_failed=False)
+        DeletionProgress(AGO, (AwaitedConsumer("Greet", 1, 0),), is_done=False, has_failed=False)
     ),
     "erase": lambda: erase.to_json(Erasable(1, 12, 1, 3, True, None), Erased(12, 1, 3, 7)),
     "sync": lambda: sync.to_json(
-        [SOMEBODY, UUID(int=7)], [Asked(SOMEBODY, Outcome.UPDATED, UUID(int=9), None)], True
+        [SOMEBODY, UUID(int=7)],
+        [SyncResult(SOMEBODY, SyncOutcome.UPDATED, UUID(int=9), None)],
+        True,
     ),
     "reconcile": lambda: reconcile.to_json(RECONCILED),
 }
