@@ -1,6 +1,7 @@
-"""Runs a command in this process, and leaves its logging as it was."""
+"""Runs a command in this process, and leaves logging and signal handlers as they were."""
 
 import logging
+import signal
 import sys
 import threading
 import warnings
@@ -15,6 +16,8 @@ from click.testing import CliRunner, Result
 
 from kratos_sync.api.cli import main
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 
 def _configure_without_cache(configure: Callable[..., None], **options: Any) -> None:
     configure(**{**options, "cache_logger_on_first_use": False})
@@ -25,6 +28,7 @@ def _logging_kept() -> Iterator[None]:
     root, config = logging.getLogger(), structlog.get_config()
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     handlers, level = root.handlers[:], root.level
+    signals = {number: signal.getsignal(number) for number in SIGNALS}
 
     # A cached logger would keep this command's processors for the tests that follow.
     configure_without_cache = partial(_configure_without_cache, structlog.configure)
@@ -36,6 +40,9 @@ def _logging_kept() -> Iterator[None]:
         root.setLevel(level)
         structlog.configure(**config)
         sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning = hooks
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in signals.items():
+                signal.signal(number, handler)
 
 
 def kratos_sync(*arguments: str, typed: str | None = None, **settings: str | None) -> Result:
