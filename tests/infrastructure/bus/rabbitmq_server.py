@@ -11,6 +11,7 @@ from typing import Self
 
 import pika
 
+from kratos_sync.infrastructure.bus.rabbitmq import CONNECTION_ERRORS
 from tests.infrastructure.bus.waiting import until
 from tests.ports import free_ports
 
@@ -92,6 +93,7 @@ class ReturningRabbitmq:
         """Come back, unless it is there."""
         if not self._is_there:
             self.come_back()
+        until(self._answers, seconds=START_SECONDS)
 
     def halt(self) -> None:
         """Say nothing more, and let everybody connect."""
@@ -131,7 +133,7 @@ class ReturningRabbitmq:
         parameters.socket_timeout = parameters.stack_timeout = 2
         try:
             pika.BlockingConnection(parameters).close()
-        except pika.exceptions.AMQPError:
+        except CONNECTION_ERRORS:
             assert self._running[-1].poll() is None, (self._directory / "out").read_text()[-2000:]
             return False
         return True
