@@ -10,7 +10,7 @@ from kratos_sync.application.ports.kratos import KratosAnswers
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.application.subscriptions import CONSUMERS
 from kratos_sync.domain.kratos_identities import KratosIdentities, RecordedWebhooks
-from kratos_sync.infrastructure.bus import brokers as broker
+from kratos_sync.infrastructure.bus import brokers
 from kratos_sync.infrastructure.bus.broker import NAMESPACE
 from kratos_sync.infrastructure.bus.event_bus import PostgresEventBus
 from kratos_sync.infrastructure.bus.relay import Relay
@@ -19,7 +19,6 @@ from kratos_sync.infrastructure.erasure import ErasureSchedule, PostgresErasures
 from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
 from kratos_sync.infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
 from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts
-from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
 from kratos_sync.infrastructure.kratos.refetch import (
     PostgresKratosAnswers,
     PostgresSyncedIdentities,
@@ -68,7 +67,7 @@ class Container(containers.DeclarativeContainer):
         database.connect, settings.provided.database_url, settings.provided.database_pool_size
     )
     broker = providers.Singleton(
-        broker.connect,
+        brokers.connect,
         settings.provided.broker_url,
         providers.Callable(broker_namespace, engine),
     )

@@ -9,7 +9,7 @@ import dramatiq
 NAMESPACE = "kratos-sync"
 """What the names of our queues begin with, where others may have theirs.
 
-A deployment adds an id of its own: see `infrastructure.ledger.status`.
+A deployment adds an id of its own: see `infrastructure.container`.
 """
 
 
