@@ -2,15 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from functools import partial
 from typing import Final
 from uuid import UUID
 
 from kratos_sync.application.pipeline.retries import retry_on_conflict
 from kratos_sync.application.ports.deletions import DeletionProgress, Deletions, Erased, Erasures
-from kratos_sync.domain.kratos_identities import KratosIdentities
-from kratos_sync.domain.kratos_identity import KratosIdentity
 
 WAIT_SECONDS: Final = 60.0
 """How long to wait for in-flight deliveries: longer than an event may take."""
@@ -64,17 +61,6 @@ class Erase:
             if self._clock() > deadline:
                 raise StillInFlight(f"a worker has had {held:,} of it in hand for a minute")
             self._pause(POLL_SECONDS)
-
-
-def erase_copy(
-    identities: KratosIdentities, identity_id: UUID, *, at: datetime, cause: UUID
-) -> None:
-    """Leave an erased tombstone, also of an identity never seen: a webhook may be on its way."""
-    identity = identities.find(identity_id)
-    if identity is None:
-        identities.add(KratosIdentity.erased_tombstone(identity_id, at=at, cause=cause))
-    else:
-        identity.erase(at=at, cause=cause)
 
 
 def watch_deletion(

@@ -24,6 +24,17 @@ class KratosIdentities(Protocol):
         ...
 
 
+def erase_copy(
+    identities: KratosIdentities, identity_id: UUID, *, at: datetime, cause: UUID
+) -> None:
+    """Leave an erased tombstone, also of an identity never seen: a webhook may be on its way."""
+    identity = identities.find(identity_id)
+    if identity is None:
+        identities.add(KratosIdentity.erased_tombstone(identity_id, at=at, cause=cause))
+    else:
+        identity.erase(at=at, cause=cause)
+
+
 class RecordedWebhooks(Protocol):
     """Every webhook recorded in the ledger, whether it was consumed or not."""
 

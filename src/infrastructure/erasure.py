@@ -14,12 +14,12 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 from uuid_utils.compat import uuid7
 
-from kratos_sync.application.erase import erase_copy
 from kratos_sync.application.pipeline.logging import where
 from kratos_sync.application.ports.deletions import Erasable, Erased, Erasure, Erasures
 from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.domain.events import IMPERSONAL
+from kratos_sync.domain.kratos_identities import erase_copy
 from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
 from kratos_sync.infrastructure.ledger.purge import lock_purges
 from kratos_sync.infrastructure.ledger.recording import RECORD_ERASURES, record_many

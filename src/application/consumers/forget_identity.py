@@ -2,8 +2,7 @@
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.domain.events import IdentityDeletionRequested
-from kratos_sync.domain.kratos_identities import KratosIdentities
-from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.kratos_identities import KratosIdentities, erase_copy
 
 
 class ForgetIdentity(Consumer[IdentityDeletionRequested]):
@@ -16,12 +15,4 @@ class ForgetIdentity(Consumer[IdentityDeletionRequested]):
 
     def consume(self, event: IdentityDeletionRequested) -> None:
         """Forget the identity, also one never seen: it may be on its way to us."""
-        identity = self._identities.find(event.identity_id)
-        if identity is None:
-            self._identities.add(
-                KratosIdentity.erased_tombstone(
-                    event.identity_id, at=event.date_occurred, cause=event.id
-                )
-            )
-        else:
-            identity.erase(at=event.date_occurred, cause=event.id)
+        erase_copy(self._identities, event.identity_id, at=event.date_occurred, cause=event.id)
