@@ -21,13 +21,14 @@ from kratos_sync.api.cli.dead_letters import (
 )
 from kratos_sync.api.cli.output import amount, echo, echo_json, progress
 from kratos_sync.api.cli.process import command_container
-from kratos_sync.api.cli.stopping import ShutdownSignals, Steps
+from kratos_sync.api.cli.stopping import Steps
 from kratos_sync.application.ports.dead_letters import (
     DeadLetterFilter,
     DeadLetterGroups,
     DeadLetters,
 )
 from kratos_sync.application.rate_limiter import RateLimiter
+from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 
 STEP = 4_000
 """Dead letters in one transaction: enough to be quick, few enough not to block others."""

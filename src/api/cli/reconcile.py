@@ -15,7 +15,7 @@ from kratos_sync.api.cli import options
 from kratos_sync.api.cli.drift import by_field
 from kratos_sync.api.cli.output import duration, echo, echo_json, identities, progress
 from kratos_sync.api.cli.process import command_container
-from kratos_sync.api.cli.stopping import ShutdownRequested, ShutdownSignals, Steps
+from kratos_sync.api.cli.stopping import Steps
 from kratos_sync.application.ports.kratos import KratosError, KratosNotConfigured
 from kratos_sync.application.ports.reconciliation import (
     AnotherReconciliation,
@@ -31,6 +31,7 @@ from kratos_sync.application.reconcile import (
     DeletesRefused,
     Reconcile,
 )
+from kratos_sync.infrastructure.worker.shutdown import ShutdownRequested, ShutdownSignals
 
 if TYPE_CHECKING:
     from kratos_sync.infrastructure.container import Container

@@ -12,10 +12,11 @@ import structlog
 from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import amount, duration, echo, echo_json, iso, moment, progress
 from kratos_sync.api.cli.process import command_container
-from kratos_sync.api.cli.stopping import ShutdownSignals, Steps
+from kratos_sync.api.cli.stopping import Steps
 from kratos_sync.application.ports.replay import EventRange, RecordedEvents
 from kratos_sync.application.replay import ConsumerIsBehind, Replay, subscribed_event_names
 from kratos_sync.application.subscriptions import CONSUMERS
+from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 
 DEFAULT_RATE = 500
 log = structlog.get_logger()

@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
-from kratos_sync.infrastructure.worker.shutdown import ShutdownRequested, ShutdownSignals
-
-__all__ = ["ShutdownRequested", "ShutdownSignals", "Steps"]
+from kratos_sync.infrastructure.worker.shutdown import ShutdownRequested
 
 
 @dataclass(slots=True)
