@@ -24,7 +24,7 @@ def _configure_without_cache(configure: Callable[..., None], **options: Any) -> 
 
 
 @contextmanager
-def _logging_kept() -> Iterator[None]:
+def process_state_kept() -> Iterator[None]:
     root, config = logging.getLogger(), structlog.get_config()
     hooks = sys.excepthook, threading.excepthook, sys.unraisablehook, warnings.showwarning
     handlers, level = root.handlers[:], root.level
@@ -50,5 +50,5 @@ def kratos_sync(*arguments: str, typed: str | None = None, **settings: str | Non
 
     ``typed`` is what is answered to its questions.
     """
-    with _logging_kept():
+    with process_state_kept():
         return CliRunner(catch_exceptions=False).invoke(main, arguments, typed, settings)

@@ -23,7 +23,7 @@ from kratos_sync.api.cli.reconcile import Outcome, Reconciler, for_ever, in_word
 from kratos_sync.application.ports.reconciliation import Findings
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.worker.shutdown import ShutdownRequested, ShutdownSignals
-from tests.api.cli.invoking import _logging_kept, kratos_sync
+from tests.api.cli.invoking import kratos_sync, process_state_kept
 from tests.end_to_end.processes import KRATOS_SYNC
 from tests.infrastructure.reconciliation.test_reconciliations import lose_connection
 from tests.kratos.admin_stand_in import AdminStandIn
@@ -350,7 +350,7 @@ def test_without_an_admin_url_it_is_wrong_use() -> None:
 @contextmanager
 def opened_container_kept() -> Iterator[Container]:
     """A container as a command opens it; logging stays as it was."""
-    with _logging_kept(), opened_container() as container:
+    with process_state_kept(), opened_container() as container:
         yield container
 
 

@@ -1,11 +1,5 @@
-"""Fixtures of the worker's tests."""
+"""Fixtures of the worker's tests: the bus' ledger."""
 
-import pytest
-from sqlalchemy import Engine
+from tests.infrastructure.bus.conftest import ledger
 
-from tests.infrastructure.bus.conftest import Ledger
-
-
-@pytest.fixture
-def ledger(engine: Engine) -> Ledger:
-    return Ledger(engine)
+__all__ = ["ledger"]
