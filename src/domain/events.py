@@ -33,18 +33,42 @@ def fact_id(cause: UUID, what: str) -> UUID:
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
-    """What all facts tell: when, of whom, and the version that our copy had afterwards."""
+class _AboutIdentity:
+    """An event that says nothing but whom it is about."""
 
     id: UUID
     date_occurred: datetime
     identity_id: UUID
-    version: int
 
     @property
     def subject(self) -> UUID:
         """The identity's id."""
         return self.identity_id
+
+    def to_json(self) -> dict[str, Json]:
+        """The payload: everything but name, id and time, which are columns of the ledger."""
+        return {"identity_id": str(self.identity_id)}
+
+    @classmethod
+    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
+        """The event of that payload; raises InvalidField."""
+        return cls(id, date_occurred, fields.required_uuid(payload, "identity_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class Fact(_AboutIdentity):
+    """What all facts tell: when, of whom, and the version that our copy had afterwards."""
+
+    version: int
+
+    def to_json(self) -> dict[str, Json]:
+        """The payload: everything but name, id and time, which are columns of the ledger."""
+        return self.payload({})
+
+    @classmethod
+    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
+        """The fact of that payload; raises InvalidField."""
+        return cls(id, date_occurred, *whose(payload))
 
     def payload(self, rest: Mapping[str, Json]) -> dict[str, Json]:
         """The JSON payload of a fact that has `rest` beside what all facts have."""
@@ -194,34 +218,17 @@ class IdentityDeleted(Fact):
 
     name: ClassVar[str] = "identity.deleted"
 
-    def to_json(self) -> dict[str, Json]:
-        """The payload: everything but name, id and time, which are columns of the ledger."""
-        return self.payload({})
-
-    @classmethod
-    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The fact of that payload; raises InvalidField."""
-        return cls(id, date_occurred, *whose(payload))
-
 
 @dataclass(frozen=True, slots=True)
-class IdentityDeletionRequested:
+class IdentityDeletionRequested(_AboutIdentity):
     """An identity is to be deleted: here first, and in Kratos once everybody here is done.
 
     `by` says who asked; with `erase` what was recorded of the person goes too, at the end.
     """
 
     name: ClassVar[str] = "identity.deletion_requested"
-    id: UUID
-    date_occurred: datetime
-    identity_id: UUID
     by: str | None = None
     erase: bool = False
-
-    @property
-    def subject(self) -> UUID:
-        """The identity's id."""
-        return self.identity_id
 
     def to_json(self) -> dict[str, Json]:
         """The payload: everything but name, id and time, which are columns of the ledger."""
@@ -356,29 +363,6 @@ class KratosIdentityUpdated:
         """
         identity = Identity.from_admin_api(fields.mapping(payload, "identity"))
         return cls(id, date_occurred, identity, fields.time_or_none(payload, "heard_at"))
-
-
-@dataclass(frozen=True, slots=True)
-class _AboutIdentity:
-    """An event that says nothing but whom it is about."""
-
-    id: UUID
-    date_occurred: datetime
-    identity_id: UUID
-
-    @property
-    def subject(self) -> UUID:
-        """The identity's id."""
-        return self.identity_id
-
-    def to_json(self) -> dict[str, Json]:
-        """The payload: everything but name, id and time, which are columns of the ledger."""
-        return {"identity_id": str(self.identity_id)}
-
-    @classmethod
-    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The event of that payload; raises InvalidField."""
-        return cls(id, date_occurred, fields.required_uuid(payload, "identity_id"))
 
 
 @dataclass(frozen=True, slots=True)
