@@ -31,6 +31,7 @@ from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.people import Town
 from tests.kratos.persons import person
 from tests.kratos.reply import broken, slow
+from tests.ports import free_port
 
 KEY: Final = "a-key-of-no-worth"
 EXACT: Final = 9007199254740993
@@ -148,8 +149,8 @@ class Kratos:
     def __init__(self, town: Town, how: str) -> None:
         self._town = town
         self._how = how
-        self._stand_in = AdminStandIn(town)
-        self._port = int(self._stand_in.url.rpartition(":")[2])
+        self._port = free_port()
+        self._stand_in = AdminStandIn(town, self._port)
         self.url = self._stand_in.url
         self._stand_in.__enter__()
 

@@ -19,6 +19,7 @@ from tests.infrastructure.bus.waiting import until
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.people import Town
 from tests.kratos.persons import person
+from tests.ports import free_port
 from tests.recorded import COLUMNS, Call, as_held, as_stored, thirteen_calls, two_hundred_lives
 
 KEY = "a-key-of-no-worth"
@@ -63,14 +64,12 @@ class Refetching:
 
 @pytest.fixture
 def refetching(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Refetching]:
-    town = Town()
-    with AdminStandIn(town) as stand_in:
-        url = stand_in.url
+    town, kratos_port = Town(), free_port()
     settings = {
         "DATABASE_URL": database_url,
         "BROKER_URL": broker_url,
         "KRATOS_WEBHOOK_API_KEYS": KEY,
-        "KRATOS_ADMIN_URL": url,
+        "KRATOS_ADMIN_URL": f"http://127.0.0.1:{kratos_port}",
         "KRATOS_REFETCH": "true",
         "LEASE_SECONDS": "5",
         "LOG_FORMAT": "json",
@@ -79,7 +78,7 @@ def refetching(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[R
         for name in ("relay", "worker"):
             processes.start(name, name)
         processes.start_api()
-        yield Refetching(database_url, processes, town, int(url.rpartition(":")[2]))
+        yield Refetching(database_url, processes, town, kratos_port)
 
 
 def held(refetching: Refetching) -> dict[str, dict[str, Any]]:

@@ -3,11 +3,10 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
@@ -17,6 +16,7 @@ import httpx
 import yaml
 
 from tests.infrastructure.bus.waiting import until
+from tests.ports import free_ports
 
 DEPLOYED = Path(__file__).parents[2] / "deploy/kratos"
 LOOPBACK = "127.0.0.1"
@@ -37,7 +37,7 @@ class RealKratos:
         self._due = 0
         self._binary = binary
         self._folder = folder
-        self._public, self._admin = _free_port(), _free_port()
+        self._public, self._admin = free_ports(2)
         self.admin_url = f"http://{LOOPBACK}:{self._admin}"
         self._people: dict[int, dict[str, Any]] = {}
         self._born = 0
@@ -231,9 +231,3 @@ class RealKratos:
 
 def _put(path: str, value: object) -> dict[str, Any]:
     return {"op": "add", "path": path, "value": value}
-
-
-def _free_port() -> int:
-    with closing(socket.create_server((LOOPBACK, 0))) as free:
-        port: int = free.getsockname()[1]
-        return port

@@ -20,7 +20,11 @@ from kratos_sync.application.pipeline.logging import (
 )
 from kratos_sync.application.ports.dead_letters import RETRY_LATER, FailedAttempt
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
-from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, PendingDelivery
+from kratos_sync.application.ports.unit_of_work import (
+    ConcurrencyConflict,
+    PendingDelivery,
+    RoomAgain,
+)
 
 CONFLICTS_IN_A_ROW = 5
 # So often doubled, a second is longer than any cap, and still no overflow.
@@ -47,11 +51,15 @@ class BatchConflict(ConcurrencyConflict):
 
 
 def retry_conflicts(call_next: CallNext, batch: Batch) -> Result:
-    """Begin anew when another transaction got there first; that is nobody's failure."""
+    """Begin anew when another transaction got there first; that is nobody's failure.
+
+    One event that runs the server out of memory or disk each time has failed by itself.
+    """
 
     def attempt() -> Result:
         result = call_next(batch)
-        if isinstance(result.error, ConcurrencyConflict):
+        is_split_anyway = isinstance(result.error, RoomAgain) and len(batch.event_ids) > 1
+        if isinstance(result.error, ConcurrencyConflict) and not is_split_anyway:
             log.debug("conflict", consumer=batch.consumer.name, events=len(batch.event_ids))
             raise BatchConflict(result)
         return result
@@ -59,7 +67,10 @@ def retry_conflicts(call_next: CallNext, batch: Batch) -> Result:
     try:
         return retry_on_conflict(attempt, CONFLICTS_IN_A_ROW - 1)
     except BatchConflict as conflict:
-        return conflict.result
+        result = conflict.result
+    if isinstance(result.error, RoomAgain):
+        return replace(result, error=result.error.__cause__)
+    return result
 
 
 def record_failure(call_next: CallNext, batch: Batch) -> Result:

@@ -17,6 +17,13 @@ class ConcurrencyConflict(Exception):
     """Another transaction got there first (one new row, a deadlock): once more may succeed."""
 
 
+class RoomAgain(ConcurrencyConflict):
+    """The server ran out of memory or disk, and has room again: once more may succeed.
+
+    Who used it up shows only if it happens again.
+    """
+
+
 class PendingDelivery(NamedTuple):
     """A delivery still owed to a consumer, with its event as it stands in the ledger.
 

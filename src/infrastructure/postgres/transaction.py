@@ -1,10 +1,12 @@
 """One transaction at a time, and the repositories that take part in it."""
 
 import os
+import select
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
+from time import monotonic
 from typing import Any, LiteralString, Protocol, TypeAlias
 from uuid import UUID
 
@@ -13,7 +15,11 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, CursorResult, Engine, Executable
 
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
-from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, TimeLimitExceeded
+from kratos_sync.application.ports.unit_of_work import (
+    ConcurrencyConflict,
+    RoomAgain,
+    TimeLimitExceeded,
+)
 from kratos_sync.domain.events import DomainEvent
 from kratos_sync.infrastructure.postgres.connections import STATEMENT_TIMEOUT, milliseconds
 from kratos_sync.infrastructure.postgres.engine import (
@@ -37,6 +43,7 @@ LITTLE_MEMORY = "SET LOCAL work_mem = '64kB'"
 NEEDS_ROOM = "SELECT count(*) FROM generate_series(1, 50000)"
 
 CANCEL_SECONDS = 2.0
+BETWEEN_CANCELS_MILLISECONDS = 50
 
 Query: TypeAlias = LiteralString | bytes
 Row: TypeAlias = tuple[Any, ...]
@@ -125,15 +132,19 @@ class Transaction:
             return LedgerUnavailable("the connection was cut")
         sqlstates = sqlstates_of(error)
         over = {TransactionStatus.INERROR, TransactionStatus.IDLE}
-        if CONFLICTS & sqlstates and self._driver.info.transaction_status in over:
+        is_over = self._driver.info.transaction_status in over
+        is_exhausted = any(each.startswith(INSUFFICIENT_RESOURCES) for each in sqlstates)
+        if CONFLICTS & sqlstates and is_over:
             return ConcurrencyConflict(f"SQLSTATE {', '.join(sorted(CONFLICTS & sqlstates))}")
         try:
             self._driver.rollback()
-            if any(each.startswith(INSUFFICIENT_RESOURCES) for each in sqlstates):
+            if is_exhausted:
                 self.run(LITTLE_MEMORY, ())
                 self.run(NEEDS_ROOM, ())
             if self.fetch(IS_WRITABLE, ()) == [(True,)]:
-                return None
+                # It may have been full a moment ago.
+                is_transient = is_exhausted and is_over and LIMIT_EXCEEDED not in sqlstates
+                return RoomAgain("the server has room again") if is_transient else None
         except psycopg.Error as refusal:
             # The consumer closed the connection, left it busy, or let it idle for too long.
             is_own_doing = not self._driver.broken and refusal.sqlstate in {None, LIMIT_EXCEEDED}
@@ -159,7 +170,18 @@ class Transaction:
         ):
             with suppress(psycopg.Error):
                 driver.cancel_safe(timeout=CANCEL_SECONDS)
+                self._end_session(driver, wire)
             wire.shutdown(socket.SHUT_RDWR)
+
+    @staticmethod
+    def _end_session(driver: psycopg.Connection, wire: socket.socket) -> None:
+        """Let nothing more be sent, and cancel what was sent since the last cancellation."""
+        wire.shutdown(socket.SHUT_WR)
+        server_closed = select.poll()
+        server_closed.register(wire, select.POLLHUP)
+        give_up = monotonic() + CANCEL_SECONDS
+        while not server_closed.poll(BETWEEN_CANCELS_MILLISECONDS) and monotonic() < give_up:
+            driver.cancel_safe(timeout=CANCEL_SECONDS)
 
     def execute(
         self, statement: Executable, parameters: Mapping[str, object] | list[dict[str, object]]

@@ -292,6 +292,22 @@ def test_a_conflict_in_our_database_is_begun_anew_whatever_a_consumer_makes_of_i
     assert [each.outcome for each in ledger.attempts] == ["succeeded"]
 
 
+@pytest.mark.parametrize("sqlstate", ["53100", "53200"])
+@pytest.mark.parametrize("many", [1, MANY])
+def test_a_server_that_was_full_and_has_room_again_costs_no_delivery_an_attempt(
+    ledger: PostgresLedger, here: Surroundings, sqlstate: str, many: int
+) -> None:
+    def be_full_once(_: Surroundings, transaction: Transaction) -> None:
+        if kind.runs.count(GRACE) <= (1 if many == 1 else 6):
+            transaction.execute(text(_raising(sqlstate)), {})
+
+    kind = consumer_in(be_full_once, here)
+
+    work(ledger, kind, publish(ledger, kind, many))
+
+    assert [each.outcome for each in ledger.attempts] == ["succeeded"] * many
+
+
 def test_a_database_of_its_own_that_is_away_keeps_no_thread_of_a_worker(
     engine: Engine, ledger: PostgresLedger, here: Surroundings, broker: AnyBroker
 ) -> None:

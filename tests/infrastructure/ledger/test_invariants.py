@@ -794,7 +794,7 @@ def test_overlapping_batches_in_opposite_order_get_by_each_other(
 
 
 def test_a_deadlock_is_begun_anew_and_counts_no_attempt(ledger: PostgresLedger) -> None:
-    crossed = threading.Barrier(2)
+    crossed, through = threading.Barrier(2), threading.Event()
     begun: list[UUID] = []
 
     class VisitEachOther(Consumer[KratosIdentityUpdated]):
@@ -806,12 +806,15 @@ def test_a_deadlock_is_begun_anew_and_counts_no_attempt(ledger: PostgresLedger) 
             self._identities = identities
 
         def consume(self, event: KratosIdentityUpdated) -> None:
+            if event.id in begun:  # it would meet the other one again
+                assert through.wait(10)
             assert self._identities.find(event.identity.id) is not None
             begun.append(event.id)
             if begun.count(event.id) == 1:
                 crossed.wait(10)
             other = ADA if event.identity.id == GRACE else GRACE
             assert self._identities.find(other) is not None
+            through.set()
 
     ledger.publish(updated(1, ADA), WEBHOOK)
     ledger.publish(updated(2, GRACE), WEBHOOK)
