@@ -14,7 +14,7 @@ from kratos_sync.application.footprint import (
     Admission,
     Size,
 )
-from kratos_sync.application.ports.dead_letters import SUSPECT_ERRORS, FailedAttempt
+from kratos_sync.application.ports.dead_letters import QUARANTINED_ERRORS, FailedAttempt
 from kratos_sync.application.ports.unit_of_work import PendingDelivery
 from kratos_sync.infrastructure.postgres.binary_arrays import (
     INT4_OID,
@@ -83,7 +83,7 @@ def _storable(error: str) -> str:
     return escaped.replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
-QUARANTINED: Final = list(SUSPECT_ERRORS)
+QUARANTINED: Final = list(QUARANTINED_ERRORS)
 
 
 def _estimated(text: str) -> str:
