@@ -187,7 +187,7 @@ class Relay:
             log.warning("leases_lost", consumer=consumer, deliveries=lost)
 
     def _dispatch(self, consumer: str, leased: int, room: int) -> bool:
-        """False if nothing could be claimed: what is due is locked by workers with expired leases."""
+        """False if nothing could be claimed: workers with expired leases hold what is due."""
         window, claim = self._windows[consumer], self._claims.claim(consumer, room)
         if claim.expired:
             window.leases_ran_out()

@@ -21,7 +21,7 @@ from kratos_sync.infrastructure.postgres.connections import (
     connection_arguments,
     open_connection,
 )
-from kratos_sync.infrastructure.postgres.loop_connection import LoopConnection
+from kratos_sync.infrastructure.postgres.loop_connection import LastingConnection
 
 CHANNEL: Final = "kratos_sync_due"
 NOTIFY: Final = f"NOTIFY {CHANNEL}".encode()
@@ -32,14 +32,13 @@ log = structlog.get_logger()
 
 
 class LoopWakeUp:
-    """Sends wake-ups from an event loop; a thread would wait for the interpreter lock."""
+    """Sends wake-ups from an event loop; a thread would wait for the interpreter's lock."""
 
     def __init__(self, arguments: Arguments) -> None:
         """Connect with these arguments when first called."""
-        self._arguments = arguments
+        self._connection = LastingConnection(arguments)
         self._wanted = False
         self._task: asyncio.Task[None] | None = None
-        self._connection: LoopConnection | None = None
 
     def __call__(self) -> None:
         """Wake the relay soon; returns at once."""
@@ -52,7 +51,7 @@ class LoopWakeUp:
         """Send a pending wake-up, and disconnect."""
         if self._task is not None and self._task.get_loop() is asyncio.get_running_loop():
             await self._task
-            await self._disconnect()
+            await self._connection.close()
 
     async def _run(self) -> None:
         while self._wanted:
@@ -63,25 +62,15 @@ class LoopWakeUp:
     async def _notify(self) -> None:
         try:
             async with asyncio.timeout(STATEMENT_TIMEOUT.total_seconds()):
-                if self._connection is None or self._connection.is_lost:
-                    await self._disconnect()
-                    self._connection = await LoopConnection.connect(self._arguments)
-                libpq = self._connection.libpq
-                await self._connection.ask(lambda: libpq.send_query(NOTIFY))
+                await self._connection.ask(lambda libpq: libpq.send_query(NOTIFY))
         except (psycopg.Error, TimeoutError) as error:
             log.warning("wake_up_lost", error=type(error).__name__)
-
-    async def _disconnect(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
 
 
 class RelayWakeUp:
     """Sends wake-ups from a thread of its own, so that no caller waits."""
 
     def __init__(self, database_url: SecretStr) -> None:
-        """Connect when first called."""
         self._arguments = connection_arguments(database_url)
         self._connection: psycopg.Connection[Any] | None = None
         self._wanted = False
@@ -153,11 +142,11 @@ class WakeUpListener:
         self._connection: psycopg.Connection | None = None
 
     def wait(self, seconds: float, stopped: threading.Event) -> None:
-        """Return when woken or after so many seconds; without a connection, after these seconds."""
+        """Return when woken, or after so many seconds."""
         try:
             if self._connection is None:
                 self._connection = self._listen()
-                return  # what became due before we listened notified nobody
+                return  # what became due before sent no notification to us
             for _ in self._connection.notifies(timeout=seconds, stop_after=1):
                 pass
         except psycopg.Error as error:
