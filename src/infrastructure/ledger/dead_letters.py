@@ -86,26 +86,23 @@ NEWEST: Final = f"""
 COUNT: Final = "SELECT count(*) FROM kratos_sync.deliveries d WHERE {conditions}"
 
 EVENT = text("""
-    SELECT id, name, subject, source, occurred_at, recorded_at, CAST(payload AS text) AS payload,
-           erased_at
+    SELECT id, name, subject, source, occurred_at, recorded_at, CAST(payload AS text), erased_at
     FROM kratos_sync.events WHERE id = :event_id
 """)
 
 
 class PostgresDeadLetters:
-    """The dead letters port."""
+    """The DeadLetters port."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def now(self) -> datetime:
-        """The database's time."""
         with snapshot(self._engine) as connection:
             now: datetime = connection.execute(text("SELECT now()")).scalar_one()
             return now
 
     def groups(self, wanted: DeadLetterFilter, most: int) -> DeadLetterGroups:
-        """Group them in one statement; the largest group comes first."""
         statement, parameters = with_filter(GROUPS, wanted)
         with snapshot(self._engine) as connection:
             rows = connection.execute(statement, {**parameters, "most": most}).all()
@@ -114,36 +111,24 @@ class PostgresDeadLetters:
         return DeadLetterGroups(in_all, groups_in_all, groups)
 
     def count(self, wanted: DeadLetterFilter) -> int:
-        """Count them by the index."""
         with snapshot(self._engine) as connection:
             counted: int = connection.execute(*with_filter(COUNT, wanted)).scalar_one()
             return counted
 
     def newest(self, wanted: DeadLetterFilter, most: int) -> tuple[DeadLetter, ...]:
-        """Read them in one statement."""
         statement, parameters = with_filter(NEWEST, wanted)
         with snapshot(self._engine) as connection:
             rows = connection.execute(statement, {**parameters, "most": most})
             return tuple(DeadLetter(*row) for row in rows)
 
     def event(self, event_id: UUID) -> DeliveredEvent | None:
-        """Read the event and its deliveries at one moment."""
         with snapshot(self._engine) as connection:
             row = connection.execute(EVENT, {"event_id": event_id}).one_or_none()
             if row is None:
                 return None
             deliveries = deliveries_of(connection, [event_id])
-        return DeliveredEvent(
-            row.id,
-            row.name,
-            row.subject,
-            row.source,
-            row.occurred_at,
-            row.recorded_at,
-            row.payload,
-            deliveries.get(event_id, ()),
-            row.erased_at,
-        )
+        *columns, erased_at = row
+        return DeliveredEvent(*columns, deliveries.get(event_id, ()), erased_at)
 
 
 # From one name to the next by the index, however many rows each has.
@@ -161,7 +146,7 @@ CONSUMERS: Final = text("""
 """)
 
 # In the order of the index, each step after the one before: no step reads again what was done or
-# is locked. Found by ctid, as a claim's rows are.
+# is locked. By ctid, as in a claim.
 _PICKED: Final = """
     WITH picked AS MATERIALIZED (
         SELECT d.ctid, d.attempts, d.failed_at, d.event_id FROM kratos_sync.deliveries d
@@ -201,23 +186,22 @@ BEFORE_ALL: Final = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
 
 
 class PostgresDeadLetterDecisions:
-    """The port of that name."""
+    """The DeadLetterDecisions port."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def retry(self, wanted: DeadLetterFilter, by: str, step: int) -> Iterator[int]:
-        """Retry them; each is pending since now, so that its time as a dead letter is no lag."""
+        # Pending from now on: its time as a dead letter is no lag.
         return self._decide(RETRY, "retried", f"Retried by {by}", wanted, step)
 
     def discard(self, wanted: DeadLetterFilter, by: str, reason: str, step: int) -> Iterator[int]:
-        """Discard them, in the statements that log who and why."""
         return self._decide(DISCARD, "discarded", f"Discarded by {by}: {reason}", wanted, step)
 
     def _decide(
         self, statement: str, outcome: str, said: str, wanted: DeadLetterFilter, step: int
     ) -> Iterator[int]:
-        # Input from a terminal need not be UTF-8, which is all that PostgreSQL accepts.
+        # Text from a terminal need not be UTF-8, as PostgreSQL's has to be.
         said = said.encode(errors="backslashreplace").decode()
         for consumer in [wanted.consumer] if wanted.consumer else self._consumers():
             of_one, parameters = with_filter(statement, replace(wanted, consumer=consumer))

@@ -24,12 +24,12 @@ QUEUE_SECONDS: Final = 5.0
 """How long an event may wait for its turn."""
 WRITERS: Final = 2
 ENOUGH_FOR_ANOTHER: Final = 32
-"""A second writer starts beside a busy one for this many events,"""
+"""A second writer joins a busy one for so many events,"""
 TEND_SECONDS: Final = 0.02
-"""or, however few there are, after this long: the first writer may be held up."""
+"""or, however few they are, after so long: the first writer may be blocked."""
 CONNECT_SECONDS: Final = 2 * CONNECT_TIMEOUT_SECONDS
 REDO_SECONDS: Final = 10.0
-"""How long the events of a failed group are tried one by one."""
+"""How long the events of a failed group are recorded one by one."""
 EVENT_ERRORS: Final = ("22", "23", "54")
 """SQLSTATE classes: data exception, integrity constraint violation, program limit exceeded."""
 _NAME: Final = b"record_group"
@@ -38,7 +38,7 @@ _BINARY: Final = [Format.BINARY] * 11
 
 @dataclass(slots=True, eq=False)
 class WaitingEvent:
-    """An event, and the future that gets whether it is new."""
+    """An event, and the future for whether it is new."""
 
     row: EventRow
     recorded: "Future[bool]"
@@ -56,15 +56,15 @@ class WaitingEvents:
         return len(self._events)
 
     def add(self, row: EventRow, recorded: "Future[bool]") -> None:
-        """Append an event. Raises LedgerUnavailable when the queue is full, in number or bytes."""
+        """Append an event. Raises LedgerUnavailable if the queue is full, in number or bytes."""
         size = len(row.payload)
         if len(self._events) >= MOST_WAITING or self._bytes + size > MOST_BYTES_WAITING:
-            raise LedgerUnavailable("as many events wait as may")
+            raise LedgerUnavailable("too many events are waiting")
         self._events.append(WaitingEvent(row, recorded, time.monotonic()))
         self._bytes += size
 
     def take_group(self) -> list[WaitingEvent]:
-        """Take as many events as fit into a group, without those whose callers went away."""
+        """Take as many events as fit into a group, without those of cancelled callers."""
         size = count = 0
         for event in self._events:
             size += len(event.row.payload)
@@ -74,12 +74,11 @@ class WaitingEvents:
         return [event for event in self._take(count) if not event.recorded.done()]
 
     def take_late(self) -> list[WaitingEvent]:
-        """Take those that have waited for QUEUE_SECONDS."""
+        """Take the events that have waited for QUEUE_SECONDS."""
         oldest = time.monotonic() - QUEUE_SECONDS
         return self._take(sum(event.since <= oldest for event in self._events))
 
     def take_all(self) -> list[WaitingEvent]:
-        """Take every event."""
         return self._take(len(self._events))
 
     def _take(self, count: int) -> list[WaitingEvent]:
@@ -89,17 +88,14 @@ class WaitingEvents:
 
 
 def fail(events: Iterable[WaitingEvent], error: Exception) -> None:
-    """Give each caller an error of its own, as the EventBus port defines them."""
+    """Raise the error in each caller, translated as the EventBus port says."""
     for event in events:
         if not event.recorded.done():
             event.recorded.set_exception(_for_a_caller(error))
 
 
 def is_of_the_event(error: psycopg.Error) -> bool:
-    """Whether the event itself is at fault, so that no other attempt can succeed.
-
-    Only what its values cause; anything else may be mended before the caller gives up.
-    """
+    """Whether the event's own values are the cause, so that no other attempt can succeed."""
     return error.sqlstate is not None and error.sqlstate.startswith(EVENT_ERRORS)
 
 
@@ -128,8 +124,8 @@ def _for_a_caller(error: Exception) -> Exception:
 class GroupCommit:
     """Records the events published on one event loop, in groups.
 
-    Nothing waits for a group to fill: a lone event is written at once, and while it is being
-    written the next group gathers. Use after `stop`, or from another loop, starts anew.
+    Nothing waits for a group to fill: a single event is written at once, and the next group gathers
+    meanwhile. It can be used again after `stop`, and from another loop.
     """
 
     def __init__(self, arguments: Arguments, committed: Callable[[], None]) -> None:
@@ -143,8 +139,8 @@ class GroupCommit:
     async def record(self, row: EventRow) -> bool:
         """Return after the commit: False if the event or its dedupe key was recorded before.
 
-        Raises LedgerUnavailable, or psycopg.Error where the event itself is at fault. Cancelling a
-        caller affects no other; whether its event is recorded is open.
+        Raises LedgerUnavailable, or psycopg.Error if the event itself is the cause. If the caller
+        is cancelled, its event may be recorded or not.
         """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
@@ -195,7 +191,7 @@ class GroupCommit:
                 connection = await self._reconnect(connection)
             if group:
                 await self._commit(connection, group)
-        except Exception as error:  # noqa: BLE001 - the callers get it, whatever it is
+        except Exception as error:  # noqa: BLE001  # the callers get it
             fail(group, error)
         return connection
 
@@ -209,11 +205,11 @@ class GroupCommit:
         except psycopg.Error as error:
             if error.sqlstate == QUERY_CANCELED:
                 raise
-            # No event is at fault: most likely the tables are not there yet.
+            # No event is the cause: most likely the tables do not exist yet.
             state = f"SQLSTATE {error.sqlstate}"
             raise LedgerUnavailable(f"PostgreSQL is not ready for events ({state})") from error
         except (LedgerUnavailable, TimeoutError) as error:
-            # All that wait would only wait for another connection that fails.
+            # The others would only wait for another connection that fails.
             away = LedgerUnavailable(str(error) or "PostgreSQL cannot be reached")
             fail(self._waiting.take_all(), away)
             raise away from error
@@ -236,7 +232,7 @@ class GroupCommit:
     async def _commit_one_by_one(
         self, connection: LoopConnection, group: Sequence[WaitingEvent]
     ) -> None:
-        """Let an event that cannot be recorded fail only its own caller."""
+        """Record a group so that an event that cannot be recorded fails only its own caller."""
         until = time.monotonic() + REDO_SECONDS
         for event in group:
             if connection.is_lost or time.monotonic() > until:
@@ -244,11 +240,11 @@ class GroupCommit:
                 continue
             try:
                 await self._commit(connection, [event])
-            except Exception as error:  # noqa: BLE001 - its caller gets it, whatever it is
+            except Exception as error:  # noqa: BLE001  # the caller gets it
                 fail([event], error)
 
     def _tend(self) -> None:
-        """While something waits: fail what has waited too long, and start a second writer."""
+        """While events wait: fail those that have waited too long, and start a second writer."""
         fail(self._waiting.take_late(), LedgerUnavailable("no connection to PostgreSQL was free"))
         self._tending = None
         if self._waiting:
@@ -271,9 +267,9 @@ async def _connect(arguments: Arguments) -> LoopConnection:
 
 
 async def _record(connection: LoopConnection, rows: Sequence[EventRow]) -> list[bool]:
-    """Record a group in one round trip and one commit; for each row, say whether it is new.
+    """Record a group in one round trip and one commit; returns for each row whether it is new.
 
-    Of rows with one id or dedupe key only the first is new. Raises psycopg.Error.
+    Of rows with the same id or dedupe key only the first is new. Raises psycopg.Error.
     """
     values = arrays_of(rows)
     result = await connection.ask(
