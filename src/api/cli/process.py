@@ -65,7 +65,7 @@ def wait_for_database(ask: Callable[[], T], stopped: threading.Event) -> T | Non
 
     Raises what it raises for a database that refuses us.
     """
-    from kratos_sync.infrastructure.postgres.database_errors import (
+    from kratos_sync.infrastructure.postgres.connection_failures import (
         DATABASE_ERRORS,
         is_refusal,
         why_unavailable,
@@ -104,7 +104,10 @@ def _explained(error: Exception) -> click.ClickException | None:
     import pydantic
 
     from kratos_sync.infrastructure.migrations import SchemaTooOld
-    from kratos_sync.infrastructure.postgres.database_errors import DATABASE_ERRORS, why_unavailable
+    from kratos_sync.infrastructure.postgres.connection_failures import (
+        DATABASE_ERRORS,
+        why_unavailable,
+    )
     from kratos_sync.infrastructure.postgres.unit_of_work import UnknownPort
 
     match error:

@@ -27,7 +27,10 @@ class Steps:
 
 
 def _why(error: BaseException) -> str | None:
-    from kratos_sync.infrastructure.postgres.database_errors import DATABASE_ERRORS, why_unavailable
+    from kratos_sync.infrastructure.postgres.connection_failures import (
+        DATABASE_ERRORS,
+        why_unavailable,
+    )
 
     match error:
         case ShutdownRequested():
