@@ -1,12 +1,13 @@
 """Dead letters: reading them, and what an operator decides about them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from itertools import starmap
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Engine, TextClause, text
+from sqlalchemy import Engine, Row, TextClause, text
 
 from kratos_sync.application.ports.dead_letters import (
     DeadLetter,
@@ -16,7 +17,7 @@ from kratos_sync.application.ports.dead_letters import (
     DeliveredEvent,
 )
 from kratos_sync.infrastructure.ledger.history import deliveries_of
-from kratos_sync.infrastructure.ledger.snapshot import snapshot
+from kratos_sync.infrastructure.ledger.snapshot import snapshot, time_of_ledger
 from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, translate_errors
 
 # Where no type was recorded it is read from the error, as application.ports.history.error_type
@@ -98,28 +99,27 @@ class PostgresDeadLetters:
         self._engine = engine
 
     def now(self) -> datetime:
-        with snapshot(self._engine) as connection:
-            now: datetime = connection.execute(text("SELECT now()")).scalar_one()
-            return now
+        return time_of_ledger(self._engine)
 
     def groups(self, wanted: DeadLetterFilter, most: int) -> DeadLetterGroups:
-        statement, parameters = with_filter(GROUPS, wanted)
-        with snapshot(self._engine) as connection:
-            rows = connection.execute(statement, {**parameters, "most": most}).all()
+        rows = self._read(GROUPS, wanted, most=most)
         groups = tuple(DeadLetterGroup(*row[:-2]) for row in rows)
         in_all, groups_in_all = rows[0][-2:] if rows else (0, 0)
         return DeadLetterGroups(in_all, groups_in_all, groups)
 
     def count(self, wanted: DeadLetterFilter) -> int:
-        with snapshot(self._engine) as connection:
-            counted: int = connection.execute(*with_filter(COUNT, wanted)).scalar_one()
-            return counted
+        ((counted,),) = self._read(COUNT, wanted)
+        return int(counted)
 
     def newest(self, wanted: DeadLetterFilter, most: int) -> tuple[DeadLetter, ...]:
-        statement, parameters = with_filter(NEWEST, wanted)
+        return tuple(starmap(DeadLetter, self._read(NEWEST, wanted, most=most)))
+
+    def _read(
+        self, statement: str, wanted: DeadLetterFilter, **more: object
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        filtered, parameters = with_filter(statement, wanted)
         with snapshot(self._engine) as connection:
-            rows = connection.execute(statement, {**parameters, "most": most})
-            return tuple(DeadLetter(*row) for row in rows)
+            return connection.execute(filtered, parameters | more).all()
 
     def event(self, event_id: UUID) -> DeliveredEvent | None:
         with snapshot(self._engine) as connection:

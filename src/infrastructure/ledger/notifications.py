@@ -6,12 +6,11 @@ commit. Behind a pooler in transaction mode LISTEN receives nothing: the relay p
 
 import asyncio
 import threading
-import time
-from typing import Any, Final
+from contextlib import suppress
+from typing import Final
 
 import psycopg
 import structlog
-from psycopg.pq import ExecStatus
 from pydantic import SecretStr
 
 from kratos_sync.infrastructure.postgres.connection_failures import ConnectFailed
@@ -27,6 +26,7 @@ CHANNEL: Final = "kratos_sync_due"
 NOTIFY: Final = f"NOTIFY {CHANNEL}".encode()
 DEBOUNCE_SECONDS: Final = 0.005
 """Calls closer together than this share one NOTIFY."""
+STOP_SECONDS: Final = 5.0
 
 log = structlog.get_logger()
 
@@ -68,70 +68,33 @@ class LoopWakeUp:
 
 
 class RelayWakeUp:
-    """Sends wake-ups from a thread of its own, so that no caller waits."""
+    """Sends wake-ups from a thread with an event loop of its own, so that no caller waits."""
 
     def __init__(self, database_url: SecretStr) -> None:
-        self._arguments = connection_arguments(database_url)
-        self._connection: psycopg.Connection[Any] | None = None
-        self._wanted = False
-        self._changed = threading.Event()
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._wake_up = LoopWakeUp(connection_arguments(database_url))
         self._starting = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __call__(self) -> None:
         """Wake the relay soon; returns at once."""
-        self._wanted = True
-        self._changed.set()
-        if self._thread is None:
-            self._start()
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+                self._thread.start()
+        self._loop.call_soon_threadsafe(self._wake_up)
 
     def stop(self) -> None:
         """Send a pending wake-up, and stop the thread."""
-        self._stopped.set()
-        self._changed.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
-
-    def _start(self) -> None:
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="wake-up", daemon=True)
-                self._thread.start()
-
-    def _run(self) -> None:
-        while True:
-            self._changed.wait()
-            self._changed.clear()
-            if self._wanted:
-                self._wanted = False
-                self._notify()
-            elif self._stopped.is_set():
-                self._disconnect()
-                return
-            time.sleep(DEBOUNCE_SECONDS)
-            if self._stopped.is_set():
-                self._changed.set()
-
-    def _notify(self) -> None:
-        try:
-            # A connection kept from last time may have died since.
-            if self._connection is None or not self._send(self._connection):
-                self._disconnect()
-                self._connection = open_connection(self._arguments, autocommit=True)
-                if not self._send(self._connection):
-                    log.warning("wake_up_lost", error="NOTIFY failed")
-        except psycopg.Error as error:
-            log.warning("wake_up_lost", error=type(error).__name__)
-
-    def _send(self, connection: psycopg.Connection[Any]) -> bool:
-        result = connection.pgconn.exec_(NOTIFY)
-        return result.status == ExecStatus.COMMAND_OK
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._loop is None:
+            return
+        stopping = asyncio.run_coroutine_threadsafe(self._wake_up.stop(), self._loop)
+        with suppress(TimeoutError):
+            stopping.result(STOP_SECONDS)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+        self._loop = None
 
 
 class WakeUpListener:

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 
 from kratos_sync.application.ports.replay import EventRange, Position, Step
 from kratos_sync.infrastructure.ledger.purge import hold_off_purges
-from kratos_sync.infrastructure.ledger.snapshot import snapshot
+from kratos_sync.infrastructure.ledger.snapshot import snapshot, time_of_ledger
 from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, translate_errors
 
 MOST_READ: Final = 5_000
@@ -85,9 +85,7 @@ class PostgresRecordedEvents:
         self._engine = engine
 
     def now(self) -> datetime:
-        with snapshot(self._engine) as connection:
-            now: datetime = connection.execute(text("SELECT now()")).scalar_one()
-            return now
+        return time_of_ledger(self._engine)
 
     def count(self, wanted: EventRange) -> int:
         with snapshot(self._engine) as connection:

@@ -155,7 +155,7 @@ class Transaction:
         return LedgerUnavailable("PostgreSQL does not answer as it should")
 
     def abandon(self) -> None:
-        """Cut the connection, from any thread, and cancel the statement: else it keeps its locks."""
+        """Cut the connection, from any thread, and cancel its statement, which may hold locks."""
         driver = self._open_driver
         if driver is None:
             return
