@@ -278,7 +278,7 @@ class RabbitmqConsumer(Consumer):
             raise _closed(error) from None
 
     def __next__(self) -> MessageProxy | None:
-        """Give the next message, or None after a wait in vain. Raises ConnectionClosed."""
+        """Give the next message, or None after the timeout. Raises ConnectionClosed."""
         try:
             if not self._share.room:
                 self._connection.process_data_events(self._seconds)

@@ -283,7 +283,7 @@ class WokenConsumer(Consumer):
             self._do("requeue", *lost)
 
     def __next__(self) -> MessageProxy | None:
-        """Give the next message, or None after a wait in vain. Raises ConnectionClosed."""
+        """Give the next message, or None after the timeout. Raises ConnectionClosed."""
         if self._fetched:
             return self._fetched.popleft()
         self._woken.clear()

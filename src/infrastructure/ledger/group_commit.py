@@ -10,13 +10,14 @@ from typing import Final
 
 import psycopg
 from psycopg.pq import Format
+from psycopg.pq.abc import PGconn
 
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.infrastructure.ledger.recording import RECORD_WEBHOOKS, EventRow, arrays_of
 from kratos_sync.infrastructure.postgres.connections import CONNECT_TIMEOUT_SECONDS, Arguments
 from kratos_sync.infrastructure.postgres.engine import QUERY_CANCELED, translate_errors
-from kratos_sync.infrastructure.postgres.loop_connection import LoopConnection
+from kratos_sync.infrastructure.postgres.loop_connection import LastingConnection
 
 MOST_WAITING, MOST_BYTES_WAITING = 8_000, 32 * 1024 * 1024
 MOST_IN_GROUP, MOST_BYTES_IN_GROUP = 256, 4 * 1024 * 1024
@@ -171,37 +172,33 @@ class GroupCommit:
         self._writers = [loop.create_task(self._write(loop)) for _ in range(WRITERS)]
 
     async def _write(self, loop: asyncio.AbstractEventLoop) -> None:
-        connection: LoopConnection | None = None
+        connection = LastingConnection(self._arguments, _prepare)
         try:
             while self._waiting or not self._stopping:
                 if self._waiting:
-                    connection = await self._write_group(connection, self._waiting.take_group())
+                    await self._write_group(connection, self._waiting.take_group())
                 else:
                     self._idle.append(wanted := loop.create_future())
                     await wanted
         finally:
-            if connection is not None:
-                await connection.close()
+            await connection.close()
 
     async def _write_group(
-        self, connection: LoopConnection | None, group: Sequence[WaitingEvent]
-    ) -> LoopConnection | None:
+        self, connection: LastingConnection, group: Sequence[WaitingEvent]
+    ) -> None:
         try:
-            if connection is None or connection.is_lost:
-                connection = await self._reconnect(connection)
+            if connection.is_lost:
+                await self._connect(connection)
             if group:
                 await self._commit(connection, group)
         except Exception as error:  # noqa: BLE001  # the callers get it
             fail(group, error)
-        return connection
 
-    async def _reconnect(self, lost: LoopConnection | None) -> LoopConnection:
-        if lost is not None:
-            await lost.close()
+    async def _connect(self, connection: LastingConnection) -> None:
         try:
             with translate_errors():
                 async with asyncio.timeout(CONNECT_SECONDS):
-                    return await _connect(self._arguments)
+                    await connection.connected()
         except psycopg.Error as error:
             if error.sqlstate == QUERY_CANCELED:
                 raise
@@ -214,7 +211,7 @@ class GroupCommit:
             fail(self._waiting.take_all(), away)
             raise away from error
 
-    async def _commit(self, connection: LoopConnection, group: Sequence[WaitingEvent]) -> None:
+    async def _commit(self, connection: LastingConnection, group: Sequence[WaitingEvent]) -> None:
         try:
             with translate_errors():
                 recorded = await _record(connection, [event.row for event in group])
@@ -230,7 +227,7 @@ class GroupCommit:
                 event.recorded.set_result(is_new)
 
     async def _commit_one_by_one(
-        self, connection: LoopConnection, group: Sequence[WaitingEvent]
+        self, connection: LastingConnection, group: Sequence[WaitingEvent]
     ) -> None:
         """Record a group so that an event that cannot be recorded fails only its own caller."""
         until = time.monotonic() + REDO_SECONDS
@@ -256,24 +253,18 @@ class GroupCommit:
             self._idle.pop().set_result(None)
 
 
-async def _connect(arguments: Arguments) -> LoopConnection:
-    connection = await LoopConnection.connect(arguments)
-    try:
-        await connection.ask(lambda: connection.libpq.send_prepare(_NAME, RECORD_WEBHOOKS))
-    except BaseException:
-        await connection.close()
-        raise
-    return connection
+def _prepare(libpq: PGconn) -> None:
+    libpq.send_prepare(_NAME, RECORD_WEBHOOKS)
 
 
-async def _record(connection: LoopConnection, rows: Sequence[EventRow]) -> list[bool]:
+async def _record(connection: LastingConnection, rows: Sequence[EventRow]) -> list[bool]:
     """Record a group in one round trip and one commit; returns for each row whether it is new.
 
     Of rows with the same id or dedupe key only the first is new. Raises psycopg.Error.
     """
     values = arrays_of(rows)
     result = await connection.ask(
-        lambda: connection.libpq.send_query_prepared(_NAME, values, _BINARY, Format.BINARY)
+        lambda libpq: libpq.send_query_prepared(_NAME, values, _BINARY, Format.BINARY)
     )
     if result.ntuples == len(rows):
         return [True] * len(rows)

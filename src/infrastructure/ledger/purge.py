@@ -82,7 +82,7 @@ ATTEMPTS: Final = text("""
 UNHURRIED: Final = text("SET LOCAL synchronous_commit = off")
 NOW: Final = text("SELECT now()")
 
-Told = Callable[[Removed], None]
+Progress = Callable[[Removed], None]
 
 log = structlog.get_logger()
 
@@ -129,20 +129,24 @@ class PostgresPurge:
         self._engine = engine
         self._most_rows = most_rows
 
-    def run(self, retention: Retention, stopped: threading.Event, told: Told) -> PurgeReport:
+    def run(
+        self, retention: Retention, stopped: threading.Event, progress: Progress
+    ) -> PurgeReport:
         now = self._now()
         with self._transaction() as connection:
             purge_id = begin(connection)
         try:
-            return self._walk(retention, now, stopped, told, purge_id)
+            return self._walk(retention, now, stopped, progress, purge_id)
         finally:
             with self._transaction() as connection:
                 connection.execute(END, {"id": purge_id})
                 connection.execute(FORGET, {"id": purge_id, "kept": KEPT})
 
-    def preview(self, retention: Retention, stopped: threading.Event, told: Told) -> PurgeReport:
+    def preview(
+        self, retention: Retention, stopped: threading.Event, progress: Progress
+    ) -> PurgeReport:
         """Count in the same steps, without pauses."""
-        return self._walk(retention, self._now(), stopped, told, None)
+        return self._walk(retention, self._now(), stopped, progress, None)
 
     def is_due(self, every: timedelta) -> bool:
         with self._transaction() as connection:
@@ -167,7 +171,7 @@ class PostgresPurge:
         retention: Retention,
         now: datetime,
         stopped: threading.Event,
-        told: Told,
+        progress: Progress,
         purge_id: int | None,
     ) -> PurgeReport:
         """Take all steps, and note in the purge's row what each removed; without one only count."""
@@ -198,7 +202,7 @@ class PostgresPurge:
                     if remove and connection.execute(ADD, added).rowcount == 0:
                         raise AnotherPurge("another purge has taken over")
                 removed = removed.plus(part)
-                told(removed)
+                progress(removed)
                 if remove and not last:
                     pause = PAUSE * (monotonic() - step_began)
                     stopped.wait(min(pause, LONGEST_PAUSE_SECONDS))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 import psycopg
 from psycopg import pq
@@ -14,6 +14,9 @@ from kratos_sync.infrastructure.postgres.engine import READ_ONLY
 REPLY_SECONDS: Final = 10.0
 """The connection is lost after this long without an answer: statements have half of it."""
 LOST: Final = "the connection is lost"
+
+Send: TypeAlias = Callable[[pq.abc.PGconn], None]
+"""Calls a `send_…` method of libpq."""
 
 ENDING: Final = frozenset({READ_ONLY, "26000", "0A000"})
 """SQLSTATEs after which only another connection helps: the server is read-only now, or a prepared
@@ -42,14 +45,14 @@ class LoopConnection:
         """Connect with these arguments."""
         return cls(await open_loop_connection(arguments))
 
-    async def ask(self, send: Callable[[], None]) -> pq.abc.PGresult:
-        """Call `send`, which uses a `send_…` method of `libpq`, and wait for the result."""
+    async def ask(self, send: Send) -> pq.abc.PGresult:
+        """Send a statement, and wait for the result."""
         if self.is_lost:
             raise psycopg.OperationalError(LOST)
         self._answer = self._loop.create_future()
         timer = self._loop.call_later(REPLY_SECONDS, self._lose)
         try:
-            send()
+            send(self.libpq)
             if self.libpq.flush():
                 self._loop.add_writer(self._socket, self._write)
             await self._answer
@@ -110,17 +113,33 @@ class LoopConnection:
 class LastingConnection:
     """A LoopConnection that is made when first used, and made again when it is lost."""
 
-    def __init__(self, arguments: Arguments) -> None:
+    def __init__(self, arguments: Arguments, prepare: Send | None = None) -> None:
+        """`prepare` is sent first on each new connection."""
         self._arguments = arguments
+        self._prepare = prepare
         self._connection: LoopConnection | None = None
 
-    async def ask(self, send: Callable[[pq.abc.PGconn], None]) -> pq.abc.PGresult:
-        """Call `send` with the connection's libpq, and wait for the result."""
+    @property
+    def is_lost(self) -> bool:
+        return self._connection is None or self._connection.is_lost
+
+    async def connected(self) -> LoopConnection:
+        """The connection, made if necessary."""
         if self._connection is None or self._connection.is_lost:
             await self.close()
-            self._connection = await LoopConnection.connect(self._arguments)
-        libpq = self._connection.libpq
-        return await self._connection.ask(lambda: send(libpq))
+            connection = await LoopConnection.connect(self._arguments)
+            try:
+                if self._prepare is not None:
+                    await connection.ask(self._prepare)
+            except BaseException:
+                await connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    async def ask(self, send: Send) -> pq.abc.PGresult:
+        """Send a statement, and wait for the result."""
+        return await (await self.connected()).ask(send)
 
     async def close(self) -> None:
         if self._connection is not None:
