@@ -21,6 +21,7 @@ from kratos_sync.infrastructure.ledger.recording import RECORD_ERASURES, record_
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 from kratos_sync.infrastructure.postgres.engine import translate_errors
+from kratos_sync.infrastructure.postgres.json import storable
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 from kratos_sync.infrastructure.schedule import Schedule
 
@@ -97,19 +98,13 @@ log = structlog.get_logger()
 
 def request_erasure(transaction: Transaction, identity_id: UUID, by: str, reason: str) -> None:
     """Have a relay erase what is recorded of the identity, after this transaction's commit."""
-    transaction.run(REQUEST, (identity_id, _storable(by), _storable(reason)))
+    transaction.run(REQUEST, (identity_id, storable(by), storable(reason)))
 
 
 def erasure_of(connection: Connection, identity_id: UUID) -> Erasure | None:
     """The erasure of an identity, if there is one."""
     row = connection.execute(ERASURE, {"identity_id": identity_id}).one_or_none()
     return None if row is None else Erasure(*row)
-
-
-def _storable(written: str) -> str:
-    # Text from a terminal need not be UTF-8, as PostgreSQL's has to be.
-    escaped = written.encode(errors="backslashreplace").decode()
-    return escaped.replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
 class PostgresErasures:

@@ -19,6 +19,7 @@ from kratos_sync.application.ports.dead_letters import (
 from kratos_sync.infrastructure.ledger.history import deliveries_of
 from kratos_sync.infrastructure.ledger.snapshot import snapshot, time_of_ledger
 from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, translate_errors
+from kratos_sync.infrastructure.postgres.json import storable
 
 # Where no type was recorded it is read from the error, as application.ports.history.error_type
 # does: the first line after the last frame that is not indented begins with it.
@@ -147,16 +148,15 @@ CONSUMERS: Final = text("""
 
 # In the order of the index, each step after the one before: no step reads again what was done or
 # is locked. By ctid, as in a claim.
-_PICKED: Final = """
+_DECIDE: Final = """
     WITH picked AS MATERIALIZED (
         SELECT d.ctid, d.attempts, d.failed_at, d.event_id FROM kratos_sync.deliveries d
-        WHERE {conditions} AND (d.failed_at, d.event_id) > (:after, :after_id)
+        WHERE {{conditions}} AND (d.failed_at, d.event_id) > (:after, :after_id)
         ORDER BY d.failed_at, d.event_id
         LIMIT :step
         FOR UPDATE OF d SKIP LOCKED
     ), done AS (
-"""
-_LOGGED: Final = """
+        {change}
     ), logged AS (
         INSERT INTO kratos_sync.attempts
                (event_id, consumer, number, outcome, started_at, duration, error)
@@ -166,23 +166,22 @@ _LOGGED: Final = """
     SELECT (SELECT count(*) FROM logged), failed_at, event_id
     FROM picked ORDER BY failed_at DESC, event_id DESC LIMIT 1
 """
-RETRY: Final = f"""
-    {_PICKED}
+# Pending from now on: the time as a dead letter is no lag.
+RETRY: Final = _DECIDE.format(
+    change="""
         UPDATE kratos_sync.deliveries d
         SET failed_at = NULL, attempts = 0, owed_at = clock_timestamp(),
             due_at = clock_timestamp(), leased = false
         FROM picked WHERE d.ctid = picked.ctid
-        RETURNING d.event_id, picked.attempts
-    {_LOGGED}
-"""  # noqa: S608  # every part is ours
-DISCARD: Final = f"""
-    {_PICKED}
+        RETURNING d.event_id, picked.attempts"""
+)
+DISCARD: Final = _DECIDE.format(
+    change="""
         DELETE FROM kratos_sync.deliveries
         WHERE ctid = ANY(ARRAY(SELECT ctid FROM picked))
-        RETURNING event_id, attempts
-    {_LOGGED}
-"""  # noqa: S608  # every part is ours
-BEFORE_ALL: Final = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
+        RETURNING event_id, attempts"""
+)
+BEFORE_ALL: Final = {"after": datetime.min.replace(tzinfo=UTC), "after_id": UUID(int=0)}
 
 
 class PostgresDeadLetterDecisions:
@@ -192,7 +191,6 @@ class PostgresDeadLetterDecisions:
         self._engine = engine
 
     def retry(self, wanted: DeadLetterFilter, by: str, step: int) -> Iterator[int]:
-        # Pending from now on: its time as a dead letter is no lag.
         return self._decide(RETRY, "retried", f"Retried by {by}", wanted, step)
 
     def discard(self, wanted: DeadLetterFilter, by: str, reason: str, step: int) -> Iterator[int]:
@@ -201,22 +199,18 @@ class PostgresDeadLetterDecisions:
     def _decide(
         self, statement: str, outcome: str, said: str, wanted: DeadLetterFilter, step: int
     ) -> Iterator[int]:
-        # Text from a terminal need not be UTF-8, as PostgreSQL's has to be.
-        said = said.encode(errors="backslashreplace").decode()
+        fixed = {"outcome": outcome, "said": storable(said), "step": step, **BEFORE_ALL}
         for consumer in [wanted.consumer] if wanted.consumer else self._consumers():
             of_one, parameters = with_filter(statement, replace(wanted, consumer=consumer))
-            fixed = {**parameters, "outcome": outcome, "said": said, "step": step}
-            position = BEFORE_ALL
+            parameters |= fixed
             while True:
-                after = {"after": position[0], "after_id": position[1]}
                 with translate_errors(), self._engine.begin() as connection:
                     if wanted.event_id is None:
                         connection.execute(BY_THE_INDEX)
-                    row = connection.execute(of_one, {**fixed, **after}).one_or_none()
+                    row = connection.execute(of_one, parameters).one_or_none()
                 if row is None:
                     break
-                done, failed_at, event_id = row
-                position = (failed_at, event_id)
+                done, parameters["after"], parameters["after_id"] = row
                 yield done
 
     def _consumers(self) -> list[str]:

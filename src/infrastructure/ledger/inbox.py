@@ -23,6 +23,7 @@ from kratos_sync.infrastructure.postgres.binary_arrays import (
     uuid_array,
 )
 from kratos_sync.infrastructure.postgres.engine import translate_errors
+from kratos_sync.infrastructure.postgres.json import storable
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 
 RECORD_FAILURE = text("""
@@ -66,20 +67,14 @@ def record_failures(connection: Connection, attempts: Iterable[FailedAttempt]) -
             "started_at": attempt.started_at,
             "duration": attempt.duration,
             "outcome": attempt.outcome,
-            "error": _storable(attempt.error),
+            "error": storable(attempt.error),
             "error_type": attempt.error_type,
-            "error_shape": attempt.error_shape and _storable(attempt.error_shape),
+            "error_shape": attempt.error_shape and storable(attempt.error_shape),
             "retry_after": attempt.retry_after,
         }
         for attempt in attempts
     ]
     connection.execute(RECORD_FAILURE, rows)
-
-
-def _storable(error: str) -> str:
-    # An error may quote U+0000 and lone surrogates, which PostgreSQL's text cannot hold.
-    escaped = error.encode(errors="backslashreplace").decode()
-    return escaped.replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
 QUARANTINED: Final = list(QUARANTINED_ERRORS)
