@@ -128,8 +128,8 @@ class PostgresDeadLetters:
             if row is None:
                 return None
             deliveries = deliveries_of(connection, [event_id])
-        *columns, erased_at = row
-        return DeliveredEvent(*columns, deliveries.get(event_id, ()), erased_at)
+        *event, erased_at = row
+        return DeliveredEvent(*(*event, deliveries.get(event_id, ()), erased_at))
 
 
 # From one name to the next by the index, however many rows each has.
