@@ -122,7 +122,7 @@ class Watched:
             # Checked and never taken: interrupted while it held the lock, the thread would keep it.
             while self._lock.locked() and time.monotonic() < until:
                 time.sleep(MOMENT_SECONDS)
-            # An interruption that was not raised yet never will be.
+            # From here on an interruption that was not raised yet never will be.
             _raise_in(self.thread, None)
         except TimeLimitExceeded:
             pass
