@@ -16,12 +16,8 @@ from kratos_sync.application.footprint import (
 )
 from kratos_sync.application.ports.dead_letters import QUARANTINED_ERRORS, FailedAttempt
 from kratos_sync.application.ports.unit_of_work import PendingDelivery
-from kratos_sync.infrastructure.postgres.binary_arrays import (
-    INT4_OID,
-    array,
-    int4_field,
-    uuid_array,
-)
+from kratos_sync.infrastructure.postgres import binary_arrays as binary
+from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 from kratos_sync.infrastructure.postgres.engine import translate_errors
 from kratos_sync.infrastructure.postgres.json import storable
 from kratos_sync.infrastructure.postgres.transaction import Transaction
@@ -189,7 +185,8 @@ class PostgresInbox:
         self._transaction.run(RELEASE, (consumer, uuid_array(event_ids)))
 
     def set_aside(self, consumer: str, footprints: Mapping[UUID, int], wait: timedelta) -> None:
-        sizes = array(INT4_OID, [int4_field(each) for each in footprints.values()])
+        fields = [binary.int4_field(each) for each in footprints.values()]
+        sizes = binary.array(binary.INT4_OID, fields)
         self._transaction.run(SET_ASIDE, (wait, consumer, uuid_array(footprints), sizes))
 
     def postpone(self, consumer: str, event_ids: Sequence[UUID], reason: str) -> None:

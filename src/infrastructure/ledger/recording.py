@@ -10,26 +10,20 @@ from kratos_sync.application.footprint import footprint_of
 from kratos_sync.application.ports.event_bus import Provenance, Publishable, UnreadEvent
 from kratos_sync.application.subscriptions import consumers_of
 from kratos_sync.domain.events import DomainEvent
-from kratos_sync.infrastructure.postgres.binary_arrays import (
-    INT4_OID,
-    JSON_OID,
-    NULL,
-    TEXT_OID,
-    TIMESTAMPTZ_OID,
-    UUID_OID,
-    BinaryParameter,
-    array,
-    int4_field,
-    text_field,
-    time_field,
-    uuid_field,
-    word_field,
-)
+from kratos_sync.infrastructure.postgres import binary_arrays as binary
+from kratos_sync.infrastructure.postgres.binary_arrays import TEXT_OID, BinaryParameter, array
 from kratos_sync.infrastructure.postgres.engine import driver_of
 from kratos_sync.infrastructure.postgres.json import dumps
 
-_TEXTS: Final = (TEXT_OID,) * 3
-_COLUMN_OIDS: Final = (UUID_OID, TEXT_OID, UUID_OID, TIMESTAMPTZ_OID, JSON_OID, *_TEXTS, INT4_OID)
+_COLUMN_OIDS: Final = (
+    binary.UUID_OID,
+    TEXT_OID,
+    binary.UUID_OID,
+    binary.TIMESTAMPTZ_OID,
+    binary.JSON_OID,
+    *(TEXT_OID,) * 3,
+    binary.INT4_OID,
+)
 
 
 class EventRow(NamedTuple):
@@ -56,16 +50,16 @@ class EventRow(NamedTuple):
             kind, payload = type(event), dumps(event.to_json()).encode()
         key, trace = provenance.dedupe_key, provenance.traceparent
         return cls(
-            uuid_field(event.id),
-            word_field(kind.name),
-            uuid_field(event.subject),
-            time_field(event.date_occurred),
+            binary.uuid_field(event.id),
+            binary.word_field(kind.name),
+            binary.uuid_field(event.subject),
+            binary.time_field(event.date_occurred),
             len(payload).to_bytes(4, "big") + payload,
-            word_field(provenance.source),
-            NULL if key is None else text_field(key),
-            NULL if trace is None else text_field(trace),
-            int4_field(footprint_of(payload)),
-            tuple([word_field(consumer.name) for consumer in consumers_of(kind)]),
+            binary.word_field(provenance.source),
+            binary.NULL if key is None else binary.text_field(key),
+            binary.NULL if trace is None else binary.text_field(trace),
+            binary.int4_field(footprint_of(payload)),
+            tuple([binary.word_field(consumer.name) for consumer in consumers_of(kind)]),
         )
 
 

@@ -175,10 +175,7 @@ class Watchdog:
 
     @contextmanager
     def over(
-        self,
-        consumer: type[Consumer[Any]],
-        event_ids: Sequence[UUID],
-        unit_of_work: UnitOfWork,
+        self, consumer: type[Consumer[Any]], event_ids: Sequence[UUID], unit_of_work: UnitOfWork
     ) -> Iterator[Watched]:
         """Watch this thread while it consumes a batch."""
         watched = Watched(consumer, event_ids, unit_of_work, self.in_flight)
