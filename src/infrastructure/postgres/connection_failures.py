@@ -103,7 +103,7 @@ def explained(error: psycopg.Error, arguments: Mapping[str, Any]) -> ConnectFail
         hosts = list(_each_host(arguments))
         if isinstance(error, psycopg.errors.ConnectionTimeout) and len(hosts) == 1:
             return ConnectFailed("it did not answer in time")
-        probes = [_try_probe(host, PROBE_SECONDS / len(hosts)) for host in hosts]
+        probes = [_probe(host, PROBE_SECONDS / len(hosts)) for host in hosts]
         sqlstate = next((probe.sqlstate for probe in probes if probe.sqlstate is not None), None)
         if sqlstate is None:
             return _unanswered(error, arguments, probes)
@@ -120,17 +120,19 @@ def _unanswered(
     if any(probe.lacks_password for probe in probes):
         return ConnectFailed("it wants a password", is_refusal=True)
     hosts = str(arguments.get("host") or "").split(",")
-    reasons = {
-        "it did not answer, and does by now": any(probe.has_connected for probe in probes),
-        "no host is what target_session_attrs asks for": any(probe.was_ready for probe in probes),
-        "what listens there begins no session: does sslmode fit?": any(
-            probe.was_reached for probe in probes
-        ),
-        "it did not answer in time": isinstance(error, psycopg.errors.ConnectionTimeout),
-        "there is no such host": not any(map(_has_address, hosts)),
-    }
-    found = (reason for reason, applies in reasons.items() if applies)
-    return ConnectFailed(next(found, "nothing listens there"))
+    if any(probe.has_connected for probe in probes):
+        reason = "it did not answer, and does by now"
+    elif any(probe.was_ready for probe in probes):
+        reason = "no host is what target_session_attrs asks for"
+    elif any(probe.was_reached for probe in probes):
+        reason = "what listens there begins no session: does sslmode fit?"
+    elif isinstance(error, psycopg.errors.ConnectionTimeout):
+        reason = "it did not answer in time"
+    elif any(map(_has_address, hosts)):
+        reason = "nothing listens there"
+    else:
+        reason = "there is no such host"
+    return ConnectFailed(reason)
 
 
 def _has_address(host: str) -> bool:
@@ -150,13 +152,6 @@ def _each_host(arguments: Mapping[str, Any]) -> Iterator[str]:
         place = {"host": host, "port": ports[index] if index < len(ports) else ports[-1]}
         given = {key: value for key, value in place.items() if value}
         yield make_conninfo("", **{**arguments, "host": None, "port": None, **given})
-
-
-def _try_probe(conninfo: str, seconds: float) -> _Probe:
-    try:
-        return _probe(conninfo, seconds)
-    except (psycopg.Error, OSError):  # such as too many open files
-        return _Probe()
 
 
 def _probe(conninfo: str, seconds: float) -> _Probe:
@@ -180,6 +175,8 @@ def _probe(conninfo: str, seconds: float) -> _Probe:
             lacks_password=connection.needs_password,
             was_ready=_READY.search(traced) is not None,
         )
+    except (psycopg.Error, OSError):  # such as too many open files
+        return _Probe()
     finally:
         connection.finish()
 
