@@ -9,20 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from kratos_sync.api.cli.output import (
-    Styled,
-    amount,
-    duration,
-    echo,
-    echo_json,
-    harmless,
-    indented,
-    iso,
-    moment,
-    progress,
-    roughly,
-    rows,
-)
+from kratos_sync.api.cli.amounts import amount, duration, iso, moment, roughly
+from kratos_sync.api.cli.output import Styled, echo, echo_json, harmless, indented, progress, rows
 
 
 @pytest.mark.parametrize(
