@@ -59,10 +59,10 @@ class ConsumerStatus:
     """The deliveries of one consumer.
 
     Pending are those that are ``due``, ``dispatched`` (leased: at the broker or a worker) or
-    ``waiting`` (for a retry, or for a release that knows the event); of the waiting ones
-    ``postponed`` are those whose consumer asked for it. ``failed`` are dead letters, and not
-    pending. ``lag`` is the age of the oldest pending delivery that is not postponed. ``known`` is
-    False for a consumer that this release does not have.
+    ``waiting`` (for a retry, or for a release that knows the event); ``postponed`` ones wait
+    because their consumer asked for it. ``failed`` are dead letters, which are not pending.
+    ``lag`` is the age of the oldest pending delivery that is not postponed. ``known`` is False
+    for a consumer that this release does not have.
     """
 
     name: str
@@ -127,7 +127,7 @@ class BrokerStatus:
 
     @property
     def answers(self) -> bool:
-        """Whether it does."""
+        """Whether the broker answers."""
         return self.error is None
 
 

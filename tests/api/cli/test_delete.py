@@ -2,7 +2,6 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -19,17 +18,13 @@ from tests.infrastructure.erasure.life import Life
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.people import Town
 from tests.suites.ledgers import PostgresLedger
-from tests.suites.occurrences import only_ours
+
+pytestmark = pytest.mark.usefixtures("settings", "our_consumers", "kratos")
 
 
-@pytest.fixture(autouse=True)
-def kratos(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, broker_url: str
-) -> Iterator[AdminStandIn]:
-    with AdminStandIn(Town()) as stand_in, only_ours():
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("DATABASE_URL", database_url)
-        monkeypatch.setenv("BROKER_URL", broker_url)
+@pytest.fixture
+def kratos(monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminStandIn]:
+    with AdminStandIn(Town()) as stand_in:
         monkeypatch.setenv("KRATOS_ADMIN_URL", stand_in.url)
         yield stand_in
 

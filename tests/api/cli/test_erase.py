@@ -1,6 +1,5 @@
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -12,18 +11,8 @@ from tests.infrastructure.erasure.life import Life
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.people import Town
 from tests.suites.ledgers import PostgresLedger
-from tests.suites.occurrences import only_ours
 
-
-@pytest.fixture(autouse=True)
-def _settings(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, broker_url: str
-) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("BROKER_URL", broker_url)
-    with only_ours():
-        yield
+pytestmark = pytest.mark.usefixtures("settings", "our_consumers")
 
 
 @pytest.fixture

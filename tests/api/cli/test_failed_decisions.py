@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -19,19 +18,12 @@ from tests.api.cli.invoking import kratos_sync
 from tests.infrastructure.ledger.test_dead_letters import fail
 from tests.suites.ledgers import PostgresLedger
 
+pytestmark = pytest.mark.usefixtures("settings")
+
 RETRY = ("retry",)
 DISCARD = ("discard", "--reason", "too late")
 BOTH = pytest.mark.parametrize("verb", [RETRY, DISCARD], ids=["retry", "discard"])
 Verb = tuple[str, ...]
-
-
-@pytest.fixture(autouse=True)
-def _settings(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, broker_url: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("BROKER_URL", broker_url)
 
 
 @pytest.fixture

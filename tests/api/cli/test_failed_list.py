@@ -1,7 +1,6 @@
 """Looking at dead letters."""
 
 import json
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -12,19 +11,12 @@ from tests.api.cli.invoking import kratos_sync
 from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY, add_event, log_attempt, owe
 from tests.infrastructure.ledger.test_dead_letters import fail
 
+pytestmark = pytest.mark.usefixtures("settings")
+
 ERROR = (
     'Traceback (most recent call last):\n  File "/app/greet.py", line 7, in consume\n'
     "    greet(name)\nRudeness: dalia@example.org \x1b[31m"
 )
-
-
-@pytest.fixture(autouse=True)
-def _settings(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, broker_url: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("BROKER_URL", broker_url)
 
 
 def failed(*arguments: str) -> Result:

@@ -48,7 +48,6 @@ from kratos_sync.application.ports.status import (
     Holder,
     StatusReport,
     Storage,
-    TableSize,
     UnknownEvents,
 )
 from tests.api.cli.invoking import kratos_sync
@@ -83,6 +82,7 @@ HISTORY = IdentityHistory(
     SOMEBODY,
     NOW,
     IdentitySummary("active", 1, AGO, AGO, AGO, NOW, AGO),
+    Erasure(AGO, AGO, "ada", "asked by letter"),
     3,
     (
         RecordedEvent(
@@ -104,7 +104,6 @@ HISTORY = IdentityHistory(
             ),
         ),
     ),
-    Erasure(AGO, AGO, "ada", "asked by letter"),
 )
 STATUS = StatusReport(
     at=NOW,
@@ -117,7 +116,7 @@ STATUS = StatusReport(
     consumers=(ConsumerStatus("Greet", False, due=1, failed=1, lag=timedelta(days=1)),),
     unknown_events=(UnknownEvents("identity.merged", 1, A_MINUTE),),
     storage=Storage(
-        (TableSize("events", 1),),
+        {"events": 1},
         holders=(
             Holder("transaction", "4711", "psql", A_MINUTE, 1),
             Holder("replication slot", "standby", None, None, 1),

@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 from click.testing import Result
@@ -15,19 +14,12 @@ from tests.infrastructure.ledger.rows import (
     owe,
 )
 
+pytestmark = pytest.mark.usefixtures("settings")
+
 ERROR = (
     'Traceback (most recent call last):\n  File "/app/greet.py", line 7, in consume\n'
     "    greet(name)\nRudeness: dalia@example.org \x1b[31m"
 )
-
-
-@pytest.fixture(autouse=True)
-def _settings(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, broker_url: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("BROKER_URL", broker_url)
 
 
 def history(*options: str) -> Result:

@@ -3,13 +3,13 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
-from kratos_sync.api.cli.options import PointInTime, resolved
+from kratos_sync.api.cli.options import point_in_time, resolved
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
 
 def read(text: str) -> datetime | None:
-    return resolved(PointInTime().convert(text, None, None), NOON)
+    return resolved(point_in_time(text), NOON)
 
 
 @pytest.mark.parametrize(

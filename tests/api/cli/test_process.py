@@ -25,7 +25,7 @@ PASSWORD = "sesame-42"
 @pytest.fixture(autouse=True)
 def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Settings come from the environment alone, and a database is looked for often."""
-    monkeypatch.setattr(process, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(process, "POLL_SECONDS", 0.05)
     # The tests listen to the log as it is.
     monkeypatch.setattr(process, "configure_logging", lambda *_: None)
     monkeypatch.chdir(tmp_path)

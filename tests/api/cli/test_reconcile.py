@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -30,8 +29,9 @@ from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.people import Document
 from tests.kratos.persons import many, person
 from tests.kratos.reply import broken, cut_at, nothing, says, too_many
-from tests.suites.occurrences import only_ours
 from tests.suites.reconciling import World, world_on_postgres
+
+pytestmark = pytest.mark.usefixtures("settings", "our_consumers", "kratos")
 
 LATER = "2026-03-01T00:00:00Z"
 ENOUGH = 501
@@ -44,25 +44,10 @@ def world(engine: Engine) -> World:
 
 
 @pytest.fixture
-def kratos(world: World) -> Iterator[AdminStandIn]:
+def kratos(monkeypatch: pytest.MonkeyPatch, world: World) -> Iterator[AdminStandIn]:
     with AdminStandIn(world.town) as kratos:
+        monkeypatch.setenv("KRATOS_ADMIN_URL", kratos.url)
         yield kratos
-
-
-@pytest.fixture(autouse=True)
-def _settings(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    database_url: str,
-    broker_url: str,
-    kratos: AdminStandIn,
-) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("BROKER_URL", broker_url)
-    monkeypatch.setenv("KRATOS_ADMIN_URL", kratos.url)
-    with only_ours():
-        yield
 
 
 def reconcile(*arguments: str, **settings: str | None) -> Result:
@@ -443,7 +428,7 @@ def test_those_that_run_for_ever_do_not_all_look_at_once(
 
 
 def test_a_long_one_tells_the_log_its_pace(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconcile_run, "TELL_SECONDS", 0.0)
+    monkeypatch.setattr(reconcile_run, "LOG_SECONDS", 0.0)
     for document in many(ENOUGH):
         world.town.put(document)
     logs = LogCapture()

@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -19,20 +18,10 @@ from kratos_sync.infrastructure.ledger.notifications import CHANNEL
 from tests.api.cli.invoking import kratos_sync
 from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY, add_event, owe
 from tests.suites.ledgers import PostgresLedger
-from tests.suites.occurrences import only_ours
+
+pytestmark = pytest.mark.usefixtures("settings", "our_consumers")
 
 SYNC = SyncKratosIdentity.name
-
-
-@pytest.fixture(autouse=True)
-def _settings(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, broker_url: str
-) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("BROKER_URL", broker_url)
-    with only_ours():
-        yield
 
 
 def replay(*arguments: str, typed: str | None = None) -> Result:

@@ -16,7 +16,6 @@ from kratos_sync.application.ports.status import (
     Holder,
     StatusReport,
     Storage,
-    TableSize,
     UnknownEvents,
 )
 from kratos_sync.application.subscriptions import CONSUMERS
@@ -169,7 +168,7 @@ def test_a_purge_by_a_clock_that_was_ahead_is_told_as_that(
 def test_sizes_and_what_is_kept_and_the_last_purge_are_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    tables = (TableSize("events", 1_200_000_000), TableSize("attempts", 300_000_000))
+    tables = {"events": 1_200_000_000, "attempts": 300_000_000}
     purged = PastPurge(NOW - HOUR, NOW - HOUR + A_MINUTE, Removed(1_204, 1))
     storage = Storage(tables, NOW - timedelta(days=80), None, purged)
     output = told(capsys, GREET, storage=storage)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -26,29 +25,16 @@ from tests.kratos.people import Town
 from tests.kratos.persons import many, person
 from tests.kratos.reply import broken, says
 from tests.suites.ledgers import PostgresLedger
-from tests.suites.occurrences import WEBHOOK, hinted, only_ours, updated
+from tests.suites.occurrences import WEBHOOK, hinted, updated
+
+pytestmark = pytest.mark.usefixtures("settings", "our_consumers", "kratos")
 
 
 @pytest.fixture
-def kratos() -> Iterator[AdminStandIn]:
+def kratos(monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminStandIn]:
     with AdminStandIn(Town()) as stand_in:
+        monkeypatch.setenv("KRATOS_ADMIN_URL", stand_in.url)
         yield stand_in
-
-
-@pytest.fixture(autouse=True)
-def _settings(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    database_url: str,
-    broker_url: str,
-    kratos: AdminStandIn,
-) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("BROKER_URL", broker_url)
-    monkeypatch.setenv("KRATOS_ADMIN_URL", kratos.url)
-    with only_ours():
-        yield
 
 
 @pytest.fixture
