@@ -129,11 +129,11 @@ class PostgresDeadLetters:
     def event(self, event_id: UUID) -> DeliveredEvent | None:
         """Read the event and its deliveries at one moment."""
         with snapshot(self._engine) as connection:
-            row = connection.execute(EVENT, {"event_id": event_id}).one_or_none()
+            row = connection.execute(EVENT, {"event_id": event_id}).mappings().one_or_none()
             if row is None:
                 return None
             deliveries = deliveries_of(connection, [event_id])
-        return DeliveredEvent(**row._mapping, deliveries=deliveries.get(event_id, ()))
+        return DeliveredEvent(**row, deliveries=deliveries.get(event_id, ()))
 
 
 # From one name to the next by the index, however many rows each has.
