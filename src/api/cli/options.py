@@ -16,14 +16,7 @@ from kratos_sync.application.ports.purge import SHORTEST_RETENTION
 
 FOREVER: Final = timedelta.max
 _SPAN: Final = re.compile(r"(\d{1,5}) ?(s|min|m|h|d|w)", re.ASCII)
-_UNITS: Final = {
-    "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
-    "min": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-    "w": timedelta(weeks=1),
-}
+_SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,7 +27,7 @@ Time = timedelta | datetime
 
 def _span(text: str) -> timedelta | None:
     found = _SPAN.fullmatch(text.strip())
-    return int(found[1]) * _UNITS[found[2]] if found else None
+    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]]) if found else None
 
 
 def point_in_time(text: str) -> Time:

@@ -19,9 +19,7 @@ from kratos_sync.application.ports.purge import PurgeReport, Removed, Retention
     help="36h, 90d, 12w or forever.  [setting: EVENTS_RETENTION_DAYS]",
 )
 @click.option(
-    "--attempts-older-than",
-    type=options.age,
-    help="Likewise.  [setting: ATTEMPTS_RETENTION_DAYS]",
+    "--attempts-older-than", type=options.age, help="Likewise.  [setting: ATTEMPTS_RETENTION_DAYS]"
 )
 @options.dry_run
 @options.as_json

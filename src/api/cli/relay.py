@@ -5,15 +5,11 @@ import threading
 import click
 import structlog
 
-from kratos_sync.api.cli.process import (
-    expected_errors,
-    freeze_garbage_collector,
-    opened_container,
-)
+from kratos_sync.api.cli.process import expected_errors, freeze_garbage_collector, opened_container
 from kratos_sync.infrastructure.worker.shutdown import exit_when_stopped
 
-STEP_SECONDS = 5.0
-"""A step takes less; one that does not is rolled back, and made another time."""
+JOIN_SECONDS = 5.0
+"""Longer than a step; one that takes longer is rolled back and repeated later."""
 
 log = structlog.get_logger()
 
@@ -25,13 +21,10 @@ def relay() -> None:
     with opened_container() as container:
         with expected_errors():
             relaying = container.relay()
-        schedules = {
-            "purge": container.purge_schedule().run,
-            "erase": container.erasure_schedule().run,
-        }
+        schedules = {"purge": container.purge_schedule(), "erase": container.erasure_schedule()}
         threads = [
-            threading.Thread(target=run, args=(stopped,), name=name, daemon=True)
-            for name, run in schedules.items()
+            threading.Thread(target=schedule.run, args=(stopped,), name=name, daemon=True)
+            for name, schedule in schedules.items()
         ]
         freeze_garbage_collector()
         log.info("relay_started")
@@ -42,5 +35,5 @@ def relay() -> None:
         finally:
             stopped.set()
             for thread in threads:
-                thread.join(STEP_SECONDS)
+                thread.join(JOIN_SECONDS)
             container.broker().close()

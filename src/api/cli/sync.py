@@ -36,9 +36,7 @@ IN_WORDS: Final = {
 @click.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @click.option(
-    "--wait",
-    is_flag=True,
-    help=f"Wait until every consumer is done, {WAIT_SECONDS:.0f} s at most.",
+    "--wait", is_flag=True, help=f"Wait until every consumer is done, {WAIT_SECONDS:.0f} s at most."
 )
 @options.as_json
 def sync(*, ids: tuple[str, ...], wait: bool, as_json: bool) -> None:
