@@ -16,8 +16,8 @@ from kratos_sync.api.cli.output import harmless
 
 COMMANDS: Final = {
     "dev": "Run everything on this machine, in one terminal, until Ctrl-C.",
-    "api": "Take Kratos' webhooks.",
-    "relay": "Send what is due to the broker, purge, and erase who was erased.",
+    "api": "Receive Kratos' webhooks.",
+    "relay": "Dispatch due deliveries to the broker, purge, and complete erasures.",
     "worker": "Run consumers.",
     "migrate": "Bring the database schema up to this release.",
     "status": "Show backlog, lag and dead letters of each consumer.",

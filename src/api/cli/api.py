@@ -80,9 +80,9 @@ class DrainingServer(uvicorn.Server):
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 def api(host: str, port: int) -> None:
-    """Take Kratos' webhooks. Run as many as needed, behind one address.
+    """Receive Kratos' webhooks. Run as many as needed, behind one address.
 
-    While PostgreSQL is away it takes them too: each waits up to 25 s for it.
+    While PostgreSQL is unavailable each call waits up to 25 s for it.
     """
     with opened_container(migrated=False) as container:
         _require_schema(container)

@@ -102,10 +102,10 @@ def banner(environment: Mapping[str, str], exports: Path, host: str, port: int) 
 Ready: {url} (Ctrl-C stops everything)
 Key:   {header}
 
-Somebody registers just now; copy this line into another terminal:
+To register an identity, copy this line into another terminal:
 {shlex.join(curl)}
 
-See what became of it, there:
+See what became of it, in the same terminal:
 (. {shlex.quote(_nearby(exports.absolute()))} && {shlex.join(history)})
 """
 

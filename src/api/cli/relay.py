@@ -16,7 +16,7 @@ log = structlog.get_logger()
 
 @click.command()
 def relay() -> None:
-    """Send what is due to the broker, purge, and erase who was erased. Run one or more."""
+    """Dispatch due deliveries to the broker, purge, and complete erasures. Run one or more."""
     stopped = exit_when_stopped()
     with opened_container() as container:
         with expected_errors():
