@@ -91,7 +91,7 @@ PRINTED: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", PRINTED)
-def test_what_machines_read_stays_as_it_is(capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_the_json_documents_stay_as_they_are(capsys: pytest.CaptureFixture[str], name: str) -> None:
     echo_json(PRINTED[name]())
     printed = json.loads(capsys.readouterr().out)
     assert printed == DOCUMENTS[name]

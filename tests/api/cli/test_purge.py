@@ -28,7 +28,7 @@ def _signals_kept() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_it_removes_what_the_settings_say_and_tells_it(engine: Engine) -> None:
+def test_it_removes_by_the_settings_and_reports_the_numbers(engine: Engine) -> None:
     for age in (100 * DAY, 80 * DAY, 20 * DAY):
         log_attempt(engine, "Greet", add_event(engine, age=age), age=age)
 
@@ -58,7 +58,7 @@ def test_the_settings_may_say_forever(engine: Engine) -> None:
     assert len(ids(engine, "events")) == 1
 
 
-def test_a_dry_run_tells_what_would_go(engine: Engine) -> None:
+def test_a_dry_run_counts_what_would_be_removed(engine: Engine) -> None:
     add_event(engine, age=100 * DAY)
     owe(engine, "Greet", age=100 * DAY, failed_ago=DAY)
 
@@ -81,7 +81,7 @@ def test_the_json_has_the_documented_keys(engine: Engine) -> None:
     }
 
 
-def test_while_another_purge_is_at_work_it_says_so_and_fails(engine: Engine) -> None:
+def test_it_fails_while_another_purge_is_running(engine: Engine) -> None:
     with engine.begin() as connection:
         begin(connection)
     result = kratos_sync("purge")
@@ -112,7 +112,7 @@ def test_no_age_is_wrong_use(given: str) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--dry-run",)], ids=["purge", "dry run"])
-def test_by_clocks_that_differ_nothing_is_removed_and_it_says_so(
+def test_it_fails_without_removing_anything_if_the_clocks_differ(
     engine: Engine,
     monkeypatch: pytest.MonkeyPatch,
     options: tuple[str, ...],
