@@ -152,14 +152,13 @@ def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
     from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
 
     given = {k: v for k, v in {**dotenv_values(".env"), **os.environ}.items() if v}
-    for name, server, folder in (
-        ("DATABASE_URL", EmbeddedPostgres, "postgresql"),
-        ("BROKER_URL", EmbeddedValkey, "valkey"),
-    ):
+    for name in ("DATABASE_URL", "BROKER_URL"):
         if name in given:
             _say(f"Using {name} from the environment, and no server of our own for it.")
-        else:
-            given[name] = undo.enter_context(server(data / folder)).url
+    if "DATABASE_URL" not in given:
+        given["DATABASE_URL"] = undo.enter_context(EmbeddedPostgres(data / "postgresql")).url
+    if "BROKER_URL" not in given:
+        given["BROKER_URL"] = undo.enter_context(EmbeddedValkey(data / "valkey")).url
     if "KRATOS_WEBHOOK_API_KEYS" not in given:
         given["KRATOS_WEBHOOK_API_KEYS"] = kept_key(data)
     # Children read .env themselves: they must know whether these two come from there.

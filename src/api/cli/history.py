@@ -172,8 +172,8 @@ def delivery_json(delivery: Delivery, verbose: bool) -> dict[str, Any]:
 
 
 def _with_error(tried: Attempt | Outstanding, verbose: bool) -> dict[str, Any]:
-    facts, kind = fields_of(tried, duration="duration_seconds"), None
-    if not isinstance(tried, Attempt) or tried.outcome not in DECISIONS:
-        kind = tried.error and error_type(tried.error)
-        facts["error"] = tried.error if verbose else None
-    return {**facts, "error_type": kind}
+    facts = fields_of(tried, duration="duration_seconds")
+    if isinstance(tried, Attempt) and tried.outcome in DECISIONS:
+        return {**facts, "error_type": None}
+    kind = None if tried.error is None else error_type(tried.error)
+    return {**facts, "error_type": kind, "error": tried.error if verbose else None}

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -18,9 +18,7 @@ FOREVER: Final = timedelta.max
 _SPAN: Final = re.compile(r"(\d{1,5}) ?(s|min|m|h|d|w)", re.ASCII)
 _SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
-P = ParamSpec("P")
-R = TypeVar("R")
-Decorator = Callable[[Callable[P, R]], Callable[P, R]]
+Command = TypeVar("Command", bound=Callable[..., Any])
 Time = timedelta | datetime
 """A duration ago, or a point in time."""
 
@@ -100,17 +98,17 @@ def _reason(_ctx: click.Context, _param: click.Parameter, given: str) -> str:
     return given.strip()
 
 
-def consumer(**attributes: Any) -> Decorator[P, R]:
+def consumer(**attributes: Any) -> Callable[[Command], Command]:
     """Add `--consumer`, whose names the shell can complete."""
     return click.option("--consumer", metavar="NAME", shell_complete=_consumers, **attributes)
 
 
-def time(name: str, **attributes: Any) -> Decorator[P, R]:
+def time(name: str, **attributes: Any) -> Callable[[Command], Command]:
     """Add an option that takes a point in time."""
     return click.option(name, type=point_in_time, metavar="TIME", **attributes)
 
 
-def limit(default: int, most: int, **attributes: Any) -> Decorator[P, R]:
+def limit(default: int, most: int, **attributes: Any) -> Callable[[Command], Command]:
     """Add `--limit`."""
     number = click.IntRange(1, most)
     return click.option("--limit", type=number, default=default, show_default=True, **attributes)
@@ -133,7 +131,7 @@ verbose = click.option(
 identity_id = click.argument("identity_id", metavar="ID", type=click.UUID)
 
 
-def together(*decorators: Callable[[Any], Any]) -> Decorator[P, R]:
+def together(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
     """Add several options and arguments, in this order."""
 
     def decorate(command: Any) -> Any:

@@ -21,10 +21,13 @@ def relay() -> None:
     with opened_container() as container:
         with expected_errors():
             relaying = container.relay()
-        schedules = {"purge": container.purge_schedule(), "erase": container.erasure_schedule()}
+        schedules = {
+            "purge": container.purge_schedule().run,
+            "erase": container.erasure_schedule().run,
+        }
         threads = [
-            threading.Thread(target=schedule.run, args=(stopped,), name=name, daemon=True)
-            for name, schedule in schedules.items()
+            threading.Thread(target=run, args=(stopped,), name=name, daemon=True)
+            for name, run in schedules.items()
         ]
         freeze_garbage_collector()
         log.info("relay_started")
