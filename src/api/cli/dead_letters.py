@@ -168,11 +168,12 @@ def event_json(
     event: DeliveredEvent, deliveries: Sequence[Delivery], payload: bool
 ) -> dict[str, Any]:
     """Return the event and its deliveries, for `--json`."""
-    facts = fields_of(event)
-    del facts["deliveries"], facts["payload"]
-    if payload:
-        facts["payload"] = json.loads(event.payload)
-    return {"event": facts, "deliveries": [delivery_json(each, True) for each in deliveries]}
+    names = ("id", "name", "identity_id", "source", "occurred_at", "recorded_at", "erased_at")
+    shown = {"payload": json.loads(event.payload)} if payload else {}
+    return {
+        "event": {name: getattr(event, name) for name in names} | shown,
+        "deliveries": [delivery_json(delivery, verbose=True) for delivery in deliveries],
+    }
 
 
 def _event(event: DeliveredEvent, payload: bool) -> Iterator[Line]:

@@ -197,7 +197,7 @@ def storage(connection: Connection) -> Storage:
     """The tables, the purges, and what keeps dead rows from being removed."""
     events, attempts = connection.execute(OLDEST).one()
     return Storage(
-        tables=dict(connection.execute(SIZES).tuples()),
+        tables={row.relname: row.bytes for row in connection.execute(SIZES)},
         oldest_event_at=events,
         oldest_attempt_at=attempts,
         last_purge=last_purge(connection),
