@@ -7,8 +7,9 @@ from typing import Any, Final
 import click
 
 from kratos_sync.api.cli import options
+from kratos_sync.api.cli.amounts import amount
 from kratos_sync.api.cli.hooks import key_header
-from kratos_sync.api.cli.output import Line, Styled, amount, echo, echo_json, harmless, rows
+from kratos_sync.api.cli.output import Line, Styled, echo, echo_json, harmless, rows
 from kratos_sync.application.kratos_config.check import check as read_through
 from kratos_sync.application.kratos_config.findings import Coverage, Finding, Report, Severity
 from kratos_sync.application.kratos_config.hooks import METHODS, Receiver
