@@ -9,8 +9,9 @@ import click
 from kratos_sync.api.cli import options
 from kratos_sync.api.cli.hooks import key_header
 from kratos_sync.api.cli.output import Line, Styled, amount, echo, echo_json, harmless, rows
+from kratos_sync.application.kratos_config.check import Coverage, Report
 from kratos_sync.application.kratos_config.check import check as read_through
-from kratos_sync.application.kratos_config.findings import Coverage, Finding, Report, Severity
+from kratos_sync.application.kratos_config.findings import Finding, Severity
 from kratos_sync.application.kratos_config.hooks import METHODS, Receiver
 from kratos_sync.application.kratos_config.nodes import ConfigFile, kratos_part, written
 from kratos_sync.infrastructure.kratos.config_file import (

@@ -13,21 +13,14 @@ import subprocess
 import sys
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final, NoReturn
 
 import yaml
 
-from kratos_sync.application.kratos_config.nodes import (
-    ConfigFile,
-    Entry,
-    Items,
-    Map,
-    Node,
-    RepeatedKey,
-    Text,
-)
+from kratos_sync.application.kratos_config.nodes import ConfigFile, Entry, Items, Map, Node, Text
 from kratos_sync.application.kratos_config.templates import Problem, Rendered
 
 MOST_BYTES: Final = 1_048_576
@@ -101,7 +94,7 @@ class _Reader:
     """
 
     def __init__(self, events: Iterator[Any]) -> None:
-        self.repeated: list[RepeatedKey] = []
+        self.repeated: list[tuple[str, int]] = []
         self._events = events
         self._anchors: dict[str, tuple[Node, int] | None] = {}
         self._count = 0
@@ -164,7 +157,7 @@ class _Reader:
                 merged = self._merged(value, line) | merged
                 continue
             if key.value in own:
-                self.repeated.append(RepeatedKey(key.value, line))
+                self.repeated.append((key.value, line))
             own[key.value] = Entry(line, value)
         return merged | own
 
@@ -215,38 +208,30 @@ class JsonnetTemplates:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._rendered: dict[tuple[str, Sequence[str]], Rendered] = {}
         self._left = TIME_LIMIT
-        self._texts: dict[tuple[str, Sequence[str]], Rendered] = {}
+        self._read = lru_cache(maxsize=None)(self._read_body)
+        self._run = lru_cache(maxsize=None)(self._run_text)
 
     def render(self, body: str, contexts: Sequence[str]) -> Rendered:
         """Run the template that a ``body`` names with each context as ``ctx``."""
-        key = (body, contexts)
-        if key not in self._rendered:
-            self._rendered[key] = self._render(body, contexts)
-        return self._rendered[key]
-
-    def _render(self, body: str, contexts: Sequence[str]) -> Rendered:
         text = self._read(body)
-        if isinstance(text, Problem):
-            return Rendered(problem=text)
-        key = (text, contexts)
-        if key not in self._texts:
-            began = monotonic()
-            self._texts[key] = _run(text, contexts, self._left)
-            self._left -= monotonic() - began
-        return self._texts[key]
+        return text if isinstance(text, Problem) else self._run(text, tuple(contexts))
 
-    def _read(self, body: str) -> str | Problem:
+    def _run_text(self, text: str, contexts: tuple[str, ...]) -> Rendered:
+        began = monotonic()
+        rendered = _run(text, contexts, self._left)
+        self._left -= monotonic() - began
+        return rendered
+
+    def _read_body(self, body: str) -> str | Problem:
         scheme, separator, rest = body.partition("://")
         if separator and scheme in ("http", "https"):
             return Problem.NOT_LOOKED_AT
         if separator and scheme == "base64":
             return _decoded(rest)
-        return self._read_file(rest if separator and scheme == "file" else body)
+        return self._read_file(Path(rest if separator and scheme == "file" else body))
 
-    def _read_file(self, name: str) -> str | Problem:
-        path = Path(name)
+    def _read_file(self, path: Path) -> str | Problem:
         candidates = [path]
         if self._folder is not None:
             candidates.append(self._folder / (path.name if path.is_absolute() else path))
@@ -279,7 +264,7 @@ def _decoded(encoded: str) -> str | Problem:
 
 def _run(template: str, contexts: Sequence[str], seconds: float) -> Rendered:
     if seconds <= 0:
-        return Rendered(problem=Problem.NOT_RUN)
+        return Problem.NOT_RUN
     try:
         done = subprocess.run(  # noqa: S603 - our own program, and no shell
             [sys.executable, "-I", __file__],
@@ -290,19 +275,18 @@ def _run(template: str, contexts: Sequence[str], seconds: float) -> Rendered:
             check=False,
         )
     except (OSError, subprocess.SubprocessError):
-        return Rendered(problem=Problem.NOT_RUN)
-    if done.returncode in _TOO_SLOW:
-        return Rendered(problem=Problem.TOO_SLOW)
+        return Problem.NOT_RUN
     if done.returncode != 0:
-        return Rendered(problem=Problem.NOT_RUN)
-    answer = json.loads(done.stdout)
-    if not answer["runs"]:
-        return Rendered(problem=Problem.NOT_JSONNET)
-    return Rendered(answer["outputs"])
+        return Problem.TOO_SLOW if done.returncode in _TOO_SLOW else Problem.NOT_RUN
+    outputs: Sequence[str | None] | None = json.loads(done.stdout)
+    return Problem.NOT_JSONNET if outputs is None else outputs
 
 
 def main() -> None:
-    """Run the template on standard input with its contexts: the child process."""
+    """Run the template on standard input with its contexts, in the child process.
+
+    It prints the outputs; null if Kratos cannot run the template, whatever its context.
+    """
     resource.setrlimit(resource.RLIMIT_CPU, (CHILD_SECONDS, CHILD_SECONDS + 1))
     resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY, CHILD_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -310,7 +294,7 @@ def main() -> None:
     answers = [_evaluate(job["template"], context) for context in job["contexts"]]
     outputs = [None if failed else text for text, failed in answers]
     runs = not any(failed and text.startswith(_ALWAYS) for text, failed in answers)
-    json.dump({"runs": runs, "outputs": outputs}, sys.stdout)
+    json.dump(outputs if runs else None, sys.stdout)
 
 
 def _evaluate(template: str, context: str) -> tuple[str, bool]:

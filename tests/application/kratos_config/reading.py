@@ -4,8 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from textwrap import indent
 
-from kratos_sync.application.kratos_config.check import check
-from kratos_sync.application.kratos_config.findings import Report
+from kratos_sync.application.kratos_config.check import Report, check
 from kratos_sync.application.kratos_config.hooks import Receiver
 from kratos_sync.application.kratos_config.templates import Problem, Rendered
 from kratos_sync.infrastructure.kratos.config_file import read_config
@@ -23,7 +22,7 @@ class NoTemplates:
     """Finds none: what templates make is a matter of tests of their own."""
 
     def render(self, body: str, contexts: Sequence[str]) -> Rendered:
-        return Rendered(problem=Problem.NOT_LOOKED_AT)
+        return Problem.NOT_LOOKED_AT
 
 
 @dataclass(frozen=True)
