@@ -53,7 +53,7 @@ class Differing(NamedTuple):
 
     identity: Identity
     held: KratosIdentity | None
-    fields: Collection[str] | None
+    fields: tuple[str, ...] | None
 
 
 def classify(

@@ -15,7 +15,7 @@ from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.kratos_identity import KratosIdentity
 from kratos_sync.infrastructure.identities.rows import STORE, to_arrays
 from kratos_sync.infrastructure.postgres.engine import driver_of
-from kratos_sync.infrastructure.reconciliation.reconciliation import (
+from kratos_sync.infrastructure.reconciliation.runs import (
     NEWEST,
     PostgresReconciliations,
     drift,

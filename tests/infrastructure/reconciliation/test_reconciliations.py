@@ -15,7 +15,8 @@ from kratos_sync.application.ports.reconciliation import AnotherReconciliation, 
 from kratos_sync.application.reconcile import DeletesRefused
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.reconciliation import reconciliation, runs
-from kratos_sync.infrastructure.reconciliation.reconciliation import PostgresReconciliations
+from kratos_sync.infrastructure.reconciliation.reconciliation import PostgresReconciliation
+from kratos_sync.infrastructure.reconciliation.runs import PostgresReconciliations
 from tests.kratos.persons import many
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.reconciling import World, world_on_postgres
@@ -92,7 +93,7 @@ def test_what_a_page_shows_is_recorded_with_the_note_of_how_far_it_is_or_not_at_
 ) -> None:
     changed_and_gone(world)
     events = len(world.events())
-    note, notes = runs.note, 0
+    note, notes = PostgresReconciliation._note, 0
 
     def fail_once(*arguments: Any) -> None:
         nonlocal notes
@@ -101,7 +102,7 @@ def test_what_a_page_shows_is_recorded_with_the_note_of_how_far_it_is_or_not_at_
             raise KeyboardInterrupt
         note(*arguments)
 
-    monkeypatch.setattr(runs, "note", fail_once)
+    monkeypatch.setattr(PostgresReconciliation, "_note", fail_once)
     with pytest.raises(KeyboardInterrupt):
         world.reconcile()
     assert len(world.events()) == events + 2
