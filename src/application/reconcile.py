@@ -84,9 +84,20 @@ class Reconcile:
             yield run
             may_start_over = run.resumed
             while not run.listed:
-                may_start_over &= self._compare_next_page(
-                    run, allow_deletes, dry_run=dry_run, may_start_over=may_start_over
-                )
+                at = self._now()
+                try:
+                    page = self._kratos.page(run.token)
+                except KratosRefused as error:
+                    has_expired = run.token is not None and error.status == BAD_REQUEST
+                    if not (may_start_over and has_expired):
+                        raise
+                    run.start_over()
+                    may_start_over = False
+                else:
+                    self._compare(run, page, at, max(allow_deletes, ALWAYS_ALLOWED))
+                    if run.differences and not dry_run:
+                        self._wake_relay()
+                        self._await_consumers()
                 yield run
             self._check_deletes(run, max(allow_deletes, allowed(run.findings)))
             while unlisted := run.unlisted(ASKED_AT_ONCE):
@@ -100,21 +111,10 @@ class Reconcile:
             run.end("completed")
             yield run
 
-    def _compare_next_page(
-        self, run: Reconciliation, allow_deletes: int, *, dry_run: bool, may_start_over: bool
-    ) -> bool:
-        """Give False if the resumed run's page token has expired, and the run starts over."""
-        at = self._now()
-        try:
-            page = self._kratos.page(run.token)
-        except KratosRefused as error:
-            if run.token is None or not may_start_over or error.status != BAD_REQUEST:
-                raise
-            run.start_over()
-            return False
+    def _compare(self, run: Reconciliation, page: Page, at: datetime, most_unlisted: int) -> None:
         self._check_origins(run, page)
         try:
-            run.compare_page(page, at, max(allow_deletes, ALWAYS_ALLOWED))
+            run.compare_page(page, at, most_unlisted)
         except ListingUnordered:
             run.end("refused: the listing is not in order")
             raise
@@ -123,11 +123,7 @@ class Reconcile:
                 run.end("refused: another Kratos")
                 raise AnotherKratos(str(error)) from None
             run.is_same_kratos = True
-            return may_start_over  # the same page is compared once more
-        if run.differences and not dry_run:
-            self._wake_relay()
-            self._await_consumers()
-        return True
+            run.compare_page(page, at, most_unlisted)
 
     def _check_origins(self, run: Reconciliation, page: Page) -> None:
         foreign = foreign_page(page.identities, run.schema_urls, self._public_urls)
@@ -185,7 +181,7 @@ class ForeignPage(NamedTuple):
 
 
 class _Listed(msgspec.Struct, gc=False):
-    id: Any = None
+    id: UUID
     schema_url: Any = None
 
 
@@ -202,21 +198,13 @@ def foreign_page(
     """
     try:
         listed = _read(identities)
-    except msgspec.ValidationError:  # no list of objects: the comparison reports it
+    except msgspec.ValidationError:  # no list of identities: the comparison reports it
         return None
     known = {origin for url in ours if (origin := _origin(url))}
     theirs = {origin for each in listed if (origin := _origin(each.schema_url))}
     if not known or not theirs or theirs & {*known, *map(_origin, public_urls)}:
         return None
-    ids = (_id(each.id) for each in listed)
-    return ForeignPage(tuple(sorted(theirs)), tuple(each for each in ids if each))
-
-
-def _id(written: object) -> UUID | None:
-    try:
-        return UUID(written) if isinstance(written, str) else None
-    except ValueError:
-        return None
+    return ForeignPage(tuple(sorted(theirs)), tuple(each.id for each in listed))
 
 
 def _origin(url: object) -> str | None:

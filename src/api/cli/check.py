@@ -1,6 +1,7 @@
 """`kratos-sync check`: finds missing and broken hooks in a Kratos configuration."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,7 +38,8 @@ def print_report(name: str, report: Report) -> None:
         echo(*_finding(name, group), "")
     if len(groups) > MOST_FINDINGS:
         echo(f"… and {len(groups) - MOST_FINDINGS:,} more.", "")
-    echo(*_table(report.coverage), "", _UNSEEN, _verdict(report))
+    counts = Counter(group[0].severity for group in groups)
+    echo(*_table(report.coverage), "", _UNSEEN, _verdict(counts, passed=report.passed))
 
 
 def _groups(findings: Sequence[Finding]) -> list[list[Finding]]:
@@ -60,37 +62,26 @@ def _finding(name: str, group: Sequence[Finding]) -> Iterator[Line]:
 
 
 def _table(coverage: Sequence[Coverage]) -> Iterator[Line]:
+    columns = ("covered", "missing", "off")
+    names: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for each in coverage:
+        column = "off" if not each.is_on else "covered" if each.is_covered else "missing"
+        no_hook = "" if each.is_on or each.is_covered else " (no hook)"
+        names[each.place.flow, column].append(f"{each.place.method or 'yes'}{no_hook}")
+
     def cells(flow: str) -> tuple[str | Styled, ...]:
-        places = [covered for covered in coverage if covered.place.flow == flow]
-        covered, missing, off = (
-            ", ".join(_names(covered for covered in places if group == _group(covered)))
-            for group in ("covered", "missing", "off")
-        )
+        covered, missing, off = (", ".join(names[flow, column]) for column in columns)
         return flow, covered, Styled(missing, "bold red"), off
 
     return rows(("FLOW", "COVERED", "NOT COVERED", "OFF"), map(cells, METHODS))
 
 
-def _group(covered: Coverage) -> str:
-    return "off" if not covered.is_on else "covered" if covered.is_covered else "missing"
-
-
-def _names(places: Iterator[Coverage]) -> Iterator[str]:
-    for covered in places:
-        no_hook = "" if covered.is_on or covered.is_covered else " (no hook)"
-        yield f"{covered.place.method or 'yes'}{no_hook}"
-
-
-def _verdict(report: Report) -> Line:
-    counts = [
-        amount(number, severity.value)
-        for severity in Severity
-        if (number := sum(group[0].severity is severity for group in _groups(report.findings)))
-    ]
-    found = ", ".join(counts) or "no findings"
-    if report.passed:
-        return Styled(f"Every flow that is on is covered: {found}.", "bold green")
-    return Styled(f"Not every flow is covered: {found}.", "bold red")
+def _verdict(counts: Mapping[Severity, int], *, passed: bool) -> Line:
+    found = ", ".join(amount(counts[each], each.value) for each in Severity if counts[each])
+    subject, style = (
+        ("Every flow that is on", "bold green") if passed else ("Not every flow", "bold red")
+    )
+    return Styled(f"{subject} is covered: {found or 'no findings'}.", style)
 
 
 @click.command()

@@ -134,19 +134,12 @@ class PostgresReconciliation:
         with self._transaction() as connection:
             cursor = psycopg.RawCursor(driver_of(connection))
             compared = compare(cursor, page.identities, after, at, is_last=is_last)
-            unlisted = self._keep_unlisted(
-                connection,
-                {
-                    "after": after,
-                    "upper": compared.upper,
-                    "listed": uuid_array(compared.ids),
-                    "began": self.started_at,
-                },
-            )
             known = self.findings.known + compared.known
             is_unknown = compared.ids and not known and not self.is_same_kratos
             if is_unknown and self.findings.held > most_unlisted:
                 raise NoKnownIdentity("Kratos' listing begins with nobody whom we hold")
+            stretch = {"after": after, "upper": compared.upper, "listed": uuid_array(compared.ids)}
+            unlisted = self._keep_unlisted(connection, stretch | {"began": self.started_at})
             new = self._unrecorded(connection, compared.differing)
             pending = pending_of(cursor, [each.identity.id for each in new])
             differences = [Difference(each.identity.id, each.fields) for each in new]
