@@ -64,11 +64,11 @@ def drift_attention(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[s
     if rise := drift.rise:
         yield _rise(rise, drift.compared[0], now)
     if last and (newer := last.findings.missed_webhooks.get(NEWER)):
-        were = "was" if newer == 1 else "were"
         yield (
-            f"{identities(newer)} {were} newer here than in Kratos at the reconciliation"
-            f" {ago(last.started_at, now)}, and repaired: is the clock of a Kratos wrong, was"
-            " Kratos restored from a backup, or does somebody else have a webhook key?"
+            f"{identities(newer)} {'was' if newer == 1 else 'were'} newer here than in Kratos at"
+            f" the reconciliation {ago(last.started_at, now)}, and repaired: is the clock of a"
+            " Kratos wrong, was Kratos restored from a backup, or does somebody else have a"
+            " webhook key?"
         )
     if last and last.findings.unreadable:
         yield (
@@ -78,15 +78,19 @@ def drift_attention(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[s
 
 
 def _late(drift: Drift, now: datetime) -> Iterator[str]:
-    remedy = "run `kratos-sync reconcile`, or keep it running with `--every 1h`."
-    completed = [each.ended_at for each in drift.past if each.outcome == "completed"]
-    last = completed[0] if completed else None
+    since = next((each.ended_at for each in drift.past if each.outcome == "completed"), None)
     if not drift.past:
-        yield f"No reconciliation with Kratos was ever run: {remedy}"
-    elif last is None:
-        yield f"No reconciliation with Kratos was ever completed: {remedy}"
-    elif now - last > LATE:
-        yield f"No reconciliation with Kratos was completed for {duration(now - last)}: {remedy}"
+        did = "ever run"
+    elif since is None:
+        did = "ever completed"
+    elif now - since > LATE:
+        did = f"completed for {duration(now - since)}"
+    else:
+        return
+    yield (
+        f"No reconciliation with Kratos was {did}: run `kratos-sync reconcile`, or keep it running"
+        " with `--every 1h`."
+    )
 
 
 def _refused(last: PastReconciliation, now: datetime) -> str:

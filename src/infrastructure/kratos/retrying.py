@@ -158,13 +158,10 @@ class RetryingCaller:
         raise AssertionError("counting does not end")
 
     def _await_turn(self, ends: float) -> None:
-        wait = 0.0
-        if self._rate_limiter is not None:
-            turn = self._rate_limiter.take(ends - self._clock())
-            if turn is None:
-                raise KratosUnavailable("too many calls wait for their turn")
-            wait = turn
-        self._wait(wait)
+        turn = self._rate_limiter.take(ends - self._clock()) if self._rate_limiter else 0.0
+        if turn is None:
+            raise KratosUnavailable("too many calls wait for their turn")
+        self._wait(turn)
 
     def _wait(self, seconds: float) -> None:
         until = self._clock() + seconds
@@ -191,8 +188,7 @@ def retry_after(
     if value.isascii() and value.isdigit():
         # Python refuses to read numbers of very many digits.
         return min(timedelta(seconds=int(value[:9])), LONGEST_RETRY_AFTER)
-    until = _moment(value)
-    if until is None:
+    if (until := _moment(value)) is None:
         return None
     left = until - (_moment(headers.get("date", "")) or now())
     return min(max(left, timedelta()), LONGEST_RETRY_AFTER)
