@@ -54,7 +54,7 @@ class Drift:
         It is a rise if more than 10 are missed, and more than 3 times as many as usual: the median
         rate of the ten runs before, for as long as has passed since the last one. A median ignores
         one exceptional day, and a rate allows for a late run. With fewer than three runs before,
-        nobody can tell.
+        it is unknown.
         """
         periods = [
             (

@@ -139,8 +139,8 @@ class Reconcile:
             )
         run.end("refused: another Kratos")
         raise AnotherKratos(
-            f"this is another Kratos: its schemas are at {where}, and nobody whom it lists is"
-            " here; is KRATOS_ADMIN_URL right?"
+            f"this is another Kratos: its schemas are at {where}, and no identity that it lists"
+            " is here; is KRATOS_ADMIN_URL right?"
         )
 
     def _await_consumers(self) -> None:
@@ -156,9 +156,9 @@ class Reconcile:
     def _check_deletes(self, run: Reconciliation, most: int) -> None:
         found, why = run.findings, None
         if found.held and not found.identities:
-            why = "Kratos lists nobody"
+            why = "Kratos lists no identity"
         elif found.held and not found.known:
-            why = "Kratos lists nobody whom we hold"
+            why = "Kratos lists no identity that is held here"
         elif found.unlisted > most:
             why = (
                 f"{found.unlisted:,} of {found.held:,} are not listed, and at most {most:,} may go"

@@ -101,7 +101,7 @@ def _refused(last: PastReconciliation, now: datetime) -> str:
             "Is that right? `kratos-sync reconcile --dry-run --verbose` names them, and"
             " `--allow-deletes N` permits it."
         )
-    return f"The reconciliation {ago(last.started_at, now)} deleted nobody: {why}. {remedy}"
+    return f"The reconciliation {ago(last.started_at, now)} deleted no identity: {why}. {remedy}"
 
 
 def _rise(rise: Rise, newest: PastReconciliation, now: datetime) -> str:

@@ -16,7 +16,9 @@ from kratos_sync.application.kratos_config.hook_rules import (
 from kratos_sync.application.kratos_config.hooks import (
     ALL_METHODS,
     FLOWS_PATH,
+    HOOKS,
     METHODS,
+    PLACES,
     Hook,
     Place,
     Receiver,
@@ -89,10 +91,9 @@ def check(file: ConfigFile, receiver: Receiver, templates: Templates) -> Report:
     coverage: list[Coverage] = []
     web_hooks: list[Hook] = []
     has_ours = False
-    for flow in METHODS:
+    for flow in HOOKS:
         common, *own = lists = [
-            _read_list(root, Place(flow, method), receiver, templates)
-            for method in (None, *METHODS[flow])
+            _read_list(root, Place(flow, method), receiver, templates) for method in HOOKS[flow]
         ]
         used = {each.place: each if replaces_the_flows(each.hooks) else common for each in own}
         used = used or {common.place: common}
@@ -174,8 +175,7 @@ def _of_file(file: ConfigFile) -> Iterator[Finding]:
 
 def _unreachable_hooks(root: Map) -> Iterator[Finding]:
     """Every webhook in the file that is in no list which Kratos runs."""
-    lists = [keys_before(flow) for flow in METHODS]
-    lists += [Place(flow, m).keys for flow in METHODS for m in (None, *METHODS[flow])]
+    lists = [*map(keys_before, HOOKS), *(place.keys for place in PLACES)]
     seen = {id(item) for keys in lists for item in items_at(root, *keys)}
     waiting: list[tuple[Node, Path]] = [(root, ())]
     while waiting:

@@ -180,7 +180,7 @@ warning body-from-web: The body's template is fetched over HTTP and kept for 60 
 note body-not-read: The template's folder is not on this machine: it was not looked at.
   -> Put the template beside the configuration to have it checked.
 note body-not-judged: The template takes too much to be run here: it was not judged.
-  -> See that it renders for every flow: where it fails, nothing is sent.
+  -> Make sure that it renders for every flow: where it fails, nothing is sent.
 error body-missing: There is no such template: the hook is never sent.
   -> Correct the path, or use what `kratos-sync hooks` prints.
 error body-not-base64: The body is not the base64 of a text: the hook is never sent.
@@ -198,7 +198,7 @@ error body-needs-session: The template needs a session, and this flow has none: 
   -> Use what `kratos-sync hooks` prints.
 warning body-fails: The template fails on an example of Kratos' input: where it fails, nothing is
   sent.
-  -> See that it renders for every flow and everybody.
+  -> Make sure that it renders for every flow and identity.
 warning body-with-secrets: The body holds more than the identity: a cookie of the session, or the
   flow's CSRF token.
   -> Use what `kratos-sync hooks` prints.

@@ -78,6 +78,9 @@ class Place:
         return (*FLOWS_PATH, self.flow, "after", *own, "hooks")
 
 
+PLACES: Final = tuple(Place(flow, method) for flow, methods in HOOKS.items() for method in methods)
+
+
 def keys_before(flow: str) -> tuple[str, ...]:
     """The keys of the list of hooks before a flow."""
     return (*FLOWS_PATH, flow, "before", "hooks")

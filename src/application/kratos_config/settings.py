@@ -19,8 +19,8 @@ from kratos_sync.application.kratos_config.hooks import (
     IGNORED_HOOKS,
     KNOWN_HOOKS,
     METHODS,
+    PLACES,
     Hook,
-    Place,
 )
 from kratos_sync.application.kratos_config.nodes import (
     Items,
@@ -338,10 +338,7 @@ class _Comparison:
 def _not_allowed(hook: Hook, spec: Hooks) -> Finding:
     allowed = ", ".join(name for name in spec.allowed if name not in IGNORED_HOOKS)
     places = ", ".join(
-        str(Place(flow, method))
-        for flow, methods in HOOKS.items()
-        for method, names in methods.items()
-        if hook.name in names
+        str(place) for place in PLACES if hook.name in HOOKS[place.flow][place.method]
     )
     return hook.finding("hook-not-allowed", name=hook.name, allowed=allowed, places=places)
 

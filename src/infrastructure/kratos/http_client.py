@@ -161,7 +161,7 @@ class Endpoint:
     @contextmanager
     def _connection_slot(self, seconds: float) -> Iterator[None]:
         # httpcore's pool loses a connection for good when a waiter times out just as it is given
-        # one: so nobody waits inside the pool.
+        # one: so no thread waits inside the pool.
         if not self._free.acquire(timeout=seconds):
             raise httpcore.PoolTimeout
         try:

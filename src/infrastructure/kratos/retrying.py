@@ -80,7 +80,7 @@ class CircuitBreaker:
             now = self._clock()
             if self._open_until > now:
                 left = timedelta(seconds=self._open_until - now)
-                raise KratosUnavailable("it is left alone for a while", left)
+                raise KratosUnavailable("the circuit is open", left)
             self._open_until = now + PROBE.total_seconds()
 
     def _failed(self, retry_after: timedelta | None) -> None:

@@ -102,7 +102,7 @@ def compare(
     try:
         ids = [each.id for each in _read_ids(identities)]
     except msgspec.ValidationError:
-        raise KratosRefused("its listing has somebody without an id") from None
+        raise KratosRefused("its listing has an identity without an id") from None
     _check_order(after, ids, is_last=is_last)
     candidates = candidates_of(cursor, identities, ids)
     missing = sum(not is_held for is_held in candidates.values())
@@ -138,7 +138,7 @@ def candidates_of(cursor: Cursor, identities: bytes, ids: Sequence[UUID]) -> dic
 
 def _check_order(after: UUID, ids: Sequence[UUID], *, is_last: bool) -> None:
     if not ids and not is_last:
-        raise ListingUnordered("Kratos' listing goes on after a page without anybody")
+        raise ListingUnordered("Kratos' listing goes on after an empty page")
     for identity_id in ids:
         if identity_id <= after:
             raise ListingUnordered("Kratos' listing is not in the order of ids")

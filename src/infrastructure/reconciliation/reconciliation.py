@@ -137,7 +137,7 @@ class PostgresReconciliation:
             known = self.findings.known + compared.known
             is_unknown = compared.ids and not known and not self.is_same_kratos
             if is_unknown and self.findings.held > most_unlisted:
-                raise NoKnownIdentity("Kratos' listing begins with nobody whom we hold")
+                raise NoKnownIdentity("Kratos' listing begins with no identity that is held here")
             stretch = {"after": after, "upper": compared.upper, "listed": uuid_array(compared.ids)}
             unlisted = self._keep_unlisted(connection, stretch | {"began": self.started_at})
             new = self._unrecorded(connection, compared.differing)

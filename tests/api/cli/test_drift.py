@@ -90,13 +90,13 @@ def test_one_that_was_interrupted_needs_attention_unless_it_runs() -> None:
 
 def test_a_refusal_says_why_and_what_to_do() -> None:
     said = needs(past(outcome=REFUSED), past(5))
-    assert "2 h ago deleted nobody: 4,000 of 10,000 are not listed" in said
+    assert "2 h ago deleted no identity: 4,000 of 10,000 are not listed" in said
     assert "--allow-deletes N" in said
     another = needs(past(outcome="refused: another Kratos"), past(5))
-    assert "deleted nobody: another Kratos. Is KRATOS_ADMIN_URL right?" in another
-    for nobody in ("Kratos lists nobody", "Kratos lists nobody whom we hold"):
-        said = needs(past(outcome=f"refused: {nobody}"), past(5))
-        assert f"deleted nobody: {nobody}. Is KRATOS_ADMIN_URL right?" in said
+    assert "deleted no identity: another Kratos. Is KRATOS_ADMIN_URL right?" in another
+    for reason in ("Kratos lists no identity", "Kratos lists no identity that is held here"):
+        said = needs(past(outcome=f"refused: {reason}"), past(5))
+        assert f"deleted no identity: {reason}. Is KRATOS_ADMIN_URL right?" in said
     assert needs(past(1), past(outcome=REFUSED)) == ""
 
 

@@ -175,8 +175,8 @@ def test_what_is_refused_deletes_nobody_and_fails(world: World, kratos: AdminSta
     result = reconcile("--json", "--allow-deletes", "1000")
 
     assert result.exit_code == 1
-    assert result.stderr.endswith("Error: Nobody was deleted: Kratos lists nobody.\n")
-    assert told(result)["outcome"] == "refused: Kratos lists nobody"
+    assert result.stderr.endswith("Error: Nobody was deleted: Kratos lists no identity.\n")
+    assert told(result)["outcome"] == "refused: Kratos lists no identity"
     assert len(world.alive()) == 3
 
 

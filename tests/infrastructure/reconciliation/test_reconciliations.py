@@ -204,7 +204,7 @@ def test_however_many_are_not_listed_they_take_little_room(world: World, dry_run
     world.kratos.page(None)
     tracemalloc.start()
     try:
-        with pytest.raises(DeletesRefused, match="Kratos lists nobody"):
+        with pytest.raises(DeletesRefused, match="Kratos lists no identity"):
             world.reconcile(dry_run=dry_run)
         _, most = tracemalloc.get_traced_memory()
     finally:
