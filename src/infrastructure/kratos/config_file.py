@@ -196,7 +196,13 @@ MOST_TEMPLATE_BYTES: Final = 262_144
 TIME_LIMIT: Final = 60.0
 """Seconds of the clock for all templates together."""
 
-_TOO_SLOW: Final = (-signal.SIGXCPU, -signal.SIGKILL)
+_NEVER_RUNS: Final = 3
+_PROBLEMS: Final = {
+    _NEVER_RUNS: Problem.NOT_JSONNET,
+    -signal.SIGXCPU: Problem.TOO_SLOW,
+    -signal.SIGKILL: Problem.TOO_SLOW,
+}
+"""By the exit code of the child process."""
 
 
 class JsonnetTemplates:
@@ -277,27 +283,22 @@ def _run(template: str, contexts: Sequence[str], seconds: float) -> Rendered:
     except (OSError, subprocess.SubprocessError):
         return Problem.NOT_RUN
     if done.returncode != 0:
-        return Problem.TOO_SLOW if done.returncode in _TOO_SLOW else Problem.NOT_RUN
-    outputs: Sequence[str | None] | None = json.loads(done.stdout)
-    return Problem.NOT_JSONNET if outputs is None else outputs
+        return _PROBLEMS.get(done.returncode, Problem.NOT_RUN)
+    outputs: list[str | None] = json.loads(done.stdout)
+    return outputs
 
 
 def main() -> None:
-    """Run the template on standard input with its contexts, in the child process.
-
-    It prints the outputs; null if Kratos cannot run the template, whatever its context.
-    """
+    """Run the template on standard input with its contexts: the child process."""
     resource.setrlimit(resource.RLIMIT_CPU, (CHILD_SECONDS, CHILD_SECONDS + 1))
     resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY, CHILD_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     job = json.load(sys.stdin)
-    answers = [_evaluate(job["template"], context) for context in job["contexts"]]
-    outputs = [None if failed else text for text, failed in answers]
-    runs = not any(failed and text.startswith(_ALWAYS) for text, failed in answers)
-    json.dump(outputs if runs else None, sys.stdout)
+    json.dump([_evaluate(job["template"], context) for context in job["contexts"]], sys.stdout)
 
 
-def _evaluate(template: str, context: str) -> tuple[str, bool]:
+def _evaluate(template: str, context: str) -> str | None:
+    """What the template renders; None if it fails. Exits if it fails whatever the context is."""
     import rjsonnet
 
     try:
@@ -305,8 +306,10 @@ def _evaluate(template: str, context: str) -> tuple[str, bool]:
             "body", template, tla_codes={"ctx": context}, import_callback=_refuse
         )
     except RuntimeError as error:
-        return str(error), True
-    return (output, False) if len(output) <= MOST_OUTPUT else ("too large", True)
+        if str(error).startswith(_ALWAYS):
+            sys.exit(_NEVER_RUNS)
+        return None
+    return output if len(output) <= MOST_OUTPUT else None
 
 
 def _refuse(*_: object) -> NoReturn:
