@@ -46,7 +46,7 @@ def _groups(findings: Sequence[Finding]) -> list[list[Finding]]:
     """Put together what is one line of the file, which an alias repeats at many places."""
     groups: dict[tuple[int, str], list[Finding]] = {}
     for finding in findings:
-        groups.setdefault((finding.line, finding.judgement.sentence), []).append(finding)
+        groups.setdefault((finding.line, finding.sentence), []).append(finding)
     return list(groups.values())
 
 
@@ -55,10 +55,10 @@ def _finding(name: str, group: Sequence[Finding]) -> Iterator[Line]:
     paths = [written(finding.path) for finding in group if finding.path]
     more = f" and {len(paths) - MOST_PATHS} more" if len(paths) > MOST_PATHS else ""
     severity = Styled(first.severity.value, _STYLES[first.severity])
-    yield f"{name}:{first.line}: ", severity, f": {first.judgement.sentence}"
+    yield f"{name}:{first.line}: ", severity, f": {first.sentence}"
     if paths:
         yield Styled(f"    at {', '.join(paths[:MOST_PATHS])}{more}", "dim")
-    yield f"    {first.judgement.remedy}"
+    yield f"    {first.remedy}"
 
 
 def _table(coverage: Sequence[Coverage]) -> Iterator[Line]:
@@ -115,12 +115,12 @@ def to_json(report: Report) -> dict[str, Any]:
         "passed": report.passed,
         "findings": [
             {
-                "rule": finding.judgement.rule,
+                "rule": finding.rule,
                 "severity": finding.severity.value,
                 "line": finding.line,
                 "path": harmless(written(finding.path)),
-                "sentence": harmless(finding.judgement.sentence),
-                "remedy": harmless(finding.judgement.remedy),
+                "sentence": harmless(finding.sentence),
+                "remedy": harmless(finding.remedy),
             }
             for finding in report.findings
         ],

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from string import Template
-from typing import Final, NamedTuple
+from typing import Final
 
 from kratos_sync.application.kratos_config.nodes import Path
 
@@ -20,8 +20,9 @@ class Severity(StrEnum):
     """It would matter if something were turned on, or the file alone cannot show it."""
 
 
-class Judgement(NamedTuple):
-    """What happens, in one sentence, and what to do about it, in another.
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What happens, in one sentence, what to do about it, in another, and where in the file.
 
     `rule` is a short name that stays the same over releases. No value of the file is quoted.
     """
@@ -30,30 +31,18 @@ class Judgement(NamedTuple):
     severity: Severity
     sentence: str
     remedy: str
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A judgement, and where in the file it applies."""
-
-    judgement: Judgement
     line: int
     path: Path
 
-    @property
-    def severity(self) -> Severity:
-        """How much it matters."""
-        return self.judgement.severity
 
-
-def finding(rule: str, line: int, path: Path, **values: str) -> Finding:
-    """A finding of a rule, with these values in its sentences.
+def finding(name: str, line: int, path: Path, /, **values: str) -> Finding:
+    """A finding by the name of its judgement, with these values in its sentences.
 
     `before:ignored` is one of several judgements of the rule `before`.
     """
-    found = _JUDGEMENTS[rule]
-    sentence, remedy = (Template(text).substitute(values) for text in found[2:])
-    return Finding(found._replace(sentence=sentence, remedy=remedy), line, path)
+    severity, *texts = _JUDGEMENTS[name]
+    sentence, remedy = (Template(text).substitute(values) for text in texts)
+    return Finding(name.partition(":")[0], Severity(severity), sentence, remedy, line, path)
 
 
 _TABLE: Final = """\
@@ -211,11 +200,11 @@ warning body-fails-for-some: The template fails for a person without addresses, 
 """
 
 
-def _parse(entry: str) -> tuple[str, Judgement]:
+def _parse(entry: str) -> tuple[str, tuple[str, str, str]]:
     what, remedy = (" ".join(part.split()) for part in entry.split("->"))
     head, sentence = what.split(": ", 1)
     severity, name = head.split()
-    return name, Judgement(name.partition(":")[0], Severity(severity), sentence, remedy)
+    return name, (severity, sentence, remedy)
 
 
 _JUDGEMENTS: Final = dict(map(_parse, re.split(r"\n(?=\S)", _TABLE.strip())))

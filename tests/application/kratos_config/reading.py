@@ -36,11 +36,11 @@ class Checked:
 
     @property
     def rules(self) -> Collection[str]:
-        return [finding.judgement.rule for finding in self.report.findings]
+        return [finding.rule for finding in self.report.findings]
 
     def lines(self, rule: str) -> list[int]:
         found = self.report.findings
-        return [finding.line for finding in found if finding.judgement.rule == rule]
+        return [finding.line for finding in found if finding.rule == rule]
 
     def uncovered(self) -> set[str]:
         return {str(c.place) for c in self.report.coverage if c.is_on and not c.is_covered}
