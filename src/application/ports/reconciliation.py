@@ -5,7 +5,6 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
@@ -49,10 +48,9 @@ class Findings:
     """What a reconciliation run has found so far.
 
     ``held`` identities were alive here when it began. Of the ``identities`` listed ``known`` were
-    held here, ``missing`` were not, ``stale`` were held and different; ``fields`` counts how many
-    differ in each field. ``unlisted`` were held since before it began and not listed; of those
-    ``deleted`` are deleted, as Kratos said of each. ``missed_webhooks`` counts by hook which
-    webhook was missed. ``unreadable`` are listed, and cannot be read.
+    held here, ``missing`` were not, ``stale`` were held and different, by ``fields``;
+    ``unreadable`` cannot be read. ``unlisted`` were held since before it began and not listed;
+    Kratos said of ``deleted`` of them that they do not exist. ``missed_webhooks`` counts by hook.
     """
 
     held: int = 0
@@ -72,15 +70,14 @@ class Findings:
         number: int,
         known: int,
         differences: Sequence[Difference],
-        unlisted: int,
         *,
-        missed_webhooks: Mapping[str, int] = MappingProxyType({}),
-        unreadable: int = 0,
+        unlisted: int,
+        unreadable: int,
+        missed_webhooks: Mapping[str, int],
     ) -> "Findings":
         """Add what a page of so many identities has shown."""
         stale = [each.fields for each in differences if each.fields is not None]
-        fields = Counter(self.fields)
-        fields.update(name for names in stale for name in names)
+        fields = Counter(name for names in stale for name in names)
         return replace(
             self,
             pages=self.pages + 1,
@@ -89,7 +86,7 @@ class Findings:
             missing=self.missing + len(differences) - len(stale),
             stale=self.stale + len(stale),
             unlisted=self.unlisted + unlisted,
-            fields=dict(fields),
+            fields=dict(Counter(self.fields) + fields),
             missed_webhooks=dict(Counter(self.missed_webhooks) + Counter(missed_webhooks)),
             unreadable=self.unreadable + unreadable,
         )

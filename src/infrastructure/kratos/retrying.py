@@ -38,9 +38,8 @@ class AskedToWait(KratosUnavailable):
 class CircuitBreaker:
     """Opens after so many failures in a row, or where Kratos asks for a pause.
 
-    After its rest it lets one call through, and closes when that is answered; if it does not come
-    back within a moment, the next call may try. ``clock`` gives seconds that only grow. Safe to use
-    from many threads.
+    After its rest it lets a call through every few seconds, and closes when one is answered.
+    ``clock`` gives seconds that only grow. Safe to use from many threads.
     """
 
     def __init__(
@@ -58,10 +57,7 @@ class CircuitBreaker:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Let one attempt be made, and count its outcome.
-
-        Raises KratosUnavailable while the circuit is open, with the rest that is left.
-        """
+        """Count the outcome of an attempt. Raises KratosUnavailable while the circuit is open."""
         self._enter()
         try:
             yield
@@ -118,8 +114,7 @@ class TimeLimits(NamedTuple):
 class RetryingCaller:
     """Retries calls, at a rate and through a circuit breaker that all calls share.
 
-    ``clock`` gives seconds that only grow; ``pause`` waits for so many, and may raise to end the
-    wait. Safe to use from many threads.
+    ``pause`` waits for so many seconds, and may raise to end the wait. Safe for many threads.
     """
 
     def __init__(
@@ -137,8 +132,7 @@ class RetryingCaller:
     def call(self, limits: TimeLimits, attempt: Callable[[float], Result]) -> Result:
         """Call ``attempt`` with the seconds that it may take, until it succeeds; give its result.
 
-        Raises the last KratosUnavailable if time is up, or would be after the next pause. Any other
-        error is raised at once.
+        Raises the last KratosUnavailable when no time is left, and any other error at once.
         """
         began = self._clock()
         ends = began + limits.total

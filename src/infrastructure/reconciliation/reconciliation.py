@@ -147,9 +147,9 @@ class PostgresReconciliation:
                 len(compared.ids),
                 compared.known,
                 differences,
-                unlisted,
-                missed_webhooks=classify(new, pending, self._before),
+                unlisted=unlisted,
                 unreadable=compared.unreadable,
+                missed_webhooks=classify(new, pending, self._before),
             )
             self._record(
                 connection, {self._key(each): (each.identity.id, each.identity) for each in new}, at
