@@ -18,7 +18,6 @@ from kratos_sync.application.kratos_config.hooks import (
     HOOKS,
     IGNORED_HOOKS,
     KNOWN_HOOKS,
-    METHODS,
     PLACES,
     Hook,
 )
@@ -69,8 +68,8 @@ def _keys(
     number: str = "",
     duration: str = "",
     anything: str = "",
+    more: "Mapping[str, Spec] | None" = None,
     others: "Spec | None" = None,
-    is_refusing: bool = False,
     **nested: "Spec",
 ) -> Keys:
     """Keys by the kind of their values: `text="id url"` are two texts."""
@@ -79,7 +78,7 @@ def _keys(
         *((duration, DURATION), (anything, ANY)),
     ]
     known = {name: kind for names, kind in by_kind for name in names.split()}
-    return Keys(known | nested, tuple(required.split()), others, is_refusing)
+    return Keys({**(more or {}), **known, **nested}, tuple(required.split()), others)
 
 
 _some: Final = partial(_keys, others=ANY)
@@ -88,7 +87,7 @@ _some: Final = partial(_keys, others=ANY)
 _API_KEY: Final = _keys(
     "type config",
     type=("api_key",),
-    config=_keys("in name value", text="name value", **{"in": ("header", "cookie")}),
+    config=_keys("in name value", text="name value", more={"in": ("header", "cookie")}),
 )
 _BASIC_AUTH: Final = _keys(
     "type config",
@@ -111,7 +110,7 @@ _HOOKS: Final[Mapping[str, Keys]] = {
     ),
     **dict.fromkeys(IGNORED_HOOKS, _keys(text="hook", config=ANY)),
 }
-_PLAIN_HOOK: Final = _keys(text="hook", is_refusing=True)
+_PLAIN_HOOK: Final = Keys({"hook": TEXT}, is_refusing=True)
 """Any other hook has nothing but its name."""
 
 _LINK_OR_CODE: Final = _keys(
@@ -138,15 +137,15 @@ _FLOWS: Final[Mapping[str, Keys]] = {
 
 
 def _flow(name: str) -> Keys:
-    def list_of(allowed: tuple[str, ...], **others: Spec) -> Keys:
-        return _keys(is_refusing=True, hooks=Hooks(allowed), **others)
-
-    def after(allowed: tuple[str, ...], **methods: Spec) -> Keys:
-        return list_of(allowed, default_browser_return_url=TEXT, **methods)
-
-    methods = {method: after(HOOKS[name][method]) for method in METHODS[name]}
-    hooks = {"before": list_of(BEFORE), "after": after(HOOKS[name][None], **methods)}
-    return Keys({**_FLOWS[name].known, **hooks})
+    after: dict[str, Spec] = {"default_browser_return_url": TEXT}
+    for method, allowed in HOOKS[name].items():
+        if method is None:
+            after["hooks"] = Hooks(allowed)
+        else:
+            own: dict[str, Spec] = {"default_browser_return_url": TEXT, "hooks": Hooks(allowed)}
+            after[method] = Keys(own, is_refusing=True)
+    before = Keys({"hooks": Hooks(BEFORE)}, is_refusing=True)
+    return Keys({**_FLOWS[name].known, "before": before, "after": Keys(after, is_refusing=True)})
 
 
 _OPEN: Final = _some()
@@ -200,9 +199,9 @@ SETTINGS: Final = _keys(
         text="default_browser_return_url",
         texts="allowed_return_urls",
         flows=_keys(
+            more={name: _flow(name) for name in HOOKS},
             logout=_keys(after=_keys(text="default_browser_return_url")),
             error=_keys(text="ui_url"),
-            **{name: _flow(name) for name in HOOKS},
         ),
         methods=_METHODS,
     ),
