@@ -22,6 +22,7 @@ from kratos_sync.application.kratos_config.templates import MAPPER, inline
 PLACEHOLDER: Final = "@KRATOS_WEBHOOK_API_KEY@"
 DEFAULT_URL: Final = f"http://127.0.0.1:8000{SYNC_PATH}"
 _EVERY: Final = ",".join(ALL_METHODS)
+_WIDEST: Final = 1_000_000
 _PLAIN: Final = re.compile(
     r"[A-Za-z][A-Za-z_.-]*|(file|base64|https?)://[\w./:=+-]*[\w/=]", re.ASCII
 )
@@ -91,8 +92,8 @@ _AnchoringDumper.add_representer(dict, _AnchoringDumper.settings)
 def to_yaml(configuration: dict[str, Any], *, with_anchor: bool) -> str:
     """Write the configuration; without an anchor each hook can be pasted by itself."""
     dumper = _AnchoringDumper if with_anchor else _Dumper
-    width = 1_000_000
-    return yaml.dump(configuration, Dumper=dumper, sort_keys=False, width=width, allow_unicode=True)
+    options: dict[str, Any] = {"sort_keys": False, "width": _WIDEST, "allow_unicode": True}
+    return str(yaml.dump(configuration, Dumper=dumper, **options))
 
 
 def _url(ctx: click.Context, param: click.Parameter, value: str) -> str:  # noqa: ARG001
