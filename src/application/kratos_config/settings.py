@@ -73,10 +73,8 @@ def _keys(
     **nested: "Spec",
 ) -> Keys:
     """Keys by the kind of their values: `text="id url"` are two texts."""
-    by_kind: list[tuple[str, Spec]] = [
-        *((text, TEXT), (texts, [TEXT]), (truth, TRUTH), (number, NUMBER)),
-        *((duration, DURATION), (anything, ANY)),
-    ]
+    kinds: list[Spec] = [TEXT, [TEXT], TRUTH, NUMBER, DURATION, ANY]
+    by_kind = zip((text, texts, truth, number, duration, anything), kinds, strict=True)
     known = {name: kind for names, kind in by_kind for name in names.split()}
     return Keys({**(more or {}), **known, **nested}, tuple(required.split()), others)
 
