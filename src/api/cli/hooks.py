@@ -13,7 +13,6 @@ from kratos_sync.application.kratos_config.hooks import (
     ALL_METHODS,
     SYNC_PATH,
     Receiver,
-    Wanted,
     configuration,
     split,
 )
@@ -156,22 +155,21 @@ def hooks(
     that you have, such as `session`, behind these.
     """
     key = _first_key() if key_from_env else PLACEHOLDER
-    wanted = Wanted(url, key_header(), key, mapper, methods, session)
-    printed = configuration(wanted)
+    printed = configuration(url, key_header(), key, mapper, methods, with_session=session)
     if as_json:
         echo_json(printed, indent=2)
         return
-    text = _heading(wanted, key_from_env) + to_yaml(printed, with_anchor=not plain)
+    text = _heading(url, mapper, has_key=key_from_env) + to_yaml(printed, with_anchor=not plain)
     echo(*text.removesuffix("\n").split("\n"))
 
 
-def _heading(wanted: Wanted, has_key: bool) -> str:
-    is_usual = Receiver().is_called_by(wanted.url)
+def _heading(url: str, mapper: str, *, has_key: bool) -> str:
+    is_usual = Receiver().is_called_by(url)
     command = f"kratos-sync check{'' if is_usual else ' --url …'}"
     lines = [f"Merge this into Kratos' configuration, and let `{command}` read the result."]
     if not has_key:
         lines.append(f"Put a key of KRATOS_WEBHOOK_API_KEYS where {PLACEHOLDER} stands.")
-    if wanted.body.startswith("file:"):
-        path = wanted.body.removeprefix("file://")
+    if mapper.startswith("file:"):
+        path = mapper.removeprefix("file://")
         lines += [f"{path} holds:", "", *indented(MAPPER, 2)]
     return "".join(f"# {line}".rstrip() + "\n" for line in lines)

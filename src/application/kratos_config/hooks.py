@@ -17,7 +17,6 @@ from kratos_sync.application.kratos_config.nodes import (
 )
 
 FLOWS_PATH: Final = ("selfservice", "flows")
-METHODS_PATH: Final = ("selfservice", "methods")
 
 IGNORED_HOOKS: Final = ("organization", "b2b_sso")
 """Hooks of the Ory Network, which the open-source Kratos allows and does not run."""
@@ -95,7 +94,7 @@ def is_on(root: Map, place: Place) -> bool:
             return False
     if method is None:
         return True
-    keys = (*METHODS_PATH, method)
+    keys = ("selfservice", "methods", method)
     if method == "code":
         second = flow == "login" and truth_at(root, *keys, "mfa_enabled")
         return second or truth_at(root, *keys, "passwordless_enabled")
@@ -106,7 +105,6 @@ def is_on(root: Map, place: Place) -> bool:
 
 
 SYNC_PATH: Final = "/kratos/sync-identity"
-PARSE_PATH: Final = "/kratos/parse-identity"
 FILLED_IN: Final = ("$", "{{")
 """How a value begins that another tool replaces before Kratos reads it."""
 
@@ -190,42 +188,32 @@ def split(url: str) -> SplitResult | None:
     return parts if has_host else None
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """The hooks to print. `body` is the URL of the template; `methods` get lists of their own."""
+def configuration(
+    url: str, header: str, key: str, body: str, methods: Collection[str], *, with_session: bool
+) -> dict[str, Any]:
+    """The part of a Kratos configuration that has the hooks, from `selfservice` on.
 
-    url: str
-    header: str
-    key: str
-    body: str
-    methods: Collection[str]
-    with_session: bool
+    `body` is the URL of the template; `methods` get lists of their own.
+    """
 
-
-def configuration(wanted: Wanted) -> dict[str, Any]:
-    """The part of a Kratos configuration that has the hooks, from `selfservice` on."""
-    flows: dict[str, Any] = {}
-    for flow, methods in METHODS.items():
-        after: dict[str, Any] = {"hooks": [_web_hook(Place(flow), wanted)]}
-        for method in (method for method in methods if method in wanted.methods):
-            hooks = [_web_hook(Place(flow, method), wanted)]
-            if wanted.with_session and flow == "registration":
-                hooks.append({"hook": "session"})
-            after[method] = {"hooks": hooks}
-        flows[flow] = {"after": after}
-    return {"selfservice": {"flows": flows}}
-
-
-def _web_hook(place: Place, wanted: Wanted) -> dict[str, Any]:
-    key = {"in": "header", "name": wanted.header, "value": wanted.key}
-    return {
-        "hook": "web_hook",
-        "config": {
-            "url": wanted.url,
+    def web_hook(place: Place) -> dict[str, Any]:
+        api_key = {"in": "header", "name": header, "value": key}
+        config = {
+            "url": url,
             "method": "POST",
             "headers": {"X-Kratos-Hook": str(place)},
-            "auth": {"type": "api_key", "config": key},
-            "body": wanted.body,
+            "auth": {"type": "api_key", "config": api_key},
+            "body": body,
             "response": {"ignore": True},
-        },
-    }
+        }
+        return {"hook": "web_hook", "config": config}
+
+    flows: dict[str, Any] = {}
+    for flow in METHODS:
+        after: dict[str, Any] = {"hooks": [web_hook(Place(flow))]}
+        for method in (method for method in METHODS[flow] if method in methods):
+            after[method] = {"hooks": [web_hook(Place(flow, method))]}
+            if with_session and flow == "registration":
+                after[method]["hooks"].append({"hook": "session"})
+        flows[flow] = {"after": after}
+    return {"selfservice": {"flows": flows}}

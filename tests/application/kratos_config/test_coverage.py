@@ -11,7 +11,6 @@ from kratos_sync.application.kratos_config.hooks import (
     ALL_METHODS,
     METHODS,
     Place,
-    Wanted,
     configuration,
 )
 from kratos_sync.application.kratos_config.templates import inline
@@ -23,7 +22,6 @@ OTHER = {
     "hook": "web_hook",
     "config": {"url": "http://crm/people", "method": "POST", "body": inline()},
 }
-WANTED = Wanted(URL, "X-Api-Key", "@KEY@", inline(), ALL_METHODS, with_session=True)
 ALL_ON = {
     **{method: {"enabled": True} for method in ALL_METHODS},
     "code": {"passwordless_enabled": True},
@@ -32,7 +30,8 @@ ALL_ON = {
 
 
 def everything_on() -> dict[str, Any]:
-    printed: dict[str, Any] = json.loads(json.dumps(configuration(WANTED)))
+    wanted = (URL, "X-Api-Key", "@KEY@", inline(), ALL_METHODS)
+    printed: dict[str, Any] = json.loads(json.dumps(configuration(*wanted, with_session=True)))
     selfservice = printed["selfservice"]
     selfservice["methods"] = ALL_ON
     for flow in ("verification", "recovery"):
