@@ -7,7 +7,6 @@ from itertools import pairwise
 from statistics import median
 from typing import Final, NamedTuple
 
-from kratos_sync.application.missed_webhooks import count_missed
 from kratos_sync.application.ports.reconciliation import PastReconciliation
 
 COMPARED_WITH: Final = 10
@@ -57,10 +56,7 @@ class Drift:
         it is unknown.
         """
         periods = [
-            (
-                count_missed(each.findings.missed_webhooks),
-                max(each.started_at - before.started_at, SHORTEST),
-            )
+            (each.findings.missed, max(each.started_at - before.started_at, SHORTEST))
             for each, before in pairwise(self.compared)
         ]
         if len(periods) <= FEWEST_BEFORE:

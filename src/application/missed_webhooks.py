@@ -5,7 +5,7 @@ login with a code mark an address; settings change traits, and so may an adminis
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
@@ -73,11 +73,6 @@ def classify(
         else:
             counts.update(if_stale(held, identity, fields))
     return counts
-
-
-def count_missed(by_hook: Mapping[str, int]) -> int:
-    """Count the differences that a webhook should have come with."""
-    return sum(by_hook.get(hook, 0) for hook in HOOKS)
 
 
 def if_missing(identity: Identity, before: datetime | None) -> str:

@@ -15,7 +15,7 @@ from kratos_sync.api.cli.output import (
     rows,
 )
 from kratos_sync.application.drift import Drift, Rise
-from kratos_sync.application.missed_webhooks import HOOKS, NEWER, count_missed
+from kratos_sync.application.missed_webhooks import HOOKS, NEWER
 from kratos_sync.application.ports.reconciliation import Findings, PastReconciliation
 
 LATE: Final = timedelta(days=1)
@@ -177,15 +177,15 @@ def by_field(found: Findings) -> str:
 
 def _table(drift: Drift) -> Iterator[Line]:
     numbers = ("COMPARED", "MISSING", "STALE", "DELETED", "MISSED")
-    longest = max((count_missed(each.findings.missed_webhooks) for each in drift.past), default=0)
+    longest = max((each.findings.missed for each in drift.past), default=0)
 
     def cells(each: PastReconciliation) -> tuple[str, ...]:
-        found, number = each.findings, count_missed(each.findings.missed_webhooks)
-        counts = (found.identities, found.missing, found.stale, found.deleted, number)
+        found = each.findings
+        counts = (found.identities, found.missing, found.stale, found.deleted, found.missed)
         return (
             f"{each.started_at.astimezone(UTC):%Y-%m-%d %H:%M}",
             *(f"{count:,}" for count in counts),
-            " ".join(filter(None, (_bar(number, longest), _end(each, drift)))),
+            " ".join(filter(None, (_bar(found.missed, longest), _end(each, drift)))),
         )
 
     return rows(("BEGAN, UTC", *numbers, ""), map(cells, drift.past), right=numbers)
@@ -218,7 +218,7 @@ def drift_json(drift: Drift) -> dict[str, Any]:
                 "ended_at": each.ended_at,
                 "outcome": each.outcome,
                 **each.findings.to_record(),
-                "missed": count_missed(each.findings.missed_webhooks),
+                "missed": each.findings.missed,
             }
             for each in drift.past
         ],

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
+from kratos_sync.application.missed_webhooks import HOOKS
 from kratos_sync.application.ports.kratos import Page
 
 SHORTEST_PAUSE: Final = timedelta(minutes=1)
@@ -99,6 +100,11 @@ class Findings:
     def repairs(self) -> int:
         """How many identities were not here as they are in Kratos."""
         return self.missing + self.stale + self.deleted
+
+    @property
+    def missed(self) -> int:
+        """How many of the differences a webhook should have reported."""
+        return sum(self.missed_webhooks.get(hook, 0) for hook in HOOKS)
 
     def to_record(self) -> dict[str, Any]:
         """Give it by the names of the table's columns, which are the JSON keys too."""
