@@ -60,8 +60,7 @@ error repeated-key: This key appears twice in the same map: Kratos refuses the f
   -> Put the contents of both under one key.
 warning further-document: Kratos reads the first document only; this is another one.
   -> Put everything into one document.
-warning old-release: Kratos before v25.4.0 sends no Ory-Webhook-Trigger-Id: webhooks that it
-  repeats are recorded twice.
+warning old-release: Without Ory-Webhook-Trigger-Id (before v25.4.0) repeats are recorded twice.
   -> Upgrade Kratos.
 warning header-allowlist: This gives a header with people's secrets to every webhook's template.
   -> Remove it: this service needs no header of the request.
@@ -83,8 +82,7 @@ error misspelt-key: Kratos does not know this key: it refuses to start, or ignor
   -> Perhaps it should be `$meant`.
 error refused-key: Kratos does not know this key, and refuses to start.
   -> Only these are allowed here: $known.
-warning unknown-key: This key is unknown: unless your Kratos is newer than this check, it refuses
-  to start.
+warning unknown-key: Unless your Kratos is newer than this check, it refuses to start with this key.
   -> Check its spelling, or remove it.
 error unknown-hook: Kratos knows no hook of this name, and refuses to start or ignores it.
   -> A webhook is called `web_hook`.
@@ -102,60 +100,47 @@ error url: The URL cannot be called.
   -> Correct it.
 error url-slash: With a slash after /kratos/sync-identity every call is lost.
   -> Remove the slash, or use --url if a proxy removes it.
-error private: The address is private, and clients.http.disallow_private_ip_ranges is on: Kratos
-  never calls it.
+error private: The address is private: clients.http.disallow_private_ip_ranges blocks every call.
   -> Add the URL to clients.http.private_ip_exception_urls.
-warning perhaps-private: With clients.http.disallow_private_ip_ranges Kratos never calls it if its
-  name resolves to a private address.
+warning perhaps-private: If the address is private, disallow_private_ip_ranges blocks every call.
   -> Add the URL to clients.http.private_ip_exception_urls.
-error method: The method is not POST: every call is rejected, and none is repeated.
+error method: The method is not POST: every call is rejected, and not repeated.
   -> Write `method: POST`.
-error content-type: The body is not sent as application/json: every call is rejected, and none is
-  repeated.
+error content-type: The body is not application/json: every call is rejected, and not repeated.
   -> Remove the line.
-warning no-dedupe-key: With `emit_analytics_event: false` calls have no Ory-Webhook-Trigger-Id:
-  webhooks that Kratos repeats are recorded twice.
+warning no-dedupe-key: Calls then have no Ory-Webhook-Trigger-Id: repeats are recorded twice.
   -> Remove the line.
-error no-auth: There is no `auth`: every call is rejected, and none is repeated.
+error no-auth: There is no `auth`: every call is rejected, and not repeated.
   -> Set `auth` with `type: api_key`, `in: header` and `name: $header`.
-error auth-type: The key is an `api_key`; with any other `auth` every call is rejected, and none is
-  repeated.
+error auth-type: Only an `api_key` is accepted: every call is rejected, and not repeated.
   -> Set `auth` with `type: api_key`, `in: header` and `name: $header`.
-error auth-in: The key is not sent in a header: every call is rejected, and none is repeated.
+error auth-in: The key is not in a header: every call is rejected, and not repeated.
   -> Set `auth` with `type: api_key`, `in: header` and `name: $header`.
-error auth-name: The key is sent in another header than the one that is read: every call is
-  rejected, and none is repeated.
+error auth-name: The key is in the wrong header: every call is rejected, and not repeated.
   -> Set `auth` with `type: api_key`, `in: header` and `name: $header`.
-error no-key: There is no key: every call is rejected, and none is repeated.
+error no-key: There is no key: every call is rejected, and not repeated.
   -> Set `value` to a key of KRATOS_WEBHOOK_API_KEYS.
 note key-variable: Kratos does not expand variables in its file: it would send this as the key.
   -> Make sure that something else puts the key there.
 error ignore-and-parse: A response cannot be ignored and parsed: Kratos refuses to call or to start.
   -> Leave only `ignore: true` here.
-error parse: A hook that parses is called before anything is stored, and not after it: this one
-  does not report what the identity is.
+error parse: A hook that parses runs before anything is stored: it does not report the identity.
   -> Set `response: {ignore: true}` here, and let a second hook parse.
-warning synchronous: People wait for the response, and see its errors, although everything is
-  already stored.
+warning synchronous: People wait for the response and see its errors, though everything is stored.
   -> Set `response: {ignore: true}`.
 warning twice: This service is called twice here: each call has a dedupe key of its own.
   -> Keep one of them.
-note network-hook: Only the Ory Network runs this hook; there it replaces those directly under
-  `after`.
+note network-hook: Only the Ory Network runs this hook: there it replaces those of the flow.
   -> On the Ory Network, put the web_hook here too.
 error parse-in-global: A hook that parses is never called from the list directly under `after`.
   -> Put it into the list of every method.
-warning after-synchronous: When this webhook fails, those after it are not called, and what is
-  already stored is missed.
+warning after-synchronous: When this webhook fails, those after it are not called.
   -> Put the hook for this service first.
-error after-session: Kratos before v1.3.1 may stop at `session` when an API client registers, and
-  calls nothing after it.
+error after-session: Kratos before v1.3.1 may stop here for API clients, and call nothing after it.
   -> Put `session` last.
-note after-session:perhaps: Kratos before v1.3.1 may stop at `session` when an API client
-  registers, and calls nothing after it.
+note after-session:perhaps: Kratos before v1.3.1 may stop here, and call nothing after it.
   -> Put `session` last.
-error before: Before $flow there is no identity: null is sent and rejected, and as people wait for
-  the response, they get no further.
+error before: Before $flow there is no identity: null is rejected, and people get no further.
   -> Move it under `after`.
 warning before:ignored: Before $flow there is no identity: null is sent, which is rejected.
   -> Move it under `after`.
@@ -163,8 +148,8 @@ error no-body: There is no `body`: without a template Kratos never sends the hoo
   -> Use what `kratos-sync hooks` prints.
 warning body-without-scheme: The body is a path without a scheme, which Kratos has deprecated.
   -> Write file:// before it.
-warning body-from-web: The body's template is fetched over HTTP and kept for 60 minutes: a change
-  is late, and while its server is away the hook is not sent. The template was not looked at.
+warning body-from-web: The template is fetched over HTTP and kept for 60 minutes: changes are
+  late, and while its server is away nothing is sent. It was not looked at.
   -> Use file:// or base64://.
 note body-not-read: The template's folder is not on this machine: it was not looked at.
   -> Put the template beside the configuration to have it checked.
@@ -176,26 +161,20 @@ error body-not-base64: The body is not the base64 of a text: the hook is never s
   -> Use what `kratos-sync hooks` prints.
 error body-not-jsonnet: The template is not Jsonnet that Kratos can run: the hook is never sent.
   -> Correct it: a function of `ctx`, without imports or external variables.
-error body-too-slow: The template takes longer than the second that Kratos allows: the hook is
-  never sent.
+error body-too-slow: The template takes longer than the second it has: the hook is never sent.
   -> Use what `kratos-sync hooks` prints.
-error body-without-identity: The body has no field `identity` with the identity: every call is
-  rejected, and none is repeated.
+error body-without-identity: The body has no `identity`: every call is rejected, and not repeated.
   -> Use what `kratos-sync hooks` prints.
-error body-needs-session: The template needs a session, and this flow has none: the hook is never
-  sent.
+error body-needs-session: The template needs a session, and this flow has none: it is never sent.
   -> Use what `kratos-sync hooks` prints.
-warning body-fails: The template fails on an example of Kratos' input: where it fails, nothing is
-  sent.
+warning body-fails: The template fails on an example of its input: where it fails, nothing is sent.
   -> Make sure that it renders for every flow and identity.
-warning body-with-secrets: The body holds more than the identity: a cookie of the session, or the
-  flow's CSRF token.
+warning body-with-secrets: The body holds more than the identity: a session cookie or a CSRF token.
   -> Use what `kratos-sync hooks` prints.
-warning body-with-headers: The body reads request headers: without such a header, or if
-  clients.web_hook.header_allowlist omits it, the template fails and the hook is not sent.
+warning body-with-headers: The template fails, and nothing is sent, without a request header that it
+  reads, or if clients.web_hook.header_allowlist omits it.
   -> Use what `kratos-sync hooks` prints.
-warning body-fails-for-some: The template fails for a person without addresses, metadata or
-  external id: their webhooks are not sent.
+warning body-fails-for-some: The template fails without addresses, metadata or external id.
   -> Use `std.objectHas` before you read what may be absent.
 """
 
