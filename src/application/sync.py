@@ -123,13 +123,13 @@ class SyncIdentities:
 class CurrentState(NamedTuple):
     """What is held of an identity, locked until the transaction ends.
 
-    ``is_known`` says whether any event was recorded about it; ``first_heard_at`` is when it was
+    ``is_known`` says whether any event was recorded about it; ``first_hinted_at`` is when it was
     first hinted at, if it is not held. ``later`` are the webhooks recorded since the question.
     """
 
     held: KratosIdentity | None
     is_known: bool
-    first_heard_at: datetime | None
+    first_hinted_at: datetime | None
     later: Iterable[ReceivedWebhook]
 
 
@@ -147,7 +147,7 @@ def decide(
         is_recorded = state.held is None or state.held.deleted_at is None
     if not is_recorded:
         return SyncResult(identity_id, outcome), None
-    event = answer.event(event_id, identity_id, state.first_heard_at)
+    event = answer.event(event_id, identity_id, state.first_hinted_at)
     return SyncResult(identity_id, outcome, event.id), event
 
 

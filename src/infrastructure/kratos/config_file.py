@@ -27,11 +27,8 @@ MOST_BYTES: Final = 1_048_576
 MOST_NODES: Final = 200_000
 DEEPEST: Final = 100
 
-_TOO_DEEP: Final = f"it is nested deeper than {DEEPEST} levels"
-_TOO_MANY: Final = f"it comes to more than {MOST_NODES:,} values"
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TEXT_TAGS: Final = ("!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:binary")
-_MERGE: Final = "<<"
 _PAIR: Final = re.compile(
     r"\\\\|\\u([Dd][89ABab][0-9A-Fa-f]{2})\\u([Dd][C-Fc-f][0-9A-Fa-f]{2})", re.ASCII
 )
@@ -109,7 +106,7 @@ class _Reader:
 
     def _node(self, event: Any, depth: int) -> Node:
         if depth > DEEPEST:
-            raise UnreadableConfig(_TOO_DEEP)
+            raise UnreadableConfig(f"it is nested deeper than {DEEPEST} levels")
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         before = self._count
@@ -153,7 +150,7 @@ class _Reader:
             value = self._node(next(self._events), depth + 1)
             if not isinstance(key, Text):
                 raise UnreadableConfig(f"line {line}: a key is no text")
-            if key.plain and key.value == _MERGE:
+            if key.plain and key.value == "<<":
                 merged = self._merged(value, line) | merged
                 continue
             if key.value in own:
@@ -173,7 +170,7 @@ class _Reader:
     def _take(self, number: int = 1) -> None:
         self._count += number
         if self._count > MOST_NODES:
-            raise UnreadableConfig(_TOO_MANY)
+            raise UnreadableConfig(f"it comes to more than {MOST_NODES:,} values")
 
 
 def _line(event: Any) -> int:

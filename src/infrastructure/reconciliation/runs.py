@@ -72,13 +72,15 @@ IS_DUE: Final = text("""
         started_at <= clock_timestamp() - :every
         OR ended_at + greatest(ended_at - started_at, :pause) <= clock_timestamp() AND EXISTS (
             SELECT FROM kratos_sync.events
-            WHERE subject = :nobody AND name = :template_failed
+            WHERE subject = :no_identity AND name = :template_failed
                   AND recorded_at > started_at AND recorded_at <= clock_timestamp())
     ), true)
     FROM (SELECT started_at, ended_at FROM kratos_sync.reconciliations
           WHERE ended_at IS NOT NULL AND started_at <= clock_timestamp()
           ORDER BY id DESC LIMIT 1) AS last
-""").bindparams(nobody=NO_IDENTITY, template_failed=KratosTemplateFailed.name, pause=SHORTEST_PAUSE)
+""").bindparams(
+    no_identity=NO_IDENTITY, template_failed=KratosTemplateFailed.name, pause=SHORTEST_PAUSE
+)
 IN_FLIGHT: Final = text("""
     SELECT count(*) FROM (
         SELECT FROM kratos_sync.deliveries WHERE consumer = :consumer AND failed_at IS NULL
