@@ -20,13 +20,12 @@ from kratos_sync.application.ports.reconciliation import (
 )
 
 ALWAYS_ALLOWED: Final = 10
-"""So many identities may be deleted without confirmation,"""
 ALLOWED_PART: Final = 100
-"""or one of so many that are held, if that is more."""
+"""Without confirmation 10 identities may be deleted, or 1 in 100 of those held if that is more."""
 ASKED_AT_ONCE: Final = 50
 SAMPLE: Final = 20
 MOST_IN_FLIGHT: Final = 2_000
-"""Pending deliveries with which no further page is asked for."""
+"""No further page is asked for while so many deliveries are pending."""
 POLL_SECONDS: Final = 0.1
 POLLS_PER_WARNING: Final = 300
 MOST_POLLS: Final = 6_000
@@ -36,15 +35,15 @@ log = structlog.get_logger()
 
 
 class DeletesRefused(Exception):
-    """Kratos lists too few of the identities held: none was deleted. The message says why."""
+    """Kratos lists too few of the identities held: none was deleted."""
 
 
 class ConsumersAreBehind(Exception):
-    """Consumers do not keep up: are workers running? What was recorded so far stays recorded."""
+    """Consumers do not keep up. What was recorded so far stays recorded."""
 
 
 class AnotherKratos(Exception):
-    """The listing is of another Kratos than ours: nothing was taken from it."""
+    """The listing is of another Kratos: nothing was recorded from it."""
 
 
 class Reconcile:
@@ -52,7 +51,7 @@ class Reconcile:
 
     The listing is of another Kratos if all of its schemas have other origins than those held (and
     than ``public_urls``, which say that Kratos has moved), or if it begins with unknown identities
-    only and Kratos has none of a sample of those held. Nothing is taken from another Kratos.
+    only and Kratos has none of a sample of those held. Nothing is recorded from another Kratos.
     ``wake_relay`` is called after each page that differs.
     """
 

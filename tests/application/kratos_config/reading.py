@@ -64,9 +64,9 @@ def instead(old: str, new: str) -> str:
 def flow(
     name: str, hooks: str, *, elsewhere: str = "", under: str = "after", method: str | None = None
 ) -> str:
-    """A configuration in which one flow has these hooks, and all others are heard."""
+    """A configuration in which one flow has these hooks, and all others are covered."""
     flows = ("registration", "login", "settings", "verification", "recovery")
-    heard = "".join(
+    covered = "".join(
         f"    {other}:\n      after:\n        hooks:\n{indent(web_hook(), ' ' * 8)}"
         for other in flows
         if other != name and f"    {other}:" not in elsewhere
@@ -74,4 +74,4 @@ def flow(
     listed = f"hooks:\n{hooks}" if method is None else f"{method}:\n  hooks:\n{indent(hooks, '  ')}"
     own = f"    {name}:\n      {under}:\n{indent(listed, ' ' * 8)}\n"
     enabled = "      enabled: true\n" if name in ("verification", "recovery") else ""
-    return f"selfservice:\n  flows:\n{own}{enabled}{heard}{elsewhere}"
+    return f"selfservice:\n  flows:\n{own}{enabled}{covered}{elsewhere}"

@@ -88,7 +88,7 @@ def test_a_check_fails_if_and_only_if_a_place_is_not_covered(
     printed = everything_on()
     for place in gone:
         hooks_at(printed, place)[:] = [OTHER] if place in kept else []
-    untold = {
+    missed = {
         str(place)
         for place in PLACES
         if (place.method or not METHODS[place.flow])
@@ -98,9 +98,9 @@ def test_a_check_fails_if_and_only_if_a_place_is_not_covered(
 
     found = check_of(printed)
 
-    assert found.uncovered() == untold
-    assert found.report.passed is (not untold)
-    assert bool(found.lines("not-heard")) is bool(untold)
+    assert found.uncovered() == missed
+    assert found.report.passed is (not missed)
+    assert bool(found.lines("not-heard")) is bool(missed)
 
 
 def test_removing_a_hook_that_nothing_stands_in_for_fails_the_check() -> None:

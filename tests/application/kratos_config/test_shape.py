@@ -27,7 +27,7 @@ def test_an_unknown_key_is_reported() -> None:
     assert checked(flow("recovery", web_hook(CONFIG + "retries: 5\n"))).rules == ["unknown-key"]
 
 
-def test_a_hook_without_settings_calls_nobody() -> None:
+def test_a_hook_without_settings_calls_nothing() -> None:
     assert "no-config" in checked(flow("recovery", "- hook: web_hook\n"))
 
 

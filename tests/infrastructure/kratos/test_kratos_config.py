@@ -109,7 +109,7 @@ def test_an_unreadable_file_is_explained_without_quoting_it(content: bytes) -> N
     ],
     ids=["brackets", "braces", "dashes", "deep", "large", "merges", "aliases"],
 )
-def test_what_would_take_for_ever_is_refused_at_once(content: bytes) -> None:
+def test_a_configuration_that_would_take_too_long_is_refused_at_once(content: bytes) -> None:
     began = process_time()
     with pytest.raises(UnreadableConfig):
         read_config(content)

@@ -176,7 +176,7 @@ def test_the_newest_thousand_are_remembered(world: World) -> None:
     assert row["number"] == runs.KEPT
 
 
-def test_a_run_says_how_it_went(world: World) -> None:
+def test_a_run_records_its_outcome(world: World) -> None:
     changed_and_gone(world)
     world.reconcile()
     row = ask(world, "SELECT * FROM kratos_sync.reconciliations ORDER BY id DESC LIMIT 1")[0]
