@@ -10,8 +10,8 @@ from kratos_sync.application.ports.kratos import KratosAnswers
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.application.subscriptions import CONSUMERS
 from kratos_sync.domain.kratos_identities import KratosIdentities, RecordedWebhooks
-from kratos_sync.infrastructure.bus import brokers
 from kratos_sync.infrastructure.bus.broker import NAMESPACE
+from kratos_sync.infrastructure.bus.broker import connect as connect_to_broker
 from kratos_sync.infrastructure.bus.event_bus import PostgresEventBus
 from kratos_sync.infrastructure.bus.relay import Relay
 from kratos_sync.infrastructure.deletion import PostgresDeletionFinalizer, PostgresDeletions
@@ -67,7 +67,7 @@ class Container(containers.DeclarativeContainer):
         database.connect, settings.provided.database_url, settings.provided.database_pool_size
     )
     broker = providers.Singleton(
-        brokers.connect,
+        connect_to_broker,
         settings.provided.broker_url,
         providers.Callable(broker_namespace, engine),
     )

@@ -65,7 +65,7 @@ def test_clocks_that_are_less_apart_hinder_no_purge(
 def test_the_schedule_logs_that_clocks_differ_and_purges_once_they_do_not(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kratos_sync.infrastructure.ledger.purge.FIRST_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("kratos_sync.infrastructure.schedule.FIRST_SECONDS", 0.01)
     add_event(engine, age=40 * DAY)
     set_our_clock(monkeypatch, YEAR)
     with capture_logs() as logged, running(engine):
