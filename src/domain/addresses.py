@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, Protocol, Self, TypeAlias, TypeVar
 from uuid import UUID
 
 from kratos_sync.domain import fields
-from kratos_sync.domain.fields import to_rfc3339
+from kratos_sync.domain.fields import time_to_json
 from kratos_sync.domain.json_values import Json, canonical
 
 _STATUS_RANKS: Final = {"pending": 1, "sent": 2, "completed": 3}
@@ -42,21 +42,21 @@ class VerifiableAddress(NamedTuple):
     def from_kratos(cls, source: Mapping[str, Json]) -> Self:
         """Read one item of `verifiable_addresses`; raises InvalidField naming what is wrong."""
         return cls(
-            fields.uuid_or_none(source, "id"),
+            fields.uuid(source, "id"),
             fields.required_text(source, "value"),
             fields.flag(source, "verified"),
             fields.required_text(source, "via"),
-            fields.text_or_none(source, "status"),
-            fields.time_or_none(source, "verified_at"),
-            fields.time_or_none(source, "created_at"),
-            fields.time_or_none(source, "updated_at"),
+            fields.text(source, "status"),
+            fields.time(source, "verified_at"),
+            fields.time(source, "created_at"),
+            fields.time(source, "updated_at"),
             _others(source, _VERIFIABLE_FIELDS),
         )
 
     def to_kratos(self) -> dict[str, Json]:
         """The JSON object that Kratos would send for this address."""
-        verification: dict[str, Json] = {"verified": self.verified, "status": self.status}
-        return _to_kratos(self, verification, self.verified_at)
+        verified_at = time_to_json(self.verified_at)
+        return _to_kratos(self, verified=self.verified, status=self.status, verified_at=verified_at)
 
     @property
     def order(self) -> Order:
@@ -93,17 +93,17 @@ class RecoveryAddress:
     def from_kratos(cls, source: Mapping[str, Json]) -> Self:
         """Read one item of `recovery_addresses`; raises InvalidField naming what is wrong."""
         return cls(
-            fields.uuid_or_none(source, "id"),
+            fields.uuid(source, "id"),
             fields.required_text(source, "value"),
             fields.required_text(source, "via"),
-            fields.time_or_none(source, "created_at"),
-            fields.time_or_none(source, "updated_at"),
+            fields.time(source, "created_at"),
+            fields.time(source, "updated_at"),
             _others(source, _RECOVERY_FIELDS),
         )
 
     def to_kratos(self) -> dict[str, Json]:
         """The JSON object that Kratos would send for this address."""
-        return _to_kratos(self, {}, None)
+        return _to_kratos(self)
 
     @property
     def order(self) -> Order:
@@ -161,25 +161,16 @@ def _others(source: Mapping[str, Json], known: frozenset[str]) -> Mapping[str, J
     return {key: value for key, value in source.items() if key not in known}
 
 
-def _to_kratos(
-    address: Address, verification: dict[str, Json], verified_at: datetime | None
-) -> dict[str, Json]:
-    times = (
-        ("verified_at", verified_at),
-        ("created_at", address.created_at),
-        ("updated_at", address.updated_at),
-    )
+def _to_kratos(address: Address, **verification: Json) -> dict[str, Json]:
     shape: dict[str, Json] = {
         "id": None if address.id is None else str(address.id),
         "value": address.value,
         "via": address.via,
         **verification,
-        **{name: to_rfc3339(moment) for name, moment in times if moment is not None},
-        **address.unknown,
+        "created_at": time_to_json(address.created_at),
+        "updated_at": time_to_json(address.updated_at),
     }
-    return {
-        key: value for key, value in shape.items() if value is not None or key in address.unknown
-    }
+    return {**{key: value for key, value in shape.items() if value is not None}, **address.unknown}
 
 
 _RECOVERY_FIELDS: Final = frozenset({"id", "value", "via", "created_at", "updated_at"})
