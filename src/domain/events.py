@@ -151,14 +151,14 @@ class _AboutIdentity(_Event):
 
 
 @dataclass(frozen=True, slots=True)
-class _Fact(_AboutIdentity):
+class Fact(_AboutIdentity):
     """An event that follows from what Kratos said; `version` is that of our copy afterwards."""
 
     version: int
 
 
 @dataclass(frozen=True, slots=True)
-class _FirstSeen(_Fact):
+class _FirstSeen(Fact):
     traits: Mapping[str, Json] = field(repr=False)
     created_at: datetime | None
 
@@ -178,7 +178,7 @@ class IdentityDiscovered(_FirstSeen):
 
 
 @dataclass(frozen=True, slots=True)
-class IdentityTraitsChanged(_Fact):
+class IdentityTraitsChanged(Fact):
     """A person's traits are different: `changes` has each one that is, by name."""
 
     name: ClassVar[str] = "identity.traits_changed"
@@ -186,7 +186,7 @@ class IdentityTraitsChanged(_Fact):
 
 
 @dataclass(frozen=True, slots=True)
-class AddressVerified(_Fact):
+class AddressVerified(Fact):
     """A person has proved to own an address that was not verified before."""
 
     name: ClassVar[str] = "identity.address_verified"
@@ -196,7 +196,7 @@ class AddressVerified(_Fact):
 
 
 @dataclass(frozen=True, slots=True)
-class IdentityStateChanged(_Fact):
+class IdentityStateChanged(Fact):
     """An account was switched on or off: Kratos' states are "active" and "inactive"."""
 
     name: ClassVar[str] = "identity.state_changed"
@@ -206,7 +206,7 @@ class IdentityStateChanged(_Fact):
 
 
 @dataclass(frozen=True, slots=True)
-class IdentityDeleted(_Fact):
+class IdentityDeleted(Fact):
     """An account was deleted from Kratos, and the person's data from our copy."""
 
     name: ClassVar[str] = "identity.deleted"

@@ -178,7 +178,7 @@ def _identity_id(document: Document) -> UUID:
 
 
 def _addresses(
-    document: Document, name: str, read: Callable[[Mapping[str, Json]], AnyAddress]
+    read: Callable[[Mapping[str, Json]], AnyAddress], document: Document, name: str
 ) -> tuple[AnyAddress, ...] | Absent:
     if document[name] is None:
         return ABSENT
@@ -206,8 +206,8 @@ _READERS: Final[Sequence[tuple[str, Callable[[Document, str], object]]]] = (
     ("traits", getitem),
     ("metadata_public", getitem),
     ("metadata_admin", getitem),
-    ("verifiable_addresses", partial(_addresses, read=VerifiableAddress.from_kratos)),
-    ("recovery_addresses", partial(_addresses, read=RecoveryAddress.from_kratos)),
+    ("verifiable_addresses", partial(_addresses, VerifiableAddress.from_kratos)),
+    ("recovery_addresses", partial(_addresses, RecoveryAddress.from_kratos)),
 )
 
 

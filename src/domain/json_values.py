@@ -14,7 +14,7 @@ class Absent(Enum):
 
 
 ABSENT: Final = Absent.ABSENT
-_OF_MANY_KINDS: Final = (int, float, dict, list)
+_OF_MANY_KINDS: Final = frozenset({bool, int, float, dict, list})
 
 
 def canonical(value: Json) -> str:
@@ -30,8 +30,8 @@ def same(one: object, other: object) -> bool:
     if one is other:
         return True
     if one != other:
-        return isinstance(one, _OF_MANY_KINDS) and _same_but_for_floats(one, other)
-    return not isinstance(one, _OF_MANY_KINDS) or _same_kinds(one, other)
+        return type(one) in _OF_MANY_KINDS and _same_but_for_floats(one, other)
+    return type(one) not in _OF_MANY_KINDS or _same_kinds(one, other)
 
 
 def same_as_doubles(one: Json | Absent, other: Json | Absent) -> bool:
@@ -94,7 +94,7 @@ def _same_kinds(one: object, other: object) -> bool:
     """Whether two values that Python calls equal agree in what is a boolean and what a number."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key, value in one.items():
-            if isinstance(value, _OF_MANY_KINDS) and not _same_kinds(value, other[key]):
+            if type(value) in _OF_MANY_KINDS and not _same_kinds(value, other[key]):
                 return False
         return True
     if isinstance(one, list) and isinstance(other, list):
