@@ -22,14 +22,12 @@ from kratos_sync.api.http.webhooks.rejections import (
     status_response,
 )
 from kratos_sync.api.http.webhooks.requests import (
+    RETRY_AFTER,
     ApiKeys,
     BodyBudget,
-    BodyTooLarge,
-    BodyTooSlow,
-    NoRoomForBody,
-    RawHeaders,
+    Rejected,
+    check_type,
     first_headers,
-    is_json,
     read_body,
 )
 from kratos_sync.application.json_body import NotJson
@@ -40,16 +38,6 @@ LARGE_BODY_BYTES: Final = 16_384
 """A larger body, which is rare, would take the event loop too long to decode."""
 
 _T = TypeVar("_T")
-_CLOSE: Final = {"Connection": "close"}
-_UNCOMPRESSED: Final = frozenset({b"identity", b""})
-# Kratos obeys it before each of its three attempts: by then there may be capacity.
-_RETRY_AFTER: Final = {"Retry-After": "20"}
-# The rest of the body is still to come, so the connection is of no further use.
-_NOT_READ: Final[Mapping[type[Exception], tuple[HTTPStatus, str, Mapping[str, str]]]] = {
-    BodyTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large", _CLOSE),
-    BodyTooSlow: (HTTPStatus.REQUEST_TIMEOUT, "the body came too slowly", _CLOSE),
-    NoRoomForBody: (HTTPStatus.SERVICE_UNAVAILABLE, "try again later", {**_CLOSE, **_RETRY_AFTER}),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +81,17 @@ class KratosWebHookHandler(ABC):
     async def handle(self, request: Request) -> Response:
         """Answer a call; nothing but cancellation is raised."""
         try:
-            return await self._handle(request)
+            return await self.handle_core(request, await self._read_request(request))
+        except Rejected as rejected:
+            return _reject(rejected.status, str(rejected), rejected.headers)
+        except NotJson as error:
+            return _reject(HTTPStatus.BAD_REQUEST, str(error))
         except ClientDisconnect:
             _log.info("webhook_disconnected")
             return Response(status_code=HTTPStatus.BAD_REQUEST)
         except LedgerUnavailable as error:
             _log.warning("webhook_not_recorded", reason=str(error), **describe(error))
-            headers = _RETRY_AFTER if isinstance(error, TooManyCallsWait) else None
+            headers = RETRY_AFTER if isinstance(error, TooManyCallsWait) else None
             return status_response(HTTPStatus.SERVICE_UNAVAILABLE, "try again later", headers)
         except Exception as error:  # noqa: BLE001 - the server would log its text
             _log.error("webhook_failed", **describe(error))
@@ -112,7 +104,7 @@ class KratosWebHookHandler(ABC):
     async def read(self, read: Callable[[bytes], _T], body: bytes) -> _T:
         """Return `read(body)`; large bodies are read on a thread, one at a time.
 
-        Raises NoRoomForBody when too many of them wait.
+        Raises Rejected when too many of them wait.
         """
         if len(body) <= LARGE_BODY_BYTES:
             return read(body)
@@ -129,31 +121,14 @@ class KratosWebHookHandler(ABC):
         """The answer that tells Kratos, and perhaps the person, what is wrong."""
         return error_response(messages, status_code)
 
-    async def _handle(self, request: Request) -> Response:
+    async def _read_request(self, request: Request) -> bytes:
         # The key is checked first: without one nothing else is disclosed.
         headers = first_headers(request)
         if not self._keys.accept(headers.get(self._key_header, b"")):
-            return _reject(HTTPStatus.FORBIDDEN, "the API key is missing or wrong")
-        if (problem := _problem_of_type(headers)) is not None:
-            return _reject(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, problem)
-        try:
-            config = self._config
-            body = await read_body(
-                request, headers, config.max_body_bytes, config.body_timeout, self._body_budget
-            )
-            return await self.handle_core(request, body)
-        except NotJson as error:
-            return _reject(HTTPStatus.BAD_REQUEST, str(error))
-        except (BodyTooLarge, BodyTooSlow, NoRoomForBody) as error:
-            return _reject(*_NOT_READ[type(error)])
-
-
-def _problem_of_type(headers: RawHeaders) -> str | None:
-    if not is_json(headers.get(b"content-type", b"")):
-        return "the body is not application/json"
-    if headers.get(b"content-encoding", b"").strip().lower() not in _UNCOMPRESSED:
-        return "the body is compressed"
-    return None
+            raise Rejected(HTTPStatus.FORBIDDEN, "the API key is missing or wrong")
+        check_type(headers)
+        limits = self._config.max_body_bytes, self._config.body_timeout, self._body_budget
+        return await read_body(request, headers, *limits)
 
 
 def _reject(status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None) -> Response:
