@@ -17,8 +17,8 @@ _ZERO: Final = datetime(1, 1, 1, tzinfo=UTC)
 def from_rfc3339(text: str) -> datetime | None:
     """The time in UTC, cut to microseconds; None for Go's zero time, the first second of year 1.
 
-    Kratos sends the same time with nine digits once and six later, so rounding would tell them
-    apart. Raises ValueError when `text` is no time, has no offset, or is beyond the year 9999.
+    Kratos sends the same time with nine digits once and six later, so rounding would make them
+    differ. Raises ValueError when `text` is no time, has no offset, or is beyond the year 9999.
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is UTC and moment.year > 1:

@@ -68,8 +68,8 @@ class KratosIdentity:
 
     - `updated_at` is the newest that Kratos sent.
     - `synced_at` and `version` are of the last event that changed this copy.
-    - `deleted_at` makes it a tombstone, which holds nothing personal. `forgotten_at` is set where
-      somebody asked for the erasure: nothing brings such an identity back.
+    - `deleted_at` makes it a tombstone, which holds nothing personal. `forgotten_at` is set once
+      its erasure was requested: nothing brings such an identity back.
     - `part_recency` has the parts that are less recent than the row (`domain.merging`); null stands
       for a scalar that no snapshot had.
     - `exact_at` and `exact_numbers` are the `updated_at` and the large integers, by JSON pointer,
@@ -319,7 +319,7 @@ class KratosIdentity:
                 )
 
     def _raise(self, fact: type[Fact], cause: UUID, *values: Any, what: str | None = None) -> None:
-        """Raise a fact with these values; `what` tells it from others of its kind and cause."""
+        """Raise a fact with these values; `what` distinguishes facts of one kind and cause."""
         head = fact_id(cause, what or fact.name), self.synced_at, self.id, self.version
         self._raised.append(fact(*head, *values))
 
