@@ -42,10 +42,10 @@ class ParsedIdentity:
         known = None if document.get("id") == "" else fields.uuid(document, "id")
         traits = document.get("traits")
         return cls(
-            id=known if isinstance(known, UUID) and known.int else None,
-            schema_id=fields.text_or_none(document, "schema_id"),
-            state=fields.text_or_none(document, "state"),
-            external_id=fields.text_or_none(document, "external_id"),
+            id=known if known is not None and known.int else None,
+            schema_id=fields.text(document, "schema_id"),
+            state=fields.text(document, "state"),
+            external_id=fields.text(document, "external_id"),
             traits=MappingProxyType(traits if isinstance(traits, dict) else {}),
             metadata_public=document.get("metadata_public"),
             document=MappingProxyType(dict(document)),
