@@ -138,9 +138,10 @@ def _merge_parts(
     older: dict[str, Json] = {}
     for part, before, sent in _pairs(current, identity):
         said = missing.get(part, ABSENT) if sent is ABSENT else sent
-        is_same = said is before or same(before, said)
-        if part not in _NEVER_ROUNDED and not incoming.exact and not (is_same and numbers is None):
-            # Without exact numbers every number that we hold is rounded already.
+        rounds = part not in _NEVER_ROUNDED and not incoming.exact
+        # Without exact numbers every number that we hold is rounded already.
+        is_same = (numbers is None or not rounds) and (said is before or same(before, said))
+        if rounds and not is_same:
             said = _restored(part, said, numbers)
             is_same = same(before, said)
         if is_same and (said is ABSENT or (not register and (is_newest or part not in recencies))):
