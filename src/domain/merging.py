@@ -1,4 +1,4 @@
-"""The merge rule: which value of each part of an identity stands once a snapshot has come in.
+"""The merge rule: which value of each part of an identity stands after a snapshot.
 
 Each part has a recency of its own, so that a row ends the same whatever order snapshots come in.
 """
@@ -45,16 +45,11 @@ class ReceivedWebhook(NamedTuple):
 class Current(Protocol):
     """What the merge rule reads of a `KratosIdentity`, beside its parts."""
 
-    @property
-    def unknown(self) -> Mapping[str, Json]: ...
-    @property
-    def updated_at(self) -> datetime | None: ...
-    @property
-    def part_recency(self) -> Mapping[str, Json]: ...
-    @property
-    def exact_at(self) -> datetime | None: ...
-    @property
-    def exact_numbers(self) -> Mapping[str, int] | None: ...
+    unknown: Mapping[str, Json]
+    updated_at: datetime | None
+    part_recency: Mapping[str, Json]
+    exact_at: datetime | None
+    exact_numbers: Mapping[str, int] | None
 
 
 class Recency(NamedTuple):
@@ -89,7 +84,7 @@ class Recency(NamedTuple):
 def merge(current: Current, identity: Identity, known_at: datetime) -> dict[str, object]:
     """The fields of `current` that the snapshot changes, each with its new value.
 
-    Each part becomes what the most recent snapshot that has it says (`Recency`, `resolve_tie`).
+    Each part becomes what the most recent snapshot that has it says (`Recency`, `_resolve_tie`).
     Where a webhook said it, the large integers of the newest exact snapshot are restored
     (`domain.large_integers`). `known_at` is when a webhook was recorded, or an exact snapshot was
     asked for, by our own clock.
@@ -124,11 +119,8 @@ def _merge_parts(
     register: Mapping[str, object],
 ) -> dict[str, object]:
     """What the snapshot changes in parts and `unknown`, and every part older than the row."""
-    recencies, newest, missing = (
-        current.part_recency,
-        max(incoming, row),
-        identity.values_of_missing,
-    )
+    recencies, missing = current.part_recency, identity.values_of_missing
+    newest = max(incoming, row)
     # No part is more recent than the row.
     is_newest = incoming.time > row.time
     exact_numbers = register.get("exact_numbers", current.exact_numbers)
@@ -189,28 +181,23 @@ def _winner(
     if said is current or same(current, said):
         return current, max(since, incoming)
     if incoming.time == since.time and (incoming.exact == since.exact or part in ADDRESSES):
-        return resolve_tie(current, said, exact=incoming.exact), max(incoming, since)
+        return _resolve_tie(current, said, exact=incoming.exact), max(incoming, since)
     return (said, incoming) if incoming > since else (current, since)
 
 
-def resolve_tie(current: Part, said: Part, *, exact: bool) -> Part:
+def _resolve_tie(current: Part, said: Part, *, exact: bool) -> Part:
     """Which of two equally recent values stands, whichever came first.
 
     Addresses are united, each at its greatest `order`. Of other values the one with the larger
     canonical JSON stands, and any before null. Values that are not `exact` compare as doubles.
     """
-    if same(current, said):
-        return current
     if isinstance(current, tuple) and isinstance(said, tuple):
         return united((*current, *said))
     return said if _weight(said, exact=exact) > _weight(current, exact=exact) else current
 
 
 def credible(updated_at: datetime | None, known_at: datetime) -> datetime | None:
-    """`updated_at`, or `known_at` where that is long before, for then a clock is wrong.
-
-    So a time in the future outranks nothing that comes later.
-    """
+    """`updated_at`, or `known_at` where Kratos' clock is too far ahead, to outrank nothing later."""
     if updated_at is None or updated_at - known_at <= SKEW:
         return updated_at
     return known_at
