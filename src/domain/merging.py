@@ -197,7 +197,7 @@ def _resolve_tie(current: Part, said: Part, *, exact: bool) -> Part:
 
 
 def credible(updated_at: datetime | None, known_at: datetime) -> datetime | None:
-    """`updated_at`, or `known_at` where Kratos' clock is too far ahead, to outrank nothing later."""
+    """`updated_at`, or `known_at` where Kratos' clock is ahead: no later snapshot is outranked."""
     if updated_at is None or updated_at - known_at <= SKEW:
         return updated_at
     return known_at
