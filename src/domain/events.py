@@ -5,10 +5,9 @@ event of the old name unknown, and so undeliverable: add a new event instead.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, Protocol, Self, TypeAlias
@@ -113,28 +112,23 @@ _FIELDS: Final[Mapping[object, _Field]] = {
 """How an event's field becomes JSON and is read again, by its type."""
 
 
-@cache
-def _payload_fields(event: type["_Event"]) -> Sequence[tuple[str, _Field]]:
-    return [(each.name, _FIELDS[each.type]) for each in dataclasses.fields(event)[2:]]
-
-
 @dataclass(frozen=True, slots=True)
 class _Event:
     """An event whose payload is its fields after these two."""
 
+    name: ClassVar[str]
     id: UUID
     date_occurred: datetime
 
     def to_json(self) -> dict[str, Json]:
         """The payload: everything but name, id and time, which are columns of the ledger."""
-        return {
-            name: write(getattr(self, name)) for name, (write, _) in _payload_fields(type(self))
-        }
+        payload = _PAYLOADS[type(self)]
+        return {name: write(getattr(self, name)) for name, (write, _) in payload}
 
     @classmethod
     def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
         """The event of that payload; raises InvalidField."""
-        values: list[Any] = [read(payload, name) for name, (_, read) in _payload_fields(cls)]
+        values: list[Any] = [read(payload, name) for name, (_, read) in _PAYLOADS[cls]]
         return cls(id, date_occurred, *values)
 
 
@@ -332,6 +326,12 @@ EVENTS: Final[Mapping[str, type[DomainEvent]]] = MappingProxyType(
         "identity.deletion_requested": IdentityDeletionRequested,
     }
 )
+
+_PAYLOADS: Final[Mapping[type, list[tuple[str, _Field]]]] = {
+    event: [(each.name, _FIELDS[each.type]) for each in dataclasses.fields(event)[2:]]
+    for event in EVENTS.values()
+    if issubclass(event, _Event)
+}
 
 IMPERSONAL: Final = frozenset(
     each.name

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from operator import attrgetter, getitem
-from typing import Final, NamedTuple, Self, TypeAlias
+from typing import Any, Final, NamedTuple, Self, TypeAlias
 from uuid import UUID
 
 from kratos_sync.domain import fields
@@ -110,7 +110,8 @@ class Identity(NamedTuple):
     @property
     def parts_as_sent(self) -> tuple[Part | Absent, ...]:
         """The values of `PARTS`, in their order."""
-        return self[_FIRST_PART:_AFTER_PARTS]
+        parts: tuple[Any, ...] = self[_FIRST_PART:_AFTER_PARTS]
+        return parts
 
     @property
     def is_whole(self) -> bool:

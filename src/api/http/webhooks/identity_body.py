@@ -107,7 +107,8 @@ def usual_id(body: bytes) -> UUID | None:
     if b"\\u00" in body and _ASCII_ESCAPE.search(body):
         return None
     try:
-        identity: Any = _decode(body).identity
+        decoded: Any = _decode(body)
+        identity = decoded.identity
         times, ids = [*_times_of(identity)], [*_ids_of(identity)]
         for address in identity.recovery_addresses or ():
             times += (address.created_at, address.updated_at)
