@@ -59,11 +59,6 @@ class Deployment(Service):
         """Where the api listens."""
         return f"http://127.0.0.1:{self._port}"
 
-    @property
-    def database_url(self) -> str:
-        """The database of the service."""
-        return self._url
-
     def pids(self) -> dict[str, int]:
         """The processes that run, by name."""
         return {name: process.pid for name, process in self._running.items()}
