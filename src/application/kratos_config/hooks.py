@@ -115,7 +115,6 @@ def is_on(root: Map, place: Place) -> bool:
 
 
 SYNC_PATH: Final = "/kratos/sync-identity"
-PARSE_PATH: Final = "/kratos/parse-identity"
 FILLED_IN: Final = ("$", "{{")
 """How a value begins that another tool replaces before Kratos reads it."""
 

@@ -10,7 +10,6 @@ from sqlalchemy import Engine
 
 from kratos_sync.api.cli.options import FOREVER, Age
 from kratos_sync.infrastructure.ledger.purge import begin
-from kratos_sync.infrastructure.postgres import engine as clock
 from tests.api.cli.invoking import kratos_sync
 from tests.infrastructure.ledger.rows import add_event, log_attempt, owe
 from tests.infrastructure.ledger.test_purge import ids
@@ -132,7 +131,10 @@ def test_by_clocks_that_differ_nothing_is_removed_and_it_says_so(
     options: tuple[str, ...],
 ) -> None:
     old = add_event(engine, age=100 * DAY)
-    monkeypatch.setattr(clock, "time_of_day", lambda: datetime.now(UTC) - 366 * DAY)
+    monkeypatch.setattr(
+        "kratos_sync.infrastructure.postgres.engine.time_of_day",
+        lambda: datetime.now(UTC) - 366 * DAY,
+    )
 
     result = kratos_sync("purge", *options, **settings)
 
