@@ -20,7 +20,7 @@ _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 
 class TooManyCallsWait(LedgerUnavailable):
-    """As many calls, or bytes of their bodies, wait for the ledger as may."""
+    """The most calls allowed, or bytes of their bodies, wait for the ledger."""
 
 
 class WaitingAborted(LedgerUnavailable):

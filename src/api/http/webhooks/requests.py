@@ -108,7 +108,7 @@ def _is_json(content_type: bytes) -> bool:
     return _JSON_MEDIA_TYPE.fullmatch(media_type) is not None
 
 
-# The rest of a body that was not read is still to come: the connection is of no further use.
+# The rest of the body is still to come, so the connection cannot be used again.
 _CLOSE: Final = {"Connection": "close"}
 # Kratos obeys it before each of its three attempts: by then there may be capacity.
 RETRY_AFTER: Final = {"Retry-After": "20"}
