@@ -65,7 +65,7 @@ class ConnectionLimits:
         return True
 
     def hold(self, connection: Transport, size: int) -> None:
-        """Note the unread bytes of a connection; the one that has had some longest is ended first."""
+        """Note the unread bytes of a connection; the first that had some is ended first."""
         before = self._unread.pop(connection, 0) if size == 0 else self._unread.get(connection, 0)
         self._unread_bytes += size - before
         if size:
