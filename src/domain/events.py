@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Protocol, Self, TypeAlias
+from typing import Any, ClassVar, Final, Self, TypeAlias
 from uuid import UUID
 
 from kratos_sync.domain import fields
@@ -33,36 +33,6 @@ def fact_id(cause: UUID, what: str) -> UUID:
     digest = blake2b(what.encode(errors="surrogatepass"), digest_size=16, key=cause.bytes).digest()
     mixed = int.from_bytes(digest) & ~_TIMESTAMP | cause.int & _TIMESTAMP
     return from_number(mixed & ~_VERSION_AND_VARIANT | _VERSION_7_OF_RFC_9562)
-
-
-class DomainEvent(Protocol):
-    """Something that happened, and cannot be changed any more."""
-
-    name: ClassVar[str]
-
-    @property
-    def id(self) -> UUID:
-        """The event's own id, a UUIDv7."""
-        ...
-
-    @property
-    def date_occurred(self) -> datetime:
-        """When it happened, or when we learned of it; aware."""
-        ...
-
-    @property
-    def subject(self) -> UUID:
-        """The id of the identity that it happened to; NO_IDENTITY where that is unknown."""
-        ...
-
-    def to_json(self) -> dict[str, Json]:
-        """The payload: everything but name, id and time, which are columns of the ledger."""
-        ...
-
-    @classmethod
-    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The event of that payload; raises InvalidField when it cannot be one."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +83,21 @@ _FIELDS: Final[Mapping[object, _Field]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Event:
-    """An event whose payload is its fields after these two."""
+class DomainEvent:
+    """Something that happened, and cannot be changed any more.
+
+    `id` is a UUIDv7. `date_occurred` is when it happened, or when we learned of it; aware. All
+    other fields are the payload.
+    """
 
     name: ClassVar[str]
     id: UUID
     date_occurred: datetime
+
+    @property
+    def subject(self) -> UUID:
+        """The id of the identity that it happened to; NO_IDENTITY where that is unknown."""
+        return NO_IDENTITY
 
     def to_json(self) -> dict[str, Json]:
         """The payload: everything but name, id and time, which are columns of the ledger."""
@@ -127,13 +106,13 @@ class _Event:
 
     @classmethod
     def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The event of that payload; raises InvalidField."""
+        """The event of that payload; raises InvalidField when it cannot be one."""
         values: list[Any] = [read(payload, name) for name, (_, read) in _PAYLOADS[cls]]
         return cls(id, date_occurred, *values)
 
 
 @dataclass(frozen=True, slots=True)
-class _AboutIdentity(_Event):
+class _AboutIdentity(DomainEvent):
     """An event about one identity."""
 
     identity_id: UUID
@@ -219,7 +198,7 @@ class IdentityDeletionRequested(_AboutIdentity):
 
 
 @dataclass(frozen=True, slots=True)
-class KratosTemplateFailed(_Event):
+class KratosTemplateFailed(DomainEvent):
     """Kratos called a hook with an empty body, as it does where its template worker died.
 
     An identity may be missing or stale here, and only the Admin API knows which. `hook` is the
@@ -229,14 +208,9 @@ class KratosTemplateFailed(_Event):
     name: ClassVar[str] = "kratos_webhook.template_failed"
     hook: str
 
-    @property
-    def subject(self) -> UUID:
-        """NO_IDENTITY."""
-        return NO_IDENTITY
-
 
 @dataclass(frozen=True, slots=True)
-class KratosIdentityUpdated:
+class KratosIdentityUpdated(DomainEvent):
     """Kratos said what an identity is now, in a webhook or in an answer of its Admin API.
 
     An answer's `date_occurred` is when it was asked for, by the ledger's clock. `heard_at` is when
@@ -245,8 +219,6 @@ class KratosIdentityUpdated:
     """
 
     name: ClassVar[str] = "kratos_identity.updated"
-    id: UUID
-    date_occurred: datetime
     identity: Identity
     heard_at: datetime | None = None
     recorded_at: datetime | None = None
@@ -330,7 +302,7 @@ EVENTS: Final[Mapping[str, type[DomainEvent]]] = MappingProxyType(
 _PAYLOADS: Final[Mapping[type, list[tuple[str, _Field]]]] = {
     event: [(each.name, _FIELDS[each.type]) for each in dataclasses.fields(event)[2:]]
     for event in EVENTS.values()
-    if issubclass(event, _Event)
+    if event is not KratosIdentityUpdated
 }
 
 IMPERSONAL: Final = frozenset(
