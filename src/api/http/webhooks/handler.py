@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,13 +14,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from kratos_sync.api.http.webhooks.identity_body import rejection
 from kratos_sync.api.http.webhooks.publisher import TooManyCallsWait
-from kratos_sync.api.http.webhooks.rejections import (
-    ErrorMessage,
-    describe,
-    error_response,
-    status_response,
-)
+from kratos_sync.api.http.webhooks.rejections import describe, error_response, status_response
 from kratos_sync.api.http.webhooks.requests import (
     RETRY_AFTER,
     ApiKeys,
@@ -28,10 +24,12 @@ from kratos_sync.api.http.webhooks.requests import (
     Rejected,
     check_type,
     first_headers,
+    hook_label,
     read_body,
 )
 from kratos_sync.application.json_body import NotJson
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.domain.fields import InvalidField
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 LARGE_BODY_BYTES: Final = 16_384
@@ -57,9 +55,9 @@ class KratosWebHookHandler(ABC):
     """An ASGI endpoint that answers a webhook; subclasses write `handle_core`.
 
     Every rejection is in Kratos' form. 403, 415, 413, 408 and 503 are decided before `handle_core`;
-    after it 400 answers NotJson, 503 LedgerUnavailable and 500 anything else, whose text goes
-    neither to the caller nor to the log. Only calls rejected for lack of capacity carry
-    Retry-After, which Kratos obeys: the others have waited already.
+    after it 400 answers NotJson, 422 InvalidField, 503 LedgerUnavailable and 500 anything else,
+    whose text goes neither to the caller nor to the log. Only calls rejected for lack of capacity
+    carry Retry-After, which Kratos obeys: the others have waited already.
     """
 
     api_key_header_name: str = "X-Api-Key"
@@ -82,10 +80,10 @@ class KratosWebHookHandler(ABC):
         """Answer a call; nothing but cancellation is raised."""
         try:
             return await self.handle_core(request, await self._read_request(request))
-        except Rejected as rejected:
-            return _reject(rejected.status, str(rejected), rejected.headers)
-        except NotJson as error:
-            return _reject(HTTPStatus.BAD_REQUEST, str(error))
+        except (Rejected, NotJson) as error:
+            return _reject(error)
+        except InvalidField as error:
+            return error_response(rejection(error, hook_label(first_headers(request))))
         except ClientDisconnect:
             _log.info("webhook_disconnected")
             return Response(status_code=HTTPStatus.BAD_REQUEST)
@@ -115,12 +113,6 @@ class KratosWebHookHandler(ABC):
         finally:
             self._body_budget.release(len(body))
 
-    def write_error_response(
-        self, messages: Sequence[ErrorMessage], status_code: int = HTTPStatus.UNPROCESSABLE_ENTITY
-    ) -> Response:
-        """The answer that tells Kratos, and perhaps the person, what is wrong."""
-        return error_response(messages, status_code)
-
     async def _read_request(self, request: Request) -> bytes:
         # The key is checked first: without one nothing else is disclosed.
         headers = first_headers(request)
@@ -131,6 +123,9 @@ class KratosWebHookHandler(ABC):
         return await read_body(request, headers, *limits)
 
 
-def _reject(status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None) -> Response:
-    _log.warning("webhook_rejected", status=int(status), reason=text)
-    return status_response(status, text, headers)
+def _reject(error: Rejected | NotJson) -> Response:
+    status, headers = HTTPStatus.BAD_REQUEST, None
+    if isinstance(error, Rejected):
+        status, headers = error.status, error.headers
+    _log.warning("webhook_rejected", status=int(status), reason=str(error))
+    return status_response(status, str(error), headers)

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from kratos_sync.api.http.webhooks.handler import KratosWebHookHandler, KratosWebHookHandlerConfig
-from kratos_sync.api.http.webhooks.identity_body import read_document, rejection
+from kratos_sync.api.http.webhooks.identity_body import read_document
 from kratos_sync.api.http.webhooks.parsed_identity import (
     IdentityChanges,
     InvalidAnswer,
@@ -24,9 +24,13 @@ from kratos_sync.api.http.webhooks.parsed_identity import (
     checked,
     field,
 )
-from kratos_sync.api.http.webhooks.rejections import DetailedMessage, ErrorMessage, describe
+from kratos_sync.api.http.webhooks.rejections import (
+    DetailedMessage,
+    ErrorMessage,
+    describe,
+    error_response,
+)
 from kratos_sync.api.http.webhooks.requests import first_headers, hook_label
-from kratos_sync.domain.fields import InvalidField
 from kratos_sync.domain.json_values import Json
 
 __all__ = [
@@ -226,14 +230,11 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
         hook = hook_label(first_headers(request))
         if not body:
             return self._failed(ParseFailed(TEMPLATE_FAILED), hook)
-        try:
-            identity = await self.read(_read, body)
-        except InvalidField as error:
-            return self.write_error_response(rejection(error, hook))
+        identity = await self.read(_read, body)
         try:
             changes = await self.decide(identity)
         except RefuseIdentity as refusal:
-            return self.write_error_response(self._messages_of(refusal, hook))
+            return error_response(self._messages_of(refusal, hook))
         except ParseFailed as failure:
             return self._failed(failure, hook)
         _log.info("identity_parsed", hook=hook, changed=sorted(changes))
@@ -259,7 +260,7 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
             _log.error("parse_failed_open", **details)
             return JSONResponse({})
         _log.error("parse_failed_closed", **details)
-        return self.write_error_response([ErrorMessage(None, [self.failure_message])])
+        return error_response([ErrorMessage(None, [self.failure_message])])
 
 
 def _read(body: bytes) -> ParsedIdentity:

@@ -15,6 +15,8 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
+from kratos_sync.domain.fields import from_text
+
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 
@@ -55,8 +57,6 @@ RawHeaders: TypeAlias = Mapping[bytes, bytes]
 _JSON_MEDIA_TYPE: Final = re.compile(r"application/json|[\w.!#$&^-]+/[\w.!#$&^+-]+\+json", re.ASCII)
 _UNCOMPRESSED: Final = frozenset({b"identity", b""})
 _LABEL: Final = re.compile(rb"[\x20-\x7e]{1,100}")
-_UUID: Final = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_NO_UUID: Final = b"00000000-0000-0000-0000-000000000000"
 _TRACEPARENT: Final = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
@@ -72,8 +72,9 @@ def trigger_id(headers: RawHeaders) -> str | None:
     value = headers.get(b"ory-webhook-trigger-id")
     if value is None:
         return None
-    if _UUID.fullmatch(value) and value != _NO_UUID:
-        return value.decode().lower()
+    text = value.decode("latin-1")
+    if (uuid := from_text(text)) is not None and uuid.int:
+        return text.lower()
     _log.warning("webhook_trigger_id_ignored")
     return None
 
