@@ -19,7 +19,7 @@ from sqlalchemy.pool import QueuePool
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.pipeline import Batch, deliver
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
-from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.domain.events import DomainEvent, KratosIdentityUpdated
 from kratos_sync.infrastructure.bus import actor, wire_format
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.ledger.status import PostgresStatus
@@ -164,6 +164,45 @@ def _leave_our_connection_busy(_: Surroundings, transaction: Transaction) -> Non
     transactions.driver_of(transaction.connection).pgconn.send_query(b"SELECT 1")
 
 
+def _break_a_rule_that_is_checked_at_commit(_: Surroundings, transaction: Transaction) -> None:
+    transaction.execute(
+        text("CREATE TEMP TABLE own (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)"), {}
+    )
+    transaction.execute(text("INSERT INTO own VALUES (1), (1)"), {})
+
+
+class _AnotherLedger:
+    """A participant that records in a ledger of its own, which is away."""
+
+    def __init__(self, fails_in: str) -> None:
+        self._fails_in = fails_in
+
+    def flush(self) -> None:
+        self._use("flush")
+
+    def collect_events(self) -> list[DomainEvent]:
+        self._use("collect_events")
+        return []
+
+    def savepoint(self) -> None:
+        self._use("savepoint")
+
+    def roll_back_to_savepoint(self) -> None:
+        pass
+
+    def _use(self, what: str) -> None:
+        if what == self._fails_in:
+            raise LedgerUnavailable("the other one")
+
+
+def _find_another_ledger_away_when_flushed(_: Surroundings, transaction: Transaction) -> None:
+    transaction.join(_AnotherLedger("flush"))
+
+
+def _find_another_ledger_away_when_collected(_: Surroundings, transaction: Transaction) -> None:
+    transaction.join(_AnotherLedger("collect_events"))
+
+
 TROUBLES: list[Trouble] = [
     _cannot_connect,
     _cannot_connect_by_sqlalchemy,
@@ -184,6 +223,9 @@ TROUBLES: list[Trouble] = [
     _leave_the_transaction_aborted,
     _close_our_connection,
     _leave_our_connection_busy,
+    _break_a_rule_that_is_checked_at_commit,
+    _find_another_ledger_away_when_flushed,
+    _find_another_ledger_away_when_collected,
 ]
 
 
