@@ -52,9 +52,10 @@ def shorten(text: str) -> str:
 def type_of(error: BaseException) -> str:
     """Give the error's type as a traceback names it; our own go by their bare names."""
     kind = type(error)
-    if kind.__module__ == "builtins" or kind.__module__.startswith("kratos_sync."):
+    module = str(kind.__module__)
+    if module == "builtins" or module.startswith("kratos_sync."):
         return kind.__qualname__[:LONGEST_TYPE]
-    return f"{kind.__module__}.{kind.__qualname__}"[:LONGEST_TYPE]
+    return f"{module}.{kind.__qualname__}"[:LONGEST_TYPE]
 
 
 def shape_of(error: BaseException) -> str:
@@ -65,7 +66,7 @@ def shape_of(error: BaseException) -> str:
     """
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001  # an error that cannot even be told is one shape too
+    except BaseException:  # noqa: BLE001  # an error that cannot even be told is one shape too
         return "(no message)"
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")[:_LONGEST_LINE]
     for pattern, instead in _PARTICULARS:

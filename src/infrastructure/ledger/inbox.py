@@ -68,7 +68,7 @@ def record_failures(connection: Connection, attempts: Iterable[FailedAttempt]) -
             "duration": attempt.duration,
             "outcome": attempt.outcome,
             "error": _storable(attempt.error),
-            "error_type": attempt.error_type,
+            "error_type": attempt.error_type and _storable(attempt.error_type),
             "error_shape": attempt.error_shape and _storable(attempt.error_shape),
             "retry_after": attempt.retry_after,
         }

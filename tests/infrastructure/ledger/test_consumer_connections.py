@@ -203,6 +203,32 @@ def _find_another_ledger_away_when_collected(_: Surroundings, transaction: Trans
     transaction.join(_AnotherLedger("collect_events"))
 
 
+class _Odd(Exception):
+    """What cannot be told in a row as it is."""
+
+
+_Odd.__qualname__ = "Odd\ud800\x00"
+
+
+def _raise_an_error_of_an_odd_name(_: Surroundings, __: Transaction) -> None:
+    raise _Odd
+
+
+def _raise_an_error_of_no_module(_: Surroundings, __: Transaction) -> None:
+    raise type("Homeless", (Exception,), {"__module__": None})
+
+
+class _Unspeakable(Exception):
+    """An error that ends the process of whoever asks what it says."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+def _raise_an_error_that_cannot_be_told(_: Surroundings, __: Transaction) -> None:
+    raise _Unspeakable
+
+
 TROUBLES: list[Trouble] = [
     _cannot_connect,
     _cannot_connect_by_sqlalchemy,
@@ -226,6 +252,9 @@ TROUBLES: list[Trouble] = [
     _break_a_rule_that_is_checked_at_commit,
     _find_another_ledger_away_when_flushed,
     _find_another_ledger_away_when_collected,
+    _raise_an_error_of_an_odd_name,
+    _raise_an_error_of_no_module,
+    _raise_an_error_that_cannot_be_told,
 ]
 
 
