@@ -37,9 +37,10 @@ def place_of(frames: Sequence[FrameSummary]) -> str:
 
 def name_of(kind: type[BaseException]) -> str:
     """The name of an error's type as a traceback has it; our own go by their bare names."""
-    if kind.__module__ == "builtins" or kind.__module__.startswith("kratos_sync."):
+    module = str(kind.__module__)
+    if module == "builtins" or module.startswith("kratos_sync."):
         return kind.__qualname__[:LONGEST_TYPE]
-    return f"{kind.__module__}.{kind.__qualname__}"[:LONGEST_TYPE]
+    return f"{module}.{kind.__qualname__}"[:LONGEST_TYPE]
 
 
 def explain(error: BaseException) -> str:
@@ -63,7 +64,7 @@ def shape_of(error: BaseException) -> str:
     """
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001  # an error that has no text is one shape too
+    except BaseException:  # noqa: BLE001  # an error that has no text is one shape too
         return "(no message)"
     line = next((line.strip() for line in text.splitlines() if line.strip()), "")[:_LONGEST_LINE]
     for pattern, instead in _PARTICULARS:

@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 from kratos_sync.application.ports.deletions import Erasable, Erased, Erasure, Erasures
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.domain.events import IMPERSONAL
-from kratos_sync.domain.kratos_identities import erase_copy
+from kratos_sync.domain.kratos_identities import find_or_add
 from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
 from kratos_sync.infrastructure.ledger.purge import lock_purges
 from kratos_sync.infrastructure.ledger.recording import RECORD_ERASURES, record_many
@@ -127,7 +127,8 @@ class PostgresErasures:
         transaction = Transaction(self._engine)
         with transaction.begin(TIME_LIMIT):
             identities = PostgresKratosIdentities(transaction)
-            erase_copy(identities, identity_id, at=datetime.now(UTC), cause=uuid7())
+            now = datetime.now(UTC)
+            find_or_add(identities, identity_id, at=now).erase(at=now, cause=uuid7())
             request_erasure(transaction, identity_id, by, reason)
             raised = [(event, Provenance(SOURCE)) for event in transaction.collect_events()]
             record_many(transaction.connection, raised, RECORD_ERASURES)

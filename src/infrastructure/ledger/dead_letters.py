@@ -88,7 +88,8 @@ NEWEST: Final = f"""
 COUNT: Final = "SELECT count(*) FROM kratos_sync.deliveries d WHERE {conditions}"
 
 EVENT = text("""
-    SELECT id, name, subject, source, occurred_at, recorded_at, CAST(payload AS text), erased_at
+    SELECT id, name, subject AS identity_id, source, occurred_at, recorded_at,
+           CAST(payload AS text) AS payload, erased_at
     FROM kratos_sync.events WHERE id = :event_id
 """)
 
@@ -124,12 +125,11 @@ class PostgresDeadLetters:
 
     def event(self, event_id: UUID) -> DeliveredEvent | None:
         with snapshot(self._engine) as connection:
-            row = connection.execute(EVENT, {"event_id": event_id}).one_or_none()
+            row = connection.execute(EVENT, {"event_id": event_id}).mappings().one_or_none()
             if row is None:
                 return None
             deliveries = deliveries_of(connection, [event_id])
-        *event, erased_at = row
-        return DeliveredEvent(*(*event, deliveries.get(event_id, ()), erased_at))
+        return DeliveredEvent(**row, deliveries=deliveries.get(event_id, ()))
 
 
 # From one name to the next by the index, however many rows each has.

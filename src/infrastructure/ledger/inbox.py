@@ -64,7 +64,7 @@ def record_failures(connection: Connection, attempts: Iterable[FailedAttempt]) -
             "duration": attempt.duration,
             "outcome": attempt.outcome,
             "error": storable(attempt.error),
-            "error_type": attempt.error_type,
+            "error_type": attempt.error_type and storable(attempt.error_type),
             "error_shape": attempt.error_shape and storable(attempt.error_shape),
             "retry_after": attempt.retry_after,
         }

@@ -15,7 +15,6 @@ from kratos_sync.application.ports.status import (
     Holder,
     StatusReport,
     Storage,
-    TableSize,
     UnknownEvents,
 )
 from kratos_sync.infrastructure.ledger.hook_activity import hook_activity, template_failures
@@ -23,7 +22,7 @@ from kratos_sync.infrastructure.ledger.purge import last_purge
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.migrations import current_revision, newest_revision, require_schema
 from kratos_sync.infrastructure.postgres.engine import how_far_ahead, translate_errors
-from kratos_sync.infrastructure.reconciliation.reconciliation import drift
+from kratos_sync.infrastructure.reconciliation.runs import drift
 
 LONG: Final = timedelta(minutes=10)
 """Transactions open for longer are reported;"""
@@ -194,7 +193,7 @@ def storage(connection: Connection) -> Storage:
     """The tables, the last purge, and what keeps dead rows from being removed."""
     events, attempts = connection.execute(OLDEST).one()
     return Storage(
-        tables=tuple(starmap(TableSize, connection.execute(SIZES))),
+        tables={row.relname: row.bytes for row in connection.execute(SIZES)},
         oldest_event_at=events,
         oldest_attempt_at=attempts,
         last_purge=last_purge(connection),

@@ -46,6 +46,8 @@ SETTINGS: Final = {
     "extra_float_digits": "1",
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",
+    # Else an error of a consumer's statement would look like the loss of the connection.
+    "exit_on_error": "off",
     # With a plan from an empty table, or statistics from before a burst, every batch would read the
     # whole table. All our statements have an index.
     "enable_seqscan": "off",

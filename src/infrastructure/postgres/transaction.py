@@ -14,6 +14,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, CursorResult, Engine, Executable
 
+from kratos_sync.application.pipeline.logging import OtherLedgerUnavailable
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import (
     ConcurrencyConflict,
@@ -102,6 +103,8 @@ class Transaction:
             except BaseException as error:
                 if (translated := self._judge(error, connection)) is not None:
                     raise translated from error
+                if isinstance(error, LedgerUnavailable):
+                    raise OtherLedgerUnavailable(str(error)) from error
                 raise
 
     def _open(self, connection: Connection, time_limit: timedelta) -> None:
@@ -141,7 +144,10 @@ class Transaction:
             if is_exhausted:
                 self.run(LITTLE_MEMORY, ())
                 self.run(NEEDS_ROOM, ())
-            if self.fetch(IS_WRITABLE, ()) == [(True,)]:
+            is_writable = self.fetch(IS_WRITABLE, ()) == [(True,)]
+            # After a commit that failed SQLAlchemy knows of no transaction, and would end none.
+            self._driver.rollback()
+            if is_writable:
                 # It may have been full a moment ago.
                 is_transient = is_exhausted and is_over and LIMIT_EXCEEDED not in sqlstates
                 return RoomAgain("the server has room again") if is_transient else None
