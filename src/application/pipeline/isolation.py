@@ -13,7 +13,11 @@ from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.pipeline.batch import FAILURES, Batch, CallNext, Failure, Result
 from kratos_sync.application.pipeline.logging import delivering
 from kratos_sync.application.pipeline.retries import failure
-from kratos_sync.application.ports.event_bus import ANSWER_SOURCES, LedgerUnavailable
+from kratos_sync.application.ports.event_bus import (
+    ANSWER_SOURCES,
+    LedgerUnavailable,
+    OtherLedgerUnavailable,
+)
 from kratos_sync.application.ports.unit_of_work import (
     ConcurrencyConflict,
     PendingDelivery,
@@ -21,10 +25,6 @@ from kratos_sync.application.ports.unit_of_work import (
 )
 from kratos_sync.domain.events import EVENTS, DomainEvent, KratosIdentityUpdated
 from kratos_sync.domain.json_values import Json
-
-
-class OtherLedgerUnavailable(Exception):
-    """A consumer raised LedgerUnavailable: only the unit of work raises that for our own ledger."""
 
 
 def isolate_failures(call_next: CallNext, batch: Batch) -> Result:
