@@ -13,13 +13,10 @@ from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.pipeline.batch import FAILURES, Batch, CallNext, Failure, Result
 from kratos_sync.application.pipeline.logging import delivering
 from kratos_sync.application.pipeline.retries import failure
-from kratos_sync.application.ports.event_bus import (
-    ANSWER_SOURCES,
-    LedgerUnavailable,
-    OtherLedgerUnavailable,
-)
+from kratos_sync.application.ports.event_bus import ANSWER_SOURCES, LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import (
     ConcurrencyConflict,
+    OtherLedgerUnavailable,
     PendingDelivery,
     TimeLimitExceeded,
 )

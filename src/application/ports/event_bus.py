@@ -16,10 +16,6 @@ class LedgerUnavailable(Exception):
     """
 
 
-class OtherLedgerUnavailable(Exception):
-    """A consumer raised LedgerUnavailable: only the unit of work raises that for our own ledger."""
-
-
 ANSWER_SOURCES: Final = frozenset({"FetchKratosIdentity", "reconcile", "sync"})
 """The sources of events that this service itself fetched from the Admin API: they are exact."""
 

@@ -14,9 +14,10 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, CursorResult, Engine, Executable
 
-from kratos_sync.application.ports.event_bus import LedgerUnavailable, OtherLedgerUnavailable
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import (
     ConcurrencyConflict,
+    OtherLedgerUnavailable,
     RoomAgain,
     TimeLimitExceeded,
 )
@@ -144,7 +145,7 @@ class Transaction:
                 self.run(LITTLE_MEMORY, ())
                 self.run(NEEDS_ROOM, ())
             is_writable = self.fetch(IS_WRITABLE, ()) == [(True,)]
-            # After a failed commit SQLAlchemy knows of no transaction, and would not end this one.
+            # After a commit that failed SQLAlchemy knows of no transaction, and would end none.
             self._driver.rollback()
             if is_writable:
                 # It may have been full a moment ago.
