@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import uniform
-from typing import Any, NamedTuple, TypeVar
-from uuid import UUID
+from typing import Any, TypeVar
 
 import structlog
 
@@ -13,7 +12,7 @@ from kratos_sync.application.consumer import Consumer, RetryLater
 from kratos_sync.application.errors import explain, name_of, shape_of, shorten
 from kratos_sync.application.pipeline.batch import FAILURES, Batch, CallNext, Failure, Result, Start
 from kratos_sync.application.pipeline.logging import log_failure
-from kratos_sync.application.ports.dead_letters import RETRY_LATER, FailedAttempt
+from kratos_sync.application.ports.dead_letters import RETRY_LATER, FailedAttempt, Lost
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import (
     ConcurrencyConflict,
@@ -26,15 +25,6 @@ CONFLICTS_IN_A_ROW = 5
 MOST_DOUBLINGS = 24
 
 log = structlog.get_logger()
-
-
-class Lost(NamedTuple):
-    """A delivery that was being consumed when its thread or its process ended."""
-
-    consumer: str
-    event_id: UUID
-    attempt: int
-    since: datetime
 
 
 def retry_conflicts(call_next: CallNext, batch: Batch) -> Result:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 from kratos_sync.application.ports.history import RecordedEvent
@@ -147,6 +147,15 @@ class FailedAttempt:
         if self.is_postponed:
             return "postponed"
         return "gave_up" if self.retry_after is None else "failed"
+
+
+class Lost(NamedTuple):
+    """A delivery that was being consumed when its thread or its process ended."""
+
+    consumer: str
+    event_id: UUID
+    attempt: int
+    since: datetime
 
 
 class Failures(Protocol):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
-from kratos_sync.application.pipeline.retries import Lost
+from kratos_sync.application.ports.dead_letters import Lost
 from kratos_sync.application.ports.unit_of_work import PendingDelivery
 
 SLOTS: Final = 128
