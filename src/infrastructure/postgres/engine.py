@@ -116,7 +116,7 @@ def _is_away(error: DBAPIError | psycopg.Error, sqlstate: str | None) -> bool:
 
 
 def sqlstates_of(error: BaseException) -> set[str]:
-    """The SQLSTATEs of an error, of its causes and its contexts."""
+    """The SQLSTATEs of an error, of those that it groups, of its causes and its contexts."""
     found, seen, remaining = set(), set(), [error]
     while remaining:
         each = remaining.pop()
@@ -124,7 +124,8 @@ def sqlstates_of(error: BaseException) -> set[str]:
         driver = each.orig if isinstance(each, DBAPIError) else each
         if isinstance(driver, psycopg.Error) and driver.sqlstate is not None:
             found.add(driver.sqlstate)
-        chained = (each.__cause__, each.__context__)
+        grouped = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+        chained = (each.__cause__, each.__context__, *grouped)
         remaining += [other for other in chained if other is not None and id(other) not in seen]
     return found
 
