@@ -130,6 +130,11 @@ def sqlstates_of(error: BaseException) -> set[str]:
     return found
 
 
+def readable(time: str) -> str:
+    """SQL for a time, or the nearest one that Python has: else the whole row could not be read."""
+    return f"greatest('0001-01-01', least('9999-12-31', {time}))"
+
+
 NOW: Final = text("SELECT clock_timestamp()")
 
 
