@@ -14,7 +14,8 @@ from kratos_sync.application.json_body import NotJson, decode
 from kratos_sync.application.missed_webhooks import Differing
 from kratos_sync.application.ports.kratos import KratosRefused
 from kratos_sync.application.ports.reconciliation import ListingUnordered
-from kratos_sync.domain.identity import KEYS, Identity, InvalidIdentity
+from kratos_sync.domain.fields import text, time, uuid
+from kratos_sync.domain.identity import ADDRESSES, KEYS, SCALARS, Identity, InvalidIdentity
 from kratos_sync.infrastructure.identities.recorded_webhooks import NOW, LaterWebhooks
 from kratos_sync.infrastructure.identities.rows import READ, from_row
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
@@ -27,10 +28,12 @@ KNOWN_KEYS: Final = sorted(KEYS)
 
 # Equal as JSON, as times and as sets of addresses, which are stored in this order: so equal for the
 # domain too. Not the other way round: what differs here is compared once more in the domain.
-_TEXTS: Final = ("schema_id", "schema_url", "state", "external_id", "region")
-_TIMES: Final = ("updated_at", "created_at", "state_changed_at")
+_SCALAR: Final[Mapping[object, str]] = {
+    text: "held.{0} IS NOT DISTINCT FROM e ->> '{0}'",
+    uuid: "held.{0}::text IS NOT DISTINCT FROM e ->> '{0}'",
+    time: "held.{0} IS NOT DISTINCT FROM (e ->> '{0}')::timestamptz",
+}
 _JSON: Final = ("traits", "metadata_public", "metadata_admin")
-_ADDRESSES: Final = ("verifiable_addresses", "recovery_addresses")
 _SORTED: Final = """
     CASE WHEN jsonb_array_length(coalesce(e -> '{0}', '[]')) < 2 THEN coalesce(e -> '{0}', '[]')
          ELSE (SELECT jsonb_agg(a ORDER BY a ->> 'via' COLLATE "C", a ->> 'value' COLLATE "C")
@@ -39,11 +42,10 @@ _SORTED: Final = """
 _SAME: Final = " AND ".join(
     [
         "held.deleted_at IS NULL",
-        *(f"held.{name} IS NOT DISTINCT FROM e ->> '{name}'" for name in _TEXTS),
-        "held.organization_id::text IS NOT DISTINCT FROM e ->> 'organization_id'",
-        *(f"held.{name} IS NOT DISTINCT FROM (e ->> '{name}')::timestamptz" for name in _TIMES),
+        *(_SCALAR[read].format(name) for name, read in SCALARS.items()),
+        _SCALAR[time].format("updated_at"),
         *(f"held.{name} IS NOT DISTINCT FROM e -> '{name}'" for name in _JSON),
-        *(f"held.{name} = {_SORTED.format(name)}" for name in _ADDRESSES),
+        *(f"held.{name} = {_SORTED.format(name)}" for name in ADDRESSES),
         "held.unknown = e - $2::text[]",
     ]
 )
@@ -74,7 +76,6 @@ class _Listed(msgspec.Struct, gc=False):
 
 
 _read_ids = msgspec.json.Decoder(list[_Listed]).decode
-_read_id = msgspec.json.Decoder(_Listed).decode
 # One by one: an identity that cannot be read must not keep the others from being read.
 _read_documents = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -103,13 +104,16 @@ def compare(
     try:
         ids = [each.id for each in _read_ids(identities)]
     except msgspec.ValidationError:
-        raise KratosRefused("its listing has somebody without an id") from None
+        raise KratosRefused("its listing has an identity without an id") from None
     _check_order(after, ids, is_last=is_last)
     candidates = candidates_of(cursor, identities, ids)
     missing = sum(not is_held for is_held in candidates.values())
-    differing, unreadable = (
-        _differing(cursor, identities, candidates, at) if candidates else ([], 0)
-    )
+    differing: list[Differing] = []
+    unreadable = 0
+    if candidates:
+        listed = zip(ids, _read_documents(identities), strict=True)
+        documents = [bytes(raw) for identity_id, raw in listed if identity_id in candidates]
+        differing, unreadable = _differing(cursor, documents, candidates, at)
     upper = LAST if is_last else ids[-1]
     return Compared(ids, upper, len(ids) - missing, differing, unreadable)
 
@@ -136,7 +140,7 @@ def candidates_of(cursor: Cursor, identities: bytes, ids: Sequence[UUID]) -> dic
 
 def _check_order(after: UUID, ids: Sequence[UUID], *, is_last: bool) -> None:
     if not ids and not is_last:
-        raise ListingUnordered("Kratos' listing goes on after a page without anybody")
+        raise ListingUnordered("Kratos' listing goes on after an empty page")
     for identity_id in ids:
         if identity_id <= after:
             raise ListingUnordered("Kratos' listing is not in the order of ids")
@@ -144,7 +148,7 @@ def _check_order(after: UUID, ids: Sequence[UUID], *, is_last: bool) -> None:
 
 
 def _differing(
-    cursor: Cursor, identities: bytes, candidates: Mapping[UUID, bool], at: datetime
+    cursor: Cursor, documents: Sequence[bytes], candidates: Mapping[UUID, bool], at: datetime
 ) -> tuple[list[Differing], int]:
     held_ids = [identity_id for identity_id, is_held in candidates.items() if is_held]
     rows = cursor.execute(READ, [uuid_array(held_ids)]).fetchall()
@@ -155,19 +159,16 @@ def _differing(
     later = LaterWebhooks(lambda query, given: cursor.execute(query, given).fetchall(), held, at)
     found: list[Differing] = []
     unreadable = 0
-    for raw in _read_documents(identities):
-        if _read_id(raw).id not in candidates:
-            continue
+    for document in documents:
         try:
-            identity = _identity(bytes(raw))
+            identity = _identity(document)
         except (NotJson, InvalidIdentity):
             unreadable += 1
             continue
         row = held.get(identity.id)
-        fields = (
-            None if row is None else row.differences(identity, at=at, later=later.of(identity.id))
-        )
-        if fields is None or fields:
+        webhooks = later.of(identity.id)
+        fields = None if row is None else row.differences(identity, at=at, later=webhooks)
+        if fields != ():
             found.append(Differing(identity, row, fields))
     return found, unreadable
 

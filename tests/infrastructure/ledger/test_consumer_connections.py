@@ -410,7 +410,7 @@ def test_a_database_of_its_own_that_is_away_keeps_no_thread_of_a_worker(
         lambda: PostgresUnitOfWork(engine, factory, wake_relay=lambda: None),
         ledger,
         Watchdog(ledger, PostgresClaims(engine, timedelta(minutes=1))),
-        patience=timedelta(minutes=5),
+        ledger_timeout=timedelta(minutes=5),
     )
     event_ids = publish(ledger, kind, MANY)
     perform = broker.get_actor(wire_format.ACTOR).fn
