@@ -110,7 +110,7 @@ def test_a_pending_delivery_has_its_due_time_and_last_error(engine: Engine) -> N
     assert greet.outstanding is not None
     assert greet.outstanding.attempts == len(greet.attempts) == 1
     assert timedelta() < greet.outstanding.due_at - found.at <= A_MINUTE
-    assert greet.outstanding.last_error == "KeyError"
+    assert greet.outstanding.error == "KeyError"
     assert not greet.outstanding.leased
     assert greet.outstanding.failed_at is None
 
