@@ -38,7 +38,7 @@ from kratos_sync.infrastructure.ledger.status import DatabaseReadiness, Postgres
 from kratos_sync.infrastructure.migrations import deployment_id
 from kratos_sync.infrastructure.postgres import engine as database
 from kratos_sync.infrastructure.postgres.unit_of_work import ConsumerFactory, PostgresUnitOfWork
-from kratos_sync.infrastructure.reconciliation.reconciliation import PostgresReconciliations
+from kratos_sync.infrastructure.reconciliation.runs import PostgresReconciliations
 from kratos_sync.infrastructure.settings import Settings
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.watchdog import Watchdog

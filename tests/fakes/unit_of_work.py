@@ -217,7 +217,7 @@ class InMemoryUnitOfWork:
             self._held_people,
             lambda: self._ledger.now,
             self._is_answered,
-            self._first_heard,
+            self._first_hinted,
         )
         self._uncommitted = _Writes(deepcopy(self._ledger.identities), answers)
         self._begun_with = {each.id: each.version for each in self._ledger.identities}
@@ -242,7 +242,7 @@ class InMemoryUnitOfWork:
         asked_at = self._ledger.asked_at.get(hint.identity_id)
         return owed_at is not None and asked_at is not None and owed_at < asked_at
 
-    def _first_heard(self, identity_id: UUID) -> datetime | None:
+    def _first_hinted(self, identity_id: UUID) -> datetime | None:
         if self._ledger.identities.find(identity_id) is not None:
             return None
         hints = (

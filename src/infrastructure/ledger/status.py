@@ -22,7 +22,7 @@ from kratos_sync.infrastructure.ledger.purge import last_purge
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.migrations import current_revision, newest_revision, require_schema
 from kratos_sync.infrastructure.postgres.engine import how_far_ahead, translate_errors
-from kratos_sync.infrastructure.reconciliation.reconciliation import drift
+from kratos_sync.infrastructure.reconciliation.runs import drift
 
 LONG: Final = timedelta(minutes=10)
 """Transactions open for longer are reported;"""

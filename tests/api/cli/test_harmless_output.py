@@ -20,13 +20,8 @@ from kratos_sync.api.cli.dead_letters import each_lines, group_lines
 from kratos_sync.api.cli.history import history_lines
 from kratos_sync.api.cli.output import echo, echo_json
 from kratos_sync.application.drift import Drift
-from kratos_sync.application.kratos_config.findings import (
-    Coverage,
-    Finding,
-    Judgement,
-    Report,
-    Severity,
-)
+from kratos_sync.application.kratos_config.check import Coverage, Report
+from kratos_sync.application.kratos_config.findings import Finding, Severity
 from kratos_sync.application.kratos_config.hooks import Place
 from kratos_sync.application.ports.dead_letters import DeadLetter, DeadLetterGroup, DeadLetterGroups
 from kratos_sync.application.ports.deletions import Erasure
@@ -134,7 +129,7 @@ LETTER = DeadLetter(
     SOMEBODY, "Greet", "identity.registered", SOMEBODY, 1, AGO, "E", "s", "E: s\n t"
 )
 CHECKED = Report(
-    (Finding(Judgement("rule", Severity.ERROR, "Nobody is heard.", "Do."), 1, ("a", "b")),),
+    (Finding("rule", Severity.ERROR, "No hook calls.", "Do.", 1, ("a", "b")),),
     (Coverage(Place("login", "password"), True, False, ("a",)),),
 )
 

@@ -162,8 +162,8 @@ def test_refused_deletions_are_a_failure_and_delete_nothing(
     result = reconcile("--json", "--allow-deletes", "1000")
 
     assert result.exit_code == 1
-    assert result.stderr.endswith("Error: Nobody was deleted: Kratos lists nobody.\n")
-    assert told(result)["outcome"] == "refused: Kratos lists nobody"
+    assert result.stderr.endswith("Error: Nobody was deleted: Kratos lists no identity.\n")
+    assert told(result)["outcome"] == "refused: Kratos lists no identity"
     assert len(world.alive()) == 3
 
 

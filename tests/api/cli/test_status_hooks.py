@@ -100,7 +100,7 @@ def test_a_failed_template_needs_attention_until_the_next_reconciliation(
     assert (hook["label"], hook["calls"]) == (LABEL, 2)
     assert hook["first_at"] < hook["last_at"]
 
-    compare(engine, "refused: Kratos lists nobody")
+    compare(engine, "refused: Kratos lists no identity")
     assert "template failed" in status()
     compare(engine, "completed")
     assert "template failed" not in status()

@@ -220,7 +220,7 @@ def test_wrong_use_has_its_own_exit_code(ids: tuple[str, ...], why: str) -> None
     assert why in result.stderr
 
 
-def test_without_a_url_it_says_which_setting_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_url_the_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KRATOS_ADMIN_URL")
 
     result = sync(uuid4())
