@@ -82,7 +82,7 @@ class Reconciler:
                 self._run(outcome, allow_deletes, show)
         except (DeletesRefused, AnotherKratos, ListingUnordered) as error:
             outcome.outcome = f"refused: {error}"
-            outcome.went_wrong = f"Nobody was deleted: {error}."
+            outcome.went_wrong = f"No identity was deleted: {error}."
         except AnotherReconciliation as error:
             outcome.is_anothers, steps.ended_early = True, str(error)
         if steps.ended_early:
