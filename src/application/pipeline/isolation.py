@@ -16,15 +16,12 @@ from kratos_sync.application.pipeline.retries import failure
 from kratos_sync.application.ports.event_bus import ANSWER_SOURCES, LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import (
     ConcurrencyConflict,
+    OtherLedgerUnavailable,
     PendingDelivery,
     TimeLimitExceeded,
 )
 from kratos_sync.domain.events import EVENTS, DomainEvent, KratosIdentityUpdated
 from kratos_sync.domain.json_values import Json
-
-
-class OtherLedgerUnavailable(Exception):
-    """A consumer raised LedgerUnavailable: only the unit of work raises that for our own ledger."""
 
 
 def isolate_failures(call_next: CallNext, batch: Batch) -> Result:

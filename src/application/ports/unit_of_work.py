@@ -24,6 +24,10 @@ class RoomAgain(ConcurrencyConflict):
     """
 
 
+class OtherLedgerUnavailable(Exception):
+    """A consumer raised LedgerUnavailable: only the unit of work raises that for our own ledger."""
+
+
 class PendingDelivery(NamedTuple):
     """A pending delivery with its event, as the ledger has them.
 

@@ -14,10 +14,10 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, CursorResult, Engine, Executable
 
-from kratos_sync.application.pipeline.logging import OtherLedgerUnavailable
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import (
     ConcurrencyConflict,
+    OtherLedgerUnavailable,
     RoomAgain,
     TimeLimitExceeded,
 )
