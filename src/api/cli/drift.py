@@ -4,16 +4,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from kratos_sync.api.cli.output import (
-    Line,
-    ago,
-    duration,
-    echo,
-    echo_attention,
-    fold,
-    identities,
-    rows,
-)
+from kratos_sync.api.cli.amounts import ago, duration, identities
+from kratos_sync.api.cli.output import Line, echo, echo_attention, fold, rows
 from kratos_sync.application.drift import Drift, Rise
 from kratos_sync.application.missed_webhooks import HOOKS, NEWER
 from kratos_sync.application.ports.reconciliation import Findings, PastReconciliation

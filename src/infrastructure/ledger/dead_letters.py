@@ -86,8 +86,8 @@ NEWEST: Final = f"""
 COUNT: Final = "SELECT count(*) FROM kratos_sync.deliveries d WHERE {conditions}"
 
 EVENT = text("""
-    SELECT id, name, subject, source, occurred_at, recorded_at, CAST(payload AS text) AS payload,
-           erased_at
+    SELECT id, name, subject AS identity_id, source, occurred_at, recorded_at,
+           CAST(payload AS text) AS payload, erased_at
     FROM kratos_sync.events WHERE id = :event_id
 """)
 
@@ -129,21 +129,11 @@ class PostgresDeadLetters:
     def event(self, event_id: UUID) -> DeliveredEvent | None:
         """Read the event and its deliveries at one moment."""
         with snapshot(self._engine) as connection:
-            row = connection.execute(EVENT, {"event_id": event_id}).one_or_none()
+            row = connection.execute(EVENT, {"event_id": event_id}).mappings().one_or_none()
             if row is None:
                 return None
             deliveries = deliveries_of(connection, [event_id])
-        return DeliveredEvent(
-            row.id,
-            row.name,
-            row.subject,
-            row.source,
-            row.occurred_at,
-            row.recorded_at,
-            row.payload,
-            deliveries.get(event_id, ()),
-            row.erased_at,
-        )
+        return DeliveredEvent(**row, deliveries=deliveries.get(event_id, ()))
 
 
 # From one name to the next by the index, however many rows each has.

@@ -12,7 +12,6 @@ from sqlalchemy import Connection, text
 
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.hook_log import MOST_LABELS, Calls, HookActivity
-from kratos_sync.application.ports.status import TemplateFailures
 from kratos_sync.domain.events import NO_IDENTITY, KratosTemplateFailed
 from kratos_sync.infrastructure.postgres.connections import connection_arguments
 from kratos_sync.infrastructure.postgres.loop_connection import LoopConnection
@@ -84,7 +83,7 @@ def hook_activity(connection: Connection) -> tuple[HookActivity, ...]:
 # Found by the index on subject, however many other events there are. A time in the future was
 # written by a clock that was ahead, and does not count.
 TEMPLATE_FAILURES: Final = text("""
-    SELECT coalesce(payload ->> 'hook', ''), count(*), min(recorded_at), max(recorded_at)
+    SELECT coalesce(payload ->> 'hook', ''), min(recorded_at), max(recorded_at), count(*)
     FROM kratos_sync.events
     WHERE subject = :nobody AND name = :name AND recorded_at > coalesce(
         (SELECT max(started_at) FROM kratos_sync.reconciliations
@@ -94,6 +93,6 @@ TEMPLATE_FAILURES: Final = text("""
 """).bindparams(nobody=NO_IDENTITY, name=KratosTemplateFailed.name, most=MOST_LABELS)
 
 
-def template_failures(connection: Connection) -> tuple[TemplateFailures, ...]:
+def template_failures(connection: Connection) -> tuple[HookActivity, ...]:
     """Template failures by hook, in the order of labels."""
-    return tuple(TemplateFailures(*row) for row in connection.execute(TEMPLATE_FAILURES))
+    return tuple(HookActivity(*row) for row in connection.execute(TEMPLATE_FAILURES))

@@ -15,7 +15,6 @@ from kratos_sync.application.ports.status import (
     Holder,
     StatusReport,
     Storage,
-    TableSize,
     UnknownEvents,
 )
 from kratos_sync.infrastructure.ledger.hook_activity import hook_activity, template_failures
@@ -198,7 +197,7 @@ def storage(connection: Connection) -> Storage:
     """The tables, the purges, and what keeps dead rows from being removed."""
     events, attempts = connection.execute(OLDEST).one()
     return Storage(
-        tables=tuple(starmap(TableSize, connection.execute(SIZES))),
+        tables={row.relname: row.bytes for row in connection.execute(SIZES)},
         oldest_event_at=events,
         oldest_attempt_at=attempts,
         last_purge=last_purge(connection),

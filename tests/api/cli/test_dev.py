@@ -223,7 +223,7 @@ def test_a_child_that_dies_ends_it_all_and_is_named(started: list[Dev], director
     dev = stand_in_dev(started, directory, STAND_IN="worker dies")
     assert dev.exit_code() == 1
     assert dev.text.endswith(
-        "Error: worker ended by itself with exit code 7: see its lines above.\n"
+        "Error: worker ended by itself with exit code 7: see its output above.\n"
     )
 
 
