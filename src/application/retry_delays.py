@@ -1,4 +1,4 @@
-"""How long consumers wait for what they cannot speed up: Kratos, say, or other consumers."""
+"""How long a consumer waits for Kratos, or for other consumers."""
 
 from datetime import UTC, datetime, timedelta
 from random import uniform
@@ -8,11 +8,11 @@ from kratos_sync.application.consumer import RetryLater
 from kratos_sync.domain.events import DomainEvent
 
 PART_OF_AGE: Final = 4
-"""What waits is looked at again after such a part of the time that it has waited,"""
+"""An event is tried again after a fourth of its age, and LONGEST_WAIT at most."""
 LONGEST_WAIT: Final = timedelta(minutes=5)
-"""and this at most: an outage of a night makes some hundred attempts."""
+"""An outage of a night makes some hundred attempts."""
 WAIT_FOR_A_URL: Final = timedelta(minutes=1)
-"""For a worker that knows where Kratos is."""
+"""Until a worker takes the event that has Kratos' URL."""
 
 
 def part_of_age(event: DomainEvent) -> timedelta:
@@ -21,12 +21,12 @@ def part_of_age(event: DomainEvent) -> timedelta:
 
 
 def scattered(wait: timedelta) -> timedelta:
-    """Not all at the same moment, nor any too early."""
+    """A little longer, each by another time, so that not all end at once."""
     return wait * uniform(1.0, 1.3)  # noqa: S311
 
 
 def later(delay: timedelta, why: Exception) -> RetryLater:
-    """What a consumer raises to be run again, with the reason beside it."""
+    """The RetryLater that a consumer raises, with the reason as its note."""
     retry = RetryLater(delay)
     retry.add_note(str(why))
     return retry

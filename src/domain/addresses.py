@@ -1,13 +1,14 @@
-"""The addresses of an identity: what can be verified, and what an account can be recovered by."""
+"""The addresses of an identity: those that can be verified, and those for recovery."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, NamedTuple, Protocol, Self, TypeAlias, TypeVar
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, Self, TypeAlias, TypeVar
 from uuid import UUID
 
 from kratos_sync.domain import fields
-from kratos_sync.domain.fields import to_rfc3339
+from kratos_sync.domain.fields import time_to_json
 from kratos_sync.domain.json_values import Json, canonical
 
 _STATUS_RANKS: Final = {"pending": 1, "sent": 2, "completed": 3}
@@ -15,7 +16,7 @@ _STATUS_RANKS_ONCE_VERIFIED: Final = {"pending": 1, "completed": 2, "sent": 3}
 _NOTHING: Final[Mapping[str, Json]] = {}
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
-Order: TypeAlias = tuple[bool, datetime, int, str, datetime, datetime, str, str]
+Order: TypeAlias = tuple[Any, ...]
 
 
 class VerifiableAddress(NamedTuple):
@@ -42,21 +43,21 @@ class VerifiableAddress(NamedTuple):
     def from_kratos(cls, source: Mapping[str, Json]) -> Self:
         """Read one item of `verifiable_addresses`; raises InvalidField naming what is wrong."""
         return cls(
-            fields.uuid_or_none(source, "id"),
+            fields.uuid(source, "id"),
             fields.required_text(source, "value"),
             fields.flag(source, "verified"),
             fields.required_text(source, "via"),
-            fields.text_or_none(source, "status"),
-            fields.time_or_none(source, "verified_at"),
-            fields.time_or_none(source, "created_at"),
-            fields.time_or_none(source, "updated_at"),
+            fields.text(source, "status"),
+            fields.time(source, "verified_at"),
+            fields.time(source, "created_at"),
+            fields.time(source, "updated_at"),
             _others(source, _VERIFIABLE_FIELDS),
         )
 
     def to_kratos(self) -> dict[str, Json]:
         """The JSON object that Kratos would send for this address."""
-        verification: dict[str, Json] = {"verified": self.verified, "status": self.status}
-        return _to_kratos(self, verification, self.verified_at)
+        verified_at = time_to_json(self.verified_at)
+        return _to_kratos(self, verified=self.verified, status=self.status, verified_at=verified_at)
 
     @property
     def order(self) -> Order:
@@ -66,16 +67,9 @@ class VerifiableAddress(NamedTuple):
         another code, which makes it "sent" again, and verified still.
         """
         ranks = _STATUS_RANKS_ONCE_VERIFIED if self.verified else _STATUS_RANKS
-        return (
-            self.verified,
-            self.verified_at or _NEVER,
-            ranks.get(self.status or "", 0),
-            self.status or "",
-            self.updated_at or _NEVER,
-            self.created_at or _NEVER,
-            str(self.id),
-            canonical(dict(self.unknown)),
-        )
+        rank = ranks.get(self.status or "", 0)
+        verified_at = self.verified_at or _NEVER
+        return self.verified, verified_at, rank, self.status or "", *_order_of_the_rest(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,46 +87,25 @@ class RecoveryAddress:
     def from_kratos(cls, source: Mapping[str, Json]) -> Self:
         """Read one item of `recovery_addresses`; raises InvalidField naming what is wrong."""
         return cls(
-            fields.uuid_or_none(source, "id"),
+            fields.uuid(source, "id"),
             fields.required_text(source, "value"),
             fields.required_text(source, "via"),
-            fields.time_or_none(source, "created_at"),
-            fields.time_or_none(source, "updated_at"),
+            fields.time(source, "created_at"),
+            fields.time(source, "updated_at"),
             _others(source, _RECOVERY_FIELDS),
         )
 
     def to_kratos(self) -> dict[str, Json]:
         """The JSON object that Kratos would send for this address."""
-        return _to_kratos(self, {}, None)
+        return _to_kratos(self)
 
     @property
     def order(self) -> Order:
         """Where this stands among equally recent reports of the address."""
-        updated, created = self.updated_at or _NEVER, self.created_at or _NEVER
-        rest = canonical(dict(self.unknown))
-        return (False, _NEVER, 0, "", updated, created, str(self.id), rest)
+        return _order_of_the_rest(self)
 
 
-class Address(Protocol):
-    """What both kinds of address have in common."""
-
-    @property
-    def id(self) -> UUID | None: ...
-    @property
-    def via(self) -> str: ...
-    @property
-    def value(self) -> str: ...
-    @property
-    def created_at(self) -> datetime | None: ...
-    @property
-    def updated_at(self) -> datetime | None: ...
-    @property
-    def unknown(self) -> Mapping[str, Json]: ...
-    @property
-    def order(self) -> Order: ...
-
-
-AnyAddress = TypeVar("AnyAddress", bound=Address)
+AnyAddress = TypeVar("AnyAddress", bound=VerifiableAddress | RecoveryAddress)
 
 
 def united(addresses: Collection[AnyAddress]) -> tuple[AnyAddress, ...]:
@@ -141,18 +114,9 @@ def united(addresses: Collection[AnyAddress]) -> tuple[AnyAddress, ...]:
         return tuple(addresses)
     by_key = {(address.via, address.value): address for address in addresses}
     if len(by_key) != len(addresses):
-        by_key = _greatest(addresses)
+        ascending = sorted(addresses, key=attrgetter("order"))
+        by_key = {(address.via, address.value): address for address in ascending}
     return tuple([by_key[key] for key in sorted(by_key)])
-
-
-def _greatest(addresses: Iterable[AnyAddress]) -> dict[tuple[str, str], AnyAddress]:
-    greatest: dict[tuple[str, str], AnyAddress] = {}
-    for address in addresses:
-        key = address.via, address.value
-        known = greatest.get(key)
-        if known is None or address.order > known.order:
-            greatest[key] = address
-    return greatest
 
 
 def _others(source: Mapping[str, Json], known: frozenset[str]) -> Mapping[str, Json]:
@@ -161,25 +125,23 @@ def _others(source: Mapping[str, Json], known: frozenset[str]) -> Mapping[str, J
     return {key: value for key, value in source.items() if key not in known}
 
 
+def _order_of_the_rest(address: VerifiableAddress | RecoveryAddress) -> Order:
+    unknown = canonical(dict(address.unknown))
+    return address.updated_at or _NEVER, address.created_at or _NEVER, str(address.id), unknown
+
+
 def _to_kratos(
-    address: Address, verification: dict[str, Json], verified_at: datetime | None
+    address: VerifiableAddress | RecoveryAddress, **verification: Json
 ) -> dict[str, Json]:
-    times = (
-        ("verified_at", verified_at),
-        ("created_at", address.created_at),
-        ("updated_at", address.updated_at),
-    )
     shape: dict[str, Json] = {
         "id": None if address.id is None else str(address.id),
         "value": address.value,
         "via": address.via,
         **verification,
-        **{name: to_rfc3339(moment) for name, moment in times if moment is not None},
-        **address.unknown,
+        "created_at": time_to_json(address.created_at),
+        "updated_at": time_to_json(address.updated_at),
     }
-    return {
-        key: value for key, value in shape.items() if value is not None or key in address.unknown
-    }
+    return {**{key: value for key, value in shape.items() if value is not None}, **address.unknown}
 
 
 _RECOVERY_FIELDS: Final = frozenset({"id", "value", "via", "created_at", "updated_at"})

@@ -1,21 +1,24 @@
-"""Every event: those of what Kratos said or is to be asked, and the facts that follow from them.
+"""Every event: what Kratos said or is to be asked, and the facts that follow.
 
 `name` is the event's name on the wire and in the ledger. Renaming one would make every recorded
 event of the old name unknown, and so undeliverable: add a new event instead.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import ClassVar, Final, Protocol, Self
+from typing import Any, ClassVar, Final, Self, TypeAlias
 from uuid import UUID
 
 from kratos_sync.domain import fields
 from kratos_sync.domain.fields import from_number, to_rfc3339
 from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import ABSENT, Absent, Json
+
+NO_IDENTITY: Final = UUID(int=0)
 
 _TIMESTAMP: Final = ((1 << 48) - 1) << 80
 _VERSION_AND_VARIANT: Final = 0xF << 76 | 0b11 << 62
@@ -30,89 +33,6 @@ def fact_id(cause: UUID, what: str) -> UUID:
     digest = blake2b(what.encode(errors="surrogatepass"), digest_size=16, key=cause.bytes).digest()
     mixed = int.from_bytes(digest) & ~_TIMESTAMP | cause.int & _TIMESTAMP
     return from_number(mixed & ~_VERSION_AND_VARIANT | _VERSION_7_OF_RFC_9562)
-
-
-@dataclass(frozen=True, slots=True)
-class _AboutIdentity:
-    """An event that says nothing but whom it is about."""
-
-    id: UUID
-    date_occurred: datetime
-    identity_id: UUID
-
-    @property
-    def subject(self) -> UUID:
-        """The identity's id."""
-        return self.identity_id
-
-    def to_json(self) -> dict[str, Json]:
-        """The payload: everything but name, id and time, which are columns of the ledger."""
-        return {"identity_id": str(self.identity_id)}
-
-    @classmethod
-    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The event of that payload; raises InvalidField."""
-        return cls(id, date_occurred, fields.required_uuid(payload, "identity_id"))
-
-
-@dataclass(frozen=True, slots=True)
-class Fact(_AboutIdentity):
-    """What all facts tell: when, of whom, and the version that our copy had afterwards."""
-
-    version: int
-
-    def to_json(self) -> dict[str, Json]:
-        """The payload: everything but name, id and time, which are columns of the ledger."""
-        return self.payload({})
-
-    @classmethod
-    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The fact of that payload; raises InvalidField."""
-        return cls(id, date_occurred, *whose(payload))
-
-    def payload(self, rest: Mapping[str, Json]) -> dict[str, Json]:
-        """The JSON payload of a fact that has `rest` beside what all facts have."""
-        return {"identity_id": str(self.identity_id), "version": self.version, **rest}
-
-
-def whose(payload: Mapping[str, Json]) -> tuple[UUID, int]:
-    """The identity's id and version in a payload; raises InvalidField."""
-    return fields.required_uuid(payload, "identity_id"), fields.integer(payload, "version")
-
-
-def _time(moment: datetime | None) -> str | None:
-    return None if moment is None else to_rfc3339(moment)
-
-
-@dataclass(frozen=True, slots=True)
-class _FirstSeen(Fact):
-    traits: Mapping[str, Json] = field(repr=False)
-    created_at: datetime | None
-
-    def to_json(self) -> dict[str, Json]:
-        """The payload: everything but name, id and time, which are columns of the ledger."""
-        return self.payload({"traits": dict(self.traits), "created_at": _time(self.created_at)})
-
-    @classmethod
-    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The fact of that payload; raises InvalidField."""
-        traits = fields.mapping(payload, "traits")
-        created_at = fields.time_or_none(payload, "created_at")
-        return cls(id, date_occurred, *whose(payload), traits, created_at)
-
-
-@dataclass(frozen=True, slots=True)
-class IdentityRegistered(_FirstSeen):
-    """A person has just made an account. `traits` is empty when Kratos did not tell them yet."""
-
-    name: ClassVar[str] = "identity.registered"
-
-
-@dataclass(frozen=True, slots=True)
-class IdentityDiscovered(_FirstSeen):
-    """An account that Kratos has had for a while came to our notice: nobody to welcome."""
-
-    name: ClassVar[str] = "identity.discovered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,22 +59,103 @@ class TraitChange:
         return cls(trait, change.get("old", ABSENT), change.get("new", ABSENT))
 
 
+def _changes_to_json(changes: Iterable[TraitChange]) -> list[Json]:
+    return [change.to_json() for change in changes]
+
+
+def _changes(payload: Mapping[str, Json], field: str) -> tuple[TraitChange, ...]:
+    return tuple(map(TraitChange.from_json, fields.mappings(payload, field)))
+
+
+_Field: TypeAlias = tuple[Callable[[Any], Json], Callable[[Mapping[str, Json], str], object]]
+
+_FIELDS: Final[Mapping[object, _Field]] = {
+    UUID: (str, fields.required_uuid),
+    int: (int, fields.integer),
+    bool: (bool, fields.flag),
+    str: (str, fields.required_text),
+    str | None: (lambda text: text, fields.text),
+    datetime | None: (fields.time_to_json, fields.time),
+    Mapping[str, Json]: (dict, fields.mapping),
+    tuple[TraitChange, ...]: (_changes_to_json, _changes),
+}
+"""How an event's field becomes JSON and is read again, by its type."""
+
+
+@dataclass(frozen=True, slots=True)
+class DomainEvent:
+    """Something that happened, and cannot be changed any more.
+
+    `id` is a UUIDv7. `date_occurred` is when it happened, or when we learned of it; aware. All
+    other fields are the payload.
+    """
+
+    name: ClassVar[str]
+    id: UUID
+    date_occurred: datetime
+
+    @property
+    def subject(self) -> UUID:
+        """The id of the identity that it happened to; NO_IDENTITY where that is unknown."""
+        return NO_IDENTITY
+
+    def to_json(self) -> dict[str, Json]:
+        """The payload: everything but name, id and time, which are columns of the ledger."""
+        payload = _PAYLOADS[type(self)]
+        return {name: write(getattr(self, name)) for name, (write, _) in payload}
+
+    @classmethod
+    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
+        """The event of that payload; raises InvalidField when it cannot be one."""
+        values: list[Any] = [read(payload, name) for name, (_, read) in _PAYLOADS[cls]]
+        return cls(id, date_occurred, *values)
+
+
+@dataclass(frozen=True, slots=True)
+class _AboutIdentity(DomainEvent):
+    """An event about one identity."""
+
+    identity_id: UUID
+
+    @property
+    def subject(self) -> UUID:
+        """The identity's id."""
+        return self.identity_id
+
+
+@dataclass(frozen=True, slots=True)
+class Fact(_AboutIdentity):
+    """An event that follows from what Kratos said; `version` is that of our copy afterwards."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class _FirstSeen(Fact):
+    traits: Mapping[str, Json] = field(repr=False)
+    created_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRegistered(_FirstSeen):
+    """A person has just made an account. `traits` is empty when Kratos has not sent them yet."""
+
+    name: ClassVar[str] = "identity.registered"
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityDiscovered(_FirstSeen):
+    """An account that Kratos has had for a while was first seen here: no registration."""
+
+    name: ClassVar[str] = "identity.discovered"
+
+
 @dataclass(frozen=True, slots=True)
 class IdentityTraitsChanged(Fact):
     """A person's traits are different: `changes` has each one that is, by name."""
 
     name: ClassVar[str] = "identity.traits_changed"
     changes: tuple[TraitChange, ...]
-
-    def to_json(self) -> dict[str, Json]:
-        """The payload: everything but name, id and time, which are columns of the ledger."""
-        return self.payload({"changes": [change.to_json() for change in self.changes]})
-
-    @classmethod
-    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The fact of that payload; raises InvalidField."""
-        changes = tuple(map(TraitChange.from_json, fields.mappings(payload, "changes")))
-        return cls(id, date_occurred, *whose(payload), changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,24 +167,6 @@ class AddressVerified(Fact):
     value: str = field(repr=False)
     verified_at: datetime | None
 
-    def to_json(self) -> dict[str, Json]:
-        """The payload: everything but name, id and time, which are columns of the ledger."""
-        return self.payload(
-            {"via": self.via, "value": self.value, "verified_at": _time(self.verified_at)}
-        )
-
-    @classmethod
-    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The fact of that payload; raises InvalidField."""
-        return cls(
-            id,
-            date_occurred,
-            *whose(payload),
-            fields.required_text(payload, "via"),
-            fields.required_text(payload, "value"),
-            fields.time_or_none(payload, "verified_at"),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class IdentityStateChanged(Fact):
@@ -194,59 +177,28 @@ class IdentityStateChanged(Fact):
     new: str | None
     state_changed_at: datetime | None
 
-    def to_json(self) -> dict[str, Json]:
-        """The payload: everything but name, id and time, which are columns of the ledger."""
-        changed_at = _time(self.state_changed_at)
-        return self.payload({"old": self.old, "new": self.new, "state_changed_at": changed_at})
-
-    @classmethod
-    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The fact of that payload; raises InvalidField."""
-        return cls(
-            id,
-            date_occurred,
-            *whose(payload),
-            fields.text_or_none(payload, "old"),
-            fields.text_or_none(payload, "new"),
-            fields.time_or_none(payload, "state_changed_at"),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class IdentityDeleted(Fact):
-    """An account is gone from Kratos, and the person's data from our copy."""
+    """An account was deleted from Kratos, and the person's data from our copy."""
 
     name: ClassVar[str] = "identity.deleted"
 
 
 @dataclass(frozen=True, slots=True)
 class IdentityDeletionRequested(_AboutIdentity):
-    """An identity is to be deleted: here first, and in Kratos once everybody here is done.
+    """An identity is to be deleted: here first, and in Kratos once every consumer is done with it.
 
-    `by` says who asked; with `erase` what was recorded of the person goes too, at the end.
+    `by` says who asked; with `erase` what was recorded of the person is erased too, at the end.
     """
 
     name: ClassVar[str] = "identity.deletion_requested"
     by: str | None = None
     erase: bool = False
 
-    def to_json(self) -> dict[str, Json]:
-        """The payload: everything but name, id and time, which are columns of the ledger."""
-        return {"identity_id": str(self.identity_id), "by": self.by, "erase": self.erase}
-
-    @classmethod
-    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The event of that payload; raises InvalidField."""
-        identity_id = fields.required_uuid(payload, "identity_id")
-        by = fields.text_or_none(payload, "by")
-        return cls(id, date_occurred, identity_id, by, fields.flag(payload, "erase"))
-
-
-NO_IDENTITY: Final = UUID(int=0)
-
 
 @dataclass(frozen=True, slots=True)
-class KratosTemplateFailed:
+class KratosTemplateFailed(DomainEvent):
     """Kratos called a hook with an empty body, as it does where its template worker died.
 
     An identity may be missing or stale here, and only the Admin API knows which. `hook` is the
@@ -254,67 +206,19 @@ class KratosTemplateFailed:
     """
 
     name: ClassVar[str] = "kratos_webhook.template_failed"
-    id: UUID
-    date_occurred: datetime
     hook: str
-
-    @property
-    def subject(self) -> UUID:
-        """The id of nobody."""
-        return NO_IDENTITY
-
-    def to_json(self) -> dict[str, Json]:
-        """The payload: everything but name, id and time, which are columns of the ledger."""
-        return {"hook": self.hook}
-
-    @classmethod
-    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The event of that payload; raises InvalidField."""
-        return cls(id, date_occurred, fields.required_text(payload, "hook"))
-
-
-class DomainEvent(Protocol):
-    """Something that happened, and cannot be changed any more."""
-
-    name: ClassVar[str]
-
-    @property
-    def id(self) -> UUID:
-        """The event's own id, a UUIDv7."""
-        ...
-
-    @property
-    def date_occurred(self) -> datetime:
-        """When it happened, or when we heard of it; aware."""
-        ...
-
-    @property
-    def subject(self) -> UUID:
-        """The id of the identity that it happened to; NO_IDENTITY where nobody knows it."""
-        ...
-
-    def to_json(self) -> dict[str, Json]:
-        """The payload: everything but name, id and time, which are columns of the ledger."""
-        ...
-
-    @classmethod
-    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The event of that payload; raises InvalidField when it cannot be one."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
-class KratosIdentityUpdated:
-    """Kratos said what an identity is now, in a webhook or when we asked its Admin API.
+class KratosIdentityUpdated(DomainEvent):
+    """Kratos said what an identity is now, in a webhook or in an answer of its Admin API.
 
-    An answer's `date_occurred` is when it was asked for, by the ledger's clock; `heard_at` is when
-    we were first told to ask, where that was before: somebody may have registered then, however
-    late Kratos answered. `recorded_at` is when the ledger recorded a webhook, once it has.
+    An answer's `date_occurred` is when it was asked for, by the ledger's clock. `heard_at` is when
+    the first hint came, where that was before: the identity may have registered then, however late
+    Kratos answered. `recorded_at` is when the ledger recorded a webhook, once it has.
     """
 
     name: ClassVar[str] = "kratos_identity.updated"
-    id: UUID
-    date_occurred: datetime
     identity: Identity
     heard_at: datetime | None = None
     recorded_at: datetime | None = None
@@ -337,7 +241,7 @@ class KratosIdentityUpdated:
 
     @classmethod
     def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The event of a webhook's payload or its raw body; other keys are passed over.
+        """The event of a webhook's payload or its raw body; other keys are ignored.
 
         Raises InvalidField when there is no identity, InvalidIdentity when it is not one.
         """
@@ -357,12 +261,12 @@ class KratosIdentityUpdated:
 
     @classmethod
     def answered(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The event of the payload of an answer to our own question; raises as `from_json` does.
+        """The event of the payload of an Admin API answer; raises as `from_json` does.
 
         That it is one is known from where the event came from, never from the payload.
         """
         identity = Identity.from_admin_api(fields.mapping(payload, "identity"))
-        return cls(id, date_occurred, identity, fields.time_or_none(payload, "heard_at"))
+        return cls(id, date_occurred, identity, fields.time(payload, "heard_at"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,7 +278,7 @@ class KratosIdentityGone(_AboutIdentity):
 
 @dataclass(frozen=True, slots=True)
 class KratosIdentityHinted(_AboutIdentity):
-    """Somebody says that an identity has changed, and not what it is now: Kratos will tell."""
+    """An identity is said to have changed; what it is now has to be asked of the Admin API."""
 
     name: ClassVar[str] = "kratos_identity.hinted"
 
@@ -395,6 +299,12 @@ EVENTS: Final[Mapping[str, type[DomainEvent]]] = MappingProxyType(
     }
 )
 
+_PAYLOADS: Final[Mapping[type, list[tuple[str, _Field]]]] = {
+    event: [(each.name, _FIELDS[each.type]) for each in dataclasses.fields(event)[2:]]
+    for event in EVENTS.values()
+    if event is not KratosIdentityUpdated
+}
+
 IMPERSONAL: Final = frozenset(
     each.name
     for each in (
@@ -405,4 +315,4 @@ IMPERSONAL: Final = frozenset(
         IdentityDeletionRequested,
     )
 )
-"""Names of the events that say nothing of a person: they outlast what is erased."""
+"""Names of the events without personal data: an erasure leaves them as they are."""

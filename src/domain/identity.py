@@ -1,9 +1,10 @@
-"""What Kratos said of a person, at one moment, in one document."""
+"""The snapshot of an identity: what Kratos said of it at one moment, in one document."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from operator import attrgetter
-from typing import Final, NamedTuple, Self, TypeAlias
+from functools import partial
+from operator import attrgetter, getitem
+from typing import Any, Final, NamedTuple, Self, TypeAlias
 from uuid import UUID
 
 from kratos_sync.domain import fields
@@ -14,25 +15,30 @@ from kratos_sync.domain.json_values import ABSENT, Absent, Json
 Part: TypeAlias = (
     Json | datetime | UUID | tuple[VerifiableAddress, ...] | tuple[RecoveryAddress, ...]
 )
+Document: TypeAlias = dict[str, Json]
 
-SCALARS: Final = (
-    "external_id",
-    "schema_id",
-    "schema_url",
-    "state",
-    "state_changed_at",
-    "created_at",
-    "organization_id",
-    "region",
-)
+SCALARS: Final[Mapping[str, Callable[[Mapping[str, Json], str], Part]]] = {
+    "external_id": fields.text,
+    "schema_id": fields.text,
+    "schema_url": fields.text,
+    "state": fields.text,
+    "state_changed_at": fields.time,
+    "created_at": fields.time,
+    "organization_id": fields.uuid,
+    "region": fields.text,
+}
+"""The parts that are one value each, with their readers.
+
+Columns, the check of webhook bodies and the OpenAPI description follow from this table. A new one
+needs a field of `Identity` and of `KratosIdentity`, and a migration.
+"""
 ADDRESSES: Final = ("verifiable_addresses", "recovery_addresses")
 PARTS: Final = (*SCALARS, "traits", "metadata_public", "metadata_admin", *ADDRESSES)
 LEFT_OUT_WHEN_EMPTY: Final = ("external_id", "state_changed_at", "region")
 NEVER_IN_WEBHOOKS: Final = frozenset({"metadata_admin"})
 
-_values: Final = attrgetter(*PARTS)
 _NOTHING: Final[Mapping[str, Json]] = {}
-_NO_DOCUMENT: Final[dict[str, Json]] = {}
+_NO_DOCUMENT: Final[Document] = {}
 _EMPTY_SCALARS: Final[Mapping[str, Part]] = dict.fromkeys(LEFT_OUT_WHEN_EMPTY)
 _NO_ADDRESSES: Final[Mapping[str, Part]] = dict.fromkeys(ADDRESSES, ())
 
@@ -55,26 +61,26 @@ class Identity(NamedTuple):
     """
 
     id: UUID
+    updated_at: datetime | Absent | None = ABSENT
     external_id: str | Absent | None = ABSENT
     schema_id: str | Absent | None = ABSENT
     schema_url: str | Absent | None = ABSENT
     state: str | Absent | None = ABSENT
     state_changed_at: datetime | Absent | None = ABSENT
-    traits: Json | Absent = ABSENT
-    verifiable_addresses: tuple[VerifiableAddress, ...] | Absent = ABSENT
-    recovery_addresses: tuple[RecoveryAddress, ...] | Absent = ABSENT
-    metadata_public: Json | Absent = ABSENT
-    metadata_admin: Json | Absent = ABSENT
     created_at: datetime | Absent | None = ABSENT
-    updated_at: datetime | Absent | None = ABSENT
     organization_id: UUID | Absent | None = ABSENT
     region: str | Absent | None = ABSENT
+    traits: Json | Absent = ABSENT
+    metadata_public: Json | Absent = ABSENT
+    metadata_admin: Json | Absent = ABSENT
+    verifiable_addresses: tuple[VerifiableAddress, ...] | Absent = ABSENT
+    recovery_addresses: tuple[RecoveryAddress, ...] | Absent = ABSENT
     unknown: Mapping[str, Json] = _NOTHING
-    document: dict[str, Json] = _NO_DOCUMENT
+    document: Document = _NO_DOCUMENT
     is_exact: bool = False
 
     @classmethod
-    def from_kratos(cls, document: Mapping[str, Json]) -> Self:
+    def from_kratos(cls, document: Document) -> Self:
         """Read an identity as webhooks write it (`ctx.identity`).
 
         Only `id` is required. What no webhook of Kratos carries is dropped: `credentials`, and
@@ -82,51 +88,35 @@ class Identity(NamedTuple):
         """
         if "metadata_admin" in document:
             document = {key: value for key, value in document.items() if key != "metadata_admin"}
-        return cls._read(document)
+        return cls._read(document, is_exact=False)
 
     @classmethod
-    def from_admin_api(cls, document: Mapping[str, Json]) -> Self:
+    def from_admin_api(cls, document: Document) -> Self:
         """Read an identity as we fetched it from the Admin API; raises as `from_kratos` does."""
-        return cls._read(document)._replace(is_exact=True)
+        return cls._read(document, is_exact=True)
 
     @classmethod
-    def _read(cls, document: Mapping[str, Json]) -> Self:
+    def _read(cls, document: Document, *, is_exact: bool) -> Self:
         try:
-            return cls(
-                _identity_id(document),
-                fields.text(document, "external_id"),
-                fields.text(document, "schema_id"),
-                fields.text(document, "schema_url"),
-                fields.text(document, "state"),
-                fields.time(document, "state_changed_at"),
-                document.get("traits", ABSENT),
-                _addresses(document, "verifiable_addresses", VerifiableAddress.from_kratos),
-                _addresses(document, "recovery_addresses", RecoveryAddress.from_kratos),
-                document.get("metadata_public", ABSENT),
-                document.get("metadata_admin", ABSENT),
-                fields.time(document, "created_at"),
-                fields.time(document, "updated_at"),
-                fields.uuid(document, "organization_id"),
-                fields.text(document, "region"),
-                *_rest(document),
-            )
+            values = [
+                read(document, name) if name in document else ABSENT for name, read in _READERS
+            ]
+            return cls._make([_identity_id(document), *values, *_rest(document), is_exact])
         except InvalidIdentity:
             raise
         except InvalidField as invalid:
             raise InvalidIdentity(invalid.field, invalid.problem) from None
 
     @property
+    def parts_as_sent(self) -> tuple[Part | Absent, ...]:
+        """The values of `PARTS`, in their order."""
+        parts: tuple[Any, ...] = self[_FIRST_PART:_AFTER_PARTS]
+        return parts
+
+    @property
     def is_whole(self) -> bool:
         """Whether every key is there that Kratos never leaves out."""
-        return (
-            self.schema_id is not ABSENT
-            and self.state is not ABSENT
-            and self.traits is not ABSENT
-            and self.created_at is not ABSENT
-            and self.updated_at is not ABSENT
-            and self.organization_id is not ABSENT
-            and self.metadata_public is not ABSENT
-        )
+        return ABSENT not in _always_sent(self)
 
     @property
     def values_of_missing(self) -> Mapping[str, Part]:
@@ -140,11 +130,9 @@ class Identity(NamedTuple):
 
     def parts(self) -> dict[str, Part]:
         """The value of each part that it has, or whose absence says that it is empty."""
-        values: tuple[Part | Absent, ...] = _values(self)
-        said = {
-            part: value for part, value in zip(PARTS, values, strict=True) if value is not ABSENT
-        }
-        return {**self.values_of_missing, **said, **self.unknown}
+        pairs = zip(PARTS, self.parts_as_sent, strict=True)
+        sent = {part: value for part, value in pairs if value is not ABSENT}
+        return {**self.values_of_missing, **sent, **self.unknown}
 
     def __eq__(self, other: object) -> bool:
         """Whether both say the same, however their documents spell it."""
@@ -167,26 +155,33 @@ class Identity(NamedTuple):
         return f"Identity(id={self.id!r})"
 
 
-_KNOWN: Final = frozenset(Identity._fields) - {"unknown", "document", "is_exact"}
+_FIRST_PART: Final = Identity._fields.index(PARTS[0])
+_AFTER_PARTS: Final = _FIRST_PART + len(PARTS)
+_KNOWN: Final = frozenset({"id", "updated_at", *PARTS})
 KEYS: Final = _KNOWN | {"credentials"}
 """The fields of a document that are not unknown."""
+_always_sent: Final = attrgetter(
+    "updated_at",
+    "schema_id",
+    "state",
+    "traits",
+    "created_at",
+    "organization_id",
+    "metadata_public",
+)
 
 
-def _identity_id(document: Mapping[str, Json]) -> UUID:
-    if document.get("id") == "":
-        raise IdentityIdIsEmpty("id", "is empty")
-    identity_id = fields.uuid_or_none(document, "id")
+def _identity_id(document: Document) -> UUID:
+    identity_id = fields.uuid(document, "id") if document.get("id") != "" else None
     if identity_id is None or identity_id.int == 0:
         raise IdentityIdIsEmpty("id", "is empty")
     return identity_id
 
 
 def _addresses(
-    document: Mapping[str, Json],
-    name: str,
-    read: Callable[[Mapping[str, Json]], AnyAddress],
+    read: Callable[[Mapping[str, Json]], AnyAddress], document: Document, name: str
 ) -> tuple[AnyAddress, ...] | Absent:
-    if document.get(name) is None:
+    if document[name] is None:
         return ABSENT
     sources = fields.mappings(document, name)
     try:
@@ -196,7 +191,7 @@ def _addresses(
 
 
 def _invalid_address(
-    name: str, sources: list[dict[str, Json]], read: Callable[[Mapping[str, Json]], object]
+    name: str, sources: Sequence[Document], read: Callable[[Document], object]
 ) -> InvalidIdentity:
     for index, source in enumerate(sources):
         try:
@@ -206,11 +201,22 @@ def _invalid_address(
     raise AssertionError(f"every item of {name} is an address")
 
 
-def _rest(document: Mapping[str, Json]) -> tuple[Mapping[str, Json], dict[str, Json]]:
+_READERS: Final[Sequence[tuple[str, Callable[[Document, str], object]]]] = (
+    ("updated_at", fields.time),
+    *SCALARS.items(),
+    ("traits", getitem),
+    ("metadata_public", getitem),
+    ("metadata_admin", getitem),
+    ("verifiable_addresses", partial(_addresses, VerifiableAddress.from_kratos)),
+    ("recovery_addresses", partial(_addresses, RecoveryAddress.from_kratos)),
+)
+
+
+def _rest(document: Document) -> tuple[Mapping[str, Json], Document]:
     """The fields that we do not know, and the document without what must not be kept."""
-    if _KNOWN.issuperset(document) and isinstance(document, dict):
+    if _KNOWN.issuperset(document):
         return _NOTHING, document
     unknown = {key: value for key, value in document.items() if key not in KEYS}
-    if isinstance(document, dict) and "credentials" not in document:
+    if "credentials" not in document:
         return unknown, document
     return unknown, {key: value for key, value in document.items() if key != "credentials"}

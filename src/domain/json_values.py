@@ -1,6 +1,7 @@
 """JSON as Python holds it: what is absent, and when two values are the same."""
 
 import json
+from collections.abc import Callable
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -14,7 +15,8 @@ class Absent(Enum):
 
 
 ABSENT: Final = Absent.ABSENT
-_OF_MANY_KINDS: Final = (int, float, dict, list)
+_OF_MANY_KINDS: Final = frozenset({bool, int, float, dict, list})
+"""The types of which equal values may differ, or different ones say the same."""
 
 
 def canonical(value: Json) -> str:
@@ -29,30 +31,35 @@ def same(one: object, other: object) -> bool:
     """
     if one is other:
         return True
-    if one != other:
-        return isinstance(one, _OF_MANY_KINDS) and _same_but_for_floats(one, other)
-    return not isinstance(one, _OF_MANY_KINDS) or _same_kinds(one, other)
-
-
-def same_as_doubles(one: Json | Absent, other: Json | Absent) -> bool:
-    """Whether both say the same once every number in them is a 64-bit float, as in Jsonnet."""
-    if one is other:
-        return True
-    if isinstance(one, str):
+    if type(one) not in _OF_MANY_KINDS:
         return one == other
+    if float in (type(one), type(other)):
+        return _double(one) == _double(other)
+    return _same_inside(one, other, same)
+
+
+def same_as_doubles(one: object, other: object) -> bool:
+    """Whether both say the same once every number in them is a 64-bit float, as in Jsonnet."""
+    if (double := _double(one)) is not None:
+        return double == _double(other)
+    return one is other or _same_inside(one, other, same_as_doubles)
+
+
+def _same_inside(one: object, other: object, same: Callable[[object, object], bool]) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(
-            same_as_doubles(value, other[key]) for key, value in one.items()
+            map(same, one.values(), map(other.__getitem__, one))
         )
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same_as_doubles, one, other))
-    if isinstance(one, bool) or isinstance(other, bool):
-        return False
-    return one == other or (
-        isinstance(one, int | float)
-        and isinstance(other, int | float)
-        and as_double(one) == as_double(other)
-    )
+        return len(one) == len(other) and all(map(same, one, other))
+    return isinstance(one, bool) is isinstance(other, bool) and one == other
+
+
+def _double(value: object) -> float | None:
+    """The double nearest to a number; None for anything else, also for a boolean."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return as_double(value)
+    return None
 
 
 def as_double(number: float) -> float:
@@ -71,32 +78,3 @@ def _plain(value: Json) -> Json:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return value
-
-
-def _same_but_for_floats(one: object, other: object) -> bool:
-    """Whether two values agree where each float counts as the double that it is."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(
-            _same_but_for_floats(value, other[key]) for key, value in one.items()
-        )
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same_but_for_floats, one, other))
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, float) and isinstance(other, int):
-        return one == as_double(other)
-    if isinstance(one, int) and isinstance(other, float):
-        return as_double(one) == other
-    return one == other
-
-
-def _same_kinds(one: object, other: object) -> bool:
-    """Whether two values that Python calls equal agree in what is a boolean and what a number."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key, value in one.items():
-            if isinstance(value, _OF_MANY_KINDS) and not _same_kinds(value, other[key]):
-                return False
-        return True
-    if isinstance(one, list) and isinstance(other, list):
-        return all(map(_same_kinds, one, other))
-    return isinstance(one, bool) is isinstance(other, bool)

@@ -12,7 +12,7 @@ from kratos_sync.domain.merging import ReceivedWebhook
 class KratosIdentities(Protocol):
     """The identities that are stored, tombstones too, each at most once.
 
-    What `find` gave or `add` took is written, as it is by then, when its unit of work commits.
+    What `find` returned or `add` took is written, as it is by then, when its unit of work commits.
     """
 
     def find(self, identity_id: UUID) -> KratosIdentity | None:
@@ -24,15 +24,13 @@ class KratosIdentities(Protocol):
         ...
 
 
-def erase_copy(
-    identities: KratosIdentities, identity_id: UUID, *, at: datetime, cause: UUID
-) -> None:
-    """Leave an erased tombstone, also of an identity never seen: a webhook may be on its way."""
+def find_or_add(identities: KratosIdentities, identity_id: UUID, *, at: datetime) -> KratosIdentity:
+    """The identity of that id; one of which nothing is known is added when none is stored."""
     identity = identities.find(identity_id)
     if identity is None:
-        identities.add(KratosIdentity.erased_tombstone(identity_id, at=at, cause=cause))
-    else:
-        identity.erase(at=at, cause=cause)
+        identity = KratosIdentity.unseen(identity_id, at=at)
+        identities.add(identity)
+    return identity
 
 
 class RecordedWebhooks(Protocol):

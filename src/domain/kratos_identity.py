@@ -1,17 +1,18 @@
 """Our copy of an identity: the only place that decides what a snapshot of Kratos changes."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from itertools import chain
-from typing import Final, Self
+from typing import Any, Final, Self, TypeAlias
 from uuid import UUID
 
 from kratos_sync.domain.addresses import RecoveryAddress, VerifiableAddress
 from kratos_sync.domain.events import (
     AddressVerified,
     DomainEvent,
+    Fact,
     IdentityDeleted,
     IdentityDiscovered,
     IdentityRegistered,
@@ -55,6 +56,8 @@ _BOOKKEEPING: Final = frozenset(
 )
 _NO_CAUSE: Final = UUID(int=0)
 
+_VerifiableAddresses: TypeAlias = tuple[VerifiableAddress, ...] | Absent
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class KratosIdentity:
@@ -65,8 +68,8 @@ class KratosIdentity:
 
     - `updated_at` is the newest that Kratos sent.
     - `synced_at` and `version` are of the last event that changed this copy.
-    - `deleted_at` makes it a tombstone, which holds nothing personal. `forgotten_at` is set where
-      somebody asked for the erasure: nothing brings such an identity back.
+    - `deleted_at` makes it a tombstone, which holds nothing personal. `forgotten_at` is set once
+      its erasure was requested: nothing brings such an identity back.
     - `part_recency` has the parts that are less recent than the row (`domain.merging`); null stands
       for a scalar that no snapshot had.
     - `exact_at` and `exact_numbers` are the `updated_at` and the large integers, by JSON pointer,
@@ -82,7 +85,7 @@ class KratosIdentity:
     state: str | None = field(default=None, repr=False)
     state_changed_at: datetime | None = field(default=None, repr=False)
     traits: Json | Absent = field(default=ABSENT, repr=False)
-    verifiable_addresses: tuple[VerifiableAddress, ...] | Absent = field(default=ABSENT, repr=False)
+    verifiable_addresses: _VerifiableAddresses = field(default=ABSENT, repr=False)
     recovery_addresses: tuple[RecoveryAddress, ...] | Absent = field(default=ABSENT, repr=False)
     metadata_public: Json | Absent = field(default=ABSENT, repr=False)
     metadata_admin: Json | Absent = field(default=ABSENT, repr=False)
@@ -118,24 +121,15 @@ class KratosIdentity:
         `known_at` is as in `update`. `heard_at` is when its existence was first known, if that was
         before `at`.
         """
-        row = cls(id=identity.id, synced_at=at, version=0, part_recency=_NO_SCALARS)
-        row._changed.update(_NEVER_SEEN)
+        row = cls(id=identity.id, synced_at=at, version=0)
+        row._write(_NEVER_SEEN)
         row._start(identity, at, cause, known_at=known_at, heard_at=heard_at or at)
         return row
 
     @classmethod
-    def tombstone(cls, identity_id: UUID, *, at: datetime, cause: UUID) -> Self:
-        """The tombstone of an identity that was never seen: a late webhook will not revive it."""
-        row = cls(id=identity_id, synced_at=at, version=0)
-        row.mark_deleted(at=at, cause=cause)
-        return row
-
-    @classmethod
-    def erased_tombstone(cls, identity_id: UUID, *, at: datetime, cause: UUID) -> Self:
-        """The tombstone of an identity that was never seen, and is to be erased."""
-        row = cls(id=identity_id, synced_at=at, version=0)
-        row.erase(at=at, cause=cause)
-        return row
+    def unseen(cls, identity_id: UUID, *, at: datetime) -> Self:
+        """An identity of which nothing is known, to be deleted or erased: it may come later."""
+        return cls(id=identity_id, synced_at=at, version=0)
 
     @property
     def changed(self) -> frozenset[str]:
@@ -147,7 +141,7 @@ class KratosIdentity:
         self._changed.clear()
 
     def collect_events(self) -> list[DomainEvent]:
-        """Take the events raised since the last call, in order."""
+        """Return the events raised since the last call, in order."""
         raised, self._raised = self._raised, []
         return raised
 
@@ -202,13 +196,9 @@ class KratosIdentity:
             return
         self._advance(changes, at)
         if self.state != state:
-            head = self._head(cause, IdentityStateChanged.name)
-            self._raised.append(
-                IdentityStateChanged(*head, state, self.state, self.state_changed_at)
-            )
+            self._raise(IdentityStateChanged, cause, state, self.state, self.state_changed_at)
         if traits_changed := _trait_changes(traits, self.traits):
-            head = self._head(cause, IdentityTraitsChanged.name)
-            self._raised.append(IdentityTraitsChanged(*head, traits_changed))
+            self._raise(IdentityTraitsChanged, cause, traits_changed)
         self._raise_verified(addresses, cause)
 
     def mark_deleted(self, *, at: datetime, cause: UUID) -> None:
@@ -223,7 +213,7 @@ class KratosIdentity:
         if self.seen_alive_at is not None and at < self.seen_alive_at:
             return
         self._advance({**BLANK, "deleted_at": at}, at)
-        self._raised.append(IdentityDeleted(*self._head(cause, IdentityDeleted.name)))
+        self._raise(IdentityDeleted, cause)
 
     def erase(self, *, at: datetime, cause: UUID) -> None:
         """Make this a tombstone for good, whether Kratos still has the identity or not.
@@ -236,7 +226,7 @@ class KratosIdentity:
         deleted_at = at if self.deleted_at is None else max(self.deleted_at, at)
         self._advance({**BLANK, "deleted_at": deleted_at, "forgotten_at": at}, at)
         if is_alive:
-            self._raised.append(IdentityDeleted(*self._head(cause, IdentityDeleted.name)))
+            self._raise(IdentityDeleted, cause)
 
     def differences(
         self, identity: Identity, *, at: datetime, later: Iterable[ReceivedWebhook] = ()
@@ -283,24 +273,20 @@ class KratosIdentity:
             self._advance(merge(self, identity, known_at or at), at)
         traits = _by_name(self.traits)
         if heard_at and self.created_at and heard_at - self.created_at <= REGISTRATION_WINDOW:
-            head = self._head(cause, IdentityRegistered.name)
-            self._raised.append(IdentityRegistered(*head, traits, self.created_at))
+            self._raise(IdentityRegistered, cause, traits, self.created_at)
             self._raise_verified((), cause)
         else:
-            head = self._head(cause, IdentityDiscovered.name)
-            self._raised.append(IdentityDiscovered(*head, traits, self.created_at))
+            self._raise(IdentityDiscovered, cause, traits, self.created_at)
 
     def _replace(
         self, identity: Identity, asked_at: datetime, later: Iterable[ReceivedWebhook]
     ) -> dict[str, object]:
         """The fields that differ once the exact snapshot replaces all that was recorded before."""
-        fresh = KratosIdentity(
-            id=self.id, synced_at=self.synced_at, version=self.version, part_recency=_NO_SCALARS
-        )
+        fresh = KratosIdentity(id=self.id, synced_at=asked_at, version=0)
+        fresh._write(_NEVER_SEEN)
         # One by one: together the webhooks may need more memory than there is.
         for snapshot, known_at in chain([(identity, asked_at)], later):
-            for name, value in merge(fresh, snapshot, known_at).items():
-                setattr(fresh, name, value)
+            fresh._write(merge(fresh, snapshot, known_at))
         return {
             name: value
             for name in MERGED
@@ -315,17 +301,27 @@ class KratosIdentity:
             setattr(self, name, value)
         self._changed.update(values)
 
-    def _raise_verified(self, before: tuple[VerifiableAddress, ...] | Absent, cause: UUID) -> None:
-        for address in _newly_verified(before, self.verifiable_addresses):
-            what = f"{AddressVerified.name}\0{address.via}\0{address.value}"
-            head = self._head(cause, what)
-            self._raised.append(
-                AddressVerified(*head, address.via, address.value, address.verified_at)
-            )
+    def _raise_verified(self, before: _VerifiableAddresses, cause: UUID) -> None:
+        """Raise AddressVerified for each (via, value) that is verified now and was not before."""
+        if self.verifiable_addresses is before or self.verifiable_addresses is ABSENT:
+            return
+        known = before if before is not ABSENT else ()
+        verified = {(each.via, each.value) for each in known if each.verified}
+        for each in self.verifiable_addresses:
+            if each.verified and (each.via, each.value) not in verified:
+                self._raise(
+                    AddressVerified,
+                    cause,
+                    each.via,
+                    each.value,
+                    each.verified_at,
+                    what=f"{AddressVerified.name}\0{each.via}\0{each.value}",
+                )
 
-    def _head(self, cause: UUID, what: str) -> tuple[UUID, datetime, UUID, int]:
-        """The fields that all events of an aggregate begin with."""
-        return fact_id(cause, what), self.synced_at, self.id, self.version
+    def _raise(self, fact: type[Fact], cause: UUID, *values: Any, what: str | None = None) -> None:
+        """Raise a fact with these values; `what` distinguishes facts of one kind and cause."""
+        head = fact_id(cause, what or fact.name), self.synced_at, self.id, self.version
+        self._raised.append(fact(*head, *values))
 
 
 COLUMNS: Final = tuple(column.name for column in fields(KratosIdentity) if column.init)
@@ -341,20 +337,8 @@ def _trait_changes(old: Json | Absent, new: Json | Absent) -> tuple[TraitChange,
     if old is new:
         return ()
     before, after = _by_name(old), _by_name(new)
-    pairs = (
-        (trait, before.get(trait, ABSENT), after.get(trait, ABSENT))
+    changes = (
+        TraitChange(trait, before.get(trait, ABSENT), after.get(trait, ABSENT))
         for trait in sorted(before.keys() | after.keys())
     )
-    return tuple(TraitChange(*pair) for pair in pairs if not same_as_doubles(pair[1], pair[2]))
-
-
-def _newly_verified(
-    old: tuple[VerifiableAddress, ...] | Absent, new: tuple[VerifiableAddress, ...] | Absent
-) -> Iterator[VerifiableAddress]:
-    """Each address, known by (via, value), that is verified now and was not before."""
-    if new is ABSENT or old is new:
-        return
-    proved = {(each.via, each.value) for each in old if each.verified} if old is not ABSENT else ()
-    for address in new:
-        if address.verified and (address.via, address.value) not in proved:
-            yield address
+    return tuple(each for each in changes if not same_as_doubles(each.old, each.new))

@@ -1,4 +1,4 @@
-"""Kratos' webhooks compute in doubles: how whole numbers beyond 2**53 come back to what they were.
+"""Restores whole numbers beyond 2**53, which Kratos' webhooks round to doubles.
 
 A register maps the place of a number, a JSON pointer such as "/traits/loyalty_number", to the
 number that the Admin API gave there. (Jsonnet has no integers; recorded in `tests/recordings`.)
@@ -16,8 +16,14 @@ EXACT_UP_TO: Final = 2**53
 def large_integers(value: Json, place: str) -> dict[str, int]:
     """Each integer in `value` that a double may not hold, by its place below `place`."""
     found: dict[str, int] = {}
-    if _has_large(value):
-        _collect(value, place, found)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            found |= large_integers(item, _below(place, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            found |= large_integers(item, f"{place}/{index}")
+    elif isinstance(value, int) and _has_large(value):
+        found[place] = value
     return found
 
 
@@ -27,32 +33,20 @@ def restored(value: Json, place: str, register: Mapping[str, int]) -> Json:
     A number that the register does not know, or knows as another double, is cut to the double.
     Returns `value` itself when that changes nothing.
     """
-    if isinstance(value, str):
+    if not _has_large(value):
         return value
     if isinstance(value, dict):
-        changed: dict[str, Json] = {}
-        for key, item in value.items():
-            if _may_be_large(item):
-                said = restored(item, _below(place, key) if register else place, register)
-                if said is not item:
-                    changed[key] = said
-        return {**value, **changed} if changed else value
+        items = {key: restored(item, _below(place, key), register) for key, item in value.items()}
+        return value if all(map(is_, items.values(), value.values())) else items
     if isinstance(value, list):
-        items = [restored(item, f"{place}/{i}", register) for i, item in enumerate(value)]
-        return value if all(map(is_, items, value)) else items
-    if isinstance(value, int | float) and _is_large(value):
-        return _restored_number(value, place, register)
-    return value
+        listed = [restored(item, f"{place}/{i}", register) for i, item in enumerate(value)]
+        return value if all(map(is_, listed, value)) else listed
+    return _restored_number(value, place, register) if isinstance(value, int | float) else value
 
 
 def rounded(value: Json) -> Json:
     """`value` as a webhook would say it: every number a double."""
     return restored(value, "", {})
-
-
-def _is_large(value: Json) -> bool:
-    # A boolean is an int to Python, but never a large one.
-    return isinstance(value, int | float) and not -EXACT_UP_TO < value < EXACT_UP_TO
 
 
 def _has_large(value: Json) -> bool:
@@ -62,22 +56,8 @@ def _has_large(value: Json) -> bool:
         return any(map(_has_large, value.values()))
     if isinstance(value, list):
         return any(map(_has_large, value))
-    return _is_large(value)
-
-
-def _collect(value: Json, place: str, found: dict[str, int]) -> None:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _collect(item, _below(place, key), found)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _collect(item, f"{place}/{index}", found)
-    elif isinstance(value, int) and _is_large(value):
-        found[place] = value
-
-
-def _may_be_large(value: Json) -> bool:
-    return not isinstance(value, str) and (isinstance(value, dict | list) or _is_large(value))
+    # A boolean is an int to Python, but never a large one.
+    return isinstance(value, int | float) and not -EXACT_UP_TO < value < EXACT_UP_TO
 
 
 def _restored_number(number: float, place: str, register: Mapping[str, int]) -> float:

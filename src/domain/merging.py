@@ -1,9 +1,9 @@
-"""The merge rule: which value of each part of an identity stands once a snapshot has come in.
+"""The merge rule: which value of each part of an identity stands after a snapshot.
 
 Each part has a recency of its own, so that a row ends the same whatever order snapshots come in.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from operator import attrgetter
@@ -31,8 +31,6 @@ MERGED: Final = (*PARTS, "unknown", "updated_at", "part_recency", "exact_at", "e
 """The fields that `merge` may change."""
 
 _KNOWN: Final = frozenset(PARTS)
-_SCALARS: Final = frozenset(SCALARS)
-_ADDRESSES: Final = frozenset(ADDRESSES)
 _NEVER_ROUNDED: Final = frozenset({*SCALARS, *ADDRESSES, *NEVER_IN_WEBHOOKS})
 _parts_of: Final = attrgetter(*PARTS)
 
@@ -47,16 +45,11 @@ class ReceivedWebhook(NamedTuple):
 class Current(Protocol):
     """What the merge rule reads of a `KratosIdentity`, beside its parts."""
 
-    @property
-    def unknown(self) -> Mapping[str, Json]: ...
-    @property
-    def updated_at(self) -> datetime | None: ...
-    @property
-    def part_recency(self) -> Mapping[str, Json]: ...
-    @property
-    def exact_at(self) -> datetime | None: ...
-    @property
-    def exact_numbers(self) -> Mapping[str, int] | None: ...
+    unknown: Mapping[str, Json]
+    updated_at: datetime | None
+    part_recency: Mapping[str, Json]
+    exact_at: datetime | None
+    exact_numbers: Mapping[str, int] | None
 
 
 class Recency(NamedTuple):
@@ -91,7 +84,7 @@ class Recency(NamedTuple):
 def merge(current: Current, identity: Identity, known_at: datetime) -> dict[str, object]:
     """The fields of `current` that the snapshot changes, each with its new value.
 
-    Each part becomes what the most recent snapshot that has it says (`Recency`, `resolve_tie`).
+    Each part becomes what the most recent snapshot that has it says (`Recency`, `_resolve_tie`).
     Where a webhook said it, the large integers of the newest exact snapshot are restored
     (`domain.large_integers`). `known_at` is when a webhook was recorded, or an exact snapshot was
     asked for, by our own clock.
@@ -126,7 +119,8 @@ def _merge_parts(
     register: Mapping[str, object],
 ) -> dict[str, object]:
     """What the snapshot changes in parts and `unknown`, and every part older than the row."""
-    recencies, newest = current.part_recency, max(incoming, row)
+    recencies, missing = current.part_recency, identity.values_of_missing
+    newest = max(incoming, row)
     # No part is more recent than the row.
     is_newest = incoming.time > row.time
     exact_numbers = register.get("exact_numbers", current.exact_numbers)
@@ -134,23 +128,27 @@ def _merge_parts(
     changes: dict[str, object] = {}
     unknown: dict[str, object] = {}
     older: dict[str, Json] = {}
-    for part, before, said in _values(current, identity, numbers):
-        is_as_recent = not register and (is_newest or part not in recencies)
-        if is_as_recent and said is not ABSENT and (said is before or same(before, said)):
+    for part, before, sent in _pairs(current, identity):
+        said = missing.get(part, ABSENT) if sent is ABSENT else sent
+        rounds = part not in _NEVER_ROUNDED and not incoming.exact
+        # Without exact numbers every number that we hold is rounded already.
+        is_same = (numbers is None or not rounds) and (said is before or same(before, said))
+        if rounds and not is_same:
+            said = _restored(part, said, numbers)
+            is_same = same(before, said)
+        if is_same and (said is ABSENT or (not register and (is_newest or part not in recencies))):
             continue
         after = before
         if said is not ABSENT and is_newest:
             after = said
-        elif said is ABSENT and before is ABSENT:
-            continue
         else:
             since = Recency.from_json(recencies[part]) if part in recencies else row
-            if register and since is not None and not since.exact and before is not ABSENT:
+            if register and since is not None and not since.exact:
                 after = _restored(part, before, numbers)
             if said is not ABSENT:
                 after, since = _winner(part, after, since, said, incoming)
             if since is None:
-                if part in _SCALARS:
+                if part in SCALARS:
                     older[part] = None
             elif since < newest:
                 older[part] = since.to_json()
@@ -162,6 +160,18 @@ def _merge_parts(
     return changes
 
 
+def _pairs(
+    current: Current, identity: Identity
+) -> Iterable[tuple[str, Part | Absent, Part | Absent]]:
+    """Each part, known or not, with our value and the snapshot's."""
+    pairs = zip(PARTS, _parts_of(current), identity.parts_as_sent, strict=True)
+    held, incoming = current.unknown, identity.unknown
+    if not held and not incoming:
+        return pairs
+    keys = sorted(held.keys() | incoming.keys())
+    return chain(pairs, ((key, held.get(key, ABSENT), incoming.get(key, ABSENT)) for key in keys))
+
+
 def _winner(
     part: str, current: Part | Absent, since: Recency | None, said: Part, incoming: Recency
 ) -> tuple[Part | Absent, Recency]:
@@ -170,29 +180,24 @@ def _winner(
         return said, incoming
     if said is current or same(current, said):
         return current, max(since, incoming)
-    if incoming.time == since.time and (incoming.exact == since.exact or part in _ADDRESSES):
-        return resolve_tie(current, said, exact=incoming.exact), max(incoming, since)
+    if incoming.time == since.time and (incoming.exact == since.exact or part in ADDRESSES):
+        return _resolve_tie(current, said, exact=incoming.exact), max(incoming, since)
     return (said, incoming) if incoming > since else (current, since)
 
 
-def resolve_tie(current: Part, said: Part, *, exact: bool) -> Part:
+def _resolve_tie(current: Part, said: Part, *, exact: bool) -> Part:
     """Which of two equally recent values stands, whichever came first.
 
     Addresses are united, each at its greatest `order`. Of other values the one with the larger
     canonical JSON stands, and any before null. Values that are not `exact` compare as doubles.
     """
-    if same(current, said):
-        return current
     if isinstance(current, tuple) and isinstance(said, tuple):
         return united((*current, *said))
     return said if _weight(said, exact=exact) > _weight(current, exact=exact) else current
 
 
 def credible(updated_at: datetime | None, known_at: datetime) -> datetime | None:
-    """`updated_at`, or `known_at` where that is long before, for then a clock is wrong.
-
-    So a time in the future outranks nothing that comes later.
-    """
+    """`updated_at`, or `known_at` where Kratos' clock is ahead: no later snapshot is outranked."""
     if updated_at is None or updated_at - known_at <= SKEW:
         return updated_at
     return known_at
@@ -207,34 +212,8 @@ def _is_stale(current: Current, identity: Identity) -> bool:
         return False
     if identity.unknown and not identity.unknown.keys() <= current.unknown.keys():
         return False
-    for before, said in zip(_parts_of(current), _parts_of(identity), strict=True):
-        if before is ABSENT and said is not ABSENT:
-            return False
-    return True
-
-
-def _values(
-    current: Current, identity: Identity, numbers: Mapping[str, int] | None
-) -> Iterator[tuple[str, Part | Absent, Part | Absent]]:
-    """Each part, known or not, with our value and the snapshot's, its large integers restored."""
-    missing, is_rounded = identity.values_of_missing, not identity.is_exact
-    pairs: Iterable[tuple[str, Part | Absent, Part | Absent]]
-    pairs = zip(PARTS, _parts_of(current), _parts_of(identity), strict=True)
-    held, incoming = current.unknown, identity.unknown
-    if held or incoming:
-        keys = sorted(held.keys() | incoming.keys())
-        more = ((key, held.get(key, ABSENT), incoming.get(key, ABSENT)) for key in keys)
-        pairs = chain(pairs, more)
-    for part, before, said in pairs:
-        if said is ABSENT:
-            yield part, before, missing.get(part, ABSENT)
-        elif not is_rounded or part in _NEVER_ROUNDED:
-            yield part, before, said
-        elif numbers is None and same(before, said):
-            # Without exact numbers every number that we hold is rounded already.
-            yield part, before, said
-        else:
-            yield part, before, _restored(part, said, numbers)
+    values = zip(_parts_of(current), identity.parts_as_sent, strict=True)
+    return not any(before is ABSENT and said is not ABSENT for before, said in values)
 
 
 def _row_recency(current: Current) -> Recency:
@@ -247,8 +226,8 @@ def _row_recency(current: Current) -> Recency:
     return Recency(current.updated_at or OLDEST, is_exact)
 
 
-def _restored(part: str, value: Part, numbers: Mapping[str, int] | None) -> Part:
-    if part in _NEVER_ROUNDED:
+def _restored(part: str, value: Part | Absent, numbers: Mapping[str, int] | None) -> Part | Absent:
+    if value is ABSENT or part in _NEVER_ROUNDED:
         return value
     return restored(cast("Json", value), f"/{part}", numbers or {})
 

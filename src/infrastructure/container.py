@@ -10,8 +10,8 @@ from kratos_sync.application.ports.kratos import KratosAnswers
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.application.subscriptions import CONSUMERS
 from kratos_sync.domain.kratos_identities import KratosIdentities, RecordedWebhooks
-from kratos_sync.infrastructure.bus import brokers
 from kratos_sync.infrastructure.bus.broker import NAMESPACE
+from kratos_sync.infrastructure.bus.broker import connect as connect_to_broker
 from kratos_sync.infrastructure.bus.event_bus import PostgresEventBus
 from kratos_sync.infrastructure.bus.relay import Relay
 from kratos_sync.infrastructure.deletion import PostgresDeletionFinalizer, PostgresDeletions
@@ -36,7 +36,7 @@ from kratos_sync.infrastructure.ledger.purge import PostgresPurge, PurgeSchedule
 from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
 from kratos_sync.infrastructure.ledger.status import DatabaseReadiness, PostgresStatus
 from kratos_sync.infrastructure.migrations import deployment_id
-from kratos_sync.infrastructure.postgres import engine as database
+from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.postgres.unit_of_work import ConsumerFactory, PostgresUnitOfWork
 from kratos_sync.infrastructure.reconciliation.runs import PostgresReconciliations
 from kratos_sync.infrastructure.settings import Settings
@@ -64,10 +64,10 @@ class Container(containers.DeclarativeContainer):
 
     settings = providers.Singleton(Settings)
     engine = providers.Singleton(
-        database.connect, settings.provided.database_url, settings.provided.database_pool_size
+        connect, settings.provided.database_url, settings.provided.database_pool_size
     )
     broker = providers.Singleton(
-        brokers.connect,
+        connect_to_broker,
         settings.provided.broker_url,
         providers.Callable(broker_namespace, engine),
     )
@@ -102,7 +102,7 @@ class Container(containers.DeclarativeContainer):
     in_flight = providers.Singleton(InFlightDeliveries)
     claims = providers.Singleton(PostgresClaims, engine, settings.provided.lease)
     # The watchdog's own: all of the pool's may be with threads that it has to free.
-    spare_engine = providers.Singleton(database.connect, settings.provided.database_url, 2)
+    spare_engine = providers.Singleton(connect, settings.provided.database_url, 2)
     watchdog = providers.Singleton(
         Watchdog,
         providers.Singleton(PostgresFailures, spare_engine),

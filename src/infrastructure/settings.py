@@ -79,7 +79,7 @@ def _api_key(key: SecretStr) -> SecretStr:
 
 def _key_header(header: str) -> str:
     if RESERVED_HEADERS.fullmatch(header):
-        raise ValueError("this header has a meaning of its own: choose another, as X-Api-Key")
+        raise ValueError("this header has a meaning of its own: choose another, such as X-Api-Key")
     return header
 
 

@@ -138,6 +138,13 @@ def met(*snapshots: Identity) -> KratosIdentity:
     return row
 
 
+def tombstone(at: datetime, number: int = 1) -> KratosIdentity:
+    """What is left of Ada, of whom nothing was known when she was deleted."""
+    row = KratosIdentity.unseen(ADA, at=at)
+    row.mark_deleted(at=at, cause=cause(number))
+    return row
+
+
 def row_of(identity: KratosIdentity) -> dict[str, str]:
     """Every column but those that tell of events, as texts in which 1 and true differ."""
     return {

@@ -241,7 +241,7 @@ def test_deletions_and_signs_of_life_end_in_one_row_in_any_order(
             at = NOON + timedelta(minutes=minute)
             if what == "gone":
                 if row is None:
-                    row = KratosIdentity.tombstone(ADA, at=at, cause=cause())
+                    row = KratosIdentity.unseen(ADA, at=at)
                 row.mark_deleted(at=at, cause=cause())
                 continue
             snapshot = sent(life, what, random)

@@ -15,6 +15,7 @@ from tests.domain.people import (
     met,
     minutes,
     row_of,
+    tombstone,
     webhook,
 )
 
@@ -37,13 +38,13 @@ def test_a_tombstone_keeps_the_id_and_times_and_nothing_of_the_person() -> None:
 
 
 def test_an_identity_we_never_saw_can_be_gone() -> None:
-    row = KratosIdentity.tombstone(ADA, at=minutes(61), cause=cause())
+    row = tombstone(minutes(61))
 
     assert [type(fact) for fact in row.collect_events()] == [IdentityDeleted]
     assert (row.version, row.deleted_at, row.traits) == (1, minutes(61), ABSENT)
 
 
-@pytest.mark.parametrize("row", [buried(), KratosIdentity.tombstone(ADA, at=NOON, cause=cause())])
+@pytest.mark.parametrize("row", [buried(), tombstone(NOON)])
 def test_a_late_webhook_brings_nobody_back(row: KratosIdentity) -> None:
     row.collect_events()
     row.mark_stored()

@@ -29,7 +29,8 @@ def test_who_is_forgotten_leaves_a_tombstone_and_a_fact() -> None:
 
 
 def test_a_person_never_seen_can_be_forgotten_too() -> None:
-    row = KratosIdentity.erased_tombstone(ADA, at=minutes(5), cause=cause(1))
+    row = KratosIdentity.unseen(ADA, at=minutes(5))
+    row.erase(at=minutes(5), cause=cause(1))
 
     assert (row.deleted_at, row.forgotten_at) == (minutes(5), minutes(5))
     assert [type(fact) for fact in row.collect_events()] == [IdentityDeleted]

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kratos_sync.domain import fields as uuids
+from kratos_sync.domain.fields import from_number, from_text
 
 ADA = "e52e75c7-afbb-4316-a4ef-3977a428a2ca"
 
 
 @given(st.uuids(), st.booleans())
 def test_a_uuid_is_read_as_the_standard_library_reads_it(uuid: UUID, in_capitals: bool) -> None:
-    read = uuids.from_text(str(uuid).upper() if in_capitals else str(uuid))
+    read = from_text(str(uuid).upper() if in_capitals else str(uuid))
 
     assert read is not None
     assert (read, str(read), repr(read)) == (uuid, str(uuid), repr(uuid))
@@ -25,8 +25,8 @@ def test_a_uuid_is_read_as_the_standard_library_reads_it(uuid: UUID, in_capitals
 
 @given(st.integers(min_value=0, max_value=2**128 - 1))
 def test_a_uuid_is_made_of_a_number(number: int) -> None:
-    assert uuids.from_number(number) == UUID(int=number)
-    assert uuids.from_number(number).is_safe == UUID(int=number).is_safe
+    assert from_number(number) == UUID(int=number)
+    assert from_number(number).is_safe == UUID(int=number).is_safe
 
 
 @pytest.mark.parametrize(
@@ -55,11 +55,11 @@ def test_a_uuid_is_made_of_a_number(number: int) -> None:
     ],
 )
 def test_anything_else_is_no_uuid(text: str) -> None:
-    assert uuids.from_text(text) is None
+    assert from_text(text) is None
 
 
 @given(st.text("0123456789abcdefABCDEF-_ xg\u0661", min_size=34, max_size=38))
 def test_a_text_of_about_that_length_is_read_or_refused_whole(text: str) -> None:
-    read = uuids.from_text(text)
+    read = from_text(text)
 
     assert read is None or str(read) == text.lower()

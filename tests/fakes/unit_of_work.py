@@ -12,7 +12,7 @@ from uuid import UUID
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.footprint import Admission, Size, footprint_of
-from kratos_sync.application.ports.dead_letters import SUSPECT_ERRORS, FailedAttempt
+from kratos_sync.application.ports.dead_letters import QUARANTINED_ERRORS, FailedAttempt
 from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
 from kratos_sync.application.ports.kratos import KratosAnswers
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
@@ -277,7 +277,7 @@ class InMemoryUnitOfWork:
                     event.occurred_at,
                     event.payload,
                     event.traceparent,
-                    delivery.attempts > 0 and delivery.error_type in SUSPECT_ERRORS,
+                    delivery.attempts > 0 and delivery.error_type in QUARANTINED_ERRORS,
                     event.source,
                     event.recorded_at,
                 )

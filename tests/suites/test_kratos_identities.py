@@ -14,7 +14,18 @@ from kratos_sync.domain.addresses import RecoveryAddress, VerifiableAddress, uni
 from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import ABSENT, Json, same
 from kratos_sync.domain.kratos_identity import COLUMNS, KratosIdentity
-from tests.domain.people import ADA, GRACE, NOON, address, cause, exact, met, minutes, webhook
+from tests.domain.people import (
+    ADA,
+    GRACE,
+    NOON,
+    address,
+    cause,
+    exact,
+    met,
+    minutes,
+    tombstone,
+    webhook,
+)
 from tests.domain.test_recordings import CALLS, WEBHOOKS
 from tests.suites.occurrences import MARY, person, told_of
 from tests.suites.stores import Identities
@@ -224,7 +235,7 @@ def test_a_tombstone_keeps_nothing_of_the_person(identities: Identities) -> None
 
 def test_a_tombstone_of_somebody_never_seen_is_kept(identities: Identities) -> None:
     with identities() as store:
-        store.add(KratosIdentity.tombstone(ADA, at=minutes(2), cause=cause()))
+        store.add(tombstone(minutes(2)))
 
     assert kept(identities, ADA).deleted_at == minutes(2)
 

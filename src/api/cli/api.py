@@ -26,7 +26,7 @@ from kratos_sync.api.http.webhooks.sync_identity import (
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.migrations import require_schema
-from kratos_sync.infrastructure.postgres.database_errors import is_refusal, why_unavailable
+from kratos_sync.infrastructure.postgres.connection_failures import is_refusal, why_unavailable
 from kratos_sync.infrastructure.postgres.engine import translate_errors
 from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 

@@ -162,8 +162,12 @@ def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
     if "KRATOS_WEBHOOK_API_KEYS" not in given:
         given["KRATOS_WEBHOOK_API_KEYS"] = kept_key(data)
     # Children read .env themselves: they must know whether these two come from there.
-    from_file = ADMIN_URL_AND_TOKEN - os.environ.keys()
-    kept = {name: value for name, value in given.items() if name not in from_file}
+    from_file = given.keys() - os.environ.keys()
+    kept = {
+        name: value
+        for name, value in given.items()
+        if name not in from_file or name.upper() not in ADMIN_URL_AND_TOKEN
+    }
     return {"LOG_FORMAT": "console", **kept}
 
 

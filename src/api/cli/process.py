@@ -70,7 +70,7 @@ def wait_for_database(query: Callable[[], T], stopped: threading.Event) -> T | N
 
     Raises what it raises for a database that refuses us.
     """
-    from kratos_sync.infrastructure.postgres.database_errors import (
+    from kratos_sync.infrastructure.postgres.connection_failures import (
         DATABASE_ERRORS,
         is_refusal,
         why_unavailable,
@@ -124,7 +124,7 @@ def _explained(error: Exception) -> click.ClickException | None:
     from kratos_sync.application.ports.kratos import KratosNotConfigured
     from kratos_sync.application.ports.purge import AnotherPurge, ClocksDiffer
     from kratos_sync.infrastructure.migrations import MigrationBlocked, SchemaTooOld
-    from kratos_sync.infrastructure.postgres.database_errors import DATABASE_ERRORS
+    from kratos_sync.infrastructure.postgres.connection_failures import DATABASE_ERRORS
     from kratos_sync.infrastructure.postgres.unit_of_work import UnknownPort
 
     match error:
@@ -150,7 +150,10 @@ def _reason(error: BaseException) -> str | None:
     from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
     from kratos_sync.application.reconcile import ConsumersAreBehind
     from kratos_sync.application.replay import ConsumerIsBehind
-    from kratos_sync.infrastructure.postgres.database_errors import DATABASE_ERRORS, why_unavailable
+    from kratos_sync.infrastructure.postgres.connection_failures import (
+        DATABASE_ERRORS,
+        why_unavailable,
+    )
     from kratos_sync.infrastructure.worker.shutdown import ShutdownRequested
 
     match error:

@@ -65,7 +65,7 @@ def status(drift: bool, as_json: bool) -> None:
     that is down is reported.
     """
     with command_container(migrated=False) as container:
-        from kratos_sync.infrastructure.bus.brokers import broker_status
+        from kratos_sync.infrastructure.bus.broker import broker_status
 
         settings = container.settings()
         can_ask = settings.kratos_admin_url is not None

@@ -65,7 +65,7 @@ class ConnectionLimits:
         return True
 
     def hold(self, connection: Transport, size: int) -> None:
-        """Note the bytes that a connection holds unread; who holds some longest is ended first."""
+        """Note the unread bytes of a connection; the first that had some is ended first."""
         before = self._unread.pop(connection, 0) if size == 0 else self._unread.get(connection, 0)
         self._unread_bytes += size - before
         if size:
@@ -169,9 +169,6 @@ class BoundedConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse input; a head is limited in time and size."""
-        if len(data) <= READ_BYTES:
-            self._read(data)
-            return
         for start in range(0, len(data), READ_BYTES):
             self._read(data[start : start + READ_BYTES])
 

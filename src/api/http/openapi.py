@@ -1,12 +1,14 @@
 """`GET /openapi.json`: the requests that are accepted, and every answer to them."""
 
 import json
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from kratos_sync.domain import fields
+from kratos_sync.domain.identity import SCALARS
 from kratos_sync.domain.json_values import Json
 
 NO_UUID: Final = "00000000-0000-0000-0000-000000000000"
@@ -59,22 +61,21 @@ _VERIFICATION: Final[dict[str, Json]] = {
     "status": _TEXT,
     "verified_at": _TIME,
 }
+_SCALARS: Final[Mapping[object, Json]] = {
+    fields.text: _TEXT,
+    fields.time: _TIME,
+    fields.uuid: _UUID_OR_NULL,
+}
 _IDENTITY: Final[dict[str, Json]] = {
     "id": {**_UUID, "not": {"const": NO_UUID}},
-    "external_id": _TEXT,
-    "schema_id": _TEXT,
-    "schema_url": _TEXT,
+    "updated_at": _TIME,
+    **{name: _SCALARS[read] for name, read in SCALARS.items()},
     "state": {"type": ["string", "null"], "example": "active"},
-    "state_changed_at": _TIME,
     "traits": {"description": "Any JSON; what the identity's schema says."},
-    "verifiable_addresses": _list_of("VerifiableAddress"),
-    "recovery_addresses": _list_of("RecoveryAddress"),
     "metadata_public": {"description": "Any JSON."},
     "metadata_admin": {"description": "Any JSON. Webhooks of Kratos never carry it."},
-    "created_at": _TIME,
-    "updated_at": _TIME,
-    "organization_id": _UUID_OR_NULL,
-    "region": _TEXT,
+    "verifiable_addresses": _list_of("VerifiableAddress"),
+    "recovery_addresses": _list_of("RecoveryAddress"),
 }
 _PARSED: Final[dict[str, Json]] = {
     "id": {"anyOf": [_UUID, {"enum": ["", None]}]},

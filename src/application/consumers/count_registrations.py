@@ -1,4 +1,4 @@
-"""Counting registrations: what a consumer of a fact looks like."""
+"""Counts registrations: an example of a consumer of a fact."""
 
 from datetime import UTC
 
@@ -10,7 +10,7 @@ from kratos_sync.domain.events import IdentityRegistered
 class CountRegistrations(Consumer[IdentityRegistered]):
     """Count each registration on the day (UTC) it happened in Kratos.
 
-    A counter would show an event that took effect twice, or not at all.
+    A wrong count would show that an event took effect twice, or not at all.
     """
 
     name = "CountRegistrations"

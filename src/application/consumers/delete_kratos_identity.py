@@ -1,13 +1,12 @@
-"""Letting go of an identity that Kratos no longer has."""
+"""Deletes our copy of an identity that Kratos no longer has."""
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.domain.events import KratosIdentityGone
-from kratos_sync.domain.kratos_identities import KratosIdentities
-from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.kratos_identities import KratosIdentities, find_or_add
 
 
 class DeleteKratosIdentity(Consumer[KratosIdentityGone]):
-    """Leave a tombstone in place of an identity that was seen to be deleted."""
+    """Leave a tombstone in place of an identity that was deleted from Kratos."""
 
     name = "DeleteKratosIdentity"
 
@@ -15,11 +14,6 @@ class DeleteKratosIdentity(Consumer[KratosIdentityGone]):
         self._identities = identities
 
     def consume(self, event: KratosIdentityGone) -> None:
-        """Bury the identity, also one never seen: a late webhook must not bring it to life."""
-        identity = self._identities.find(event.identity_id)
-        if identity is None:
-            self._identities.add(
-                KratosIdentity.tombstone(event.identity_id, at=event.date_occurred, cause=event.id)
-            )
-        else:
-            identity.mark_deleted(at=event.date_occurred, cause=event.id)
+        """Mark the copy deleted, also of an identity never seen: a webhook may come late."""
+        identity = find_or_add(self._identities, event.identity_id, at=event.date_occurred)
+        identity.mark_deleted(at=event.date_occurred, cause=event.id)

@@ -1,4 +1,4 @@
-"""Asking Kratos about an identity that is said to have changed."""
+"""Asks Kratos about an identity that is said to have changed."""
 
 from datetime import timedelta
 
@@ -13,10 +13,10 @@ from kratos_sync.domain.events import KratosIdentityHinted
 
 
 class FetchKratosIdentity(Consumer[KratosIdentityHinted]):
-    """Let everybody hear what Kratos says an identity is now, or that it is gone.
+    """Record what the Admin API says an identity is now, or that it has none.
 
-    Kratos may be away for as long as it likes: a hint waits, and that is no failure. The hints of
-    a batch share a question, and one that an answer was asked for since needs none.
+    While Kratos is unavailable a hint is postponed, which is no failure. The hints of a batch share
+    one request, and a hint that is older than an answer's request needs none.
     """
 
     name = "FetchKratosIdentity"
@@ -29,7 +29,7 @@ class FetchKratosIdentity(Consumer[KratosIdentityHinted]):
         self._answers = answers
 
     def consume(self, event: KratosIdentityHinted) -> None:
-        """Ask, unless it is answered, and tell."""
+        """Ask, unless it is answered, and record the answer."""
         if self._answers.is_answered(event):
             return
         try:

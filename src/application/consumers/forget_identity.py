@@ -1,12 +1,12 @@
-"""Letting go of an identity because somebody asked us to."""
+"""Erases our copy of an identity whose deletion was requested."""
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.domain.events import IdentityDeletionRequested
-from kratos_sync.domain.kratos_identities import KratosIdentities, erase_copy
+from kratos_sync.domain.kratos_identities import KratosIdentities, find_or_add
 
 
 class ForgetIdentity(Consumer[IdentityDeletionRequested]):
-    """Leave a tombstone that nothing brings back to life, and let everybody hear of it."""
+    """Leave a tombstone for good, and raise IdentityDeleted for the other consumers."""
 
     name = "ForgetIdentity"
 
@@ -14,5 +14,6 @@ class ForgetIdentity(Consumer[IdentityDeletionRequested]):
         self._identities = identities
 
     def consume(self, event: IdentityDeletionRequested) -> None:
-        """Forget the identity, also one never seen: it may be on its way to us."""
-        erase_copy(self._identities, event.identity_id, at=event.date_occurred, cause=event.id)
+        """Erase the copy, also of an identity never seen: a webhook may be on its way."""
+        identity = find_or_add(self._identities, event.identity_id, at=event.date_occurred)
+        identity.erase(at=event.date_occurred, cause=event.id)

@@ -1,4 +1,4 @@
-"""Keeping our copy of an identity."""
+"""Keeps our copy of an identity up to date."""
 
 from collections.abc import Iterable
 

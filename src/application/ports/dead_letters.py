@@ -118,7 +118,7 @@ class DeadLetterDecisions(Protocol):
 RETRY_LATER: Final = "kratos_sync.application.consumer.RetryLater"
 """The error type of an attempt whose consumer asked to retry it later."""
 WORKER_DIED: Final = "WorkerDied"
-SUSPECT_ERRORS: Final = ("TimeLimitExceeded", WORKER_DIED)
+QUARANTINED_ERRORS: Final = ("TimeLimitExceeded", WORKER_DIED)
 """Error types after which a delivery is quarantined: it runs alone from then on."""
 
 

@@ -1,4 +1,4 @@
-"""What both embedded servers share: one owner, a clean end, and an orphan that is always found."""
+"""What both embedded servers share: one owner, a clean end, and finding an orphaned server."""
 
 import fcntl
 import os
@@ -17,11 +17,11 @@ STOP_SECONDS = 3.0
 """For each of a server's stop signals, before the next and harder one."""
 POLL_SECONDS = 0.02
 ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
-"""All that a server gets to see: no PGPORT or PGDATA of the person who starts it."""
+"""A server's whole environment: no PGPORT or PGDATA of the person who starts it."""
 
 
 class EmbeddedServerError(Exception):
-    """An embedded server cannot be had; the message is one line for a person."""
+    """An embedded server is not available; the message is one line for a person."""
 
 
 class ServerNotInstalled(EmbeddedServerError):
@@ -33,14 +33,14 @@ class DirectoryInUse(EmbeddedServerError):
 
 
 class ServerFailed(EmbeddedServerError):
-    """The server did not start, or does not end."""
+    """The server did not start, or does not stop."""
 
 
 class EmbeddedServer(ABC):
-    """A server whose data stays in a directory: started on entering, ended on leaving.
+    """A server whose data stays in a directory: started on entering, stopped on leaving.
 
-    A directory has one owner at a time. A server left running by an owner that was killed is ended
-    before a new one starts on its data. Entering raises EmbeddedServerError.
+    A directory has one owner at a time. A server left running by an owner that was killed is
+    stopped before a new one starts on its data. Entering raises EmbeddedServerError.
     """
 
     name: ClassVar[str]
@@ -85,7 +85,7 @@ class EmbeddedServer(ABC):
 
     @abstractmethod
     def _prepare(self, undo: ExitStack) -> list[str]:
-        """Make ready what the server needs, set ``url``, and answer the command that runs it."""
+        """Prepare what the server needs, set ``url``, and give the command that runs it."""
 
     @abstractmethod
     def _pid_file(self) -> Path:
@@ -96,15 +96,15 @@ class EmbeddedServer(ABC):
         """Whether the server that was just started answers."""
 
     def _identity(self) -> tuple[int, int] | None:
-        """User and group to run as; None is who asks."""
+        """The user and group to run as; None for those of this process."""
         return None
 
     def _start(self, command: list[str]) -> None:
         user, group = self._identity() or (None, None)
         with self._server_lock().open("a") as lock, self.log.open("wb") as log:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The server inherits the locked file and never knows: the kernel frees the lock when
-            # the server is gone, so it tells an orphan from a pid that is somebody else's now.
+            # The server inherits the locked file, and the kernel frees the lock when it ends: so an
+            # orphan is distinguished from another process that has its pid now.
             self._process = subprocess.Popen(  # noqa: S603
                 command,
                 cwd=self._directory,
@@ -121,26 +121,26 @@ class EmbeddedServer(ABC):
         deadline = time.monotonic() + START_SECONDS
         while not self._is_ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
-                words = self.log.read_text(errors="replace").split("\n")
-                said = [line for line in words if line.strip()] or ["it said nothing"]
-                why = next((line for line in said if "FATAL" in line), said[-1])
+                lines = self.log.read_text(errors="replace").split("\n")
+                written = [line for line in lines if line.strip()] or ["its log is empty"]
+                why = next((line for line in written if "FATAL" in line), written[-1])
                 raise ServerFailed(f"{self.name} did not start: {why} (see {self.log})")
             time.sleep(POLL_SECONDS)
 
     def _end(self) -> None:
         for signal in self.stop_signals:
             deadline = time.monotonic() + STOP_SECONDS
-            told = False
+            is_sent = False
             while (running := self._is_running()) and time.monotonic() < deadline:
-                if not told and (pid := self.pid) is not None:
+                if not is_sent and (pid := self.pid) is not None:
                     with suppress(ProcessLookupError):
                         os.kill(pid, signal)
-                    told = True
+                    is_sent = True
                 time.sleep(POLL_SECONDS)
             if not running:
                 break
         else:
-            raise ServerFailed(f"{self.name} in {self._directory} does not end (pid {self.pid}).")
+            raise ServerFailed(f"{self.name} in {self._directory} does not stop (pid {self.pid}).")
         if self._process is not None:
             self._process.wait(STOP_SECONDS)
             self._process = None
@@ -159,7 +159,10 @@ class EmbeddedServer(ABC):
 
 @contextmanager
 def owned(directory: Path, runs: str) -> Iterator[None]:
-    """Keep a directory to this process, which ``runs`` something in it. Raises DirectoryInUse."""
+    """Reserve a directory for this process, which ``runs`` something there.
+
+    Raises DirectoryInUse.
+    """
     with (directory / "owner.lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -170,7 +173,7 @@ def owned(directory: Path, runs: str) -> Iterator[None]:
         try:
             yield
         finally:
-            # Closing would not do: a fork may hold the file open.
+            # Closing is not enough: a fork may hold the file open.
             fcntl.flock(file, fcntl.LOCK_UN)
 
 

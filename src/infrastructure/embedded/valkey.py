@@ -52,7 +52,7 @@ class EmbeddedValkey(EmbeddedServer):
 
 
 def _free_port() -> int:
-    """Choose a port below those that the kernel gives to whoever connects somewhere meanwhile."""
+    """A free port below those that the kernel gives to outgoing connections."""
     while True:
         port = randrange(20_000, 32_000)  # noqa: S311
         with suppress(OSError), socket.create_server((HOST, port)):

@@ -1,8 +1,8 @@
-"""The webhooks on record about identities, in the ledger."""
+"""The webhooks recorded about identities, in the ledger."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 from kratos_sync.application.footprint import BATCH_BYTES
@@ -13,6 +13,8 @@ from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 from kratos_sync.infrastructure.postgres.json import loads
 from kratos_sync.infrastructure.postgres.transaction import Row, Transaction
 
+Fetch: TypeAlias = Callable[[str, Sequence[object]], Sequence[Row]]
+
 # One recorded in the future was recorded before a clock was set back: it is not later than all.
 _RECORDED: Final = """
     SELECT w.subject, w.recorded_at, {payload}, w.id
@@ -22,7 +24,7 @@ _RECORDED: Final = """
       AND w.erased_at IS NULL
     ORDER BY w.subject, w.recorded_at, w.id
 """
-# Those beyond what a batch may take are left to be read one by one, when their turn has come.
+# Payloads beyond what a batch may take are read one by one, when they are needed.
 _BOUNDED: Final = f"""
     CASE WHEN sum(coalesce(w.footprint, 40 * octet_length(w.payload::text))::bigint)
               OVER (ORDER BY w.subject, w.recorded_at, w.id) <= {BATCH_BYTES}
@@ -34,7 +36,7 @@ AFTER: Final = f"""
     WITH asked (id, at) AS (SELECT id, $2::timestamptz FROM unnest($1::uuid[]) AS id)
     {_RECORDED.format(payload=_BOUNDED)}
 """  # noqa: S608  # all of it is ours
-# After the newest answer about each identity that is to be consumed.
+# After the newest answer about each identity in the batch.
 AFTER_ANSWERS: Final = f"""
     WITH asked (id, at) AS MATERIALIZED (
         SELECT subject, max(occurred_at) FROM kratos_sync.events
@@ -44,15 +46,40 @@ AFTER_ANSWERS: Final = f"""
 """  # noqa: S608  # all of it is ours
 
 
-class PostgresRecordedWebhooks:
-    """The RecordedWebhooks port, in one transaction: it looks once for all answers of a batch.
+class _Webhooks:
+    """The webhooks that a statement selects, by identity.
 
-    However many and large they are, it holds no more of them than a batch may take, and one.
+    However many and large they are, it holds no more of their payloads than a batch may take, and
+    one. ``fetch`` runs a statement with placeholders ``$1``, and gives its rows.
     """
+
+    def __init__(self, fetch: Fetch, statement: str, parameters: Sequence[object]) -> None:
+        self._fetch = fetch
+        self._rows: dict[UUID, list[Row]] = {}
+        for row in fetch(statement, parameters):
+            self._rows.setdefault(row[0], []).append(row)
+
+    def of(self, identity_id: UUID, after: datetime | None = None) -> Iterator[ReceivedWebhook]:
+        """Give those of one identity, or of them the later ones, to be iterated once."""
+        for _, recorded_at, payload, event_id in self._rows.get(identity_id, ()):
+            if after is None or recorded_at > after:
+                document: Any = loads(payload or self._fetch(PAYLOAD, [event_id])[0][0])
+                yield ReceivedWebhook(Identity.from_kratos(document["identity"]), recorded_at)
+
+
+class LaterWebhooks(_Webhooks):
+    """The webhooks about some identities that were recorded after one moment."""
+
+    def __init__(self, fetch: Fetch, ids: Iterable[UUID], moment: datetime) -> None:
+        super().__init__(fetch, AFTER, [uuid_array(ids), moment])
+
+
+class PostgresRecordedWebhooks:
+    """The RecordedWebhooks port, in one transaction: one query serves all answers of a batch."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
-        self._rows: Mapping[UUID, Sequence[Row]] | None = None
+        self._webhooks: _Webhooks | None = None
         self._now: datetime | None = None
 
     def now(self) -> datetime:
@@ -63,46 +90,7 @@ class PostgresRecordedWebhooks:
 
     def after(self, identity_id: UUID, moment: datetime) -> Iterator[ReceivedWebhook]:
         """Give those after the moment, and after any later answer of the same batch."""
-        if self._rows is None:
+        if self._webhooks is None:
             parameters = [uuid_array(self._transaction.event_ids), sorted(ANSWER_SOURCES)]
-            rows: dict[UUID, list[Row]] = {}
-            for row in self._transaction.fetch(AFTER_ANSWERS, parameters):
-                rows.setdefault(row[0], []).append(row)
-            self._rows = rows
-        for _, recorded_at, payload, event_id in self._rows.get(identity_id, ()):
-            if recorded_at > moment:
-                yield _received(recorded_at, payload or self._payload(event_id))
-
-    def _payload(self, event_id: UUID) -> str:
-        ((payload,),) = self._transaction.fetch(PAYLOAD, [event_id])
-        text: str = payload
-        return text
-
-
-class LaterWebhooks:
-    """The webhooks about some identities that were recorded after one moment.
-
-    It holds no more of their payloads than a batch may take; the others are read when they are
-    needed. ``fetch`` runs a statement with placeholders ``$1``, and gives its rows.
-    """
-
-    def __init__(
-        self,
-        fetch: Callable[[str, Sequence[object]], Sequence[Row]],
-        ids: Iterable[UUID],
-        moment: datetime,
-    ) -> None:
-        self._fetch = fetch
-        self._rows: dict[UUID, list[Row]] = {}
-        for row in fetch(AFTER, [uuid_array(ids), moment]):
-            self._rows.setdefault(row[0], []).append(row)
-
-    def of(self, identity_id: UUID) -> Iterator[ReceivedWebhook]:
-        """Give those of one identity, to be gone through once."""
-        for _, recorded_at, payload, event_id in self._rows.get(identity_id, ()):
-            yield _received(recorded_at, payload or self._fetch(PAYLOAD, [event_id])[0][0])
-
-
-def _received(recorded_at: datetime, payload: str) -> ReceivedWebhook:
-    document: Any = loads(payload)
-    return ReceivedWebhook(Identity.from_kratos(document["identity"]), recorded_at)
+            self._webhooks = _Webhooks(self._transaction.fetch, AFTER_ANSWERS, parameters)
+        return self._webhooks.of(identity_id, moment)

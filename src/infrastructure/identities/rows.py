@@ -7,7 +7,7 @@ as null is JSON null where the column is JSON.
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import attrgetter, itemgetter
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, Self, cast
 from uuid import UUID
 
 import msgspec
@@ -46,11 +46,36 @@ class _Recovery(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, 
     created_at: str | None = None
     updated_at: str | None = None
 
+    @classmethod
+    def of(cls, address: RecoveryAddress) -> Self:
+        times = _text(address.created_at), _text(address.updated_at)
+        return cls(address.value, address.via, address.id, *times)
 
-class _Verifiable(_Recovery, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    def address(self) -> RecoveryAddress:
+        times = _time(self.created_at), _time(self.updated_at)
+        return RecoveryAddress(self.id, self.value, self.via, *times)
+
+
+class _Verifiable(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    value: str
+    via: str
     verified: bool | None = None
+    id: UUID | None = None
     status: str | None = None
     verified_at: str | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+
+    @classmethod
+    def of(cls, address: VerifiableAddress) -> Self:
+        times = _text(address.verified_at), _text(address.created_at), _text(address.updated_at)
+        verified, status = address.verified, address.status
+        return cls(address.value, address.via, verified, address.id, status, *times)
+
+    def address(self) -> VerifiableAddress:
+        times = _time(self.verified_at), _time(self.created_at), _time(self.updated_at)
+        verified = self.verified or False
+        return VerifiableAddress(self.id, self.value, verified, self.via, self.status, *times)
 
 
 _decode_verifiable = msgspec.json.Decoder(list[_Verifiable]).decode
@@ -58,54 +83,23 @@ _decode_recovery = msgspec.json.Decoder(list[_Recovery]).decode
 
 
 def encode_verifiable(addresses: Sequence[VerifiableAddress]) -> str:
-    """Give the JSON of verifiable addresses."""
+    """Give the JSON of verifiable addresses: their ``to_kratos``, only faster."""
     if any(each.unknown for each in addresses):
-        return dumps([address.to_kratos() for address in addresses])
-    shapes = [
-        _Verifiable(
-            each.value,
-            each.via,
-            each.id,
-            _text(each.created_at),
-            _text(each.updated_at),
-            each.verified,
-            each.status,
-            _text(each.verified_at),
-        )
-        for each in addresses
-    ]
-    return _encode(shapes).decode()
+        return dumps([each.to_kratos() for each in addresses])
+    return _encode([_Verifiable.of(each) for each in addresses]).decode()
 
 
 def encode_recovery(addresses: Sequence[RecoveryAddress]) -> str:
-    """Give the JSON of recovery addresses."""
+    """Give the JSON of recovery addresses likewise."""
     if any(each.unknown for each in addresses):
-        return dumps([address.to_kratos() for address in addresses])
-    shapes = [
-        _Recovery(each.value, each.via, each.id, _text(each.created_at), _text(each.updated_at))
-        for each in addresses
-    ]
-    return _encode(shapes).decode()
+        return dumps([each.to_kratos() for each in addresses])
+    return _encode([_Recovery.of(each) for each in addresses]).decode()
 
 
 def decode_verifiable(encoded: str) -> tuple[VerifiableAddress, ...]:
     """Read what ``encode_verifiable`` gave. Raises InvalidField."""
     try:
-        return tuple(
-            [
-                VerifiableAddress(
-                    each.id,
-                    each.value,
-                    each.verified or False,
-                    each.via,
-                    each.status,
-                    _time(each.verified_at),
-                    _time(each.created_at),
-                    _time(each.updated_at),
-                )
-                for each in _decode_verifiable(encoded)
-            ]
-        )
+        return tuple([each.address() for each in _decode_verifiable(encoded)])
     except ValueError:  # most likely a field that we do not know
         return tuple(map(VerifiableAddress.from_kratos, _objects(encoded)))
 
@@ -113,14 +107,7 @@ def decode_verifiable(encoded: str) -> tuple[VerifiableAddress, ...]:
 def decode_recovery(encoded: str) -> tuple[RecoveryAddress, ...]:
     """Read what ``encode_recovery`` gave. Raises InvalidField."""
     try:
-        return tuple(
-            [
-                RecoveryAddress(
-                    each.id, each.value, each.via, _time(each.created_at), _time(each.updated_at)
-                )
-                for each in _decode_recovery(encoded)
-            ]
-        )
+        return tuple([each.address() for each in _decode_recovery(encoded)])
     except ValueError:
         return tuple(map(RecoveryAddress.from_kratos, _objects(encoded)))
 

@@ -125,16 +125,12 @@ IDENTITIES = text("""
 
 
 class PostgresStatus:
-    """The status port."""
+    """The Status port."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def report(self, consumers: Collection[str]) -> StatusReport:
-        """Read everything in one read-only transaction.
-
-        Raises SchemaTooOld, LedgerUnavailable or sqlalchemy.exc.DBAPIError.
-        """
         with snapshot(self._engine) as connection:
             alive, deleted = _identities(connection)
             return StatusReport(
@@ -194,7 +190,7 @@ def _estimate(connection: Connection, table: str) -> int:
 
 
 def storage(connection: Connection) -> Storage:
-    """The tables, the purges, and what keeps dead rows from being removed."""
+    """The tables, the last purge, and what keeps dead rows from being removed."""
     events, attempts = connection.execute(OLDEST).one()
     return Storage(
         tables={row.relname: row.bytes for row in connection.execute(SIZES)},
@@ -208,7 +204,7 @@ def storage(connection: Connection) -> Storage:
 def holders(
     connection: Connection, long: timedelta = LONG, many: int = MANY_TRANSACTIONS
 ) -> tuple[Holder, ...]:
-    """What has kept dead rows for longer than this, in time or in transactions."""
+    """What has kept dead rows for longer than that, in time or in transactions."""
     return tuple(starmap(Holder, connection.execute(HOLDERS, {"long": long, "many": many})))
 
 

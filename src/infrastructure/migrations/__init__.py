@@ -1,4 +1,4 @@
-"""Migrations of the schema, beside writers."""
+"""Migrations of the schema, which do not stop writers."""
 
 import os
 import time
@@ -42,7 +42,7 @@ class ConcurrentIndex:
         """Build the index unless it exists; drop and rebuild one that an interrupted build left.
 
         The connection is in autocommit and used for this alone. Waits up to so many seconds for
-        transactions that began before, such as a dump; nobody else waits meanwhile. Raises
+        transactions that began before, such as a dump; no other transaction waits. Raises
         sqlalchemy.exc.DBAPIError.
         """
         for setting, value in {
@@ -66,7 +66,7 @@ MIGRATION_LOCK: Final = 5_720_684_117
 LOCK_TIMEOUT: Final = "300ms"
 """Writers queue behind a lock request of ours for no longer than this."""
 AUTOVACUUM_TIMEOUT: Final = "5s"
-"""For a lock that only autovacuum conflicts with, which gives way after a second."""
+"""For a lock that conflicts with autovacuum only, which is cancelled after a second."""
 RETRY_SECONDS: Final = 1.0
 GIVE_UP_SECONDS: Final = 600.0
 """How long a migration waits in all, for a lock or for another migration."""
@@ -156,7 +156,7 @@ def _alone(engine: Engine) -> Iterator[None]:
         while not connection.execute(attempt, {"key": MIGRATION_LOCK}).scalar_one():
             connection.rollback()
             if time.monotonic() > deadline:
-                raise MigrationBlocked("another migration has been at work for too long")
+                raise MigrationBlocked("another migration has been running for too long")
             time.sleep(RETRY_SECONDS / 10)
         # A statement without a snapshot also replaces the portal of the one before, which had one.
         connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
@@ -172,7 +172,7 @@ def _pending(before: str | None) -> "list[Script]":
 
 
 def _retried(step: Callable[[], None], revision: str) -> None:
-    """Take a step, again and again while locks are not to be had, up to GIVE_UP_SECONDS."""
+    """Take a step, again while a lock is not available, up to GIVE_UP_SECONDS."""
     deadline = time.monotonic() + GIVE_UP_SECONDS
     while True:
         try:

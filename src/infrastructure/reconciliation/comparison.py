@@ -14,7 +14,8 @@ from kratos_sync.application.json_body import NotJson, decode
 from kratos_sync.application.missed_webhooks import Differing
 from kratos_sync.application.ports.kratos import KratosRefused
 from kratos_sync.application.ports.reconciliation import ListingUnordered
-from kratos_sync.domain.identity import KEYS, Identity, InvalidIdentity
+from kratos_sync.domain.fields import text, time, uuid
+from kratos_sync.domain.identity import ADDRESSES, KEYS, SCALARS, Identity, InvalidIdentity
 from kratos_sync.infrastructure.identities.recorded_webhooks import NOW, LaterWebhooks
 from kratos_sync.infrastructure.identities.rows import READ, from_row
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
@@ -27,10 +28,12 @@ KNOWN_KEYS: Final = sorted(KEYS)
 
 # Equal as JSON, as times and as sets of addresses, which are stored in this order: so equal for the
 # domain too. Not the other way round: what differs here is compared once more in the domain.
-_TEXTS: Final = ("schema_id", "schema_url", "state", "external_id", "region")
-_TIMES: Final = ("updated_at", "created_at", "state_changed_at")
+_SCALAR: Final[Mapping[object, str]] = {
+    text: "held.{0} IS NOT DISTINCT FROM e ->> '{0}'",
+    uuid: "held.{0}::text IS NOT DISTINCT FROM e ->> '{0}'",
+    time: "held.{0} IS NOT DISTINCT FROM (e ->> '{0}')::timestamptz",
+}
 _JSON: Final = ("traits", "metadata_public", "metadata_admin")
-_ADDRESSES: Final = ("verifiable_addresses", "recovery_addresses")
 _SORTED: Final = """
     CASE WHEN jsonb_array_length(coalesce(e -> '{0}', '[]')) < 2 THEN coalesce(e -> '{0}', '[]')
          ELSE (SELECT jsonb_agg(a ORDER BY a ->> 'via' COLLATE "C", a ->> 'value' COLLATE "C")
@@ -39,11 +42,10 @@ _SORTED: Final = """
 _SAME: Final = " AND ".join(
     [
         "held.deleted_at IS NULL",
-        *(f"held.{name} IS NOT DISTINCT FROM e ->> '{name}'" for name in _TEXTS),
-        "held.organization_id::text IS NOT DISTINCT FROM e ->> 'organization_id'",
-        *(f"held.{name} IS NOT DISTINCT FROM (e ->> '{name}')::timestamptz" for name in _TIMES),
+        *(_SCALAR[read].format(name) for name, read in SCALARS.items()),
+        _SCALAR[time].format("updated_at"),
         *(f"held.{name} IS NOT DISTINCT FROM e -> '{name}'" for name in _JSON),
-        *(f"held.{name} = {_SORTED.format(name)}" for name in _ADDRESSES),
+        *(f"held.{name} = {_SORTED.format(name)}" for name in ADDRESSES),
         "held.unknown = e - $2::text[]",
     ]
 )

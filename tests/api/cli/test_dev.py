@@ -288,10 +288,11 @@ def test_the_key_that_is_configured_is_shown(started: list[Dev], directory: Path
     assert not (directory / ".data" / "webhook-key").exists()
 
 
+@pytest.mark.parametrize("name", ["KRATOS_ADMIN_URL", "kratos_admin_url"])
 def test_what_an_env_file_says_of_the_admin_api_does_not_become_the_environments(
-    started: list[Dev], directory: Path
+    started: list[Dev], directory: Path, name: str
 ) -> None:
-    (directory / ".env").write_text("KRATOS_ADMIN_URL=https://evil.example\n")
+    (directory / ".env").write_text(f"{name}=https://evil.example\n")
     dev = stand_in_dev(
         started,
         directory,

@@ -12,7 +12,6 @@ import pytest
 from click.testing import Result
 from sqlalchemy import Engine, text
 
-from kratos_sync.api.cli import options
 from kratos_sync.infrastructure.ledger.notifications import CHANNEL
 from tests.api.cli.invoking import kratos_sync
 from tests.infrastructure.ledger.test_dead_letters import fail
@@ -85,7 +84,7 @@ def test_what_is_not_confirmed_is_not_done(
     verb: Verb,
     answer: str,
 ) -> None:
-    monkeypatch.setattr(options, "is_at_terminal", lambda: True)
+    monkeypatch.setattr("kratos_sync.api.cli.options.is_at_terminal", lambda: True)
     fail(engine)
     result = failed(verb, "--all", typed=answer)
     assert result.exit_code == 1
@@ -97,7 +96,7 @@ def test_what_is_not_confirmed_is_not_done(
 def test_what_is_confirmed_is_done(
     engine: Engine, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch, verb: Verb
 ) -> None:
-    monkeypatch.setattr(options, "is_at_terminal", lambda: True)
+    monkeypatch.setattr("kratos_sync.api.cli.options.is_at_terminal", lambda: True)
     fail(engine)
     assert failed(verb, "--all", typed="y\n").exit_code == 0
     assert dead(ledger) == 0

@@ -10,7 +10,6 @@ from sqlalchemy import Engine
 from kratos_sync.api.cli.options import FOREVER
 from kratos_sync.api.cli.options import age as read_age
 from kratos_sync.infrastructure.ledger.purge import begin
-from kratos_sync.infrastructure.postgres import engine as clock
 from tests.api.cli.invoking import kratos_sync
 from tests.infrastructure.ledger.rows import add_event, log_attempt, owe
 from tests.infrastructure.ledger.test_purge import ids
@@ -118,7 +117,10 @@ def test_it_fails_without_removing_anything_if_the_clocks_differ(
     options: tuple[str, ...],
 ) -> None:
     old = add_event(engine, age=100 * DAY)
-    monkeypatch.setattr(clock, "time_of_day", lambda: datetime.now(UTC) - 366 * DAY)
+    monkeypatch.setattr(
+        "kratos_sync.infrastructure.postgres.engine.time_of_day",
+        lambda: datetime.now(UTC) - 366 * DAY,
+    )
 
     result = kratos_sync("purge", *options)
 

@@ -11,7 +11,6 @@ import pytest
 from click.testing import Result
 from sqlalchemy import Engine
 
-from kratos_sync.api.cli import options
 from kratos_sync.api.cli import replay as replay_run
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.infrastructure.ledger.notifications import CHANNEL
@@ -90,7 +89,7 @@ def test_without_a_terminal_it_needs_yes(engine: Engine) -> None:
 def test_what_is_not_confirmed_is_not_done(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, answer: str, number: int
 ) -> None:
-    monkeypatch.setattr(options, "is_at_terminal", lambda: True)
+    monkeypatch.setattr("kratos_sync.api.cli.options.is_at_terminal", lambda: True)
     add_event(engine, age=A_MINUTE)
     assert replay(typed=answer).exit_code == 1 - number
     assert len(pending(engine)) == number

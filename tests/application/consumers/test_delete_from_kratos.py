@@ -62,7 +62,7 @@ def test_it_waits_for_others_and_names_them(
         DeleteFromKratos(departures).consume(event)
 
     assert raised.value.__notes__ == [
-        "SendGoodbye is owed 2, 1 of them dead letters, ForgetIdentity is owed 1"
+        "SendGoodbye has 2 pending, 1 of them dead letters, ForgetIdentity has 1 pending"
     ]
     assert timedelta(seconds=10) <= raised.value.delay < timedelta(seconds=14)
     assert kratos.find(event.identity_id)

@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.ledger.notifications import CHANNEL
-from kratos_sync.infrastructure.postgres import engine as database
+from kratos_sync.infrastructure.postgres.engine import connect
 from tests.infrastructure.bus.conftest import Ledger, news
 from tests.infrastructure.bus.peeking import left_behind
 from tests.suites.publishing import bus_of, publish
@@ -76,7 +76,7 @@ def test_waking_the_relay_notifies_whoever_listens_next_door(
 
 
 def test_a_ledger_that_is_away_is_said_to_be() -> None:
-    engine = database.connect(SecretStr("postgresql://postgres@127.0.0.1:9/nowhere"), pool_size=1)
+    engine = connect(SecretStr("postgresql://postgres@127.0.0.1:9/nowhere"), pool_size=1)
     woken: list[None] = []
     bus = bus_of(engine, lambda: woken.append(None))
 

@@ -16,7 +16,6 @@ from kratos_sync.infrastructure.ledger.claims import CLAIM, PostgresClaims
 from kratos_sync.infrastructure.ledger.hook_activity import template_failures
 from kratos_sync.infrastructure.ledger.purge import PostgresPurge
 from kratos_sync.infrastructure.ledger.status import PostgresStatus
-from kratos_sync.infrastructure.postgres import engine as clock
 from kratos_sync.infrastructure.reconciliation import runs
 from kratos_sync.infrastructure.reconciliation.runs import PostgresReconciliations
 from tests.infrastructure.bus.waiting import until
@@ -33,7 +32,9 @@ YEAR = timedelta(days=366)
 
 def set_our_clock(monkeypatch: pytest.MonkeyPatch, ahead: timedelta) -> None:
     """Put this process' clock ahead of the database's, or behind it."""
-    monkeypatch.setattr(clock, "time_of_day", lambda: datetime.now(UTC) + ahead)
+    monkeypatch.setattr(
+        "kratos_sync.infrastructure.postgres.engine.time_of_day", lambda: datetime.now(UTC) + ahead
+    )
 
 
 @pytest.mark.parametrize("ahead", [-YEAR, -HOUR - LEASE, HOUR + LEASE, YEAR])
@@ -65,7 +66,7 @@ def test_clocks_that_are_less_apart_hinder_no_purge(
 def test_the_schedule_logs_that_clocks_differ_and_purges_once_they_do_not(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kratos_sync.infrastructure.ledger.purge.FIRST_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("kratos_sync.infrastructure.schedule.FIRST_SECONDS", 0.01)
     add_event(engine, age=40 * DAY)
     set_our_clock(monkeypatch, YEAR)
     with capture_logs() as logged, running(engine):

@@ -12,8 +12,8 @@ from kratos_sync.application.pipeline.retries import CONFLICTS_IN_A_ROW
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.infrastructure.ledger.inbox import OPEN
-from kratos_sync.infrastructure.postgres import engine as database
 from kratos_sync.infrastructure.postgres.connections import SETTINGS
+from kratos_sync.infrastructure.postgres.engine import connect
 from tests.domain.people import cause
 from tests.infrastructure.statements import statements
 from tests.suites.ledgers import PostgresLedger
@@ -26,7 +26,7 @@ MANY = 20
 def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresLedger]:
     """A ledger that is owed many events, on connections that do not wait long for a lock."""
     monkeypatch.setitem(SETTINGS, "lock_timeout", "50")
-    engine = database.connect(SecretStr(database_url), pool_size=2)
+    engine = connect(SecretStr(database_url), pool_size=2)
     ledger = PostgresLedger(engine)
     with subscribed(KratosIdentityUpdated, SyncKratosIdentity):
         for number in range(1, MANY + 1):

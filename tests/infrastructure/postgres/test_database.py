@@ -7,7 +7,6 @@ from sqlalchemy.exc import DBAPIError
 
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
-from kratos_sync.infrastructure.postgres import engine as database
 from kratos_sync.infrastructure.postgres.engine import connect, translate_errors
 
 
@@ -108,7 +107,7 @@ def test_a_database_that_is_not_there_is_an_unavailable_ledger(database_url: str
 def test_an_exhausted_pool_is_an_unavailable_ledger(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database, "POOL_TIMEOUT_SECONDS", 0.01)
+    monkeypatch.setattr("kratos_sync.infrastructure.postgres.engine.POOL_TIMEOUT_SECONDS", 0.01)
     engine = connect(SecretStr(database_url), pool_size=1)
 
     with engine.connect(), pytest.raises(LedgerUnavailable, match="no connection"):

@@ -20,12 +20,6 @@ from kratos_sync.api.http.sessions.whoami import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    session: KratosSession
-    good_until: float
-
-
 class SessionCache:
     """Keeps sessions for a short time, and never beyond their end; the oldest are evicted first.
 
@@ -47,7 +41,7 @@ class SessionCache:
         self._monotonic = monotonic
         self._now = now
         self._digest_key = secrets.token_bytes(32)
-        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._entries: OrderedDict[bytes, tuple[KratosSession, float]] = OrderedDict()
 
     def key(self, credential: SessionCredential) -> bytes:
         """The key of a cookie or a token."""
@@ -56,14 +50,14 @@ class SessionCache:
 
     def get(self, key: bytes) -> KratosSession | None:
         """The session, if it is cached and fresh."""
-        entry = self._entries.get(key)
-        if entry is None:
+        if key not in self._entries:
             return None
-        expires_at = entry.session.expires_at
-        if self._monotonic() >= entry.good_until or expires_at is None or self._now() >= expires_at:
+        session, good_until = self._entries[key]
+        ends = session.expires_at
+        if self._monotonic() >= good_until or ends is None or self._now() >= ends:
             del self._entries[key]
             return None
-        return entry.session
+        return session
 
     def clock(self) -> float:
         """The time of the clock that dates requests to Kratos."""
@@ -81,18 +75,18 @@ class SessionCache:
         self._entries.pop(key, None)
         if not self.is_fresh(asked_at) or session.expires_at is None:
             return
-        now = self._monotonic()
-        self._entries[key] = _Entry(session, asked_at + self._ttl)
-        while self._entries and (len(self._entries) > self._max_entries or self._is_old(now)):
+        self._entries[key] = session, asked_at + self._ttl
+        while self._entries and (len(self._entries) > self._max_entries or self._has_expired()):
             self._entries.popitem(last=False)
 
     def forget(self, key: bytes) -> None:
         """Drop a session."""
         self._entries.pop(key, None)
 
-    def _is_old(self, now: float) -> bool:
+    def _has_expired(self) -> bool:
         """Whether the oldest entry has expired."""
-        return now >= next(iter(self._entries.values())).good_until
+        _, good_until = next(iter(self._entries.values()))
+        return self._monotonic() >= good_until
 
     def __len__(self) -> int:
         return len(self._entries)

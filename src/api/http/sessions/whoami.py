@@ -45,9 +45,9 @@ class KratosSession:
             fields.required_uuid(document, "id"),
             Identity.from_kratos(fields.mapping(document, "identity")),
             fields.flag(document, "active"),
-            fields.text_or_none(document, "authenticator_assurance_level"),
-            fields.time_or_none(document, "authenticated_at"),
-            fields.time_or_none(document, "expires_at"),
+            fields.text(document, "authenticator_assurance_level"),
+            fields.time(document, "authenticated_at"),
+            fields.time(document, "expires_at"),
             tuple(
                 fields.required_text(each, "method")
                 for each in fields.mappings(document, "authentication_methods")
@@ -92,9 +92,6 @@ class KratosUser(BaseUser):
         return f"KratosUser(id={self.id!r})"
 
 
-_NOT_KEPT: Final = {"Cache-Control": "no-store"}
-
-
 class SecondFactorRequired(AuthenticationError):
     """There is a session, and a second factor is required first."""
 
@@ -108,7 +105,7 @@ class KratosAway(AuthenticationError):
     """The session is unknown: Kratos is unavailable, slow, busy, or gave an unusable answer."""
 
     def __init__(self, retry_after: int) -> None:
-        super().__init__("whose session it is cannot be told now")
+        super().__init__("the session cannot be checked now")
         self.retry_after = retry_after
         """In seconds."""
 
@@ -119,25 +116,21 @@ def session_error_response(conn: HTTPConnection, error: Exception) -> Response: 
     The body has the form of Kratos' own errors, and no error's text. (Starlette closes a websocket
     instead.)
     """
+    status, message = HTTPStatus.UNAUTHORIZED, "this could not be authorized"
+    details: dict[str, Json] = {}
+    body: dict[str, Json] = {}
+    headers = {"Cache-Control": "no-store"}
     match error:
-        case SecondFactorRequired():
-            error_id: dict[str, Json] = {"id": "session_aal2_required"}
-            where = error.redirect_browser_to
-            body = _body(HTTPStatus.FORBIDDEN, "a second factor is required", error_id)
+        case SecondFactorRequired(redirect_browser_to=where):
+            status, message = HTTPStatus.FORBIDDEN, "a second factor is required"
+            details["id"] = _SECOND_FACTOR
             if where is not None:
                 body["redirect_browser_to"] = where
-            return JSONResponse(body, HTTPStatus.FORBIDDEN, _NOT_KEPT)
-        case KratosAway():
-            headers = {**_NOT_KEPT, "Retry-After": str(error.retry_after)}
-            body = _body(HTTPStatus.SERVICE_UNAVAILABLE, "try again later", {})
-            return JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE, headers)
-        case _:
-            body = _body(HTTPStatus.UNAUTHORIZED, "this could not be authorized", {})
-            return JSONResponse(body, HTTPStatus.UNAUTHORIZED, _NOT_KEPT)
-
-
-def _body(status: HTTPStatus, message: str, more: dict[str, Json]) -> dict[str, Json]:
-    return {"error": {**more, "code": status, "status": status.phrase, "message": message}}
+        case KratosAway(retry_after=seconds):
+            status, message = HTTPStatus.SERVICE_UNAVAILABLE, "try again later"
+            headers["Retry-After"] = str(seconds)
+    body["error"] = {**details, "code": status, "status": status.phrase, "message": message}
+    return JSONResponse(body, status, headers)
 
 
 LONGEST: Final = 8_192
@@ -186,9 +179,6 @@ def _credential(kind: Literal["cookie", "token"], value: str) -> SessionCredenti
 
 LARGEST_ANSWER: Final = 1_048_576
 LONGEST_PAUSE: Final = 60
-_OK: Final = 200
-_UNAUTHORIZED: Final = 401
-_FORBIDDEN: Final = 403
 _SECOND_FACTOR: Final = "session_aal2_required"
 _SLOW: Final = (TimeoutError, httpcore.TimeoutException)
 # An idle connection that the other side closed just now; asking twice does no harm.
@@ -293,7 +283,11 @@ class Whoami:
             **self._auth_header(credential),
         }
         async with self._pool.stream("GET", self._url, headers=list(headers.items())) as response:
-            if response.status not in (_OK, _UNAUTHORIZED, _FORBIDDEN):
+            if response.status not in (
+                HTTPStatus.OK,
+                HTTPStatus.UNAUTHORIZED,
+                HTTPStatus.FORBIDDEN,
+            ):
                 return _try_later(response)
             return _read(response.status, await _body_of_whoami(response))
 
@@ -318,7 +312,7 @@ async def _body_of_whoami(response: httpcore.Response) -> Json:
 def _read(status: int, body: Json) -> WhoamiAnswer:
     if not isinstance(body, dict):
         raise _UnusableAnswer(f"its answer with status {status} is no object")
-    if status == _OK:
+    if status == HTTPStatus.OK:
         try:
             session = KratosSession.from_kratos(body)
         except InvalidField as error:
@@ -327,7 +321,7 @@ def _read(status: int, body: Json) -> WhoamiAnswer:
     refusal = body.get("error")
     if not isinstance(refusal, dict):  # a gateway's, perhaps: it knows nothing of sessions
         raise _UnusableAnswer(f"its answer with status {status} is not in its form")
-    if status == _UNAUTHORIZED:
+    if status == HTTPStatus.UNAUTHORIZED:
         return None
     if refusal.get("id") != _SECOND_FACTOR:
         raise _UnusableAnswer("it forbids the question")

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,42 +14,28 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from kratos_sync.api.http.webhooks.identity_body import rejection
 from kratos_sync.api.http.webhooks.publisher import TooManyCallsWait
-from kratos_sync.api.http.webhooks.rejections import (
-    ErrorMessage,
-    describe,
-    error_response,
-    status_response,
-)
+from kratos_sync.api.http.webhooks.rejections import describe, error_response, status_response
 from kratos_sync.api.http.webhooks.requests import (
+    RETRY_AFTER,
     ApiKeys,
     BodyBudget,
-    BodyTooLarge,
-    BodyTooSlow,
-    NoRoomForBody,
-    RawHeaders,
+    Rejected,
+    check_type,
     first_headers,
-    is_json,
+    hook_label,
     read_body,
 )
 from kratos_sync.application.json_body import NotJson
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.domain.fields import InvalidField
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 LARGE_BODY_BYTES: Final = 16_384
 """A larger body, which is rare, would take the event loop too long to decode."""
 
 _T = TypeVar("_T")
-_CLOSE: Final = {"Connection": "close"}
-_UNCOMPRESSED: Final = frozenset({b"identity", b""})
-# Kratos obeys it before each of its three attempts: by then there may be capacity.
-_RETRY_AFTER: Final = {"Retry-After": "20"}
-# The rest of the body is still to come, so the connection is of no further use.
-_NOT_READ: Final[Mapping[type[Exception], tuple[HTTPStatus, str, Mapping[str, str]]]] = {
-    BodyTooLarge: (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large", _CLOSE),
-    BodyTooSlow: (HTTPStatus.REQUEST_TIMEOUT, "the body came too slowly", _CLOSE),
-    NoRoomForBody: (HTTPStatus.SERVICE_UNAVAILABLE, "try again later", {**_CLOSE, **_RETRY_AFTER}),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +55,9 @@ class KratosWebHookHandler(ABC):
     """An ASGI endpoint that answers a webhook; subclasses write `handle_core`.
 
     Every rejection is in Kratos' form. 403, 415, 413, 408 and 503 are decided before `handle_core`;
-    after it 400 answers NotJson, 503 LedgerUnavailable and 500 anything else, whose text goes
-    neither to the caller nor to the log. Only calls rejected for lack of capacity carry
-    Retry-After, which Kratos obeys: the others have waited already.
+    after it 400 answers NotJson, 422 InvalidField, 503 LedgerUnavailable and 500 anything else,
+    whose text goes neither to the caller nor to the log. Only calls rejected for lack of capacity
+    carry Retry-After, which Kratos obeys: the others have waited already.
     """
 
     api_key_header_name: str = "X-Api-Key"
@@ -93,13 +79,17 @@ class KratosWebHookHandler(ABC):
     async def handle(self, request: Request) -> Response:
         """Answer a call; nothing but cancellation is raised."""
         try:
-            return await self._handle(request)
+            return await self.handle_core(request, await self._read_request(request))
+        except (Rejected, NotJson) as error:
+            return _reject(error)
+        except InvalidField as error:
+            return error_response(rejection(error, hook_label(first_headers(request))))
         except ClientDisconnect:
             _log.info("webhook_disconnected")
             return Response(status_code=HTTPStatus.BAD_REQUEST)
         except LedgerUnavailable as error:
             _log.warning("webhook_not_recorded", reason=str(error), **describe(error))
-            headers = _RETRY_AFTER if isinstance(error, TooManyCallsWait) else None
+            headers = RETRY_AFTER if isinstance(error, TooManyCallsWait) else None
             return status_response(HTTPStatus.SERVICE_UNAVAILABLE, "try again later", headers)
         except Exception as error:  # noqa: BLE001 - the server would log its text
             _log.error("webhook_failed", **describe(error))
@@ -112,7 +102,7 @@ class KratosWebHookHandler(ABC):
     async def read(self, read: Callable[[bytes], _T], body: bytes) -> _T:
         """Return `read(body)`; large bodies are read on a thread, one at a time.
 
-        Raises NoRoomForBody when too many of them wait.
+        Raises Rejected when too many of them wait.
         """
         if len(body) <= LARGE_BODY_BYTES:
             return read(body)
@@ -123,39 +113,19 @@ class KratosWebHookHandler(ABC):
         finally:
             self._body_budget.release(len(body))
 
-    def write_error_response(
-        self, messages: Sequence[ErrorMessage], status_code: int = HTTPStatus.UNPROCESSABLE_ENTITY
-    ) -> Response:
-        """The answer that tells Kratos, and perhaps the person, what is wrong."""
-        return error_response(messages, status_code)
-
-    async def _handle(self, request: Request) -> Response:
+    async def _read_request(self, request: Request) -> bytes:
         # The key is checked first: without one nothing else is disclosed.
         headers = first_headers(request)
         if not self._keys.accept(headers.get(self._key_header, b"")):
-            return _reject(HTTPStatus.FORBIDDEN, "the API key is missing or wrong")
-        if (problem := _problem_of_type(headers)) is not None:
-            return _reject(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, problem)
-        try:
-            config = self._config
-            body = await read_body(
-                request, headers, config.max_body_bytes, config.body_timeout, self._body_budget
-            )
-            return await self.handle_core(request, body)
-        except NotJson as error:
-            return _reject(HTTPStatus.BAD_REQUEST, str(error))
-        except (BodyTooLarge, BodyTooSlow, NoRoomForBody) as error:
-            return _reject(*_NOT_READ[type(error)])
+            raise Rejected(HTTPStatus.FORBIDDEN, "the API key is missing or wrong")
+        check_type(headers)
+        limits = self._config.max_body_bytes, self._config.body_timeout, self._body_budget
+        return await read_body(request, headers, *limits)
 
 
-def _problem_of_type(headers: RawHeaders) -> str | None:
-    if not is_json(headers.get(b"content-type", b"")):
-        return "the body is not application/json"
-    if headers.get(b"content-encoding", b"").strip().lower() not in _UNCOMPRESSED:
-        return "the body is compressed"
-    return None
-
-
-def _reject(status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None) -> Response:
-    _log.warning("webhook_rejected", status=int(status), reason=text)
-    return status_response(status, text, headers)
+def _reject(error: Rejected | NotJson) -> Response:
+    status, headers = HTTPStatus.BAD_REQUEST, None
+    if isinstance(error, Rejected):
+        status, headers = error.status, error.headers
+    _log.warning("webhook_rejected", status=int(status), reason=str(error))
+    return status_response(status, str(error), headers)

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
+from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -18,12 +18,6 @@ EVERY: Final = timedelta(seconds=10)
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class _Count:
-    calls: int = 0
-    last_at: float = 0.0
-
-
 class HookActivityRecorder:
     """Counts calls by their hook's label, up to 100 labels at a time.
 
@@ -33,7 +27,8 @@ class HookActivityRecorder:
     def __init__(self, log: HookLog, every: timedelta = EVERY) -> None:
         self._log = log
         self._every = every
-        self._counts: dict[str, _Count] = {}
+        self._calls: Counter[str] = Counter()
+        self._last_at: dict[str, float] = {}
         self._stopping = asyncio.Event()
         self._writing: asyncio.Task[None] | None = None
         self._is_failing = False
@@ -41,13 +36,9 @@ class HookActivityRecorder:
     def add(self, label: str | None) -> None:
         """Count a call that was accepted just now."""
         label = label or NO_LABEL
-        count = self._counts.get(label)
-        if count is None:
-            if len(self._counts) == MOST_LABELS:
-                return
-            count = self._counts[label] = _Count()
-        count.calls += 1
-        count.last_at = time.monotonic()
+        if label in self._calls or len(self._calls) < MOST_LABELS:
+            self._calls[label] += 1
+            self._last_at[label] = time.monotonic()
 
     def start(self) -> None:
         """Write the counts every few seconds, from the running event loop."""
@@ -63,18 +54,19 @@ class HookActivityRecorder:
 
     async def write(self) -> None:
         """Write the counts since the last time; nothing is raised if that fails."""
-        counts, self._counts = self._counts, {}
-        if not counts:
+        counted, last_at = self._calls, self._last_at
+        if not counted:
             return
+        self._calls, self._last_at = Counter(), {}
         now = time.monotonic()
         calls = [
-            Calls(label, each.calls, timedelta(seconds=now - each.last_at))
-            for label, each in counts.items()
+            Calls(label, number, timedelta(seconds=now - last_at[label]))
+            for label, number in counted.items()
         ]
         try:
             await self._log.note(calls)
         except LedgerUnavailable as error:
-            self._restore(counts)
+            self._restore(counted, last_at)
             if not self._is_failing:
                 _log.warning("hook_activity_not_written", **describe(error.__cause__ or error))
             self._is_failing = True
@@ -88,10 +80,10 @@ class HookActivityRecorder:
                     await self._stopping.wait()
             await self.write()
 
-    def _restore(self, counts: dict[str, _Count]) -> None:
-        since, self._counts = self._counts, counts
-        for label, each in since.items():
-            if label in counts:
-                counts[label] = _Count(counts[label].calls + each.calls, each.last_at)
-            elif len(counts) < MOST_LABELS:
-                counts[label] = each
+    def _restore(self, counted: Counter[str], last_at: dict[str, float]) -> None:
+        """Add the counts since to these, whose labels come first where there are too many."""
+        counted.update(self._calls)
+        labels = list(counted)[:MOST_LABELS]
+        last_at.update(self._last_at)
+        self._calls = Counter({label: counted[label] for label in labels})
+        self._last_at = {label: last_at[label] for label in labels}

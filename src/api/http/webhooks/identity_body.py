@@ -4,8 +4,8 @@ Usual bodies are checked by a typed decoder and recorded as they came; any other
 """
 
 import re
-from collections.abc import Mapping
-from typing import Final
+from operator import attrgetter
+from typing import Any, Final
 from uuid import UUID
 
 import msgspec
@@ -13,9 +13,8 @@ import structlog
 
 from kratos_sync.api.http.webhooks.rejections import DetailedMessage, ErrorMessage
 from kratos_sync.application.json_body import JsonBody, decode, finite, is_too_deep
-from kratos_sync.domain import fields as uuids
-from kratos_sync.domain.fields import InvalidField, from_rfc3339
-from kratos_sync.domain.identity import Identity, IdentityIdIsEmpty
+from kratos_sync.domain.fields import InvalidField, from_rfc3339, from_text, time, uuid
+from kratos_sync.domain.identity import SCALARS, Identity, IdentityIdIsEmpty
 from kratos_sync.domain.json_values import Json
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
@@ -39,7 +38,7 @@ def read_identity(body: bytes) -> tuple[UUID, Identity | None]:
     return identity.id, None if _says_nothing_else(body, decoded) else identity
 
 
-def read_document(body: bytes) -> Mapping[str, Json]:
+def read_document(body: bytes) -> dict[str, Json]:
     """Read the identity in a body as plain JSON; raises NotJson, IdentityIsNull or InvalidField."""
     return _read_in_full(body)[1]
 
@@ -81,28 +80,24 @@ class _VerifiableAddress(_RecoveryAddress):
     verified_at: str | None = None
 
 
-class _Identity(_Strict):
-    id: str
-    external_id: str | None = None
-    schema_id: str | None = None
-    schema_url: str | None = None
-    state: str | None = None
-    state_changed_at: str | None = None
-    traits: object = None
-    verifiable_addresses: list[_VerifiableAddress] | None = None
-    recovery_addresses: list[_RecoveryAddress] | None = None
-    metadata_public: object = None
-    created_at: str | None = None
-    updated_at: str | None = None
-    organization_id: str | None = None
-    region: str | None = None
-
-
-class _Body(_Strict):
-    identity: _Identity
-
-
-_decode: Final = msgspec.json.Decoder(_Body, float_hook=finite).decode
+_TEXTS: Final = tuple((name, str | None, None) for name in ("updated_at", *SCALARS))
+_Identity: Final = msgspec.defstruct(
+    "_Identity",
+    [
+        ("id", str),
+        *_TEXTS,
+        ("traits", object, None),
+        ("metadata_public", object, None),
+        ("verifiable_addresses", list[_VerifiableAddress] | None, None),
+        ("recovery_addresses", list[_RecoveryAddress] | None, None),
+    ],
+    bases=(_Strict,),
+)
+_decode: Final = msgspec.json.Decoder(
+    msgspec.defstruct("_Body", [("identity", _Identity)], bases=(_Strict,)), float_hook=finite
+).decode
+_times_of: Final = attrgetter("updated_at", *(n for n, read in SCALARS.items() if read is time))
+_ids_of: Final = attrgetter("id", *(n for n, read in SCALARS.items() if read is uuid))
 
 
 def usual_id(body: bytes) -> UUID | None:
@@ -112,28 +107,25 @@ def usual_id(body: bytes) -> UUID | None:
     if b"\\u00" in body and _ASCII_ESCAPE.search(body):
         return None
     try:
-        identity = _decode(body).identity
-        times = [identity.state_changed_at, identity.created_at, identity.updated_at]
-        ids = [identity.organization_id]
+        decoded: Any = _decode(body)
+        identity = decoded.identity
+        times, ids = [*_times_of(identity)], [*_ids_of(identity)]
         for address in identity.recovery_addresses or ():
             times += (address.created_at, address.updated_at)
             ids.append(address.id)
         for proved in identity.verifiable_addresses or ():
             times += (proved.created_at, proved.updated_at, proved.verified_at)
             ids.append(proved.id)
-        for time in times:
-            if time is not None:
-                from_rfc3339(time)
+        for each in times:
+            if each is not None:
+                from_rfc3339(each)
     except (ValueError, RecursionError):  # msgspec's own errors too
         return None
-    for each in ids:
-        if each is not None and uuids.from_text(each) is None:
-            return None
-    subject = uuids.from_text(identity.id)
-    return subject if subject is not None and subject.int else None
+    uuids = [from_text(each) for each in ids if each is not None]
+    return uuids[0] if all(uuids) and uuids[0] and uuids[0].int else None
 
 
-def _read_in_full(body: bytes) -> tuple[JsonBody, Mapping[str, Json]]:
+def _read_in_full(body: bytes) -> tuple[JsonBody, dict[str, Json]]:
     decoded = decode(body)
     if decoded.replaced:
         _log.warning("webhook_characters_replaced", fields=dict(decoded.replaced))

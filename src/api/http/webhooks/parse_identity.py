@@ -1,10 +1,9 @@
-"""`POST /kratos/parse-identity`: a `parse` hook asks before Kratos stores an identity."""
+"""`POST /kratos/parse-identity`: answers `parse` hooks, before Kratos stores an identity."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
@@ -16,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from kratos_sync.api.http.webhooks.handler import KratosWebHookHandler, KratosWebHookHandlerConfig
-from kratos_sync.api.http.webhooks.identity_body import read_document, rejection
+from kratos_sync.api.http.webhooks.identity_body import read_document
 from kratos_sync.api.http.webhooks.parsed_identity import (
     IdentityChanges,
     InvalidAnswer,
@@ -25,9 +24,13 @@ from kratos_sync.api.http.webhooks.parsed_identity import (
     checked,
     field,
 )
-from kratos_sync.api.http.webhooks.rejections import DetailedMessage, ErrorMessage, describe
+from kratos_sync.api.http.webhooks.rejections import (
+    DetailedMessage,
+    ErrorMessage,
+    describe,
+    error_response,
+)
 from kratos_sync.api.http.webhooks.requests import first_headers, hook_label
-from kratos_sync.domain.fields import InvalidField
 from kratos_sync.domain.json_values import Json
 
 __all__ = [
@@ -55,12 +58,8 @@ class CallEscaped(Exception):
     """The call raised what is no Exception, such as SystemExit."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Returned:
-    value: object
-
-
-_Outcome: TypeAlias = _Returned | BaseException
+_Outcome: TypeAlias = tuple[object, BaseException | None]
+"""What a call returned, or raised."""
 
 
 class BoundedCalls:
@@ -97,12 +96,12 @@ class BoundedCalls:
         finally:
             if running is not None and not running.done():
                 self._abandon(running)
-        outcome = running.result()
-        if isinstance(outcome, _Returned):
-            return outcome.value
-        if isinstance(outcome, Exception):
-            raise outcome
-        raise CallEscaped from outcome
+        value, error = running.result()
+        if error is None:
+            return value
+        if isinstance(error, Exception):
+            raise error
+        raise CallEscaped from error
 
     def _start(self, call: Callable[[], object]) -> "asyncio.Future[_Outcome]":
         try:
@@ -114,22 +113,22 @@ class BoundedCalls:
         return running
 
     def _abandon(self, running: "asyncio.Future[_Outcome]") -> None:
+        def returned(_: object) -> None:
+            self._hanging -= 1
+
         self._hanging += 1
-        running.add_done_callback(lambda _: self._returned())
+        running.add_done_callback(returned)
         if isinstance(running, asyncio.Task):
             running.cancel()
-
-    def _returned(self) -> None:
-        self._hanging -= 1
 
 
 def _as_task(call: Callable[[], object]) -> "asyncio.Future[_Outcome]":
     async def run() -> _Outcome:
         try:
             value = call()
-            return _Returned(await value if isawaitable(value) else value)
-        except BaseException as error:  # noqa: BLE001 - `run` raises it
-            return error
+            return await value if isawaitable(value) else value, None
+        except BaseException as error:  # noqa: BLE001 - `BoundedCalls.run` raises it
+            return None, error
 
     return asyncio.create_task(run())
 
@@ -142,9 +141,9 @@ def _on_a_thread(call: Callable[[], object]) -> "asyncio.Future[_Outcome]":
     def run() -> None:
         result: _Outcome
         try:
-            result = _Returned(context.run(call))
-        except BaseException as error:  # noqa: BLE001 - `run` raises it
-            result = error
+            result = context.run(call), None
+        except BaseException as error:  # noqa: BLE001 - `BoundedCalls.run` raises it
+            result = None, error
         with suppress(RuntimeError):  # the loop has ended: nothing waits any longer
             loop.call_soon_threadsafe(outcome.set_result, result)
 
@@ -163,12 +162,8 @@ _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 class ParseFailed(Exception):
     """There is no answer: `parse` raised, took too long, or returned what Kratos does not accept.
 
-    Or Kratos sent an empty body. `reason` says which, without values; the cause is what was raised.
+    Or Kratos sent an empty body. The text says which, without values; the cause is what was raised.
     """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class KratosIdentityParseHandler(KratosWebHookHandler):
@@ -235,14 +230,11 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
         hook = hook_label(first_headers(request))
         if not body:
             return self._failed(ParseFailed(TEMPLATE_FAILED), hook)
-        try:
-            identity = await self.read(_parsed, body)
-        except InvalidField as error:
-            return self.write_error_response(rejection(error, hook))
+        identity = await self.read(_read, body)
         try:
             changes = await self.decide(identity)
         except RefuseIdentity as refusal:
-            return self.write_error_response(self._messages_of(refusal, hook))
+            return error_response(self._messages_of(refusal, hook))
         except ParseFailed as failure:
             return self._failed(failure, hook)
         _log.info("identity_parsed", hook=hook, changed=sorted(changes))
@@ -260,15 +252,16 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
         return refusal.messages
 
     def _failed(self, failure: ParseFailed, hook: str | None) -> Response:
-        details: dict[str, Json] = {"hook": hook, "reason": failure.reason}
-        if failure.reason == RAISED and failure.__cause__ is not None:
+        reason = str(failure)
+        details: dict[str, Json] = {"hook": hook, "reason": reason}
+        if reason == RAISED and failure.__cause__ is not None:
             details.update(describe(failure.__cause__))
         if self._on_failure == "let_in":
             _log.error("parse_failed_open", **details)
             return JSONResponse({})
         _log.error("parse_failed_closed", **details)
-        return self.write_error_response([ErrorMessage(None, [self.failure_message])])
+        return error_response([ErrorMessage(None, [self.failure_message])])
 
 
-def _parsed(body: bytes) -> ParsedIdentity:
+def _read(body: bytes) -> ParsedIdentity:
     return ParsedIdentity.from_kratos(read_document(body))

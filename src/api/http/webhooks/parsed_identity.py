@@ -1,4 +1,4 @@
-"""The identity that a `parse` hook sends, and the changes or the refusal that answer it."""
+"""The identity that a `parse` hook sends, and the changes or the refusal in answer to it."""
 
 import dataclasses
 import json
@@ -42,10 +42,10 @@ class ParsedIdentity:
         known = None if document.get("id") == "" else fields.uuid(document, "id")
         traits = document.get("traits")
         return cls(
-            id=known if isinstance(known, UUID) and known.int else None,
-            schema_id=fields.text_or_none(document, "schema_id"),
-            state=fields.text_or_none(document, "state"),
-            external_id=fields.text_or_none(document, "external_id"),
+            id=known if known is not None and known.int else None,
+            schema_id=fields.text(document, "schema_id"),
+            state=fields.text(document, "state"),
+            external_id=fields.text(document, "external_id"),
             traits=MappingProxyType(traits if isinstance(traits, dict) else {}),
             metadata_public=document.get("metadata_public"),
             document=MappingProxyType(dict(document)),
@@ -76,14 +76,12 @@ class InvalidAnswer(InvalidField):
 
 
 def checked(answer: object, *, registration: bool) -> dict[str, Json]:
-    """The changes as plain JSON, none for None; raises InvalidAnswer.
+    """The changes as plain JSON; raises InvalidAnswer.
 
     What Kratos would ignore silently is an error too: unknown fields, empty texts and lists. So is
     `inactive` at a registration: Kratos stores the identity, then shows the person an error and
     calls no webhook.
     """
-    if answer is None:
-        return {}
     if not isinstance(answer, Mapping):
         raise InvalidAnswer("", "is not a mapping")
     changes: dict[str, Json] = {}
@@ -170,12 +168,12 @@ _CHECKS: Final[Mapping[object, Callable[[str, Json], None]]] = {
 
 
 class RefuseIdentity(Exception):
-    """The identity shall not be stored; the messages say why, where the person sees them."""
+    """The identity must not be stored; the messages say why, and the person sees them."""
 
     def __init__(self, messages: Sequence[ErrorMessage]) -> None:
-        """One message at least: "#/traits/email" shows it at that field, None above the form."""
+        """Needs a message: "#/traits/email" shows one at that field, None above the form."""
         if not any(each.messages for each in messages):
-            raise ValueError("a refusal without a message would reach nobody")
+            raise ValueError("a refusal needs a message")
         super().__init__("the identity is refused")
         self.messages = messages
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final
 
@@ -18,7 +20,7 @@ _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 
 class TooManyCallsWait(LedgerUnavailable):
-    """As many calls, or bytes of their bodies, wait for the ledger as may."""
+    """The most calls allowed, or bytes of their bodies, wait for the ledger."""
 
 
 class WaitingAborted(LedgerUnavailable):
@@ -49,10 +51,9 @@ class RetryingPublisher:
         self._calls: set[asyncio.Task[object] | None] = set()
         self._bytes = 0
         self._is_aborted = False
-        self._waiting: dict[asyncio.Future[None], None] = {}
+        self._turn = asyncio.Lock()
         self._error: str | None = None
         self._reason: str | None = None
-        self._next_attempt: asyncio.TimerHandle | None = None
 
     async def publish(self, event: Publishable, provenance: Provenance, size: int) -> bool:
         """Return whether the event was recorded now, and not before; raises LedgerUnavailable.
@@ -88,70 +89,49 @@ class RetryingPublisher:
                 task.cancel()
 
     async def _publish(self, event: Publishable, provenance: Provenance, deadline: float) -> bool:
-        is_logged = False
-        must_wait = bool(self._waiting)
-        while True:
-            if must_wait:
-                if not is_logged:
-                    _log.warning("webhook_waiting", error=self._error, reason=self._reason)
-                is_logged = True
-                await self._wait_for_turn(deadline)
-            try:
-                recorded = await self._bus.publish(event, provenance)
-            except LedgerUnavailable as error:
-                # Attempts under way are not interrupted: they may be recorded the next moment.
-                self._error = type(error.__cause__ or error).__qualname__
-                self._reason = str(error)
-                must_wait = True
-            except BaseException:
-                self._schedule_attempt()
-                raise
-            else:
-                if self._waiting:
-                    self._resume(len(self._waiting))
-                return recorded
-
-    async def _wait_for_turn(self, deadline: float) -> None:
-        """Return when this call may try again; raises LedgerUnavailable at its deadline.
+        """Try until the event is recorded.
 
         While the ledger is unavailable, one call tries after each pause, by turns, and all others
         wait for its success: attempts of thousands every second would leave time for nothing else.
         """
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting[turn] = None
-        self._schedule_attempt()
-        left = deadline - time.monotonic()
+        recorded = None if self._turn.locked() else await self._attempt(event, provenance)
+        if recorded is None:
+            _log.warning("webhook_waiting", error=self._error, reason=self._reason)
+        while recorded is None:
+            async with self._turn_before(deadline):
+                if self._error is not None:
+                    await asyncio.sleep(self._pause)
+                    recorded = await self._attempt(event, provenance)
+                    continue
+            # The ledger is back, and the next in turn need not wait for this attempt.
+            recorded = await self._attempt(event, provenance)
+        return recorded
+
+    async def _attempt(self, event: Publishable, provenance: Provenance) -> bool | None:
+        """Whether the event was recorded now, and not before; None if the ledger is unavailable."""
         try:
-            if self._is_aborted:
-                raise WaitingAborted
-            if left < self._pause:
-                raise LedgerUnavailable(self._reason)
-            try:
-                async with asyncio.timeout(left):
-                    await turn
-            except BaseException:
-                # Its turn may have come at this very moment, and is another's now.
-                self._schedule_attempt()
-                raise
+            recorded = await self._bus.publish(event, provenance)
+        except LedgerUnavailable as error:
+            # Attempts under way are not interrupted: they may be recorded the next moment.
+            self._error = type(error.__cause__ or error).__qualname__
+            self._reason = str(error)
+            return None
+        self._error = None
+        return recorded
+
+    @asynccontextmanager
+    async def _turn_before(self, deadline: float) -> AsyncIterator[None]:
+        """Hold the turn; raises LedgerUnavailable if the next attempt would be too late."""
+        if self._is_aborted:
+            raise WaitingAborted
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await self._turn.acquire()
         except TimeoutError:
             raise LedgerUnavailable(self._reason) from None
+        try:
+            if self._error is not None and deadline - time.monotonic() < self._pause:
+                raise LedgerUnavailable(self._reason)
+            yield
         finally:
-            self._waiting.pop(turn, None)
-            if not self._waiting and self._next_attempt is not None:
-                self._next_attempt.cancel()
-                self._next_attempt = None
-
-    def _schedule_attempt(self) -> None:
-        if self._waiting and self._next_attempt is None:
-            later = asyncio.get_running_loop().call_later
-            self._next_attempt = later(self._pause, self._resume_one)
-
-    def _resume_one(self) -> None:
-        self._next_attempt = None
-        self._resume(1)
-
-    def _resume(self, count: int) -> None:
-        for turn in list(self._waiting)[:count]:
-            if not turn.done():
-                turn.set_result(None)
-            del self._waiting[turn]
+            self._turn.release()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from traceback import extract_tb
 
 from starlette.responses import JSONResponse
@@ -28,7 +29,9 @@ class ErrorMessage:
 
 
 def error_response(
-    messages: Sequence[ErrorMessage], status_code: int, headers: Mapping[str, str] | None = None
+    messages: Sequence[ErrorMessage],
+    status_code: int = HTTPStatus.UNPROCESSABLE_ENTITY,
+    headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     """The answer with these messages as its body."""
     return JSONResponse({"messages": [_to_json(each) for each in messages]}, status_code, headers)

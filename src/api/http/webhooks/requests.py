@@ -3,10 +3,11 @@
 import asyncio
 import hmac
 import re
-from collections.abc import Coroutine, Generator, Iterable, Mapping
+from collections.abc import Coroutine, Generator, Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from hashlib import sha256
+from http import HTTPStatus
 from types import coroutine
 from typing import Final, TypeAlias
 
@@ -14,43 +15,48 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
+from kratos_sync.domain.fields import from_text
+
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
+
+
+class Rejected(Exception):
+    """A call is answered with this status, text and headers, before its handler sees it."""
+
+    def __init__(
+        self, status: HTTPStatus, text: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(text)
+        self.status = status
+        self.headers = headers
 
 
 class ApiKeys:
     """The active keys, held as digests only; while keys are being changed there are two."""
 
-    def __init__(self, keys: Iterable[str]) -> None:
+    def __init__(self, keys: Sequence[str]) -> None:
         """Take the keys; raises ValueError when there is none, or an empty one."""
-        self._digests = tuple(_digest(key) if key else b"" for key in keys)
-        if not self._digests or not all(self._digests):
+        if not keys or not all(keys):
             raise ValueError("a webhook needs at least one API key, and none of them empty")
+        self._digests = [sha256(key.encode("utf-8", "surrogateescape")).digest() for key in keys]
 
     def accept(self, offered: bytes) -> bool:
-        """Whether this is one of the keys, in a time that tells neither which nor how nearly.
+        """Whether this is one of the keys, in a time that shows neither which nor how nearly.
 
         Digests are of one length whatever was offered, and every one is compared.
         """
         digest = sha256(offered).digest()
-        accepted = False
-        for each in self._digests:
-            accepted |= hmac.compare_digest(each, digest)
-        return accepted
+        return any([hmac.compare_digest(each, digest) for each in self._digests])  # noqa: C419
 
     def __repr__(self) -> str:
         return f"<{len(self._digests)} API keys>"
 
 
-def _digest(key: str) -> bytes:
-    return sha256(key.encode("utf-8", "surrogateescape")).digest()
-
-
 RawHeaders: TypeAlias = Mapping[bytes, bytes]
 
 _JSON_MEDIA_TYPE: Final = re.compile(r"application/json|[\w.!#$&^-]+/[\w.!#$&^+-]+\+json", re.ASCII)
+_UNCOMPRESSED: Final = frozenset({b"identity", b""})
 _LABEL: Final = re.compile(rb"[\x20-\x7e]{1,100}")
-_UUID: Final = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-_NO_UUID: Final = b"00000000-0000-0000-0000-000000000000"
 _TRACEPARENT: Final = re.compile(
     rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
@@ -66,8 +72,9 @@ def trigger_id(headers: RawHeaders) -> str | None:
     value = headers.get(b"ory-webhook-trigger-id")
     if value is None:
         return None
-    if _UUID.fullmatch(value) and value != _NO_UUID:
-        return value.decode().lower()
+    text = value.decode("latin-1")
+    if (uuid := from_text(text)) is not None and uuid.int:
+        return text.lower()
     _log.warning("webhook_trigger_id_ignored")
     return None
 
@@ -84,8 +91,16 @@ def hook_label(headers: RawHeaders) -> str | None:
     return value.decode() if value is not None and _LABEL.fullmatch(value) else None
 
 
+def check_type(headers: RawHeaders) -> None:
+    """Raises Rejected unless the body is uncompressed JSON."""
+    if not _is_json(headers.get(b"content-type", b"")):
+        raise Rejected(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body is not application/json")
+    if headers.get(b"content-encoding", b"").strip().lower() not in _UNCOMPRESSED:
+        raise Rejected(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the body is compressed")
+
+
 @lru_cache(maxsize=64)
-def is_json(content_type: bytes) -> bool:
+def _is_json(content_type: bytes) -> bool:
     """Whether this is `application/json` or a `+json` type, with any parameters.
 
     A missing type is not: Kratos always sends one, and a hook may be set up to send forms.
@@ -94,16 +109,14 @@ def is_json(content_type: bytes) -> bool:
     return _JSON_MEDIA_TYPE.fullmatch(media_type) is not None
 
 
-class BodyTooLarge(Exception):
-    """The body is larger than allowed; the rest of it was not read."""
+# The rest of the body is still to come, so the connection cannot be used again.
+_CLOSE: Final = {"Connection": "close"}
+# Kratos obeys it before each of its three attempts: by then there may be capacity.
+RETRY_AFTER: Final = {"Retry-After": "20"}
 
 
-class BodyTooSlow(Exception):
-    """The body did not arrive in time."""
-
-
-class NoRoomForBody(Exception):
-    """Bodies that arrived in part hold all the bytes that they may."""
+def _too_large() -> Rejected:
+    return Rejected(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large", _CLOSE)
 
 
 class BodyBudget:
@@ -113,9 +126,10 @@ class BodyBudget:
         self._left = most_bytes
 
     def take(self, size: int) -> None:
-        """Reserve so many bytes; raises NoRoomForBody."""
+        """Reserve so many bytes; raises Rejected when fewer are left."""
         if size > self._left:
-            raise NoRoomForBody
+            headers = {**_CLOSE, **RETRY_AFTER}
+            raise Rejected(HTTPStatus.SERVICE_UNAVAILABLE, "try again later", headers)
         self._left -= size
 
     def release(self, size: int) -> None:
@@ -128,12 +142,11 @@ async def read_body(
 ) -> bytes:
     """Read the whole body, however it is sent.
 
-    Raises BodyTooLarge as soon as its length is declared or seen to be more than `max_bytes`,
-    NoRoomForBody, BodyTooSlow, or Starlette's ClientDisconnect. The request's own stream is then
-    at its end.
+    Raises Rejected as soon as its length is declared or seen to be more than `max_bytes`, when the
+    budget has no room or the time is over, and Starlette's ClientDisconnect.
     """
     if _declares_more_than(max_bytes, headers.get(b"content-length", b"")):
-        raise BodyTooLarge
+        raise _too_large()
     body = _whole_body(request.receive, max_bytes, budget)
     request._stream_consumed = True  # noqa: SLF001 - else it would wait for more, for ever
     try:
@@ -146,7 +159,8 @@ async def read_body(
         async with asyncio.timeout(timeout.total_seconds()):
             return await _resumed(body, waits_for)
     except TimeoutError:
-        raise BodyTooSlow from None
+        text = "the body came too slowly"
+        raise Rejected(HTTPStatus.REQUEST_TIMEOUT, text, _CLOSE) from None
 
 
 async def _whole_body(receive: Receive, max_bytes: int, budget: BodyBudget) -> bytes:
@@ -158,7 +172,7 @@ async def _whole_body(receive: Receive, max_bytes: int, budget: BodyBudget) -> b
                 raise ClientDisconnect
             chunk = message.get("body", b"")
             if len(body) + len(chunk) > max_bytes:
-                raise BodyTooLarge
+                raise _too_large()
             if not body and not message.get("more_body", False):
                 return bytes(chunk)
             budget.take(len(chunk))

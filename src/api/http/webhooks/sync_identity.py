@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from kratos_sync.api.http.webhooks.handler import KratosWebHookHandler, KratosWebHookHandlerConfig
-from kratos_sync.api.http.webhooks.identity_body import read_identity, rejection
+from kratos_sync.api.http.webhooks.identity_body import read_identity
 from kratos_sync.api.http.webhooks.publisher import RetryingPublisher
 from kratos_sync.api.http.webhooks.requests import (
     first_headers,
@@ -27,7 +27,6 @@ from kratos_sync.domain.events import (
     KratosIdentityUpdated,
     KratosTemplateFailed,
 )
-from kratos_sync.domain.fields import InvalidField
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
@@ -104,10 +103,7 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         hook = hook_label(headers)
         event: Publishable
         if body:
-            try:
-                event = await self.read(self._event_of, body)
-            except InvalidField as error:
-                return self.write_error_response(rejection(error, hook))
+            event = await self.read(self._event_of, body)
         else:
             event = KratosTemplateFailed(self._new_id(), self._now(), hook or NO_LABEL)
             _log.warning("webhook_template_failed", hook=hook)

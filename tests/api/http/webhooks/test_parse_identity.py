@@ -147,7 +147,7 @@ def test_what_is_changed_is_logged_by_field() -> None:
 def test_a_refusal_needs_a_message_or_kratos_would_not_understand_it(
     messages: list[ErrorMessage],
 ) -> None:
-    with pytest.raises(ValueError, match="reach nobody"):
+    with pytest.raises(ValueError, match="needs a message"):
         RefuseIdentity(messages)
 
 
