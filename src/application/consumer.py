@@ -17,6 +17,9 @@ class RetryLater(Exception):
     No attempt is counted, and what the consumer did until then is rolled back.
     """
 
+    delay: timedelta = SHORTEST_DELAY
+    """For a subclass with a constructor of its own that sets none."""
+
     def __init__(self, delay: timedelta) -> None:
         super().__init__(f"asked to be run again in {delay}")
         self.delay = min(max(delay, SHORTEST_DELAY), LONGEST_DELAY)

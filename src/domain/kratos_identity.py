@@ -103,6 +103,7 @@ class KratosIdentity:
     exact_numbers: Mapping[str, int] | None = field(default=None, repr=False)
     seen_alive_at: datetime | None = field(default=None, repr=False)
     forgotten_at: datetime | None = field(default=None, repr=False)
+    _deleted_by_fast_clock: bool = field(init=False, repr=False, default=False)
     _changed: set[str] = field(init=False, repr=False, default_factory=set)
     _raised: list[DomainEvent] = field(init=False, repr=False, default_factory=list)
 
@@ -148,17 +149,19 @@ class KratosIdentity:
     def ignore_answers_after(self, now: datetime) -> None:
         """Drop a `seen_alive_at` in the future: the clock has been set back since.
 
-        Otherwise whatever comes would count as older.
+        Otherwise whatever comes would count as older. A `deleted_at` in the future stays, and is
+        older than every answer.
         """
         if self.seen_alive_at is not None and self.seen_alive_at > now:
             self._write({"seen_alive_at": None})
+        self._deleted_by_fast_clock = self.deleted_at is not None and self.deleted_at > now
 
     def needs_later_webhooks(self, identity: Identity, *, at: datetime) -> bool:
         """Whether `update` with this snapshot depends on the webhooks recorded after `at`."""
         if not identity.is_exact or self.forgotten_at is not None:
             return False
         known = self.seen_alive_at if self.deleted_at is None else self.deleted_at
-        return known is None or at > known
+        return known is None or at > known or self._deleted_by_fast_clock
 
     def update(
         self,
@@ -246,6 +249,7 @@ class KratosIdentity:
         twin = self.__class__.__new__(self.__class__)
         for column in COLUMNS:
             setattr(twin, column, getattr(self, column))
+        twin._deleted_by_fast_clock = self._deleted_by_fast_clock  # noqa: SLF001
         twin._changed, twin._raised = self._changed.copy(), self._raised.copy()  # noqa: SLF001
         return twin
 

@@ -20,7 +20,6 @@ from pydantic_settings import (
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
-from redis.connection import parse_url
 
 from kratos_sync.application.ports.purge import Retention
 from kratos_sync.infrastructure.postgres.connections import parse_database_url
@@ -51,11 +50,15 @@ def _url(parse: Callable[[str], object], *schemes: str) -> AfterValidator:
 
 
 def _parse_broker_url(url: str) -> object:
-    if not url.startswith("amqp"):
-        return parse_url(url)  # type: ignore[no-untyped-call]  # redis has no types here
-    from pika import URLParameters
+    if url.startswith("amqp"):
+        from pika import URLParameters
 
-    return URLParameters(url)
+        return URLParameters(url)
+    if "?" not in url:  # the api and most commands never load redis
+        return urlsplit(url).port
+    from redis.connection import parse_url
+
+    return parse_url(url)  # type: ignore[no-untyped-call]  # redis has no types here
 
 
 def _parse_http_url(url: str) -> object:

@@ -218,6 +218,29 @@ def test_an_answer_from_the_future_does_not_freeze_a_person(world: World, ada: D
     heal(world)
 
 
+def test_a_deletion_from_the_future_does_not_keep_a_person_deleted(
+    world: World, ada: Document
+) -> None:
+    if not isinstance(world.ledger, PostgresLedger):
+        pytest.skip("there is no clock to set back")
+    world.copy(person())
+    world.town.remove(id_of(ada))
+    world.reconcile(allow_deletes=1)
+    world.consume()
+    with world.ledger.engine.begin() as connection:
+        deleted = connection.execute(
+            text(
+                "UPDATE kratos_sync.kratos_identities SET deleted_at = now() + '366 days'"
+                " WHERE deleted_at IS NOT NULL"
+            )
+        )
+        assert deleted.rowcount == 1
+
+    world.town.put(ada)
+
+    heal(world)
+
+
 NUMBERS = [
     12345678901234567890.0, 1.5e300, 1e300, 1e22, 1e23, -1e300, -0.0, 1e5, 0.1, 5e-324,
     1.7976931348623157e308, 9007199254740993, 9007199254740994.0, 10**400,

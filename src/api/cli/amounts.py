@@ -39,19 +39,10 @@ def iso(at: datetime) -> str:
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
-def amount(number: int, what: str, plural: str | None = None) -> str:
+def amount(number: int, what: str) -> str:
     """Write an amount: ``1 delivery``, ``1,200 events``."""
-    return f"{number:,} {what if number == 1 else plural or what + 's'}"
-
-
-def deliveries(number: int) -> str:
-    """Write a number of deliveries."""
-    return amount(number, "delivery", "deliveries")
-
-
-def identities(number: int) -> str:
-    """Write a number of identities."""
-    return amount(number, "identity", "identities")
+    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}s"
+    return f"{number:,} {what if number == 1 else plural}"
 
 
 def roughly(number: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from kratos_sync.api.cli.amounts import ago, duration, identities
+from kratos_sync.api.cli.amounts import ago, amount, duration
 from kratos_sync.api.cli.output import Line, echo, echo_attention, fold, rows
 from kratos_sync.application.drift import Drift, Rise
 from kratos_sync.application.missed_webhooks import HOOKS, NEWER
@@ -57,15 +57,15 @@ def drift_attention(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[s
         yield _rise(rise, drift.compared[0], now)
     if last and (newer := last.findings.missed_webhooks.get(NEWER)):
         yield (
-            f"{identities(newer)} {'was' if newer == 1 else 'were'} newer here than in Kratos at"
-            f" the reconciliation {ago(last.started_at, now)}, and repaired: is the clock of a"
-            " Kratos wrong, was Kratos restored from a backup, or does somebody else have a"
+            f"{amount(newer, 'identity')} {'was' if newer == 1 else 'were'} newer here than in"
+            f" Kratos at the reconciliation {ago(last.started_at, now)}, and repaired: is the clock"
+            " of a Kratos wrong, was Kratos restored from a backup, or does somebody else have a"
             " webhook key?"
         )
     if last and last.findings.unreadable:
         yield (
-            f"{identities(last.findings.unreadable)} of Kratos' cannot be read, and so not kept"
-            " right here: numbers beyond a double's range, for example."
+            f"{amount(last.findings.unreadable, 'identity')} of Kratos' cannot be read, and so not"
+            " kept right here: numbers beyond a double's range, for example."
         )
 
 
@@ -146,7 +146,10 @@ def print_drift(drift: Drift, now: datetime, *, can_ask: bool) -> None:
     if drift.last:
         found = drift.last.findings
         end = ":" if found.repairs else ""
-        echo("", f"{identities(found.repairs)} repaired {ago(drift.last.started_at, now)}{end}")
+        echo(
+            "",
+            f"{amount(found.repairs, 'identity')} repaired {ago(drift.last.started_at, now)}{end}",
+        )
         for number, what in _repaired(found):
             echo(*fold(what, f"  {number:>9,}  "))
 

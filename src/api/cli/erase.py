@@ -6,7 +6,7 @@ from uuid import UUID
 import click
 
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.amounts import amount, deliveries, moment
+from kratos_sync.api.cli.amounts import amount, moment
 from kratos_sync.api.cli.output import echo, echo_json, status_line
 from kratos_sync.api.cli.process import Steps, command_container
 from kratos_sync.application.erase import Erase
@@ -93,7 +93,7 @@ def _in_words(erased: Erased) -> str:
     return (
         f"Erased: the payloads of {amount(erased.events, 'event')},"
         f" {amount(erased.texts, 'error text')};"
-        f" {deliveries(erased.deliveries)} removed with their payloads."
+        f" {amount(erased.deliveries, 'delivery')} removed with their payloads."
     )
 
 

@@ -123,7 +123,7 @@ by = click.option(
     "--by", metavar="NAME", callback=_operator, help="Who decides this; by default, you."
 )
 reason = click.option(
-    "--reason", required=True, callback=_reason, help="Why. It is kept: use no personal data."
+    "--reason", required=True, callback=_reason, help="Why. It is kept: name no person."
 )
 verbose = click.option(
     "--verbose", is_flag=True, help="Print errors in full: they may quote personal data."

@@ -12,7 +12,7 @@ import click
 import structlog
 
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.amounts import duration, identities
+from kratos_sync.api.cli.amounts import amount, duration
 from kratos_sync.api.cli.drift import by_field
 from kratos_sync.api.cli.output import echo, echo_json, progress
 from kratos_sync.api.cli.process import Steps, command_container
@@ -82,7 +82,7 @@ class Reconciler:
                 self._run(outcome, allow_deletes, show)
         except (DeletesRefused, AnotherKratos, ListingUnordered) as error:
             outcome.outcome = f"refused: {error}"
-            outcome.went_wrong = f"Nobody was deleted: {error}."
+            outcome.went_wrong = f"No identity was deleted: {error}."
         except AnotherReconciliation as error:
             outcome.is_anothers, steps.ended_early = True, str(error)
         if steps.ended_early:
@@ -168,7 +168,7 @@ def in_words(outcome: Outcome) -> list[str]:
     if outcome.resumed:
         how = "resuming one that was interrupted"
     lines = [
-        f"Compared {identities(found.identities)} with {found.held:,} here,"
+        f"Compared {amount(found.identities, 'identity')} with {found.held:,} here,"
         f" in {duration(timedelta(seconds=seconds))}, {how}."
     ]
     counts = {
@@ -184,7 +184,7 @@ def in_words(outcome: Outcome) -> list[str]:
     elif outcome.went_wrong is None:
         lines.append("They are the same.")
     if found.unreadable:
-        lines.append(f"{identities(found.unreadable)} could not be read.")
+        lines.append(f"{amount(found.unreadable, 'identity')} could not be read.")
     return lines
 
 

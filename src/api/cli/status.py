@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.amounts import ago, amount, deliveries, duration, moment, roughly, size
+from kratos_sync.api.cli.amounts import ago, amount, duration, moment, roughly, size
 from kratos_sync.api.cli.drift import drift_attention, drift_json, drift_rows, print_drift
 from kratos_sync.api.cli.output import (
     Line,
@@ -160,10 +160,11 @@ def attention(
     for consumer in report.consumers:
         yield from _consumer_attention(consumer)
     for event in report.unknown_events:
+        kept = amount(event.deliveries, "delivery")
         since = "" if event.oldest is None else f", the oldest for {duration(event.oldest)}"
         yield (
-            f"The event {event.name} is not known to this release: {deliveries(event.deliveries)}"
-            f" of it kept for a release that knows it{since}."
+            f"The event {event.name} is not known to this release: {kept} of it kept for a release"
+            f" that knows it{since}."
         )
     yield from drift_attention(report.drift, report.at, can_ask=can_ask)
     for hook in report.template_failures:
@@ -183,8 +184,8 @@ def _consumer_attention(consumer: ConsumerStatus) -> Iterator[str]:
         retried = consumer.waiting - consumer.postponed
         waiting = f" ({retried:,} waiting for a retry)" if retried else ""
         yield (
-            f"{consumer.name} is behind: {deliveries(consumer.backlog)} pending{waiting}, the"
-            f" oldest for {duration(consumer.lag)}."
+            f"{consumer.name} is behind: {amount(consumer.backlog, 'delivery')} pending{waiting},"
+            f" the oldest for {duration(consumer.lag)}."
         )
     if consumer.failed:
         yield (

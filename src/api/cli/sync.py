@@ -9,7 +9,7 @@ from uuid import UUID
 import click
 
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.amounts import amount, deliveries, identities
+from kratos_sync.api.cli.amounts import amount
 from kratos_sync.api.cli.output import echo, echo_json
 from kratos_sync.api.cli.process import Steps, command_container
 from kratos_sync.application.ports.kratos import (
@@ -61,7 +61,7 @@ def sync(*, ids: tuple[str, ...], wait: bool, as_json: bool) -> None:
     if as_json:
         echo_json(to_json(wanted, asked, (unfinished is None) if wait else None))
     if steps.ended_early:
-        left = identities(len(wanted) - len(asked))
+        left = amount(len(wanted) - len(asked), "identity")
         raise click.ClickException(f"{steps.ended_early}. {left} not asked for.")
     if any(each.outcome is SyncOutcome.REFUSED for each in asked):
         raise click.ClickException("Kratos refused some.")
@@ -97,11 +97,11 @@ def _await_consumers(known: SyncedIdentities, asked: Sequence[SyncResult]) -> st
     deadline = time.monotonic() + WAIT_SECONDS
     while (count := known.count_pending(event_ids)).pending:
         if time.monotonic() > deadline:
-            left = deliveries(count.pending)
+            left = amount(count.pending, "delivery")
             return f"{left} still pending: is a worker running? See `kratos-sync status`."
         time.sleep(POLL_SECONDS)
     if count.dead:
-        return f"{deliveries(count.dead)} failed for good: see `kratos-sync failed list`."
+        return f"{amount(count.dead, 'delivery')} failed for good: see `kratos-sync failed list`."
     return None
 
 

@@ -32,7 +32,8 @@ class SyncKratosIdentity(Consumer[KratosIdentityUpdated]):
                 )
             )
             return
-        if identity.seen_alive_at is not None and event.known_at < identity.seen_alive_at:
+        newest = identity.deleted_at or identity.seen_alive_at
+        if newest is not None and event.known_at < newest:
             identity.ignore_answers_after(self._webhooks.now())
         later: Iterable[ReceivedWebhook] = ()
         if identity.needs_later_webhooks(event.identity, at=event.date_occurred):

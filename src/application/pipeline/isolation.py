@@ -1,10 +1,11 @@
 """Keeps one event's failure from the other events of its batch."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -22,6 +23,8 @@ from kratos_sync.application.ports.unit_of_work import (
 )
 from kratos_sync.domain.events import EVENTS, DomainEvent, KratosIdentityUpdated
 from kratos_sync.domain.json_values import Json
+
+Returned = TypeVar("Returned")
 
 
 def isolate_failures(call_next: CallNext, batch: Batch) -> Result:
@@ -62,11 +65,15 @@ def consume(batch: Batch) -> Result:
 
     An event that fails is set aside if a savepoint can undo what it did; otherwise its error rolls
     back the batch. A failure after the time limit counts as exceeding it. When the batch has used
-    one time limit, the remaining events are unprocessed.
+    one time limit, the remaining events are unprocessed. Exceeding it while the consumer is built
+    fails the first event.
     """
     unit, limit = batch.unit_of_work, batch.consumer.time_limit.total_seconds()
-    consumer = _built(batch)
     opened = Result(batch.started, is_open=True, unprocessed=batch.deliveries)
+    try:
+        consumer = _watched(batch, batch.deliveries[0], lambda: unit.consumer(batch.consumer))
+    except TimeLimitExceeded as error:
+        return opened.rolled_back(error, batch.deliveries[0])
     succeeded: list[PendingDelivery] = []
     failed: list[Failure] = []
     unprocessed: Sequence[PendingDelivery] = ()
@@ -78,7 +85,7 @@ def consume(batch: Batch) -> Result:
         with delivering(batch.consumer, delivery):
             unit.savepoint()
             try:
-                _consume_one(batch, consumer, delivery)
+                _watched(batch, delivery, partial(_consume_one, consumer, delivery))
             except ConcurrencyConflict as error:
                 return opened.rolled_back(error)
             except TimeLimitExceeded as error:
@@ -97,18 +104,11 @@ def consume(batch: Batch) -> Result:
     return Result(batch.started, True, succeeded, failed, unprocessed)
 
 
-def _built(batch: Batch) -> Consumer[Any]:
-    try:
-        return batch.unit_of_work.consumer(batch.consumer)
-    except LedgerUnavailable as error:
-        raise OtherLedgerUnavailable(str(error)) from error
-
-
-def _consume_one(batch: Batch, consumer: Consumer[Any], delivery: PendingDelivery) -> None:
+def _watched(batch: Batch, delivery: PendingDelivery, call: Callable[[], Returned]) -> Returned:
     try:
         batch.watch.begin(delivery)
         try:
-            consumer.consume(read_event(delivery))
+            return call()
         finally:
             batch.watch.end()
     except LedgerUnavailable as error:
@@ -118,6 +118,10 @@ def _consume_one(batch: Batch, consumer: Consumer[Any], delivery: PendingDeliver
         with suppress(TimeLimitExceeded):
             batch.watch.end()
         raise
+
+
+def _consume_one(consumer: Consumer[Any], delivery: PendingDelivery) -> None:
+    consumer.consume(read_event(delivery))
 
 
 def read_event(delivery: PendingDelivery) -> DomainEvent:

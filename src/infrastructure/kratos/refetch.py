@@ -36,7 +36,7 @@ from kratos_sync.infrastructure.postgres.binary_arrays import (
     uuid_array,
     uuid_field,
 )
-from kratos_sync.infrastructure.postgres.engine import translate_errors
+from kratos_sync.infrastructure.postgres.engine import readable, translate_errors
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -68,12 +68,12 @@ ANSWERED: Final = """
       AND d.consumer = $2 AND d.event_id = ANY($3::uuid[])
 """
 # Only of identities not held here: of the others it is not needed, and may take long to find.
-FIRST_HINTED: Final = """
-    SELECT who.id, (SELECT min(occurred_at) FROM kratos_sync.events
+FIRST_HINTED: Final = f"""
+    SELECT who.id, (SELECT {readable("min(occurred_at)")} FROM kratos_sync.events
                     WHERE subject = who.id AND name = 'kratos_identity.hinted')
     FROM unnest($1::uuid[]) AS who (id)
     WHERE NOT EXISTS (SELECT FROM kratos_sync.kratos_identities identity WHERE identity.id = who.id)
-"""
+"""  # noqa: S608  # all of it is ours
 KNOWN: Final = """
     SELECT id FROM unnest($1::uuid[]) AS asked (id)
     WHERE EXISTS (SELECT FROM kratos_sync.events WHERE subject = asked.id)

@@ -18,7 +18,7 @@ from kratos_sync.application.ports.dead_letters import (
 )
 from kratos_sync.infrastructure.ledger.history import deliveries_of
 from kratos_sync.infrastructure.ledger.snapshot import snapshot, time_of_ledger
-from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, translate_errors
+from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, readable, translate_errors
 from kratos_sync.infrastructure.postgres.json import storable
 
 # Where no type was recorded it is read from the error, as application.ports.history.error_type
@@ -87,11 +87,12 @@ NEWEST: Final = f"""
 
 COUNT: Final = "SELECT count(*) FROM kratos_sync.deliveries d WHERE {conditions}"
 
-EVENT = text("""
-    SELECT id, name, subject AS identity_id, source, occurred_at, recorded_at,
+EVENT = text(f"""
+    SELECT id, name, subject AS identity_id, source, {readable("occurred_at")} AS occurred_at,
+           recorded_at,
            CAST(payload AS text) AS payload, erased_at
     FROM kratos_sync.events WHERE id = :event_id
-""")
+""")  # noqa: S608  # all of it is ours
 
 
 class PostgresDeadLetters:

@@ -16,18 +16,20 @@ from kratos_sync.application.ports.history import (
 )
 from kratos_sync.infrastructure.erasure import erasure_of
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
+from kratos_sync.infrastructure.postgres.engine import readable
 
 IDENTITY = text("""
     SELECT state, version, created_at, updated_at, deleted_at, synced_at, forgotten_at
     FROM kratos_sync.kratos_identities WHERE id = :identity_id
 """)
 
-EVENTS = text("""
-    SELECT count(*) OVER () AS recorded, id, name, source, occurred_at, recorded_at, erased_at
+EVENTS = text(f"""
+    SELECT count(*) OVER () AS recorded, id, name, source,
+           {readable("occurred_at")} AS occurred_at, recorded_at, erased_at
     FROM kratos_sync.events WHERE subject = :identity_id
     ORDER BY recorded_at DESC, id DESC
     LIMIT :newest
-""")
+""")  # noqa: S608  # all of it is ours
 
 ATTEMPTS = text("""
     SELECT event_id, consumer, number, outcome, started_at, duration, error

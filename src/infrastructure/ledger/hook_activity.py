@@ -14,6 +14,7 @@ from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.hook_log import MOST_LABELS, Calls, HookActivity
 from kratos_sync.domain.events import NO_IDENTITY, KratosTemplateFailed
 from kratos_sync.infrastructure.postgres.connections import connection_arguments
+from kratos_sync.infrastructure.postgres.engine import readable
 from kratos_sync.infrastructure.postgres.loop_connection import LastingConnection
 
 STATEMENT_TIMEOUT: Final = timedelta(seconds=2)
@@ -35,9 +36,10 @@ NOTE: Final = f"""
     SET last_at = greatest(hook.last_at, excluded.last_at), calls = hook.calls + excluded.calls
 """.encode()  # noqa: S608  # the number is ours
 
-ACTIVITY: Final = text("""
-    SELECT label, first_at, last_at, calls FROM kratos_sync.hooks_heard ORDER BY label
-""")
+ACTIVITY: Final = text(f"""
+    SELECT label, {readable("first_at")}, {readable("last_at")}, calls
+    FROM kratos_sync.hooks_heard ORDER BY label
+""")  # noqa: S608  # all of it is ours
 
 
 class PostgresHookLog:

@@ -18,7 +18,7 @@ from kratos_sync.application.ports.dead_letters import QUARANTINED_ERRORS, Faile
 from kratos_sync.application.ports.unit_of_work import PendingDelivery
 from kratos_sync.infrastructure.postgres import binary_arrays as binary
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
-from kratos_sync.infrastructure.postgres.engine import translate_errors
+from kratos_sync.infrastructure.postgres.engine import readable, translate_errors
 from kratos_sync.infrastructure.postgres.json import storable
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 
@@ -91,11 +91,10 @@ _STORED: Final = """concat(held.traits, held.metadata_public, held.metadata_admi
 _HELD: Final = f"""CASE WHEN held.id IS NULL THEN 0
                 ELSE coalesce(held.footprint, {_estimated(_STORED)}) END"""
 
-# A time out of Python's range would keep the whole batch from being read. The payloads of large
-# events are loaded afterwards, for those that are admitted.
+# The payloads of large events are loaded afterwards, for those that are admitted.
 OPEN: Final = f"""
     SELECT e.id, d.attempts + 1, e.name, e.subject,
-           greatest('0001-01-01', least('9999-12-31', e.occurred_at)),
+           {readable("e.occurred_at")},
            CASE WHEN {_EVENT} <= {SMALL_BYTES} THEN e.payload::text END, e.trace_context,
            coalesce(d.attempts > 0 AND d.error_type = ANY($3::text[]), false),
            e.source, e.recorded_at, {_EVENT}, {_HELD}

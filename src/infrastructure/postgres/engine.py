@@ -116,7 +116,7 @@ def _is_away(error: DBAPIError | psycopg.Error, sqlstate: str | None) -> bool:
 
 
 def sqlstates_of(error: BaseException) -> set[str]:
-    """The SQLSTATEs of an error, its causes and contexts."""
+    """The SQLSTATEs of an error, the errors it groups, its causes and contexts."""
     found, seen, remaining = set(), set(), [error]
     while remaining:
         each = remaining.pop()
@@ -124,9 +124,15 @@ def sqlstates_of(error: BaseException) -> set[str]:
         driver = each.orig if isinstance(each, DBAPIError) else each
         if isinstance(driver, psycopg.Error) and driver.sqlstate is not None:
             found.add(driver.sqlstate)
-        chained = (each.__cause__, each.__context__)
+        grouped = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+        chained = (each.__cause__, each.__context__, *grouped)
         remaining += [other for other in chained if other is not None and id(other) not in seen]
     return found
+
+
+def readable(time: str) -> str:
+    """SQL for a time, or the nearest one that Python has: else the whole row could not be read."""
+    return f"greatest('0001-01-01', least('9999-12-31', {time}))"
 
 
 NOW: Final = text("SELECT clock_timestamp()")

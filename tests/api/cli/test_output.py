@@ -45,8 +45,8 @@ def test_a_moment_is_in_utc() -> None:
 
 
 def test_one_is_singular() -> None:
-    assert amount(1, "delivery", "deliveries") == "1 delivery"
-    assert amount(1_200, "delivery", "deliveries") == "1,200 deliveries"
+    assert amount(1, "delivery") == "1 delivery"
+    assert amount(1_200, "delivery") == "1,200 deliveries"
     assert amount(0, "event") == "0 events"
 
 

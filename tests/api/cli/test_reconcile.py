@@ -162,7 +162,7 @@ def test_refused_deletions_are_a_failure_and_delete_nothing(
     result = reconcile("--json", "--allow-deletes", "1000")
 
     assert result.exit_code == 1
-    assert result.stderr.endswith("Error: Nobody was deleted: Kratos lists no identity.\n")
+    assert result.stderr.endswith("Error: No identity was deleted: Kratos lists no identity.\n")
     assert told(result)["outcome"] == "refused: Kratos lists no identity"
     assert len(world.alive()) == 3
 
@@ -460,7 +460,9 @@ def test_findings_have_the_times_of_the_database(world: World, engine: Engine) -
 
 def test_another_kratos_is_not_reported_as_the_same() -> None:
     refused = Outcome(
-        dry_run=False, findings=Findings(held=3), went_wrong="Nobody was deleted: another Kratos."
+        dry_run=False,
+        findings=Findings(held=3),
+        went_wrong="No identity was deleted: another Kratos.",
     )
 
     assert "the same" not in "".join(in_words(refused))

@@ -145,6 +145,25 @@ def test_who_asks_for_more_time_is_not_counted_and_runs_later(
     assert {each.id for each in ledger.identities} == {ADA, MARY, HEDY}
 
 
+class Busy(RetryLater):
+    """Has a constructor of its own, which tells the base nothing."""
+
+    def __init__(self) -> None:
+        Exception.__init__(self, "busy")
+
+
+def test_who_asks_for_more_time_without_saying_how_much_gets_the_shortest_delay(
+    ledger: InMemoryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get_into(Busy(), monkeypatch)
+
+    run(ledger)
+
+    assert outcomes(ledger) == graces("postponed")
+    (delivery,) = owed(ledger).values()
+    assert delivery.due_at == ledger.now + SHORTEST_DELAY
+
+
 def test_who_asks_for_more_time_alone_is_not_counted_either(
     ledger: InMemoryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,6 +72,14 @@ class Overrun(Consumer[KratosIdentityUpdated]):
         self._query()
 
 
+class SlowToMake(Overrun):
+    """Takes too long before it is given any event."""
+
+    def __init__(self, sql: Sql) -> None:
+        super().__init__(sql)
+        getattr(self, f"_{self.trouble}")()
+
+
 class Patient(Overrun):
     """Has all the time in the world."""
 

@@ -58,6 +58,20 @@ def test_a_hint_that_came_while_kratos_answered_is_a_question_of_its_own(
     assert (ledger.kratos.requests, left(ledger)) == (2, 0)
 
 
+@pytest.mark.parametrize("time", ["infinity", "-infinity"])
+def test_a_hint_of_a_time_beyond_the_calendar_is_answered(
+    ledger: PostgresLedger, time: str
+) -> None:
+    hear(ledger, 1)
+    ledger.query(
+        "UPDATE kratos_sync.events SET occurred_at = CAST(:time AS timestamptz)", time=time
+    )
+
+    fetch(ledger, 1)
+
+    assert [attempt.outcome for attempt in ledger.attempts] == ["succeeded"]
+
+
 def test_a_replayed_hint_is_asked_about_again(ledger: PostgresLedger) -> None:
     hear(ledger, 1)
     fetch(ledger, 1)

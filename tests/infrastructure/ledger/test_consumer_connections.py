@@ -363,6 +363,27 @@ def test_a_conflict_in_our_database_is_begun_anew_whatever_a_consumer_makes_of_i
     assert [each.outcome for each in ledger.attempts] == ["succeeded"]
 
 
+def test_a_conflict_in_our_database_is_begun_anew_when_it_comes_in_a_group(
+    ledger: PostgresLedger, here: Surroundings
+) -> None:
+    def conflict_once(_: Surroundings, transaction: Transaction) -> None:
+        if len(kind.runs) > 1:
+            return
+        conflicts: list[Exception] = []
+        try:
+            transaction.execute(text(_raising("40P01")), {})
+        except DBAPIError as error:
+            conflicts.append(error)
+        raise ExceptionGroup("several", [LookupError(), ExceptionGroup("one", conflicts)])
+
+    kind = consumer_in(conflict_once, here)
+
+    work(ledger, kind, publish(ledger, kind, 1))
+
+    assert kind.runs == [GRACE, GRACE]
+    assert [each.outcome for each in ledger.attempts] == ["succeeded"]
+
+
 @pytest.mark.parametrize("sqlstate", ["53100", "53200"])
 @pytest.mark.parametrize("many", [1, MANY])
 def test_a_server_that_was_full_and_has_room_again_costs_no_delivery_an_attempt(

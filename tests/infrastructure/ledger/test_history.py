@@ -3,9 +3,10 @@ from uuid import UUID, uuid4
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from kratos_sync.application.ports.history import IdentityHistory, error_type
+from kratos_sync.infrastructure.ledger.dead_letters import PostgresDeadLetters
 from kratos_sync.infrastructure.ledger.history import PostgresHistory
 from kratos_sync.infrastructure.migrations import SchemaTooOld
 from kratos_sync.infrastructure.postgres.engine import connect
@@ -39,6 +40,18 @@ def test_a_copy_without_events_is_known(engine: Engine) -> None:
     assert found.identity is not None
     assert (found.identity.state, found.identity.version) == ("active", 3)
     assert (found.recorded, found.events) == (0, ())
+
+
+@pytest.mark.parametrize("time", ["infinity", "-infinity", "20000-01-01"])
+def test_an_event_of_a_time_beyond_the_calendar_is_listed_and_shown(
+    engine: Engine, time: str
+) -> None:
+    event_id = add_event(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE kratos_sync.events SET occurred_at = :at"), {"at": time})
+
+    assert [event.id for event in history(engine).events] == [event_id]
+    assert PostgresDeadLetters(engine).event(event_id) is not None
 
 
 def test_events_before_any_copy_are_known(engine: Engine) -> None:

@@ -80,6 +80,15 @@ def test_the_first_call_is_remembered(log: PostgresHookLog, engine: Engine) -> N
     assert hook.last_at - hook.first_at > timedelta(minutes=59)
 
 
+def test_a_time_beyond_the_calendar_keeps_no_hook_from_being_read(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO kratos_sync.hooks_heard VALUES ('odd', '-infinity', 'infinity', 30)")
+        )
+
+    assert heard(engine)["odd"].calls == 30
+
+
 def test_labels_beyond_the_hundredth_are_not_taken_and_the_others_go_on(
     log: PostgresHookLog, engine: Engine
 ) -> None:

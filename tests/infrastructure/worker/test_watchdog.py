@@ -23,7 +23,7 @@ from kratos_sync.infrastructure.ledger.inbox import PostgresInbox
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.worker import watchdog
 from tests.infrastructure.bus.conftest import Ledger, names_logged, news
-from tests.infrastructure.bus.overrunning import Overrun, Patient, Watching
+from tests.infrastructure.bus.overrunning import Overrun, Patient, SlowToMake, Watching
 from tests.infrastructure.bus.waiting import until
 from tests.suites.occurrences import subscribed
 
@@ -245,6 +245,35 @@ def test_a_hanging_consumer_is_cut_off_recorded_and_given_up(
     assert ledger.count("attempts = 0 AND due_at <= now()") == 3
     assert {"consumer_overran", "consumer_hangs"} <= names_logged(logged)
     assert len(watching.watchdog.hung_threads) == 1
+
+
+def test_a_consumer_whose_making_hangs_is_given_up_and_fails_its_first_event(
+    ledger: Ledger, watching: Watching, leased: list[UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get_into("hang", monkeypatch=monkeypatch)
+
+    watching.begin(leased, SlowToMake)
+    until(lambda: watching.replacements)
+    until(lambda: not list(watching.watchdog.in_flight))
+
+    assert attempts(ledger) == {leased[0]: ["failed"]}
+    kind, error = last_error(ledger, leased[0])
+    assert kind == "TimeLimitExceeded"
+    assert "in __init__" in error
+
+
+def test_a_consumer_whose_making_takes_too_long_is_interrupted(
+    ledger: Ledger, watching: Watching, leased: list[UUID], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "HUNG_AFTER", 30.0)
+    get_into("spin", monkeypatch=monkeypatch)
+
+    thread = watching.begin(leased[:1], SlowToMake)
+    thread.join(20)
+
+    assert not thread.is_alive()
+    assert attempts(ledger) == {leased[0]: ["failed"]}
+    assert last_error(ledger, leased[0])[0] == "TimeLimitExceeded"
 
 
 def test_one_that_hangs_is_given_up_once(
