@@ -131,7 +131,7 @@ def broker(request: pytest.FixtureRequest) -> "Iterator[AnyBroker]":
     """A broker with queues of the test's own: on Valkey, or as the test is parametrised."""
     from pydantic import SecretStr
 
-    from kratos_sync.infrastructure.bus.brokers import connect
+    from kratos_sync.infrastructure.bus.broker import connect
     from tests.infrastructure.bus.peeking import wipe
 
     kind = getattr(request, "param", "valkey")

@@ -12,9 +12,9 @@ Event_contra = TypeVar("Event_contra", bound=DomainEvent, contravariant=True)
 
 
 class RetryLater(Exception):
-    """Raised by a consumer that wants the event again, after a delay from a second to a year.
+    """Raised by a consumer to get the event again after a delay, of a second to a year.
 
-    That is no failure: no attempt is counted, and what the consumer did until then is undone.
+    No attempt is counted, and what the consumer did until then is rolled back.
     """
 
     def __init__(self, delay: timedelta) -> None:
@@ -23,16 +23,16 @@ class RetryLater(Exception):
 
 
 class Consumer(Protocol[Event_contra]):
-    """A reaction to one kind of event: loads, tells, returns, and never commits.
+    """A reaction to events: loads an aggregate, calls it, and returns. It never commits.
 
-    Inherit to take over the policy's defaults, and override what should differ. ``name`` stands in
-    the ledger and in messages: a renamed consumer leaves behind what it is owed by its old name. A
-    consumer with effects outside the database says ``batch_size = 1``, and passes the event's id
-    on as idempotency key: such effects happen at least once. A consumer keeps nothing in itself
-    from one event to the next: what one did through its ports may be undone without the others'.
+    Subclasses override the defaults of the policy below. Effects in the database happen exactly
+    once; for effects outside of it, which happen at least once, set ``batch_size = 1`` and pass the
+    event's id as idempotency key. Keep no state between events: one event of a batch may be rolled
+    back alone.
     """
 
     name: ClassVar[str]
+    """The name in the ledger and in messages. Renaming a consumer orphans its deliveries."""
     batch_size: ClassVar[int] = 200
     """Events that may share one transaction."""
     max_attempts: ClassVar[int] = 12
@@ -41,13 +41,13 @@ class Consumer(Protocol[Event_contra]):
     """The wait after the first failure; it doubles with each further one."""
     longest_backoff: ClassVar[timedelta] = timedelta(hours=1)
     gives_up_on: ClassVar[tuple[type[BaseException], ...]] = ()
-    """Errors that no later attempt can mend: a dead letter at once."""
+    """Errors that a retry cannot fix: the delivery becomes a dead letter at once."""
     time_limit: ClassVar[timedelta] = timedelta(seconds=20)
-    """How long one event may take, and any one SQL statement.
+    """The longest that one event, or one SQL statement, may take.
 
-    A batch that has taken as long begins no further event. Whoever takes longer is interrupted by
-    ``TimeLimitExceeded``; a thread that does not come back is given up, with its process.
+    A batch begins no further event after that time. A consumer that takes longer is interrupted by
+    ``TimeLimitExceeded``; if that does not help, its process is replaced.
     """
 
     def consume(self, event: Event_contra) -> None:
-        """React to the event; whatever is raised makes this a failed attempt."""
+        """React to the event. Any exception makes this a failed attempt."""

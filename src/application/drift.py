@@ -7,7 +7,6 @@ from itertools import pairwise
 from statistics import median
 from typing import Final, NamedTuple
 
-from kratos_sync.application.missed_webhooks import count_missed
 from kratos_sync.application.ports.reconciliation import PastReconciliation
 
 COMPARED_WITH: Final = 10
@@ -54,13 +53,10 @@ class Drift:
         It is a rise if more than 10 are missed, and more than 3 times as many as usual: the median
         rate of the ten runs before, for as long as has passed since the last one. A median ignores
         one exceptional day, and a rate allows for a late run. With fewer than three runs before,
-        nobody can tell.
+        it is unknown.
         """
         periods = [
-            (
-                count_missed(each.findings.missed_webhooks),
-                max(each.started_at - before.started_at, SHORTEST),
-            )
+            (each.findings.missed, max(each.started_at - before.started_at, SHORTEST))
             for each, before in pairwise(self.compared)
         ]
         if len(periods) <= FEWEST_BEFORE:

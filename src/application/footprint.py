@@ -1,7 +1,7 @@
-"""How much memory deliveries take while they are consumed, and how much all of a process may take.
+"""Bounds the memory that deliveries take while they are consumed.
 
-JSON of one length takes anything from its text's size to forty times as much once it is read: that
-goes by how many values it holds. All figures are bytes, and estimates from above.
+Decoded JSON takes one to forty times the size of its text, depending on how many values it holds.
+All figures are bytes, and upper estimates.
 """
 
 import re
@@ -16,35 +16,36 @@ from uuid import UUID
 
 MIB: Final = 1024 * 1024
 BATCH_BYTES: Final = 8 * MIB
-"""What a batch may take, unless it is one event."""
+"""The bound of a batch; a single event may be larger."""
 PROCESS_BYTES: Final = 4 * BATCH_BYTES
-"""What the batches of a process may take together, beside one event that is larger than a batch."""
+"""The bound of all batches of a process, without the one event that is larger than a batch."""
 SMALL_BYTES: Final = 64 * 1024
-"""So many of these as share a batch hardly ever fill it: they need not be bounded one by one."""
+"""Up to this size a delivery is not bounded alone: a batch of them is hardly ever too large."""
 STRUCTURE: Final = b"{[,:"
+"""Each object, list, key and number of a text needs one of these characters,"""
 VALUE_BYTES: Final = 80
-"""For each of these characters, of which every object, list, key and number needs one."""
+"""and takes so many bytes."""
 TEXT_BYTES: Final = 6
-"""For each byte of the text: it is held as received, as read, and as it is stored."""
+"""For each byte of the text, which is kept as received, as decoded and as stored,"""
 WIDE_TEXT_BYTES: Final = 20
-"""The same where Python may need four bytes for a character."""
+"""and where Python may need four bytes for a character."""
 MOST: Final = 2**31 - 1
 WAIT_SECONDS: Final = 0.25
-"""How long a large event waits for its turn before its thread turns to others,"""
+"""How long a large event waits for its turn before its thread does other work,"""
 SET_ASIDE_FOR: Final = timedelta(seconds=WAIT_SECONDS)
 """and how long until it is dispatched again."""
 PARTS_AFTER_DEATHS: Final = (1, 2, 16, 128)
-"""Into how many parts a batch is cut after so many deaths; after more it is one event."""
+"""By how much a batch is divided after so many deaths; after more it is a single event."""
 RECOVERY_SECONDS: Final = 60.0
-"""How long a process has to live until one of those deaths no longer counts."""
+"""How long a process has to live until a death no longer counts."""
 
-# PostgreSQL writes such a number in full, with up to 309 digits, when it is read back.
+# PostgreSQL returns such a number written out, with up to 309 digits.
 _EXPONENTS: Final = re.compile(rb"[\[{,:]-?\d[\d.]*[eE]")
 _EXPONENT_BYTES: Final = 310 * TEXT_BYTES + 200
 
 
 def footprint_of(encoded: bytes) -> int:
-    """What it takes to read, merge and store a JSON text."""
+    """The memory for decoding, merging and storing a JSON text."""
     wide = not encoded.isascii() or b"\\u" in encoded
     values = len(encoded) - len(encoded.translate(None, STRUCTURE))
     size = len(encoded) * (WIDE_TEXT_BYTES if wide else TEXT_BYTES) + values * VALUE_BYTES
@@ -52,47 +53,45 @@ def footprint_of(encoded: bytes) -> int:
 
 
 def footprint_of_stored(encoded: bytes) -> int:
-    """The same for what the database gives back as it spells it."""
+    """The same for a text that PostgreSQL returned."""
     in_full = sum(1 for _ in _EXPONENTS.finditer(encoded)) * _EXPONENT_BYTES
     return min(footprint_of(encoded) + in_full, MOST)
 
 
 def remaining(deaths: int, seconds: float) -> int:
-    """How many of these deaths still count when a process has lived for so long."""
+    """How many deaths still count when the process has lived for so long."""
     return max(min(deaths, len(PARTS_AFTER_DEATHS)) - int(seconds / RECOVERY_SECONDS), 0)
 
 
 class Size(NamedTuple):
-    """What a delivery takes: its event, and what is held of whom that is about."""
+    """The memory for a delivery: for its event, and for the row of its identity."""
 
     event_id: UUID
     subject: UUID
     event: int
-    held: int
+    identity: int
 
     @property
     def total(self) -> int:
-        """Both together."""
-        return min(self.event + self.held, MOST)
+        return min(self.event + self.identity, MOST)
 
 
 def fitting(sizes: Sequence[Size], most: int) -> tuple[Sequence[Size], int]:
-    """Choose deliveries that fit into so many bytes, at least one; give them and their footprint.
+    """Choose at least one delivery, and as many as fit; returns them and their footprint.
 
-    The smallest go first, so that a large one delays no other. What is held of a person counts
-    once.
+    The smallest go first, so that a large one delays no other. Each identity counts once.
     """
-    if (everything := sum([size.event + size.held for size in sizes])) <= most:
+    if (everything := sum([size.event + size.identity for size in sizes])) <= most:
         return sizes, everything
     chosen: list[Size] = []
-    people: set[UUID] = set()
+    subjects: set[UUID] = set()
     footprint = 0
     for size in sorted(sizes, key=attrgetter("total")):
-        more = size.event + (0 if size.subject in people else size.held)
+        more = size.event + (0 if size.subject in subjects else size.identity)
         if chosen and footprint + more > most:
             break
         chosen.append(size)
-        people.add(size.subject)
+        subjects.add(size.subject)
         footprint += more
     return chosen, footprint
 
@@ -100,7 +99,7 @@ def fitting(sizes: Sequence[Size], most: int) -> tuple[Sequence[Size], int]:
 class Admission:
     """Decides which deliveries of a batch are opened now.
 
-    ``left`` are the others, with their footprints; ``must_wait`` is set where nothing is opened.
+    ``left`` has the footprints of the others; ``must_wait`` is set if none is opened.
     """
 
     def __init__(self, most: int, turn: Lock) -> None:
@@ -111,7 +110,7 @@ class Admission:
         self.must_wait = False
 
     def choose(self, sizes: Sequence[Size]) -> Collection[UUID]:
-        """Give the ids of the events to be opened."""
+        """Return the ids of the events to open."""
         chosen, footprint = fitting(sizes, self._most)
         if footprint > self._most:
             self._has_turn = self._turn.acquire(timeout=WAIT_SECONDS)
@@ -123,17 +122,17 @@ class Admission:
         return ids
 
     def end(self) -> None:
-        """Let the next large one have its turn."""
+        """Free the turn for the next large event."""
         if self._has_turn:
             self._turn.release()
 
 
 class OpenBatches:
-    """The bound on all batches that a process has open at a time.
+    """Bounds the memory of all open batches of a process.
 
-    Each may take its share, and of the events that are larger than that one is open at a time. A
-    process whose predecessors died begins with less: in the end with one event at a time, so that
-    it is known which one they died of.
+    Each batch has its share, and one event that is larger may be open at a time. A process whose
+    predecessors died begins with smaller batches, in the end of one event: then it is known which
+    event they died of.
     """
 
     def __init__(self, threads: int = 4, deaths: int = 0) -> None:
@@ -144,13 +143,13 @@ class OpenBatches:
 
     @property
     def most(self) -> int:
-        """What a batch may take now, unless it is one event."""
+        """The present bound of a batch."""
         deaths = remaining(self._deaths, monotonic() - self._began)
         return self._share // PARTS_AFTER_DEATHS[deaths] if deaths < len(PARTS_AFTER_DEATHS) else 0
 
     @contextmanager
     def admission(self) -> Iterator[Admission]:
-        """Let a batch be opened, and count it as open until left."""
+        """Admit a batch for as long as the context lasts."""
         admission = Admission(self.most, self._turn)
         try:
             yield admission

@@ -5,13 +5,13 @@ login with a code mark an address; settings change traits, and so may an adminis
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from uuid import UUID
 
 from kratos_sync.application.ports.hook_log import HookActivity
-from kratos_sync.domain.addresses import RecoveryAddress, VerifiableAddress
+from kratos_sync.domain.addresses import VerifiableAddress
 from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import ABSENT, Absent, same_as_doubles
 from kratos_sync.domain.kratos_identity import KratosIdentity
@@ -53,7 +53,7 @@ class Differing(NamedTuple):
 
     identity: Identity
     held: KratosIdentity | None
-    fields: Collection[str] | None
+    fields: tuple[str, ...] | None
 
 
 def classify(
@@ -73,11 +73,6 @@ def classify(
         else:
             counts.update(if_stale(held, identity, fields))
     return counts
-
-
-def count_missed(by_hook: Mapping[str, int]) -> int:
-    """Count the differences that a webhook should have come with."""
-    return sum(by_hook.get(hook, 0) for hook in HOOKS)
 
 
 def if_missing(identity: Identity, before: datetime | None) -> str:
@@ -102,7 +97,8 @@ def _kinds(held: KratosIdentity, identity: Identity, fields: Collection[str]) ->
         if name == "traits":
             yield NOT_IN_WEBHOOKS if same_as_doubles(held.traits, identity.traits) else SETTINGS
         elif name == "recovery_addresses":
-            never_any = held.recovery_addresses is ABSENT and not _any(identity.recovery_addresses)
+            listed = identity.recovery_addresses
+            never_any = held.recovery_addresses is ABSENT and listed in (ABSENT, ())
             yield NOT_IN_WEBHOOKS if never_any else SETTINGS
         elif name == "verifiable_addresses":
             yield _address(held.verifiable_addresses, identity.verifiable_addresses)
@@ -122,32 +118,24 @@ def _is_newer(held: KratosIdentity, identity: Identity) -> bool:
     return held.updated_at is not None and isinstance(listed, datetime) and held.updated_at > listed
 
 
-def _any(addresses: tuple[RecoveryAddress, ...] | Absent) -> bool:
-    return addresses is not ABSENT and bool(addresses)
-
-
 def _address(
     held: tuple[VerifiableAddress, ...] | Absent, listed: tuple[VerifiableAddress, ...] | Absent
 ) -> str:
-    here, there = _by_value(held), _by_value(listed)
+    here, there = _proofs(held), _proofs(listed)
     if here.keys() != there.keys():
         return SETTINGS
-    differ = [key for key, one in here.items() if _proof(one) != _proof(there[key])]
-    if any(there[key].verified for key in differ):
+    differ = [there[key] for key in here if here[key] != there[key]]
+    if any(verified for verified, _ in differ):
         return VERIFICATION
     return NEWER if differ else NOT_IN_WEBHOOKS
 
 
-def _proof(address: VerifiableAddress) -> tuple[bool, datetime | None]:
-    return address.verified, address.verified_at
-
-
-def _by_value(
-    addresses: Iterable[VerifiableAddress] | Absent,
-) -> dict[tuple[str, str], VerifiableAddress]:
-    if addresses is ABSENT:
-        return {}
-    return {(address.via, address.value): address for address in addresses}
+def _proofs(
+    addresses: tuple[VerifiableAddress, ...] | Absent,
+) -> dict[tuple[str, str], tuple[bool, datetime | None]]:
+    """By address, whether it is verified, and since when."""
+    known = () if addresses is ABSENT else addresses
+    return {(each.via, each.value): (each.verified, each.verified_at) for each in known}
 
 
 GAPS: Final = 10
@@ -172,15 +160,12 @@ def silent_hooks(hooks: Sequence[HookActivity], now: datetime) -> list[SilentHoo
     """
     if not hooks:
         return []
-    last = max(hook.last_at for hook in hooks)
-    together = HookActivity(
-        "", min(hook.first_at for hook in hooks), last, sum(hook.calls for hook in hooks)
-    )
+    first, last = min(hook.first_at for hook in hooks), max(hook.last_at for hook in hooks)
+    together = HookActivity("", first, last, sum(hook.calls for hook in hooks))
     if silence := _silence(together, now):
         return [silence._replace(label=None)]
     # Measured up to the last call of any hook: a quiet night is no hook's silence.
-    found = (_silence(hook, last) for hook in hooks)
-    return [silence for silence in found if silence]
+    return [silence for hook in hooks if (silence := _silence(hook, last))]
 
 
 def _silence(hook: HookActivity, now: datetime) -> SilentHook | None:

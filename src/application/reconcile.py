@@ -20,13 +20,12 @@ from kratos_sync.application.ports.reconciliation import (
 )
 
 ALWAYS_ALLOWED: Final = 10
-"""So many identities may be deleted without confirmation,"""
 ALLOWED_PART: Final = 100
-"""or one of so many that are held, if that is more."""
+"""Without confirmation 10 identities may be deleted, or 1 in 100 of those held if that is more."""
 ASKED_AT_ONCE: Final = 50
 SAMPLE: Final = 20
 MOST_IN_FLIGHT: Final = 2_000
-"""Pending deliveries with which no further page is asked for."""
+"""No further page is asked for while so many deliveries are pending."""
 POLL_SECONDS: Final = 0.1
 POLLS_PER_WARNING: Final = 300
 MOST_POLLS: Final = 6_000
@@ -36,15 +35,15 @@ log = structlog.get_logger()
 
 
 class DeletesRefused(Exception):
-    """Kratos lists too few of the identities held: none was deleted. The message says why."""
+    """Kratos lists too few of the identities held: none was deleted."""
 
 
 class ConsumersAreBehind(Exception):
-    """Consumers do not keep up: are workers running? What was recorded so far stays recorded."""
+    """Consumers do not keep up. What was recorded so far stays recorded."""
 
 
 class AnotherKratos(Exception):
-    """The listing is of another Kratos than ours: nothing was taken from it."""
+    """The listing is of another Kratos: nothing was recorded from it."""
 
 
 class Reconcile:
@@ -52,7 +51,7 @@ class Reconcile:
 
     The listing is of another Kratos if all of its schemas have other origins than those held (and
     than ``public_urls``, which say that Kratos has moved), or if it begins with unknown identities
-    only and Kratos has none of a sample of those held. Nothing is taken from another Kratos.
+    only and Kratos has none of a sample of those held. Nothing is recorded from another Kratos.
     ``wake_relay`` is called after each page that differs.
     """
 
@@ -84,9 +83,20 @@ class Reconcile:
             yield run
             may_start_over = run.resumed
             while not run.listed:
-                may_start_over &= self._compare_next_page(
-                    run, allow_deletes, dry_run=dry_run, may_start_over=may_start_over
-                )
+                at = self._now()
+                try:
+                    page = self._kratos.page(run.token)
+                except KratosRefused as error:
+                    has_expired = run.token is not None and error.status == BAD_REQUEST
+                    if not (may_start_over and has_expired):
+                        raise
+                    run.start_over()
+                    may_start_over = False
+                else:
+                    self._compare(run, page, at, max(allow_deletes, ALWAYS_ALLOWED))
+                    if run.differences and not dry_run:
+                        self._wake_relay()
+                        self._await_consumers()
                 yield run
             self._check_deletes(run, max(allow_deletes, allowed(run.findings)))
             while unlisted := run.unlisted(ASKED_AT_ONCE):
@@ -100,21 +110,10 @@ class Reconcile:
             run.end("completed")
             yield run
 
-    def _compare_next_page(
-        self, run: Reconciliation, allow_deletes: int, *, dry_run: bool, may_start_over: bool
-    ) -> bool:
-        """Give False if the resumed run's page token has expired, and the run starts over."""
-        at = self._now()
-        try:
-            page = self._kratos.page(run.token)
-        except KratosRefused as error:
-            if run.token is None or not may_start_over or error.status != BAD_REQUEST:
-                raise
-            run.start_over()
-            return False
+    def _compare(self, run: Reconciliation, page: Page, at: datetime, most_unlisted: int) -> None:
         self._check_origins(run, page)
         try:
-            run.compare_page(page, at, max(allow_deletes, ALWAYS_ALLOWED))
+            run.compare_page(page, at, most_unlisted)
         except ListingUnordered:
             run.end("refused: the listing is not in order")
             raise
@@ -123,11 +122,7 @@ class Reconcile:
                 run.end("refused: another Kratos")
                 raise AnotherKratos(str(error)) from None
             run.is_same_kratos = True
-            return may_start_over  # the same page is compared once more
-        if run.differences and not dry_run:
-            self._wake_relay()
-            self._await_consumers()
-        return True
+            run.compare_page(page, at, most_unlisted)
 
     def _check_origins(self, run: Reconciliation, page: Page) -> None:
         foreign = foreign_page(page.identities, run.schema_urls, self._public_urls)
@@ -143,8 +138,8 @@ class Reconcile:
             )
         run.end("refused: another Kratos")
         raise AnotherKratos(
-            f"this is another Kratos: its schemas are at {where}, and nobody whom it lists is"
-            " here; is KRATOS_ADMIN_URL right?"
+            f"this is another Kratos: its schemas are at {where}, and no identity that it lists"
+            " is here; is KRATOS_ADMIN_URL right?"
         )
 
     def _await_consumers(self) -> None:
@@ -160,9 +155,9 @@ class Reconcile:
     def _check_deletes(self, run: Reconciliation, most: int) -> None:
         found, why = run.findings, None
         if found.held and not found.identities:
-            why = "Kratos lists nobody"
+            why = "Kratos lists no identity"
         elif found.held and not found.known:
-            why = "Kratos lists nobody whom we hold"
+            why = "Kratos lists no identity that is held here"
         elif found.unlisted > most:
             why = (
                 f"{found.unlisted:,} of {found.held:,} are not listed, and at most {most:,} may go"
@@ -185,7 +180,7 @@ class ForeignPage(NamedTuple):
 
 
 class _Listed(msgspec.Struct, gc=False):
-    id: Any = None
+    id: UUID
     schema_url: Any = None
 
 
@@ -202,21 +197,13 @@ def foreign_page(
     """
     try:
         listed = _read(identities)
-    except msgspec.ValidationError:  # no list of objects: the comparison reports it
+    except msgspec.ValidationError:  # no list of identities: the comparison reports it
         return None
     known = {origin for url in ours if (origin := _origin(url))}
     theirs = {origin for each in listed if (origin := _origin(each.schema_url))}
     if not known or not theirs or theirs & {*known, *map(_origin, public_urls)}:
         return None
-    ids = (_id(each.id) for each in listed)
-    return ForeignPage(tuple(sorted(theirs)), tuple(each for each in ids if each))
-
-
-def _id(written: object) -> UUID | None:
-    try:
-        return UUID(written) if isinstance(written, str) else None
-    except ValueError:
-        return None
+    return ForeignPage(tuple(sorted(theirs)), tuple(each.id for each in listed))
 
 
 def _origin(url: object) -> str | None:

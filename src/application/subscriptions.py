@@ -1,4 +1,4 @@
-"""Which consumers hear of which event: to add a consumer, add it here."""
+"""Which consumers are subscribed to which events: to add a consumer, add it here."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,15 +34,14 @@ CONSUMERS: Mapping[str, type[Consumer[Any]]] = {
 
 
 def consumers_of(kind: type[DomainEvent]) -> tuple[type[Consumer[Any]], ...]:
-    """Give the consumers subscribed to events of that kind; none is an answer."""
+    """The consumers that are subscribed to a kind of event; there may be none."""
     return SUBSCRIPTIONS.get(kind, ())
 
 
 def takes(consumer: str, event: str) -> bool:
-    """Whether an event of that name may be given to the consumer of that name.
+    """Whether this release knows the event and may pass it to the consumer, both by their names.
 
-    This release must know the event; and a consumer that is subscribed to others is given no more
-    than those.
+    A consumer without subscriptions takes any event, others only those that they subscribe to.
     """
     subscribed = {
         kind.name

@@ -1,9 +1,10 @@
 """Asking Kratos about some identities, and recording the answers."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from copy import copy
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from kratos_sync.application.ports.kratos import (
@@ -23,6 +24,8 @@ from kratos_sync.domain.merging import ReceivedWebhook
 
 ASKED_AT_ONCE: Final = 50
 _NO_CAUSE: Final = UUID(int=0)
+
+Found = TypeVar("Found")
 
 
 class IdentityLookup:
@@ -54,29 +57,25 @@ class IdentityLookup:
             self._has_asked_all = True
             self._ask_all({identity_id, *self._all_ids()})
         if identity_id not in self._answers:
-            self._answers[identity_id] = self._ask(identity_id)
+            asked_at, identity = self._ask(lambda kratos: kratos.find(identity_id))
+            self._answers[identity_id] = Answer(asked_at, identity)
         return self._answers[identity_id]
 
     def _ask_all(self, ids: Collection[UUID]) -> None:
         if len(ids) == 1:
             return  # `find` costs the same, and can prove a deletion
-        try:
-            kratos, asked_at = self._kratos(), self._now()
-            found = kratos.find_all(sorted(ids))
-        except KratosRefused:
-            return  # one of them may be the reason: each is asked for alone
-        except (KratosUnavailable, KratosNotConfigured) as error:
-            self._problem = error
-            return
-        for identity_id, identity in found.items():
-            self._answers[identity_id] = Answer(asked_at, identity)
+        # Refused, as one of them may be the reason: each is asked for alone.
+        with suppress(KratosError):
+            asked_at, found = self._ask(lambda kratos: kratos.find_all(sorted(ids)))
+            for identity_id, identity in found.items():
+                self._answers[identity_id] = Answer(asked_at, identity)
 
-    def _ask(self, identity_id: UUID) -> Answer:
+    def _ask(self, question: Callable[[KratosAdmin], Found]) -> tuple[datetime, Found]:
         if self._problem is not None:
             raise self._problem.with_traceback(None)
         try:
             kratos, asked_at = self._kratos(), self._now()
-            return Answer(asked_at, kratos.find(identity_id))
+            return asked_at, question(kratos)
         except (KratosUnavailable, KratosNotConfigured) as error:
             self._problem = error
             raise
@@ -124,13 +123,13 @@ class SyncIdentities:
 class CurrentState(NamedTuple):
     """What is held of an identity, locked until the transaction ends.
 
-    ``is_known`` says whether any event was recorded about it; ``first_heard_at`` is when it was
+    ``is_known`` says whether any event was recorded about it; ``first_hinted_at`` is when it was
     first hinted at, if it is not held. ``later`` are the webhooks recorded since the question.
     """
 
     held: KratosIdentity | None
     is_known: bool
-    first_heard_at: datetime | None
+    first_hinted_at: datetime | None
     later: Iterable[ReceivedWebhook]
 
 
@@ -148,7 +147,7 @@ def decide(
         is_recorded = state.held is None or state.held.deleted_at is None
     if not is_recorded:
         return SyncResult(identity_id, outcome), None
-    event = answer.event(event_id, identity_id, state.first_heard_at)
+    event = answer.event(event_id, identity_id, state.first_hinted_at)
     return SyncResult(identity_id, outcome, event.id), event
 
 

@@ -10,8 +10,8 @@ from kratos_sync.application.ports.kratos import KratosAnswers
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.application.subscriptions import CONSUMERS
 from kratos_sync.domain.kratos_identities import KratosIdentities, RecordedWebhooks
-from kratos_sync.infrastructure.bus import brokers
 from kratos_sync.infrastructure.bus.broker import NAMESPACE
+from kratos_sync.infrastructure.bus.broker import connect as connect_to_broker
 from kratos_sync.infrastructure.bus.event_bus import PostgresEventBus
 from kratos_sync.infrastructure.bus.relay import Relay
 from kratos_sync.infrastructure.deletion import PostgresDeletionFinalizer, PostgresDeletions
@@ -38,7 +38,7 @@ from kratos_sync.infrastructure.ledger.status import DatabaseReadiness, Postgres
 from kratos_sync.infrastructure.migrations import deployment_id
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.postgres.unit_of_work import ConsumerFactory, PostgresUnitOfWork
-from kratos_sync.infrastructure.reconciliation.reconciliation import PostgresReconciliations
+from kratos_sync.infrastructure.reconciliation.runs import PostgresReconciliations
 from kratos_sync.infrastructure.settings import Settings
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
@@ -67,7 +67,7 @@ class Container(containers.DeclarativeContainer):
         connect, settings.provided.database_url, settings.provided.database_pool_size
     )
     broker = providers.Singleton(
-        brokers.connect,
+        connect_to_broker,
         settings.provided.broker_url,
         providers.Callable(broker_namespace, engine),
     )

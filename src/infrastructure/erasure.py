@@ -4,20 +4,15 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from random import uniform
 from typing import Final
 from uuid import UUID
 
-import psycopg
 import structlog
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import SQLAlchemyError
 from uuid_utils.compat import uuid7
 
-from kratos_sync.application.pipeline.logging import where
 from kratos_sync.application.ports.deletions import Erasable, Erased, Erasure, Erasures
-from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
-from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
+from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.domain.events import IMPERSONAL
 from kratos_sync.domain.kratos_identities import find_or_add
 from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
@@ -26,11 +21,13 @@ from kratos_sync.infrastructure.ledger.recording import RECORD_ERASURES, record_
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 from kratos_sync.infrastructure.postgres.engine import translate_errors
+from kratos_sync.infrastructure.postgres.json import storable
 from kratos_sync.infrastructure.postgres.transaction import Transaction
+from kratos_sync.infrastructure.schedule import Schedule
 
 SOURCE: Final = "erase"
 MOST_EVENTS: Final = 2_000
-"""Events of one step: it takes some hundredths of a second."""
+"""Events of one step, which takes some hundredths of a second."""
 TIME_LIMIT: Final = timedelta(seconds=20)
 FIRST: Final = UUID(int=0)
 IMPERSONAL_NAMES: Final = sorted(IMPERSONAL)
@@ -51,7 +48,7 @@ ERASABLE: Final = text("""
            EXISTS (SELECT FROM recorded)
            OR EXISTS (SELECT FROM kratos_sync.kratos_identities WHERE id = :identity_id)
 """)
-# Purges and replays are locked out meanwhile, so that no step misses what another has seen.
+# Purges and replays are excluded meanwhile, so that no step misses what another has seen.
 ERASE_EVENTS: Final = text("""
     SELECT last, erased, settled, held, texts
     FROM kratos_sync.erase_events(CAST(:people AS uuid[]), :impersonal, :after, :most)
@@ -60,7 +57,8 @@ ERASE_TEXTS: Final = text("""
     SELECT texts, held FROM kratos_sync.erase_texts(CAST(:people AS uuid[]), :impersonal)
 """)
 
-# The next look is as far away as the erasure, within bounds; an incomplete one is repeated soon.
+# The next look is after as long as the erasure is old, within bounds; incomplete ones are repeated
+# soon.
 NOTE: Final = text("""
     UPDATE kratos_sync.erasures
     SET erased_at = CASE WHEN :complete THEN coalesce(erased_at, clock_timestamp())
@@ -90,30 +88,23 @@ ERASURE: Final = text("""
     WHERE identity_id = :identity_id
 """)
 
-FIRST_LOOK_SECONDS: Final = 2.0
 LOOK_SECONDS: Final = 20.0
 MOST_AT_ONCE: Final = 100
-"""Identities that are looked at together."""
-REST_SECONDS: Final = 0.05
+"""Identities that are erased together."""
+PAUSE_SECONDS: Final = 0.05
 
 log = structlog.get_logger()
 
 
 def request_erasure(transaction: Transaction, identity_id: UUID, by: str, reason: str) -> None:
-    """Have a relay erase what is recorded of the identity, once this transaction has committed."""
-    transaction.run(REQUEST, (identity_id, _storable(by), _storable(reason)))
+    """Have a relay erase what is recorded of the identity, after this transaction's commit."""
+    transaction.run(REQUEST, (identity_id, storable(by), storable(reason)))
 
 
 def erasure_of(connection: Connection, identity_id: UUID) -> Erasure | None:
-    """Give an identity's erasure, if there is one."""
+    """The erasure of an identity, if there is one."""
     row = connection.execute(ERASURE, {"identity_id": identity_id}).one_or_none()
     return None if row is None else Erasure(*row)
-
-
-def _storable(written: str) -> str:
-    # Text from a terminal need not be UTF-8; PostgreSQL takes nothing else.
-    escaped = written.encode(errors="backslashreplace").decode()
-    return escaped.replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
 class PostgresErasures:
@@ -175,43 +166,30 @@ class PostgresErasures:
             yield connection
 
 
-class ErasureSchedule:
-    """Completes erasures that are due, again and again. Many may run: each gets others."""
+class ErasureSchedule(Schedule):
+    """Completes erasures that are due; each process gets others."""
+
+    abandoned = "erasure_abandoned"
 
     def __init__(self, erasures: Erasures, look_seconds: float = LOOK_SECONDS) -> None:
+        super().__init__(look_seconds)
         self._erasures = erasures
-        self._look_seconds = look_seconds
 
-    def run(self, stopped: threading.Event) -> None:
-        """Erase until stopped; errors are logged, and the erasure is retried."""
-        pause = min(FIRST_LOOK_SECONDS, self._look_seconds)
-        while not stopped.wait(pause * uniform(0.5, 1)):  # noqa: S311
-            pause = self._look_seconds
-            try:
-                while not stopped.is_set() and self._look(stopped):
-                    stopped.wait(REST_SECONDS)
-            except LedgerUnavailable as error:
-                log.warning("erasure_abandoned", reason=str(error))
-            except (ConcurrencyConflict, SQLAlchemyError, psycopg.Error) as error:
-                log.warning("erasure_abandoned", error=type(error).__name__, at=where(error))
-
-    def _look(self, stopped: threading.Event) -> bool:
-        """Erase some that are due; False if none was."""
-        ids = self._erasures.due(MOST_AT_ONCE)
-        if not ids:
-            return False
-        erased, held = Erased(), 0
-        for step in self._erasures.erase(ids):
-            erased, held = erased.plus(step), held + step.held
-            if stopped.wait(REST_SECONDS):
-                return False
-        self._erasures.note(ids, is_complete=not held)
-        if erased._replace(held=0) != Erased() or held:
-            log.info(
-                "erased",
-                people=len(ids),
-                events=erased.events,
-                deliveries=erased.deliveries,
-                held=held,
-            )
-        return True
+    def run_once(self, stopped: threading.Event) -> None:
+        while ids := self._erasures.due(MOST_AT_ONCE):
+            erased, held = Erased(), 0
+            for step in self._erasures.erase(ids):
+                erased, held = erased.plus(step), held + step.held
+                if stopped.wait(PAUSE_SECONDS):
+                    return
+            self._erasures.note(ids, is_complete=not held)
+            if erased._replace(held=held) != Erased():
+                log.info(
+                    "erased",
+                    people=len(ids),
+                    events=erased.events,
+                    deliveries=erased.deliveries,
+                    held=held,
+                )
+            if stopped.wait(PAUSE_SECONDS):
+                return

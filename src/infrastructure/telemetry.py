@@ -1,4 +1,4 @@
-"""Logging: one line per event, for people or for machines, that quotes no error and no message."""
+"""Logging: one line for each event, without the text of errors and messages."""
 
 import logging
 import re
@@ -7,18 +7,18 @@ import threading
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
-from traceback import extract_tb
+from traceback import FrameSummary, extract_tb
 from types import TracebackType
 from typing import Any, Final, Literal, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from kratos_sync.application.errors import name_of, place_of
 from kratos_sync.application.pipeline.logging import add_delivery
 
 PACKAGE: Final = "kratos_sync"
-# Dramatiq logs what a message holds under our module's name, and anybody may have sent that.
+# Dramatiq logs a message's content, which may be anything, under our module's name.
 ACTOR: Final = "kratos_sync.infrastructure.bus.actor."
 MOST_PLACES: Final = 8
 # Lines of asyncio and uvloop continue with the representations of callbacks and errors.
@@ -30,9 +30,9 @@ log = structlog.get_logger()
 def configure_logging(log_format: Literal["console", "json"], log_level: str) -> None:
     """Write every log line, our own and the libraries', to standard error in one form.
 
-    ``console`` is for people, ``json`` (one object a line) for machines. Libraries log warnings and
-    worse. Tracebacks, and what libraries quote, are left out: an exception's text may hold personal
-    data, and the ledger keeps it. Uncaught errors and warnings are logged likewise.
+    ``json`` writes an object a line, ``console`` text for people. Libraries log from warnings on.
+    Tracebacks, and what libraries quote, are left out: an exception's text may have personal data.
+    Uncaught errors and warnings are logged likewise.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -80,7 +80,7 @@ def _without_traceback(_logger: WrappedLogger, _method: str, event_dict: EventDi
 
 
 def _printable(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
-    """Escape what could control the terminal that shows it, or look like another line."""
+    """Escape what could control a terminal, or look like another line."""
     return {_escaped(name): _escaped(value) for name, value in event_dict.items()}
 
 
@@ -131,17 +131,16 @@ def _log_crash(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
     if not issubclass(kind, KeyboardInterrupt):
-        log.critical("crashed", error=_name(kind), causes=_causes(error), places=_places(traceback))
+        log.critical("crashed", **_error(kind, traceback), causes=_causes(error))
 
 
 def _log_thread_crash(crash: threading.ExceptHookArgs) -> None:
     thread = None if crash.thread is None else crash.thread.name
-    kind, places = _name(crash.exc_type), _places(crash.exc_traceback)
-    log.critical("thread_crashed", thread=thread, error=kind, places=places)
+    log.critical("thread_crashed", thread=thread, **_error(crash.exc_type, crash.exc_traceback))
 
 
 def _log_unraisable(ignored: "sys.UnraisableHookArgs") -> None:
-    log.error("error_ignored", error=_name(ignored.exc_type), places=_places(ignored.exc_traceback))
+    log.error("error_ignored", **_error(ignored.exc_type, ignored.exc_traceback))
 
 
 def _log_warning(  # noqa: PLR0917  # as `warnings` calls it
@@ -152,26 +151,18 @@ def _log_warning(  # noqa: PLR0917  # as `warnings` calls it
     file: TextIO | None = None,  # noqa: ARG001
     line: str | None = None,  # noqa: ARG001
 ) -> None:
-    log.warning("python_warning", category=_name(category), places=[_place(filename, lineno)])
+    place = place_of([FrameSummary(filename, lineno, "", lookup_line=False)])
+    log.warning("python_warning", category=name_of(category), places=[place])
 
 
 def _causes(error: BaseException) -> list[str]:
     causes, at = [], error
     while cause := at.__cause__ or (None if at.__suppress_context__ else at.__context__):
-        causes.append(_name(type(cause)))
+        causes.append(name_of(type(cause)))
         at = cause
     return causes
 
 
-def _places(traceback: TracebackType | None) -> list[str]:
-    frames = extract_tb(traceback)[-MOST_PLACES:] if traceback is not None else ()
-    return [_place(frame.filename, frame.lineno or 0) for frame in frames]
-
-
-def _place(filename: str, line: int) -> str:
-    return f"{Path(filename).name}:{line}"
-
-
-def _name(kind: type[BaseException]) -> str:
-    builtin = kind.__module__ == "builtins"
-    return kind.__qualname__ if builtin else f"{kind.__module__}.{kind.__qualname__}"
+def _error(kind: type[BaseException], traceback: TracebackType | None) -> dict[str, object]:
+    frames = extract_tb(traceback)[-MOST_PLACES:]
+    return {"error": name_of(kind), "places": [place_of([frame]) for frame in frames]}

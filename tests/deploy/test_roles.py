@@ -423,7 +423,7 @@ def test_the_worker_s_role_compares_with_kratos(cluster: Cluster) -> None:
         settings["KRATOS_ADMIN_URL"] = kratos.url
         code, said = cluster.processes.run("reconcile", **settings)
     assert code == 1
-    assert "Kratos lists nobody" in said
+    assert "Kratos lists no identity" in said
 
 
 def test_the_application_says_that_somebody_changed_once_it_may(cluster: Cluster) -> None:

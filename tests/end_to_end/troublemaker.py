@@ -96,7 +96,7 @@ def main() -> None:
     cast("dict[Any, Any]", subscriptions.SUBSCRIPTIONS)[KratosIdentityUpdated] += (GetIntoTrouble,)
     cast("dict[Any, Any]", subscriptions.CONSUMERS)[GetIntoTrouble.name] = GetIntoTrouble
     supervisor.LIVED_WELL_SECONDS = 0.0
-    if supervisor.MEMORY in os.environ:
+    if supervisor.SUPERVISED in os.environ:
         from kratos_sync.infrastructure.worker import process, watchdog
 
         watchdog.CUT_AFTER, watchdog.HUNG_AFTER = 0.5, 1.5

@@ -16,7 +16,7 @@ from kratos_sync.domain.events import (
 
 class InMemoryKratosAnswers:
     """A `KratosAnswers` that keeps what was recorded; `is_recorded` knows of earlier answers,
-    and `first_heard` when the first hint came about somebody of whom nothing is held."""
+    and `first_hinted` when the first hint came about somebody of whom nothing is held."""
 
     def __init__(
         self,
@@ -24,11 +24,11 @@ class InMemoryKratosAnswers:
         all_ids: Callable[[], Collection[UUID]],
         now: Callable[[], datetime],
         is_recorded: Callable[[KratosIdentityHinted], bool],
-        first_heard: Callable[[UUID], datetime | None],
+        first_hinted: Callable[[UUID], datetime | None],
     ) -> None:
         self._lookup = IdentityLookup(lambda: kratos, all_ids, now)
         self._is_recorded = is_recorded
-        self._first_heard = first_heard
+        self._first_hinted = first_hinted
         self.recorded: dict[UUID, DomainEvent] = {}
         self._collected: set[UUID] = set()
 
@@ -45,7 +45,7 @@ class InMemoryKratosAnswers:
         if identity_id in self.recorded:
             return
         self.recorded[identity_id] = answer.event(
-            uuid7(), identity_id, self._first_heard(identity_id)
+            uuid7(), identity_id, self._first_hinted(identity_id)
         )
 
     def collect_events(self) -> list[DomainEvent]:

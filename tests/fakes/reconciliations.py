@@ -76,7 +76,7 @@ class InMemoryReconciliation:
         so_far = self.findings
         is_strange = ids and not so_far.known + known and not self.is_same_kratos
         if is_strange and so_far.held > most_unlisted:
-            raise NoKnownIdentity("the listing begins with nobody whom we hold")
+            raise NoKnownIdentity("the listing begins with no identity that is held here")
         found, differing, unreadable = [], [], 0
         for document in documents:
             try:

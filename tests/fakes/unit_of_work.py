@@ -12,7 +12,7 @@ from uuid import UUID
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.footprint import Admission, Size, footprint_of
-from kratos_sync.application.ports.dead_letters import SUSPECT_ERRORS, FailedAttempt
+from kratos_sync.application.ports.dead_letters import QUARANTINED_ERRORS, FailedAttempt
 from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
 from kratos_sync.application.ports.kratos import KratosAnswers
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
@@ -217,7 +217,7 @@ class InMemoryUnitOfWork:
             self._held_people,
             lambda: self._ledger.now,
             self._is_answered,
-            self._first_heard,
+            self._first_hinted,
         )
         self._uncommitted = _Writes(deepcopy(self._ledger.identities), answers)
         self._begun_with = {each.id: each.version for each in self._ledger.identities}
@@ -242,7 +242,7 @@ class InMemoryUnitOfWork:
         asked_at = self._ledger.asked_at.get(hint.identity_id)
         return owed_at is not None and asked_at is not None and owed_at < asked_at
 
-    def _first_heard(self, identity_id: UUID) -> datetime | None:
+    def _first_hinted(self, identity_id: UUID) -> datetime | None:
         if self._ledger.identities.find(identity_id) is not None:
             return None
         hints = (
@@ -277,7 +277,7 @@ class InMemoryUnitOfWork:
                     event.occurred_at,
                     event.payload,
                     event.traceparent,
-                    delivery.attempts > 0 and delivery.error_type in SUSPECT_ERRORS,
+                    delivery.attempts > 0 and delivery.error_type in QUARANTINED_ERRORS,
                     event.source,
                     event.recorded_at,
                 )

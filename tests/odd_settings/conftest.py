@@ -30,6 +30,7 @@ OF_VALUES: Final = {
     "standard_conforming_strings": "off",
     "escape_string_warning": "off",
     "transform_null_equals": "on",
+    "exit_on_error": "on",
     "lc_messages": "C",
     "synchronous_commit": "off",
 }

@@ -139,11 +139,14 @@ def test_what_was_recorded_was_committed_to_the_disk(
 
 
 def test_a_session_of_the_engine_has_none_of_them(engine: Engine) -> None:
-    asked = ("synchronous_commit", "timezone", "datestyle", "intervalstyle", "client_encoding")
+    asked = (
+        *("synchronous_commit", "timezone", "datestyle", "intervalstyle", "client_encoding"),
+        "exit_on_error",
+    )
     with engine.begin() as connection:
         found = [connection.execute(text(f"SHOW {name}")).scalar() for name in asked]
         assert connection.execute(text("SELECT 1.5::float8 / 0.1")).scalar() == 1.5 / 0.1
-    assert found == ["on", "UTC", "ISO, MDY", "postgres", "UTF8"]
+    assert found == ["on", "UTC", "ISO, MDY", "postgres", "UTF8", "off"]
 
 
 def test_a_listener_listens(database_url: str) -> None:

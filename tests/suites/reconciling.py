@@ -24,7 +24,7 @@ from kratos_sync.domain.kratos_identity import KratosIdentity
 from kratos_sync.infrastructure.identities.rows import READ, from_row
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 from kratos_sync.infrastructure.postgres.engine import driver_of
-from kratos_sync.infrastructure.reconciliation.reconciliation import PostgresReconciliations
+from kratos_sync.infrastructure.reconciliation.runs import PostgresReconciliations
 from tests.fakes.kratos_admin import InMemoryKratos
 from tests.fakes.reconciliations import InMemoryReconciliations
 from tests.fakes.unit_of_work import InMemoryLedger

@@ -389,7 +389,7 @@ def test_whoever_is_postponed_again_and_again_is_at_its_first_attempt(ledger: Le
 
 
 @pytest.mark.parametrize(
-    ("error_type", "is_suspect"),
+    ("error_type", "is_quarantined"),
     [
         ("TimeLimitExceeded", True),
         (WORKER_DIED, True),
@@ -397,25 +397,25 @@ def test_whoever_is_postponed_again_and_again_is_at_its_first_attempt(ledger: Le
         (None, False),
     ],
 )
-def test_what_cost_a_worker_its_time_or_its_life_is_a_suspect(
-    ledger: Ledger, error_type: str | None, is_suspect: bool
+def test_a_delivery_that_exceeded_its_time_or_ended_its_process_is_quarantined(
+    ledger: Ledger, error_type: str | None, is_quarantined: bool
 ) -> None:
     ledger.publish(updated(1), WEBHOOK)
     ledger.publish(updated(2), WEBHOOK)
 
     ledger.record(replace(FAILED, error_type=error_type, retry_after=timedelta()))
 
-    suspected = {each.event_id: each.is_suspect for each in opened(ledger, cause(1), cause(2))}
-    assert suspected == {cause(1): is_suspect, cause(2): False}
+    found = {each.event_id: each.is_quarantined for each in opened(ledger, cause(1), cause(2))}
+    assert found == {cause(1): is_quarantined, cause(2): False}
 
 
-def test_whoever_fails_otherwise_after_that_is_suspected_no_more(ledger: Ledger) -> None:
+def test_another_failure_ends_the_quarantine(ledger: Ledger) -> None:
     ledger.publish(updated(1), WEBHOOK)
     at_once = replace(FAILED, retry_after=timedelta())
     ledger.record(replace(at_once, error_type="TimeLimitExceeded"))
     ledger.record(replace(at_once, error_type="ValueError", number=2))
 
-    assert [each.is_suspect for each in opened(ledger, cause(1))] == [False]
+    assert [each.is_quarantined for each in opened(ledger, cause(1))] == [False]
 
 
 def test_an_event_recorded_by_a_unit_of_work_shows_when_it_commits(ledger: Ledger) -> None:

@@ -4,18 +4,20 @@ A command fails by raising click.ClickException: one line on stderr, exit code 1
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Final
 
 import click
 from click.shell_completion import CompletionItem
 
-from kratos_sync.api.cli.output import single_line
+from kratos_sync.api.cli.output import harmless
 
 COMMANDS: Final = {
     "dev": "Run everything on this machine, in one terminal, until Ctrl-C.",
-    "api": "Take Kratos' webhooks.",
-    "relay": "Send what is due to the broker, purge, and erase who was erased.",
+    "api": "Receive Kratos' webhooks.",
+    "relay": "Dispatch due deliveries to the broker, purge, and complete erasures.",
     "worker": "Run consumers.",
     "migrate": "Bring the database schema up to this release.",
     "status": "Show backlog, lag and dead letters of each consumer.",
@@ -30,24 +32,29 @@ COMMANDS: Final = {
     "hooks": "Print the hooks that make Kratos call this service for every flow and method.",
     "check": "Check a Kratos configuration for what would make webhooks missing.",
 }
-"""Each command, in the order of the help, with the first sentence of its own help.
+"""Each command with the first sentence of its help, in the order of the help.
 
-The command `x` is the function `x` of the module `x`: the help is printed without importing it.
+The command `x` is the function `x` of the module `x`, which the help of all does not import.
 """
+
+
+@contextmanager
+def _harmless_errors() -> Iterator[None]:
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = harmless(error.message)  # type: ignore[misc]  # click's own show() reads it
+        raise
 
 
 class _CommandTable(click.Group):
     def make_context(self, *args: Any, **options: Any) -> click.Context:
-        try:
+        with _harmless_errors():
             return super().make_context(*args, **options)
-        except click.ClickException as error:
-            raise single_line(error) from None
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _harmless_errors():
             return super().invoke(ctx)
-        except click.ClickException as error:
-            raise single_line(error) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)

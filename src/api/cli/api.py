@@ -12,11 +12,7 @@ import structlog
 import uvicorn
 from uuid_utils.compat import uuid7
 
-from kratos_sync.api.cli.process import (
-    expected_errors,
-    freeze_garbage_collector,
-    opened_container,
-)
+from kratos_sync.api.cli.process import expected_errors, freeze_garbage_collector, opened_container
 from kratos_sync.api.http.app import create_app
 from kratos_sync.api.http.connections import ConnectionLimits, bounded_http
 from kratos_sync.api.http.webhooks.handler import KratosWebHookHandlerConfig
@@ -30,20 +26,26 @@ from kratos_sync.api.http.webhooks.sync_identity import (
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.migrations import require_schema
-from kratos_sync.infrastructure.postgres.database_errors import is_refusal, why_unavailable
+from kratos_sync.infrastructure.postgres.connection_failures import is_refusal, why_unavailable
 from kratos_sync.infrastructure.postgres.engine import translate_errors
 from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 
 ABORT_AFTER_SECONDS: Final = 26.0
-"""Whoever stops the process waits half a minute before killing it, as a rule."""
+"""Process managers usually wait half a minute before they kill."""
 STOP_SECONDS: Final = 29
+MOST_CONNECTIONS: Final = 8_192
+OTHER_FILES: Final = 128
+WAITING_SHARE: Final = 0.75
+"""Share of the connections that may hold waiting calls; the rest is for health checks."""
+
+log = structlog.get_logger()
 
 
 class DrainingServer(uvicorn.Server):
-    """Stops as ShutdownSignals say: it drains the calls under way, and aborts them."""
+    """Drains calls, then aborts them, as ShutdownSignals requests."""
 
     def __init__(self, config: uvicorn.Config, abort_waiting: Callable[[], None]) -> None:
-        """`abort_waiting` makes calls that wait for something be answered at once."""
+        """`abort_waiting` has waiting calls answered at once."""
         super().__init__(config)
         self._abort_waiting = abort_waiting
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -64,7 +66,7 @@ class DrainingServer(uvicorn.Server):
 
     def _abort_calls(self) -> None:
         self._abort_waiting()
-        # Those that are answered now close by themselves; the others are waited for no longer.
+        # Connections of calls that are answered now close by themselves.
         for connection in list(self.server_state.connections):
             connection.shutdown()
         asyncio.get_running_loop().call_later(0.5, self._abort_connections)
@@ -74,34 +76,26 @@ class DrainingServer(uvicorn.Server):
             connection.transport.abort()
 
 
-_log = structlog.get_logger()
-
-MOST_CONNECTIONS = 8_192
-OTHER_FILES = 128
-WAITING_SHARE = 0.75
-"""Of the connections so many may hold calls that wait; the rest is for whoever asks after us."""
-
-
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535))
 def api(host: str, port: int) -> None:
-    """Take Kratos' webhooks. Run as many as needed, behind one address.
+    """Receive Kratos' webhooks. Run as many as needed, behind one address.
 
-    While PostgreSQL is away it takes them too: each waits up to 25 s for it.
+    While PostgreSQL is unavailable each call waits up to 25 s for it.
     """
     with opened_container(migrated=False) as container:
         _require_schema(container)
-        room = ConnectionLimits(most_connections())
+        limits = ConnectionLimits(most_connections())
         hooks = HookActivityRecorder(container.hook_log())
-        sync, parse = _handlers(container, hooks, room.most)
+        sync, parse = _handlers(container, hooks, limits.most)
         server = DrainingServer(
             uvicorn.Config(
                 create_app(sync, parse, [container.database_readiness()]),
                 host=host,
                 port=port,
                 loop="uvloop",
-                http=bounded_http(room),
+                http=bounded_http(limits),
                 backlog=4_096,
                 lifespan="off",
                 access_log=False,
@@ -113,9 +107,9 @@ def api(host: str, port: int) -> None:
             ),
             sync.abort_waiting,
         )
-        # It exits with a code of its own where it cannot listen.
         new_loop = server.config.get_loop_factory()
         server.signals.install()
+        # uvicorn raises SystemExit if it cannot listen.
         with suppress(SystemExit), asyncio.Runner(loop_factory=new_loop) as runner:
             runner.run(_serve(server, container, hooks))
     if not server.started:
@@ -135,7 +129,7 @@ async def _serve(server: DrainingServer, container: Container, hooks: HookActivi
 
 
 def _require_schema(container: Container) -> None:
-    """Refuse a database that is too old or refuses us; one that is away is none of our business."""
+    """Refuse a schema that is too old, and a database that refuses us; not an unavailable one."""
     with expected_errors():
         try:
             with translate_errors():
@@ -143,7 +137,7 @@ def _require_schema(container: Container) -> None:
         except LedgerUnavailable as error:
             if is_refusal(error):
                 raise
-            _log.warning("ledger_unavailable", reason=why_unavailable(error))
+            log.warning("ledger_unavailable", reason=why_unavailable(error))
 
 
 def _handlers(
@@ -169,7 +163,7 @@ def _handlers(
 
 
 def most_connections() -> int:
-    """How many connections there may be: this process may open as many files as it can be given."""
+    """Return how many connections are allowed, after raising the limit of open files for them."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_CONNECTIONS + OTHER_FILES
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,16 +1,19 @@
 """`kratos-sync check`: finds missing and broken hooks in a Kratos configuration."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from kratos_sync.api.cli import options
+from kratos_sync.api.cli.amounts import amount
 from kratos_sync.api.cli.hooks import key_header
-from kratos_sync.api.cli.output import Line, Styled, amount, echo, echo_json, harmless, rows
+from kratos_sync.api.cli.output import Line, Styled, echo, echo_json, harmless, rows
+from kratos_sync.application.kratos_config.check import Coverage, Report
 from kratos_sync.application.kratos_config.check import check as read_through
-from kratos_sync.application.kratos_config.findings import Coverage, Finding, Report, Severity
+from kratos_sync.application.kratos_config.findings import Finding, Severity
 from kratos_sync.application.kratos_config.hooks import METHODS, Receiver
 from kratos_sync.application.kratos_config.nodes import ConfigFile, kratos_part, written
 from kratos_sync.infrastructure.kratos.config_file import (
@@ -36,14 +39,15 @@ def print_report(name: str, report: Report) -> None:
         echo(*_finding(name, group), "")
     if len(groups) > MOST_FINDINGS:
         echo(f"… and {len(groups) - MOST_FINDINGS:,} more.", "")
-    echo(*_table(report.coverage), "", _UNSEEN, _verdict(report))
+    counts = Counter(group[0].severity for group in groups)
+    echo(*_table(report.coverage), "", _UNSEEN, _verdict(counts, passed=report.passed))
 
 
 def _groups(findings: Sequence[Finding]) -> list[list[Finding]]:
     """Put together what is one line of the file, which an alias repeats at many places."""
     groups: dict[tuple[int, str], list[Finding]] = {}
     for finding in findings:
-        groups.setdefault((finding.line, finding.judgement.sentence), []).append(finding)
+        groups.setdefault((finding.line, finding.sentence), []).append(finding)
     return list(groups.values())
 
 
@@ -52,44 +56,33 @@ def _finding(name: str, group: Sequence[Finding]) -> Iterator[Line]:
     paths = [written(finding.path) for finding in group if finding.path]
     more = f" and {len(paths) - MOST_PATHS} more" if len(paths) > MOST_PATHS else ""
     severity = Styled(first.severity.value, _STYLES[first.severity])
-    yield f"{name}:{first.line}: ", severity, f": {first.judgement.sentence}"
+    yield f"{name}:{first.line}: ", severity, f": {first.sentence}"
     if paths:
         yield Styled(f"    at {', '.join(paths[:MOST_PATHS])}{more}", "dim")
-    yield f"    {first.judgement.remedy}"
+    yield f"    {first.remedy}"
 
 
 def _table(coverage: Sequence[Coverage]) -> Iterator[Line]:
+    columns = ("covered", "missing", "off")
+    names: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for each in coverage:
+        column = "off" if not each.is_on else "covered" if each.is_covered else "missing"
+        no_hook = "" if each.is_on or each.is_covered else " (no hook)"
+        names[each.place.flow, column].append(f"{each.place.method or 'yes'}{no_hook}")
+
     def cells(flow: str) -> tuple[str | Styled, ...]:
-        places = [covered for covered in coverage if covered.place.flow == flow]
-        covered, missing, off = (
-            ", ".join(_names(covered for covered in places if group == _group(covered)))
-            for group in ("covered", "missing", "off")
-        )
+        covered, missing, off = (", ".join(names[flow, column]) for column in columns)
         return flow, covered, Styled(missing, "bold red"), off
 
     return rows(("FLOW", "COVERED", "NOT COVERED", "OFF"), map(cells, METHODS))
 
 
-def _group(covered: Coverage) -> str:
-    return "off" if not covered.is_on else "covered" if covered.is_covered else "missing"
-
-
-def _names(places: Iterator[Coverage]) -> Iterator[str]:
-    for covered in places:
-        no_hook = "" if covered.is_on or covered.is_covered else " (no hook)"
-        yield f"{covered.place.method or 'yes'}{no_hook}"
-
-
-def _verdict(report: Report) -> Line:
-    counts = [
-        amount(number, severity.value)
-        for severity in Severity
-        if (number := sum(group[0].severity is severity for group in _groups(report.findings)))
-    ]
-    found = ", ".join(counts) or "no findings"
-    if report.passed:
-        return Styled(f"Every flow that is on is covered: {found}.", "bold green")
-    return Styled(f"Not every flow is covered: {found}.", "bold red")
+def _verdict(counts: Mapping[Severity, int], *, passed: bool) -> Line:
+    found = ", ".join(amount(counts[each], each.value) for each in Severity if counts[each])
+    subject, style = (
+        ("Every flow that is on", "bold green") if passed else ("Not every flow", "bold red")
+    )
+    return Styled(f"{subject} is covered: {found or 'no findings'}.", style)
 
 
 @click.command()
@@ -123,12 +116,12 @@ def to_json(report: Report) -> dict[str, Any]:
         "passed": report.passed,
         "findings": [
             {
-                "rule": finding.judgement.rule,
+                "rule": finding.rule,
                 "severity": finding.severity.value,
                 "line": finding.line,
                 "path": harmless(written(finding.path)),
-                "sentence": harmless(finding.judgement.sentence),
-                "remedy": harmless(finding.judgement.remedy),
+                "sentence": harmless(finding.sentence),
+                "remedy": harmless(finding.remedy),
             }
             for finding in report.findings
         ],

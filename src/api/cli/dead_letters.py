@@ -1,17 +1,18 @@
 """`kratos-sync failed list` and `show`: looking at dead letters."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, Unpack
 from uuid import UUID
 
 import click
 
 from kratos_sync.api.cli import options
+from kratos_sync.api.cli.amounts import ago, amount, moment
 from kratos_sync.api.cli.history import attempt_line, delivery_json, outstanding_line, quoted
-from kratos_sync.api.cli.output import Line, Styled, ago, amount, echo, echo_json, indented, moment
+from kratos_sync.api.cli.output import Line, Styled, echo, echo_json, fields_of, indented
 from kratos_sync.api.cli.process import command_container
 from kratos_sync.application.ports.dead_letters import (
     DeadLetter,
@@ -21,9 +22,6 @@ from kratos_sync.application.ports.dead_letters import (
     DeliveredEvent,
 )
 from kratos_sync.application.ports.history import DECISIONS, Delivery
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class Filters(TypedDict):
@@ -35,23 +33,19 @@ class Filters(TypedDict):
     since: options.Time | None
 
 
-def filters(command: Callable[P, R]) -> Callable[P, R]:
-    """Add the options that narrow down which dead letters are meant."""
-    for option in (
-        options.time("--since", "Only failures since then: 15min, 2h, 3d ago; 2026-11-23T04:37."),
-        click.option("--exception", metavar="TYPE", help="Only this exception, or its last part."),
-        click.option("--event", metavar="NAME", help="Only this event, by its wire name."),
-        options.consumer(),
-    ):
-        command = option(command)
-    return command
+filters = options.together(
+    options.consumer(help="Only this consumer's."),
+    click.option("--event", metavar="NAME", help="Only this event, by its wire name."),
+    click.option("--exception", metavar="TYPE", help="Only this exception, or its last part."),
+    options.time("--since", help="Only failures since then: 15min, 2h, 3d ago; 2026-11-23T04:37."),
+)
 
 
 @click.command("list")
 @filters
 @click.option("--each", is_flag=True, help="List every dead letter, the newest first.")
 @options.limit(
-    50, 10_000, "How many groups, the largest first; with --each, how many dead letters."
+    50, 10_000, help="How many groups, the largest first; with --each, how many dead letters."
 )
 @options.verbose
 @options.as_json
@@ -65,16 +59,16 @@ def list_(
         wanted = filter_of(given, at)
         if each:
             newest, total = dead_letters.newest(wanted, limit), dead_letters.count(wanted)
-            if as_json:
-                echo_json(each_json(newest, total, at, verbose))
-            else:
-                echo(*each_lines(newest, total, at, verbose))
-            return
-        groups = dead_letters.groups(wanted, limit)
+            document = each_json(newest, total, verbose)
+            lines = each_lines(newest, total, at, verbose)
+        else:
+            groups = dead_letters.groups(wanted, limit)
+            document = groups_json(groups, verbose)
+            lines = group_lines(groups, at, verbose)
     if as_json:
-        echo_json({"at": at, **groups_json(groups, verbose)})
+        echo_json({"at": at, **document})
     else:
-        echo(*group_lines(groups, at, verbose))
+        echo(*lines)
 
 
 def filter_of(given: Filters, at: datetime, event_id: UUID | None = None) -> DeadLetterFilter:
@@ -86,7 +80,7 @@ def filter_of(given: Filters, at: datetime, event_id: UUID | None = None) -> Dea
 
 
 def group_lines(found: DeadLetterGroups, at: datetime, verbose: bool) -> Iterator[Line]:
-    """Give the number of dead letters, and some lines for each group."""
+    """Yield the number of dead letters, and some lines for each group."""
     if not found.dead_letters:
         yield "No dead letters."
         return
@@ -101,7 +95,7 @@ def group_lines(found: DeadLetterGroups, at: datetime, verbose: bool) -> Iterato
         yield Styled(f"{group.dead_letters:>9,}  ", "bold red"), Styled(group.consumer, "bold")
         yield f"           {_kind(group)}"
         yield f"           failed {when} ({ago(group.last_failed_at, at, 2)})"
-        yield f"           for example event {group.example}"
+        yield f"           for example event {group.example_event_id}"
         if verbose and group.example_error:
             yield from quoted(group.example_error, 15)
 
@@ -109,7 +103,7 @@ def group_lines(found: DeadLetterGroups, at: datetime, verbose: bool) -> Iterato
 def each_lines(
     newest: Sequence[DeadLetter], total: int, at: datetime, verbose: bool
 ) -> Iterator[Line]:
-    """Give some lines for each dead letter."""
+    """Yield some lines for each dead letter."""
     if not total:
         yield "No dead letters."
         return
@@ -134,39 +128,19 @@ def _kind(failure: DeadLetter | DeadLetterGroup) -> str:
 
 def groups_json(found: DeadLetterGroups, verbose: bool) -> dict[str, Any]:
     """Return the groups, for `--json`."""
-    return {
-        "dead_letters": found.dead_letters,
-        "groups_in_all": found.groups_in_all,
-        "groups": [
-            {
-                "consumer": group.consumer,
-                "exception": group.exception,
-                "shape": group.shape,
-                "dead_letters": group.dead_letters,
-                "first_failed_at": group.first_failed_at,
-                "last_failed_at": group.last_failed_at,
-                "example_event_id": group.example,
-                "example_error": group.example_error if verbose else None,
-            }
-            for group in found.groups
-        ],
-    }
+    groups = [each if verbose else replace(each, example_error=None) for each in found.groups]
+    return fields_of(found) | {"groups": groups}
 
 
-def each_json(
-    newest: Sequence[DeadLetter], total: int, at: datetime, verbose: bool
-) -> dict[str, Any]:
+def each_json(newest: Sequence[DeadLetter], total: int, verbose: bool) -> dict[str, Any]:
     """Return each dead letter, for `--json`."""
-    return {
-        "at": at,
-        "dead_letters": total,
-        "newest": [letter if verbose else replace(letter, error=None) for letter in newest],
-    }
+    letters = [each if verbose else replace(each, error=None) for each in newest]
+    return {"dead_letters": total, "newest": letters}
 
 
 @click.command()
 @click.argument("event_id", metavar="EVENT_ID", type=click.UUID)
-@options.consumer()
+@options.consumer(help="Only this consumer's.")
 @click.option("--payload", is_flag=True, help="Show the payload too: that is personal data.")
 @options.as_json
 def show(event_id: UUID, consumer: str | None, payload: bool, as_json: bool) -> None:
@@ -227,7 +201,7 @@ def _delivery(delivery: Delivery, at: datetime) -> Iterator[Line]:
             error = attempt.error
     if delivery.outstanding:
         yield outstanding_line(delivery.outstanding, at)
-        error = delivery.outstanding.last_error
+        error = delivery.outstanding.error
     if error:
         yield "  The last error:"
         yield from indented(error, 4)

@@ -6,7 +6,8 @@ from uuid import UUID
 import click
 
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.output import amount, echo, echo_json
+from kratos_sync.api.cli.amounts import amount
+from kratos_sync.api.cli.output import echo, echo_json
 from kratos_sync.api.cli.process import command_container
 from kratos_sync.application.erase import watch_deletion
 from kratos_sync.application.ports.deletions import DeletionProgress
@@ -29,14 +30,7 @@ NOTHING_YET: Final = DeletionProgress(None, (), is_done=False, has_failed=False)
 @options.yes
 @options.as_json
 def delete(
-    *,
-    identity_id: UUID,
-    erase: bool,
-    wait: bool,
-    timeout: int,
-    by: str,
-    yes: bool,
-    as_json: bool,
+    *, identity_id: UUID, erase: bool, wait: bool, timeout: int, by: str, yes: bool, as_json: bool
 ) -> None:
     """Delete the identity ID, here and in Kratos.
 
@@ -91,10 +85,8 @@ def _step(seen: DeletionProgress) -> str:
 
 def _names(seen: DeletionProgress) -> str:
     return ", ".join(
-        f"{each.consumer} ({amount(each.dead_letters, 'dead letter')})"
-        if each.dead_letters
-        else each.consumer
-        for each in seen.awaited
+        f"{name} ({amount(dead, 'dead letter')})" if dead else name
+        for name, _, dead in seen.awaited
     )
 
 

@@ -48,7 +48,7 @@ def dev(data: Path, host: str, port: int) -> None:
             data.mkdir(mode=0o700, parents=True, exist_ok=True)
             (data / ".gitignore").write_text("*\n")
             undo.enter_context(owned(data, "kratos-sync dev"))
-            # Still there: the last dev was killed, and its children may hold the port a moment yet.
+            # If it exists, the last dev was killed: its children may hold the port for a moment.
             _require_free(host, port, PORT_SECONDS if exports.exists() else 0)
             environment = _environment(data, undo)
             undo.callback(exports.unlink, missing_ok=True)
@@ -70,12 +70,12 @@ def dev(data: Path, host: str, port: int) -> None:
 
 
 def program() -> str:
-    """Give the path of `kratos-sync` itself, in the environment that runs it now."""
+    """Return the path of `kratos-sync` in the environment that runs it now."""
     return str(Path(sysconfig.get_path("scripts"), "kratos-sync"))
 
 
 def kept_key(data: Path) -> str:
-    """Give the webhook key of this directory, made up the first time."""
+    """Return the webhook key of this directory, generated the first time."""
     file = data / "webhook-key"
     if not file.exists() or not file.read_text().strip():
         _write_private(file, secrets.token_urlsafe(32) + "\n")
@@ -83,14 +83,14 @@ def kept_key(data: Path) -> str:
 
 
 def show_line(name: str, line: bytes) -> None:
-    """Print a line of a child's output under its name. A terminal that went away stops nobody."""
+    """Print a line of a child's output after its name."""
     text = harmless(line.decode(errors="replace").rstrip("\r\n"))
-    with suppress(OSError):
+    with suppress(OSError):  # the terminal may be gone
         click.echo(click.style(f"{name:>7} | ", fg=COLOURS.get(name)) + text)
 
 
 def banner(environment: Mapping[str, str], exports: Path, host: str, port: int) -> str:
-    """Write what to try first: a line that registers somebody, and one that shows the outcome."""
+    """Return what to try first: a command that registers an identity, and one that shows it."""
     key = environment["KRATOS_WEBHOOK_API_KEYS"].split(",")[0].strip()
     header = f"{environment.get('KRATOS_WEBHOOK_API_KEY_HEADER', 'X-Api-Key')}: {key}"
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -102,21 +102,19 @@ def banner(environment: Mapping[str, str], exports: Path, host: str, port: int) 
 Ready: {url} (Ctrl-C stops everything)
 Key:   {header}
 
-Somebody registers just now; copy this line into another terminal:
+To register an identity, copy this line into another terminal:
 {shlex.join(curl)}
 
-See what became of it, there:
+See what became of it, in the same terminal:
 (. {shlex.quote(_nearby(exports.absolute()))} && {shlex.join(history)})
 """
 
 
 def registration(now: datetime) -> dict[str, object]:
-    """Make up a person who registers now, in the form in which Kratos sends it."""
-    email = "robin@example.org"
-    moment = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """Return an example identity that registers now, as Kratos sends it."""
+    email, moment = "robin@example.org", now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     times = {"created_at": moment, "updated_at": moment}
-    address = {"value": email, "via": "email", **times}
-    unverified = {"status": "sent", "verified": False}
+    address = {"id": str(uuid4()), "value": email, "via": "email", **times}
     return {
         "id": str(uuid4()),
         "schema_id": "person",
@@ -124,8 +122,8 @@ def registration(now: datetime) -> dict[str, object]:
         "state": "active",
         "state_changed_at": moment,
         "traits": {"email": email, "name": {"first": "Robin", "last": "Example"}},
-        "verifiable_addresses": [{"id": str(uuid4()), **address, **unverified}],
-        "recovery_addresses": [{"id": str(uuid4()), **address}],
+        "verifiable_addresses": [{**address, "status": "sent", "verified": False}],
+        "recovery_addresses": [{**address, "id": str(uuid4())}],
         "metadata_public": None,
         "organization_id": None,
         **times,
@@ -148,7 +146,7 @@ def _require_free(host: str, port: int, seconds: float) -> None:
 
 
 def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
-    """Give what the children get; servers are started for what nobody configured."""
+    """Return the children's environment; start a server for each URL that is not configured."""
     from dotenv import dotenv_values
 
     from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
@@ -163,9 +161,13 @@ def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
         given["BROKER_URL"] = undo.enter_context(EmbeddedValkey(data / "valkey")).url
     if "KRATOS_WEBHOOK_API_KEYS" not in given:
         given["KRATOS_WEBHOOK_API_KEYS"] = kept_key(data)
-    # Children read .env too, and see of these two which is from where.
-    from_file = ADMIN_URL_AND_TOKEN - os.environ.keys()
-    kept = {name: value for name, value in given.items() if name not in from_file}
+    # Children read .env themselves: they must know whether these two come from there.
+    from_file = given.keys() - os.environ.keys()
+    kept = {
+        name: value
+        for name, value in given.items()
+        if name not in from_file or name.upper() not in ADMIN_URL_AND_TOKEN
+    }
     return {"LOG_FORMAT": "console", **kept}
 
 
@@ -182,7 +184,7 @@ def _migrate(children: ChildProcesses, shutdown: ShutdownSignals) -> None:
 
 
 def _serve(children: ChildProcesses, shutdown: ShutdownSignals, host: str, port: int) -> str:
-    """Start the three, and give the host by which the API is reached once it is ready."""
+    """Start API, relay and worker; return the host that reaches the API once it is ready."""
     children.start("api", [program(), "api", "--host", host, "--port", str(port)])
     children.start("relay", [program(), "relay"])
     children.start("worker", [program(), "worker"])
@@ -199,7 +201,7 @@ def _pause(children: ChildProcesses, shutdown: ShutdownSignals) -> None:
     shutdown.pause(POLL_SECONDS)
     if (ended := children.ended()) is not None:
         raise click.ClickException(
-            f"{ended[0]} ended by itself with exit code {ended[1]}: see its lines above."
+            f"{ended[0]} ended by itself with exit code {ended[1]}: see its output above."
         )
 
 

@@ -4,18 +4,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from kratos_sync.api.cli.output import (
-    Line,
-    ago,
-    duration,
-    echo,
-    echo_attention,
-    fold,
-    identities,
-    rows,
-)
+from kratos_sync.api.cli.amounts import ago, duration, identities
+from kratos_sync.api.cli.output import Line, echo, echo_attention, fold, rows
 from kratos_sync.application.drift import Drift, Rise
-from kratos_sync.application.missed_webhooks import HOOKS, NEWER, count_missed
+from kratos_sync.application.missed_webhooks import HOOKS, NEWER
 from kratos_sync.application.ports.reconciliation import Findings, PastReconciliation
 
 LATE: Final = timedelta(days=1)
@@ -64,11 +56,11 @@ def drift_attention(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[s
     if rise := drift.rise:
         yield _rise(rise, drift.compared[0], now)
     if last and (newer := last.findings.missed_webhooks.get(NEWER)):
-        were = "was" if newer == 1 else "were"
         yield (
-            f"{identities(newer)} {were} newer here than in Kratos at the reconciliation"
-            f" {ago(last.started_at, now)}, and repaired: is the clock of a Kratos wrong, was"
-            " Kratos restored from a backup, or does somebody else have a webhook key?"
+            f"{identities(newer)} {'was' if newer == 1 else 'were'} newer here than in Kratos at"
+            f" the reconciliation {ago(last.started_at, now)}, and repaired: is the clock of a"
+            " Kratos wrong, was Kratos restored from a backup, or does somebody else have a"
+            " webhook key?"
         )
     if last and last.findings.unreadable:
         yield (
@@ -78,15 +70,19 @@ def drift_attention(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[s
 
 
 def _late(drift: Drift, now: datetime) -> Iterator[str]:
-    remedy = "run `kratos-sync reconcile`, or keep it running with `--every 1h`."
-    completed = [each.ended_at for each in drift.past if each.outcome == "completed"]
-    last = completed[0] if completed else None
+    since = next((each.ended_at for each in drift.past if each.outcome == "completed"), None)
     if not drift.past:
-        yield f"No reconciliation with Kratos was ever run: {remedy}"
-    elif last is None:
-        yield f"No reconciliation with Kratos was ever completed: {remedy}"
-    elif now - last > LATE:
-        yield f"No reconciliation with Kratos was completed for {duration(now - last)}: {remedy}"
+        did = "ever run"
+    elif since is None:
+        did = "ever completed"
+    elif now - since > LATE:
+        did = f"completed for {duration(now - since)}"
+    else:
+        return
+    yield (
+        f"No reconciliation with Kratos was {did}: run `kratos-sync reconcile`, or keep it running"
+        " with `--every 1h`."
+    )
 
 
 def _refused(last: PastReconciliation, now: datetime) -> str:
@@ -97,7 +93,7 @@ def _refused(last: PastReconciliation, now: datetime) -> str:
             "Is that right? `kratos-sync reconcile --dry-run --verbose` names them, and"
             " `--allow-deletes N` permits it."
         )
-    return f"The reconciliation {ago(last.started_at, now)} deleted nobody: {why}. {remedy}"
+    return f"The reconciliation {ago(last.started_at, now)} deleted no identity: {why}. {remedy}"
 
 
 def _rise(rise: Rise, newest: PastReconciliation, now: datetime) -> str:
@@ -173,15 +169,15 @@ def by_field(found: Findings) -> str:
 
 def _table(drift: Drift) -> Iterator[Line]:
     numbers = ("COMPARED", "MISSING", "STALE", "DELETED", "MISSED")
-    longest = max((count_missed(each.findings.missed_webhooks) for each in drift.past), default=0)
+    longest = max((each.findings.missed for each in drift.past), default=0)
 
     def cells(each: PastReconciliation) -> tuple[str, ...]:
-        found, number = each.findings, count_missed(each.findings.missed_webhooks)
-        counts = (found.identities, found.missing, found.stale, found.deleted, number)
+        found = each.findings
+        counts = (found.identities, found.missing, found.stale, found.deleted, found.missed)
         return (
             f"{each.started_at.astimezone(UTC):%Y-%m-%d %H:%M}",
             *(f"{count:,}" for count in counts),
-            " ".join(filter(None, (_bar(number, longest), _end(each, drift)))),
+            " ".join(filter(None, (_bar(found.missed, longest), _end(each, drift)))),
         )
 
     return rows(("BEGAN, UTC", *numbers, ""), map(cells, drift.past), right=numbers)
@@ -214,7 +210,7 @@ def drift_json(drift: Drift) -> dict[str, Any]:
                 "ended_at": each.ended_at,
                 "outcome": each.outcome,
                 **each.findings.to_record(),
-                "missed": count_missed(each.findings.missed_webhooks),
+                "missed": each.findings.missed,
             }
             for each in drift.past
         ],

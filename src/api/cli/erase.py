@@ -6,12 +6,12 @@ from uuid import UUID
 import click
 
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.output import amount, deliveries, echo, echo_json, moment, status_line
-from kratos_sync.api.cli.process import command_container
-from kratos_sync.application.erase import Erase, StillInFlight
+from kratos_sync.api.cli.amounts import amount, deliveries, moment
+from kratos_sync.api.cli.output import echo, echo_json, status_line
+from kratos_sync.api.cli.process import Steps, command_container
+from kratos_sync.application.erase import Erase
 from kratos_sync.application.ports.deletions import Erasable, Erased
 from kratos_sync.application.ports.kratos import KratosError, KratosNotConfigured
-from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 
 if TYPE_CHECKING:
     from kratos_sync.infrastructure.container import Container
@@ -53,11 +53,13 @@ def erase(
             raise click.ClickException(f"Nothing is known of an identity {identity_id}.")
         kratos = _ask_kratos(container, identity_id, anyway)
         echo(_plan(identity_id, found, kratos), err=as_json)
-        erased, left = Erased(), None
+        erased, steps = Erased(), Steps()
         if not dry_run:
             options.confirm("Erase it for good?", yes)
-            process = Erase(erasures, container.wake_relay())
-            erased, left = _erase(process, identity_id, by, reason)
+            erasing = Erase(erasures, container.wake_relay())
+            with steps, status_line("Erasing…") as show:
+                for erased in erasing.run(identity_id, by=by, reason=reason):
+                    show(_in_words(erased))
     if as_json:
         echo_json(
             {
@@ -67,13 +69,13 @@ def erase(
                 "reason": reason,
                 "kratos": kratos,
                 **to_json(found, erased),
-                "completed": left is None and not dry_run,
+                "completed": not steps.ended_early and not dry_run,
             }
         )
     else:
         echo("A dry run: nothing was erased." if dry_run else _in_words(erased))
-    if left:
-        raise click.ClickException(left)
+    if steps.ended_early:
+        raise click.ClickException(f"{steps.ended_early}.")
 
 
 def to_json(found: Erasable, erased: Erased) -> dict[str, Any]:
@@ -83,12 +85,8 @@ def to_json(found: Erasable, erased: Erased) -> dict[str, Any]:
 
 
 def _rows(found: Erasable) -> dict[str, int]:
-    return {
-        "kratos_identities": found.kratos_identities,
-        "events": found.events,
-        "deliveries": found.deliveries,
-        "attempts": found.attempts,
-    }
+    names = ("kratos_identities", "events", "deliveries", "attempts")
+    return {name: getattr(found, name) for name in names}
 
 
 def _in_words(erased: Erased) -> str:
@@ -118,19 +116,6 @@ def _ask_kratos(container: "Container", identity_id: UUID, anyway: bool) -> str:
             " Say --anyway to erase it here and not there."
         )
     return THERE
-
-
-def _erase(process: Erase, identity_id: UUID, by: str, reason: str) -> tuple[Erased, str | None]:
-    erased = Erased()
-    try:
-        with status_line("Erasing…") as show:
-            for erased in process.run(identity_id, by=by, reason=reason):
-                show(_in_words(erased))
-    except StillInFlight as error:
-        return erased, f"Not all of it: {error}; a relay erases the rest."
-    except ConcurrencyConflict as error:
-        return erased, f"PostgreSQL was too busy ({error}): try again."
-    return erased, None
 
 
 def _plan(identity_id: UUID, found: Erasable, kratos: str) -> str:

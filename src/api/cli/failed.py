@@ -1,15 +1,16 @@
 """`kratos-sync failed`: list, show, retry and discard dead letters."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ParamSpec, TypeVar, Unpack
+from functools import partial
+from typing import Unpack
 from uuid import UUID
 
 import click
 import structlog
 
 from kratos_sync.api.cli import options
+from kratos_sync.api.cli.amounts import amount
 from kratos_sync.api.cli.dead_letters import (
     Filters,
     filter_of,
@@ -19,14 +20,9 @@ from kratos_sync.api.cli.dead_letters import (
     list_,
     show,
 )
-from kratos_sync.api.cli.output import amount, echo, echo_json, progress
-from kratos_sync.api.cli.process import command_container
-from kratos_sync.api.cli.stopping import Steps
-from kratos_sync.application.ports.dead_letters import (
-    DeadLetterFilter,
-    DeadLetterGroups,
-    DeadLetters,
-)
+from kratos_sync.api.cli.output import echo, echo_json, progress
+from kratos_sync.api.cli.process import Steps, command_container
+from kratos_sync.application.ports.dead_letters import DeadLetterFilter, DeadLetterGroups
 from kratos_sync.application.rate_limiter import RateLimiter
 from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 
@@ -34,8 +30,6 @@ STEP = 4_000
 """Dead letters in one transaction: enough to be quick, few enough not to block others."""
 MOST_GROUPS = 20
 
-P = ParamSpec("P")
-R = TypeVar("R")
 log = structlog.get_logger()
 
 
@@ -52,17 +46,6 @@ failed.add_command(list_)
 failed.add_command(show)
 
 
-@dataclass(slots=True)
-class Decision(Steps):
-    """What somebody decided about dead letters, and how many it was carried out for."""
-
-    participle: str = ""
-    by: str = ""
-    reason: str | None = None
-    rate: int | None = None
-    groups: DeadLetterGroups = field(default_factory=lambda: DeadLetterGroups(0, 0, ()))
-
-
 class Choice(Filters):
     """The values of the arguments and options that `retry` and `discard` share."""
 
@@ -74,33 +57,30 @@ class Choice(Filters):
     as_json: bool
 
 
-def _deciding(command: Callable[P, R]) -> Callable[P, R]:
-    for argument in (
-        options.as_json,
-        options.yes,
-        options.dry_run,
-        options.by,
-        filters,
-        click.option("--all", "every", is_flag=True, help="All dead letters, or all that match."),
-        click.argument("event_id", metavar="[EVENT_ID]", type=click.UUID, required=False),
-    ):
-        command = argument(command)
-    return command
+_choice = options.together(
+    click.argument("event_id", metavar="[EVENT_ID]", type=click.UUID, required=False),
+    click.option("--all", "every", is_flag=True, help="All dead letters, or all that match."),
+    filters,
+    options.by,
+    options.dry_run,
+    options.yes,
+    options.as_json,
+)
 
 
 @failed.command()
-@_deciding
+@_choice
 @click.option("--rate", type=click.IntRange(1, 100_000), metavar="N", help="Most per second.")
 def retry(*, rate: int | None, **choice: Unpack[Choice]) -> None:
     """Retry dead letters, from their first attempt on: that of EVENT_ID, or --all.
 
     Prints what matches, then asks. What fails while the command runs is not retried again.
     """
-    _decide(choice, Decision(participle="retried", by=choice["by"], rate=rate))
+    _decide(choice, rate=rate)
 
 
 @failed.command()
-@_deciding
+@_choice
 @options.reason
 def discard(*, reason: str, **choice: Unpack[Choice]) -> None:
     """Discard dead letters for good: that of EVENT_ID, or --all.
@@ -108,58 +88,67 @@ def discard(*, reason: str, **choice: Unpack[Choice]) -> None:
     Prints what matches, then asks. Who did it and why is logged with each of them, and shown by
     `kratos-sync history`.
     """
-    _decide(choice, Decision(participle="discarded", by=choice["by"], reason=reason))
+    _decide(choice, reason=reason)
 
 
-def _decide(choice: Choice, decision: Decision) -> None:
-    """Print what is chosen and, unless it is a dry run, ask and carry the decision out.
+def _decide(choice: Choice, *, rate: int | None = None, reason: str | None = None) -> None:
+    """Discard what is chosen if there is a reason, else retry it: unless it is a dry run.
 
     Raises click.ClickException if it ended early: what was done until then stays done.
     """
-    dry_run, as_json = choice["dry_run"], choice["as_json"]
-    verb = "Retry" if decision.reason is None else "Discard"
+    verb, participle = ("Retry", "retried") if reason is None else ("Discard", "discarded")
+    by, dry_run, as_json, steps = choice["by"], choice["dry_run"], choice["as_json"], Steps()
     with command_container() as container:
         dead_letters, decisions = container.dead_letters(), container.dead_letter_decisions()
         at = dead_letters.now()
         wanted = _chosen(choice, at)
-        groups = decision.groups = dead_letters.groups(wanted, MOST_GROUPS)
+        groups = dead_letters.groups(wanted, MOST_GROUPS)
+        number = groups.dead_letters
         if choice["event_id"] is not None:
             _require_one(choice["event_id"], choice["consumer"], groups)
         echo(*group_lines(groups, at, verbose=False), err=as_json)
-        number = groups.dead_letters
         if number and not dry_run:
             options.confirm(f"{verb} {amount(number, 'dead letter')}?", choice["yes"])
-
-            def steps(step: int) -> Iterator[int]:
-                if decision.reason is None:
-                    return decisions.retry(wanted, decision.by, step)
-                return decisions.discard(wanted, decision.by, decision.reason, step)
-
-            _carry_out(verb, decision, steps)
-            if decision.done and decision.reason is None:
+            if reason is None:
+                act = partial(decisions.retry, wanted, by)
+            else:
+                act = partial(decisions.discard, wanted, by, reason)
+            with progress(verb, number) as show_done:
+                _carry_out(act, steps, rate, show_done)
+        if steps.done:
+            log.info(
+                "dead_letters_decided_on",
+                decision=participle,
+                by=by,
+                reason=reason,
+                consumers=sorted({group.consumer for group in groups.groups}),
+                deliveries=steps.done,
+            )
+            if reason is None:
                 container.wake_relay()()
-        left = _left(decision, dead_letters, wanted, dry_run=dry_run)
+        left = number - steps.done
+        if left and not dry_run and not steps.ended_early:
+            left = dead_letters.count(wanted)
     if as_json:
         echo_json(
             {
                 **groups_json(groups, verbose=False),
                 "dry_run": dry_run,
-                "by": decision.by,
-                "done": decision.done,
+                "by": by,
+                "done": steps.done,
                 "left": left,
-                "interrupted": decision.ended_early is not None,
+                "interrupted": steps.ended_early is not None,
             }
         )
     elif dry_run and number:
-        echo(f"A dry run: nothing was {decision.participle}.")
-    elif number and not decision.ended_early:
+        echo(f"A dry run: nothing was {participle}.")
+    elif number and not steps.ended_early:
         locked = f" {left:,} left as they were: somebody else has them locked." if left else ""
-        done = amount(decision.done, "dead letter")
-        echo(f"{decision.participle.capitalize()} {done}.{locked}")
-    if decision.ended_early:
+        echo(f"{participle.capitalize()} {amount(steps.done, 'dead letter')}.{locked}")
+    if steps.ended_early:
         raise click.ClickException(
-            f"{decision.ended_early}: {decision.done:,} of {amount(number, 'dead letter')}"
-            f" {decision.participle}; run the same command again for the others."
+            f"{steps.ended_early}: {steps.done:,} of {amount(number, 'dead letter')}"
+            f" {participle}; run the same command again for the others."
         )
 
 
@@ -181,32 +170,17 @@ def _require_one(event_id: UUID, consumer: str | None, found: DeadLetterGroups) 
         raise click.UsageError(f"the event failed at {names}: say which with --consumer.")
 
 
-def _carry_out(verb: str, decision: Decision, steps: Callable[[int], Iterator[int]]) -> None:
-    with (
-        ShutdownSignals() as asked,
-        progress(verb, decision.groups.dead_letters) as show,
-        decision,
-    ):
-        pace = RateLimiter(decision.rate, pause=asked.pause) if decision.rate else None
-        for done in steps(min(STEP, pace.step) if pace else STEP):
-            decision.done += done
-            show(decision.done)
-            asked.pause(0)
-            if pace:
-                pace.spend(done)
-    if decision.done:
-        log.info(
-            "dead_letters_decided_on",
-            decision=decision.participle,
-            by=decision.by,
-            reason=decision.reason,
-            consumers=sorted({group.consumer for group in decision.groups.groups}),
-            deliveries=decision.done,
-        )
-
-
-def _left(
-    decision: Decision, dead_letters: DeadLetters, wanted: DeadLetterFilter, *, dry_run: bool
-) -> int:
-    left = decision.groups.dead_letters - decision.done
-    return dead_letters.count(wanted) if left and not dry_run and not decision.ended_early else left
+def _carry_out(
+    act: Callable[[int], Iterator[int]],
+    steps: Steps,
+    rate: int | None,
+    show_done: Callable[[int], None],
+) -> None:
+    with ShutdownSignals() as shutdown, steps:
+        limiter = RateLimiter(rate, pause=shutdown.pause) if rate else None
+        for done in act(min(STEP, limiter.step) if limiter else STEP):
+            steps.done += done
+            show_done(steps.done)
+            shutdown.pause(0)
+            if limiter:
+                limiter.spend(done)

@@ -8,22 +8,10 @@ from uuid import UUID
 import click
 
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.output import (
-    Line,
-    Styled,
-    Text,
-    ago,
-    amount,
-    duration,
-    echo,
-    echo_json,
-    harmless,
-    indented,
-    moment,
-)
+from kratos_sync.api.cli.amounts import ago, amount, duration, moment
+from kratos_sync.api.cli.output import Line, Styled, echo, echo_json, fields_of, indented
 from kratos_sync.api.cli.process import command_container
 from kratos_sync.application.ports.dead_letters import RETRY_LATER
-from kratos_sync.application.ports.deletions import Erasure
 from kratos_sync.application.ports.history import (
     DECISIONS,
     Attempt,
@@ -34,7 +22,6 @@ from kratos_sync.application.ports.history import (
     error_type,
 )
 
-UNKNOWN_EVENT: Final = "UnknownEvent"
 STYLES: Final = {
     "succeeded": "green",
     "failed": "yellow",
@@ -47,7 +34,7 @@ STYLES: Final = {
 
 @click.command()
 @options.identity_id
-@options.limit(200, 100_000, "How many events, the newest.")
+@options.limit(200, 100_000, help="How many events, the newest.")
 @options.verbose
 @options.as_json
 def history(identity_id: UUID, limit: int, verbose: bool, as_json: bool) -> None:
@@ -63,19 +50,17 @@ def history(identity_id: UUID, limit: int, verbose: bool, as_json: bool) -> None
 
 
 def history_lines(history: IdentityHistory, verbose: bool) -> Iterator[Line]:
-    """Give the history, the oldest event first."""
+    """Yield the history, the oldest event first."""
+    at, shown = history.at, len(history.events)
     yield Styled(f"Identity {history.identity_id}", "bold")
-    yield from (f"  {fact}" for fact in _summary(history.identity, history.at))
-    if history.erasure:
-        yield f"  {_erasure(history.erasure, history.at)}"
+    yield from (f"  {fact}" for fact in _summary(history.identity, at))
+    if erasure := history.erasure:
+        state = "ERASED" if erasure.erased_at else "BEING ERASED, asked"
+        yield f"  {state} by {erasure.by} {_when(erasure.asked_at, at)}: {erasure.reason}"
     yield ""
-    shown = len(history.events)
     if shown < history.recorded:
-        yield Styled(
-            f"The newest {shown:,} of {amount(history.recorded, 'event')}, oldest first;"
-            " --limit shows more.",
-            "bold",
-        )
+        number = amount(history.recorded, "event")
+        yield Styled(f"The newest {shown:,} of {number}, oldest first; --limit shows more.", "bold")
     else:
         yield f"{amount(shown, 'event')}, oldest first."
     for event in history.events:
@@ -83,11 +68,11 @@ def history_lines(history: IdentityHistory, verbose: bool) -> Iterator[Line]:
         yield Styled(f"{moment(event.recorded_at)}  {event.name}  ({event.source})", "bold")
         yield f"  event {event.id}, occurred {moment(event.occurred_at)}"
         if event.erased_at:
-            yield f"  erased {_when(event.erased_at, history.at)}"
+            yield f"  erased {_when(event.erased_at, at)}"
         elif not event.deliveries:
             yield "  no consumer was subscribed to it"
         for delivery in event.deliveries:
-            yield from _delivery(delivery, history.at, verbose)
+            yield from _delivery(delivery, at, verbose)
 
 
 def _summary(identity: IdentitySummary | None, at: datetime) -> Iterator[str]:
@@ -106,11 +91,6 @@ def _summary(identity: IdentitySummary | None, at: datetime) -> Iterator[str]:
     yield from (f"{word} {_when(time, at)}" for word, time in times.items() if time)
 
 
-def _erasure(erasure: Erasure, at: datetime) -> str:
-    asked = f"by {erasure.by} {_when(erasure.asked_at, at)}: {erasure.reason}"
-    return f"ERASED {asked}" if erasure.erased_at else f"BEING ERASED, asked {asked}"
-
-
 def _delivery(delivery: Delivery, at: datetime, verbose: bool) -> Iterator[Line]:
     yield f"  {delivery.consumer}"
     for attempt in delivery.attempts:
@@ -119,83 +99,66 @@ def _delivery(delivery: Delivery, at: datetime, verbose: bool) -> Iterator[Line]
             yield from quoted(attempt.error, 8)
     if outstanding := delivery.outstanding:
         yield outstanding_line(outstanding, at)
-        error = outstanding.last_error
+        error = outstanding.error
         if verbose and error and all(attempt.error != error for attempt in delivery.attempts):
             yield from quoted(error, 8)
 
 
 def attempt_line(attempt: Attempt) -> Line:
     """Describe an attempt in a line, without its error's message."""
-    outcome = attempt.outcome.replace("_", " ")
-    number = "" if attempt.outcome in DECISIONS else attempt.number
-    line: list[Text] = [
+    is_decision, outcome = attempt.outcome in DECISIONS, attempt.outcome.replace("_", " ")
+    number = "" if is_decision else attempt.number
+    if is_decision:
+        rest = (attempt.error or "").removeprefix(f"{outcome.capitalize()} ")
+    else:
+        error = f"  {error_type(attempt.error)}" if attempt.error else ""
+        rest = f"{duration(attempt.duration):>7}{error}"
+    return (
         f"    {number:>2}  {moment(attempt.started_at)}  ",
         Styled(f"{outcome:<9}", STYLES.get(attempt.outcome, "")),
-    ]
-    if attempt.outcome in DECISIONS:
-        why = harmless(attempt.error or "").removeprefix(f"{outcome.capitalize()} ")
-        return [*line, f"  {why}"]
-    line.append(f"  {duration(attempt.duration):>7}")
-    return [*line, f"  {error_type(attempt.error)}"] if attempt.error else line
+        f"  {rest}",
+    )
 
 
 def outstanding_line(outstanding: Outstanding, at: datetime) -> Line:
     """Describe a pending delivery or a dead letter in a line, likewise."""
+    error, due_at = outstanding.error or "", outstanding.due_at
     tried = f"after {amount(outstanding.attempts, 'attempt')}" if outstanding.attempts else ""
-    error = outstanding.last_error
-    last = f"; last error {_brief(error)}" if error else ""
+    # The name of an unknown event is no personal data, and what one looks for.
+    brief = error if error.startswith("UnknownEvent: ") else error_type(error)
+    last = f"; last error {brief}" if error else ""
     if outstanding.failed_at:
         since = f" {tried}, since {_when(outstanding.failed_at, at)}"
         return "    ", Styled("DEAD LETTER", "bold red"), f"{since}{last}"
-    if error_type(error or "") == RETRY_LATER:
+    if brief == RETRY_LATER:
         tried, last = "postponed, as its consumer asked", ""
-    due = f" {tried or 'and not tried yet'}: {_due(outstanding, at)}"
-    return "    ", Styled("PENDING", "bold yellow"), f"{due}{last}"
-
-
-def _due(outstanding: Outstanding, at: datetime) -> str:
-    overdue = outstanding.due_at <= at
     if outstanding.leased:
-        end = "expired" if overdue else "expires"
-        return f"leased, and its lease {end} {_when(outstanding.due_at, at)}"
-    return f"due {'since ' if overdue else ''}{_when(outstanding.due_at, at)}"
+        due = f"leased, and its lease {'expired' if due_at <= at else 'expires'}"
+    else:
+        due = "due since" if due_at <= at else "due"
+    rest = f" {tried or 'and not tried yet'}: {due} {_when(due_at, at)}{last}"
+    return "    ", Styled("PENDING", "bold yellow"), rest
 
 
 def _when(time: datetime, at: datetime) -> str:
     return f"{moment(time)} ({f'in {duration(time - at)}' if time > at else ago(time, at, 2)})"
 
 
-def _brief(error: str) -> str:
-    # The name of an event that a release does not know is no secret, and what one looks for.
-    return error if error.startswith(f"{UNKNOWN_EVENT}: ") else error_type(error)
-
-
 def quoted(error: str, margin: int) -> Iterator[Line]:
-    """Give an error in full."""
+    """Yield the lines of an error."""
     return (Styled(line, "dim") for line in indented(error, margin))
 
 
 def to_json(history: IdentityHistory, verbose: bool) -> dict[str, Any]:
     """Return the document that `docs/reference/json.md` describes."""
-    return {
-        "identity_id": history.identity_id,
-        "at": history.at,
-        "identity": history.identity,
-        "erasure": history.erasure,
-        "recorded": history.recorded,
-        "events": [
-            {
-                "id": event.id,
-                "name": event.name,
-                "source": event.source,
-                "occurred_at": event.occurred_at,
-                "recorded_at": event.recorded_at,
-                "erased_at": event.erased_at,
-                "deliveries": [delivery_json(delivery, verbose) for delivery in event.deliveries],
-            }
-            for event in history.events
-        ],
-    }
+    events = [
+        {
+            **fields_of(event),
+            "deliveries": [delivery_json(each, verbose) for each in event.deliveries],
+        }
+        for event in history.events
+    ]
+    return {**fields_of(history), "events": events}
 
 
 def delivery_json(delivery: Delivery, verbose: bool) -> dict[str, Any]:
@@ -203,30 +166,14 @@ def delivery_json(delivery: Delivery, verbose: bool) -> dict[str, Any]:
     outstanding = delivery.outstanding
     return {
         "consumer": delivery.consumer,
-        "attempts": [_attempt(attempt, verbose) for attempt in delivery.attempts],
-        "outstanding": outstanding
-        and {
-            "attempts": outstanding.attempts,
-            "due_at": outstanding.due_at,
-            "leased": outstanding.leased,
-            "failed_at": outstanding.failed_at,
-            **_error(outstanding.last_error, verbose),
-        },
+        "attempts": [_with_error(attempt, verbose) for attempt in delivery.attempts],
+        "outstanding": outstanding and _with_error(outstanding, verbose),
     }
 
 
-def _attempt(attempt: Attempt, verbose: bool) -> dict[str, Any]:
-    is_decision = attempt.outcome in DECISIONS
-    error = {"error_type": None, "error": attempt.error}
-    return {
-        "number": attempt.number,
-        "outcome": attempt.outcome,
-        "started_at": attempt.started_at,
-        "duration_seconds": attempt.duration,
-        **(error if is_decision else _error(attempt.error, verbose)),
-    }
-
-
-def _error(error: str | None, verbose: bool) -> dict[str, str | None]:
-    kind = None if error is None else error_type(error)
-    return {"error_type": kind, "error": error if verbose else None}
+def _with_error(tried: Attempt | Outstanding, verbose: bool) -> dict[str, Any]:
+    facts = fields_of(tried, duration="duration_seconds")
+    if isinstance(tried, Attempt) and tried.outcome in DECISIONS:
+        return {**facts, "error_type": None}
+    kind = None if tried.error is None else error_type(tried.error)
+    return {**facts, "error_type": kind, "error": tried.error if verbose else None}

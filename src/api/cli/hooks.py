@@ -2,7 +2,7 @@
 
 import os
 import re
-from typing import Final
+from typing import Any, Final
 
 import click
 import yaml
@@ -12,22 +12,19 @@ from kratos_sync.api.cli.output import echo, echo_json, indented
 from kratos_sync.application.kratos_config.hooks import (
     ALL_METHODS,
     SYNC_PATH,
-    Json,
     Receiver,
-    Wanted,
     configuration,
     split,
 )
 from kratos_sync.application.kratos_config.templates import MAPPER, inline
 
-_ANCHOR: Final = "webhook"
-_PER_HOOK: Final = "headers"
+PLACEHOLDER: Final = "@KRATOS_WEBHOOK_API_KEY@"
+DEFAULT_URL: Final = f"http://127.0.0.1:8000{SYNC_PATH}"
+_EVERY: Final = ",".join(ALL_METHODS)
 _WIDEST: Final = 1_000_000
 _PLAIN: Final = re.compile(
     r"[A-Za-z][A-Za-z_.-]*|(file|base64|https?)://[\w./:=+-]*[\w/=]", re.ASCII
 )
-
-
 HEADER: Final = "KRATOS_WEBHOOK_API_KEY_HEADER"
 KEYS: Final = "KRATOS_WEBHOOK_API_KEYS"
 
@@ -56,63 +53,46 @@ def _setting(name: str) -> str | None:
     return os.environ.get(name) or dotenv_values(".env").get(name)
 
 
-def to_yaml(configuration: Json, *, with_anchor: bool) -> str:
-    """Write the configuration; without an anchor each hook can be pasted by itself."""
-    node = _Nodes(with_anchor).of(configuration)
-    return str(yaml.serialize(node, Dumper=_Dumper, width=_WIDEST, allow_unicode=True))
-
-
 class _Dumper(yaml.SafeDumper):
-    """Names the one anchor, and indents lists as people do."""
-
-    def generate_anchor(self, node: yaml.Node) -> str:  # noqa: ARG002
-        return _ANCHOR
+    """Indents lists as people do, and quotes texts that are not plain names or URLs."""
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
         super().increase_indent(flow, False)
 
+    def text(self, value: str) -> yaml.ScalarNode:
+        # A key of digits must stay a text, and serve.sh looks for its placeholder in quotes.
+        style = None if _PLAIN.fullmatch(value) else '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
-class _Nodes:
-    """Builds YAML's nodes: the first hook's settings are written out, and merged into others."""
 
-    def __init__(self, with_anchor: bool) -> None:
-        self._with_anchor = with_anchor
-        self._shared: yaml.Node | None = None
+class _AnchoringDumper(_Dumper):
+    """Writes the first hook's settings in full, and merges them into those of the others."""
 
-    def of(self, value: Json) -> yaml.Node:
-        if isinstance(value, dict):
-            if self._with_anchor and _PER_HOOK in value:
-                return self._settings(value)
-            return self._map(value)
-        if isinstance(value, list):
-            return yaml.SequenceNode("tag:yaml.org,2002:seq", [self.of(item) for item in value])
-        return _scalar(value)
+    _first: yaml.Node | None = None
 
-    def _map(self, value: dict[str, Json]) -> yaml.MappingNode:
-        parts = [(_scalar(name), self.of(part)) for name, part in value.items()]
-        return yaml.MappingNode("tag:yaml.org,2002:map", parts)
+    def generate_anchor(self, node: yaml.Node) -> str:  # noqa: ARG002
+        return "webhook"
 
-    def _settings(self, value: dict[str, Json]) -> yaml.MappingNode:
-        if self._shared is None:
-            self._shared = written = self._map(value)
-            return written
-        merged = self._map({_PER_HOOK: value[_PER_HOOK]})
+    def settings(self, value: dict[str, Any]) -> yaml.Node:
+        if "headers" not in value:
+            return self.represent_dict(value)
+        if self._first is None:
+            self._first = self.represent_dict(value)
+            return self._first
         merge = yaml.ScalarNode("tag:yaml.org,2002:merge", "<<")
-        merged.value.insert(0, (merge, self._shared))
-        return merged
+        own = (self.represent_data("headers"), self.represent_data(value["headers"]))
+        return yaml.MappingNode("tag:yaml.org,2002:map", [(merge, self._first), own])
 
 
-def _scalar(value: str | bool) -> yaml.ScalarNode:
-    if isinstance(value, bool):
-        return yaml.ScalarNode("tag:yaml.org,2002:bool", str(value).lower())
-    # Quoted, lest a key of digits become a number; serve.sh looks for its placeholder in quotes.
-    style = None if _PLAIN.fullmatch(value) else '"'
-    return yaml.ScalarNode("tag:yaml.org,2002:str", value, style=style)
+_Dumper.add_representer(str, _Dumper.text)
+_AnchoringDumper.add_representer(dict, _AnchoringDumper.settings)
 
 
-PLACEHOLDER: Final = "@KRATOS_WEBHOOK_API_KEY@"
-DEFAULT_URL: Final = f"http://127.0.0.1:8000{SYNC_PATH}"
-_EVERY: Final = ",".join(ALL_METHODS)
+def to_yaml(configuration: dict[str, Any], *, with_anchor: bool) -> str:
+    """Write the configuration; without an anchor each hook can be pasted by itself."""
+    dumper = _AnchoringDumper if with_anchor else _Dumper
+    options: dict[str, Any] = {"sort_keys": False, "width": _WIDEST, "allow_unicode": True}
+    return str(yaml.dump(configuration, Dumper=dumper, **options))
 
 
 def _url(ctx: click.Context, param: click.Parameter, value: str) -> str:  # noqa: ARG001
@@ -175,22 +155,21 @@ def hooks(
     that you have, such as `session`, behind these.
     """
     key = _first_key() if key_from_env else PLACEHOLDER
-    wanted = Wanted(url, key_header(), key, mapper, methods, session)
-    printed = configuration(wanted)
+    printed = configuration(url, key_header(), key, mapper, methods, with_session=session)
     if as_json:
         echo_json(printed, indent=2)
         return
-    text = _heading(wanted, key_from_env) + to_yaml(printed, with_anchor=not plain)
+    text = _heading(url, mapper, has_key=key_from_env) + to_yaml(printed, with_anchor=not plain)
     echo(*text.removesuffix("\n").split("\n"))
 
 
-def _heading(wanted: Wanted, has_key: bool) -> str:
-    is_usual = Receiver().is_called_by(wanted.url)
+def _heading(url: str, mapper: str, *, has_key: bool) -> str:
+    is_usual = Receiver().is_called_by(url)
     command = f"kratos-sync check{'' if is_usual else ' --url …'}"
     lines = [f"Merge this into Kratos' configuration, and let `{command}` read the result."]
     if not has_key:
         lines.append(f"Put a key of KRATOS_WEBHOOK_API_KEYS where {PLACEHOLDER} stands.")
-    if wanted.body.startswith("file:"):
-        path = wanted.body.removeprefix("file://")
+    if mapper.startswith("file:"):
+        path = mapper.removeprefix("file://")
         lines += [f"{path} holds:", "", *indented(MAPPER, 2)]
     return "".join(f"# {line}".rstrip() + "\n" for line in lines)

@@ -15,10 +15,7 @@ def migrate() -> None:
     from kratos_sync.infrastructure import migrations
 
     with command_container(migrated=False) as container:
-        try:
-            before, after = migrations.migrate(container.engine())
-        except migrations.MigrationBlocked as error:
-            raise click.ClickException(f"Not done: {error}.") from None
+        before, after = migrations.migrate(container.engine())
     if before == after:
         echo(f"The schema is at {after}: nothing to do.")
     else:

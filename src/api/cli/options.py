@@ -6,56 +6,43 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from kratos_sync.api.cli.output import harmless
+from kratos_sync.application.ports.purge import SHORTEST_RETENTION
 
 FOREVER: Final = timedelta.max
-SHORTEST_RETENTION: Final = timedelta(days=1)
-_AGE: Final = re.compile(r"(\d{1,6}) ?(h|d|w)", re.ASCII)
-_AGO: Final = re.compile(r"(\d{1,5}) ?(s|min|m|h|d|w)", re.ASCII)
-_UNITS: Final = {
-    "s": timedelta(seconds=1),
-    "m": timedelta(minutes=1),
-    "min": timedelta(minutes=1),
-    "h": timedelta(hours=1),
-    "d": timedelta(days=1),
-    "w": timedelta(weeks=1),
-}
+_SPAN: Final = re.compile(r"(\d{1,5}) ?(s|min|m|h|d|w)", re.ASCII)
+_SECONDS: Final = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
-P = ParamSpec("P")
-R = TypeVar("R")
+Command = TypeVar("Command", bound=Callable[..., Any])
 Time = timedelta | datetime
 """A duration ago, or a point in time."""
 
 
-class PointInTime(click.ParamType[Time]):
-    """A duration ago (``90s``, ``15min``, ``2h``, ``3d``, ``1w``), or ISO 8601, by default in UTC.
+def _span(text: str) -> timedelta | None:
+    found = _SPAN.fullmatch(text.strip())
+    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]]) if found else None
 
-    `resolved` turns a duration into a time by the database's clock.
+
+def point_in_time(text: str) -> Time:
+    """Parse a duration ago (``90s``, ``15min``, ``2h``, ``3d``, ``1w``), or ISO 8601 (in UTC).
+
+    `resolved` turns a duration into a time by the database's clock. Raises click.BadParameter.
     """
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Time:
-        """Parse the value. Raises click.BadParameter."""
-        if isinstance(value, timedelta | datetime):
-            return value
-        if ago := _AGO.fullmatch(str(value).strip()):
-            return int(ago[1]) * _UNITS[ago[2]]
-        try:
-            at = datetime.fromisoformat(str(value).strip())
-            return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-        except (ValueError, OverflowError):
-            self.fail(
-                f"{value!r} is neither a duration (15min, 2h, 3d) nor a time"
-                " (2026-11-23T04:37, in UTC unless it has an offset).",
-                param,
-                ctx,
-            )
+    if (span := _span(text)) is not None:
+        return span
+    try:
+        at = datetime.fromisoformat(text.strip())
+        return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            f"{text!r} is neither a duration (15min, 2h, 3d) nor a time"
+            " (2026-11-23T04:37, in UTC unless it has an offset)."
+        ) from None
 
 
 def resolved(given: Time | None, now: datetime) -> datetime | None:
@@ -63,44 +50,29 @@ def resolved(given: Time | None, now: datetime) -> datetime | None:
     return now - given if isinstance(given, timedelta) else given
 
 
-class Age(click.ParamType[timedelta]):
-    """How long rows are kept: ``36h``, ``90d``, ``12w`` or ``forever``; at least a day."""
+def age(text: str) -> timedelta:
+    """Parse how long rows are kept: ``36h``, ``90d``, ``12w`` or ``forever``; at least a day.
 
-    name = "age"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        """Parse the value. Raises click.BadParameter."""
-        if isinstance(value, timedelta):
-            return value
-        if value == "forever":
-            return FOREVER
-        read = _AGE.fullmatch(str(value).strip())
-        if read is None:
-            self.fail(f"{value!r} is no age such as 36h, 90d, 12w or forever.", param, ctx)
-        age = int(read[1]) * _UNITS[read[2]]
-        if age < SHORTEST_RETENTION:
-            self.fail("a day is the least: Kratos may call again.", param, ctx)
-        if age > timedelta(days=36_500):
-            self.fail("for more than a hundred years say forever.", param, ctx)
-        return age
+    Raises click.BadParameter.
+    """
+    if text == "forever":
+        return FOREVER
+    span = _span(text)
+    if span is None:
+        raise click.BadParameter(f"{text!r} is no age such as 36h, 90d, 12w or forever.")
+    if span < SHORTEST_RETENTION:
+        raise click.BadParameter("a day is the least: Kratos may call again.")
+    if span > timedelta(days=36_500):
+        raise click.BadParameter("for more than a hundred years say forever.")
+    return span
 
 
-class Interval(click.ParamType[timedelta]):
-    """How often something is done: ``15min``, ``2h`` or ``1d``; at least a minute."""
-
-    name = "interval"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        """Parse the value. Raises click.BadParameter."""
-        read = _AGO.fullmatch(str(value).strip())
-        interval = int(read[1]) * _UNITS[read[2]] if read else timedelta()
-        if interval < timedelta(minutes=1):
-            self.fail(f"{value!r} is no interval such as 15min, 2h or 1d.", param, ctx)
-        return interval
+def interval(text: str) -> timedelta:
+    """Parse how often something is done, at least a minute apart. Raises click.BadParameter."""
+    span = _span(text)
+    if span is None or span < timedelta(minutes=1):
+        raise click.BadParameter(f"{text!r} is no interval such as 15min, 2h or 1d.")
+    return span
 
 
 def _consumers(
@@ -112,7 +84,6 @@ def _consumers(
 
 
 def _operator(_ctx: click.Context, _param: click.Parameter, given: str | None) -> str:
-    """Return the name that was given, or else that of the operating system's user."""
     if given and given.strip():
         return given.strip()
     try:
@@ -127,35 +98,20 @@ def _reason(_ctx: click.Context, _param: click.Parameter, given: str) -> str:
     return given.strip()
 
 
-def consumer(
-    help: str = "Only this consumer's.",  # noqa: A002
-    *,
-    required: bool = False,
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def consumer(**attributes: Any) -> Callable[[Command], Command]:
     """Add `--consumer`, whose names the shell can complete."""
-    return click.option(
-        "--consumer", metavar="NAME", required=required, shell_complete=_consumers, help=help
-    )
+    return click.option("--consumer", metavar="NAME", shell_complete=_consumers, **attributes)
 
 
-def time(
-    name: str,
-    help: str,  # noqa: A002
-    *,
-    required: bool = False,
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def time(name: str, **attributes: Any) -> Callable[[Command], Command]:
     """Add an option that takes a point in time."""
-    return click.option(name, type=PointInTime(), metavar="TIME", required=required, help=help)
+    return click.option(name, type=point_in_time, metavar="TIME", **attributes)
 
 
-def limit(
-    default: int,
-    most: int,
-    help: str,  # noqa: A002
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def limit(default: int, most: int, **attributes: Any) -> Callable[[Command], Command]:
     """Add `--limit`."""
     number = click.IntRange(1, most)
-    return click.option("--limit", type=number, default=default, show_default=True, help=help)
+    return click.option("--limit", type=number, default=default, show_default=True, **attributes)
 
 
 as_json = click.option(
@@ -167,7 +123,7 @@ by = click.option(
     "--by", metavar="NAME", callback=_operator, help="Who decides this; by default, you."
 )
 reason = click.option(
-    "--reason", required=True, callback=_reason, help="Why. It is kept, so let it name nobody."
+    "--reason", required=True, callback=_reason, help="Why. It is kept: use no personal data."
 )
 verbose = click.option(
     "--verbose", is_flag=True, help="Print errors in full: they may quote personal data."
@@ -175,11 +131,22 @@ verbose = click.option(
 identity_id = click.argument("identity_id", metavar="ID", type=click.UUID)
 
 
-def confirm(question: str, yes: bool) -> None:
-    """Return if `yes` is set, or is answered at the terminal.
+def together(*decorators: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Add several options and arguments, in this order."""
 
-    Raises click.UsageError without a terminal, and click.Abort for any other answer. The question
-    is printed on stderr, because a machine may read stdout.
+    def decorate(command: Any) -> Any:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Return if `yes` is set, or if the answer at the terminal is yes.
+
+    Asks on stderr, because a machine may read stdout. Raises click.UsageError without a terminal,
+    and click.Abort for any other answer.
     """
     if yes:
         return

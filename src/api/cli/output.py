@@ -1,7 +1,6 @@
-"""What commands print: lines, rows and JSON that cannot control a terminal, and words for amounts.
+"""What commands print: lines, rows and JSON that cannot control a terminal.
 
-States, names, errors and reasons were written by others, so every string printed for a person is
-made harmless here first.
+States, names, errors and reasons come from outside, so every line is made harmless here.
 """
 
 import json
@@ -13,12 +12,13 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from datetime import UTC, datetime, timedelta
-from math import floor, log10
-from typing import Final, NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, Final, Self
 from uuid import UUID
 
 import click
+
+from kratos_sync.api.cli.amounts import iso
 
 REPLACED: Final = "\N{REPLACEMENT CHARACTER}"
 UNFOLDED: Final = 250
@@ -26,12 +26,30 @@ UNFOLDED: Final = 250
 GAP: Final = "  "
 
 
+class Styled(str):
+    """Harmless text in a style: `bold`, `dim` or a colour, separated by spaces."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str, style: str = "") -> Self:
+        """Make the text harmless, and style it."""
+        text, words = harmless(text), set(style.split())
+        if text and words:
+            colour = next(iter(words - {"bold", "dim"}), None)
+            bold, dim = "bold" in words or None, "dim" in words or None
+            text = click.style(text, fg=colour, bold=bold, dim=dim)
+        return super().__new__(cls, text)
+
+
+Line = str | Sequence[str]
+"""A line, or its parts."""
+
+
 def harmless(line: str) -> str:
-    """Return one line with tabs expanded and every other control character replaced."""
-    line = line.expandtabs()
-    if line.isprintable():
+    """Expand the tabs of a line, and replace every other control character."""
+    if isinstance(line, Styled):
         return line
-    return "".join(c if c.isprintable() else REPLACED for c in line)
+    return "".join(c if c.isprintable() else REPLACED for c in line.expandtabs())
 
 
 def indented(text: str, margin: int) -> list[str]:
@@ -39,82 +57,40 @@ def indented(text: str, margin: int) -> list[str]:
     return [f"{' ' * margin}{harmless(line)}" for line in text.splitlines()]
 
 
-def single_line(error: click.ClickException) -> click.ClickException:
-    """Return the error with a message of one harmless line."""
-    error.message = harmless(error.message)  # type: ignore[misc]  # click's own show() reads it
-    return error
-
-
-class Styled(NamedTuple):
-    """A text and its style: `bold`, `dim` or a colour, separated by spaces."""
-
-    text: str
-    style: str = ""
-
-    def render(self) -> str:
-        """Return the harmless text in its style."""
-        words = set(self.style.split())
-        colour = next(iter(words - {"bold", "dim"}), None)
-        text = harmless(self.text)
-        if not words or not text:
-            return text
-        bold, dim = "bold" in words or None, "dim" in words or None
-        return click.style(text, fg=colour, bold=bold, dim=dim)
-
-
-Text = str | Styled
-Line = Text | Sequence[Text]
-"""A line of one or more parts."""
-
-
 def echo(*lines: Line, err: bool = False) -> None:
     """Print lines, made harmless; styles appear on a terminal only."""
     color = False if os.environ.get("NO_COLOR") else None
     for line in lines:
-        parts = (line,) if isinstance(line, str | Styled) else line
-        click.echo("".join(_styled(part).render() for part in parts), err=err, color=color)
-
-
-def _styled(text: Text) -> Styled:
-    return text if isinstance(text, Styled) else Styled(text)
+        parts = [line] if isinstance(line, str) else line
+        click.echo("".join(map(harmless, parts)).rstrip(), err=err, color=color)
 
 
 def rows(
-    headings: Sequence[str], cells: Iterable[Sequence[Text]], *, right: Collection[str] = ()
+    headings: Sequence[str], cells: Iterable[Sequence[str]], *, right: Collection[str] = ()
 ) -> Iterator[Line]:
     """Align the cells under their headings, those of the headings named in `right` to the right."""
     head = [Styled(heading, "bold") for heading in headings]
-    table = [head, *([_styled(cell) for cell in row] for row in cells)]
-    widths = [
-        max(len(harmless(cell.text)) for cell in column) for column in zip(*table, strict=True)
-    ]
+    table = [head, *([Styled(cell) for cell in row] for row in cells)]
+    widths = [max(map(_width, column)) for column in zip(*table, strict=True)]
     for row in table:
-        line: list[Text] = []
+        line: list[str] = []
         for cell, heading, width in zip(row, headings, widths, strict=True):
-            blank = " " * (width - len(harmless(cell.text)))
+            blank = " " * (width - _width(cell))
             line += [blank, cell, GAP] if heading in right else [cell, blank, GAP]
-        yield _without_trailing_blanks(line)
+        yield line
 
 
-def _without_trailing_blanks(line: list[Text]) -> list[Text]:
-    while line and not _styled(line[-1]).text.strip():
-        line.pop()
-    return line
-
-
-def width() -> int:
-    """Return how wide sentences are: as the terminal is."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else UNFOLDED
+def _width(cell: Styled) -> int:
+    return len(click.unstyle(cell))
 
 
 def fold(sentence: str, before: str) -> list[str]:
     """Fold a sentence to the terminal's width, with `before` on its first line; cut no name."""
-    indent = " " * len(before)
     return textwrap.wrap(
         harmless(sentence),
-        width(),
+        shutil.get_terminal_size().columns if sys.stdout.isatty() else UNFOLDED,
         initial_indent=before,
-        subsequent_indent=indent,
+        subsequent_indent=" " * len(before),
         break_on_hyphens=False,
     )
 
@@ -133,6 +109,11 @@ def echo_json(document: object, indent: int | None = None) -> None:
     click.echo(encoded.replace("\x7f", "\\u007f"))
 
 
+def fields_of(view: Any, **renamed: str) -> dict[str, Any]:
+    """Return the fields of a dataclass by name, some of them renamed."""
+    return {renamed.get(each.name, each.name): getattr(view, each.name) for each in fields(view)}
+
+
 def _encode(value: object) -> object:
     match value:
         case datetime():
@@ -141,8 +122,8 @@ def _encode(value: object) -> object:
             return value.total_seconds()
         case UUID():
             return str(value)
-    if is_dataclass(value):
-        return {field.name: getattr(value, field.name) for field in fields(value)}
+    if is_dataclass(value) and not isinstance(value, type):
+        return fields_of(value)
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
@@ -158,11 +139,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
         return "" if done is None else f"{done / (time.monotonic() - began):,.0f}/s"
 
     with click.progressbar(
-        length=total,
-        label=harmless(what),
-        show_pos=True,
-        item_show_func=rate,
-        file=sys.stderr,
+        length=total, label=harmless(what), show_pos=True, item_show_func=rate, file=sys.stderr
     ) as bar:
         yield lambda done: bar.update(done - bar.pos, done)
 
@@ -182,68 +159,3 @@ def status_line(text: str) -> Iterator[Callable[[str], None]]:
         yield show
     finally:
         show("")
-
-
-_UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
-_SIZES: Final = ("bytes", "kB", "MB", "GB", "TB", "PB")
-SIGNIFICANT_DIGITS: Final = 3
-
-
-def duration(span: timedelta, units: int = 2) -> str:
-    """Write a duration in its largest units: ``12 ms``, ``7 s``, ``3 min 5 s``, ``2 d``."""
-    seconds = max(span.total_seconds(), 0.0)
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 10:  # noqa: PLR2004
-        return f"{seconds:.1f} s".replace(".0 ", " ")
-    parts: list[str] = []
-    for unit, size in _UNITS:
-        if seconds >= size or parts:
-            whole, seconds = divmod(seconds, size)
-            parts.append(f"{int(whole)} {unit}" if whole else "")
-    return " ".join(part for part in parts[:units] if part)
-
-
-def ago(at: datetime, now: datetime, units: int = 1) -> str:
-    """Write how long ago that was: ``3 h ago``."""
-    return f"{duration(now - at, units)} ago"
-
-
-def moment(at: datetime) -> str:
-    """Write a point in time, to the second."""
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def iso(at: datetime) -> str:
-    """Write a point in time for machines: RFC 3339 in UTC."""
-    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def amount(number: int, what: str, plural: str | None = None) -> str:
-    """Write an amount: ``1 delivery``, ``1,200 events``."""
-    return f"{number:,} {what if number == 1 else plural or what + 's'}"
-
-
-def deliveries(number: int) -> str:
-    """Write a number of deliveries."""
-    return amount(number, "delivery", "deliveries")
-
-
-def identities(number: int) -> str:
-    """Write a number of identities."""
-    return amount(number, "identity", "identities")
-
-
-def roughly(number: int) -> str:
-    """Write an estimate with three significant digits: ``about 1,990,000``."""
-    digits = floor(log10(number)) + 1 if number > 0 else 1
-    return f"about {round(number, SIGNIFICANT_DIGITS - digits):,}"
-
-
-def size(number: int) -> str:
-    """Write a number of bytes in decimal units: ``12 kB``, ``1.2 GB``."""
-    shown, units = float(number), iter(_SIZES)
-    unit = next(units)
-    while round(shown) >= 1_000:  # noqa: PLR2004
-        shown, unit = shown / 1_000, next(units)
-    return f"{shown:.{0 if unit == _SIZES[0] or shown >= 10 else 1}f} {unit}"  # noqa: PLR2004

@@ -1,9 +1,10 @@
-"""What every long-running process does first and last."""
+"""What commands share: an opened container, and expected errors in one sentence."""
 
 import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -11,16 +12,14 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 import structlog
 
-from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.infrastructure.telemetry import configure_logging
 
-# Everything else of the infrastructure is imported on demand: the help and the shell's completion
-# of a command's options need none of it.
+# The rest is imported on demand: the help of a command and its completion need none of it.
 if TYPE_CHECKING:
     from kratos_sync.infrastructure.container import Container
 
 GARBAGE_THRESHOLD = 20_000
-LOOK_SECONDS = 1.0
+POLL_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -31,11 +30,10 @@ log = structlog.get_logger()
 def opened_container(
     *, migrated: bool = True, stopped: threading.Event | None = None
 ) -> "Iterator[Container]":
-    """Give a container with logging set up, for a database whose schema is new enough.
+    """Set up logging and yield a container; its database has the schema, unless not `migrated`.
 
-    One that is away is waited for until `stopped`, where that is given. Raises
-    click.ClickException, in one line, for settings that are missing or wrong, for a database that
-    refuses us or is too old, and for one that is away.
+    With `stopped`, a database that is unavailable is waited for until then. Raises
+    click.ClickException for wrong settings and for a database that cannot be used.
     """
     from kratos_sync.infrastructure.container import Container
     from kratos_sync.infrastructure.migrations import require_schema
@@ -47,8 +45,8 @@ def opened_container(
         engine = container.engine()
     try:
         if migrated:
+            require = partial(require_schema, engine)
             with expected_errors():
-                require = partial(require_schema, container.engine())
                 if stopped is None:
                     require()
                 else:
@@ -60,12 +58,19 @@ def opened_container(
         container.spare_engine().dispose()
 
 
-def wait_for_database(ask: Callable[[], T], stopped: threading.Event) -> T | None:
-    """Ask something of the database, again while it is away; None if `stopped` came first.
+@contextmanager
+def command_container(*, migrated: bool = True) -> "Iterator[Container]":
+    """Yield a container to a command that ends by itself; expected errors end it in one line."""
+    with expected_errors(), opened_container(migrated=migrated) as container:
+        yield container
+
+
+def wait_for_database(query: Callable[[], T], stopped: threading.Event) -> T | None:
+    """Repeat a query while the database is unavailable; None once `stopped`.
 
     Raises what it raises for a database that refuses us.
     """
-    from kratos_sync.infrastructure.postgres.database_errors import (
+    from kratos_sync.infrastructure.postgres.connection_failures import (
         DATABASE_ERRORS,
         is_refusal,
         why_unavailable,
@@ -73,25 +78,18 @@ def wait_for_database(ask: Callable[[], T], stopped: threading.Event) -> T | Non
 
     while True:
         try:
-            return ask()
+            return query()
         except DATABASE_ERRORS as error:
             if is_refusal(error):
                 raise
             log.warning("ledger_unavailable", reason=why_unavailable(error))
-        if stopped.wait(LOOK_SECONDS):
+        if stopped.wait(POLL_SECONDS):
             return None
 
 
 @contextmanager
-def command_container(*, migrated: bool = True) -> "Iterator[Container]":
-    """Give a container for a command that ends by itself; expected errors end it in one line."""
-    with expected_errors(), opened_container(migrated=migrated) as container:
-        yield container
-
-
-@contextmanager
 def expected_errors() -> Iterator[None]:
-    """Say what a person can do about, in one line: no traceback, no URL, no password."""
+    """Turn expected errors into one line and an exit code: no traceback, no URL, no password."""
     try:
         yield
     except Exception as error:
@@ -100,11 +98,33 @@ def expected_errors() -> Iterator[None]:
         raise explained from None
 
 
+@dataclass(slots=True)
+class Steps:
+    """How many steps are done, and why they ended early, if they did.
+
+    As a context manager it catches what may end them: a signal (`ShutdownSignals`), conflicts, or
+    an unavailable database, broker or Kratos.
+    """
+
+    done: int = 0
+    ended_early: str | None = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        reason = None if error is None else _reason(error)
+        self.ended_early = reason or self.ended_early
+        return reason is not None
+
+
 def _explained(error: Exception) -> click.ClickException | None:
     import pydantic
 
-    from kratos_sync.infrastructure.migrations import SchemaTooOld
-    from kratos_sync.infrastructure.postgres.database_errors import DATABASE_ERRORS, why_unavailable
+    from kratos_sync.application.ports.kratos import KratosNotConfigured
+    from kratos_sync.application.ports.purge import AnotherPurge, ClocksDiffer
+    from kratos_sync.infrastructure.migrations import MigrationBlocked, SchemaTooOld
+    from kratos_sync.infrastructure.postgres.connection_failures import DATABASE_ERRORS
     from kratos_sync.infrastructure.postgres.unit_of_work import UnknownPort
 
     match error:
@@ -112,19 +132,48 @@ def _explained(error: Exception) -> click.ClickException | None:
             wrong = [f"{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
             hint = " (`. .data/env` sets those of `make dev`)" if Path(".data/env").exists() else ""
             return click.UsageError(f"settings are missing or wrong: {'; '.join(wrong)}{hint}")
+        case KratosNotConfigured():
+            return click.UsageError(f"{error}: where is Kratos' Admin API?")
         case SchemaTooOld() | UnknownPort():
             return click.ClickException(str(error))
+        case MigrationBlocked() | AnotherPurge() | ClocksDiffer():
+            return click.ClickException(f"Not done: {error}.")
+    hint = ": is DATABASE_URL right?" if isinstance(error, DATABASE_ERRORS) else "."
+    reason = _reason(error)
+    return None if reason is None else click.ClickException(f"{reason}{hint}")
+
+
+def _reason(error: BaseException) -> str | None:
+    from kratos_sync.application.erase import StillInFlight
+    from kratos_sync.application.ports.kratos import KratosError
+    from kratos_sync.application.ports.reconciliation import ReconciliationLost
+    from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
+    from kratos_sync.application.reconcile import ConsumersAreBehind
+    from kratos_sync.application.replay import ConsumerIsBehind
+    from kratos_sync.infrastructure.postgres.connection_failures import (
+        DATABASE_ERRORS,
+        why_unavailable,
+    )
+    from kratos_sync.infrastructure.worker.shutdown import ShutdownRequested
+
+    match error:
+        case ShutdownRequested():
+            return "Interrupted"
         case ConcurrencyConflict():
-            return click.ClickException(f"PostgreSQL was too busy ({error}): try again.")
-    if isinstance(error, DATABASE_ERRORS):
-        return click.ClickException(f"{why_unavailable(error)}: is DATABASE_URL right?")
-    return None
+            return "PostgreSQL was too busy"
+        case ConsumerIsBehind() | ConsumersAreBehind():
+            return f"{error} (is a worker running?)"
+        case StillInFlight():
+            return f"Not all of it: {error}; a relay erases the rest"
+        case KratosError() | ReconciliationLost():
+            return str(error)
+    return why_unavailable(error) if isinstance(error, DATABASE_ERRORS) else None
 
 
 def freeze_garbage_collector() -> None:
-    """Exclude from collections what exists once a process is set up, and collect rarely.
+    """Exclude from collections what exists after the start, and collect rarely.
 
-    What a call or a batch makes has few cycles.
+    Calls and batches make few cycles.
     """
     gc.collect()
     gc.freeze()

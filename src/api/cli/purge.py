@@ -6,27 +6,20 @@ from typing import Any
 import click
 
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.output import amount, duration, echo, echo_json, status_line
+from kratos_sync.api.cli.amounts import amount, duration
+from kratos_sync.api.cli.output import echo, echo_json, status_line
 from kratos_sync.api.cli.process import command_container
-from kratos_sync.application.ports.purge import (
-    AnotherPurge,
-    ClocksDiffer,
-    PurgeReport,
-    Removed,
-    Retention,
-)
+from kratos_sync.application.ports.purge import PurgeReport, Removed, Retention
 
 
 @click.command()
 @click.option(
     "--events-older-than",
-    type=options.Age(),
+    type=options.age,
     help="36h, 90d, 12w or forever.  [setting: EVENTS_RETENTION_DAYS]",
 )
 @click.option(
-    "--attempts-older-than",
-    type=options.Age(),
-    help="Likewise.  [setting: ATTEMPTS_RETENTION_DAYS]",
+    "--attempts-older-than", type=options.age, help="Likewise.  [setting: ATTEMPTS_RETENTION_DAYS]"
 )
 @options.dry_run
 @options.as_json
@@ -53,11 +46,8 @@ def purge(
             _or_setting(attempts_older_than, kept.attempts),
         )
         run = container.purge().preview if dry_run else container.purge().run
-        try:
-            with status_line("Looking…") as show:
-                report = run(retention, stopped, lambda removed: show(_counts(removed)))
-        except (AnotherPurge, ClocksDiffer) as error:
-            raise click.ClickException(f"Not done: {error}.") from None
+        with status_line("Counting…") as show:
+            report = run(retention, stopped, lambda removed: show(_counts(removed)))
     if as_json:
         echo_json(to_json(report, retention, dry_run))
     else:

@@ -12,34 +12,26 @@ import click
 import structlog
 
 from kratos_sync.api.cli import options
+from kratos_sync.api.cli.amounts import duration, identities
 from kratos_sync.api.cli.drift import by_field
-from kratos_sync.api.cli.output import duration, echo, echo_json, identities, progress
-from kratos_sync.api.cli.process import command_container
-from kratos_sync.api.cli.stopping import Steps
-from kratos_sync.application.ports.kratos import KratosError, KratosNotConfigured
+from kratos_sync.api.cli.output import echo, echo_json, progress
+from kratos_sync.api.cli.process import Steps, command_container
 from kratos_sync.application.ports.reconciliation import (
     AnotherReconciliation,
     Difference,
     Findings,
     ListingUnordered,
-    Reconciliation,
-    ReconciliationLost,
 )
-from kratos_sync.application.reconcile import (
-    AnotherKratos,
-    ConsumersAreBehind,
-    DeletesRefused,
-    Reconcile,
-)
+from kratos_sync.application.reconcile import AnotherKratos, DeletesRefused, Reconcile
 from kratos_sync.infrastructure.worker.shutdown import ShutdownRequested, ShutdownSignals
 
 if TYPE_CHECKING:
     from kratos_sync.infrastructure.container import Container
 
-TELL_SECONDS: Final = 30.0
+LOG_SECONDS: Final = 30.0
 """How often progress is logged."""
-LOOK_SECONDS: Final = 60.0
-"""How often `--every` looks whether a reconciliation is due."""
+POLL_SECONDS: Final = 60.0
+"""How often `--every` checks whether a reconciliation is due."""
 
 log = structlog.get_logger()
 
@@ -48,14 +40,13 @@ Show = Callable[[Sequence[Difference]], None]
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of a reconciliation; `went_wrong` says why it did not end well."""
+    """The outcome of a reconciliation; `went_wrong` says why it did not end well."""
 
     dry_run: bool
     outcome: str = "failed: it did not begin"
     started_at: datetime | None = None
     resumed: bool = False
     findings: Findings | None = None
-    unreadable: int = 0
     seconds: float = 0.0
     went_wrong: str | None = None
     is_anothers: bool = False
@@ -66,26 +57,21 @@ class Reconciler:
     """Runs reconciliations; a signal ends one after a page."""
 
     def __init__(self, container: "Container", rate: float | None) -> None:
-        """Raises click.UsageError for a Kratos that is not configured."""
+        """Raises KratosNotConfigured."""
         self._container = container
         settings = container.settings()
         urls = (settings.kratos_public_url, settings.kratos_browser_url)
         self._public_urls = [url.get_secret_value() for url in urls if url is not None]
         self.shutdown = ShutdownSignals()
-        try:
-            self._kratos = container.kratos_admin(
-                rate=rate, patient=True, pause=self.shutdown.pause
-            )
-        except KratosNotConfigured as error:
-            raise click.UsageError(f"{error}: where is Kratos' Admin API?") from None
+        self._kratos = container.kratos_admin(rate=rate, patient=True, pause=self.shutdown.pause)
 
     def is_due(self, every: timedelta) -> bool:
         """Whether none began for so long; False while the database is unavailable."""
-        look, due = Steps(), False
-        with look:
+        steps, due = Steps(), False
+        with steps:
             due = self._container.reconciliations().is_due(every)
-        if look.ended_early:
-            log.warning("ledger_unavailable", reason=look.ended_early)
+        if steps.ended_early:
+            log.warning("ledger_unavailable", reason=steps.ended_early)
         return due
 
     def run(self, dry_run: bool, allow_deletes: int, show: Show) -> Outcome:
@@ -97,17 +83,12 @@ class Reconciler:
         except (DeletesRefused, AnotherKratos, ListingUnordered) as error:
             outcome.outcome = f"refused: {error}"
             outcome.went_wrong = f"Nobody was deleted: {error}."
-        except ConsumersAreBehind as error:
-            outcome.went_wrong = f"{error}: is a worker running?"
         except AnotherReconciliation as error:
-            outcome.is_anothers, outcome.went_wrong = True, f"{error}."
-        except (KratosError, ReconciliationLost) as error:
-            outcome.went_wrong = f"{error}."
+            outcome.is_anothers, steps.ended_early = True, str(error)
         if steps.ended_early:
+            outcome.outcome = f"failed: {steps.ended_early}"
             outcome.went_wrong = f"{steps.ended_early}."
         outcome.seconds = time.monotonic() - began
-        if outcome.went_wrong and not outcome.outcome.startswith("refused"):
-            outcome.outcome = f"failed: {outcome.went_wrong.rstrip('.')}"
         return outcome
 
     def _run(self, outcome: Outcome, allow_deletes: int, show: Show) -> None:
@@ -121,57 +102,43 @@ class Reconciler:
         )
         runs = reconcile.run(dry_run=outcome.dry_run, allow_deletes=allow_deletes)
         begun = next(runs)
-        _copy(begun, outcome)
-        pace = _PaceLog(begun.findings)
+        first, began = begun.findings.identities, time.monotonic()
+        logged_at = began
         with progress("Reconcile", max(begun.findings.held, 1)) as advance:
             for run in chain([begun], runs):
-                _copy(run, outcome)
+                outcome.started_at, outcome.resumed = run.started_at, run.resumed
+                outcome.findings = run.findings
                 advance(run.findings.identities)
                 show(run.differences)
-                pace.update(run.findings)
+                if (now := time.monotonic()) - logged_at >= LOG_SECONDS:
+                    logged_at = now
+                    _log_progress(run.findings, (run.findings.identities - first) / (now - began))
                 self.shutdown.pause(0)
         outcome.outcome = "completed"
 
 
-def _copy(run: Reconciliation, outcome: Outcome) -> None:
-    outcome.started_at, outcome.resumed = run.started_at, run.resumed
-    outcome.findings, outcome.unreadable = run.findings, run.findings.unreadable
-
-
-class _PaceLog:
-    """Logs now and then how fast a reconciliation goes, and how long it may still take."""
-
-    def __init__(self, found: Findings) -> None:
-        self._first = found.identities
-        self._began = self._logged_at = time.monotonic()
-
-    def update(self, found: Findings) -> None:
-        now = time.monotonic()
-        if now - self._logged_at < TELL_SECONDS:
-            return
-        self._logged_at = now
-        rate = (found.identities - self._first) / (now - self._began)
-        left = max(found.held + found.missing - found.identities, 0)
-        log.info(
-            "reconciling",
-            identities=found.identities,
-            a_second=round(rate),
-            seconds_left=round(left / rate) if rate else None,
-        )
+def _log_progress(found: Findings, rate: float) -> None:
+    left = max(found.held + found.missing - found.identities, 0)
+    log.info(
+        "reconciling",
+        identities=found.identities,
+        a_second=round(rate),
+        seconds_left=round(left / rate) if rate else None,
+    )
 
 
 def for_ever(
     reconciler: Reconciler, every: timedelta, allow_deletes: int, report: Callable[[Outcome], None]
 ) -> None:
-    """Reconcile whenever no process began one for so long, until asked to stop.
+    """Reconcile until asked to stop, whenever no process began a reconciliation for so long.
 
-    What goes wrong is reported, and tried again when it is due; what was interrupted is resumed.
+    One that failed is reported and retried when it is due; an interrupted one is resumed.
     """
-    with reconciler.shutdown as asked:
+    with reconciler.shutdown as shutdown:
         try:
             while True:
-                # Spread, where several processes run.
-                asked.pause(uniform(0.1, 1) * min(LOOK_SECONDS, every.total_seconds() / 10))  # noqa: S311
+                # Random, so that several processes do not all check at once.
+                shutdown.pause(uniform(0.1, 1) * min(POLL_SECONDS, every.total_seconds() / 10))  # noqa: S311
                 if reconciler.is_due(every):
                     outcome = reconciler.run(False, allow_deletes, lambda _: None)
                     if not outcome.is_anothers:
@@ -189,21 +156,20 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
         "started_at": outcome.started_at,
         "seconds": round(outcome.seconds, 3),
         **(outcome.findings or Findings()).to_record(),
-        "unreadable": outcome.unreadable,
     }
 
 
 def in_words(outcome: Outcome) -> list[str]:
     """Describe the outcome in some lines."""
-    found = outcome.findings
+    found, seconds = outcome.findings, outcome.seconds
     if found is None:
         return ["Nothing was compared."]
-    took = duration(timedelta(seconds=outcome.seconds))
-    rate = f", {found.identities / max(outcome.seconds, 0.001):,.0f} a second"
-    resumed = ", resuming one that was interrupted"
+    how = f"{found.identities / max(seconds, 0.001):,.0f} a second"
+    if outcome.resumed:
+        how = "resuming one that was interrupted"
     lines = [
         f"Compared {identities(found.identities)} with {found.held:,} here,"
-        f" in {took}{resumed if outcome.resumed else rate}."
+        f" in {duration(timedelta(seconds=seconds))}, {how}."
     ]
     counts = {
         "missing here": found.missing,
@@ -217,8 +183,8 @@ def in_words(outcome: Outcome) -> list[str]:
         lines.append(f"{found.repairs:,} {did} repaired.")
     elif outcome.went_wrong is None:
         lines.append("They are the same.")
-    if outcome.unreadable:
-        lines.append(f"{identities(outcome.unreadable)} could not be read.")
+    if found.unreadable:
+        lines.append(f"{identities(found.unreadable)} could not be read.")
     return lines
 
 
@@ -233,7 +199,7 @@ def _difference(difference: Difference) -> str:
 @click.option("--verbose", is_flag=True, help="Name every identity that differs, and the fields.")
 @click.option(
     "--every",
-    type=options.Interval(),
+    type=options.interval,
     metavar="TIME",
     help="Repeat for ever, so often (15min, 1h, 1d) over all processes that run this.",
 )

@@ -5,22 +5,18 @@ import threading
 import click
 import structlog
 
-from kratos_sync.api.cli.process import (
-    expected_errors,
-    freeze_garbage_collector,
-    opened_container,
-)
+from kratos_sync.api.cli.process import expected_errors, freeze_garbage_collector, opened_container
 from kratos_sync.infrastructure.worker.shutdown import exit_when_stopped
 
-STEP_SECONDS = 5.0
-"""A step takes less; one that does not is rolled back, and made another time."""
+JOIN_SECONDS = 5.0
+"""Longer than a step; one that takes longer is rolled back and repeated later."""
 
 log = structlog.get_logger()
 
 
 @click.command()
 def relay() -> None:
-    """Send what is due to the broker, purge, and erase who was erased. Run one or more."""
+    """Dispatch due deliveries to the broker, purge, and complete erasures. Run one or more."""
     stopped = exit_when_stopped()
     with opened_container() as container:
         with expected_errors():
@@ -42,5 +38,5 @@ def relay() -> None:
         finally:
             stopped.set()
             for thread in threads:
-                thread.join(STEP_SECONDS)
+                thread.join(JOIN_SECONDS)
             container.broker().close()

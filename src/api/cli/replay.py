@@ -10,15 +10,14 @@ import click
 import structlog
 
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.output import amount, duration, echo, echo_json, iso, moment, progress
-from kratos_sync.api.cli.process import command_container
-from kratos_sync.api.cli.stopping import Steps
+from kratos_sync.api.cli.amounts import amount, duration, iso, moment
+from kratos_sync.api.cli.output import echo, echo_json, progress
+from kratos_sync.api.cli.process import Steps, command_container
 from kratos_sync.application.ports.replay import EventRange, RecordedEvents
-from kratos_sync.application.replay import ConsumerIsBehind, Replay, subscribed_event_names
+from kratos_sync.application.replay import Replay, subscribed_event_names
 from kratos_sync.application.subscriptions import CONSUMERS
 from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 
-DEFAULT_RATE = 500
 log = structlog.get_logger()
 
 
@@ -31,19 +30,19 @@ class Outcome(Steps):
 
 
 @click.command()
-@options.consumer("The consumer that gets the events again.", required=True)
+@options.consumer(required=True, help="The consumer that gets the events again.")
 @options.time(
     "--since",
-    "Events recorded since then: 15min, 2h or 3d ago, or 2026-11-23T04:37 (UTC).",
     required=True,
+    help="Events recorded since then: 15min, 2h or 3d ago, or 2026-11-23T04:37 (UTC).",
 )
-@options.time("--until", "And before then; by default, now.")
+@options.time("--until", help="And before then; by default, now.")
 @click.option("--identity", type=click.UUID, metavar="ID", help="Only events of this identity.")
 @click.option("--event", metavar="NAME", help="Only this event, by its wire name.")
 @click.option(
     "--rate",
     type=click.IntRange(1, 100_000),
-    default=DEFAULT_RATE,
+    default=500,
     show_default=True,
     metavar="N",
     help="At most so many events a second.",
@@ -73,22 +72,20 @@ def replay(
     with command_container() as container:
         events = container.recorded_events()
         now = events.now()
-        stretch = _stretch(
-            consumer,
-            names,
-            options.resolved(since, now),
-            options.resolved(until, now),
-            now,
-            identity,
-        )
-        number = events.count(stretch)
-        echo(_plan(stretch, number, rate), err=as_json)
+        begin = options.resolved(since, now) or now
+        # What is recorded from now on is delivered anyway.
+        end = min(options.resolved(until, now) or now, now)
+        if begin >= end:
+            raise click.UsageError(f"--since {iso(begin)} is not before {iso(end)}.")
+        wanted = EventRange(consumer, names, begin, end, identity)
+        number = events.count(wanted)
+        echo(_plan(wanted, number, rate), err=as_json)
         outcome = Outcome()
         if number and not dry_run:
             options.confirm(f"Replay {amount(number, 'event')}?", yes)
-            outcome = replayed(events, container.wake_relay(), stretch, rate, number)
+            outcome = replayed(events, container.wake_relay(), wanted, rate, number)
     if as_json:
-        echo_json(to_json(stretch, number, outcome, dry_run))
+        echo_json(to_json(wanted, number, outcome, dry_run))
     elif dry_run and number:
         echo("A dry run: nothing was replayed.")
     elif number:
@@ -97,46 +94,43 @@ def replay(
     if outcome.go_on_since:
         raise click.ClickException(
             f"{outcome.ended_early}. The same command goes on"
-            f" with --since {iso(outcome.go_on_since)} --until {iso(stretch.until)}"
+            f" with --since {iso(outcome.go_on_since)} --until {iso(wanted.until)}"
         )
 
 
 def replayed(
     events: RecordedEvents,
     wake_relay: Callable[[], None],
-    stretch: EventRange,
+    wanted: EventRange,
     rate: int,
     number: int,
 ) -> Outcome:
-    """Replay a stretch of that many events; SIGINT and SIGTERM end it between two steps."""
-    outcome, last = Outcome(), stretch.since
+    """Replay a range of that many events; SIGINT and SIGTERM end it between two steps."""
+    outcome, last = Outcome(), wanted.since
     with (
-        ShutdownSignals() as asked,
-        progress(f"Replay to {stretch.consumer}", number) as show,
+        ShutdownSignals() as shutdown,
+        progress(f"Replay to {wanted.consumer}", number) as show,
         outcome,
     ):
-        try:
-            for step in Replay(events, wake_relay, pause=asked.pause).run(stretch, rate):
-                outcome.done, outcome.left = step.replayed, step.left
-                last = step.position.recorded_at
-                show(step.replayed + step.left)
-        except ConsumerIsBehind as error:
-            outcome.ended_early = f"{error}: is a worker running?"
+        for step in Replay(events, wake_relay, pause=shutdown.pause).run(wanted, rate):
+            outcome.done, outcome.left = step.replayed, step.left
+            last = step.position.recorded_at
+            show(step.replayed + step.left)
     if outcome.ended_early:
         outcome.go_on_since = last
     if outcome.done:
-        log.info("replayed", consumer=stretch.consumer, deliveries=outcome.done)
+        log.info("replayed", consumer=wanted.consumer, deliveries=outcome.done)
     return outcome
 
 
-def to_json(stretch: EventRange, number: int, outcome: Outcome, dry_run: bool) -> dict[str, Any]:
+def to_json(wanted: EventRange, number: int, outcome: Outcome, dry_run: bool) -> dict[str, Any]:
     """Return the document that `docs/reference/json.md` describes."""
     return {
-        "consumer": stretch.consumer,
-        "names": stretch.names,
-        "identity_id": stretch.identity_id,
-        "since": stretch.since,
-        "until": stretch.until,
+        "consumer": wanted.consumer,
+        "names": wanted.names,
+        "identity_id": wanted.identity_id,
+        "since": wanted.since,
+        "until": wanted.until,
         "events": number,
         "dry_run": dry_run,
         "replayed": outcome.done,
@@ -151,33 +145,19 @@ def _names(consumer: str, event: str | None) -> tuple[str, ...]:
         known = ", ".join(CONSUMERS)
         raise click.UsageError(f"there is no consumer {consumer}: there are {known}.")
     names = subscribed_event_names(consumer)
-    if event is not None and event not in names:
-        raise click.UsageError(
-            f"{consumer} is not subscribed to {event}, but to {', '.join(names)}."
-        )
-    return names if event is None else (event,)
+    if event is None:
+        return names
+    if event not in names:
+        known = ", ".join(names)
+        raise click.UsageError(f"{consumer} is not subscribed to {event}, but to {known}.")
+    return (event,)
 
 
-def _stretch(  # noqa: PLR0917
-    consumer: str,
-    names: tuple[str, ...],
-    since: datetime | None,
-    until: datetime | None,
-    now: datetime,
-    identity: UUID | None,
-) -> EventRange:
-    # What is recorded from now on is delivered anyway.
-    begin, end = since or now, min(until or now, now)
-    if begin >= end:
-        raise click.UsageError(f"--since {iso(begin)} is not before {iso(end)}.")
-    return EventRange(consumer, names, begin, end, identity)
-
-
-def _plan(stretch: EventRange, number: int, rate: int) -> str:
-    about = f" about {stretch.identity_id}" if stretch.identity_id else ""
-    named = f"{amount(number, 'event')} {' or '.join(stretch.names)}{about}"
-    when = f"recorded from {moment(stretch.since)} to {moment(stretch.until)}"
+def _plan(wanted: EventRange, number: int, rate: int) -> str:
+    about = f" about {wanted.identity_id}" if wanted.identity_id else ""
+    named = f"{amount(number, 'event')} {' or '.join(wanted.names)}{about}"
+    when = f"recorded from {moment(wanted.since)} to {moment(wanted.until)}"
     if not number:
         return f"{named} {when}: nothing to replay."
     pace = f"at most {rate:,} a second, so in {duration(timedelta(seconds=number / rate))} or more"
-    return f"{named}, {when}, for {stretch.consumer}, also those it has processed already: {pace}."
+    return f"{named}, {when}, for {wanted.consumer}, also those it has processed already: {pace}."

@@ -8,22 +8,17 @@ from typing import Any, Final
 import click
 
 from kratos_sync.api.cli import options
+from kratos_sync.api.cli.amounts import ago, amount, deliveries, duration, moment, roughly, size
 from kratos_sync.api.cli.drift import drift_attention, drift_json, drift_rows, print_drift
 from kratos_sync.api.cli.output import (
     Line,
     Styled,
-    ago,
-    amount,
-    deliveries,
-    duration,
     echo,
     echo_attention,
     echo_json,
+    fields_of,
     fold,
-    moment,
-    roughly,
     rows,
-    size,
 )
 from kratos_sync.api.cli.process import command_container
 from kratos_sync.application.missed_webhooks import silent_hooks
@@ -35,8 +30,6 @@ from kratos_sync.application.ports.status import (
     Count,
     Holder,
     StatusReport,
-    Storage,
-    TemplateFailures,
 )
 from kratos_sync.application.subscriptions import CONSUMERS
 
@@ -72,7 +65,7 @@ def status(drift: bool, as_json: bool) -> None:
     that is down is reported.
     """
     with command_container(migrated=False) as container:
-        from kratos_sync.infrastructure.bus.brokers import broker_status
+        from kratos_sync.infrastructure.bus.broker import broker_status
 
         settings = container.settings()
         can_ask = settings.kratos_admin_url is not None
@@ -100,58 +93,35 @@ def to_json(report: StatusReport, broker: BrokerStatus, retention: Retention) ->
             "deleted": report.deleted.number,
             "estimated": report.alive.estimated,
         },
-        "events": {"recorded": report.events.number, "estimated": report.events.estimated},
-        "attempts": {"recorded": report.attempts.number, "estimated": report.attempts.estimated},
+        "events": fields_of(report.events, number="recorded"),
+        "attempts": fields_of(report.attempts, number="recorded"),
         "consumers": [
             {
-                "name": consumer.name,
-                "known": consumer.known,
+                **fields_of(consumer, lag="lag_seconds"),
                 "backlog": consumer.backlog,
-                "due": consumer.due,
-                "dispatched": consumer.dispatched,
-                "waiting": consumer.waiting,
-                "postponed": consumer.postponed,
-                "failed": consumer.failed,
-                "lag_seconds": consumer.lag,
-                "last_success_at": consumer.last_success_at,
                 "messages": broker.messages.get(consumer.name),
             }
             for consumer in report.consumers
         ],
-        "unknown_events": [
-            {"name": event.name, "deliveries": event.deliveries, "oldest_seconds": event.oldest}
-            for event in report.unknown_events
-        ],
+        "unknown_events": [fields_of(e, oldest="oldest_seconds") for e in report.unknown_events],
         "storage": {
             "bytes": storage.bytes,
-            "tables": {table.name: table.bytes for table in storage.tables},
+            "tables": storage.tables,
             "oldest_event_at": storage.oldest_event_at,
             "oldest_attempt_at": storage.oldest_attempt_at,
-            "retention": {
-                "events_seconds": retention.events,
-                "attempts_seconds": retention.attempts,
-            },
+            "retention": fields_of(retention, events="events_seconds", attempts="attempts_seconds"),
             "last_purge": last
             and {
                 "started_at": last.started_at,
                 "ended_at": last.ended_at,
                 **last.removed._asdict(),
             },
-            "held_by": [
-                {
-                    "kind": holder.kind,
-                    "name": holder.name,
-                    "application": holder.application,
-                    "seconds": holder.held_for,
-                    "transactions": holder.transactions,
-                }
-                for holder in storage.holders
-            ],
+            "held_by": [fields_of(holder, held_for="seconds") for holder in storage.holders],
         },
         "drift": drift_json(report.drift),
         "hooks": [hook._asdict() for hook in report.hooks],
-        "unsafe": list(report.unsafe),
-        "template_failures": [each._asdict() for each in report.template_failures],
+        "unsafe": report.unsafe,
+        "template_failures": [hook._asdict() for hook in report.template_failures],
     }
 
 
@@ -180,8 +150,13 @@ def attention(
             f"The broker does not answer ({broker.error}). Events are still recorded;"
             " they are delivered once it is back."
         )
-    if abs(report.clock_ahead) >= CLOCK_DIFFERENCE:
-        yield _clocks(report.clock_ahead)
+    if (difference := abs(report.clock_ahead)) >= CLOCK_DIFFERENCE:
+        how = "ahead of" if report.clock_ahead > timedelta() else "behind"
+        no_purge = " Nothing is purged meanwhile." if difference >= MOST_CLOCK_DIFFERENCE else ""
+        yield (
+            f"The database's clock is {duration(difference)} {how} this machine's: set the one"
+            f" that is wrong.{no_purge}"
+        )
     for consumer in report.consumers:
         yield from _consumer_attention(consumer)
     for event in report.unknown_events:
@@ -191,15 +166,20 @@ def attention(
             f" of it kept for a release that knows it{since}."
         )
     yield from drift_attention(report.drift, report.at, can_ask=can_ask)
-    yield from template_attention(report.template_failures, report.at)
+    for hook in report.template_failures:
+        yield (
+            f"Kratos' template failed: {amount(hook.calls, 'call')} of the hook"
+            f" {_named(hook.label)} had an empty body, the last {ago(hook.last_at, report.at, 2)}."
+            " Identities are missing or stale here: `kratos-sync reconcile` finds them. Are there"
+            " identities of more than some KiB?"
+        )
     yield from hooks_attention(report.hooks, report.at)
     yield from map(_holder, report.storage.holders)
-    for risk in report.unsafe:
-        yield UNSAFE[risk]
+    yield from (UNSAFE[risk] for risk in report.unsafe)
 
 
 def _consumer_attention(consumer: ConsumerStatus) -> Iterator[str]:
-    if _is_behind(consumer) and consumer.lag is not None:
+    if consumer.lag is not None and consumer.lag > BEHIND:
         retried = consumer.waiting - consumer.postponed
         waiting = f" ({retried:,} waiting for a retry)" if retried else ""
         yield (
@@ -218,15 +198,6 @@ def _consumer_attention(consumer: ConsumerStatus) -> Iterator[str]:
         )
 
 
-def _clocks(ahead: timedelta) -> str:
-    how = "ahead of" if ahead > timedelta() else "behind"
-    no_purge = " Nothing is purged meanwhile." if abs(ahead) >= MOST_CLOCK_DIFFERENCE else ""
-    return (
-        f"The database's clock is {duration(abs(ahead))} {how} this machine's: set the one that is"
-        f" wrong.{no_purge}"
-    )
-
-
 def hooks_attention(hooks: Sequence[HookActivity], now: datetime) -> Iterator[str]:
     """Yield a sentence for each silent hook."""
     for silence in silent_hooks(hooks, now):
@@ -235,17 +206,6 @@ def hooks_attention(hooks: Sequence[HookActivity], now: datetime) -> Iterator[st
             f"No webhook was received from {what} for {duration(now - silence.last_at)}; before"
             f" that, one came every {duration(silence.usual_gap)} on average. `kratos-sync check`"
             " reads Kratos' configuration."
-        )
-
-
-def template_attention(failures: Sequence[TemplateFailures], now: datetime) -> Iterator[str]:
-    """Yield a sentence for each hook whose template failed in Kratos."""
-    for each in failures:
-        yield (
-            f"Kratos' template failed: {amount(each.calls, 'call')} of the hook"
-            f" {_named(each.label)} had an empty body, the last {ago(each.last_at, now, 2)}."
-            " Identities are missing or stale here: `kratos-sync reconcile` finds them. Are there"
-            " identities of more than some KiB?"
         )
 
 
@@ -271,35 +231,25 @@ def _holder(holder: Holder) -> str:
 def _overview(
     report: StatusReport, broker: BrokerStatus, retention: Retention, *, can_ask: bool
 ) -> Iterator[tuple[str, str]]:
-    schema = f"schema {report.revision}"
-    if report.revision != report.needed_revision:
-        schema += f", newer than the {report.needed_revision} that this release needs"
-    yield "Database", schema
-    yield "Broker", _broker(broker)
+    storage, needed = report.storage, report.needed_revision
+    newer = f", newer than the {needed} that this release needs"
+    yield "Database", f"schema {report.revision}{newer if report.revision != needed else ''}"
+    waiting = ", ".join(f"{name} {number:,}" for name, number in broker.messages.items() if number)
+    answers = f"answers, messages waiting: {waiting or 'none'}"
+    yield "Broker", answers if broker.answers else f"DOWN ({broker.error})"
     yield "Identities", f"{_count(report.alive)} alive, {_count(report.deleted)} deleted"
     yield "Ledger", f"{_count(report.events)} events, {_count(report.attempts)} attempts"
     yield from drift_rows(report.drift, report.at, can_ask=can_ask)
-    yield from _storage(report.storage, retention, report.at)
-
-
-def _broker(broker: BrokerStatus) -> str:
-    if not broker.answers:
-        return f"DOWN ({broker.error})"
-    waiting = [f"{name} {number:,}" for name, number in broker.messages.items() if number]
-    return f"answers, messages waiting: {', '.join(waiting) or 'none'}"
+    largest = [f"{name} {size(number)}" for name, number in storage.tables.items()][:LARGEST]
+    yield "Storage", f"{size(storage.bytes)}: {', '.join(largest)}"
+    events = _kept("events", storage.oldest_event_at, retention.events)
+    attempts = _kept("attempts", storage.oldest_attempt_at, retention.attempts)
+    yield "Kept", f"{events}; {attempts}"
+    yield "Last purge", _purge(storage.last_purge, report.at)
 
 
 def _count(count: Count) -> str:
     return roughly(count.number) if count.estimated else f"{count.number:,}"
-
-
-def _storage(storage: Storage, retention: Retention, now: datetime) -> Iterator[tuple[str, str]]:
-    largest = ", ".join(f"{table.name} {size(table.bytes)}" for table in storage.tables[:LARGEST])
-    yield "Storage", f"{size(storage.bytes)}: {largest}"
-    events = _kept("events", storage.oldest_event_at, retention.events)
-    attempts = _kept("attempts", storage.oldest_attempt_at, retention.attempts)
-    yield "Kept", f"{events}; {attempts}"
-    yield "Last purge", _purge(storage.last_purge, now)
 
 
 def _kept(what: str, since: datetime | None, age: timedelta | None) -> str:
@@ -310,46 +260,37 @@ def _kept(what: str, since: datetime | None, age: timedelta | None) -> str:
 def _purge(last: PastPurge | None, now: datetime) -> str:
     if last is None:
         return "none yet"
+    is_ahead = last.started_at > now
+    when = (
+        f"by a clock that was ahead, {moment(last.started_at)}"
+        if is_ahead
+        else ago(last.started_at, now)
+    )
     removed = f"{amount(last.removed.events, 'event')}, {amount(last.removed.attempts, 'attempt')}"
-    end = "" if last.ended_at else ", not ended"
-    if last.started_at > now:
-        return f"by a clock that was ahead, {moment(last.started_at)}{end}: {removed} removed"
-    return f"{ago(last.started_at, now)}{end}: {removed} removed"
+    return f"{when}{'' if last.ended_at else ', not ended'}: {removed} removed"
 
 
 def _consumers(report: StatusReport) -> Iterator[Line]:
     numbers = ("PENDING", "LEASED", "WAITING", "DEAD", "LAG", "LAST SUCCESS")
-    lines = (
-        (
-            consumer.name,
-            f"{consumer.backlog:,}",
-            f"{consumer.dispatched:,}",
-            f"{consumer.waiting:,}",
-            f"{consumer.failed:,}",
-            NOTHING if consumer.lag is None else duration(consumer.lag, units=1),
-            NOTHING
-            if consumer.last_success_at is None
-            else ago(consumer.last_success_at, report.at),
-            _state(consumer),
-        )
-        for consumer in report.consumers
-    )
-    return rows(("CONSUMER", *numbers, "STATE"), lines, right=numbers)
+
+    def cells(each: ConsumerStatus) -> tuple[str, ...]:
+        counts = (each.backlog, each.dispatched, each.waiting, each.failed)
+        lag = NOTHING if each.lag is None else duration(each.lag, units=1)
+        success = NOTHING if each.last_success_at is None else ago(each.last_success_at, report.at)
+        return (each.name, *(f"{count:,}" for count in counts), lag, success, _state(each))
+
+    return rows(("CONSUMER", *numbers, "STATE"), map(cells, report.consumers), right=numbers)
 
 
 def _state(consumer: ConsumerStatus) -> Styled:
     wrong = {
-        "behind": _is_behind(consumer),
+        "behind": consumer.lag is not None and consumer.lag > BEHIND,
         "retrying": consumer.waiting > consumer.postponed,
         "dead letters": consumer.failed,
         "not known": not consumer.known,
     }
     words = ", ".join(word for word, applies in wrong.items() if applies)
     return Styled(words, "bold red") if words else Styled("ok", "green")
-
-
-def _is_behind(consumer: ConsumerStatus) -> bool:
-    return consumer.lag is not None and consumer.lag > BEHIND
 
 
 def _hooks(hooks: Sequence[HookActivity], now: datetime) -> Iterator[Line]:

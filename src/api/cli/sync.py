@@ -9,21 +9,19 @@ from uuid import UUID
 import click
 
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.output import amount, deliveries, echo, echo_json, identities
-from kratos_sync.api.cli.process import command_container
+from kratos_sync.api.cli.amounts import amount, deliveries, identities
+from kratos_sync.api.cli.output import echo, echo_json
+from kratos_sync.api.cli.process import Steps, command_container
 from kratos_sync.application.ports.kratos import (
     MOST_AT_ONCE,
-    KratosNotConfigured,
-    KratosUnavailable,
     SyncedIdentities,
     SyncOutcome,
     SyncResult,
 )
-from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.application.sync import SyncIdentities
 
 WAIT_SECONDS: Final = 60.0
-LOOK_SECONDS: Final = 0.05
+POLL_SECONDS: Final = 0.05
 LONGEST_LIST: Final = 1_000_000
 IN_WORDS: Final = {
     SyncOutcome.UPDATED: "updated",
@@ -38,9 +36,7 @@ IN_WORDS: Final = {
 @click.command()
 @click.argument("ids", metavar="ID...", nargs=-1, required=True)
 @click.option(
-    "--wait",
-    is_flag=True,
-    help=f"Wait until every consumer is done, {WAIT_SECONDS:.0f} s at most.",
+    "--wait", is_flag=True, help=f"Wait until every consumer is done, {WAIT_SECONDS:.0f} s at most."
 )
 @options.as_json
 def sync(*, ids: tuple[str, ...], wait: bool, as_json: bool) -> None:
@@ -52,30 +48,21 @@ def sync(*, ids: tuple[str, ...], wait: bool, as_json: bool) -> None:
     """
     wanted = _ids(ids)
     with command_container() as container:
-        try:
-            kratos = container.kratos_admin()
-        except KratosNotConfigured as error:
-            raise click.UsageError(f"{error}: where is Kratos' Admin API?") from None
-        known = container.synced_identities()
+        kratos, known = container.kratos_admin(), container.synced_identities()
         asked: list[SyncResult] = []
-        problem = None
-        try:
+        steps = Steps()
+        with steps:
             for each in SyncIdentities(kratos, known, container.wake_relay()).run(wanted):
                 asked.append(each)
                 if not as_json:
-                    problem_of = "" if each.problem is None else f": {each.problem}"
-                    echo(f"{each.identity_id}  {IN_WORDS[each.outcome]}{problem_of}")
-        except KratosUnavailable as error:
-            problem = f"{error}."
-        except ConcurrencyConflict:
-            problem = "PostgreSQL was too busy."
+                    problem = "" if each.problem is None else f": {each.problem}"
+                    echo(f"{each.identity_id}  {IN_WORDS[each.outcome]}{problem}")
         unfinished = _await_consumers(known, asked) if wait else None
     if as_json:
         echo_json(to_json(wanted, asked, (unfinished is None) if wait else None))
-    if problem is not None:
-        raise click.ClickException(
-            f"{problem} {identities(len(wanted) - len(asked))} not asked for."
-        )
+    if steps.ended_early:
+        left = identities(len(wanted) - len(asked))
+        raise click.ClickException(f"{steps.ended_early}. {left} not asked for.")
     if any(each.outcome is SyncOutcome.REFUSED for each in asked):
         raise click.ClickException("Kratos refused some.")
     if unfinished:
@@ -83,17 +70,15 @@ def sync(*, ids: tuple[str, ...], wait: bool, as_json: bool) -> None:
 
 
 def _ids(given: Sequence[str]) -> list[UUID]:
-    words = [word for each in given for word in (_from_stdin() if each == "-" else [each])]
-    ids = list(dict.fromkeys(_id(word) for word in words))
+    words: list[str] = []
+    for each in given:
+        words += sys.stdin.read(LONGEST_LIST).split() if each == "-" else [each]
+    ids = list(dict.fromkeys(map(_id, words)))
     if not 0 < len(ids) <= MOST_AT_ONCE:
         raise click.UsageError(
             f"{amount(len(ids), 'id')}: give 1 to {MOST_AT_ONCE}. `reconcile` compares everybody."
         )
     return ids
-
-
-def _from_stdin() -> list[str]:
-    return sys.stdin.read(LONGEST_LIST).split()
 
 
 def _id(word: str) -> UUID:
@@ -109,15 +94,14 @@ def _id(word: str) -> UUID:
 def _await_consumers(known: SyncedIdentities, asked: Sequence[SyncResult]) -> str | None:
     """Wait until no delivery of what was recorded is pending; return what is wrong, if anything."""
     event_ids = [each.event_id for each in asked if each.event_id is not None]
-    until = time.monotonic() + WAIT_SECONDS
-    while (pending := known.count_pending(event_ids)).pending:
-        if time.monotonic() > until:
-            left = deliveries(pending.pending)
+    deadline = time.monotonic() + WAIT_SECONDS
+    while (count := known.count_pending(event_ids)).pending:
+        if time.monotonic() > deadline:
+            left = deliveries(count.pending)
             return f"{left} still pending: is a worker running? See `kratos-sync status`."
-        time.sleep(LOOK_SECONDS)
-    if pending.dead:
-        left = deliveries(pending.dead)
-        return f"{left} failed for good: see `kratos-sync failed list`."
+        time.sleep(POLL_SECONDS)
+    if count.dead:
+        return f"{deliveries(count.dead)} failed for good: see `kratos-sync failed list`."
     return None
 
 

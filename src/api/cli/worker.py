@@ -18,7 +18,7 @@ def worker(threads: int | None) -> None:
     supervised = taken_over(os.environ)
     if supervised is None:
         raise SystemExit(supervise())
-    # Imported here: the supervising process stays small.
+    # Imported late, so that the supervising process stays small.
     from kratos_sync.api.cli.process import (
         expected_errors,
         freeze_garbage_collector,
@@ -31,13 +31,13 @@ def worker(threads: int | None) -> None:
     shutdown = ShutdownSignals(abort_signal=ABORT).install()
     with opened_container(stopped=shutdown.requested) as container:
         with expected_errors():
-            # What its queues are called stands in the database, which may be away.
+            # The names of its queues come from the database, which may be unavailable.
             if wait_for_database(container.broker, shutdown.requested) is None:
                 return
             process = WorkerProcess(container, supervised, threads, shutdown)
         freeze_garbage_collector()
         is_replaced = process.run()
     if is_replaced:
-        # Threads that hang would keep the process from ending.
+        # Hanging threads would prevent a normal exit.
         sys.stderr.flush()
         os._exit(REPLACE_ME)

@@ -1,17 +1,12 @@
-"""Rules for one hook, and for a list of hooks: a table of judgements and when each applies."""
+"""What is wrong with one hook, and with a list of hooks."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Final, NamedTuple
+from typing import Final
 
-from kratos_sync.application.kratos_config.findings import (
-    Finding,
-    Judgement,
-    finding,
-    judgement,
-)
+from kratos_sync.application.kratos_config.findings import Finding
 from kratos_sync.application.kratos_config.hooks import (
     FILLED_IN,
     HOOKS_THAT_RUN,
@@ -27,7 +22,6 @@ from kratos_sync.application.kratos_config.hooks import (
 )
 from kratos_sync.application.kratos_config.nodes import (
     Map,
-    Node,
     Text,
     items_at,
     text_at,
@@ -36,28 +30,87 @@ from kratos_sync.application.kratos_config.nodes import (
 )
 from kratos_sync.application.kratos_config.templates import Templates, judge, judge_ours
 
+SESSION_GOES_LAST: Final = (1, 3, 1)
+"""The first release that is known to run `session` last wherever it stands."""
 _HTTP: Final = ("clients", "http")
 _PRIVATE_DOMAINS: Final = ("localhost", "local", "internal", "svc", "lan", "test")
+_JSON: Final = re.compile(r"\s*application/json", re.IGNORECASE)
 _WILD: Final = re.compile(r"(\*+|\?)")
-_DOT_OR_SLASH: Final = re.compile(r"[./]")
 _MOST_PATTERNS: Final = 200
 _LONGEST: Final = 500
+
+
+def findings_of(
+    hook: Hook, flow: str, receiver: Receiver, root: Map, templates: Templates
+) -> Iterator[Finding]:
+    """What keeps a webhook after a flow, which is meant for this service, from arriving here."""
+    yield from _of_url(hook, receiver, root)
+    if hook.text("method") != "POST":
+        yield hook.finding("method", "method")
+    if body := hook.text("body"):
+        yield from (hook.finding(rule, "body") for rule in judge_ours(body, flow, templates))
+    else:
+        yield hook.finding("no-body", "body")
+    content_type = hook.text("headers", "Content-Type")
+    if content_type is not None and not _JSON.match(content_type):
+        yield hook.finding("content-type", "headers", "Content-Type")
+    if not truth_at(hook.config, "emit_analytics_event", default=True):
+        yield hook.finding("no-dedupe-key", "emit_analytics_event")
+    yield from _of_auth(hook, receiver)
+    if hook.is_ignored and hook.interrupts:
+        yield hook.finding("ignore-and-parse", "response")
+    elif not hook.is_ignored:
+        early = _runs_before_storing(hook, flow)
+        yield hook.finding("parse" if early else "synchronous", "response")
+
+
+def _of_url(hook: Hook, receiver: Receiver, root: Map) -> Iterator[Finding]:
+    url = hook.text("url") or ""
+    parts = split(url)
+    if parts is None:
+        yield hook.finding("url", "url")
+        return
+    if url != receiver.url and not parts.path.endswith(SYNC_PATH):
+        yield hook.finding("url-slash", "url")
+    is_blocked = _is_blocked(url, root)
+    if is_blocked is not False:
+        yield hook.finding("private" if is_blocked else "perhaps-private", "url")
+
+
+def _of_auth(hook: Hook, receiver: Receiver) -> Iterator[Finding]:
+    header = receiver.header
+    auth, headers = value_at(hook.config, "auth"), value_at(hook.config, "headers")
+    if auth is None:
+        names = headers.entries if isinstance(headers, Map) else ()
+        if header.lower() not in map(str.lower, names):
+            yield hook.finding("no-auth", "auth", header=header)
+        return
+    if text_at(auth, "type") != "api_key":
+        yield hook.finding("auth-type", "auth", "type", header=header)
+        return
+    place, name, key = (text_at(auth, "config", part) or "" for part in ("in", "name", "value"))
+    if place != "header":
+        yield hook.finding("auth-in", "auth", "config", "in", header=header)
+    if name.lower() != header.lower():
+        yield hook.finding("auth-name", "auth", "config", "name", header=header)
+    if not key.strip():
+        yield hook.finding("no-key", "auth", "config", "value")
+    elif key.startswith("$"):
+        yield hook.finding("key-variable", "auth", "config", "value")
 
 
 @lru_cache(maxsize=1024)
 def _is_blocked(url: str, root: Map) -> bool | None:
     """Whether Kratos blocks calls to a URL; None if its name server decides."""
     parts = split(url)
-    if parts is None or parts.hostname is None:
+    if parts is None or not parts.hostname:
         return False
     if not truth_at(root, *_HTTP, "disallow_private_ip_ranges"):
         return False
     bare = parts._replace(query="", fragment="").geturl()
     patterns = items_at(root, *_HTTP, "private_ip_exception_urls")[:_MOST_PATTERNS]
-    texts = [each.value for each in patterns if isinstance(each, Text)]
-    if len(bare) <= _LONGEST and any(
-        len(pattern) <= _LONGEST and _matches(pattern, bare) for pattern in texts
-    ):
+    texts = (each.value for each in patterns if isinstance(each, Text))
+    if any(_matches(text, bare) for text in texts):
         return False
     try:
         return not ip_address(parts.hostname).is_global
@@ -69,197 +122,74 @@ def _is_blocked(url: str, root: Map) -> bool | None:
 
 
 def _matches(pattern: str, url: str) -> bool:
-    """Whether a pattern of Kratos' covers a URL: `*` stops at dots and slashes, `**` does not."""
+    """Whether a pattern of Kratos' covers a URL: `*` stops at dots and slashes, `**` does not.
+
+    No regular expression: a hostile pattern would make one backtrack without end.
+    """
+    if max(len(pattern), len(url)) > _LONGEST:
+        return False
     ends = {0}
     for piece in _WILD.split(pattern):
         if piece.startswith("**"):
             ends = set(range(min(ends), len(url) + 1))
         elif piece == "*":
-            ends = set(_spread(ends, url))
+            ends = _spread(ends, url)
         elif piece == "?":
-            ends = {start + 1 for start in ends if start < _stop(url, start)}
+            ends = {end + 1 for end in ends if url[end : end + 1] not in ("", ".", "/")}
         else:
-            ends = {start + len(piece) for start in ends if url.startswith(piece, start)}
+            ends = {end + len(piece) for end in ends if url.startswith(piece, end)}
         if not ends:
             return False
     return len(url) in ends
 
 
-def _spread(ends: set[int], url: str) -> Iterator[int]:
+def _spread(ends: set[int], url: str) -> set[int]:
     """Every place from one of these to the next dot or slash."""
-    stop = -1
+    reached: set[int] = set()
     for place in range(min(ends), len(url) + 1):
-        if place > stop and place in ends:
-            stop = _stop(url, place)
-        if place <= stop:
-            yield place
-
-
-def _stop(url: str, start: int) -> int:
-    """The place of the next dot or slash, or the end."""
-    found = _DOT_OR_SLASH.search(url, start)
-    return len(url) if found is None else found.start()
-
-
-class _Call(NamedTuple):
-    """A hook that is meant for this service, and what it is judged by."""
-
-    hook: Hook
-    flow: str
-    receiver: Receiver
-    root: Map
-
-    def text(self, *keys: str) -> str:
-        return text_at(self.hook.config, *keys) or ""
-
-    @property
-    def auth(self) -> Node | None:
-        return value_at(self.hook.config, "auth")
-
-    @property
-    def auth_is_key(self) -> bool:
-        return text_at(self.auth, "type") == "api_key"
-
-    @property
-    def has_key_header(self) -> bool:
-        headers = value_at(self.hook.config, "headers")
-        names = headers.entries if isinstance(headers, Map) else ()
-        return any(name.lower() == self.receiver.header.lower() for name in names)
-
-    @property
-    def has_slash(self) -> bool:
-        parts = split(self.text("url"))
-        if parts is None or self.hook.url == self.receiver.url:
-            return False
-        return not parts.path.endswith(SYNC_PATH)
-
-    @property
-    def is_ignored(self) -> bool:
-        return self.hook.is_ignored
-
-    @property
-    def is_early(self) -> bool:
-        return _runs_before_storing(self.hook, self.flow)
-
-
-class _Rule(NamedTuple):
-    name: str
-    keys: tuple[str, ...]
-    """Of the setting that it is about, under `config`."""
-    applies: Callable[[_Call], bool]
-
-
-_IN: Final = ("auth", "config", "in")
-_NAME: Final = ("auth", "config", "name")
-_KEY: Final = ("auth", "config", "value")
-_BEFORE_THE_TEMPLATE: Final = (
-    _Rule("url", ("url",), lambda call: split(call.text("url")) is None),
-    _Rule("url-slash", ("url",), lambda call: call.has_slash),
-    _Rule("private", ("url",), lambda call: _is_blocked(call.text("url"), call.root) is True),
-    _Rule(
-        "perhaps-private", ("url",), lambda call: _is_blocked(call.text("url"), call.root) is None
-    ),
-    _Rule("method", ("method",), lambda call: call.text("method") != "POST"),
-    _Rule("no-body", ("body",), lambda call: not call.text("body")),
-)
-_AFTER_THE_TEMPLATE: Final = (
-    _Rule(
-        "content-type",
-        ("headers", "Content-Type"),
-        lambda call: (
-            (given := text_at(call.hook.config, "headers", "Content-Type")) is not None
-            and not given.strip().lower().startswith("application/json")
-        ),
-    ),
-    _Rule(
-        "no-dedupe-key",
-        ("emit_analytics_event",),
-        lambda call: not truth_at(call.hook.config, "emit_analytics_event", default=True),
-    ),
-    _Rule("no-auth", ("auth",), lambda call: call.auth is None and not call.has_key_header),
-    _Rule(
-        "auth-type", ("auth", "type"), lambda call: call.auth is not None and not call.auth_is_key
-    ),
-    _Rule("auth-in", _IN, lambda call: call.auth_is_key and call.text(*_IN) != "header"),
-    _Rule(
-        "auth-name",
-        _NAME,
-        lambda call: call.auth_is_key and call.text(*_NAME).lower() != call.receiver.header.lower(),
-    ),
-    _Rule("no-key", _KEY, lambda call: call.auth_is_key and not call.text(*_KEY).strip()),
-    _Rule("key-variable", _KEY, lambda call: call.auth_is_key and call.text(*_KEY)[:1] == "$"),
-    _Rule("ignore-and-parse", ("response",), lambda call: call.is_ignored and call.hook.interrupts),
-    _Rule("parse", ("response",), lambda call: not call.is_ignored and call.is_early),
-    _Rule("synchronous", ("response",), lambda call: not call.is_ignored and not call.is_early),
-)
-
-
-def findings_of(
-    hook: Hook, flow: str, receiver: Receiver, root: Map, templates: Templates
-) -> Iterator[Finding]:
-    """What keeps a webhook after a flow, which is meant for this service, from arriving here."""
-    call = _Call(hook, flow, receiver, root)
-    yield from _applied(_BEFORE_THE_TEMPLATE, call)
-    if body := call.text("body"):
-        yield from _placed(hook, ("body",), judge_ours(body, flow, templates))
-    yield from _applied(_AFTER_THE_TEMPLATE, call)
+        if place in ends or (place - 1 in reached and url[place - 1] not in "./"):
+            reached.add(place)
+    return reached
 
 
 def findings_of_any(hook: Hook, templates: Templates) -> Iterator[Finding]:
     """Why a webhook that is not for this service, or stands before a flow, is never sent."""
     if hook.config is None:
         return
-    if text_at(hook.config, "method") != "TRACE":
-        body = text_at(hook.config, "body")
-        judgements = judge(body, templates) if body else [judgement("no-body")]
-        yield from _placed(hook, ("body",), judgements)
-    if hook.url is not None and split(hook.url) is None and not hook.url.startswith(FILLED_IN):
-        yield from _placed(hook, ("url",), [judgement("url")])
+    if hook.text("method") != "TRACE":
+        body = hook.text("body")
+        for rule in judge(body, templates) if body else ["no-body"]:
+            yield hook.finding(rule, "body")
+    url = hook.text("url")
+    if url is not None and split(url) is None and not url.startswith(FILLED_IN):
+        yield hook.finding("url", "url")
     if hook.interrupts and hook.is_ignored:
-        yield from _placed(hook, ("response",), [judgement("ignore-and-parse")])
-
-
-def _applied(rules: Sequence[_Rule], call: _Call) -> Iterator[Finding]:
-    for name, keys, applies in rules:
-        if applies(call):
-            found = judgement(name, header=call.receiver.header)
-            yield from _placed(call.hook, keys, [found])
-
-
-def _placed(
-    hook: Hook, keys: tuple[str, ...], judgements: Iterable[Judgement]
-) -> Iterator[Finding]:
-    for each in judgements:
-        yield Finding(each, hook.line_of(*keys), (*hook.path, "config", *keys))
+        yield hook.finding("ignore-and-parse", "response")
 
 
 def _runs_before_storing(hook: Hook, flow: str) -> bool:
     return hook.interrupts and flow in STORED_BY_FLOW
 
 
-SESSION_GOES_LAST: Final = (1, 3, 1)
-"""The first release that is known to run `session` last wherever it stands."""
-
-
 def findings_of_list(
     place: Place, hooks: Sequence[Hook], ours: Sequence[Hook], root: Map, templates: Templates
 ) -> Iterator[Finding]:
     """What is wrong with a list of hooks after a flow, besides its hooks that are for us."""
-    yield from (_of("twice", second) for second in ours[1:])
+    yield from (second.finding("twice") for second in ours[1:])
     if place.method is not None and not replaces_the_flows(hooks):
-        yield from (_of("network-hook", hook) for hook in hooks if hook.name in IGNORED_HOOKS)
+        yield from (hook.finding("network-hook") for hook in hooks if hook.name in IGNORED_HOOKS)
     for hook in hooks:
         if hook.is_web_hook and hook not in ours:
             yield from findings_of_any(hook, templates)
         if place.method is None and _runs_before_storing(hook, place.flow):
-            yield _of("parse-in-global", hook)
+            yield hook.finding("parse-in-global")
+    version = release(root)
     for hook in hooks[: hooks.index(ours[0])] if ours else ():
         is_stored = not _runs_before_storing(hook, place.flow)
         if hook.is_web_hook and not hook.is_ignored and is_stored:
-            yield _of("after-synchronous", hook)
-        version = release(root)
+            yield hook.finding("after-synchronous")
         if hook.name == "session" and (version is None or version < SESSION_GOES_LAST):
-            yield _of("after-session:perhaps" if version is None else "after-session", hook)
+            yield hook.finding("after-session:perhaps" if version is None else "after-session")
 
 
 def replaces_the_flows(hooks: Sequence[Hook]) -> bool:
@@ -275,14 +205,10 @@ def findings_before(
         if hook.is_web_hook:
             yield from findings_of_any(hook, templates)
         if hook.is_for(receiver):
-            yield _of("before:ignored" if hook.is_ignored else "before", hook, flow=flow)
+            yield hook.finding("before:ignored" if hook.is_ignored else "before", flow=flow)
 
 
 def release(root: Map) -> tuple[int, ...] | None:
     """The release of Kratos that the file is written for; None if it does not say."""
     read = re.match(r"v(\d{1,9})\.(\d{1,9})\.(\d{1,9})", text_at(root, "version") or "", re.ASCII)
     return read and tuple(int(number) for number in read.groups())
-
-
-def _of(rule: str, hook: Hook, **values: str) -> Finding:
-    return finding(rule, hook.line, hook.path, **values)

@@ -2,54 +2,40 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
+from kratos_sync.application.kratos_config.findings import Finding, finding
 from kratos_sync.application.kratos_config.nodes import (
-    Entry,
     Map,
     Path,
-    at,
     items_at,
+    line_at,
     text_at,
     truth_at,
+    value_at,
 )
 
 FLOWS_PATH: Final = ("selfservice", "flows")
-METHODS_PATH: Final = ("selfservice", "methods")
 
 IGNORED_HOOKS: Final = ("organization", "b2b_sso")
 """Hooks of the Ory Network, which the open-source Kratos allows and does not run."""
 BEFORE: Final = ("web_hook", *IGNORED_HOOKS)
 """The hooks that may stand before a flow."""
 
-_REGISTERED: Final = (*BEFORE, "session", "show_verification_ui", "two_step_registration")
-_LOGGED_IN: Final = (
-    *BEFORE,
-    *("revoke_active_sessions", "require_verified_address", "verification", "show_verification_ui"),
-)
-_CHANGED: Final = (*BEFORE, "revoke_active_sessions")
-_PROFILE: Final = (
-    *BEFORE,
-    *("show_verification_ui", "verify_new_address", "notify_previous_addresses"),
-)
+_VERIFY: Final = "show_verification_ui"
+_REVOKE: Final = "revoke_active_sessions"
+_REGISTERED: Final = (*BEFORE, "session", _VERIFY, "two_step_registration")
+_LOGGED_IN: Final = (*BEFORE, _REVOKE, "require_verified_address", "verification", _VERIFY)
+_CHANGED: Final = (*BEFORE, _REVOKE)
+_PROFILE: Final = (*BEFORE, _VERIFY, "verify_new_address", "notify_previous_addresses")
+_FIRST_FACTORS: Final = ("password", "webauthn", "passkey", "oidc", "code")
+_CREDENTIALS: Final = ("password", "totp", "oidc", "webauthn", "passkey", "lookup_secret")
 
 HOOKS: Final[Mapping[str, Mapping[str | None, tuple[str, ...]]]] = {
-    "registration": {
-        None: BEFORE,
-        **dict.fromkeys(("password", "webauthn", "passkey", "oidc", "code"), _REGISTERED),
-    },
-    "login": dict.fromkeys(
-        (None, "password", "webauthn", "passkey", "oidc", "code", "totp", "lookup_secret"),
-        _LOGGED_IN,
-    ),
-    "settings": {
-        None: BEFORE,
-        "profile": _PROFILE,
-        **dict.fromkeys(
-            ("password", "totp", "oidc", "webauthn", "passkey", "lookup_secret"), _CHANGED
-        ),
-    },
+    "registration": {None: BEFORE, **dict.fromkeys(_FIRST_FACTORS, _REGISTERED)},
+    "login": dict.fromkeys((None, *_FIRST_FACTORS, "totp", "lookup_secret"), _LOGGED_IN),
+    "settings": {None: BEFORE, "profile": _PROFILE, **dict.fromkeys(_CREDENTIALS, _CHANGED)},
     "verification": {None: BEFORE},
     "recovery": {None: _CHANGED},
 }
@@ -59,7 +45,8 @@ KNOWN_HOOKS: Final = frozenset(
 )
 HOOKS_THAT_RUN: Final = KNOWN_HOOKS - {
     *IGNORED_HOOKS,
-    *("verify_new_address", "two_step_registration"),
+    "verify_new_address",
+    "two_step_registration",
 }
 """The hooks after something is stored: one under a method replaces the list of the flow."""
 METHODS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -90,6 +77,9 @@ class Place:
         return (*FLOWS_PATH, self.flow, "after", *own, "hooks")
 
 
+PLACES: Final = tuple(Place(flow, method) for flow, methods in HOOKS.items() for method in methods)
+
+
 def keys_before(flow: str) -> tuple[str, ...]:
     """The keys of the list of hooks before a flow."""
     return (*FLOWS_PATH, flow, "before", "hooks")
@@ -104,7 +94,7 @@ def is_on(root: Map, place: Place) -> bool:
             return False
     if method is None:
         return True
-    keys = (*METHODS_PATH, method)
+    keys = ("selfservice", "methods", method)
     if method == "code":
         second = flow == "login" and truth_at(root, *keys, "mfa_enabled")
         return second or truth_at(root, *keys, "passwordless_enabled")
@@ -144,24 +134,18 @@ class Hook:
     path: Path
 
     @property
-    def line(self) -> int:
-        """Where it begins."""
-        return self.node.line
-
-    @property
     def config(self) -> Map | None:
         """Its settings."""
-        found = at(self.node, "config")
-        return found.value if found is not None and isinstance(found.value, Map) else None
+        found = value_at(self.node, "config")
+        return found if isinstance(found, Map) else None
 
-    @property
-    def url(self) -> str | None:
-        """The URL that a webhook calls."""
-        return text_at(self.config, "url")
+    def text(self, *keys: str) -> str | None:
+        """The text of the setting under these keys."""
+        return text_at(self.config, *keys)
 
     @property
     def is_ignored(self) -> bool:
-        """Whether Kratos does not wait for the answer."""
+        """Whether Kratos does not wait for the response."""
         return truth_at(self.config, "response", "ignore")
 
     @property
@@ -177,14 +161,13 @@ class Hook:
 
     def is_for(self, receiver: Receiver) -> bool:
         """Whether it is meant to send identities to this service."""
-        return self.is_web_hook and self.url is not None and receiver.is_called_by(self.url)
+        url = self.text("url")
+        return self.is_web_hook and url is not None and receiver.is_called_by(url)
 
-    def line_of(self, *keys: str) -> int:
-        """The line of the setting under these keys, or of the nearest thing around it."""
-        found = Entry(self.line, self.node)
-        for depth in range(len(keys) + 1):
-            found = at(self.node, "config", *keys[:depth]) or found
-        return found.line
+    def finding(self, rule: str, *keys: str, **values: str) -> Finding:
+        """A finding about the hook, or about its setting under these keys."""
+        place = ("config", *keys) if keys else ()
+        return finding(rule, line_at(self.node, *place), (*self.path, *place), **values)
 
 
 def read_hooks(root: Map, keys: tuple[str, ...]) -> Iterator[Hook]:
@@ -205,46 +188,32 @@ def split(url: str) -> SplitResult | None:
     return parts if has_host else None
 
 
-Json: TypeAlias = "str | bool | list[Json] | dict[str, Json]"
+def configuration(
+    url: str, header: str, key: str, body: str, methods: Collection[str], *, with_session: bool
+) -> dict[str, Any]:
+    """The part of a Kratos configuration that has the hooks, from `selfservice` on.
 
+    `body` is the URL of the template; `methods` get lists of their own.
+    """
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """The hooks to print. `body` is the URL of the template; `methods` get lists of their own."""
-
-    url: str
-    header: str
-    key: str
-    body: str
-    methods: Collection[str]
-    with_session: bool
-
-
-def configuration(wanted: Wanted) -> dict[str, Json]:
-    """The part of a Kratos configuration that has the hooks, from `selfservice` on."""
-    flows: dict[str, Json] = {}
-    for flow, methods in METHODS.items():
-        after: dict[str, Json] = {"hooks": [_web_hook(Place(flow), wanted)]}
-        for method in methods:
-            if method in wanted.methods:
-                hooks: list[Json] = [_web_hook(Place(flow, method), wanted)]
-                if wanted.with_session and flow == "registration":
-                    hooks.append({"hook": "session"})
-                after[method] = {"hooks": hooks}
-        flows[flow] = {"after": after}
-    return {"selfservice": {"flows": flows}}
-
-
-def _web_hook(place: Place, wanted: Wanted) -> Json:
-    key: Json = {"in": "header", "name": wanted.header, "value": wanted.key}
-    return {
-        "hook": "web_hook",
-        "config": {
-            "url": wanted.url,
+    def web_hook(place: Place) -> dict[str, Any]:
+        api_key = {"in": "header", "name": header, "value": key}
+        config = {
+            "url": url,
             "method": "POST",
             "headers": {"X-Kratos-Hook": str(place)},
-            "auth": {"type": "api_key", "config": key},
-            "body": wanted.body,
+            "auth": {"type": "api_key", "config": api_key},
+            "body": body,
             "response": {"ignore": True},
-        },
-    }
+        }
+        return {"hook": "web_hook", "config": config}
+
+    flows: dict[str, Any] = {}
+    for flow in METHODS:
+        after: dict[str, Any] = {"hooks": [web_hook(Place(flow))]}
+        for method in (method for method in METHODS[flow] if method in methods):
+            after[method] = {"hooks": [web_hook(Place(flow, method))]}
+            if with_session and flow == "registration":
+                after[method]["hooks"].append({"hook": "session"})
+        flows[flow] = {"after": after}
+    return {"selfservice": {"flows": flows}}

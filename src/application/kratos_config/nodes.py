@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, TypeAlias
 
 Path: TypeAlias = tuple[str | int, ...]
 
@@ -53,19 +53,13 @@ class Map:
 Node: TypeAlias = Text | Items | Map
 
 
-class RepeatedKey(NamedTuple):
-    """A second key of the same name in one map."""
-
-    key: str
-    line: int
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class ConfigFile:
     """The first document of a file, and what Kratos does not read of it."""
 
     root: Map
-    repeated: Sequence[RepeatedKey] = ()
+    repeated: Sequence[tuple[str, int]] = ()
+    """The keys that are in one map a second time, each with its line."""
     further_document: int | None = None
     """The line on which a second document begins."""
 
@@ -79,6 +73,12 @@ def at(node: "Node | None", *keys: str) -> Entry | None:
             return None
         node = found.value
     return found
+
+
+def line_at(node: "Node", *keys: str) -> int:
+    """The line of the key at the end of these keys, or of the nearest thing around it."""
+    around = (at(node, *keys[:depth]) for depth in range(len(keys), 0, -1))
+    return next((entry.line for entry in around if entry is not None), node.line)
 
 
 def value_at(node: "Node | None", *keys: str) -> "Node | None":

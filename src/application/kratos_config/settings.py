@@ -7,18 +7,19 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from itertools import pairwise
 from typing import Final, TypeAlias
 
-from kratos_sync.application.kratos_config.findings import Finding, Judgement, finding, judgement
+from kratos_sync.application.kratos_config.findings import Finding, finding
 from kratos_sync.application.kratos_config.hooks import (
     BEFORE,
     FILLED_IN,
     HOOKS,
     IGNORED_HOOKS,
     KNOWN_HOOKS,
+    PLACES,
     Hook,
-    Place,
 )
 from kratos_sync.application.kratos_config.nodes import (
     Items,
@@ -62,19 +63,24 @@ def _keys(
     required: str = "",
     *,
     text: str = "",
+    texts: str = "",
     truth: str = "",
     number: str = "",
     duration: str = "",
+    anything: str = "",
     more: "Mapping[str, Spec] | None" = None,
     others: "Spec | None" = None,
     **nested: "Spec",
 ) -> Keys:
     """Keys by the kind of their values: `text="id url"` are two texts."""
-    known: dict[str, Spec] = dict(more or {})
-    for names, kind in ((text, TEXT), (truth, TRUTH), (number, NUMBER), (duration, DURATION)):
-        known |= dict.fromkeys(names.split(), kind)
-    return Keys(known | nested, tuple(required.split()), others)
+    kinds: list[Spec] = [TEXT, [TEXT], TRUTH, NUMBER, DURATION, ANY]
+    by_kind = zip((text, texts, truth, number, duration, anything), kinds, strict=True)
+    known = {name: kind for names, kind in by_kind for name in names.split()}
+    return Keys({**(more or {}), **known, **nested}, tuple(required.split()), others)
 
+
+_some: Final = partial(_keys, others=ANY)
+"""The keys that matter here, and any others."""
 
 _API_KEY: Final = _keys(
     "type config",
@@ -86,18 +92,19 @@ _BASIC_AUTH: Final = _keys(
     type=("api_key", "basic_auth"),
     config=_keys("user password", text="user password"),
 )
+_RESPONSE: Final = _keys(truth="ignore parse")
 _WEB_HOOK: Final = _keys(
     "url method",
     text="id url method body",
     truth="can_interrupt emit_analytics_event",
     headers=_keys(others=TEXT),
     auth=_API_KEY,
-    response=_keys(truth="ignore parse"),
+    response=_RESPONSE,
 )
 _HOOKS: Final[Mapping[str, Keys]] = {
     "web_hook": _keys(text="hook", config=_WEB_HOOK),
     "notify_previous_addresses": _keys(
-        text="hook", config=_keys(recipients=("removed", "all_verified", "all"), others=ANY)
+        text="hook", config=_some(recipients=("removed", "all_verified", "all"))
     ),
     **dict.fromkeys(IGNORED_HOOKS, _keys(text="hook", config=ANY)),
 }
@@ -136,70 +143,59 @@ def _flow(name: str) -> Keys:
             own: dict[str, Spec] = {"default_browser_return_url": TEXT, "hooks": Hooks(allowed)}
             after[method] = Keys(own, is_refusing=True)
     before = Keys({"hooks": Hooks(BEFORE)}, is_refusing=True)
-    hooks: dict[str, Spec] = {"before": before, "after": Keys(after, is_refusing=True)}
-    return Keys({**_FLOWS[name].known, **hooks})
+    return Keys({**_FLOWS[name].known, "before": before, "after": Keys(after, is_refusing=True)})
 
 
-_OPEN: Final = _keys(others=ANY)
+_OPEN: Final = _some()
 _ON_OFF: Final = _keys(truth="enabled", config=_OPEN)
-_RP: Final = _keys(text="id display_name origin", origins=[TEXT], others=ANY)
+_RP: Final = _some(text="id display_name origin", texts="origins")
+_PROVIDER: Final = _some(
+    "id provider", text="id provider client_id client_secret mapper_url", texts="scope"
+)
+_PASSWORD: Final = _some(
+    text="haveibeenpwned_host",
+    truth="haveibeenpwned_enabled ignore_network_errors identifier_similarity_check_enabled",
+    number="max_breaches min_password_length",
+)
 _METHODS: Final = _keys(
-    profile=_keys(truth="enabled", others=ANY),
+    profile=_some(truth="enabled"),
     link=_ON_OFF,
     code=_keys(
         truth="enabled passwordless_enabled passwordless_login_fallback_enabled mfa_enabled",
-        config=_keys(duration="lifespan", others=ANY),
+        config=_some(duration="lifespan"),
     ),
-    password=_keys(
-        truth="enabled",
-        config=_keys(
-            text="haveibeenpwned_host",
-            truth="haveibeenpwned_enabled ignore_network_errors"
-            " identifier_similarity_check_enabled",
-            number="max_breaches min_password_length",
-            others=ANY,
-        ),
-    ),
-    totp=_keys(truth="enabled", config=_keys(text="issuer", others=ANY)),
-    lookup_secret=_keys(truth="enabled", others=ANY),
-    webauthn=_keys(truth="enabled", config=_keys(truth="passwordless", rp=_RP, others=ANY)),
-    passkey=_keys(truth="enabled", config=_keys(rp=_RP, others=ANY)),
-    oidc=_keys(
-        truth="enabled",
-        config=_keys(
-            text="base_redirect_uri",
-            providers=[
-                _keys(
-                    "id provider",
-                    text="id provider client_id client_secret mapper_url",
-                    scope=[TEXT],
-                    others=ANY,
-                )
-            ],
-            others=ANY,
-        ),
-    ),
+    password=_keys(truth="enabled", config=_PASSWORD),
+    totp=_keys(truth="enabled", config=_some(text="issuer")),
+    lookup_secret=_some(truth="enabled"),
+    webauthn=_keys(truth="enabled", config=_some(truth="passwordless", rp=_RP)),
+    passkey=_keys(truth="enabled", config=_some(rp=_RP)),
+    oidc=_keys(truth="enabled", config=_some(text="base_redirect_uri", providers=[_PROVIDER])),
     saml=_ON_OFF,
     deviceauthn=_ON_OFF,
     b2b=_OPEN,
     captcha=_OPEN,
 )
-_SERVER: Final = _keys(
+_server: Final = partial(
+    _keys,
     text="base_url host",
     number="port",
     request_log=_keys(truth="disable_for_health"),
     socket=_keys(text="owner group", number="mode"),
     tls=_OPEN,
 )
-_CORS: Final = _keys(truth="enabled", allowed_origins=[TEXT], others=ANY)
+_LEVELS: Final = ("trace", "debug", "info", "warning", "error", "fatal", "panic")
 _SAME_SITE: Final = ("Strict", "Lax", "None")
 SETTINGS: Final = _keys(
     text="version dsn",
+    texts="config",
     truth="dev help sqa-opt-out watch-courier",
     number="expose-metrics-port",
+    anything="database oauth2_provider preview tracing feature_flags security enterprise revision"
+    " profiling sqa scim captcha",
+    organizations=[ANY],
     selfservice=_keys(
         text="default_browser_return_url",
-        allowed_return_urls=[TEXT],
+        texts="allowed_return_urls",
         flows=_keys(
             more={name: _flow(name) for name in HOOKS},
             logout=_keys(after=_keys(text="default_browser_return_url")),
@@ -207,65 +203,43 @@ SETTINGS: Final = _keys(
         ),
         methods=_METHODS,
     ),
-    identity=_keys(
-        text="default_schema_id", schemas=[_keys("id url", text="id url", others=ANY)], others=ANY
+    identity=_some(text="default_schema_id", schemas=[_some("id url", text="id url")]),
+    serve=_some(
+        admin=_server(), public=_server(cors=_some(truth="enabled", texts="allowed_origins"))
     ),
-    serve=_keys(admin=_SERVER, public=Keys({**_SERVER.known, "cors": _CORS}), others=ANY),
-    secrets=_keys(default=[TEXT], cookie=[TEXT], cipher=[TEXT], others=ANY),
-    session=_keys(
+    secrets=_some(texts="default cookie cipher"),
+    session=_some(
         duration="lifespan earliest_possible_extend",
-        cookie=_keys(text="domain name path", truth="persistent", same_site=_SAME_SITE, others=ANY),
-        whoami=_keys(required_aal=_AAL, others=ANY),
-        others=ANY,
+        cookie=_some(text="domain name path", truth="persistent", same_site=_SAME_SITE),
+        whoami=_some(required_aal=_AAL),
     ),
-    cookies=_keys(text="domain path", same_site=_SAME_SITE, others=ANY),
-    courier=_keys(
+    cookies=_some(text="domain path", same_site=_SAME_SITE),
+    courier=_some(
         text="template_override_path",
         number="message_retries",
-        smtp=_keys(text="connection_uri from_address from_name", others=ANY),
+        smtp=_some(text="connection_uri from_address from_name"),
         delivery_strategy=("smtp", "http"),
-        others=ANY,
     ),
-    log=_keys(
+    log=_some(
         text="redaction_text",
         truth="leak_sensitive_values",
-        level=("trace", "debug", "info", "warning", "error", "fatal", "panic"),
+        level=_LEVELS,
         format=("json", "text"),
-        others=ANY,
     ),
-    hashers=_keys(
-        algorithm=("argon2", "bcrypt"), bcrypt=_keys(number="cost"), argon2=_OPEN, others=ANY
-    ),
-    ciphers=_keys(algorithm=("noop", "aes", "xchacha20-poly1305"), others=ANY),
-    clients=_keys(
-        http=_keys(
-            truth="disallow_private_ip_ranges", private_ip_exception_urls=[TEXT], others=ANY
-        ),
-        web_hook=_keys(header_allowlist=[TEXT], others=ANY),
-        others=ANY,
-    ),
-    config=[TEXT],
-    organizations=[ANY],
-    more=dict.fromkeys(
-        (
-            *("database", "oauth2_provider", "preview", "tracing", "feature_flags", "security"),
-            *("enterprise", "revision", "profiling", "sqa", "scim", "captcha"),
-        ),
-        ANY,
+    hashers=_some(algorithm=("argon2", "bcrypt"), bcrypt=_keys(number="cost"), argon2=_OPEN),
+    ciphers=_some(algorithm=("noop", "aes", "xchacha20-poly1305")),
+    clients=_some(
+        http=_some(truth="disallow_private_ip_ranges", texts="private_ip_exception_urls"),
+        web_hook=_some(texts="header_allowlist"),
     ),
 )
 
 _BELONGS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("in", "name", "value", "user", "password"), "config.auth.config"),
-    **dict.fromkeys(("ignore", "parse"), "config.response"),
-    **dict.fromkeys(
-        (
-            *("url", "method", "headers", "body", "auth", "response"),
-            *("can_interrupt", "emit_analytics_event"),
-        ),
-        "config",
-    ),
+    **dict.fromkeys(_RESPONSE.known, "config.response"),
+    **dict.fromkeys(_WEB_HOOK.known.keys() - {"id"}, "config"),
 }
+"""By key of a webhook, the place in the hook that it belongs into."""
 _TEMPLATE_NAMES: Final = ("data", "template", "payload", "jsonnet", "mapper")
 _LONGEST_NAME: Final = 40
 _MOST_GUESSES: Final = 200
@@ -274,16 +248,15 @@ _DURATION: Final = re.compile(r"([0-9]+(ns|us|ms|s|m|h))+")
 
 def findings_of_settings(root: Map) -> Iterator[Finding]:
     """The settings that Kratos refuses to start with, or does not see."""
-    yield from _Comparison().of(root, SETTINGS, ())
+    yield from _Comparison().of(root, SETTINGS, (), root.line)
 
 
 class _Comparison:
     def __init__(self) -> None:
         self._guesses_left = _MOST_GUESSES
 
-    def of(self, node: Node, spec: Spec, path: Path, line: int | None = None) -> Iterator[Finding]:
+    def of(self, node: Node, spec: Spec, path: Path, line: int) -> Iterator[Finding]:
         """Compare a value with what may stand there; `line` is its key's."""
-        line = node.line if line is None else line
         if spec is ANY:
             return
         if is_null(node):
@@ -292,17 +265,17 @@ class _Comparison:
             if isinstance(node, Map):
                 yield from self._map(node, spec, path, line)
             else:
-                yield Finding(_wrong_type("a map"), line, path)
+                yield _wrong_type("a map", line, path)
         elif isinstance(spec, list | Hooks):
             if not isinstance(node, Items):
-                yield Finding(_wrong_type("a list"), line, path)
+                yield _wrong_type("a list", line, path)
             elif isinstance(spec, Hooks):
                 yield from self._hooks(node, spec, path)
             else:
                 for index, item in enumerate(node.items):
-                    yield from self.of(item, spec[0], (*path, index))
-        elif (wrong := _wrong_with_scalar(node, spec)) is not None:
-            yield Finding(wrong, line, path)
+                    yield from self.of(item, spec[0], (*path, index), item.line)
+        else:
+            yield from _of_scalar(node, spec, path, line)
 
     def _map(self, node: Map, spec: Keys, path: Path, line: int) -> Iterator[Finding]:
         if spec is _API_KEY and text_at(node, "type") == "basic_auth":
@@ -312,89 +285,88 @@ class _Comparison:
             if known is not None:
                 yield from self.of(entry.value, known, (*path, name), entry.line)
             else:
-                yield Finding(self._unknown(name, node, spec, path), entry.line, (*path, name))
+                rule, values = self._unknown(name, node, spec, path)
+                yield finding(rule, entry.line, (*path, name), **values)
         for name in spec.required:
             if name not in node.entries:
                 yield finding("required-key", line, path, name=name)
 
-    def _unknown(self, name: str, node: Map, spec: Keys, path: Path) -> Judgement:
+    def _unknown(
+        self, name: str, node: Map, spec: Keys, path: Path
+    ) -> tuple[str, Mapping[str, str]]:
+        """The rule for a key that is not known, and what its sentences name."""
         is_in_hook = any(isinstance(p, int) and before == "hooks" for before, p in pairwise(path))
         if is_in_hook and name in _BELONGS:
-            return judgement("misplaced-key", name=name, place=_BELONGS[name])
+            return "misplaced-key", {"name": name, "place": _BELONGS[name]}
         if name in _TEMPLATE_NAMES and path[-1:] == ("config",) and at(node, "body") is None:
-            return judgement("misplaced-key:template", name=name)
-        if meant := self._meant_by(name, list(spec.known)):
-            return judgement("misspelt-key", meant=meant)
+            return "misplaced-key:template", {"name": name}
+        if self._guesses_left and len(name) <= _LONGEST_NAME:
+            self._guesses_left -= 1
+            if meant := get_close_matches(name, list(spec.known), 1, 0.75):
+                return "misspelt-key", {"meant": meant[0]}
         if spec.is_refusing:
-            return judgement("refused-key", known=", ".join(spec.known))
-        return judgement("unknown-key")
-
-    def _meant_by(self, name: str, known: list[str]) -> str | None:
-        if self._guesses_left == 0 or len(name) > _LONGEST_NAME:
-            return None
-        self._guesses_left -= 1
-        return next(iter(get_close_matches(name, known, 1, 0.75)), None)
+            return "refused-key", {"known": ", ".join(spec.known)}
+        return "unknown-key", {}
 
     def _hooks(self, node: Items, spec: Hooks, path: Path) -> Iterator[Finding]:
         seen: set[object] = set()
         for index, item in enumerate(node.items):
-            place = (*path, index)
             name = text_at(item, "hook")
             if not isinstance(item, Map) or name is None:
-                yield finding("no-hook", item.line, place)
+                yield finding("no-hook", item.line, (*path, index))
                 continue
-            if name not in spec.allowed:
-                yield Finding(_refused_hook(name, spec), item.line, place)
+            hook = Hook(name, item, (*path, index))
+            if name not in KNOWN_HOOKS:
+                yield hook.finding("unknown-hook")
+            elif name not in spec.allowed:
+                yield _not_allowed(hook, spec)
             value = value_of(item)
             if value in seen:
-                yield finding("repeated-hook", item.line, place)
+                yield hook.finding("repeated-hook")
             seen.add(value)
             if name in KNOWN_HOOKS:
-                yield from self.of(item, _HOOKS.get(name, _PLAIN_HOOK), place)
-            if name == "web_hook":
-                yield from _of_web_hook(Hook(name, item, place))
+                yield from self.of(item, _HOOKS.get(name, _PLAIN_HOOK), hook.path, item.line)
+            if hook.is_web_hook and at(item, "config") is None:
+                yield hook.finding("no-config")
+            if hook.is_web_hook and at(hook.config, "can_interrupt") is not None:
+                yield hook.finding("can-interrupt", "can_interrupt")
 
 
-def _of_web_hook(hook: Hook) -> Iterator[Finding]:
-    if at(hook.node, "config") is None:
-        yield finding("no-config", hook.line, hook.path)
-    if at(hook.config, "can_interrupt") is not None:
-        path = (*hook.path, "config", "can_interrupt")
-        yield finding("can-interrupt", hook.line_of("can_interrupt"), path)
-
-
-def _refused_hook(name: str, spec: Hooks) -> Judgement:
-    if name not in KNOWN_HOOKS:
-        return judgement("unknown-hook")
-    allowed = ", ".join(known for known in spec.allowed if known not in IGNORED_HOOKS)
+def _not_allowed(hook: Hook, spec: Hooks) -> Finding:
+    allowed = ", ".join(name for name in spec.allowed if name not in IGNORED_HOOKS)
     places = ", ".join(
-        str(Place(flow, method))
-        for flow, methods in HOOKS.items()
-        for method, names in methods.items()
-        if name in names
+        str(place) for place in PLACES if hook.name in HOOKS[place.flow][place.method]
     )
-    return judgement("hook-not-allowed", name=name, allowed=allowed, places=places)
+    return hook.finding("hook-not-allowed", name=hook.name, allowed=allowed, places=places)
 
 
-def _wrong_with_scalar(node: Node, spec: Kind | tuple[str, ...]) -> Judgement | None:
-    if not isinstance(node, Text):
-        return _wrong_type(spec.value if isinstance(spec, Kind) else "a text")
-    if node.value.lstrip().startswith(FILLED_IN):
-        return None
+def _of_scalar(
+    node: Node, spec: Kind | tuple[str, ...], path: Path, line: int
+) -> Iterator[Finding]:
     wanted = TEXT if spec is DURATION or isinstance(spec, tuple) else spec
-    if kind_of(node) is not wanted:
-        return _wrong_type(wanted.value, wanted)
-    if isinstance(spec, tuple) and node.value not in spec:
-        return judgement("wrong-value:choice", choice=", ".join(spec))
-    if spec is DURATION and not _DURATION.fullmatch(node.value):
-        return judgement("wrong-value:duration")
-    return None
+    if not isinstance(node, Text):
+        yield _wrong_type(spec.value if isinstance(spec, Kind) else "a text", line, path)
+    elif node.value.lstrip().startswith(FILLED_IN):
+        return
+    elif kind_of(node) is not wanted:
+        yield _wrong_type(wanted.value, line, path, _REMEDIES[wanted])
+    elif isinstance(spec, tuple) and node.value not in spec:
+        yield finding("wrong-value:choice", line, path, choice=", ".join(spec))
+    elif spec is DURATION and not _DURATION.fullmatch(node.value):
+        yield finding("wrong-value:duration", line, path)
 
 
-def _wrong_type(expected: str, kind: Kind = ANY) -> Judgement:
-    remedy = {
-        TEXT: "Put the value in quotes.",
-        TRUTH: "Write true or false, without quotes; yes, no, on and off are texts.",
-        NUMBER: "Write a whole number, without quotes.",
-    }.get(kind, "See Kratos' reference of its configuration.")
-    return judgement("wrong-type", expected=expected, remedy=remedy)
+_REMEDIES: Final = {
+    TEXT: "Put the value in quotes.",
+    TRUTH: "Write true or false, without quotes; yes, no, on and off are texts.",
+    NUMBER: "Write a whole number, without quotes.",
+}
+
+
+def _wrong_type(
+    expected: str,
+    line: int,
+    path: Path,
+    remedy: str = "See Kratos' reference of its configuration.",
+) -> Finding:
+    return finding("wrong-type", line, path, expected=expected, remedy=remedy)

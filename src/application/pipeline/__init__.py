@@ -1,4 +1,4 @@
-"""The way of a batch of deliveries to its consumer and back; the commit is the last step."""
+"""The steps between a message and its consumer; the commit is the last."""
 
 from functools import partial
 
@@ -44,7 +44,7 @@ _run: CallNext = compose(PIPELINE, consume)
 def deliver(batch: Batch) -> Result:
     """Deliver a batch to its consumer, and record what fails.
 
-    Raises LedgerUnavailable, and what is no consumer's failure or could not be recorded.
+    Raises LedgerUnavailable, an error that is not a consumer's, and one that cannot be recorded.
     """
     result = _run(batch)
     if result.error is not None:

@@ -1,4 +1,4 @@
-"""What travels through the pipeline: a batch inwards, its result outwards."""
+"""What the pipeline passes on: a batch inwards, its result outwards."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ from kratos_sync.application.ports.dead_letters import FailedAttempt, Failures
 from kratos_sync.application.ports.unit_of_work import UNWATCHED, PendingDelivery, UnitOfWork, Watch
 
 FAILURES: Final = BaseException
-"""What a consumer fails with: SystemExit, and a panic in an extension written in Rust, too."""
+"""What a consumer may fail with: also SystemExit, and a panic of an extension in Rust."""
 
 
 class Start(NamedTuple):
@@ -24,17 +24,15 @@ class Start(NamedTuple):
 
     @classmethod
     def now(cls) -> "Start":
-        """This moment."""
         return cls(datetime.now(UTC), monotonic())
 
     @property
     def elapsed(self) -> timedelta:
-        """The time since."""
         return timedelta(seconds=monotonic() - self.monotonic)
 
 
 class Failure(NamedTuple):
-    """A delivery that failed: what its consumer raised, and the attempt to be recorded."""
+    """A failed delivery: what its consumer raised, and the attempt to record."""
 
     delivery: PendingDelivery
     error: BaseException
@@ -45,8 +43,7 @@ class Failure(NamedTuple):
 class Batch:
     """Deliveries of one consumer that share a transaction.
 
-    ``deliveries`` are those that the inbox has opened: of the events named, the pending ones.
-    ``started`` is when it began to open them.
+    ``deliveries`` are those of the events that the inbox has opened, from ``started`` on.
     """
 
     consumer: type[Consumer[Any]]
@@ -60,7 +57,7 @@ class Batch:
     started: Start = field(default_factory=Start.now)
 
     def part(self, event_ids: Sequence[UUID]) -> "Batch":
-        """Give a batch of some of the events, starting now."""
+        """A batch of some of the events, starting now."""
         return replace(self, event_ids=event_ids, deliveries=(), started=Start.now())
 
 
@@ -68,10 +65,9 @@ class Batch:
 class Result:
     """What became of a batch.
 
-    ``failed`` were rolled back by themselves, while the others went on. ``unprocessed`` are opened
-    deliveries that nothing was done for: there was no time, or ``error`` rolled back all of them.
-    ``quarantined`` once cost a worker its time limit or its life, and are to run alone.
-    ``interrupted`` is the delivery at which the time limit was exceeded, if that is the error.
+    Each of ``failed`` was rolled back alone. ``unprocessed`` deliveries were opened and are as
+    before: no time was left, or ``error`` rolled back everything. ``quarantined`` ones have to run
+    alone. ``interrupted`` is the delivery that exceeded the time limit, if that is the error.
     """
 
     started: Start
@@ -88,11 +84,10 @@ class Result:
     ) -> "Result":
         """The result once this error has rolled back the transaction."""
         failed = [failure.delivery for failure in self.failed]
-        undone = [*self.succeeded, *failed, *self.unprocessed]
         return Result(
             self.started,
             self.is_open,
-            unprocessed=undone,
+            unprocessed=[*self.succeeded, *failed, *self.unprocessed],
             quarantined=self.quarantined,
             error=error,
             interrupted=interrupted,
@@ -104,6 +99,6 @@ Middleware = Callable[[CallNext, Batch], Result]
 
 
 def bound_memory(call_next: CallNext, batch: Batch) -> Result:
-    """Count a batch as open until its transaction has ended: storing takes as much as reading."""
+    """Hold the batch's share of the memory until its transaction has ended."""
     with batch.open_batches.admission() as admission:
         return call_next(replace(batch, admission=admission))

@@ -11,11 +11,12 @@ import msgspec
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.pipeline.batch import FAILURES, Batch, CallNext, Failure, Result
-from kratos_sync.application.pipeline.logging import OtherLedgerUnavailable, delivering
+from kratos_sync.application.pipeline.logging import delivering
 from kratos_sync.application.pipeline.retries import failure
 from kratos_sync.application.ports.event_bus import ANSWER_SOURCES, LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import (
     ConcurrencyConflict,
+    OtherLedgerUnavailable,
     PendingDelivery,
     TimeLimitExceeded,
 )
@@ -24,12 +25,11 @@ from kratos_sync.domain.json_values import Json
 
 
 def isolate_failures(call_next: CallNext, batch: Batch) -> Result:
-    """Run a batch that failed again, by halves, so that in the end only the failing event fails.
+    """Run a failed batch again in halves, until only the failing event has failed.
 
-    One whose inbox could not be opened is not split: that is no fault of its events. Where it is
-    known which event was interrupted, the others run without it. Quarantined events run after the
-    others, each alone. A part whose failure cannot be recorded keeps no other part from running:
-    its error is the result's.
+    A batch whose inbox could not be opened is not split. If one event was interrupted, the others
+    run without it. Quarantined events run last, each alone. All parts run, and the result has the
+    first error that could not be recorded.
     """
     result = call_next(batch)
     if result.error is None:
@@ -38,17 +38,15 @@ def isolate_failures(call_next: CallNext, batch: Batch) -> Result:
         return result
     else:
         parts = _parts(batch.event_ids, result.interrupted)
-    results = [isolate_failures(call_next, batch.part(part)) for part in parts]
+    of_parts = [isolate_failures(call_next, batch.part(part)) for part in parts]
+    results = [result, *of_parts] if result.error is None else of_parts
+    failed = [] if result.error is None else result.failed
     return Result(
         result.started,
         result.is_open,
-        succeeded=[each for one in (result, *results) for each in one.succeeded],
-        failed=[each for one in (result, *results) for each in one.failed],
-        unprocessed=[
-            each
-            for one in ((result, *results) if result.error is None else results)
-            for each in one.unprocessed
-        ],
+        succeeded=[each for one in results for each in one.succeeded],
+        failed=[*failed, *(each for one in results for each in one.failed)],
+        unprocessed=[each for one in results for each in one.unprocessed],
         error=next((one.error for one in results if one.error is not None), None),
     )
 
@@ -60,12 +58,11 @@ def _parts(ids: Sequence[UUID], interrupted: PendingDelivery | None) -> list[Seq
 
 
 def consume(batch: Batch) -> Result:
-    """Let the consumer consume each opened event, in the order of their ids.
+    """Call the consumer with each opened event, in the order of their ids.
 
-    One that fails is set aside if what it did can be rolled back to a savepoint; otherwise its
-    error rolls back the batch. One that fails after its time limit, by a statement's timeout say,
-    has exceeded it. Those that no time is left for are unprocessed. Whatever is logged meanwhile
-    carries the delivery it was logged for.
+    An event that fails is set aside if a savepoint can undo what it did; otherwise its error rolls
+    back the batch. A failure after the time limit counts as exceeding it. When the batch has used
+    one time limit, the remaining events are unprocessed.
     """
     unit, limit = batch.unit_of_work, batch.consumer.time_limit.total_seconds()
     consumer = _built(batch)
@@ -85,7 +82,7 @@ def consume(batch: Batch) -> Result:
             except ConcurrencyConflict as error:
                 return opened.rolled_back(error)
             except TimeLimitExceeded as error:
-                # Nobody knows what state the connection is in.
+                # The connection may be in any state.
                 return opened.rolled_back(error, delivery)
             except FAILURES as error:
                 if monotonic() - began >= limit:
@@ -124,12 +121,12 @@ def _consume_one(batch: Batch, consumer: Consumer[Any], delivery: PendingDeliver
 
 
 def read_event(delivery: PendingDelivery) -> DomainEvent:
-    """Give the event of a delivery. Raises ValueError for a payload that it cannot have."""
+    """The event of a delivery. Raises ValueError for a payload that it cannot have."""
     payload: dict[str, Json]
     try:
         payload = msgspec.json.decode(delivery.payload)
     except msgspec.DecodeError:
-        # What it does not read, lone surrogates say, may be on record all the same.
+        # The ledger may hold what msgspec rejects, such as lone surrogates.
         payload = json.loads(delivery.payload)
     event_id, occurred_at = delivery.event_id, delivery.occurred_at
     if delivery.name != KratosIdentityUpdated.name:

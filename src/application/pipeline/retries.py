@@ -10,14 +10,9 @@ from uuid import UUID
 import structlog
 
 from kratos_sync.application.consumer import Consumer, RetryLater
+from kratos_sync.application.errors import explain, name_of, shape_of, shorten
 from kratos_sync.application.pipeline.batch import FAILURES, Batch, CallNext, Failure, Result, Start
-from kratos_sync.application.pipeline.logging import (
-    explain,
-    log_failure,
-    shape_of,
-    shorten,
-    type_of,
-)
+from kratos_sync.application.pipeline.logging import log_failure
 from kratos_sync.application.ports.dead_letters import RETRY_LATER, FailedAttempt
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import (
@@ -27,14 +22,14 @@ from kratos_sync.application.ports.unit_of_work import (
 )
 
 CONFLICTS_IN_A_ROW = 5
-# So often doubled, a second is longer than any cap, and still no overflow.
+# A second doubled so often is longer than any cap, and still no overflow.
 MOST_DOUBLINGS = 24
 
 log = structlog.get_logger()
 
 
 class Lost(NamedTuple):
-    """A delivery that was at its consumer when its thread or its process came to an end."""
+    """A delivery that was being consumed when its thread or its process ended."""
 
     consumer: str
     event_id: UUID
@@ -42,52 +37,38 @@ class Lost(NamedTuple):
     since: datetime
 
 
-class BatchConflict(ConcurrencyConflict):
-    """A batch whose transaction lost against another one."""
-
-    def __init__(self, result: Result) -> None:
-        super().__init__(str(result.error))
-        self.result = result
-
-
 def retry_conflicts(call_next: CallNext, batch: Batch) -> Result:
-    """Begin anew when another transaction got there first; that is nobody's failure.
+    """Run a batch again whose transaction lost against another one: no consumer failed.
 
-    One event that runs the server out of memory or disk each time has failed by itself.
+    A batch that exhausted the server's memory or disk is split instead; a single event that does so
+    each time has failed.
     """
-
-    def attempt() -> Result:
+    for _ in range(CONFLICTS_IN_A_ROW):
         result = call_next(batch)
-        is_split_anyway = isinstance(result.error, RoomAgain) and len(batch.event_ids) > 1
-        if isinstance(result.error, ConcurrencyConflict) and not is_split_anyway:
-            log.debug("conflict", consumer=batch.consumer.name, events=len(batch.event_ids))
-            raise BatchConflict(result)
-        return result
-
-    try:
-        return retry_on_conflict(attempt, CONFLICTS_IN_A_ROW - 1)
-    except BatchConflict as conflict:
-        result = conflict.result
-    if isinstance(result.error, RoomAgain):
-        return replace(result, error=result.error.__cause__)
-    return result
+        error = result.error
+        if not isinstance(error, ConcurrencyConflict):
+            return result
+        if isinstance(error, RoomAgain) and len(batch.event_ids) > 1:
+            return result
+        log.debug("conflict", consumer=batch.consumer.name, events=len(batch.event_ids))
+    return replace(result, error=error.__cause__) if isinstance(error, RoomAgain) else result
 
 
 def record_failure(call_next: CallNext, batch: Batch) -> Result:
-    """Record that a delivery failed and when it is due again, once it is known which one did.
+    """Record the failed attempt of a delivery that ran alone, or was interrupted.
 
-    That is one that failed alone, or that its consumer was interrupted at. Where the inbox could
-    not even be opened no consumer is at fault.
+    Where the inbox could not be opened no consumer has failed.
     """
     result = call_next(batch)
+    is_alone = len(batch.event_ids) == 1
     delivery = result.interrupted
-    if len(batch.event_ids) == 1 and result.unprocessed:
+    if is_alone and result.unprocessed:
         (delivery,) = result.unprocessed
     if result.error is None or delivery is None:
         return result
     failed = failure(batch.consumer, result.started, delivery, result.error)
     try:
-        # Who had the row may hold it a little longer; an attempt that is not counted would be
+        # The row may still be locked for a moment, and an attempt that is not counted would be
         # repeated for ever.
         retry_on_conflict(lambda: batch.failures.record(failed.attempt), CONFLICTS_IN_A_ROW - 1)
     except LedgerUnavailable:
@@ -95,7 +76,6 @@ def record_failure(call_next: CallNext, batch: Batch) -> Result:
     except FAILURES as error:
         return result.rolled_back(error, result.interrupted)
     log_failure(batch.consumer, failed)
-    is_alone = len(batch.event_ids) == 1
     return replace(
         result, failed=(failed,), unprocessed=(), error=None if is_alone else result.error
     )
@@ -104,8 +84,8 @@ def record_failure(call_next: CallNext, batch: Batch) -> Result:
 def failure(
     consumer: type[Consumer[Any]], started: Start, delivery: PendingDelivery, error: BaseException
 ) -> Failure:
-    """Give the account of an attempt that ended in this error."""
-    postponed = isinstance(error, RetryLater)
+    """The failure of an attempt that ended in this error."""
+    is_postponed = isinstance(error, RetryLater)
     if isinstance(error, RetryLater):
         retry_after: timedelta | None = error.delay
     elif isinstance(error, consumer.gives_up_on):
@@ -120,21 +100,17 @@ def failure(
         duration=started.elapsed,
         error=explain(error),
         retry_after=retry_after,
-        error_type=RETRY_LATER if postponed else type_of(error),
+        error_type=RETRY_LATER if is_postponed else name_of(type(error)),
         error_shape=shape_of(error),
-        is_postponed=postponed,
+        is_postponed=is_postponed,
     )
     return Failure(delivery, error, attempt)
 
 
-def account_of_loss(
-    consumer: type[Consumer[Any]],
-    lost: Lost,
-    error_type: str,
-    message: str,
-    stack: str = "",
+def lost_attempt(
+    consumer: type[Consumer[Any]], lost: Lost, error_type: str, message: str, stack: str = ""
 ) -> FailedAttempt:
-    """Give the account of an attempt that nobody came back from to tell."""
+    """The failed attempt of a delivery whose thread or process did not come back."""
     return FailedAttempt(
         event_id=lost.event_id,
         consumer=consumer.name,
@@ -149,7 +125,7 @@ def account_of_loss(
 
 
 def backoff(consumer: type[Consumer[Any]], attempt: int) -> timedelta | None:
-    """Give the wait after that attempt failed: doubling, capped, with up to a fifth less.
+    """The wait after that attempt failed: doubling, capped, with up to a fifth less.
 
     None after the last attempt.
     """
@@ -168,9 +144,9 @@ def retry_on_conflict(
     pause: Callable[[float], None] | None = None,
     seconds: float = 0,
 ) -> Done:
-    """Do it, and after each of so many conflicts pause and do it again.
+    """Call ``do`` again after a conflict, at most so often, with a pause before each retry.
 
-    Raises the ConcurrencyConflict that is one too many, and whatever else ``do`` raises.
+    Raises the last ConcurrencyConflict, and whatever else ``do`` raises.
     """
     for _ in range(most):
         try:

@@ -14,13 +14,13 @@ from kratos_sync.application.subscriptions import takes
 from kratos_sync.domain.events import EVENTS, DomainEvent
 
 SHORTEST_LIMIT: Final = timedelta(seconds=10)
-"""What a statement around the events may take at least: a slow database is no consumer's fault."""
+"""The least that a statement may take: a slow database is not the consumer's failure."""
 
 
 def commit_transaction(call_next: CallNext, batch: Batch) -> Result:
     """Commit once everything inside has returned; a failing commit is a failed attempt.
 
-    What went wrong inside is raised in the transaction: it tells whether the ledger is away.
+    A result's error is raised inside the transaction, which finds out whether the ledger is away.
     """
     result = Result(batch.started)
     try:
@@ -37,16 +37,13 @@ def commit_transaction(call_next: CallNext, batch: Batch) -> Result:
 
 
 def open_inbox(call_next: CallNext, batch: Batch) -> Result:
-    """Consume what is pending, and settle it in the same transaction.
-
-    Quarantined deliveries are left for a batch of their own.
-    """
+    """Consume what is pending, except quarantined deliveries, and settle it in one transaction."""
     started = Start.now()
     pending = _pending(batch)
     quarantined: list[UUID] = []
     if len(batch.event_ids) > 1:
-        quarantined = [delivery.event_id for delivery in pending if delivery.is_suspect]
-        pending = [delivery for delivery in pending if not delivery.is_suspect]
+        quarantined = [delivery.event_id for delivery in pending if delivery.is_quarantined]
+        pending = [delivery for delivery in pending if not delivery.is_quarantined]
     opened = replace(batch, deliveries=pending, started=started)
     batch.watch.opened(pending)
     result = Result(started, is_open=True, unprocessed=pending, quarantined=quarantined)
@@ -62,10 +59,10 @@ def open_inbox(call_next: CallNext, batch: Batch) -> Result:
 
 
 def _pending(batch: Batch) -> list[PendingDelivery]:
-    """Open what is pending and can be consumed here and now; postpone the rest.
+    """Open what is pending and can be consumed now; postpone the rest.
 
-    An event that this release does not know is postponed: a newer release may know it. So is one
-    that the consumer is not subscribed to here, and what there is no memory for now.
+    Postponed are events that this release does not know or has no subscription for (another
+    release may), and those that do not fit into memory now.
     """
     inbox, name, admission = batch.unit_of_work.inbox, batch.consumer.name, batch.admission
     pending = inbox.open(name, batch.event_ids, admission)
@@ -90,10 +87,7 @@ def _settle(batch: Batch, result: Result) -> None:
 
 
 def publish_raised_events(call_next: CallNext, batch: Batch) -> Result:
-    """Record the raised events in the transaction that holds their cause's effects.
-
-    An event carries on the trace of the one that caused it.
-    """
+    """Record the raised events in the transaction of their cause, each with its cause's trace."""
     result = call_next(batch)
     if result.error is not None:
         return result

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID
 
-from kratos_sync.application.ports.history import Delivery
+from kratos_sync.application.ports.history import RecordedEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class DeadLetterGroup:
     """Dead letters of one consumer that failed in the same way.
 
     ``shape`` is the message without what differs between events; None where it was not kept.
-    ``example_error`` is the whole error of the ``example``: it may quote personal data.
+    ``example_error`` is the whole error of the example: it may quote personal data.
     """
 
     consumer: str
@@ -39,7 +39,7 @@ class DeadLetterGroup:
     dead_letters: int
     first_failed_at: datetime
     last_failed_at: datetime
-    example: UUID
+    example_event_id: UUID
     example_error: str | None
 
 
@@ -70,44 +70,34 @@ class DeadLetter:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveredEvent:
-    """An event and its deliveries; ``payload`` is JSON text with personal data.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveredEvent(RecordedEvent):
+    """An event with its ``payload``: JSON text with personal data, ``{}`` once it is erased."""
 
-    The payload of an erased event is an empty object, and ``erased_at`` is set.
-    """
-
-    id: UUID
-    name: str
     identity_id: UUID
-    source: str
-    occurred_at: datetime
-    recorded_at: datetime
     payload: str
-    deliveries: tuple[Delivery, ...]
-    erased_at: datetime | None = None
 
 
 class DeadLetters(Protocol):
-    """The dead letters of the ledger, for reading.
+    """Reads dead letters.
 
     Every method raises LedgerUnavailable, or the reason why the schema cannot be read.
     """
 
     def now(self) -> datetime:
-        """The time by the database's clock."""
+        """Return the time by the database's clock."""
 
     def groups(self, wanted: DeadLetterFilter, most: int) -> DeadLetterGroups:
-        """Group those that match by consumer, exception and shape; at most so many groups."""
+        """Group those that match by consumer, exception and shape; return the largest groups."""
 
     def count(self, wanted: DeadLetterFilter) -> int:
         """Count those that match."""
 
     def newest(self, wanted: DeadLetterFilter, most: int) -> tuple[DeadLetter, ...]:
-        """Those that match, the newest failures first; at most so many."""
+        """Return those that match, the newest failures first; at most so many."""
 
     def event(self, event_id: UUID) -> DeliveredEvent | None:
-        """An event and its deliveries; None if it is not in the ledger."""
+        """Return an event and its deliveries; None if it is not in the ledger."""
 
 
 class DeadLetterDecisions(Protocol):
@@ -128,7 +118,7 @@ class DeadLetterDecisions(Protocol):
 RETRY_LATER: Final = "kratos_sync.application.consumer.RetryLater"
 """The error type of an attempt whose consumer asked to retry it later."""
 WORKER_DIED: Final = "WorkerDied"
-SUSPECT_ERRORS: Final = ("TimeLimitExceeded", WORKER_DIED)
+QUARANTINED_ERRORS: Final = ("TimeLimitExceeded", WORKER_DIED)
 """Error types after which a delivery is quarantined: it runs alone from then on."""
 
 

@@ -10,23 +10,22 @@ from kratos_sync.domain.events import DomainEvent
 
 
 class LedgerUnavailable(Exception):
-    """The ledger cannot be reached now: nothing was recorded, and the caller may try again.
+    """The ledger cannot be reached now: nothing was recorded, and the caller may retry.
 
-    The message says why, in words of ours alone: it may be logged.
+    The message says why and quotes no other error, so that it may be logged.
     """
 
 
 ANSWER_SOURCES: Final = frozenset({"FetchKratosIdentity", "reconcile", "sync"})
-"""The sources of what we ourselves fetched from Kratos' Admin API: it is exact."""
+"""The sources of events that this service itself fetched from the Admin API: they are exact."""
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """Where an event came from.
 
-    ``source`` names the way it came (``webhook``, or the consumer that raised it). Of the events
-    with one ``dedupe_key`` only the first is recorded. ``traceparent`` is a W3C Trace Context
-    header, or None.
+    ``source`` is ``webhook``, a command, or the consumer that raised it. Of events with the same
+    ``dedupe_key`` only the first is recorded. ``traceparent`` is a W3C Trace Context header.
     """
 
     source: str
@@ -35,9 +34,9 @@ class Provenance:
 
 
 class UnreadEvent(NamedTuple):
-    """An event as the text of its payload, which was seen to be one and is recorded as it came.
+    """An event whose payload, JSON in UTF-8, was checked and is recorded as it came.
 
-    ``payload`` is JSON in UTF-8; ``subject`` is the id of the identity that it is about.
+    ``subject`` is the id of the identity that it is about.
     """
 
     kind: type[DomainEvent]
@@ -47,7 +46,7 @@ class UnreadEvent(NamedTuple):
     payload: bytes
 
     def read(self) -> DomainEvent:
-        """Give the event that this is."""
+        """Decode the event."""
         return self.kind.from_json(self.id, self.date_occurred, json.loads(self.payload))
 
 
@@ -58,11 +57,10 @@ class EventBus(Protocol):
     """Passes events to the consumers subscribed to them, through the ledger."""
 
     async def publish(self, event: Publishable, provenance: Provenance) -> bool:
-        """Record the event and what is owed to its consumers in one commit, and return after it.
+        """Record the event and a delivery for each consumer, and return after the commit.
 
-        False if an event with this dedupe key was recorded before; nothing is recorded then.
-        Raises LedgerUnavailable. The broker is not asked: it may be away.
+        False if an event with this dedupe key was recorded before: then nothing is recorded.
+        Raises LedgerUnavailable. The broker is not involved and may be away.
 
-        Callers that wait at the same time may share the commit; each hears of its own event, and
-        one that is cancelled harms none of the others.
+        Callers that wait at the same time may share a commit. Cancelling one affects no other.
         """

@@ -31,14 +31,14 @@ class Attempt:
 class Outstanding:
     """A pending delivery, due at ``due_at``; or a dead letter, since ``failed_at``.
 
-    ``leased`` is whether it is dispatched.
+    ``leased`` is whether it is dispatched, ``error`` that of its last attempt.
     """
 
     attempts: int
     due_at: datetime
     leased: bool
     failed_at: datetime | None
-    last_error: str | None
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +87,9 @@ class IdentityHistory:
     identity_id: UUID
     at: datetime
     identity: IdentitySummary | None
+    erasure: Erasure | None
     recorded: int
     events: tuple[RecordedEvent, ...]
-    erasure: Erasure | None = None
 
 
 class History(Protocol):

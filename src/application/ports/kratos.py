@@ -102,15 +102,15 @@ class Answer(NamedTuple):
     identity: Identity | None
 
     def event(
-        self, event_id: UUID, identity_id: UUID, first_heard_at: datetime | None = None
+        self, event_id: UUID, identity_id: UUID, first_hinted_at: datetime | None = None
     ) -> KratosIdentityUpdated | KratosIdentityGone:
         """Give the event that records this answer.
 
-        ``first_heard_at`` is when the identity was first hinted at, if it is not held here.
+        ``first_hinted_at`` is when the identity was first hinted at, if it is not held here.
         """
         if self.identity is None:
             return KratosIdentityGone(event_id, self.asked_at, identity_id)
-        return KratosIdentityUpdated(event_id, self.asked_at, self.identity, first_heard_at)
+        return KratosIdentityUpdated(event_id, self.asked_at, self.identity, first_hinted_at)
 
 
 class KratosAnswers(Protocol):

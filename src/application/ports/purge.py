@@ -68,15 +68,15 @@ class Purge(Protocol):
     """
 
     def run(
-        self, retention: Retention, stopped: Event, told: Callable[[Removed], None]
+        self, retention: Retention, stopped: Event, progress: Callable[[Removed], None]
     ) -> PurgeReport:
-        """Remove what is older, until done or stopped; ``told`` gets the sum after each step.
+        """Remove what is older, until done or stopped; ``progress`` gets the sum after each step.
 
         Raises AnotherPurge if another purge is running, or has taken over.
         """
 
     def preview(
-        self, retention: Retention, stopped: Event, told: Callable[[Removed], None]
+        self, retention: Retention, stopped: Event, progress: Callable[[Removed], None]
     ) -> PurgeReport:
         """Count in the same way, without removing anything."""
 

@@ -5,10 +5,10 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
-from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
+from kratos_sync.application.missed_webhooks import HOOKS
 from kratos_sync.application.ports.kratos import Page
 
 SHORTEST_PAUSE: Final = timedelta(minutes=1)
@@ -49,10 +49,9 @@ class Findings:
     """What a reconciliation run has found so far.
 
     ``held`` identities were alive here when it began. Of the ``identities`` listed ``known`` were
-    held here, ``missing`` were not, ``stale`` were held and different; ``fields`` counts how many
-    differ in each field. ``unlisted`` were held since before it began and not listed; of those
-    ``deleted`` are deleted, as Kratos said of each. ``missed_webhooks`` counts by hook which
-    webhook was missed. ``unreadable`` are listed, and cannot be read.
+    held here, ``missing`` were not, ``stale`` were held and different, by ``fields``;
+    ``unreadable`` cannot be read. ``unlisted`` were held since before it began and not listed;
+    Kratos said of ``deleted`` of them that they do not exist. ``missed_webhooks`` counts by hook.
     """
 
     held: int = 0
@@ -72,15 +71,14 @@ class Findings:
         number: int,
         known: int,
         differences: Sequence[Difference],
-        unlisted: int,
         *,
-        missed_webhooks: Mapping[str, int] = MappingProxyType({}),
-        unreadable: int = 0,
+        unlisted: int,
+        unreadable: int,
+        missed_webhooks: Mapping[str, int],
     ) -> "Findings":
         """Add what a page of so many identities has shown."""
         stale = [each.fields for each in differences if each.fields is not None]
-        fields = Counter(self.fields)
-        fields.update(name for names in stale for name in names)
+        fields = Counter(name for names in stale for name in names)
         return replace(
             self,
             pages=self.pages + 1,
@@ -89,7 +87,7 @@ class Findings:
             missing=self.missing + len(differences) - len(stale),
             stale=self.stale + len(stale),
             unlisted=self.unlisted + unlisted,
-            fields=dict(fields),
+            fields=dict(Counter(self.fields) + fields),
             missed_webhooks=dict(Counter(self.missed_webhooks) + Counter(missed_webhooks)),
             unreadable=self.unreadable + unreadable,
         )
@@ -102,6 +100,11 @@ class Findings:
     def repairs(self) -> int:
         """How many identities were not here as they are in Kratos."""
         return self.missing + self.stale + self.deleted
+
+    @property
+    def missed(self) -> int:
+        """How many of the differences a webhook should have reported."""
+        return sum(self.missed_webhooks.get(hook, 0) for hook in HOOKS)
 
     def to_record(self) -> dict[str, Any]:
         """Give it by the names of the table's columns, which are the JSON keys too."""

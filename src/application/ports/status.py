@@ -3,19 +3,11 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from kratos_sync.application.drift import Drift
 from kratos_sync.application.ports.hook_log import HookActivity
 from kratos_sync.application.ports.purge import PastPurge
-
-
-@dataclass(frozen=True, slots=True)
-class TableSize:
-    """The size of a table on disk, with its indexes."""
-
-    name: str
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +28,9 @@ class Holder:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """The tables, largest first; the oldest rows; the last purge; what keeps dead rows."""
+    """The tables and their bytes on disk, largest first; the oldest rows; what keeps dead rows."""
 
-    tables: tuple[TableSize, ...] = ()
+    tables: Mapping[str, int] = field(default_factory=dict)
     oldest_event_at: datetime | None = None
     oldest_attempt_at: datetime | None = None
     last_purge: PastPurge | None = None
@@ -47,7 +39,7 @@ class Storage:
     @property
     def bytes(self) -> int:
         """The size of all tables."""
-        return sum(table.bytes for table in self.tables)
+        return sum(self.tables.values())
 
 
 RECENT_ATTEMPTS: Final = 100_000
@@ -67,10 +59,10 @@ class ConsumerStatus:
     """The deliveries of one consumer.
 
     Pending are those that are ``due``, ``dispatched`` (leased: at the broker or a worker) or
-    ``waiting`` (for a retry, or for a release that knows the event); of the waiting ones
-    ``postponed`` are those whose consumer asked for it. ``failed`` are dead letters, and not
-    pending. ``lag`` is the age of the oldest pending delivery that is not postponed. ``known`` is
-    False for a consumer that this release does not have.
+    ``waiting`` (for a retry, or for a release that knows the event); ``postponed`` ones wait
+    because their consumer asked for it. ``failed`` are dead letters, which are not pending.
+    ``lag`` is the age of the oldest pending delivery that is not postponed. ``known`` is False
+    for a consumer that this release does not have.
     """
 
     name: str
@@ -99,15 +91,6 @@ class UnknownEvents:
     oldest: timedelta | None
 
 
-class TemplateFailures(NamedTuple):
-    """Calls of a hook with an empty body, by the hook's label."""
-
-    label: str
-    calls: int
-    first_at: datetime
-    last_at: datetime
-
-
 @dataclass(frozen=True, slots=True)
 class StatusReport:
     """The ledger at one moment; ``clock_ahead`` says how far the database's clock is ahead."""
@@ -128,8 +111,8 @@ class StatusReport:
     unsafe: Sequence[str] = ()
     """What may lose commits: ``fsync`` or ``full_page_writes`` (which are off), or
     ``asynchronous_standby`` (no commit waits for a standby)."""
-    template_failures: Sequence[TemplateFailures] = ()
-    """Since the last completed reconciliation began, which found the identities concerned."""
+    template_failures: Sequence[HookActivity] = ()
+    """Calls with an empty body since the last completed reconciliation began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +127,7 @@ class BrokerStatus:
 
     @property
     def answers(self) -> bool:
-        """Whether it does."""
+        """Whether the broker answers."""
         return self.error is None
 
 

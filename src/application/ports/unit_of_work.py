@@ -1,4 +1,4 @@
-"""One transaction around one batch: inbox, the consumer's own writes, the events they raise."""
+"""One transaction around one batch: inbox, the consumer's writes, the events it raises."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -14,78 +14,80 @@ from kratos_sync.domain.events import DomainEvent
 
 
 class ConcurrencyConflict(Exception):
-    """Another transaction got there first (one new row, a deadlock): once more may succeed."""
+    """Another transaction got there first (a new row, a deadlock): a retry may succeed."""
 
 
 class RoomAgain(ConcurrencyConflict):
-    """The server ran out of memory or disk, and has room again: once more may succeed.
+    """The server ran out of memory or disk and has room again: a retry may succeed.
 
-    Who used it up shows only if it happens again.
+    If the same statement exhausts it each time, the statement is at fault.
     """
 
 
-class PendingDelivery(NamedTuple):
-    """A delivery still owed to a consumer, with its event as it stands in the ledger.
+class OtherLedgerUnavailable(Exception):
+    """A consumer raised LedgerUnavailable: only the unit of work raises that for our own ledger."""
 
-    ``attempt`` counts from 1; ``payload`` is JSON text, not yet decoded, so that one that cannot be
-    decoded fails alone.
+
+class PendingDelivery(NamedTuple):
+    """A pending delivery with its event, as the ledger has them.
+
+    ``payload`` is JSON text that is not decoded yet: one that cannot be decoded fails alone.
     """
 
     event_id: UUID
     attempt: int
+    """The number of the attempt, from 1."""
     name: str
     subject: UUID
     occurred_at: datetime
     payload: str
     traceparent: str | None
-    is_suspect: bool = False
-    """Whether an attempt of it cost a worker its time limit or its life."""
+    is_quarantined: bool = False
+    """Whether its last attempt exceeded the time limit or ended its process: it runs alone."""
     source: str = ""
-    """The way the event came, as in `Provenance`."""
+    """Where the event came from, as in `Provenance`."""
     recorded_at: datetime | None = None
     """When the event was recorded, by the ledger's clock."""
 
 
 class Inbox(Protocol):
-    """The deliveries owed to a consumer; one that is no longer there was settled before."""
+    """The pending deliveries of a consumer. A delivery that is not there was settled before."""
 
     def open(
         self, consumer: str, event_ids: Sequence[UUID], admission: Admission | None = None
     ) -> list[PendingDelivery]:
-        """Lock the deliveries still owed among these and load their events, in the order of ids.
+        """Lock the pending deliveries of these events and load them, in the order of their ids.
 
-        With an admission only what it chooses is loaded and given.
-
-        Deliveries that another worker holds are left to it, and those whose backoff has not ended
-        to a later message.
+        Skips deliveries that another worker has locked or whose backoff has not ended. An admission
+        chooses which of the others are loaded.
         """
 
     def settle(
         self,
         consumer: str,
-        owed: Sequence[PendingDelivery],
+        deliveries: Sequence[PendingDelivery],
         started_at: datetime,
         duration: timedelta,
     ) -> None:
-        """Remove the deliveries and log an attempt that succeeded for each."""
+        """Remove the deliveries, and log a succeeded attempt for each."""
 
     def fail(self, attempts: Sequence[FailedAttempt]) -> None:
-        """Log attempts that failed; each delivery is due again after its backoff, or never.
+        """Log failed attempts; each delivery is due again after its backoff, or a dead letter.
 
-        A delivery is a suspect from now on if the error's type is one of SUSPECT_ERRORS.
+        An error type of QUARANTINED_ERRORS puts the delivery into quarantine.
         """
 
     def release(self, consumer: str, event_ids: Sequence[UUID]) -> None:
-        """Give deliveries back at once, counting no attempt."""
+        """Make deliveries due at once, counting no attempt."""
 
     def set_aside(self, consumer: str, footprints: Mapping[UUID, int], wait: timedelta) -> None:
-        """Give deliveries back that there was no room for, counting no attempt.
+        """Make deliveries that did not fit into memory due after the wait, counting no attempt.
 
-        They are due after the wait, with these footprints from now on.
+        The ledger keeps their footprints.
         """
 
     def postpone(self, consumer: str, event_ids: Sequence[UUID], reason: str) -> None:
-        """Give deliveries back for later, counting no attempt; the reason is kept to be seen."""
+        """Make deliveries due later, counting no attempt; the ledger keeps the reason."""
 
 
 class UnitOfWork(Protocol):
@@ -102,27 +104,27 @@ class UnitOfWork(Protocol):
         """The inbox, in this transaction."""
 
     def consumer(self, kind: type[Consumer[Any]]) -> Consumer[Any]:
-        """Build a consumer whose ports work in this transaction."""
+        """Make a consumer whose ports work in this transaction."""
 
     def savepoint(self) -> None:
-        """Remember how things stand, for ``roll_back_to_savepoint``."""
+        """Mark the state that ``roll_back_to_savepoint`` returns to."""
 
     def roll_back_to_savepoint(self) -> bool:
         """Undo what was done through the consumer's ports since the last savepoint.
 
-        False, with nothing undone, where only a rollback can do that.
+        False, with nothing undone, if only a rollback of everything can do that.
         """
 
     def collect_events(self) -> list[DomainEvent]:
         """Take the events that aggregates have raised since the last call."""
 
     def record(self, events: Sequence[tuple[DomainEvent, Provenance]]) -> None:
-        """Record events and what is owed to their consumers, in this transaction."""
+        """Record events and their deliveries in this transaction."""
 
     def abandon(self) -> None:
-        """Cut the connection, from any thread: whoever waits for it waits no longer.
+        """Cut the connection, from any thread: a thread that waits for it gets an error.
 
-        Nothing that was not committed by then ever will be.
+        Nothing that was not committed before is committed later.
         """
 
     def commit(self) -> None:
@@ -132,34 +134,29 @@ class UnitOfWork(Protocol):
 class TimeLimitExceeded(BaseException):
     """A consumer took longer for an event than its time limit.
 
-    Raised in the middle of whatever it was doing; it is no Exception, so that few swallow it.
+    Raised wherever the consumer is. Not an Exception, so that few handlers swallow it.
     """
 
 
 class Watch(Protocol):
-    """Eyes on the thread that consumes a batch."""
+    """Watches the thread that consumes a batch."""
 
-    def opened(self, owed: Sequence[PendingDelivery]) -> None:
-        """A transaction has loaded these deliveries: one alone is answerable for what it takes."""
+    def opened(self, pending: Sequence[PendingDelivery]) -> None:
+        """A transaction has loaded these deliveries; one alone counts as in flight from here on."""
 
     def begin(self, delivery: PendingDelivery) -> None:
-        """The consumer gets this delivery now; from here on TimeLimitExceeded may be raised."""
+        """The consumer starts with this delivery: TimeLimitExceeded may be raised from here on."""
 
     def end(self) -> None:
-        """It is done with it, or has failed. Raises TimeLimitExceeded if it took too long."""
+        """It has finished or failed. Raises TimeLimitExceeded if it took too long."""
 
 
 class Unwatched:
-    """Nobody looks."""
+    """A watch that does nothing."""
 
-    def opened(self, owed: Sequence[PendingDelivery]) -> None:
-        """Look away."""
-
-    def begin(self, delivery: PendingDelivery) -> None:
-        """Look away."""
-
-    def end(self) -> None:
-        """Look away."""
+    def opened(self, pending: Sequence[PendingDelivery]) -> None: ...
+    def begin(self, delivery: PendingDelivery) -> None: ...
+    def end(self) -> None: ...
 
 
 UNWATCHED: Final[Watch] = Unwatched()

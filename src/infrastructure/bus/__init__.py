@@ -1,1 +1,1 @@
-"""The event bus on Dramatiq: the ledger decides what is owed, the broker only carries pointers."""
+"""The bus on Dramatiq: the ledger decides what is pending, the broker only carries pointers."""

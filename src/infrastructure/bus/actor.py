@@ -10,9 +10,9 @@ import dramatiq
 import structlog
 
 from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.errors import summary
 from kratos_sync.application.footprint import OpenBatches
 from kratos_sync.application.pipeline import Batch, deliver
-from kratos_sync.application.pipeline.logging import where
 from kratos_sync.application.ports.dead_letters import Failures
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import UnitOfWork
@@ -21,7 +21,7 @@ from kratos_sync.infrastructure.bus import wire_format
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 
 PAUSE_SECONDS: Final = 1.0
-"""Between two looks whether the ledger is back."""
+"""The pause between two attempts while the ledger is away."""
 
 log = structlog.get_logger()
 
@@ -32,16 +32,15 @@ def declare(
     failures: Failures,
     watchdog: Watchdog,
     *,
-    patience: timedelta = timedelta(),
+    ledger_timeout: timedelta = timedelta(),
     stopped: threading.Event | None = None,
     open_batches: OpenBatches | None = None,
 ) -> None:
     """Declare the actor, and a queue for each consumer, on the broker.
 
-    A batch that finds the ledger away is begun anew when it is back, up to `patience` later and
-    until `stopped`; that is nobody's failure. Whatever goes wrong inside, the message is
-    acknowledged: a delivery that was not settled is still in the ledger, and due again when its
-    lease runs out.
+    While the ledger is away a batch is retried, for the `ledger_timeout` or until `stopped`. A
+    message is acknowledged whatever happens: a delivery that was not settled is still in the
+    ledger, and due again when its lease runs out.
     """
     stopping, memory = stopped or threading.Event(), open_batches or OpenBatches()
 
@@ -50,8 +49,7 @@ def declare(
         try:
             pointer = wire_format.read(args, arguments)
             name = pointer.consumer
-            consumer = CONSUMERS.get(pointer.consumer)
-            if consumer is None:
+            if (consumer := CONSUMERS.get(name)) is None:
                 log.warning("unknown_consumer", consumer=name)
                 return
             deliver_in_time(consumer, pointer)
@@ -59,11 +57,11 @@ def declare(
             log.warning("garbage_dropped", reason=str(error))
         except LedgerUnavailable as error:
             log.warning("ledger_unavailable", consumer=name, reason=str(error))
-        except BaseException as error:  # noqa: BLE001  # it would only be logged by Dramatiq, text and all
-            log.error("batch_abandoned", consumer=name, error=type(error).__name__, at=where(error))  # noqa: TRY400  # its text may hold personal data
+        except BaseException as error:  # noqa: BLE001  # Dramatiq would log its text
+            log.error("batch_abandoned", consumer=name, **summary(error))  # noqa: TRY400  # likewise
 
     def deliver_in_time(consumer: type[Consumer[Any]], pointer: wire_format.Pointer) -> None:
-        until = monotonic() + patience.total_seconds()
+        until = monotonic() + ledger_timeout.total_seconds()
         while True:
             unit = unit_of_work()
             try:
@@ -76,7 +74,7 @@ def declare(
                 return
 
     queues = sorted(CONSUMERS)
-    # An actor must have a queue of its own; one of the consumers' does.
+    # Dramatiq wants a queue for the actor; one of the consumers' serves.
     declared = dramatiq.actor(actor_name=wire_format.ACTOR, queue_name=queues[0], broker=broker)
     declared(perform)
     for queue_name in queues:

@@ -1,16 +1,21 @@
-"""What relay, worker and status need of a broker, whichever it is."""
+"""What relay, worker and status need of a broker, and the broker for a URL."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 import dramatiq
+from pydantic import SecretStr
+
+from kratos_sync.application.ports.status import BrokerStatus
+
+if TYPE_CHECKING:
+    from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
+    from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 
 NAMESPACE = "kratos-sync"
-"""What the names of our queues begin with, where others may have theirs.
-
-A deployment adds an id of its own: see `infrastructure.container`.
-"""
+"""The prefix of our queues' names; a deployment adds its id (`infrastructure.container`)."""
+TIMEOUT_SECONDS: Final = 1.0
 
 
 class BrokerUnavailable(Exception):
@@ -18,9 +23,9 @@ class BrokerUnavailable(Exception):
 
 
 class Load(NamedTuple):
-    """The messages of a queue: those that no worker has fetched, and those not acknowledged.
+    """The messages of a queue: those that no worker has fetched, and all unacknowledged ones.
 
-    The latter include the former; None where the broker does not count them.
+    The latter is None where the broker does not count them.
     """
 
     waiting: int
@@ -30,29 +35,51 @@ class Load(NamedTuple):
 class PointerBroker(Protocol):
     """Carries messages from the relay to workers, and may lose them: they are only pointers.
 
-    No call lasts longer than ten seconds or so, whatever the broker does.
+    No call lasts longer than about ten seconds. Every method raises BrokerUnavailable.
     """
 
     def enqueue_many(self, messages: Sequence[dramatiq.Message[Any]]) -> None:
-        """Hand over messages; when this returns the broker has confirmed each of them.
+        """Enqueue messages; the broker has confirmed each of them when this returns.
 
-        Raises BrokerUnavailable; some of them may be there then.
+        Some of them may be there also if this raises.
         """
 
     def load(self, queue_name: str) -> Load:
-        """Count the messages of a queue. Raises BrokerUnavailable."""
+        """Count the messages of a queue."""
 
     def waiting(self, queue_names: Sequence[str], seconds: float) -> Mapping[str, int]:
-        """Count what no worker has fetched, in so many seconds for each answer, and asked once.
+        """Count the messages that no worker has fetched; each answer may take so many seconds.
 
-        Raises BrokerUnavailable, also where the broker would take no messages now.
+        Also raises BrokerUnavailable if the broker accepts no messages now.
         """
 
     def ping(self) -> None:
-        """Return if the broker would take messages now. Raises BrokerUnavailable."""
+        """Return if the broker accepts messages now."""
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
+
+
+def connect(
+    url: SecretStr, namespace: str = NAMESPACE
+) -> "WakefulRedisBroker | ConfirmingRabbitmqBroker":
+    """Make a broker for a URL of Redis or RabbitMQ; it connects when it is first used."""
+    # Only the client that is used is imported.
+    if url.get_secret_value().startswith("amqp"):
+        from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
+
+        return ConfirmingRabbitmqBroker.at(url, namespace)
+    from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
+
+    return WakefulRedisBroker.at(url, namespace)
+
+
+def broker_status(broker: PointerBroker, consumers: Sequence[str]) -> BrokerStatus:
+    """Count the messages that no worker has fetched yet, or say why they cannot be counted."""
+    try:
+        return BrokerStatus(broker.waiting(consumers, TIMEOUT_SECONDS))
+    except BrokerUnavailable as error:
+        return BrokerStatus({}, str(error))
 
 
 Key = TypeVar("Key")
@@ -62,7 +89,7 @@ Key = TypeVar("Key")
 class Share(Generic[Key]):
     """A queue's share of a worker: what its threads have in flight, and how much that may be.
 
-    The same ``in_flight`` goes from a consumer that lost its connection to the one that follows.
+    A consumer that replaces one with a lost connection continues with the same ``in_flight``.
     """
 
     queue_name: str
@@ -71,14 +98,14 @@ class Share(Generic[Key]):
 
     @property
     def room(self) -> int:
-        """How many messages more may be taken."""
+        """How many more messages may be taken."""
         return max(self.most - len(self.in_flight), 0)
 
 
 def bounded(prefetch: int) -> int:
-    """Turn the two for each thread that Dramatiq asks for into one for each thread but one.
+    """Turn Dramatiq's prefetch, two messages for each thread, into one for each thread but one.
 
-    So a consumer that hangs never takes all threads of a worker from the others. One message is a
-    whole batch, and those that waited here would be missed by a worker next door.
+    So a consumer that hangs never takes all threads of a worker. A message is a whole batch, and
+    one that waits here would be missing in another worker.
     """
     return max(prefetch // 2 - 1, 1)

@@ -1,4 +1,4 @@
-"""The event bus: recorded in the ledger, delivered through Dramatiq by relay and worker."""
+"""The event bus: records events in the ledger; relay and worker deliver them."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -12,29 +12,28 @@ from kratos_sync.infrastructure.ledger.notifications import LoopWakeUp
 from kratos_sync.infrastructure.ledger.recording import EventRow
 from kratos_sync.infrastructure.postgres.connections import connection_arguments
 
-# Who publishes waits: Kratos gives a webhook 30 s, in which several attempts have to fit.
+# Kratos gives a webhook 30 s, in which several attempts have to fit.
 STATEMENT_TIMEOUT: Final = timedelta(seconds=4)
 
 
 class PostgresEventBus:
-    """The EventBus port: whoever publishes at the same time shares a commit."""
+    """The EventBus port: callers that publish at the same time share a commit."""
 
     def __init__(
         self, database_url: SecretStr, wake_relay: Callable[[], None] | None = None
     ) -> None:
-        """Connect when first used; `wake_relay` is called after a commit, once for all in it.
+        """Connect when first used; `wake_relay` is called once after each commit.
 
-        Unless told otherwise it wakes the relay as every process of this service does.
+        By default it notifies the relay through PostgreSQL.
         """
         arguments = connection_arguments(database_url, STATEMENT_TIMEOUT)
         self._wake_up = LoopWakeUp(arguments)
         self._ledger = GroupCommit(arguments, wake_relay or self._wake_up)
 
     async def publish(self, event: Publishable, provenance: Provenance) -> bool:
-        """Record in one commit; wake the relay after it."""
         return await self._ledger.record(EventRow.of(event, provenance))
 
     async def stop(self) -> None:
-        """Finish what is being published, and close the connections."""
+        """Record what is waiting, and close the connections."""
         await self._ledger.stop()
         await self._wake_up.stop()

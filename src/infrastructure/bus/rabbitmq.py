@@ -1,7 +1,7 @@
-"""Dramatiq's RabbitMQ broker, with confirms, an end to every wait, and one queue for each consumer.
+"""Dramatiq's RabbitMQ broker with confirms, a limit to every wait, and one queue for each consumer.
 
-Dramatiq's own waits for ever while a server hangs, and has a delay queue and a graveyard beside
-each queue, where ours are in the ledger (dramatiq 2.2, brokers/rabbitmq.py).
+Dramatiq's own broker waits for ever while a server hangs, and adds a delay queue and a dead-letter
+queue to each queue: ours are in the ledger (dramatiq 2.2, brokers/rabbitmq.py).
 """
 
 import logging
@@ -36,19 +36,19 @@ NOT_FOUND, PRECONDITION_FAILED = 404, 406
 PERSISTENT: Final = pika.BasicProperties(  # type: ignore[no-untyped-call]  # pika has no types here
     delivery_mode=pika.DeliveryMode.Persistent.value, content_type="application/json"
 )
-# Resolving a name raises its own, and a server that says nothing pika's inner ones.
+# Also what resolving a name raises, and what pika raises for a server that does not answer.
 CONNECTION_ERRORS: Final = (AMQPError, AMQPConnectorException, OSError)
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
-# What they log of a lost connection, in several lines and with tracebacks, they also raise.
+# They log a lost connection in several lines with tracebacks, and raise it as well.
 for name in ("pika", "dramatiq.brokers.rabbitmq"):
     logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 class ConfirmingRabbitmqBroker(RabbitmqBroker):
-    """A PointerBroker on RabbitMQ; what it asks, it asks on a thread that may be left behind."""
+    """A PointerBroker on RabbitMQ; it sends requests on a thread that it may leave behind."""
 
     def __init__(self, url: str, namespace: str = NAMESPACE) -> None:
         # No middleware: retries live in the ledger, and the pipeline runs inside the actor.
@@ -69,46 +69,39 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
         return cls(url.get_secret_value(), namespace)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
-        """Give a consumer with a connection of its own. Raises dramatiq's ConnectionClosed."""
+        """Make a consumer with a connection of its own. Raises dramatiq's ConnectionClosed."""
         share = Share(queue_name, bounded(prefetch), self._in_flight[queue_name])
         return RabbitmqConsumer(self, share, timeout)
 
     def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:  # noqa: ARG002
-        """Declare a queue; the server learns of it from whoever first sends or consumes."""
+        """Declare a queue here; at the server the first sender or consumer declares it."""
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
             self.emit_after("declare_queue", queue_name)
 
     def name_at_server(self, queue_name: str) -> str:
-        """Give the name by which RabbitMQ knows a queue."""
+        """The name of a queue at RabbitMQ."""
         return f"{self.namespace}.{queue_name}"
 
     def enqueue_many(self, messages: Sequence[dramatiq.Message[Any]]) -> None:
-        """Publish messages in one transaction: when it is committed, each of them is confirmed.
+        """Publish messages in one transaction: its commit confirms each of them."""
 
-        Raises BrokerUnavailable; some of them may be there then.
-        """
-
-        def publish(is_given_up: Callable[[], bool]) -> None:
+        def publish(is_abandoned: Callable[[], bool]) -> None:
             for queue_name in {message.queue_name for message in messages}:
                 self._declare_queue(queue_name)
             bodies = [(self.name_at_server(each.queue_name), each.encode()) for each in messages]
-            if not is_given_up():
+            if not is_abandoned():
                 self._publish(bodies, mandatory=True)
 
         if messages:
             self._ask(publish)
 
     def load(self, queue_name: str) -> Load:
-        """Count the messages of a queue that no worker has. Raises BrokerUnavailable."""
         return Load(self._ask(lambda _: self._declare_queue(queue_name)), None)
 
     def waiting(self, queue_names: Sequence[str], seconds: float) -> Mapping[str, int]:
-        """Count on a connection of its own, without the patience that ours has.
-
-        Raises BrokerUnavailable.
-        """
+        """Count on a connection of its own, with shorter limits."""
 
         def count(_: Callable[[], bool]) -> Mapping[str, int]:
             parameters = _bounded(self._url, self.namespace, seconds, seconds)
@@ -128,12 +121,11 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
             asking.stop()
 
     def ping(self) -> None:
-        """Return if RabbitMQ takes and confirms a message. Raises BrokerUnavailable."""
-        # A server short of memory or disk lets everybody connect and nobody publish.
+        # A server short of memory or disk accepts connections and no messages.
         self._ask(lambda _: self._publish([(self._ping_queue, b"")], mandatory=False))
 
     def close(self) -> None:
-        """Let go of the connection; consumers close their own."""
+        """Close the connection; consumers close their own."""
         with self._one_at_a_time:
             if self._asking is not None:
                 self._asking.stop(HANG_UP_SECONDS)
@@ -151,9 +143,9 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
                 raise
 
     def _declare_queue(self, queue_name: str) -> int:
-        """Declare a queue where it is missing, and give the number of its waiting messages.
+        """Declare a queue, and return the number of its waiting messages.
 
-        One that is there with other arguments is used as it is.
+        A queue that exists with other arguments is used as it is.
         """
         name = self.name_at_server(queue_name)
         try:
@@ -170,9 +162,9 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
         return int(found.method.message_count)
 
     def _publish(self, bodies: Sequence[tuple[str, bytes]], *, mandatory: bool) -> None:
-        """Publish in a transaction: its commit is answered when every message would be confirmed.
+        """Publish in a transaction: its commit is answered when every message is safe.
 
-        Pika's blocking channel would wait for each confirm before it sends the next.
+        With confirms, pika's blocking channel would wait for each before it sends the next message.
         """
         channel = self.channel
         if getattr(self.state, "transactional", None) is not channel:
@@ -183,7 +175,7 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
         for queue, body in bodies:
             channel.basic_publish("", queue, body, PERSISTENT, mandatory=mandatory)
         channel.tx_commit()
-        self.connection.process_data_events(0)  # what was returned is handed over here
+        self.connection.process_data_events(0)  # calls back for returned messages
         if self._returned.is_set():
             raise UnroutableError([])
 
@@ -196,9 +188,9 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
 
 
 class _Asking:
-    """A thread that asks RabbitMQ, so that whoever waits for the answer may give up.
+    """A thread that sends requests to RabbitMQ, so that the caller can stop waiting.
 
-    It owns a connection, keeps its heartbeats going, and ends it after any error.
+    It owns a connection, keeps its heartbeats going, and closes it after any error.
     """
 
     def __init__(self, keep_alive: Callable[[], None], hang_up: Callable[[], None]) -> None:
@@ -208,7 +200,7 @@ class _Asking:
         self._thread.start()
 
     def answer(self, call: "Callable[[Callable[[], bool]], T]", seconds: float) -> T:
-        """Call, and give what it gives; it is told whether it was given up.
+        """Run the call on the thread; it gets a function that says whether the caller has left.
 
         Raises BrokerUnavailable, also when it takes too long.
         """
@@ -232,7 +224,7 @@ class _Asking:
             raise BrokerUnavailable("TimeoutError") from None
 
     def stop(self, seconds: float = 0) -> None:
-        """End the connection and the thread, and wait so long for it."""
+        """Close the connection and end the thread, waiting for so long."""
         self._calls.put(None)
         self._thread.join(seconds)
 
@@ -244,7 +236,7 @@ class _Asking:
                 call = self._keep_alive
             try:
                 (call or self._hang_up)()
-            except Exception:  # noqa: BLE001  # whoever asked knows
+            except Exception:  # noqa: BLE001  # the caller gets it
                 with suppress(Exception):
                     self._hang_up()
             if call is None:
@@ -261,13 +253,13 @@ class RabbitmqMessage(MessageProxy):
 
 
 class RabbitmqConsumer(Consumer):
-    """Gives messages as they arrive, and None after a timeout (milliseconds) in vain.
+    """Gives messages as they arrive, and None after a timeout (milliseconds).
 
-    Dramatiq calls it from one thread of its own for each queue, acknowledgements from all.
+    Dramatiq calls it from one thread for each queue, and acknowledges from all threads.
     """
 
     def __init__(self, broker: ConfirmingRabbitmqBroker, share: Share[int], timeout: int) -> None:
-        """Connect, and declare the queue where it is missing. Raises ConnectionClosed."""
+        """Connect, and declare the queue if it is missing. Raises ConnectionClosed."""
         self._broker, self._share, self._seconds = broker, share, timeout / 1000
         name = broker.name_at_server(share.queue_name)
         try:
@@ -286,7 +278,7 @@ class RabbitmqConsumer(Consumer):
             raise _closed(error) from None
 
     def __next__(self) -> MessageProxy | None:
-        """Give the next message, or None after a wait in vain. Raises ConnectionClosed."""
+        """Give the next message, or None after the timeout. Raises ConnectionClosed."""
         try:
             if not self._share.room:
                 self._connection.process_data_events(self._seconds)
@@ -304,23 +296,23 @@ class RabbitmqConsumer(Consumer):
         return None
 
     def ack(self, message: MessageProxy) -> None:
-        """Acknowledge a message that was processed.
+        """Acknowledge a processed message.
 
-        If that is lost with the connection, it comes again and there is nothing to do.
+        If the connection is lost first, the message comes again and finds nothing to do.
         """
         self._share.in_flight.discard(id(message))
-        # Even if it came by an earlier connection: there is a place for another one now.
+        # Also for a message of an earlier connection: there is room for another one now.
         with suppress(AMQPError):
             self._connection.add_callback_threadsafe(partial(self._acknowledge, message))
 
-    nack = ack  # the ledger knows what failed; a second graveyard would only be stale
+    nack = ack  # the ledger knows what failed, and has the dead letters
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Let go of what was not begun: RabbitMQ gives it to others when we hang up."""
+        """Forget messages that were not begun: RabbitMQ requeues them when we disconnect."""
         self._share.in_flight.difference_update(map(id, messages))
 
     def close(self) -> None:
-        """Send the last acknowledgements, and hang up; a server that hangs is not waited for."""
+        """Send the last acknowledgements and disconnect, without waiting for a hanging server."""
         hanging_up = threading.Thread(target=self._hang_up, name="hanging up", daemon=True)
         hanging_up.start()
         hanging_up.join(HANG_UP_SECONDS)
@@ -359,7 +351,7 @@ def _bounded(
 
 
 def _count(connection: pika.BlockingConnection, name: str, *, declare: bool = False) -> int:
-    """Count the waiting messages of a queue, 0 where there is none; `declare` makes one then."""
+    """Count the waiting messages of a queue; if it is missing, `declare` it and return 0."""
     channel = connection.channel()
     try:
         found = channel.queue_declare(name, passive=True)

@@ -1,4 +1,4 @@
-"""The relay: leases what is due in the ledger, and sends pointers to it to the broker."""
+"""The relay: leases due deliveries in the ledger, and sends pointers to them to the broker."""
 
 import threading
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from kratos_sync.application.consumer import Consumer
-from kratos_sync.application.pipeline.logging import where
+from kratos_sync.application.errors import summary
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.infrastructure.bus import wire_format
@@ -25,20 +25,30 @@ FIRST_BATCHES: Final = 4
 MOST_BATCHES: Final = 100
 QUICK_PART_OF_LEASE: Final = 1 / 6
 BUSY_SECONDS: Final = 0.01
-"""The shortest between two dispatches to a consumer that has work: so its batches fill."""
+"""The shortest time between two dispatches to a busy consumer: so its batches fill."""
 LONGEST_PAUSE_SECONDS: Final = 0.2
-"""The longest between two looks while something is due that there is no room for."""
+"""The longest time between two turns while due deliveries have no room."""
+IDLE_SECONDS = 1.0
+"""The longest time between two turns,"""
+TURN_SECONDS = 0.002
+"""and the shortest, however often the relay is woken."""
+LONGEST_REFUSED_SECONDS = 30.0
+"""The longest time between two dispatches to a broker that answers and accepts nothing."""
+MOST_REFUSED = 10
+MOST_WAITING = 2 * MOST_BATCHES
+"""Nothing is sent to a consumer with more messages in its queue: its workers are away or slow."""
+
+log = structlog.get_logger()
 
 
 class Window:
     """The most deliveries of one consumer that may be under lease.
 
-    It doubles while the workers empty half of it in a sixth of a lease, so that twice as much will
-    be finished in two thirds of one; and it shrinks when leases ran out before they got to it. So a
-    backlog waits in the ledger, not in Redis. It is filled up when it is half empty: large claims
-    are cheap, and in them what concerns one identity can share a batch.
+    It doubles while workers empty half of it in a sixth of a lease, and shrinks when leases run out
+    before they are processed: so a backlog waits in the ledger and not in the broker. It is filled
+    when it is half empty: large claims are cheap, and keep deliveries about one identity together.
 
-    Times are a monotonic clock's seconds; ``leased`` is how many deliveries are under lease.
+    Times are in seconds of a monotonic clock; ``leased`` is the number of deliveries under lease.
     """
 
     def __init__(self, batch_size: int, lease: timedelta) -> None:
@@ -51,32 +61,32 @@ class Window:
         self._closed_until = 0.0
 
     def is_open(self, now: float) -> bool:
-        """Whether it may be worth to look how many are under lease; see ``pause``."""
+        """Whether the last ``pause`` is over."""
         return now >= self._closed_until
 
     def room(self, leased: int, now: float) -> int:
-        """How many more may be dispatched while more are due."""
+        """How many more may be dispatched."""
         half_empty = leased <= self.size // 2
         if half_empty and self._filled >= self.size and now - self._filled_at < self._quick:
             self.size = min(2 * self.size, MOST_BATCHES * self._batch_size)
         return self.size - leased if half_empty else 0
 
     def dispatched(self, leased: int, now: float) -> None:
-        """Take note of a dispatch, after which so many are under lease."""
+        """Note a dispatch, after which so many are under lease."""
         self._filled, self._filled_at, self._in_vain = leased, now, 0
 
     def leases_ran_out(self) -> None:
-        """Dispatch less from now on."""
+        """Shrink."""
         self.size = max(self.size // 4, self._batch_size)
 
     def rests(self, now: float) -> float:
-        """For how many seconds nothing more is dispatched while something is under lease."""
+        """The seconds until the next dispatch to a busy consumer."""
         return max(self._filled_at + BUSY_SECONDS - now, 0.0)
 
     def pause(self, leased: int, now: float) -> float:
-        """In how many seconds it is worth to look again: when it will be half empty.
+        """Close for as long as workers probably need to empty half of it; returns the seconds.
 
-        Ever later, up to a bound, while the workers finish nothing.
+        The pause grows, up to a bound, while they finish nothing.
         """
         finished, seconds = self._filled - leased, now - self._filled_at
         if finished > 0 and leased > self.size // 2:
@@ -90,21 +100,8 @@ class Window:
         return pause
 
 
-IDLE_SECONDS = 1.0
-"""The longest between two looks at the ledger, whatever wakes us."""
-TURN_SECONDS = 0.002
-"""The shortest between two looks, however often we are woken."""
-LONGEST_REFUSED_SECONDS = 30.0
-"""The longest between two dispatches to a broker that answers and takes nothing."""
-MOST_REFUSED = 10
-MOST_WAITING = 2 * MOST_BATCHES
-"""Messages in a consumer's queue beyond which nothing is sent: its workers are away or drowning."""
-
-log = structlog.get_logger()
-
-
 class Relay:
-    """Moves what is due to the broker; as many as wanted may run, without a leader."""
+    """Dispatches due deliveries; any number of relays may run, without a leader."""
 
     def __init__(
         self,
@@ -124,7 +121,7 @@ class Relay:
         self._refused = 0
 
     def run(self, stopped: threading.Event) -> None:
-        """Relay until stopped; come back by itself from a ledger or broker that was away."""
+        """Relay until stopped; while the ledger or the broker is away, retry."""
         while not stopped.is_set():
             began = monotonic()
             try:
@@ -133,12 +130,11 @@ class Relay:
                 log.warning("ledger_unavailable", reason=str(error))
                 pause = IDLE_SECONDS
             except (ConcurrencyConflict, SQLAlchemyError, psycopg.Error) as error:
-                # A lock that was not to be had, a statement that took too long: once more, later.
-                log.warning("turn_abandoned", error=type(error).__name__, at=where(error))
+                # Such as a lock that was not free, or a statement that took too long.
+                log.warning("turn_abandoned", **summary(error))
                 pause = IDLE_SECONDS
             except BrokerUnavailable as error:
                 log.warning("broker_unavailable", error=str(error))
-                # No event brings it back any sooner.
                 stopped.wait(self._pause_without_broker())
                 continue
             self._listener.wait(pause, stopped)
@@ -146,23 +142,23 @@ class Relay:
         self._listener.close()
 
     def _pause_without_broker(self) -> float:
-        """A second; ever longer, while it answers well and then takes nothing."""
+        """A second; increasing while the broker answers pings and refuses messages."""
         if self._broker_away:
             return IDLE_SECONDS
         self._broker_away = True
         return min(IDLE_SECONDS * (1 << max(self._refused - 1, 0)), LONGEST_REFUSED_SECONDS)
 
     def turn(self) -> float:
-        """Dispatch what is due; give the seconds until it is worth to look again.
+        """Dispatch what is due; returns the seconds until the next turn.
 
         Raises LedgerUnavailable, ConcurrencyConflict, sqlalchemy.exc.DBAPIError or
-        BrokerUnavailable; what was leased and could not be sent is given back then.
+        BrokerUnavailable: then what was leased and could not be sent is released.
         """
         if self._broker_away:
             self._broker.ping()
             self._broker_away = False
         now = monotonic()
-        # Counting what is under lease is what a look costs: where it is much, none is made early.
+        # Counting what is under lease costs most: it is not done before a window may have room.
         wanted = [name for name, window in self._windows.items() if window.is_open(now)]
         if not wanted:
             return BUSY_SECONDS
@@ -191,7 +187,7 @@ class Relay:
             log.warning("leases_lost", consumer=consumer, deliveries=lost)
 
     def _dispatch(self, consumer: str, leased: int, room: int) -> bool:
-        """False if there was nothing to be had: what is due is held by who overstays a lease."""
+        """False if nothing could be claimed: workers with expired leases hold what is due."""
         window, claim = self._windows[consumer], self._claims.claim(consumer, room)
         if claim.expired:
             window.leases_ran_out()

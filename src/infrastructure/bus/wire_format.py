@@ -1,13 +1,13 @@
-"""What a message on the broker says: version, one consumer, and the ids of some events.
+"""The message format at the broker: a version, one consumer, and the ids of some events.
 
 Version 1, the keyword arguments of the one actor ``deliver`` in Dramatiq's own message format:
 
     {"version": 1, "consumer": "SyncKratosIdentity", "event_ids": ["0199…", "0199…"]}
 
-Nothing else ever goes to the broker: no personal data, no count of attempts. The consumer's name
-is also the name of its queue. A version that a release cannot read is dropped by it; the lease of
-these deliveries runs out, and they are sent again. So change it in two steps: first read the new
-version, and one release later write it.
+Nothing else goes to the broker: no personal data, no count of attempts. The consumer's name is also
+the name of its queue. A release drops a version that it cannot read, and the deliveries are sent
+again when their lease runs out. So change the version in two steps: first read the new one, and one
+release later write it.
 """
 
 import re
@@ -21,10 +21,14 @@ from dramatiq.errors import ActorNotFound
 
 VERSION = 1
 ACTOR = "deliver"
-# More than any batch holds; a message with more is not ours.
+# More than any batch has.
 MOST_EVENT_IDS = 10_000
-# What a name may look like: one that is not known is logged.
+# Bounded, for the name of an unknown consumer is logged.
 CONSUMER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
+MOST_BYTES: Final = 1 << 20
+"""More than the largest batch takes; a longer message is not even decoded."""
+OPTIONS: Final = {"redis_message_id"}
+"""Dramatiq's options that our messages have."""
 
 
 class UnreadableMessage(Exception):
@@ -40,7 +44,7 @@ class Pointer:
 
 
 def write(consumer: str, event_ids: Sequence[UUID | str]) -> dict[str, object]:
-    """Give the message's arguments."""
+    """Make the message's arguments."""
     return {
         "version": VERSION,
         "consumer": consumer,
@@ -49,7 +53,7 @@ def write(consumer: str, event_ids: Sequence[UUID | str]) -> dict[str, object]:
 
 
 def read(args: Sequence[object], arguments: Mapping[str, object]) -> Pointer:
-    """Read a message's arguments, whoever wrote them. Raises UnreadableMessage."""
+    """Check and read a message's arguments. Raises UnreadableMessage."""
     consumer, event_ids = arguments.get("consumer"), arguments.get("event_ids")
     version = arguments.get("version")
     if args or type(version) is not int or version != VERSION:
@@ -65,18 +69,12 @@ def read(args: Sequence[object], arguments: Mapping[str, object]) -> Pointer:
 
 
 def _uuid(value: object) -> UUID:
-    # UUID() takes much more than a string, and fails on it in as many ways.
+    # UUID() accepts more than strings, and fails on them in many ways.
     return UUID(value if isinstance(value, str) else "")
 
 
-MOST_BYTES: Final = 1 << 20
-"""More than the largest batch takes; what is longer is not even decoded."""
-OPTIONS: Final = {"redis_message_id"}
-"""All that a message of ours has of what Dramatiq calls options."""
-
-
 def read_message(broker: Broker, queue_name: str, data: bytes | None) -> Message[Any] | None:
-    """Give the message if it is one that our actor may be called with; None for garbage."""
+    """Decode a message that our actor may be called with; None for garbage."""
     if data is None or len(data) > MOST_BYTES:
         return None
     try:
@@ -84,8 +82,7 @@ def read_message(broker: Broker, queue_name: str, data: bytes | None) -> Message
         broker.get_actor(message.actor_name)
     except (DecodeError, ActorNotFound, TypeError):
         return None
-    # A worker thread dies of what it cannot call, of a queue that it does not know, and of options
-    # that are not what Dramatiq thinks.
+    # A worker's thread dies of arguments that it cannot call, unknown queues and other options.
     ours = (
         message.queue_name == queue_name
         and type(message.kwargs) is dict

@@ -291,15 +291,9 @@ def _pieces_kept(body: bytes) -> Iterator[bytes]:
 
 def _storable(body: bytes) -> tuple[bytes, int]:
     """Replace the escapes that `jsonb` refuses by U+FFFD, and count them."""
-    if b"\\u" not in body:
+    replaced = sum(escape["refused"] is not None for escape in _ESCAPE.finditer(body))
+    if not replaced:
         return body, 0
-    replaced = 0
-
-    def replace(escape: re.Match[bytes]) -> bytes:
-        nonlocal replaced
-        if escape["refused"] is None:
-            return escape[0]
-        replaced += 1
-        return rb"\ufffd"
-
-    return _ESCAPE.sub(replace, body), replaced
+    return _ESCAPE.sub(
+        lambda escape: rb"\ufffd" if escape["refused"] else escape[0], body
+    ), replaced

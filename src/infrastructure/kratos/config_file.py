@@ -13,32 +13,22 @@ import subprocess
 import sys
 from base64 import b64decode
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final, NoReturn
 
 import yaml
 
-from kratos_sync.application.kratos_config.nodes import (
-    ConfigFile,
-    Entry,
-    Items,
-    Map,
-    Node,
-    RepeatedKey,
-    Text,
-)
+from kratos_sync.application.kratos_config.nodes import ConfigFile, Entry, Items, Map, Node, Text
 from kratos_sync.application.kratos_config.templates import Problem, Rendered
 
 MOST_BYTES: Final = 1_048_576
 MOST_NODES: Final = 200_000
 DEEPEST: Final = 100
 
-_TOO_DEEP: Final = f"it is nested deeper than {DEEPEST} levels"
-_TOO_MANY: Final = f"it comes to more than {MOST_NODES:,} values"
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TEXT_TAGS: Final = ("!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:binary")
-_MERGE: Final = "<<"
 _PAIR: Final = re.compile(
     r"\\\\|\\u([Dd][89ABab][0-9A-Fa-f]{2})\\u([Dd][C-Fc-f][0-9A-Fa-f]{2})", re.ASCII
 )
@@ -101,7 +91,7 @@ class _Reader:
     """
 
     def __init__(self, events: Iterator[Any]) -> None:
-        self.repeated: list[RepeatedKey] = []
+        self.repeated: list[tuple[str, int]] = []
         self._events = events
         self._anchors: dict[str, tuple[Node, int] | None] = {}
         self._count = 0
@@ -116,7 +106,7 @@ class _Reader:
 
     def _node(self, event: Any, depth: int) -> Node:
         if depth > DEEPEST:
-            raise UnreadableConfig(_TOO_DEEP)
+            raise UnreadableConfig(f"it is nested deeper than {DEEPEST} levels")
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event)
         before = self._count
@@ -160,11 +150,11 @@ class _Reader:
             value = self._node(next(self._events), depth + 1)
             if not isinstance(key, Text):
                 raise UnreadableConfig(f"line {line}: a key is no text")
-            if key.plain and key.value == _MERGE:
+            if key.plain and key.value == "<<":
                 merged = self._merged(value, line) | merged
                 continue
             if key.value in own:
-                self.repeated.append(RepeatedKey(key.value, line))
+                self.repeated.append((key.value, line))
             own[key.value] = Entry(line, value)
         return merged | own
 
@@ -180,7 +170,7 @@ class _Reader:
     def _take(self, number: int = 1) -> None:
         self._count += number
         if self._count > MOST_NODES:
-            raise UnreadableConfig(_TOO_MANY)
+            raise UnreadableConfig(f"it comes to more than {MOST_NODES:,} values")
 
 
 def _line(event: Any) -> int:
@@ -203,7 +193,13 @@ MOST_TEMPLATE_BYTES: Final = 262_144
 TIME_LIMIT: Final = 60.0
 """Seconds of the clock for all templates together."""
 
-_TOO_SLOW: Final = (-signal.SIGXCPU, -signal.SIGKILL)
+_NEVER_RUNS: Final = 3
+_PROBLEMS: Final = {
+    _NEVER_RUNS: Problem.NOT_JSONNET,
+    -signal.SIGXCPU: Problem.TOO_SLOW,
+    -signal.SIGKILL: Problem.TOO_SLOW,
+}
+"""By the exit code of the child process."""
 
 
 class JsonnetTemplates:
@@ -215,38 +211,30 @@ class JsonnetTemplates:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
-        self._rendered: dict[tuple[str, Sequence[str]], Rendered] = {}
         self._left = TIME_LIMIT
-        self._texts: dict[tuple[str, Sequence[str]], Rendered] = {}
+        self._read = lru_cache(maxsize=None)(self._read_body)
+        self._run = lru_cache(maxsize=None)(self._run_text)
 
     def render(self, body: str, contexts: Sequence[str]) -> Rendered:
         """Run the template that a ``body`` names with each context as ``ctx``."""
-        key = (body, contexts)
-        if key not in self._rendered:
-            self._rendered[key] = self._render(body, contexts)
-        return self._rendered[key]
-
-    def _render(self, body: str, contexts: Sequence[str]) -> Rendered:
         text = self._read(body)
-        if isinstance(text, Problem):
-            return Rendered(problem=text)
-        key = (text, contexts)
-        if key not in self._texts:
-            began = monotonic()
-            self._texts[key] = _run(text, contexts, self._left)
-            self._left -= monotonic() - began
-        return self._texts[key]
+        return text if isinstance(text, Problem) else self._run(text, tuple(contexts))
 
-    def _read(self, body: str) -> str | Problem:
+    def _run_text(self, text: str, contexts: tuple[str, ...]) -> Rendered:
+        began = monotonic()
+        rendered = _run(text, contexts, self._left)
+        self._left -= monotonic() - began
+        return rendered
+
+    def _read_body(self, body: str) -> str | Problem:
         scheme, separator, rest = body.partition("://")
         if separator and scheme in ("http", "https"):
             return Problem.NOT_LOOKED_AT
         if separator and scheme == "base64":
             return _decoded(rest)
-        return self._read_file(rest if separator and scheme == "file" else body)
+        return self._read_file(Path(rest if separator and scheme == "file" else body))
 
-    def _read_file(self, name: str) -> str | Problem:
-        path = Path(name)
+    def _read_file(self, path: Path) -> str | Problem:
         candidates = [path]
         if self._folder is not None:
             candidates.append(self._folder / (path.name if path.is_absolute() else path))
@@ -279,7 +267,7 @@ def _decoded(encoded: str) -> str | Problem:
 
 def _run(template: str, contexts: Sequence[str], seconds: float) -> Rendered:
     if seconds <= 0:
-        return Rendered(problem=Problem.NOT_RUN)
+        return Problem.NOT_RUN
     try:
         done = subprocess.run(  # noqa: S603 - our own program, and no shell
             [sys.executable, "-I", __file__],
@@ -290,15 +278,11 @@ def _run(template: str, contexts: Sequence[str], seconds: float) -> Rendered:
             check=False,
         )
     except (OSError, subprocess.SubprocessError):
-        return Rendered(problem=Problem.NOT_RUN)
-    if done.returncode in _TOO_SLOW:
-        return Rendered(problem=Problem.TOO_SLOW)
+        return Problem.NOT_RUN
     if done.returncode != 0:
-        return Rendered(problem=Problem.NOT_RUN)
-    answer = json.loads(done.stdout)
-    if not answer["runs"]:
-        return Rendered(problem=Problem.NOT_JSONNET)
-    return Rendered(answer["outputs"])
+        return _PROBLEMS.get(done.returncode, Problem.NOT_RUN)
+    outputs: list[str | None] = json.loads(done.stdout)
+    return outputs
 
 
 def main() -> None:
@@ -307,13 +291,11 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (CHILD_MEMORY, CHILD_MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     job = json.load(sys.stdin)
-    answers = [_evaluate(job["template"], context) for context in job["contexts"]]
-    outputs = [None if failed else text for text, failed in answers]
-    runs = not any(failed and text.startswith(_ALWAYS) for text, failed in answers)
-    json.dump({"runs": runs, "outputs": outputs}, sys.stdout)
+    json.dump([_evaluate(job["template"], context) for context in job["contexts"]], sys.stdout)
 
 
-def _evaluate(template: str, context: str) -> tuple[str, bool]:
+def _evaluate(template: str, context: str) -> str | None:
+    """What the template renders; None if it fails. Exits if it fails whatever the context is."""
     import rjsonnet
 
     try:
@@ -321,8 +303,10 @@ def _evaluate(template: str, context: str) -> tuple[str, bool]:
             "body", template, tla_codes={"ctx": context}, import_callback=_refuse
         )
     except RuntimeError as error:
-        return str(error), True
-    return (output, False) if len(output) <= MOST_OUTPUT else ("too large", True)
+        if str(error).startswith(_ALWAYS):
+            sys.exit(_NEVER_RUNS)
+        return None
+    return output if len(output) <= MOST_OUTPUT else None
 
 
 def _refuse(*_: object) -> NoReturn:

@@ -1,14 +1,13 @@
 """Calls to one HTTP server, bounded in time, size and number.
 
-On httpcore, and not on httpx above it: no timeout of httpx bounds a whole call, and httpcore reads
-no environment, follows no redirect and keeps no cookie.
+On httpcore, not httpx: no timeout of httpx bounds a whole call (decision 0032).
 """
 
 import ssl
 import time
 import weakref
 from base64 import b64encode
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import BoundedSemaphore
@@ -16,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import httpcore
-from httpcore import SOCKET_OPTION, NetworkBackend, NetworkStream
+from httpcore import NetworkStream
 from pydantic import SecretStr
 
 from kratos_sync.application.ports.kratos import KratosRefused, KratosUnavailable
@@ -54,22 +53,13 @@ def _remaining(timeout: float | None) -> float | None:
     return left if timeout is None else min(timeout, left)
 
 
-class DeadlineBackend(NetworkBackend):
+class DeadlineBackend(httpcore.SyncBackend):
     """Sockets whose every operation ends by the deadline: a server that drips is cut off."""
 
-    def __init__(self) -> None:
-        self._sockets = httpcore.SyncBackend()
-
     def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[SOCKET_OPTION] | None = None,
+        self, host: str, port: int, timeout: float | None = None, *args: Any, **kwargs: Any
     ) -> NetworkStream:
-        left = _remaining(timeout)
-        return _Stream(self._sockets.connect_tcp(host, port, left, local_address, socket_options))
+        return _Stream(super().connect_tcp(host, port, _remaining(timeout), *args, **kwargs))
 
 
 class _Stream(NetworkStream):
@@ -171,7 +161,7 @@ class Endpoint:
     @contextmanager
     def _connection_slot(self, seconds: float) -> Iterator[None]:
         # httpcore's pool loses a connection for good when a waiter times out just as it is given
-        # one: so nobody waits inside the pool.
+        # one: so no thread waits inside the pool.
         if not self._free.acquire(timeout=seconds):
             raise httpcore.PoolTimeout
         try:

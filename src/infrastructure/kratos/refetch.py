@@ -68,7 +68,7 @@ ANSWERED: Final = """
       AND d.consumer = $2 AND d.event_id = ANY($3::uuid[])
 """
 # Only of identities not held here: of the others it is not needed, and may take long to find.
-FIRST_HEARD: Final = """
+FIRST_HINTED: Final = """
     SELECT who.id, (SELECT min(occurred_at) FROM kratos_sync.events
                     WHERE subject = who.id AND name = 'kratos_identity.hinted')
     FROM unnest($1::uuid[]) AS who (id)
@@ -98,7 +98,7 @@ class PostgresKratosAnswers:
             self._connected, lambda: transaction.subjects, lambda: _now(transaction)
         )
         self._answered: set[UUID] | None = None
-        self._first_heard: Mapping[UUID, datetime] | None = None
+        self._first_hinted: Mapping[UUID, datetime] | None = None
         self._recorded: dict[UUID, DomainEvent] = {}
         self._collected: set[UUID] = set()
         self._savepoint = self._recorded
@@ -120,10 +120,10 @@ class PostgresKratosAnswers:
     def record(self, identity_id: UUID, answer: Answer) -> None:
         if identity_id in self._recorded:
             return
-        if self._first_heard is None:
-            self._first_heard = _first_heard(self._transaction, self._transaction.subjects)
-        first_heard_at = self._first_heard.get(identity_id)
-        self._recorded[identity_id] = answer.event(uuid7(), identity_id, first_heard_at)
+        if self._first_hinted is None:
+            self._first_hinted = _first_hinted(self._transaction, self._transaction.subjects)
+        first_hinted_at = self._first_hinted.get(identity_id)
+        self._recorded[identity_id] = answer.event(uuid7(), identity_id, first_hinted_at)
 
     def flush(self) -> None:
         """Record when Kratos was asked about which identity."""
@@ -166,12 +166,12 @@ class PostgresSyncedIdentities:
             ids = transaction.subjects = tuple(answers)
             copies = PostgresKratosIdentities(transaction)
             known = {row[0] for row in transaction.fetch(KNOWN, [uuid_array(ids)])}
-            first_heard, now = _first_heard(transaction, ids), _now(transaction)
+            first_hinted, now = _first_hinted(transaction, ids), _now(transaction)
             results, events = [], []
             for each, answer in answers.items():
                 held = copies.find(each)  # locks it: what is read later is complete
                 later = LaterWebhooks(transaction.fetch, [each], answer.asked_at).of(each)
-                state = CurrentState(held, each in known, first_heard.get(each), later)
+                state = CurrentState(held, each in known, first_hinted.get(each), later)
                 result, event = decide(each, answer, state, now, uuid7())
                 results.append(result)
                 if event is not None:
@@ -210,8 +210,8 @@ def _now(transaction: Transaction) -> datetime:
     return moment
 
 
-def _first_heard(transaction: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, datetime]:
-    return dict(transaction.fetch(FIRST_HEARD, [uuid_array(ids)]))
+def _first_hinted(transaction: Transaction, ids: Sequence[UUID]) -> Mapping[UUID, datetime]:
+    return dict(transaction.fetch(FIRST_HINTED, [uuid_array(ids)]))
 
 
 def _note(transaction: Transaction, events: Iterable[DomainEvent]) -> None:

@@ -38,9 +38,8 @@ class AskedToWait(KratosUnavailable):
 class CircuitBreaker:
     """Opens after so many failures in a row, or where Kratos asks for a pause.
 
-    After its rest it lets one call through, and closes when that is answered; if it does not come
-    back within a moment, the next call may try. ``clock`` gives seconds that only grow. Safe to use
-    from many threads.
+    After its rest it lets a call through every few seconds, and closes when one is answered.
+    ``clock`` gives seconds that only grow. Safe to use from many threads.
     """
 
     def __init__(
@@ -58,10 +57,7 @@ class CircuitBreaker:
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
-        """Let one attempt be made, and count its outcome.
-
-        Raises KratosUnavailable while the circuit is open, with the rest that is left.
-        """
+        """Count the outcome of an attempt. Raises KratosUnavailable while the circuit is open."""
         self._enter()
         try:
             yield
@@ -80,7 +76,7 @@ class CircuitBreaker:
             now = self._clock()
             if self._open_until > now:
                 left = timedelta(seconds=self._open_until - now)
-                raise KratosUnavailable("it is left alone for a while", left)
+                raise KratosUnavailable("the circuit is open", left)
             self._open_until = now + PROBE.total_seconds()
 
     def _failed(self, retry_after: timedelta | None) -> None:
@@ -118,8 +114,7 @@ class TimeLimits(NamedTuple):
 class RetryingCaller:
     """Retries calls, at a rate and through a circuit breaker that all calls share.
 
-    ``clock`` gives seconds that only grow; ``pause`` waits for so many, and may raise to end the
-    wait. Safe to use from many threads.
+    ``pause`` waits for so many seconds, and may raise to end the wait. Safe for many threads.
     """
 
     def __init__(
@@ -137,8 +132,7 @@ class RetryingCaller:
     def call(self, limits: TimeLimits, attempt: Callable[[float], Result]) -> Result:
         """Call ``attempt`` with the seconds that it may take, until it succeeds; give its result.
 
-        Raises the last KratosUnavailable if time is up, or would be after the next pause. Any other
-        error is raised at once.
+        Raises the last KratosUnavailable when no time is left, and any other error at once.
         """
         began = self._clock()
         ends = began + limits.total
@@ -158,13 +152,10 @@ class RetryingCaller:
         raise AssertionError("counting does not end")
 
     def _await_turn(self, ends: float) -> None:
-        wait = 0.0
-        if self._rate_limiter is not None:
-            turn = self._rate_limiter.take(ends - self._clock())
-            if turn is None:
-                raise KratosUnavailable("too many calls wait for their turn")
-            wait = turn
-        self._wait(wait)
+        turn = self._rate_limiter.take(ends - self._clock()) if self._rate_limiter else 0.0
+        if turn is None:
+            raise KratosUnavailable("too many calls wait for their turn")
+        self._wait(turn)
 
     def _wait(self, seconds: float) -> None:
         until = self._clock() + seconds
@@ -191,8 +182,7 @@ def retry_after(
     if value.isascii() and value.isdigit():
         # Python refuses to read numbers of very many digits.
         return min(timedelta(seconds=int(value[:9])), LONGEST_RETRY_AFTER)
-    until = _moment(value)
-    if until is None:
+    if (until := _moment(value)) is None:
         return None
     left = until - (_moment(headers.get("date", "")) or now())
     return min(max(left, timedelta()), LONGEST_RETRY_AFTER)

@@ -1,1 +1,1 @@
-"""The ledger in PostgreSQL: every event, what is still owed to each consumer, every attempt."""
+"""The ledger in PostgreSQL: every event, the pending deliveries, every attempt."""

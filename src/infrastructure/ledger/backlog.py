@@ -1,4 +1,4 @@
-"""The survey: what is pending for each consumer, from low-water marks upwards."""
+"""The survey of the backlog of each consumer, from low-water marks upwards."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from sqlalchemy.exc import DBAPIError
 from kratos_sync.infrastructure.postgres.engine import QUERY_CANCELED, translate_errors
 
 MARGIN: Final = timedelta(seconds=1)
-"""How far a mark stays below what is pending: a commit comes later than the time it writes."""
+"""How far a mark stays below the lowest due time: a commit comes later than the time it writes."""
 SLOW_SECONDS: Final = 0.015
 """Marks are used only where full scans take at least this long."""
 PART_OF_TIME: Final = 1 / 30
-"""The share of time that full scans may take, but for LONGEST_SECONDS."""
+"""The share of time that full scans may take, within LONGEST_SECONDS."""
 LONGEST_SECONDS: Final = 10.0
 """The longest time between two full scans: so long may a delivery below a mark wait."""
 FAILED_SECONDS: Final = 600.0
@@ -25,9 +25,9 @@ FAILED_SECONDS: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class LowWaterMark:
-    """The lowest due times that a scan starts from, by the database's clock; None is the beginning.
+    """The due times that a scan starts from, by the database's clock; None is the beginning.
 
-    ``fresh`` is for deliveries that are not dispatched, ``leased`` for those under lease.
+    ``leased`` is for deliveries under lease, ``fresh`` for the others.
     """
 
     fresh: datetime | None = None
@@ -38,11 +38,11 @@ BEGINNING: Final = LowWaterMark()
 
 
 class LowWaterMarks:
-    """One relay's low-water mark of each consumer: a hint, for speed only.
+    """The low-water mark of each consumer, kept by a relay for speed only.
 
-    A delivery may come to lie below a mark (after a long transaction, or a clock set back). So a
-    full scan, without a mark, is made every now and then; the quicker it was, the sooner the next.
-    In a ledger without many dead rows every scan is a full one.
+    A delivery may lie below a mark, after a long transaction or with a clock set back. So full
+    scans, without a mark, are repeated: the quicker one was, the sooner the next. In a ledger
+    without many dead rows every scan is full.
     """
 
     def __init__(self, lease: timedelta) -> None:
@@ -56,7 +56,7 @@ class LowWaterMarks:
         return self._marks.get(consumer, BEGINNING)
 
     def for_survey(self, consumers: Iterable[str]) -> list[LowWaterMark]:
-        """The marks for a survey; BEGINNING for the consumers whose full scan is due."""
+        """The marks for a survey; BEGINNING where a full scan is due."""
         now = monotonic()
         return [
             self.known(name) if now < self._next_full_scan.get(name, now) else BEGINNING
@@ -66,7 +66,7 @@ class LowWaterMarks:
     def update(
         self, consumer: str, now: datetime, fresh: datetime | None, leased: datetime | None
     ) -> None:
-        """Set a mark from the lowest due times that a survey has found."""
+        """Set a mark from the lowest due times in a survey."""
         self._marks[consumer] = LowWaterMark(
             min(fresh or now, now) - MARGIN,
             min(leased or now + self._lease, now + self._lease) - MARGIN,
@@ -83,15 +83,15 @@ class LowWaterMarks:
         self._was_slow.update(consumers)
 
     def full_scan_failed(self, consumers: Sequence[str], recent: datetime) -> None:
-        """Go on with the known marks, and where there is none from ``recent``."""
+        """Keep the known marks; a consumer without one gets ``recent``."""
         self._next_full_scan.update(dict.fromkeys(consumers, monotonic() + FAILED_SECONDS))
         for name in consumers:
             self._marks.setdefault(name, LowWaterMark(recent, recent))
 
 
-# Per consumer how much is under lease, and when the first delivery is due. What is due later than
-# soon is not looked for: there may be many dead rows before it. Clocks may have been ahead: due now
-# is what was never attempted, and what is leased for more than the hour that a lease may last.
+# For each consumer how much is under lease, and when the first delivery is due. What is due later
+# than soon is not searched for: there may be many dead rows before it. Clocks may have been ahead:
+# what was never attempted, or is leased for more than an hour, is due now.
 SURVEY = text("""
     SELECT wanted.name, now(),
            (SELECT count(*) FROM kratos_sync.deliveries

@@ -1,4 +1,4 @@
-"""Leasing due deliveries to the relay."""
+"""Claims: the relay leases due deliveries."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from kratos_sync.infrastructure.postgres.engine import driver_of, translate_erro
 LEASED_BYTES: Final = 2 * BATCH_BYTES
 """How many bytes the leased large deliveries of one consumer may take together."""
 
-# Expired leases come first: else a backlog that nobody works on would be dispatched bit by bit.
+# Expired leases come first: else a backlog that no worker processes would be dispatched bit by bit.
 # Clocks may have been ahead: no lease lasts longer than an hour, and what was never attempted is
-# due whatever its time, but for what was set aside for less than a second.
-# Found by ctid: joined by id, the planner may read the whole table for every claim.
-# Large deliveries are claimed apart, by their bytes together with those under lease, and at least
-# one: however many of them wait, the others pass.
+# due whatever its time, unless it was set aside for less than a second.
+# By ctid: joined by id, the planner may read the whole table for every claim.
+# Large deliveries are claimed separately, bounded in bytes with those under lease, and at least
+# one: so the others pass them.
 CLAIM: Final = f"""
     WITH expired AS MATERIALIZED (
         SELECT ctid FROM kratos_sync.deliveries
@@ -99,7 +99,7 @@ RELEASE_UNLOCKED = text("""
     FROM unlocked WHERE d.consumer = :consumer AND d.event_id = unlocked.event_id
 """)
 
-# A locked row is being worked on. No lease is longer than the one given, unless a clock was ahead.
+# A locked row is being processed. A lease longer than ours was written by a clock that was ahead.
 END_LOST = text("""
     WITH lost AS (
         SELECT event_id FROM kratos_sync.deliveries
@@ -115,7 +115,7 @@ MOMENT = timedelta(seconds=2)
 
 
 class Claimed(NamedTuple):
-    """A delivery leased just now; the ids as text."""
+    """A delivery that was just leased; the ids are text."""
 
     subject: str
     event_id: str
@@ -124,9 +124,9 @@ class Claimed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Deliveries leased just now: small ones first, those of one subject side by side.
+    """Deliveries that were just leased: small ones first, those of one subject side by side.
 
-    ``expired`` of them had a lease before, which ran out.
+    ``expired`` of them had a lease before that ran out.
     """
 
     deliveries: Sequence[Claimed]
@@ -134,11 +134,10 @@ class Claim:
 
     @property
     def event_ids(self) -> list[UUID]:
-        """The ids of the events."""
         return [UUID(delivery.event_id) for delivery in self.deliveries]
 
     def batches(self, most: int) -> Iterator[list[str]]:
-        """Give the events in batches, bounded in number and bytes, of small or of large events.
+        """Divide the events into batches of small or large ones, bounded in number and bytes.
 
         The events of one identity stay together: two batches would wait for each other's row lock.
         """
@@ -178,24 +177,20 @@ def _subject_and_kind(delivery: Claimed) -> tuple[str, bool]:
 
 
 class PostgresClaims:
-    """Claims by state, in short transactions of their own; the database's clock decides."""
+    """Claims by state and by the database's clock. Every method raises LedgerUnavailable."""
 
     def __init__(self, engine: Engine, lease: timedelta) -> None:
         # Each is one statement: BEGIN and COMMIT would be two more round trips.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self.lease = lease
-        """How long a claimed delivery is under lease."""
         self._marks = LowWaterMarks(lease)
 
     def survey(self, consumers: Sequence[str]) -> Mapping[str, Backlog]:
-        """Look at the pending deliveries of these consumers. Raises LedgerUnavailable."""
+        """The backlog of each of these consumers."""
         return survey(self._engine, self._marks, consumers)
 
     def claim(self, consumer: str, most: int) -> Claim:
-        """Lease up to so many due deliveries, the longest due first, and some large ones.
-
-        Raises LedgerUnavailable.
-        """
+        """Lease at most so many due deliveries, the longest due first, and some large ones."""
         mark = self._marks.known(consumer)
         parameters = (consumer, most, self.lease, mark.fresh, mark.leased)
         with translate_errors(), self._engine.begin() as connection:
@@ -207,8 +202,7 @@ class PostgresClaims:
     def end_lost_leases(self, consumer: str) -> int:
         """End the leases whose messages were lost; returns how many.
 
-        Leases younger than a moment stay: their messages may be on the way to the broker. Raises
-        LedgerUnavailable.
+        The newest leases stay: their messages may still be on the way to the broker.
         """
         parameters = {
             "consumer": consumer,
@@ -220,14 +214,11 @@ class PostgresClaims:
             return connection.execute(END_LOST, parameters).rowcount
 
     def release(self, consumer: str, event_ids: Sequence[UUID]) -> None:
-        """Make leased deliveries due now, unless they are locked. Raises LedgerUnavailable."""
+        """Make leased deliveries due now, unless they are locked."""
         self._release(RELEASE_UNLOCKED, consumer, event_ids)
 
     def release_when_unlocked(self, consumer: str, event_ids: Sequence[UUID]) -> None:
-        """Make leased deliveries due now; wait for transactions that still lock some.
-
-        Raises LedgerUnavailable or ConcurrencyConflict.
-        """
+        """Make leased deliveries due now, waiting for locks. May raise ConcurrencyConflict."""
         self._release(RELEASE, consumer, event_ids)
 
     def _release(self, statement: TextClause, consumer: str, event_ids: Sequence[UUID]) -> None:

@@ -1,12 +1,13 @@
 """Dead letters: reading them, and what an operator decides about them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final
+from itertools import starmap
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Engine, TextClause, text
+from sqlalchemy import Engine, Row, TextClause, text
 
 from kratos_sync.application.ports.dead_letters import (
     DeadLetter,
@@ -16,8 +17,9 @@ from kratos_sync.application.ports.dead_letters import (
     DeliveredEvent,
 )
 from kratos_sync.infrastructure.ledger.history import deliveries_of
-from kratos_sync.infrastructure.ledger.snapshot import snapshot
+from kratos_sync.infrastructure.ledger.snapshot import snapshot, time_of_ledger
 from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, translate_errors
+from kratos_sync.infrastructure.postgres.json import storable
 
 # Where no type was recorded it is read from the error, as application.ports.history.error_type
 # does: the first line after the last frame that is not indented begins with it.
@@ -86,64 +88,48 @@ NEWEST: Final = f"""
 COUNT: Final = "SELECT count(*) FROM kratos_sync.deliveries d WHERE {conditions}"
 
 EVENT = text("""
-    SELECT id, name, subject, source, occurred_at, recorded_at, CAST(payload AS text) AS payload,
-           erased_at
+    SELECT id, name, subject AS identity_id, source, occurred_at, recorded_at,
+           CAST(payload AS text) AS payload, erased_at
     FROM kratos_sync.events WHERE id = :event_id
 """)
 
 
 class PostgresDeadLetters:
-    """The dead letters port."""
+    """The DeadLetters port."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def now(self) -> datetime:
-        """The database's time."""
-        with snapshot(self._engine) as connection:
-            now: datetime = connection.execute(text("SELECT now()")).scalar_one()
-            return now
+        return time_of_ledger(self._engine)
 
     def groups(self, wanted: DeadLetterFilter, most: int) -> DeadLetterGroups:
-        """Group them in one statement; the largest group comes first."""
-        statement, parameters = with_filter(GROUPS, wanted)
-        with snapshot(self._engine) as connection:
-            rows = connection.execute(statement, {**parameters, "most": most}).all()
+        rows = self._read(GROUPS, wanted, most=most)
         groups = tuple(DeadLetterGroup(*row[:-2]) for row in rows)
         in_all, groups_in_all = rows[0][-2:] if rows else (0, 0)
         return DeadLetterGroups(in_all, groups_in_all, groups)
 
     def count(self, wanted: DeadLetterFilter) -> int:
-        """Count them by the index."""
-        with snapshot(self._engine) as connection:
-            counted: int = connection.execute(*with_filter(COUNT, wanted)).scalar_one()
-            return counted
+        ((counted,),) = self._read(COUNT, wanted)
+        return int(counted)
 
     def newest(self, wanted: DeadLetterFilter, most: int) -> tuple[DeadLetter, ...]:
-        """Read them in one statement."""
-        statement, parameters = with_filter(NEWEST, wanted)
+        return tuple(starmap(DeadLetter, self._read(NEWEST, wanted, most=most)))
+
+    def _read(
+        self, statement: str, wanted: DeadLetterFilter, **more: object
+    ) -> Sequence[Row[*tuple[Any, ...]]]:
+        filtered, parameters = with_filter(statement, wanted)
         with snapshot(self._engine) as connection:
-            rows = connection.execute(statement, {**parameters, "most": most})
-            return tuple(DeadLetter(*row) for row in rows)
+            return connection.execute(filtered, parameters | more).all()
 
     def event(self, event_id: UUID) -> DeliveredEvent | None:
-        """Read the event and its deliveries at one moment."""
         with snapshot(self._engine) as connection:
-            row = connection.execute(EVENT, {"event_id": event_id}).one_or_none()
+            row = connection.execute(EVENT, {"event_id": event_id}).mappings().one_or_none()
             if row is None:
                 return None
             deliveries = deliveries_of(connection, [event_id])
-        return DeliveredEvent(
-            row.id,
-            row.name,
-            row.subject,
-            row.source,
-            row.occurred_at,
-            row.recorded_at,
-            row.payload,
-            deliveries.get(event_id, ()),
-            row.erased_at,
-        )
+        return DeliveredEvent(**row, deliveries=deliveries.get(event_id, ()))
 
 
 # From one name to the next by the index, however many rows each has.
@@ -161,17 +147,16 @@ CONSUMERS: Final = text("""
 """)
 
 # In the order of the index, each step after the one before: no step reads again what was done or
-# is locked. Found by ctid, as a claim's rows are.
-_PICKED: Final = """
+# is locked. By ctid, as in a claim.
+_DECIDE: Final = """
     WITH picked AS MATERIALIZED (
         SELECT d.ctid, d.attempts, d.failed_at, d.event_id FROM kratos_sync.deliveries d
-        WHERE {conditions} AND (d.failed_at, d.event_id) > (:after, :after_id)
+        WHERE {{conditions}} AND (d.failed_at, d.event_id) > (:after, :after_id)
         ORDER BY d.failed_at, d.event_id
         LIMIT :step
         FOR UPDATE OF d SKIP LOCKED
     ), done AS (
-"""
-_LOGGED: Final = """
+        {change}
     ), logged AS (
         INSERT INTO kratos_sync.attempts
                (event_id, consumer, number, outcome, started_at, duration, error)
@@ -181,58 +166,51 @@ _LOGGED: Final = """
     SELECT (SELECT count(*) FROM logged), failed_at, event_id
     FROM picked ORDER BY failed_at DESC, event_id DESC LIMIT 1
 """
-RETRY: Final = f"""
-    {_PICKED}
+# Pending from now on: the time as a dead letter is no lag.
+RETRY: Final = _DECIDE.format(
+    change="""
         UPDATE kratos_sync.deliveries d
         SET failed_at = NULL, attempts = 0, owed_at = clock_timestamp(),
             due_at = clock_timestamp(), leased = false
         FROM picked WHERE d.ctid = picked.ctid
-        RETURNING d.event_id, picked.attempts
-    {_LOGGED}
-"""  # noqa: S608  # every part is ours
-DISCARD: Final = f"""
-    {_PICKED}
+        RETURNING d.event_id, picked.attempts"""
+)
+DISCARD: Final = _DECIDE.format(
+    change="""
         DELETE FROM kratos_sync.deliveries
         WHERE ctid = ANY(ARRAY(SELECT ctid FROM picked))
-        RETURNING event_id, attempts
-    {_LOGGED}
-"""  # noqa: S608  # every part is ours
-BEFORE_ALL: Final = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
+        RETURNING event_id, attempts"""
+)
+BEFORE_ALL: Final = {"after": datetime.min.replace(tzinfo=UTC), "after_id": UUID(int=0)}
 
 
 class PostgresDeadLetterDecisions:
-    """The port of that name."""
+    """The DeadLetterDecisions port."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def retry(self, wanted: DeadLetterFilter, by: str, step: int) -> Iterator[int]:
-        """Retry them; each is pending since now, so that its time as a dead letter is no lag."""
         return self._decide(RETRY, "retried", f"Retried by {by}", wanted, step)
 
     def discard(self, wanted: DeadLetterFilter, by: str, reason: str, step: int) -> Iterator[int]:
-        """Discard them, in the statements that log who and why."""
         return self._decide(DISCARD, "discarded", f"Discarded by {by}: {reason}", wanted, step)
 
     def _decide(
         self, statement: str, outcome: str, said: str, wanted: DeadLetterFilter, step: int
     ) -> Iterator[int]:
-        # Input from a terminal need not be UTF-8, which is all that PostgreSQL accepts.
-        said = said.encode(errors="backslashreplace").decode()
+        fixed = {"outcome": outcome, "said": storable(said), "step": step, **BEFORE_ALL}
         for consumer in [wanted.consumer] if wanted.consumer else self._consumers():
             of_one, parameters = with_filter(statement, replace(wanted, consumer=consumer))
-            fixed = {**parameters, "outcome": outcome, "said": said, "step": step}
-            position = BEFORE_ALL
+            parameters |= fixed
             while True:
-                after = {"after": position[0], "after_id": position[1]}
                 with translate_errors(), self._engine.begin() as connection:
                     if wanted.event_id is None:
                         connection.execute(BY_THE_INDEX)
-                    row = connection.execute(of_one, {**fixed, **after}).one_or_none()
+                    row = connection.execute(of_one, parameters).one_or_none()
                 if row is None:
                     break
-                done, failed_at, event_id = row
-                position = (failed_at, event_id)
+                done, parameters["after"], parameters["after_id"] = row
                 yield done
 
     def _consumers(self) -> list[str]:

@@ -10,13 +10,14 @@ from typing import Final
 
 import psycopg
 from psycopg.pq import Format
+from psycopg.pq.abc import PGconn
 
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.infrastructure.ledger.recording import RECORD_WEBHOOKS, EventRow, arrays_of
 from kratos_sync.infrastructure.postgres.connections import CONNECT_TIMEOUT_SECONDS, Arguments
 from kratos_sync.infrastructure.postgres.engine import QUERY_CANCELED, translate_errors
-from kratos_sync.infrastructure.postgres.loop_connection import LoopConnection
+from kratos_sync.infrastructure.postgres.loop_connection import LastingConnection
 
 MOST_WAITING, MOST_BYTES_WAITING = 8_000, 32 * 1024 * 1024
 MOST_IN_GROUP, MOST_BYTES_IN_GROUP = 256, 4 * 1024 * 1024
@@ -24,12 +25,12 @@ QUEUE_SECONDS: Final = 5.0
 """How long an event may wait for its turn."""
 WRITERS: Final = 2
 ENOUGH_FOR_ANOTHER: Final = 32
-"""A second writer starts beside a busy one for this many events,"""
+"""A second writer joins a busy one for so many events,"""
 TEND_SECONDS: Final = 0.02
-"""or, however few there are, after this long: the first writer may be held up."""
+"""or, however few they are, after so long: the first writer may be blocked."""
 CONNECT_SECONDS: Final = 2 * CONNECT_TIMEOUT_SECONDS
 REDO_SECONDS: Final = 10.0
-"""How long the events of a failed group are tried one by one."""
+"""How long the events of a failed group are recorded one by one."""
 EVENT_ERRORS: Final = ("22", "23", "54")
 """SQLSTATE classes: data exception, integrity constraint violation, program limit exceeded."""
 _NAME: Final = b"record_group"
@@ -38,7 +39,7 @@ _BINARY: Final = [Format.BINARY] * 11
 
 @dataclass(slots=True, eq=False)
 class WaitingEvent:
-    """An event, and the future that gets whether it is new."""
+    """An event, and the future for whether it is new."""
 
     row: EventRow
     recorded: "Future[bool]"
@@ -56,15 +57,15 @@ class WaitingEvents:
         return len(self._events)
 
     def add(self, row: EventRow, recorded: "Future[bool]") -> None:
-        """Append an event. Raises LedgerUnavailable when the queue is full, in number or bytes."""
+        """Append an event. Raises LedgerUnavailable if the queue is full, in number or bytes."""
         size = len(row.payload)
         if len(self._events) >= MOST_WAITING or self._bytes + size > MOST_BYTES_WAITING:
-            raise LedgerUnavailable("as many events wait as may")
+            raise LedgerUnavailable("too many events are waiting")
         self._events.append(WaitingEvent(row, recorded, time.monotonic()))
         self._bytes += size
 
     def take_group(self) -> list[WaitingEvent]:
-        """Take as many events as fit into a group, without those whose callers went away."""
+        """Take as many events as fit into a group, without those of cancelled callers."""
         size = count = 0
         for event in self._events:
             size += len(event.row.payload)
@@ -74,12 +75,11 @@ class WaitingEvents:
         return [event for event in self._take(count) if not event.recorded.done()]
 
     def take_late(self) -> list[WaitingEvent]:
-        """Take those that have waited for QUEUE_SECONDS."""
+        """Take the events that have waited for QUEUE_SECONDS."""
         oldest = time.monotonic() - QUEUE_SECONDS
         return self._take(sum(event.since <= oldest for event in self._events))
 
     def take_all(self) -> list[WaitingEvent]:
-        """Take every event."""
         return self._take(len(self._events))
 
     def _take(self, count: int) -> list[WaitingEvent]:
@@ -89,17 +89,14 @@ class WaitingEvents:
 
 
 def fail(events: Iterable[WaitingEvent], error: Exception) -> None:
-    """Give each caller an error of its own, as the EventBus port defines them."""
+    """Raise the error in each caller, translated as the EventBus port says."""
     for event in events:
         if not event.recorded.done():
             event.recorded.set_exception(_for_a_caller(error))
 
 
 def is_of_the_event(error: psycopg.Error) -> bool:
-    """Whether the event itself is at fault, so that no other attempt can succeed.
-
-    Only what its values cause; anything else may be mended before the caller gives up.
-    """
+    """Whether the event's own values are the cause, so that no other attempt can succeed."""
     return error.sqlstate is not None and error.sqlstate.startswith(EVENT_ERRORS)
 
 
@@ -128,8 +125,8 @@ def _for_a_caller(error: Exception) -> Exception:
 class GroupCommit:
     """Records the events published on one event loop, in groups.
 
-    Nothing waits for a group to fill: a lone event is written at once, and while it is being
-    written the next group gathers. Use after `stop`, or from another loop, starts anew.
+    Nothing waits for a group to fill: a single event is written at once, and the next group gathers
+    meanwhile. It can be used again after `stop`, and from another loop.
     """
 
     def __init__(self, arguments: Arguments, committed: Callable[[], None]) -> None:
@@ -143,8 +140,8 @@ class GroupCommit:
     async def record(self, row: EventRow) -> bool:
         """Return after the commit: False if the event or its dedupe key was recorded before.
 
-        Raises LedgerUnavailable, or psycopg.Error where the event itself is at fault. Cancelling a
-        caller affects no other; whether its event is recorded is open.
+        Raises LedgerUnavailable, or psycopg.Error if the event itself is the cause. If the caller
+        is cancelled, its event may be recorded or not.
         """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
@@ -175,50 +172,46 @@ class GroupCommit:
         self._writers = [loop.create_task(self._write(loop)) for _ in range(WRITERS)]
 
     async def _write(self, loop: asyncio.AbstractEventLoop) -> None:
-        connection: LoopConnection | None = None
+        connection = LastingConnection(self._arguments, _prepare)
         try:
             while self._waiting or not self._stopping:
                 if self._waiting:
-                    connection = await self._write_group(connection, self._waiting.take_group())
+                    await self._write_group(connection, self._waiting.take_group())
                 else:
                     self._idle.append(wanted := loop.create_future())
                     await wanted
         finally:
-            if connection is not None:
-                await connection.close()
+            await connection.close()
 
     async def _write_group(
-        self, connection: LoopConnection | None, group: Sequence[WaitingEvent]
-    ) -> LoopConnection | None:
+        self, connection: LastingConnection, group: Sequence[WaitingEvent]
+    ) -> None:
         try:
-            if connection is None or connection.is_lost:
-                connection = await self._reconnect(connection)
+            if connection.is_lost:
+                await self._connect(connection)
             if group:
                 await self._commit(connection, group)
-        except Exception as error:  # noqa: BLE001 - the callers get it, whatever it is
+        except Exception as error:  # noqa: BLE001  # the callers get it
             fail(group, error)
-        return connection
 
-    async def _reconnect(self, lost: LoopConnection | None) -> LoopConnection:
-        if lost is not None:
-            await lost.close()
+    async def _connect(self, connection: LastingConnection) -> None:
         try:
             with translate_errors():
                 async with asyncio.timeout(CONNECT_SECONDS):
-                    return await _connect(self._arguments)
+                    await connection.connected()
         except psycopg.Error as error:
             if error.sqlstate == QUERY_CANCELED:
                 raise
-            # No event is at fault: most likely the tables are not there yet.
+            # No event is the cause: most likely the tables do not exist yet.
             state = f"SQLSTATE {error.sqlstate}"
             raise LedgerUnavailable(f"PostgreSQL is not ready for events ({state})") from error
         except (LedgerUnavailable, TimeoutError) as error:
-            # All that wait would only wait for another connection that fails.
+            # The others would only wait for another connection that fails.
             away = LedgerUnavailable(str(error) or "PostgreSQL cannot be reached")
             fail(self._waiting.take_all(), away)
             raise away from error
 
-    async def _commit(self, connection: LoopConnection, group: Sequence[WaitingEvent]) -> None:
+    async def _commit(self, connection: LastingConnection, group: Sequence[WaitingEvent]) -> None:
         try:
             with translate_errors():
                 recorded = await _record(connection, [event.row for event in group])
@@ -234,9 +227,9 @@ class GroupCommit:
                 event.recorded.set_result(is_new)
 
     async def _commit_one_by_one(
-        self, connection: LoopConnection, group: Sequence[WaitingEvent]
+        self, connection: LastingConnection, group: Sequence[WaitingEvent]
     ) -> None:
-        """Let an event that cannot be recorded fail only its own caller."""
+        """Record a group so that an event that cannot be recorded fails only its own caller."""
         until = time.monotonic() + REDO_SECONDS
         for event in group:
             if connection.is_lost or time.monotonic() > until:
@@ -244,11 +237,11 @@ class GroupCommit:
                 continue
             try:
                 await self._commit(connection, [event])
-            except Exception as error:  # noqa: BLE001 - its caller gets it, whatever it is
+            except Exception as error:  # noqa: BLE001  # the caller gets it
                 fail([event], error)
 
     def _tend(self) -> None:
-        """While something waits: fail what has waited too long, and start a second writer."""
+        """While events wait: fail those that have waited too long, and start a second writer."""
         fail(self._waiting.take_late(), LedgerUnavailable("no connection to PostgreSQL was free"))
         self._tending = None
         if self._waiting:
@@ -260,24 +253,18 @@ class GroupCommit:
             self._idle.pop().set_result(None)
 
 
-async def _connect(arguments: Arguments) -> LoopConnection:
-    connection = await LoopConnection.connect(arguments)
-    try:
-        await connection.ask(lambda: connection.libpq.send_prepare(_NAME, RECORD_WEBHOOKS))
-    except BaseException:
-        await connection.close()
-        raise
-    return connection
+def _prepare(libpq: PGconn) -> None:
+    libpq.send_prepare(_NAME, RECORD_WEBHOOKS)
 
 
-async def _record(connection: LoopConnection, rows: Sequence[EventRow]) -> list[bool]:
-    """Record a group in one round trip and one commit; for each row, say whether it is new.
+async def _record(connection: LastingConnection, rows: Sequence[EventRow]) -> list[bool]:
+    """Record a group in one round trip and one commit; returns for each row whether it is new.
 
-    Of rows with one id or dedupe key only the first is new. Raises psycopg.Error.
+    Of rows with the same id or dedupe key only the first is new. Raises psycopg.Error.
     """
     values = arrays_of(rows)
     result = await connection.ask(
-        lambda: connection.libpq.send_query_prepared(_NAME, values, _BINARY, Format.BINARY)
+        lambda libpq: libpq.send_query_prepared(_NAME, values, _BINARY, Format.BINARY)
     )
     if result.ntuples == len(rows):
         return [True] * len(rows)

@@ -42,16 +42,12 @@ OUTSTANDING = text("""
 
 
 class PostgresHistory:
-    """The history port."""
+    """The History port."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def of(self, identity_id: UUID, newest: int) -> IdentityHistory | None:
-        """Read the identity, its events and their deliveries in one read-only transaction.
-
-        Raises SchemaTooOld, LedgerUnavailable or sqlalchemy.exc.DBAPIError.
-        """
         person = {"identity_id": identity_id}
         with snapshot(self._engine) as connection:
             now = connection.execute(text("SELECT now()")).scalar_one()
@@ -85,7 +81,7 @@ class PostgresHistory:
 def deliveries_of(
     connection: Connection, event_ids: Sequence[UUID]
 ) -> dict[UUID, tuple[Delivery, ...]]:
-    """For each of these events, the deliveries to its consumers: attempts, and what is pending."""
+    """For each of these events its deliveries: attempts, and what is pending."""
     attempts: dict[tuple[UUID, str], list[Attempt]] = defaultdict(list)
     for event_id, consumer, *attempt in connection.execute(ATTEMPTS, {"event_ids": event_ids}):
         attempts[event_id, consumer].append(Attempt(*attempt))

@@ -1,4 +1,4 @@
-"""The log of Kratos' hooks: adding calls from an event loop, and reading them."""
+"""The log of Kratos' hooks: counting calls from an event loop, and reading the counts."""
 
 import asyncio
 import json
@@ -12,15 +12,14 @@ from sqlalchemy import Connection, text
 
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.hook_log import MOST_LABELS, Calls, HookActivity
-from kratos_sync.application.ports.status import TemplateFailures
 from kratos_sync.domain.events import NO_IDENTITY, KratosTemplateFailed
 from kratos_sync.infrastructure.postgres.connections import connection_arguments
-from kratos_sync.infrastructure.postgres.loop_connection import LoopConnection
+from kratos_sync.infrastructure.postgres.loop_connection import LastingConnection
 
 STATEMENT_TIMEOUT: Final = timedelta(seconds=2)
 NOTE_SECONDS: Final = 5.0
 
-# In the order of labels, so that two that add up the same ones cannot deadlock.
+# In the order of labels, so that two processes cannot deadlock.
 NOTE: Final = f"""
     INSERT INTO kratos_sync.hooks_heard AS hook (label, first_at, last_at, calls)
     SELECT label, at, at, calls FROM (
@@ -45,12 +44,10 @@ class PostgresHookLog:
     """The HookLog port."""
 
     def __init__(self, database_url: SecretStr) -> None:
-        """Connect when first used, and keep the connection."""
-        self._arguments = connection_arguments(database_url, STATEMENT_TIMEOUT)
-        self._connection: LoopConnection | None = None
+        arguments = connection_arguments(database_url, STATEMENT_TIMEOUT)
+        self._connection = LastingConnection(arguments)
 
     async def note(self, calls: Sequence[Calls]) -> None:
-        """Add them in one statement."""
         rows = [
             {"label": each.label, "calls": each.number, "ago": each.ago.total_seconds()}
             for each in calls
@@ -58,22 +55,13 @@ class PostgresHookLog:
         parameters = [json.dumps(rows).encode()]
         try:
             async with asyncio.timeout(NOTE_SECONDS):
-                connection = await self._connected()
-                await connection.ask(lambda: connection.libpq.send_query_params(NOTE, parameters))
+                await self._connection.ask(lambda libpq: libpq.send_query_params(NOTE, parameters))
         except (psycopg.Error, TimeoutError) as error:
             raise LedgerUnavailable("PostgreSQL did not add up the calls of hooks") from error
 
     async def stop(self) -> None:
         """Disconnect."""
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
-
-    async def _connected(self) -> LoopConnection:
-        if self._connection is None or self._connection.is_lost:
-            await self.stop()
-            self._connection = await LoopConnection.connect(self._arguments)
-        return self._connection
+        await self._connection.close()
 
 
 def hook_activity(connection: Connection) -> tuple[HookActivity, ...]:
@@ -84,7 +72,7 @@ def hook_activity(connection: Connection) -> tuple[HookActivity, ...]:
 # Found by the index on subject, however many other events there are. A time in the future was
 # written by a clock that was ahead, and does not count.
 TEMPLATE_FAILURES: Final = text("""
-    SELECT coalesce(payload ->> 'hook', ''), count(*), min(recorded_at), max(recorded_at)
+    SELECT coalesce(payload ->> 'hook', ''), min(recorded_at), max(recorded_at), count(*)
     FROM kratos_sync.events
     WHERE subject = :nobody AND name = :name AND recorded_at > coalesce(
         (SELECT max(started_at) FROM kratos_sync.reconciliations
@@ -94,6 +82,6 @@ TEMPLATE_FAILURES: Final = text("""
 """).bindparams(nobody=NO_IDENTITY, name=KratosTemplateFailed.name, most=MOST_LABELS)
 
 
-def template_failures(connection: Connection) -> tuple[TemplateFailures, ...]:
+def template_failures(connection: Connection) -> tuple[HookActivity, ...]:
     """Template failures by hook, in the order of labels."""
-    return tuple(TemplateFailures(*row) for row in connection.execute(TEMPLATE_FAILURES))
+    return tuple(HookActivity(*row) for row in connection.execute(TEMPLATE_FAILURES))

@@ -14,7 +14,7 @@ from kratos_sync.application.footprint import (
     Admission,
     Size,
 )
-from kratos_sync.application.ports.dead_letters import SUSPECT_ERRORS, FailedAttempt
+from kratos_sync.application.ports.dead_letters import QUARANTINED_ERRORS, FailedAttempt
 from kratos_sync.application.ports.unit_of_work import PendingDelivery
 from kratos_sync.infrastructure.postgres.binary_arrays import (
     INT4_OID,
@@ -23,6 +23,7 @@ from kratos_sync.infrastructure.postgres.binary_arrays import (
     uuid_array,
 )
 from kratos_sync.infrastructure.postgres.engine import translate_errors
+from kratos_sync.infrastructure.postgres.json import storable
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 
 RECORD_FAILURE = text("""
@@ -46,19 +47,18 @@ RECORD_FAILURE = text("""
 
 
 class PostgresFailures:
-    """The failures port: a transaction for each attempt."""
+    """The Failures port: a transaction for each attempt."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def record(self, attempt: FailedAttempt) -> None:
-        """Log the attempt; it counts once, however many workers have the same message."""
         with translate_errors(), self._engine.begin() as connection:
             record_failures(connection, [attempt])
 
 
 def record_failures(connection: Connection, attempts: Iterable[FailedAttempt]) -> None:
-    """Log attempts in the connection's transaction, in the order of their events' ids."""
+    """Log attempts in the connection's transaction; each counts once."""
     rows = [
         {
             "event_id": attempt.event_id,
@@ -67,9 +67,9 @@ def record_failures(connection: Connection, attempts: Iterable[FailedAttempt]) -
             "started_at": attempt.started_at,
             "duration": attempt.duration,
             "outcome": attempt.outcome,
-            "error": _storable(attempt.error),
-            "error_type": attempt.error_type,
-            "error_shape": attempt.error_shape and _storable(attempt.error_shape),
+            "error": storable(attempt.error),
+            "error_type": attempt.error_type and storable(attempt.error_type),
+            "error_shape": attempt.error_shape and storable(attempt.error_shape),
             "retry_after": attempt.retry_after,
         }
         for attempt in attempts
@@ -77,13 +77,7 @@ def record_failures(connection: Connection, attempts: Iterable[FailedAttempt]) -
     connection.execute(RECORD_FAILURE, rows)
 
 
-def _storable(error: str) -> str:
-    # An error may quote U+0000 and lone surrogates, which PostgreSQL's text cannot hold.
-    escaped = error.encode(errors="backslashreplace").decode()
-    return escaped.replace("\x00", "\N{REPLACEMENT CHARACTER}")
-
-
-QUARANTINED: Final = list(SUSPECT_ERRORS)
+QUARANTINED: Final = list(QUARANTINED_ERRORS)
 
 
 def _estimated(text: str) -> str:
@@ -149,12 +143,12 @@ SET_ASIDE: Final = """
     WHERE d.consumer = $2 AND d.event_id = large.event_id
 """
 
-# For an event that this release does not know: one that does may be a deploy away.
+# For an event that this release does not know: a newer release may.
 POSTPONED_FOR = timedelta(minutes=1)
 
 
 class PostgresInbox:
-    """The inbox port, in one transaction: without a delivery row there is nothing to do."""
+    """The Inbox port, in one transaction."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
@@ -162,7 +156,6 @@ class PostgresInbox:
     def open(
         self, consumer: str, event_ids: Sequence[UUID], admission: Admission | None = None
     ) -> list[PendingDelivery]:
-        """Lock and load the pending deliveries in one statement, and large payloads in another."""
         rows = self._transaction.fetch(OPEN, (consumer, uuid_array(event_ids), QUARANTINED))
         if admission is not None:
             chosen = admission.choose([Size(row[0], row[3], row[10], row[11]) for row in rows])
@@ -182,28 +175,23 @@ class PostgresInbox:
     def settle(
         self,
         consumer: str,
-        owed: Sequence[PendingDelivery],
+        deliveries: Sequence[PendingDelivery],
         started_at: datetime,
         duration: timedelta,
     ) -> None:
-        """Remove the deliveries and log their attempts, in one statement."""
-        ids = uuid_array(delivery.event_id for delivery in owed)
+        ids = uuid_array(delivery.event_id for delivery in deliveries)
         self._transaction.run(SETTLE, (consumer, ids, started_at, duration))
 
     def fail(self, attempts: Sequence[FailedAttempt]) -> None:
-        """Log attempts that failed."""
         record_failures(self._transaction.connection, attempts)
 
     def release(self, consumer: str, event_ids: Sequence[UUID]) -> None:
-        """Make deliveries due again now."""
         self._transaction.run(RELEASE, (consumer, uuid_array(event_ids)))
 
     def set_aside(self, consumer: str, footprints: Mapping[UUID, int], wait: timedelta) -> None:
-        """Make deliveries due again after the wait, as large as they proved to be."""
         sizes = array(INT4_OID, [int4_field(each) for each in footprints.values()])
         self._transaction.run(SET_ASIDE, (wait, consumer, uuid_array(footprints), sizes))
 
     def postpone(self, consumer: str, event_ids: Sequence[UUID], reason: str) -> None:
-        """Make deliveries due again in a minute."""
         ids = uuid_array(event_ids)
         self._transaction.run(POSTPONE, (POSTPONED_FOR, reason, consumer, ids))

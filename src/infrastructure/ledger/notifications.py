@@ -6,12 +6,11 @@ commit. Behind a pooler in transaction mode LISTEN receives nothing: the relay p
 
 import asyncio
 import threading
-import time
-from typing import Any, Final
+from contextlib import suppress
+from typing import Final
 
 import psycopg
 import structlog
-from psycopg.pq import ExecStatus
 from pydantic import SecretStr
 
 from kratos_sync.infrastructure.postgres.connection_failures import ConnectFailed
@@ -21,25 +20,25 @@ from kratos_sync.infrastructure.postgres.connections import (
     connection_arguments,
     open_connection,
 )
-from kratos_sync.infrastructure.postgres.loop_connection import LoopConnection
+from kratos_sync.infrastructure.postgres.loop_connection import LastingConnection
 
 CHANNEL: Final = "kratos_sync_due"
 NOTIFY: Final = f"NOTIFY {CHANNEL}".encode()
 DEBOUNCE_SECONDS: Final = 0.005
 """Calls closer together than this share one NOTIFY."""
+STOP_SECONDS: Final = 5.0
 
 log = structlog.get_logger()
 
 
 class LoopWakeUp:
-    """Sends wake-ups from an event loop; a thread would wait for the interpreter lock."""
+    """Sends wake-ups from an event loop; a thread would wait for the interpreter's lock."""
 
     def __init__(self, arguments: Arguments) -> None:
         """Connect with these arguments when first called."""
-        self._arguments = arguments
+        self._connection = LastingConnection(arguments)
         self._wanted = False
         self._task: asyncio.Task[None] | None = None
-        self._connection: LoopConnection | None = None
 
     def __call__(self) -> None:
         """Wake the relay soon; returns at once."""
@@ -52,7 +51,7 @@ class LoopWakeUp:
         """Send a pending wake-up, and disconnect."""
         if self._task is not None and self._task.get_loop() is asyncio.get_running_loop():
             await self._task
-            await self._disconnect()
+            await self._connection.close()
 
     async def _run(self) -> None:
         while self._wanted:
@@ -63,86 +62,39 @@ class LoopWakeUp:
     async def _notify(self) -> None:
         try:
             async with asyncio.timeout(STATEMENT_TIMEOUT.total_seconds()):
-                if self._connection is None or self._connection.is_lost:
-                    await self._disconnect()
-                    self._connection = await LoopConnection.connect(self._arguments)
-                libpq = self._connection.libpq
-                await self._connection.ask(lambda: libpq.send_query(NOTIFY))
+                await self._connection.ask(lambda libpq: libpq.send_query(NOTIFY))
         except (psycopg.Error, TimeoutError) as error:
             log.warning("wake_up_lost", error=type(error).__name__)
 
-    async def _disconnect(self) -> None:
-        if self._connection is not None:
-            await self._connection.close()
-            self._connection = None
-
 
 class RelayWakeUp:
-    """Sends wake-ups from a thread of its own, so that no caller waits."""
+    """Sends wake-ups from a thread with an event loop of its own, so that no caller waits."""
 
     def __init__(self, database_url: SecretStr) -> None:
-        """Connect when first called."""
-        self._arguments = connection_arguments(database_url)
-        self._connection: psycopg.Connection[Any] | None = None
-        self._wanted = False
-        self._changed = threading.Event()
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._wake_up = LoopWakeUp(connection_arguments(database_url))
         self._starting = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __call__(self) -> None:
         """Wake the relay soon; returns at once."""
-        self._wanted = True
-        self._changed.set()
-        if self._thread is None:
-            self._start()
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+                self._thread.start()
+        self._loop.call_soon_threadsafe(self._wake_up)
 
     def stop(self) -> None:
         """Send a pending wake-up, and stop the thread."""
-        self._stopped.set()
-        self._changed.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
-
-    def _start(self) -> None:
-        with self._starting:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="wake-up", daemon=True)
-                self._thread.start()
-
-    def _run(self) -> None:
-        while True:
-            self._changed.wait()
-            self._changed.clear()
-            if self._wanted:
-                self._wanted = False
-                self._notify()
-            elif self._stopped.is_set():
-                self._disconnect()
-                return
-            time.sleep(DEBOUNCE_SECONDS)
-            if self._stopped.is_set():
-                self._changed.set()
-
-    def _notify(self) -> None:
-        try:
-            # A connection kept from last time may have died since.
-            if self._connection is None or not self._send(self._connection):
-                self._disconnect()
-                self._connection = open_connection(self._arguments, autocommit=True)
-                if not self._send(self._connection):
-                    log.warning("wake_up_lost", error="NOTIFY failed")
-        except psycopg.Error as error:
-            log.warning("wake_up_lost", error=type(error).__name__)
-
-    def _send(self, connection: psycopg.Connection[Any]) -> bool:
-        result = connection.pgconn.exec_(NOTIFY)
-        return result.status == ExecStatus.COMMAND_OK
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        if self._loop is None:
+            return
+        stopping = asyncio.run_coroutine_threadsafe(self._wake_up.stop(), self._loop)
+        with suppress(TimeoutError):
+            stopping.result(STOP_SECONDS)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+        self._loop = None
 
 
 class WakeUpListener:
@@ -153,11 +105,11 @@ class WakeUpListener:
         self._connection: psycopg.Connection | None = None
 
     def wait(self, seconds: float, stopped: threading.Event) -> None:
-        """Return when woken or after so many seconds; without a connection, after these seconds."""
+        """Return when woken, or after so many seconds."""
         try:
             if self._connection is None:
                 self._connection = self._listen()
-                return  # what became due before we listened notified nobody
+                return  # what became due before sent no notification to us
             for _ in self._connection.notifies(timeout=seconds, stop_after=1):
                 pass
         except psycopg.Error as error:

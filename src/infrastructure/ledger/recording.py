@@ -1,6 +1,6 @@
 """Recording events with their deliveries: many of them in one statement."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple, Self
 
 import psycopg
@@ -28,21 +28,12 @@ from kratos_sync.infrastructure.postgres.binary_arrays import (
 from kratos_sync.infrastructure.postgres.engine import driver_of
 from kratos_sync.infrastructure.postgres.json import dumps
 
-_COLUMN_OIDS: Final = (
-    UUID_OID,
-    TEXT_OID,
-    UUID_OID,
-    TIMESTAMPTZ_OID,
-    JSON_OID,
-    TEXT_OID,
-    TEXT_OID,
-    TEXT_OID,
-    INT4_OID,
-)
+_TEXTS: Final = (TEXT_OID,) * 3
+_COLUMN_OIDS: Final = (UUID_OID, TEXT_OID, UUID_OID, TIMESTAMPTZ_OID, JSON_OID, *_TEXTS, INT4_OID)
 
 
 class EventRow(NamedTuple):
-    """The columns of `kratos_sync.events`, as binary fields, and the names of the consumers."""
+    """The columns of `kratos_sync.events` as binary fields, and the consumers' names."""
 
     id: bytes
     name: bytes
@@ -78,21 +69,8 @@ class EventRow(NamedTuple):
         )
 
 
-def event_arrays(rows: Sequence[EventRow]) -> list[BinaryParameter]:
-    """The nine columns, each as an array; there must be a row."""
-    columns = list(zip(*rows, strict=True))
-    return [array(oid, columns[index]) for index, oid in enumerate(_COLUMN_OIDS)]
-
-
-def subscription_arrays(rows: Iterable[EventRow]) -> list[BinaryParameter]:
-    """Two arrays of the same length: the name of an event, and one consumer subscribed to it."""
-    consumers = {row.name: row.consumers for row in rows}
-    pairs = [(name, consumer) for name, names in consumers.items() for consumer in names]
-    return [array(TEXT_OID, [pair[side] for pair in pairs]) for side in (0, 1)]
-
-
 # Due by the clock and not since the transaction began, which may be long ago: else a delivery could
-# lie below a relay's low-water mark. set_config: a pooler drops what we set for the session.
+# lie below a relay's low-water mark. set_config: a pooler drops settings of the session.
 RECORD: Final = b"""
     WITH event AS (
         INSERT INTO kratos_sync.events
@@ -114,7 +92,7 @@ RECORD: Final = b"""
     SELECT id FROM event
 """
 
-# The same through a function, for a role that may not write the tables: it limits what is recorded.
+# The same by a function, for a role that may not write the tables: it limits what is recorded.
 _BY_FUNCTION: Final = """
     SELECT kratos_sync.record_{source}_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 """
@@ -123,8 +101,15 @@ RECORD_ERASURES: Final = _BY_FUNCTION.format(source="erase").encode()
 
 
 def arrays_of(rows: Sequence[EventRow]) -> list[BinaryParameter]:
-    """The parameters of RECORD; there must be a row."""
-    return event_arrays(rows) + subscription_arrays(rows)
+    """The parameters of RECORD; there must be a row.
+
+    They are the nine columns, then the names of events and for each name a subscribed consumer.
+    """
+    columns = list(zip(*rows, strict=True))
+    arrays = [array(oid, columns[index]) for index, oid in enumerate(_COLUMN_OIDS)]
+    consumers = {row.name: row.consumers for row in rows}
+    pairs = [(name, consumer) for name, names in consumers.items() for consumer in names]
+    return arrays + [array(TEXT_OID, [pair[side] for pair in pairs]) for side in (0, 1)]
 
 
 def record_many(
@@ -134,7 +119,7 @@ def record_many(
 ) -> int:
     """Record events and their deliveries in the connection's transaction, in one statement.
 
-    Returns how many are new: those whose id and dedupe key were not recorded before.
+    Returns how many are new: neither their id nor their dedupe key was recorded before.
     """
     if not events:
         return 0

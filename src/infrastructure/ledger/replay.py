@@ -9,7 +9,7 @@ from sqlalchemy import Engine, text
 
 from kratos_sync.application.ports.replay import EventRange, Position, Step
 from kratos_sync.infrastructure.ledger.purge import hold_off_purges
-from kratos_sync.infrastructure.ledger.snapshot import snapshot
+from kratos_sync.infrastructure.ledger.snapshot import snapshot, time_of_ledger
 from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, translate_errors
 
 MOST_READ: Final = 5_000
@@ -79,19 +79,15 @@ REDELIVER_OF_ONE = text(_READ_OF_ONE + _REDELIVER)
 
 
 class PostgresRecordedEvents:
-    """The port of that name; pages by time and id, so that every step costs the same."""
+    """The RecordedEvents port; pages by time and id, so that every step costs the same."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def now(self) -> datetime:
-        """The database's time."""
-        with snapshot(self._engine) as connection:
-            now: datetime = connection.execute(text("SELECT now()")).scalar_one()
-            return now
+        return time_of_ledger(self._engine)
 
     def count(self, wanted: EventRange) -> int:
-        """Count the events one by one."""
         with snapshot(self._engine) as connection:
             connection.execute(COUNT_TIMEOUT)
             statement = COUNT_OF_ONE if wanted.identity_id else COUNT
@@ -99,14 +95,12 @@ class PostgresRecordedEvents:
             return counted
 
     def in_flight(self, consumer: str, most: int) -> int:
-        """Count by the indexes that claims use."""
         with translate_errors(), self._engine.connect() as connection:
             parameters = {"consumer": consumer, "most": most}
             counted: int = connection.execute(IN_FLIGHT, parameters).scalar_one()
             return counted
 
     def redeliver(self, wanted: EventRange, after: Position | None, most: int) -> Step:
-        """Read, select and insert in one statement."""
         place = after or Position(wanted.since, UUID(int=0))
         parameters = {
             **_parameters(wanted),

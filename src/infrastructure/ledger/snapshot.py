@@ -1,9 +1,10 @@
-"""Reading the ledger as it stands at one moment."""
+"""Reading the ledger as it is at one moment."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, text
 
 from kratos_sync.infrastructure.migrations import require_schema
 from kratos_sync.infrastructure.postgres.engine import translate_errors
@@ -11,9 +12,9 @@ from kratos_sync.infrastructure.postgres.engine import translate_errors
 
 @contextmanager
 def snapshot(engine: Engine) -> Iterator[Connection]:
-    """Give a connection whose statements all see the same moment and can write nothing.
+    """Yield a connection whose statements all see the same moment, and cannot write.
 
-    Raises SchemaTooOld, LedgerUnavailable, or what else the driver raises.
+    Raises SchemaTooOld, LedgerUnavailable, or sqlalchemy.exc.DBAPIError.
     """
     with translate_errors():
         require_schema(engine)
@@ -21,3 +22,10 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
             yield connection.execution_options(
                 isolation_level="REPEATABLE READ", postgresql_readonly=True
             )
+
+
+def time_of_ledger(engine: Engine) -> datetime:
+    """The time by the database's clock. Raises as `snapshot` does."""
+    with snapshot(engine) as connection:
+        now: datetime = connection.execute(text("SELECT now()")).scalar_one()
+        return now

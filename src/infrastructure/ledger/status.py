@@ -15,7 +15,6 @@ from kratos_sync.application.ports.status import (
     Holder,
     StatusReport,
     Storage,
-    TableSize,
     UnknownEvents,
 )
 from kratos_sync.infrastructure.ledger.hook_activity import hook_activity, template_failures
@@ -23,7 +22,7 @@ from kratos_sync.infrastructure.ledger.purge import last_purge
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.migrations import current_revision, newest_revision, require_schema
 from kratos_sync.infrastructure.postgres.engine import how_far_ahead, translate_errors
-from kratos_sync.infrastructure.reconciliation.reconciliation import drift
+from kratos_sync.infrastructure.reconciliation.runs import drift
 
 LONG: Final = timedelta(minutes=10)
 """Transactions open for longer are reported;"""
@@ -126,16 +125,12 @@ IDENTITIES = text("""
 
 
 class PostgresStatus:
-    """The status port."""
+    """The Status port."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def report(self, consumers: Collection[str]) -> StatusReport:
-        """Read everything in one read-only transaction.
-
-        Raises SchemaTooOld, LedgerUnavailable or sqlalchemy.exc.DBAPIError.
-        """
         with snapshot(self._engine) as connection:
             alive, deleted = _identities(connection)
             return StatusReport(
@@ -195,10 +190,10 @@ def _estimate(connection: Connection, table: str) -> int:
 
 
 def storage(connection: Connection) -> Storage:
-    """The tables, the purges, and what keeps dead rows from being removed."""
+    """The tables, the last purge, and what keeps dead rows from being removed."""
     events, attempts = connection.execute(OLDEST).one()
     return Storage(
-        tables=tuple(starmap(TableSize, connection.execute(SIZES))),
+        tables={row.relname: row.bytes for row in connection.execute(SIZES)},
         oldest_event_at=events,
         oldest_attempt_at=attempts,
         last_purge=last_purge(connection),
@@ -209,7 +204,7 @@ def storage(connection: Connection) -> Storage:
 def holders(
     connection: Connection, long: timedelta = LONG, many: int = MANY_TRANSACTIONS
 ) -> tuple[Holder, ...]:
-    """What has kept dead rows for longer than this, in time or in transactions."""
+    """What has kept dead rows for longer than that, in time or in transactions."""
     return tuple(starmap(Holder, connection.execute(HOLDERS, {"long": long, "many": many})))
 
 

@@ -1,8 +1,7 @@
-"""Why no connection to PostgreSQL could be made: by SQLSTATE, or by how far the attempt got.
+"""Why PostgreSQL could not be used, in one line without a URL or password.
 
-A server's messages are in its own language, and libpq keeps no SQLSTATE of an answer to a client
-that is not connected yet. So a second attempt is made with libpq's trace of the protocol, which
-has it.
+A server's messages are in its own language, and libpq keeps no SQLSTATE of a refused connection. So
+a second attempt is made with libpq's trace of the protocol, which has it.
 """
 
 import os
@@ -19,6 +18,12 @@ from typing import IO, Any, Final, NamedTuple
 import psycopg
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
+from sqlalchemy.exc import SQLAlchemyError
+
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+
+DATABASE_ERRORS: Final = (LedgerUnavailable, SQLAlchemyError, psycopg.Error)
+"""What using PostgreSQL may raise."""
 
 PROBE_SECONDS: Final = 3.0
 MOST_KEPT, MOST_TRACED = 32, 65_536
@@ -30,7 +35,7 @@ REFUSALS: Final[Mapping[str, str]] = {
     "3D000": "there is no such database",
     "42501": "this user may not connect to the database",
 }
-"""What does not pass by waiting, as a rule."""
+"""What waiting does not change."""
 TROUBLES: Final[Mapping[str, str]] = {
     "53300": "it has as many connections as it takes",
     "57P03": "it is starting up, shutting down or recovering",
@@ -46,8 +51,7 @@ _sqlstates: Final[OrderedDict[tuple[str, str], str]] = OrderedDict()
 class ConnectFailed(psycopg.OperationalError):
     """No connection could be made; the message says why, and quotes neither server nor URL.
 
-    `sqlstate` is the server's answer, or None. `is_refusal` is whether it refuses us until a person
-    changes something.
+    `sqlstate` is the server's answer, or None. A refusal lasts until a person changes something.
     """
 
     def __init__(
@@ -59,18 +63,40 @@ class ConnectFailed(psycopg.OperationalError):
         self.is_refusal = is_refusal
 
 
+def is_refusal(error: BaseException) -> bool:
+    """Whether PostgreSQL answered, and will not let us in until a person changes something."""
+    found = _driver_error(error)
+    return isinstance(found, ConnectFailed) and found.is_refusal
+
+
+def why_unavailable(error: BaseException) -> str:
+    """Explain why PostgreSQL could not be used."""
+    found = _driver_error(error)
+    if isinstance(found, ConnectFailed):
+        return str(found)
+    return f"PostgreSQL did not answer as it should ({type(found or error).__name__})"
+
+
+def _driver_error(error: BaseException) -> BaseException | None:
+    for each in (error, error.__cause__):
+        found = getattr(each, "orig", each)
+        if isinstance(found, psycopg.Error):
+            return found
+    return None
+
+
 class _Probe(NamedTuple):
     sqlstate: str | None = None
     was_reached: bool = False
     lacks_password: bool = False
     was_ready: bool = False
-    """A session began, but not of the kind that `target_session_attrs` asks for."""
+    """A session began, of another kind than `target_session_attrs` asks for."""
     has_connected: bool = False
 
 
 def explained(error: psycopg.Error, arguments: Mapping[str, Any]) -> ConnectFailed:
-    """The reason why psycopg could not connect with these arguments; may take seconds."""
-    # The same message from the same address has the same cause, in any language.
+    """Find out why psycopg could not connect with these arguments; may take seconds."""
+    # The same message from the same address has the same cause.
     key = (make_conninfo("", **arguments), str(error))
     sqlstate = error.sqlstate or _sqlstates.get(key)
     if sqlstate is None:
@@ -176,7 +202,7 @@ def _poll(connection: pq.abc.PGconn, deadline: float) -> bool:
 
 @contextmanager
 def _memory() -> Iterator[IO[bytes] | None]:
-    """A file in memory only, as a password may be in the trace; None where there is none."""
+    """A file in memory, as the trace may have a password; None where that is not possible."""
     if sys.platform != "linux":
         yield None
         return

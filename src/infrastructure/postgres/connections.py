@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from kratos_sync.infrastructure.postgres.binary_arrays import register_binary_arrays
 from kratos_sync.infrastructure.postgres.connection_failures import ConnectFailed, explained
 
-# Longer than any statement needs; a transaction may set a shorter one.
+# Longer than any statement needs; a transaction may set less.
 STATEMENT_TIMEOUT = timedelta(seconds=30)
 # A transaction that has waited this long for a lock is better retried.
 LOCK_TIMEOUT = timedelta(seconds=10)
@@ -46,8 +46,10 @@ SETTINGS: Final = {
     "extra_float_digits": "1",
     "standard_conforming_strings": "on",
     "transform_null_equals": "off",
-    # A plan made while a table was empty, or statistics from before a burst, would have every batch
-    # read the whole table. All our statements have an index.
+    # Else an error of a consumer's statement would look like the loss of the connection.
+    "exit_on_error": "off",
+    # With a plan from an empty table, or statistics from before a burst, every batch would read the
+    # whole table. All our statements have an index.
     "enable_seqscan": "off",
 }
 _SINCE: Final = {"idle_session_timeout": 140_000, "transaction_timeout": 170_000}
@@ -65,8 +67,8 @@ def options(statement_timeout: timedelta) -> str:
 def pin_session(statement_timeout: timedelta, server_version: int) -> str:
     """A statement that makes the settings for the session, and returns whether it did.
 
-    It does not if the server process is not `$1`, the one that answered when we connected: a pooler
-    shares sessions then, and would pass the settings on to others.
+    It does not if the server process is not `$1`, to which we had connected: then a pooler shares
+    sessions, and others would get the settings.
     """
     return f"""
         SELECT CASE WHEN pg_backend_pid() = $1
@@ -100,7 +102,7 @@ ENCODING: Final = "UTF8"
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """Arguments of connections: `address` is for libpq, and holds the password."""
+    """Arguments of connections; `address` is for libpq, and has the password."""
 
     address: Mapping[str, Any] = field(repr=False)
     statement_timeout: timedelta
@@ -109,7 +111,7 @@ class Arguments:
 def connection_arguments(
     url: SecretStr, statement_timeout: timedelta = STATEMENT_TIMEOUT, name: str = "kratos-sync"
 ) -> Arguments:
-    """The arguments for connections to a URL. Raises ValueError for an invalid one."""
+    """The arguments for connections to a URL. Raises ValueError if it is invalid."""
     address = parse_database_url(url.get_secret_value())
     hosts = str(address.get("host") or "").count(",") + 1
     own = [address["options"]] if address.get("options") else []
@@ -137,7 +139,7 @@ def parse_database_url(url: str) -> dict[str, Any]:
         if len(parse_qs(urlsplit(url).query).get("host", ())) < 2:  # noqa: PLR2004  # one, or none
             address = {key: each for key, each in conninfo_to_dict(url).items() if each is not None}
     except (psycopg.Error, ValueError):
-        pass  # it may have something that only SQLAlchemy takes
+        pass  # SQLAlchemy may accept it
     if address is None:
         dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]
         given = make_url(url).set(drivername="postgresql+psycopg")
@@ -185,10 +187,7 @@ def open_connection(
 
 
 async def open_loop_connection(arguments: Arguments) -> psycopg.AsyncConnection[tuple[Any, ...]]:
-    """Connect likewise from an event loop, in autocommit.
-
-    Behind a pooler a statement makes the settings that it relies on itself.
-    """
+    """Connect likewise from an event loop, in autocommit; behind a pooler, without the settings."""
     try:
         connection = await psycopg.AsyncConnection.connect(**arguments.address, autocommit=True)
     except psycopg.OperationalError as error:

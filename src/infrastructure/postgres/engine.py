@@ -39,8 +39,8 @@ def connect(
 ) -> Engine:
     """Make an engine; it connects when it is first used.
 
-    Connections that died are noticed before use, and every wait on them has a timeout. Settings are
-    made in each session; behind a pooler in each transaction.
+    It notices dead connections before use. Every session has our settings; behind a pooler every
+    transaction makes them.
     """
     arguments = connection_arguments(url, statement_timeout)
     engine = create_engine(
@@ -60,7 +60,7 @@ def connect(
     def begin(connection: Connection) -> None:
         driver = driver_of(connection)
         if isinstance(driver, SessionConnection) and driver.is_pooled:
-            driver.autocommit = False  # else it would hold for no longer than the statement
+            driver.autocommit = False  # else the settings would end with the statement
             driver.execute(pin_transaction(statement_timeout, driver.info.server_version).encode())
 
     return engine
@@ -106,17 +106,17 @@ def _is_away(error: DBAPIError | psycopg.Error, sqlstate: str | None) -> bool:
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     if sqlstate is None:
         # No connection, or a lost one. Other errors without a state are values that the driver
-        # cannot send, now or later.
+        # cannot send.
         return lost or isinstance(error, OperationalError | psycopg.OperationalError)
-    # Class 08 is a lost connection, 57P a shutdown, 53 a lack of resources. A consumer is at fault
-    # for a connection that was lost because it idled in a transaction.
+    # Class 08 is a lost connection, 57P a shutdown, 53 a lack of resources. A connection that was
+    # lost because it idled in a transaction is the consumer's failure.
     return sqlstate not in {IDLE_IN_TRANSACTION, LIMIT_EXCEEDED} and (
         lost or sqlstate.startswith(("08", "57P", INSUFFICIENT_RESOURCES, READ_ONLY))
     )
 
 
 def sqlstates_of(error: BaseException) -> set[str]:
-    """The SQLSTATEs of an error, of its causes and its contexts."""
+    """The SQLSTATEs of an error, its causes and contexts."""
     found, seen, remaining = set(), set(), [error]
     while remaining:
         each = remaining.pop()
@@ -143,8 +143,8 @@ def how_far_ahead(connection: Connection) -> timedelta:
     return at - time_of_day()
 
 
-# A plan made for few rows, or without statistics, would read and sort all remaining rows at every
-# step; in the order of the index a step reads only what it takes.
+# A plan for few rows, or without statistics, would read and sort all remaining rows in every step;
+# in the order of the index a step reads only what it takes.
 BY_THE_INDEX: Final = text("""
     SELECT set_config('enable_sort', 'off', true), set_config('enable_bitmapscan', 'off', true)
 """)

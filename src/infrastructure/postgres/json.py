@@ -1,4 +1,4 @@
-"""JSON to and from PostgreSQL."""
+"""JSON to and from PostgreSQL, and text that it can store."""
 
 import json
 from typing import cast
@@ -33,6 +33,12 @@ def loads(encoded: str | bytes) -> Json:
     # Lone surrogates too, and numbers beyond the largest double.
     except (msgspec.DecodeError, UnicodeEncodeError):
         return cast("Json", json.loads(encoded))
+
+
+def storable(text: str) -> str:
+    """Escape lone surrogates and replace U+0000, which PostgreSQL's text cannot have."""
+    escaped = text.encode(errors="backslashreplace").decode()
+    return escaped.replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
 def _is_finite(value: Json) -> bool:

@@ -1,8 +1,8 @@
-"""A connection to PostgreSQL that an event loop drives through libpq, without psycopg's waiting."""
+"""Connections to PostgreSQL that an event loop drives through libpq, without psycopg's waiting."""
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 import psycopg
 from psycopg import pq
@@ -13,6 +13,10 @@ from kratos_sync.infrastructure.postgres.engine import READ_ONLY
 
 REPLY_SECONDS: Final = 10.0
 """The connection is lost after this long without an answer: statements have half of it."""
+LOST: Final = "the connection is lost"
+
+Send: TypeAlias = Callable[[pq.abc.PGconn], None]
+"""Calls a `send_…` method of libpq."""
 
 ENDING: Final = frozenset({READ_ONLY, "26000", "0A000"})
 """SQLSTATEs after which only another connection helps: the server is read-only now, or a prepared
@@ -41,19 +45,19 @@ class LoopConnection:
         """Connect with these arguments."""
         return cls(await open_loop_connection(arguments))
 
-    async def ask(self, send: Callable[[], None]) -> pq.abc.PGresult:
-        """Call `send`, which uses a `send_…` method of `libpq`, and wait for the result."""
+    async def ask(self, send: Send) -> pq.abc.PGresult:
+        """Send a statement, and wait for the result."""
         if self.is_lost:
-            raise psycopg.OperationalError("the connection is lost")
+            raise psycopg.OperationalError(LOST)
         self._answer = self._loop.create_future()
         timer = self._loop.call_later(REPLY_SECONDS, self._lose)
         try:
-            send()
+            send(self.libpq)
             if self.libpq.flush():
                 self._loop.add_writer(self._socket, self._write)
             await self._answer
         except BaseException:
-            # Interrupted in the middle of a statement: of no further use.
+            # Interrupted within a statement, the connection cannot be used any more.
             self._answer.cancel()
             self._lose()
             raise
@@ -63,7 +67,7 @@ class LoopConnection:
             results, self._results = self._results, []
         if self.libpq.status == pq.ConnStatus.BAD:
             self._lose()
-            raise psycopg.OperationalError("the connection is lost")
+            raise psycopg.OperationalError(LOST)
         if results[-1].status == pq.ExecStatus.FATAL_ERROR:
             error = error_from_result(results[-1])
             if error.sqlstate in ENDING:
@@ -72,7 +76,6 @@ class LoopConnection:
         return results[-1]
 
     async def close(self) -> None:
-        """Close the connection."""
         self._lose()
         await self._connection.close()
 
@@ -104,4 +107,41 @@ class LoopConnection:
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(psycopg.OperationalError("the connection is lost"))
+            self._answer.set_exception(psycopg.OperationalError(LOST))
+
+
+class LastingConnection:
+    """A LoopConnection that is made when first used, and made again when it is lost."""
+
+    def __init__(self, arguments: Arguments, prepare: Send | None = None) -> None:
+        """`prepare` is sent first on each new connection."""
+        self._arguments = arguments
+        self._prepare = prepare
+        self._connection: LoopConnection | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        return self._connection is None or self._connection.is_lost
+
+    async def connected(self) -> LoopConnection:
+        """The connection, made if necessary."""
+        if self._connection is None or self._connection.is_lost:
+            await self.close()
+            connection = await LoopConnection.connect(self._arguments)
+            try:
+                if self._prepare is not None:
+                    await connection.ask(self._prepare)
+            except BaseException:
+                await connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    async def ask(self, send: Send) -> pq.abc.PGresult:
+        """Send a statement, and wait for the result."""
+        return await (await self.connected()).ask(send)
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, CursorResult, Engine, Executable
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import (
     ConcurrencyConflict,
+    OtherLedgerUnavailable,
     RoomAgain,
     TimeLimitExceeded,
 )
@@ -53,16 +54,16 @@ class Participant(Protocol):
     """A repository that defers its writes until the transaction commits."""
 
     def flush(self) -> None:
-        """Write what changed."""
+        """Write the deferred changes."""
 
     def collect_events(self) -> list[DomainEvent]:
-        """Take the events that its aggregates raised."""
+        """Take the events that its aggregates have raised."""
 
     def savepoint(self) -> None:
-        """Remember the deferred writes, for ``roll_back_to_savepoint``."""
+        """Mark the deferred writes."""
 
     def roll_back_to_savepoint(self) -> None:
-        """Drop the writes deferred since."""
+        """Drop the writes deferred since the mark."""
 
 
 class Transaction:
@@ -75,16 +76,16 @@ class Transaction:
         self._executed = self._connection_was_used = self._abandoned = False
         self._open_driver: psycopg.Connection | None = None
         self.subjects: tuple[UUID, ...] = ()
-        """The identities that its events are about: a repository may load them all at once."""
+        """The identities that its events are about, so that a repository can load all at once."""
         self.event_ids: Sequence[UUID] = ()
-        """The events that its message names; some may have been settled before."""
+        """The events of its message; some may have been settled before."""
 
     @contextmanager
     def begin(self, time_limit: timedelta) -> Iterator[None]:
         """Open the transaction; unless it was committed it is rolled back at the end.
 
-        What is raised inside passes through. But it is LedgerUnavailable if the database, asked on
-        this connection, is away, and ConcurrencyConflict if the transaction lost against another.
+        Errors inside pass through. But they become LedgerUnavailable if the database does not
+        answer on this connection, and ConcurrencyConflict if the transaction lost against another.
         """
         with ExitStack() as stack:
             with translate_errors():
@@ -94,7 +95,7 @@ class Transaction:
             try:
                 yield
             except TimeLimitExceeded as error:
-                # Interrupted in the middle of anything: cancel the statement and drop the session.
+                # Interrupted anywhere: cancel the statement and drop the session.
                 with suppress(psycopg.Error):
                     self._driver.cancel_safe(timeout=CANCEL_SECONDS)
                 connection.invalidate(error)
@@ -102,6 +103,8 @@ class Transaction:
             except BaseException as error:
                 if (translated := self._judge(error, connection)) is not None:
                     raise translated from error
+                if isinstance(error, LedgerUnavailable):
+                    raise OtherLedgerUnavailable(str(error)) from error
                 raise
 
     def _open(self, connection: Connection, time_limit: timedelta) -> None:
@@ -123,9 +126,9 @@ class Transaction:
         self._connection, self._participants, self._open_driver = None, [], None
 
     def _judge(self, error: BaseException, connection: Connection) -> Exception | None:
-        """What an error means if the consumer is not at fault for it; else None.
+        """What an error means if it is not the consumer's failure; else None.
 
-        Only this connection is asked: the error may come from any other.
+        Only this connection decides, for the error may come from any other.
         """
         if self._abandoned:
             connection.invalidate()
@@ -141,7 +144,10 @@ class Transaction:
             if is_exhausted:
                 self.run(LITTLE_MEMORY, ())
                 self.run(NEEDS_ROOM, ())
-            if self.fetch(IS_WRITABLE, ()) == [(True,)]:
+            is_writable = self.fetch(IS_WRITABLE, ()) == [(True,)]
+            # After a commit that failed SQLAlchemy knows of no transaction, and would end none.
+            self._driver.rollback()
+            if is_writable:
                 # It may have been full a moment ago.
                 is_transient = is_exhausted and is_over and LIMIT_EXCEEDED not in sqlstates
                 return RoomAgain("the server has room again") if is_transient else None
@@ -155,10 +161,7 @@ class Transaction:
         return LedgerUnavailable("PostgreSQL does not answer as it should")
 
     def abandon(self) -> None:
-        """Cut the connection, from any thread; does nothing without one.
-
-        The running statement is cancelled: else it would lock our rows until its end.
-        """
+        """Cut the connection, from any thread, and cancel its statement, which may hold locks."""
         driver = self._open_driver
         if driver is None:
             return
@@ -175,7 +178,7 @@ class Transaction:
 
     @staticmethod
     def _end_session(driver: psycopg.Connection, wire: socket.socket) -> None:
-        """Let nothing more be sent, and cancel what was sent since the last cancellation."""
+        """Stop sending, and cancel what was sent since the last cancellation."""
         wire.shutdown(socket.SHUT_WR)
         server_closed = select.poll()
         server_closed.register(wire, select.POLLHUP)
@@ -191,7 +194,6 @@ class Transaction:
         return self._open_connection.execute(statement, parameters)
 
     def savepoint(self) -> None:
-        """Remember the deferred writes, for ``roll_back_to_savepoint``."""
         self._executed = False
         for participant in self._participants:
             participant.savepoint()
@@ -199,8 +201,8 @@ class Transaction:
     def roll_back_to_savepoint(self) -> bool:
         """Undo the writes that participants deferred since the savepoint.
 
-        False, with nothing undone, if a statement was executed since, or may have been through
-        ``connection``: only a rollback can undo that.
+        False, with nothing undone, if a statement was executed since, or may have been on
+        ``connection``: only a rollback undoes that.
         """
         status = self._driver.info.transaction_status
         if self._executed or self._connection_was_used or status != TransactionStatus.INTRANS:
@@ -218,7 +220,7 @@ class Transaction:
         return self._cursor.execute(statement, parameters, prepare=True, binary=True).rowcount
 
     def fetch(self, statement: Query, parameters: Sequence[object]) -> list[Row]:
-        """Run a statement that only reads or locks in the same way; returns its rows."""
+        """Run a statement that only reads or locks, likewise; returns its rows."""
         return self._cursor.execute(statement, parameters, prepare=True, binary=True).fetchall()
 
     @property

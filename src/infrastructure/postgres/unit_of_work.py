@@ -16,15 +16,14 @@ from kratos_sync.infrastructure.postgres.transaction import Transaction
 
 
 class UnknownPort(Exception):
-    """A consumer asks in its constructor for something that no adapter serves."""
+    """A consumer's constructor has a parameter that no adapter serves."""
 
 
 class ConsumerFactory:
-    """Makes consumers, each with the adapters of the ports that its constructor asks for.
+    """Makes consumers, each with the adapters for its constructor's parameters.
 
-    ``in_transaction`` maps a port to what makes its adapter in a transaction; ``outside`` maps a
-    port to its adapter, for what does not write to our database (mail, another service).
-    Raises UnknownPort when made, not when the first event comes.
+    ``in_transaction`` maps a port to the factory of its adapter in a transaction; ``outside`` maps
+    a port to its adapter, for mail or another service. The constructor raises UnknownPort.
     """
 
     def __init__(
@@ -43,7 +42,6 @@ class ConsumerFactory:
                 raise UnknownPort(f"{kind.__name__} asks for {names}, which nothing serves")
 
     def __call__(self, kind: type[Consumer[Any]], transaction: Transaction) -> Consumer[Any]:
-        """Make a consumer whose ports work in the transaction."""
         asked = self._asked[kind].items()
         return kind(**{name: self._serve(port, transaction) for name, port in asked})
 
@@ -57,7 +55,7 @@ def _asked_by(kind: type[Consumer[Any]]) -> dict[str, Any]:
     return {
         name: parameter.annotation
         for name, parameter in inspect.signature(kind, eval_str=True).parameters.items()
-        # A consumer that asks for nothing inherits the protocol's (*args, **kwargs).
+        # A consumer without a constructor inherits the protocol's (*args, **kwargs).
         if parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
     }
 
@@ -68,7 +66,7 @@ class PostgresUnitOfWork(Transaction):
     def __init__(
         self, engine: Engine, consumers: ConsumerFactory, wake_relay: Callable[[], None]
     ) -> None:
-        """Take what makes consumers, and what to call after a commit with new events."""
+        """``wake_relay`` is called after a commit with new events."""
         super().__init__(engine)
         self._consumers = consumers
         self._wake_relay = wake_relay
@@ -76,20 +74,16 @@ class PostgresUnitOfWork(Transaction):
 
     @property
     def inbox(self) -> PostgresInbox:
-        """The inbox, in this transaction."""
         return PostgresInbox(self)
 
     def consumer(self, kind: type[Consumer[Any]]) -> Consumer[Any]:
-        """Build a consumer for this transaction."""
         return self._consumers(kind, self)
 
     def record(self, events: Sequence[tuple[DomainEvent, Provenance]]) -> None:
-        """Record events in the transaction."""
         record_many(self.connection, events)
         self._has_recorded = bool(events)
 
     def commit(self) -> None:
-        """Flush, commit, and wake the relay if events were recorded."""
         super().commit()
         if self._has_recorded:
             self._wake_relay()

@@ -76,7 +76,6 @@ class _Listed(msgspec.Struct, gc=False):
 
 
 _read_ids = msgspec.json.Decoder(list[_Listed]).decode
-_read_id = msgspec.json.Decoder(_Listed).decode
 # One by one: an identity that cannot be read must not keep the others from being read.
 _read_documents = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -105,13 +104,16 @@ def compare(
     try:
         ids = [each.id for each in _read_ids(identities)]
     except msgspec.ValidationError:
-        raise KratosRefused("its listing has somebody without an id") from None
+        raise KratosRefused("its listing has an identity without an id") from None
     _check_order(after, ids, is_last=is_last)
     candidates = candidates_of(cursor, identities, ids)
     missing = sum(not is_held for is_held in candidates.values())
-    differing, unreadable = (
-        _differing(cursor, identities, candidates, at) if candidates else ([], 0)
-    )
+    differing: list[Differing] = []
+    unreadable = 0
+    if candidates:
+        listed = zip(ids, _read_documents(identities), strict=True)
+        documents = [bytes(raw) for identity_id, raw in listed if identity_id in candidates]
+        differing, unreadable = _differing(cursor, documents, candidates, at)
     upper = LAST if is_last else ids[-1]
     return Compared(ids, upper, len(ids) - missing, differing, unreadable)
 
@@ -138,7 +140,7 @@ def candidates_of(cursor: Cursor, identities: bytes, ids: Sequence[UUID]) -> dic
 
 def _check_order(after: UUID, ids: Sequence[UUID], *, is_last: bool) -> None:
     if not ids and not is_last:
-        raise ListingUnordered("Kratos' listing goes on after a page without anybody")
+        raise ListingUnordered("Kratos' listing goes on after an empty page")
     for identity_id in ids:
         if identity_id <= after:
             raise ListingUnordered("Kratos' listing is not in the order of ids")
@@ -146,7 +148,7 @@ def _check_order(after: UUID, ids: Sequence[UUID], *, is_last: bool) -> None:
 
 
 def _differing(
-    cursor: Cursor, identities: bytes, candidates: Mapping[UUID, bool], at: datetime
+    cursor: Cursor, documents: Sequence[bytes], candidates: Mapping[UUID, bool], at: datetime
 ) -> tuple[list[Differing], int]:
     held_ids = [identity_id for identity_id, is_held in candidates.items() if is_held]
     rows = cursor.execute(READ, [uuid_array(held_ids)]).fetchall()
@@ -157,19 +159,16 @@ def _differing(
     later = LaterWebhooks(lambda query, given: cursor.execute(query, given).fetchall(), held, at)
     found: list[Differing] = []
     unreadable = 0
-    for raw in _read_documents(identities):
-        if _read_id(raw).id not in candidates:
-            continue
+    for document in documents:
         try:
-            identity = _identity(bytes(raw))
+            identity = _identity(document)
         except (NotJson, InvalidIdentity):
             unreadable += 1
             continue
         row = held.get(identity.id)
-        fields = (
-            None if row is None else row.differences(identity, at=at, later=later.of(identity.id))
-        )
-        if fields is None or fields:
+        webhooks = later.of(identity.id)
+        fields = None if row is None else row.differences(identity, at=at, later=webhooks)
+        if fields != ():
             found.append(Differing(identity, row, fields))
     return found, unreadable
 

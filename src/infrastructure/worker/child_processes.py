@@ -1,7 +1,7 @@
-"""Child processes that never outlive their parent, even a parent killed by force.
+"""Child processes that end with their parent, even if it is killed.
 
-The parent keeps the writing end of a pipe that nobody ever writes to. A child that reads its end
-learns from the kernel when the parent has ended.
+The parent keeps the writing end of a pipe that it never writes to. A child that reads from the pipe
+is woken by the kernel when the parent has ended.
 """
 
 import os
@@ -10,13 +10,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO, Self
 
 PARENT_PIPE = "KRATOS_SYNC_PARENT_PIPE"
-"""The variable by which a child is given its end of the pipe."""
+"""The environment variable with the child's end of the pipe."""
 GRACE_SECONDS = 3.0
-"""How long a child that was asked to end may take."""
+"""How long a child may take to end after SIGTERM."""
 POLL_SECONDS = 0.05
 
 
@@ -36,7 +36,7 @@ def _watch(end: int) -> None:
 
 @contextmanager
 def parent_pipe() -> Iterator[int]:
-    """Give the end of the pipe that children inherit."""
+    """Open the pipe and yield the end that children inherit."""
     read_end, write_end = os.pipe()
     try:
         yield read_end
@@ -46,10 +46,10 @@ def parent_pipe() -> Iterator[int]:
 
 
 class ChildProcesses:
-    """Processes whose output is shown line by line, and that are ended together.
+    """Processes whose output is passed line by line to ``show``, and that are ended together.
 
-    On leaving, each is asked to end (SIGTERM); those that do not within three seconds, or when
-    ``aborted`` says so, are killed. ``show`` gets each line with its process' name.
+    On leaving, each gets SIGTERM; those that do not end within three seconds, or when ``aborted``
+    returns true, are killed.
     """
 
     def __init__(
@@ -58,32 +58,30 @@ class ChildProcesses:
         aborted: Callable[[], bool],
         show: Callable[[str, bytes], None],
     ) -> None:
-        self._environment = dict(environment)
         self._aborted = aborted
         self._show = show
         self._running: dict[str, tuple[subprocess.Popen[bytes], threading.Thread]] = {}
-        self._pipe = parent_pipe()
-        self._read_end = self._pipe.__enter__()
+        self._undo = ExitStack()
+        self._pipe = self._undo.enter_context(parent_pipe())
+        self._undo.callback(self._stop)
+        self._environment = {**environment, PARENT_PIPE: str(self._pipe), "PYTHONUNBUFFERED": "1"}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            self._stop()
-        finally:
-            self._pipe.__exit__(None, None, None)
+        self._undo.close()
 
     def start(self, name: str, command: Sequence[str]) -> None:
-        """Start a process; what it writes to stdout and stderr is shown alike."""
+        """Start a process; its stdout and stderr are shown alike."""
         process = subprocess.Popen(  # noqa: S603
             command,
-            env={**self._environment, PARENT_PIPE: str(self._read_end), "PYTHONUNBUFFERED": "1"},
+            env=self._environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            pass_fds=[self._read_end],
-            # Out of the terminal's foreground group: Ctrl-C is for the parent, which asks in order.
+            pass_fds=[self._pipe],
+            # Out of the terminal's foreground group: Ctrl-C is for the parent, which stops us.
             start_new_session=True,
         )
         reader = threading.Thread(target=self._read, args=(name, process.stdout), daemon=True)
@@ -91,7 +89,7 @@ class ChildProcesses:
         self._running[name] = process, reader
 
     def ended(self) -> tuple[str, int] | None:
-        """Give name and exit code of a process that ended by itself, each once."""
+        """The name and exit code of a process that ended by itself, each once."""
         for name, (process, reader) in self._running.items():
             if (code := process.poll()) is not None:
                 reader.join(timeout=1)
@@ -101,13 +99,14 @@ class ChildProcesses:
 
     def _stop(self) -> None:
         deadline = time.monotonic() + GRACE_SECONDS
-        for process, _ in self._running.values():
+        running = self._running.values()
+        for process, _ in running:
             process.terminate()
-        while any(process.poll() is None for process, _ in self._running.values()):
+        while any(process.poll() is None for process, _ in running):
             if self._aborted() or time.monotonic() > deadline:
                 break
             time.sleep(POLL_SECONDS)
-        for process, reader in self._running.values():
+        for process, reader in running:
             if process.poll() is None:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)

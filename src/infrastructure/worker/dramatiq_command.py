@@ -2,9 +2,8 @@
 
     dramatiq kratos_sync.infrastructure.worker.dramatiq_command:set_up
 
-It consumes, retries and stops as well. What it does not promise: one process that dies or hangs
-ends all of them, what they had in flight is not recorded as failed, and their leases run out
-before it is tried again.
+They consume, retry and stop as well. But one process that dies or hangs ends all of them, and its
+in-flight deliveries are not recorded as failed: they are retried when their leases run out.
 """
 
 import os
@@ -26,16 +25,15 @@ def set_up() -> None:
     settings = container.settings()
     configure_logging(settings.log_format, settings.log_level)
     require_schema(container.engine())
-    open_batches = OpenBatches(settings.worker_threads)
-    broker = declared_broker(container, settings.lease, threading.Event(), open_batches)
+    broker = declared_broker(container, threading.Event(), OpenBatches(settings.worker_threads))
     broker.add_middleware(_Watching(container.watchdog()))
     dramatiq.set_broker(broker)
-    # A connection made before the fork must not be shared by what comes after.
+    # Forked processes must not share a connection.
     container.engine().dispose()
 
 
 class _Watching(dramatiq.Middleware):
-    """Starts the watchdog in each of Dramatiq's processes; one that hangs ends, and so they all."""
+    """Starts the watchdog in each of Dramatiq's processes. A process with a hung thread exits."""
 
     def __init__(self, watchdog: Watchdog) -> None:
         self._watchdog = watchdog
@@ -44,5 +42,5 @@ class _Watching(dramatiq.Middleware):
         self._watchdog.start(self._end)
 
     def _end(self) -> None:
-        self._watchdog.give_everything_back()
+        self._watchdog.release_everything()
         os._exit(1)

@@ -15,40 +15,38 @@ SLOTS: Final = 128
 LONGEST_NAME: Final = 150
 _HEADER: Final = struct.Struct("=Q")
 _SLOT: Final = struct.Struct(f"=16sId{LONGEST_NAME}p")
-_ID_AND_MORE: Final = struct.Struct("=16sId")
+_SLOT_WITHOUT_NAME: Final = struct.Struct("=16sId")
 _EMPTY: Final = bytes(16)
 SIZE: Final = _HEADER.size + SLOTS * _SLOT.size
 
 
 class InFlightDeliveries:
-    """Shared memory: a pulse, and a slot for each thread with the delivery that it consumes.
+    """Memory with a pulse, and a slot for each thread with the delivery that it consumes.
 
-    With a file descriptor whoever else has it sees the same; without one nobody does.
+    It is shared with every process that has the same file descriptor of SIZE bytes, if one is
+    given.
     """
 
     def __init__(self, descriptor: int | None = None) -> None:
-        """Map a file of SIZE bytes, or memory of our own."""
         self._memory = mmap.mmap(-1 if descriptor is None else descriptor, SIZE)
         self._slots: dict[int, int] = {}
         self._lock = threading.Lock()
 
     def beat(self) -> None:
-        """Show that this process is alive."""
-        (pulse,) = _HEADER.unpack_from(self._memory)
-        _HEADER.pack_into(self._memory, 0, pulse + 1)
+        """Increment the pulse: this process is alive."""
+        _HEADER.pack_into(self._memory, 0, self.pulse + 1)
 
     @property
     def pulse(self) -> int:
-        """How often it was shown; 0 before the first time."""
         pulse: int = _HEADER.unpack_from(self._memory)[0]
         return pulse
 
     def clear(self) -> None:
-        """Note that nothing is in flight."""
+        """Empty all slots."""
         self._memory[_HEADER.size : SIZE] = bytes(SIZE - _HEADER.size)
 
     def slot(self, consumer: str) -> int:
-        """Give this thread's slot, for deliveries to that consumer from now on."""
+        """This thread's slot, emptied, for deliveries to that consumer from now on."""
         thread = threading.get_ident()
         if thread not in self._slots:
             with self._lock:
@@ -59,22 +57,17 @@ class InFlightDeliveries:
         return slot
 
     def take(self, slot: int, delivery: PendingDelivery, since: float) -> None:
-        """Note that the slot's thread consumes this delivery, since that time of `time.time`."""
-        _ID_AND_MORE.pack_into(self._memory, slot, delivery.event_id.bytes, delivery.attempt, since)
+        """Note that the slot's thread consumes this delivery, since a time of `time.time`."""
+        _SLOT_WITHOUT_NAME.pack_into(
+            self._memory, slot, delivery.event_id.bytes, delivery.attempt, since
+        )
 
     def release(self, slot: int) -> None:
-        """Note that it consumes nothing."""
+        """Note that the slot's thread consumes nothing."""
         self._memory[slot : slot + len(_EMPTY)] = _EMPTY
 
     def __iter__(self) -> Iterator[Lost]:
-        for position in range(SLOTS):
-            event_id, attempt, since, name = _SLOT.unpack_from(
-                self._memory, _HEADER.size + position * _SLOT.size
-            )
+        for event_id, attempt, since, name in _SLOT.iter_unpack(self._memory[_HEADER.size : SIZE]):
             if event_id != _EMPTY:
-                yield Lost(
-                    name.decode(errors="replace"),
-                    UUID(bytes=event_id),
-                    attempt,
-                    datetime.fromtimestamp(since, UTC),
-                )
+                at = datetime.fromtimestamp(since, UTC)
+                yield Lost(name.decode(errors="replace"), UUID(bytes=event_id), attempt, at)

@@ -1,18 +1,17 @@
-"""The worker process: consumes until it is stopped, and gives back what it did not finish."""
+"""The worker process: consumes until it is stopped, and releases what it did not finish."""
 
 import faulthandler
 import threading
 import time
-from datetime import timedelta
 from typing import Final
 
 import dramatiq
 import structlog
 
+from kratos_sync.application.errors import summary
 from kratos_sync.application.footprint import OpenBatches
-from kratos_sync.application.pipeline.logging import where
-from kratos_sync.application.pipeline.retries import account_of_loss
-from kratos_sync.application.ports.dead_letters import WORKER_DIED, Failures
+from kratos_sync.application.pipeline.retries import lost_attempt
+from kratos_sync.application.ports.dead_letters import WORKER_DIED, FailedAttempt, Failures
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.application.subscriptions import CONSUMERS
@@ -25,7 +24,7 @@ from kratos_sync.infrastructure.worker.supervisor import Supervised
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 
 POLL_MILLISECONDS: Final = 1_000
-"""How often workers look for messages when nothing wakes them."""
+"""How often a worker looks for messages when nothing wakes it."""
 DRAIN_SECONDS: Final = 30.0
 DRAIN_WHEN_REPLACED_SECONDS: Final = 10.0
 ABANDON_SECONDS: Final = 2.0
@@ -46,9 +45,9 @@ class WorkerProcess:
         threads: int | None,
         shutdown: ShutdownSignals,
     ) -> None:
-        """Prepare everything that can fail. Raises UnknownPort for a consumer that cannot be made.
+        """Prepare everything that can fail; the container's broker must exist already.
 
-        The container's broker has to be there already.
+        Raises UnknownPort for a consumer that cannot be made.
         """
         faulthandler.enable()
         self._in_flight = InFlightDeliveries(supervised.memory)
@@ -58,14 +57,10 @@ class WorkerProcess:
         self._watchdog: Watchdog = container.watchdog()
         self._threads: int = threads or settings.worker_threads
         self._replaced = threading.Event()
-        self._broker = declared_broker(
-            container,
-            settings.lease,
-            shutdown.requested,
-            OpenBatches(self._threads, supervised.deaths),
-        )
+        open_batches = OpenBatches(self._threads, supervised.deaths)
+        self._broker = declared_broker(container, shutdown.requested, open_batches)
         if isinstance(self._broker, WakefulRedisBroker):
-            # What a predecessor had fetched is then ours, and put back as soon as we look.
+            # The predecessor's name: the messages that it had fetched are requeued at once.
             self._broker.broker_id = supervised.name
         if self._threads > settings.database_pool_size:
             connections = settings.database_pool_size
@@ -73,21 +68,17 @@ class WorkerProcess:
 
     def run(self) -> bool:
         """Consume until stopped, then drain. True if another process has to replace this one."""
-        self._watchdog.start(self._make_room)
-        if self._supervised.predecessor is not None:
-            record_lost_deliveries(
-                self._in_flight,
-                self._container.failures(),
-                self._supervised.predecessor,
-                self._shutdown.requested,
-            )
+        requested = self._shutdown.requested
+        self._watchdog.start(self._request_replacement)
+        if (how := self._supervised.predecessor) is not None:
+            record_lost_deliveries(self._in_flight, self._container.failures(), how, requested)
         running = dramatiq.Worker(
             self._broker, worker_threads=self._threads, worker_timeout=POLL_MILLISECONDS
         )
-        if not self._shutdown.requested.is_set():
+        if not requested.is_set():
             running.start()
         log.info("worker_started", threads=self._threads)
-        self._shutdown.requested.wait()
+        requested.wait()
         log.info("stopping")
         replaced = self._replaced.is_set()
         seconds = DRAIN_WHEN_REPLACED_SECONDS if replaced else DRAIN_SECONDS
@@ -96,7 +87,7 @@ class WorkerProcess:
         self._broker.close()
         return self._replaced.is_set()
 
-    def _make_room(self) -> None:
+    def _request_replacement(self) -> None:
         self._replaced.set()
         self._shutdown.requested.set()
 
@@ -104,25 +95,25 @@ class WorkerProcess:
 def drain(
     running: dramatiq.Worker, watchdog: Watchdog, aborted: threading.Event, seconds: float
 ) -> None:
-    """Let threads finish their deliveries in flight, for so long, and give back the rest."""
+    """Let threads finish their in-flight deliveries for so long, and release the rest."""
 
-    def at_work() -> int:
+    def busy() -> int:
         hung = watchdog.hung_threads
         return sum(thread.is_alive() and thread.ident not in hung for thread in running.workers)
 
     deadline = time.monotonic() + seconds
     for thread in running.workers:
         thread.stop()
-    while at_work() and time.monotonic() < deadline:
+    while busy() and time.monotonic() < deadline:
         if aborted.wait(TICK_SECONDS):
             break
-    if threads := at_work():
+    if threads := busy():
         log.warning("cut_off", threads=threads)
-        watchdog.give_everything_back()
+        watchdog.release_everything()
         deadline = time.monotonic() + ABANDON_SECONDS
-        while at_work() and time.monotonic() < deadline:
+        while busy() and time.monotonic() < deadline:
             time.sleep(TICK_SECONDS)
-    # Dramatiq would wait for those that do not come back.
+    # Dramatiq would wait for the threads that do not come back.
     running.workers = [thread for thread in running.workers if not thread.is_alive()]
     running.stop(timeout=CONSUMERS_MILLISECONDS)
 
@@ -130,37 +121,36 @@ def drain(
 def record_lost_deliveries(
     in_flight: InFlightDeliveries, failures: Failures, how: str, stopped: threading.Event
 ) -> None:
-    """Record as failed whatever the process before this one was consuming when it died."""
+    """Record as failed what the predecessor was consuming when it died."""
     deliveries = list(in_flight)
     log.error("worker_replaced", predecessor=how, in_flight=len(deliveries))
     for lost in deliveries:
         log.warning("attempt_lost", consumer=lost.consumer, event_id=str(lost.event_id))
-        consumer = CONSUMERS.get(lost.consumer)
-        if consumer is None:
-            continue
-        message = f"the worker's process {how} while it consumed this"
-        attempt = account_of_loss(consumer, lost, WORKER_DIED, message)
-        while not stopped.is_set():
-            try:
-                failures.record(attempt)
-                break
-            except (LedgerUnavailable, ConcurrencyConflict) as error:
-                log.warning("ledger_unavailable", reason=str(error))
-                stopped.wait(LEDGER_SECONDS)
-            except Exception as error:  # noqa: BLE001  # it must not prevent the start
-                log.warning("attempt_not_recorded", error=type(error).__name__, at=where(error))
-                break
+        if consumer := CONSUMERS.get(lost.consumer):
+            message = f"the worker's process {how} while it consumed this"
+            _record(lost_attempt(consumer, lost, WORKER_DIED, message), failures, stopped)
     if not stopped.is_set():
         in_flight.clear()
 
 
+def _record(attempt: FailedAttempt, failures: Failures, stopped: threading.Event) -> None:
+    """Record an attempt as soon as the ledger can be reached, unless stopped before."""
+    while not stopped.is_set():
+        try:
+            failures.record(attempt)
+            break
+        except (LedgerUnavailable, ConcurrencyConflict) as error:
+            log.warning("ledger_unavailable", reason=str(error))
+            stopped.wait(LEDGER_SECONDS)
+        except Exception as error:  # noqa: BLE001  # it must not prevent the start
+            log.warning("attempt_not_recorded", **summary(error))
+            break
+
+
 def declared_broker(
-    container: Container,
-    patience: timedelta,
-    stopped: threading.Event,
-    open_batches: OpenBatches,
+    container: Container, stopped: threading.Event, open_batches: OpenBatches
 ) -> dramatiq.Broker:
-    """Give the broker with the actor on it. Raises UnknownPort, before the first event comes."""
+    """The broker with the actor on it. Raises UnknownPort, before the first event comes."""
     container.consumers()
     broker: dramatiq.Broker = container.broker()
     actor.declare(
@@ -168,7 +158,7 @@ def declared_broker(
         container.unit_of_work,
         container.failures(),
         container.watchdog(),
-        patience=patience,
+        ledger_timeout=container.settings().lease,
         stopped=stopped,
         open_batches=open_batches,
     )

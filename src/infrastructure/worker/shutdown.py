@@ -11,15 +11,15 @@ EXIT_SECONDS: Final = 20.0
 
 
 class ShutdownRequested(Exception):
-    """Somebody asked this process to stop."""
+    """This process was asked to stop."""
 
 
 class ShutdownSignals:
     """The first SIGTERM, SIGINT or SIGHUP requests a graceful shutdown, the second aborts.
 
     A request that is not met within `abort_after` seconds becomes an abort. With an `abort_signal`
-    only that signal aborts, for processes that may get SIGTERM from several sides. Signals count
-    while this is entered or, after `install`, for good; callbacks run on a thread of their own.
+    only that signal aborts: such a process may get SIGTERM from several sides. Signals are handled
+    while this is entered or, after `install`, for good. Callbacks run on a thread of their own.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ShutdownSignals:
         self._undo.close()
 
     def install(self) -> Self:
-        """Handle the signals from now on, but for those that this process was told to ignore."""
+        """Handle the signals from now on, except those that this process ignores."""
         numbers = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, self._abort_signal} - {None}
         for number in filter(None, numbers):
             if signal.getsignal(number) is not signal.SIG_IGN:
@@ -55,12 +55,12 @@ class ShutdownSignals:
         return self
 
     def pause(self, seconds: float) -> None:
-        """Wait. Raises ShutdownRequested as soon as somebody asks this process to stop."""
+        """Wait. Raises ShutdownRequested as soon as a shutdown is requested."""
         if self._received or self.requested.wait(seconds):
             raise ShutdownRequested
 
     def request(self) -> None:
-        """Do what the first signal does."""
+        """Act as on the first signal."""
         self.requested.set()
         self._on_request()
         if self._abort_after is not None and not self.aborted.wait(self._abort_after):
@@ -68,7 +68,7 @@ class ShutdownSignals:
             self.abort()
 
     def abort(self) -> None:
-        """Do what the second signal does."""
+        """Act as on the second signal."""
         self.requested.set()
         if not self.aborted.is_set():
             self.aborted.set()
@@ -84,10 +84,9 @@ class ShutdownSignals:
 
 
 def exit_when_stopped() -> threading.Event:
-    """Give what the first signal sets; this process then has 20 s to end by itself.
+    """Install the signals and return the event that the first sets; 20 s later the process exits.
 
-    After that, or with the second signal, it ends at once: what it had leased becomes due again
-    when the leases run out.
+    The second signal ends it at once. Whatever was leased is due again when the leases run out.
     """
     signals = ShutdownSignals(
         on_abort=lambda: os._exit(1 if signals.timed_out else 0), abort_after=EXIT_SECONDS

@@ -1,4 +1,4 @@
-"""The watchdog of a worker process: interrupts, cuts off and gives up consumers that overrun."""
+"""The watchdog of a worker process: interrupts consumers that overrun, then cuts them off."""
 
 import ctypes
 import sys
@@ -14,8 +14,9 @@ from uuid import UUID
 import structlog
 
 from kratos_sync.application.consumer import Consumer
-from kratos_sync.application.pipeline.logging import describe, place_of, where
-from kratos_sync.application.pipeline.retries import Lost, account_of_loss
+from kratos_sync.application.errors import place_of, summary
+from kratos_sync.application.pipeline.logging import describe
+from kratos_sync.application.pipeline.retries import Lost, lost_attempt
 from kratos_sync.application.ports.dead_letters import Failures
 from kratos_sync.application.ports.unit_of_work import (
     PendingDelivery,
@@ -25,16 +26,28 @@ from kratos_sync.application.ports.unit_of_work import (
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 
-_INTERRUPTION_SECONDS: Final = 5.0
-_MOMENT_SECONDS: Final = 0.0005
+CUT_AFTER: Final = 1.0
+"""Seconds after the time limit until the connection is cut,"""
+HUNG_AFTER: Final = 4.0
+"""and until the thread counts as hung."""
+STATEMENTS_SECONDS: Final = 30.0
+"""How much longer than two time limits the statements around the events may take altogether."""
+RELEASE_SECONDS: Final = 5.0
+HALT_SECONDS: Final = 3.0
+"""A longer pause between two checks means that the whole process was halted."""
+TICK_SECONDS, IDLE_SECONDS = 0.1, 1.0
+
+INTERRUPTION_SECONDS: Final = 5.0
+MOMENT_SECONDS: Final = 0.0005
+
+log = structlog.get_logger()
 
 
 class Watched:
-    """The Watch port: notes the delivery that its thread consumes, and lets it be interrupted.
+    """The Watch port: notes the delivery that its thread consumes, and can interrupt it.
 
-    Every event passes through `begin` and `end`, so these do next to nothing. An interruption
-    happens between a `begin` and its `end`: `end` waits for one that comes at the last moment, so
-    it never strikes what the thread does afterwards.
+    `begin` and `end` run for every event and are cheap. An interruption happens between a `begin`
+    and its `end`, never later: `end` waits for one that is just being raised.
     """
 
     def __init__(
@@ -57,7 +70,6 @@ class Watched:
         self._lock = threading.Lock()
 
     def opened(self, pending: Sequence[PendingDelivery]) -> None:
-        """Note a delivery that is alone in its transaction, until that has ended."""
         self._is_alone = len(pending) == 1
         if self._is_alone:
             self._in_flight.take(self._slot, pending[0], time.time())
@@ -65,13 +77,11 @@ class Watched:
             self._in_flight.release(self._slot)
 
     def begin(self, delivery: PendingDelivery) -> None:
-        """Note the delivery."""
         self.since, self.is_cut = time.monotonic(), False
         self._in_flight.take(self._slot, delivery, time.time())
         self.delivery = delivery
 
     def end(self) -> None:
-        """Note that it is done."""
         self.delivery = None
         if not self._is_alone:
             self._in_flight.release(self._slot)
@@ -82,13 +92,13 @@ class Watched:
     def interrupt(self, delivery: PendingDelivery) -> bool:
         """Raise TimeLimitExceeded in the thread if it still consumes this delivery; once only.
 
-        It strikes with the thread's next step in Python, which may never come. From the watchdog's
-        thread only.
+        It is raised at the thread's next step in Python, which may never come. Only the watchdog's
+        thread may call this.
         """
         if self._interrupted:
             return False
         with self._lock:
-            # In this order: who ends after our look sees that it has to wait for us.
+            # In this order: an `end` that comes after the check waits for the lock.
             self._interrupting = True
             if self.delivery is not delivery:
                 self._interrupting = False
@@ -102,17 +112,17 @@ class Watched:
         self._in_flight.release(self._slot)
 
     def settle(self, delivery: PendingDelivery | None) -> None:
-        """Note that this delivery is accounted for, if the thread still consumes it."""
+        """Note that this delivery's attempt is recorded, if the thread still consumes it."""
         if self.delivery is delivery:
             self._in_flight.release(self._slot)
 
     def _finish_interruption(self) -> None:
         try:
-            until = time.monotonic() + _INTERRUPTION_SECONDS
-            # Looked at and never taken: struck while we held it, we would never let go of it.
+            until = time.monotonic() + INTERRUPTION_SECONDS
+            # Checked and never taken: interrupted while it held the lock, the thread would keep it.
             while self._lock.locked() and time.monotonic() < until:
-                time.sleep(_MOMENT_SECONDS)
-            # Struck already, or not yet: then it never will.
+                time.sleep(MOMENT_SECONDS)
+            # From here on an interruption that was not raised yet never will be.
             _raise_in(self.thread, None)
         except TimeLimitExceeded:
             pass
@@ -122,33 +132,18 @@ class Watched:
 
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:
-    """Let an exception be raised in a thread, or withdraw one that was not raised yet."""
+    """Have an exception raised in a thread, or withdraw one that was not raised yet."""
     ctypes.pythonapi.PyThreadState_SetAsyncExc(
         ctypes.c_ulong(thread), ctypes.py_object(error) if error is not None else None
     )
 
 
-CUT_AFTER: Final = 1.0
-"""Seconds after an interruption that did not help until the connection is cut,"""
-HUNG_AFTER: Final = 4.0
-"""and until the thread is given up."""
-STATEMENTS_SECONDS: Final = 30.0
-"""How much longer than two time limits the statements around the events may take altogether."""
-GIVE_BACK_SECONDS: Final = 5.0
-HALT_SECONDS: Final = 3.0
-"""Who was kept from looking for longer was halted, with the whole process."""
-TICK_SECONDS, IDLE_SECONDS = 0.1, 1.0
-TIME_LIMIT_EXCEEDED: Final = "TimeLimitExceeded"
-
-log = structlog.get_logger()
-
-
 class Watchdog:
-    """Looks at every thread that consumes, from a thread of its own.
+    """Checks every consuming thread, from a thread of its own.
 
-    A consumer over its time limit is interrupted. If that does not help, its connection is cut,
-    the attempt is recorded as failed, and the rest of its batch is given back. A thread that has
-    not come back even then is given up, and `replace` is called: only a new process is rid of it.
+    A consumer over its time limit is interrupted. If that does not help, its connection is cut, the
+    attempt is recorded as failed, and the rest of its batch is released. If the thread hangs even
+    then, `replace` is called: only a new process helps.
     """
 
     def __init__(
@@ -166,15 +161,14 @@ class Watchdog:
         self._replace: Callable[[], None] = lambda: None
 
     def start(self, replace: Callable[[], None]) -> None:
-        """Begin to look."""
+        """Start watching; `replace` asks for another process in place of this one."""
         self._replace = replace
-        # At once: whoever dies of its first delivery is known to have begun.
+        # At once: a process that dies of its first delivery has begun to work.
         self.in_flight.beat()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop looking."""
         self._stopped.set()
         if self._thread is not None:
             self._thread.join(timeout=2 * IDLE_SECONDS)
@@ -197,20 +191,19 @@ class Watchdog:
 
     @property
     def hung_threads(self) -> set[int]:
-        """The threads that were given up."""
         return {watched.thread for watched in list(self._watched.values()) if watched.is_hung}
 
-    def give_everything_back(self) -> None:
-        """Cut off the threads at work, and release their deliveries without counting an attempt.
+    def release_everything(self) -> None:
+        """Cut off all busy threads, and release their deliveries without counting an attempt.
 
         What cannot be released within some seconds is due again when its lease runs out.
         """
-        at_work = [watched for watched in list(self._watched.values()) if not watched.is_hung]
         threads = [
             threading.Thread(target=self._abandon, args=(watched,), daemon=True)
-            for watched in at_work
+            for watched in list(self._watched.values())
+            if not watched.is_hung
         ]
-        until = time.monotonic() + GIVE_BACK_SECONDS
+        until = time.monotonic() + RELEASE_SECONDS
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -220,7 +213,7 @@ class Watchdog:
         watched.unit_of_work.abandon()
         if not watched.is_cut:
             watched.settle(watched.delivery)
-        self._give_back(watched)
+        self._release(watched)
 
     def _run(self) -> None:
         looked, worked = time.monotonic(), time.process_time()
@@ -228,13 +221,13 @@ class Watchdog:
             self.in_flight.beat()
             away, busy = time.monotonic() - looked, time.process_time() - worked
             looked, worked = looked + away, worked + busy
-            # No consumer's fault, unless one holds the interpreter: then the process is busy.
+            # No consumer's time, unless one holds the interpreter: then the process is busy.
             halted = away if away > HALT_SECONDS and busy < away / 10 else 0.0
             for watched in list(self._watched.values()):
                 watched.since += halted
-                self._look_at(watched, time.monotonic())
+                self._check(watched, time.monotonic())
 
-    def _look_at(self, watched: Watched, now: float) -> None:
+    def _check(self, watched: Watched, now: float) -> None:
         delivery, taken = watched.delivery, now - watched.since
         limit = watched.consumer.time_limit.total_seconds()
         if delivery is None:
@@ -250,10 +243,10 @@ class Watchdog:
         elif taken > limit + CUT_AFTER:
             if not watched.is_cut:
                 watched.is_cut = True
-                # From a thread of its own: the database may let it wait, and others may hang too.
-                threading.Thread(
-                    target=self._cut_off, args=(watched, delivery), daemon=True
-                ).start()
+                # On a thread of its own: the database may be slow, and other consumers may hang.
+                cut_off = threading.Thread(target=self._cut_off, args=(watched, delivery))
+                cut_off.daemon = True
+                cut_off.start()
         elif taken > limit:
             watched.interrupt(delivery)
 
@@ -264,23 +257,21 @@ class Watchdog:
         log.error("consumer_overran", **describe(consumer, delivery), at=place_of(stack))
         watched.unit_of_work.abandon()
         began = datetime.now(UTC) - timedelta(seconds=time.monotonic() - watched.since)
-        attempt = account_of_loss(
-            consumer,
-            Lost(consumer.name, delivery.event_id, delivery.attempt, began),
-            TIME_LIMIT_EXCEEDED,
-            f"took longer than {consumer.time_limit}",
-            f"The thread's stack:\n{''.join(stack.format())}",
-        )
+        lost = Lost(consumer.name, delivery.event_id, delivery.attempt, began)
+        message = f"took longer than {consumer.time_limit}"
+        written = f"The thread's stack:\n{''.join(stack.format())}"
         try:
-            self._failures.record(attempt)
+            self._failures.record(
+                lost_attempt(consumer, lost, TimeLimitExceeded.__name__, message, written)
+            )
             watched.settle(delivery)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the rest is given back
+        except Exception as error:  # noqa: BLE001  # whatever it is, the rest is released
             # It stays noted as in flight: the process after this one records it.
-            log.warning("attempt_not_recorded", error=type(error).__name__, at=where(error))
-        self._give_back(watched)
+            log.warning("attempt_not_recorded", **summary(error))
+        self._release(watched)
 
-    def _give_back(self, watched: Watched) -> None:
+    def _release(self, watched: Watched) -> None:
         try:
             self._claims.release_when_unlocked(watched.consumer.name, watched.event_ids)
         except Exception as error:  # noqa: BLE001  # then their leases run out
-            log.warning("not_given_back", error=type(error).__name__, at=where(error))
+            log.warning("not_released", **summary(error))

@@ -20,8 +20,8 @@ class Ready(BaseHTTPRequestHandler):
 
 def main(name: str, *options: str) -> None:
     end_with_parent(os.environ)
-    for setting in ("DATABASE_URL", "BROKER_URL", "KRATOS_ADMIN_URL", "KRATOS_ADMIN_TOKEN"):
-        if setting in os.environ:
+    for setting in os.environ:
+        if setting.upper().startswith(("DATABASE_", "BROKER_", "KRATOS_ADMIN_")):
             print(f"{setting}={os.environ[setting]}")
     played = os.environ.get("STAND_IN")
     if played == f"{name} dies":

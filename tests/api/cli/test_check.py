@@ -60,13 +60,13 @@ def test_every_gap_of_a_broken_configuration_is_reported_with_its_line(path: Pat
 def test_people_get_the_line_first_and_a_table_last(path: Path) -> None:
     result = kratos_sync("check", str(path))
 
-    told = {
+    printed = {
         (int(line), severity)
         for line, severity in re.findall(
             rf"^{re.escape(str(path))}:(\d+): (error|warning|note): ", result.stdout, re.MULTILINE
         )
     }
-    assert told == {(line, severity) for line, severity, _ in expected(path.read_text())}
+    assert printed == {(line, severity) for line, severity, _ in expected(path.read_text())}
     assert re.search(r"^FLOW +COVERED +NOT COVERED +OFF", result.stdout, re.MULTILINE)
     assert "Not every flow is covered: " in result.stdout
     assert "k3y-of-no-worth" not in result.output

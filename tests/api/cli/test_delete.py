@@ -2,7 +2,6 @@ import json
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -19,17 +18,13 @@ from tests.infrastructure.erasure.life import Life
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.people import Town
 from tests.suites.ledgers import PostgresLedger
-from tests.suites.occurrences import only_ours
+
+pytestmark = pytest.mark.usefixtures("settings", "our_consumers", "kratos")
 
 
-@pytest.fixture(autouse=True)
-def kratos(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, broker_url: str
-) -> Iterator[AdminStandIn]:
-    with AdminStandIn(Town()) as stand_in, only_ours():
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("DATABASE_URL", database_url)
-        monkeypatch.setenv("BROKER_URL", broker_url)
+@pytest.fixture
+def kratos(monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminStandIn]:
+    with AdminStandIn(Town()) as stand_in:
         monkeypatch.setenv("KRATOS_ADMIN_URL", stand_in.url)
         yield stand_in
 
@@ -92,7 +87,7 @@ def test_it_deletes_here_then_in_kratos_and_erases_in_the_end(
 
 
 @pytest.mark.usefixtures("at_work")
-def test_for_machines_it_is_one_object(life: Life) -> None:
+def test_json_is_one_object(life: Life) -> None:
     result = delete(life, "--yes", "--wait", "--timeout", "60", "--json")
 
     told = json.loads(result.stdout)
@@ -102,7 +97,7 @@ def test_for_machines_it_is_one_object(life: Life) -> None:
     assert told["deleted_here_at"]
 
 
-def test_without_waiting_it_only_asks(life: Life, kratos: AdminStandIn) -> None:
+def test_without_wait_the_deletion_is_only_requested(life: Life, kratos: AdminStandIn) -> None:
     result = delete(life, "--yes")
 
     assert result.exit_code == 0
@@ -114,7 +109,7 @@ def test_without_waiting_it_only_asks(life: Life, kratos: AdminStandIn) -> None:
     assert kratos.people.shown(life.id)
 
 
-def test_it_waits_no_longer_than_it_may_and_says_whom_for(life: Life) -> None:
+def test_the_wait_ends_at_the_timeout_and_says_what_is_missing(life: Life) -> None:
     result = delete(life, "--yes", "--wait", "--timeout", "1")
 
     assert result.exit_code == 1
@@ -123,7 +118,7 @@ def test_it_waits_no_longer_than_it_may_and_says_whom_for(life: Life) -> None:
     assert "it goes on by itself" in result.stderr
 
 
-def test_a_dead_letter_holds_it_and_is_named(life: Life) -> None:
+def test_a_dead_letter_that_holds_the_deletion_is_named(life: Life) -> None:
     life.ledger.query(
         "INSERT INTO kratos_sync.deliveries (event_id, consumer, subject, failed_at)"
         " SELECT id, 'SayGoodbye', subject, now() FROM kratos_sync.events LIMIT 1"
@@ -135,7 +130,7 @@ def test_a_dead_letter_holds_it_and_is_named(life: Life) -> None:
     assert "Held by ForgetIdentity, SayGoodbye (1 dead letter)" in result.stderr
 
 
-def test_without_an_admin_url_nothing_is_asked_for(
+def test_without_an_admin_url_no_deletion_is_requested(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KRATOS_ADMIN_URL")
@@ -147,7 +142,7 @@ def test_without_an_admin_url_nothing_is_asked_for(
     assert life.ledger.deliveries == {}
 
 
-def test_without_a_terminal_it_wants_a_yes(life: Life) -> None:
+def test_without_a_terminal_it_needs_yes(life: Life) -> None:
     assert delete(life).exit_code == 2
     assert life.ledger.deliveries == {}
 

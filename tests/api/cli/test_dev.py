@@ -223,7 +223,7 @@ def test_a_child_that_dies_ends_it_all_and_is_named(started: list[Dev], director
     dev = stand_in_dev(started, directory, STAND_IN="worker dies")
     assert dev.exit_code() == 1
     assert dev.text.endswith(
-        "Error: worker ended by itself with exit code 7: see its lines above.\n"
+        "Error: worker ended by itself with exit code 7: see its output above.\n"
     )
 
 
@@ -288,10 +288,11 @@ def test_the_key_that_is_configured_is_shown(started: list[Dev], directory: Path
     assert not (directory / ".data" / "webhook-key").exists()
 
 
+@pytest.mark.parametrize("name", ["KRATOS_ADMIN_URL", "kratos_admin_url"])
 def test_what_an_env_file_says_of_the_admin_api_does_not_become_the_environments(
-    started: list[Dev], directory: Path
+    started: list[Dev], directory: Path, name: str
 ) -> None:
-    (directory / ".env").write_text("KRATOS_ADMIN_URL=https://evil.example\n")
+    (directory / ".env").write_text(f"{name}=https://evil.example\n")
     dev = stand_in_dev(
         started,
         directory,

@@ -63,7 +63,7 @@ def test_a_comparison_of_today_that_found_little_needs_nothing() -> None:
     assert needs(past(missing=2, stale=3)) == ""
 
 
-def test_who_could_ask_kratos_and_never_did_is_told() -> None:
+def test_a_missing_reconciliation_needs_attention_where_kratos_is_configured() -> None:
     assert needs().startswith(
         "No reconciliation with Kratos was ever run: run `kratos-sync reconcile`"
     )
@@ -88,15 +88,15 @@ def test_one_that_was_interrupted_needs_attention_unless_it_runs() -> None:
     assert needs(past(outcome=None), before, running=True) == ""
 
 
-def test_a_refusal_says_why_and_what_to_do() -> None:
+def test_a_refusal_gives_its_reason_and_remedy() -> None:
     said = needs(past(outcome=REFUSED), past(5))
-    assert "2 h ago deleted nobody: 4,000 of 10,000 are not listed" in said
+    assert "2 h ago deleted no identity: 4,000 of 10,000 are not listed" in said
     assert "--allow-deletes N" in said
     another = needs(past(outcome="refused: another Kratos"), past(5))
-    assert "deleted nobody: another Kratos. Is KRATOS_ADMIN_URL right?" in another
-    for nobody in ("Kratos lists nobody", "Kratos lists nobody whom we hold"):
-        said = needs(past(outcome=f"refused: {nobody}"), past(5))
-        assert f"deleted nobody: {nobody}. Is KRATOS_ADMIN_URL right?" in said
+    assert "deleted no identity: another Kratos. Is KRATOS_ADMIN_URL right?" in another
+    for reason in ("Kratos lists no identity", "Kratos lists no identity that is held here"):
+        said = needs(past(outcome=f"refused: {reason}"), past(5))
+        assert f"deleted no identity: {reason}. Is KRATOS_ADMIN_URL right?" in said
     assert needs(past(1), past(outcome=REFUSED)) == ""
 
 
@@ -111,7 +111,7 @@ def test_identities_that_cannot_be_read_need_attention() -> None:
     assert "1 identity of Kratos' cannot be read" in needs(past(unreadable=1))
 
 
-def test_the_last_comparison_is_told_in_a_line() -> None:
+def test_the_last_reconciliation_is_summarized_in_a_line() -> None:
     assert rows(past()) == {"Reconciled": "2 h ago: 1,204 compared, all the same"}
     found = past(missing=2, stale=3, gone=1, unreadable=1, outcome=REFUSED)
     line = "2 h ago, refused: 1,204 compared, 2 missing, 3 stale, 1 deleted, 1 unreadable"
@@ -119,7 +119,7 @@ def test_the_last_comparison_is_told_in_a_line() -> None:
     assert rows() == {"Reconciled": "never"}
 
 
-def test_one_that_runs_or_was_interrupted_is_told_beside_the_last() -> None:
+def test_a_running_or_interrupted_reconciliation_is_shown_beside_the_last() -> None:
     running, last = past(1, outcome=None, identities=7, stale=1), past()
     assert rows(running, last, running=True)["Reconciling"] == "for 1 h: 7 compared, 1 stale"
     interrupted = rows(running)
@@ -127,7 +127,7 @@ def test_one_that_runs_or_was_interrupted_is_told_beside_the_last() -> None:
     assert interrupted["Reconciled"] == "never"
 
 
-def test_every_kind_of_what_is_missed_is_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_kind_of_difference_is_described(capsys: pytest.CaptureFixture[str]) -> None:
     kinds = [
         value
         for name, value in vars(missed_webhooks).items()
@@ -222,9 +222,7 @@ def test_whether_kratos_can_be_asked_is_known_from_the_settings(
     assert "CONSUMER" not in result.stdout
 
 
-def test_drift_alone_tells_nothing_of_consumers(
-    engine: Engine, database_url: str, broker_url: str
-) -> None:
+def test_drift_alone_shows_no_consumers(engine: Engine, database_url: str, broker_url: str) -> None:
     add(engine, 2, stale=3)
     result = kratos_sync("status", "--drift", DATABASE_URL=database_url, BROKER_URL=broker_url)
     assert "6 identities repaired 2 h ago:" in result.stdout

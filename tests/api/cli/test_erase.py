@@ -1,6 +1,5 @@
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -12,18 +11,8 @@ from tests.infrastructure.erasure.life import Life
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.people import Town
 from tests.suites.ledgers import PostgresLedger
-from tests.suites.occurrences import only_ours
 
-
-@pytest.fixture(autouse=True)
-def _settings(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, broker_url: str
-) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("BROKER_URL", broker_url)
-    with only_ours():
-        yield
+pytestmark = pytest.mark.usefixtures("settings", "our_consumers")
 
 
 @pytest.fixture
@@ -54,7 +43,7 @@ def test_it_erases_and_says_what(life: Life, kratos: AdminStandIn) -> None:
     assert [seen.method for seen in kratos.seen] == ["GET"]
 
 
-def test_the_history_tells_that_it_was_erased_by_whom_and_why(life: Life) -> None:
+def test_the_history_shows_who_erased_it_and_why(life: Life) -> None:
     erase(life, "--yes", "--by", "ada")
 
     shown = kratos_sync("history", str(life.id))
@@ -69,7 +58,7 @@ def test_the_history_tells_that_it_was_erased_by_whom_and_why(life: Life) -> Non
     assert {event["name"] for event in erased} >= {"kratos_identity.updated", "identity.registered"}
 
 
-def test_an_erased_event_has_nothing_to_show(life: Life) -> None:
+def test_an_erased_event_has_no_payload(life: Life) -> None:
     erase(life, "--yes")
     told = json.loads(kratos_sync("history", str(life.id), "--json").stdout)
     event = told["events"][0]["id"]
@@ -96,21 +85,23 @@ def test_a_dry_run_only_counts(life: Life) -> None:
     assert life.left() == before
 
 
-def test_without_a_terminal_it_wants_a_yes(life: Life) -> None:
+def test_without_a_terminal_it_needs_yes(life: Life) -> None:
     result = erase(life)
 
     assert result.exit_code == 2
     assert life.left()
 
 
-def test_without_an_admin_url_it_says_that_kratos_was_not_asked(life: Life) -> None:
+def test_without_an_admin_url_it_reports_that_kratos_was_not_asked(life: Life) -> None:
     result = erase(life, "--yes")
 
     assert result.exit_code == 0
     assert "Kratos could not be asked: KRATOS_ADMIN_URL is not set." in result.stderr
 
 
-def test_whom_kratos_has_still_is_not_erased_by_mistake(life: Life, kratos: AdminStandIn) -> None:
+def test_an_identity_that_kratos_still_has_is_only_erased_with_anyway(
+    life: Life, kratos: AdminStandIn
+) -> None:
     assert isinstance(kratos.people, Town)
     kratos.people.put(life.document())
 
@@ -124,7 +115,7 @@ def test_whom_kratos_has_still_is_not_erased_by_mistake(life: Life, kratos: Admi
     assert life.id in kratos.people.documents
 
 
-def test_a_kratos_that_cannot_say_is_not_passed_over_in_silence(
+def test_an_unavailable_kratos_is_only_ignored_with_anyway(
     life: Life, kratos: AdminStandIn
 ) -> None:
     kratos.authorization = "Bearer another"
@@ -137,13 +128,13 @@ def test_a_kratos_that_cannot_say_is_not_passed_over_in_silence(
     assert erase(life, "--yes", "--anyway").exit_code == 0
 
 
-def test_of_whom_nothing_is_known_there_is_nothing_to_erase(engine: Engine) -> None:
+def test_an_unknown_identity_is_a_failure(engine: Engine) -> None:
     result = kratos_sync("erase", str(uuid4()), "--reason", "by letter", "--yes")
 
     assert result.exit_code == 1
     assert "Nothing is known of an identity" in result.stderr
 
 
-def test_why_is_asked_for() -> None:
+def test_a_reason_is_required() -> None:
     assert kratos_sync("erase", str(uuid4()), "--yes").exit_code == 2
     assert kratos_sync("erase", str(uuid4()), "--reason", " ", "--yes").exit_code == 2

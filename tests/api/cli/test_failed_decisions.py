@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -18,19 +17,12 @@ from tests.api.cli.invoking import kratos_sync
 from tests.infrastructure.ledger.test_dead_letters import fail
 from tests.suites.ledgers import PostgresLedger
 
+pytestmark = pytest.mark.usefixtures("settings")
+
 RETRY = ("retry",)
 DISCARD = ("discard", "--reason", "too late")
 BOTH = pytest.mark.parametrize("verb", [RETRY, DISCARD], ids=["retry", "discard"])
 Verb = tuple[str, ...]
-
-
-@pytest.fixture(autouse=True)
-def _settings(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, broker_url: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("BROKER_URL", broker_url)
 
 
 @pytest.fixture
@@ -47,7 +39,7 @@ def dead(ledger: PostgresLedger) -> int:
 
 
 @BOTH
-def test_all_that_failed_is_decided_on_at_once(
+def test_all_retries_or_discards_every_dead_letter(
     engine: Engine, ledger: PostgresLedger, verb: Verb
 ) -> None:
     for _ in range(3):
@@ -73,7 +65,7 @@ def test_a_dry_run_says_what_matches_and_changes_nothing(
 
 
 @BOTH
-def test_without_a_terminal_it_must_be_said(
+def test_without_a_terminal_it_needs_yes(
     engine: Engine, ledger: PostgresLedger, verb: Verb
 ) -> None:
     fail(engine)
@@ -134,7 +126,7 @@ def test_one_event_is_decided_on_by_its_id(
 
 
 @BOTH
-def test_of_an_event_that_failed_at_several_consumers_one_is_named(
+def test_an_event_that_failed_at_several_consumers_needs_a_consumer(
     engine: Engine, ledger: PostgresLedger, verb: Verb
 ) -> None:
     event_id = fail(engine)
@@ -155,7 +147,7 @@ def test_an_event_that_has_not_failed_is_a_failure(verb: Verb) -> None:
 
 
 @BOTH
-def test_where_nothing_matches_nothing_is_asked_and_all_is_well(verb: Verb) -> None:
+def test_without_matches_it_succeeds_without_a_question(verb: Verb) -> None:
     result = failed(verb, "--all")
     assert (result.exit_code, result.stdout) == (0, "No dead letters.\n")
 
@@ -171,7 +163,7 @@ def test_where_nothing_matches_nothing_is_asked_and_all_is_well(verb: Verb) -> N
         [str(uuid4()), "--event", "e"],
     ],
 )
-def test_what_is_meant_must_be_said(verb: Verb, arguments: list[str]) -> None:
+def test_it_takes_either_an_event_id_or_all(verb: Verb, arguments: list[str]) -> None:
     assert failed(verb, "--yes", *arguments).exit_code == 2
 
 
@@ -183,7 +175,7 @@ def test_a_discard_needs_a_reason(engine: Engine, reason: list[str]) -> None:
     assert "--reason" in result.stderr
 
 
-def test_who_decides_is_the_user_unless_a_name_is_given(
+def test_the_decision_is_by_the_user_unless_a_name_is_given(
     engine: Engine, ledger: PostgresLedger
 ) -> None:
     first, second = fail(engine), fail(engine)
@@ -196,7 +188,7 @@ def test_who_decides_is_the_user_unless_a_name_is_given(
 
 
 @BOTH
-def test_what_was_decided_is_logged_in_one_line_without_personal_data(
+def test_the_decision_is_logged_in_one_line_without_personal_data(
     engine: Engine, verb: Verb
 ) -> None:
     for _ in range(2):
@@ -229,7 +221,7 @@ def test_a_retry_wakes_the_relay(engine: Engine, database_url: str) -> None:
 
 
 @BOTH
-def test_what_somebody_has_locked_is_left_and_told(
+def test_locked_dead_letters_are_left_and_counted(
     engine: Engine, ledger: PostgresLedger, verb: Verb
 ) -> None:
     locked = fail(engine)
@@ -246,7 +238,7 @@ def test_what_somebody_has_locked_is_left_and_told(
 
 
 @BOTH
-def test_an_interruption_keeps_what_is_done_and_says_how_much(
+def test_an_interruption_keeps_finished_steps_and_reports_their_number(
     engine: Engine, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch, verb: Verb
 ) -> None:
     @contextmanager
@@ -266,7 +258,7 @@ def test_an_interruption_keeps_what_is_done_and_says_how_much(
     assert len(ledger.attempts) == 2
 
 
-def test_a_retry_keeps_to_the_rate_that_is_asked_for(
+def test_a_retry_keeps_to_its_rate(
     engine: Engine, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paused: list[float] = []

@@ -1,7 +1,6 @@
 """Looking at dead letters."""
 
 import json
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -12,19 +11,12 @@ from tests.api.cli.invoking import kratos_sync
 from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY, add_event, log_attempt, owe
 from tests.infrastructure.ledger.test_dead_letters import fail
 
+pytestmark = pytest.mark.usefixtures("settings")
+
 ERROR = (
     'Traceback (most recent call last):\n  File "/app/greet.py", line 7, in consume\n'
     "    greet(name)\nRudeness: dalia@example.org \x1b[31m"
 )
-
-
-@pytest.fixture(autouse=True)
-def _settings(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, broker_url: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("BROKER_URL", broker_url)
 
 
 def failed(*arguments: str) -> Result:
@@ -33,7 +25,7 @@ def failed(*arguments: str) -> Result:
     return result
 
 
-def test_where_nothing_failed_it_says_so() -> None:
+def test_without_dead_letters_it_says_so() -> None:
     for options in ([], ["--each"]):
         result = failed("list", *options)
         assert (result.exit_code, result.stdout) == (0, "No dead letters.\n")
@@ -54,7 +46,7 @@ def test_groups_are_listed_largest_first_with_an_example(engine: Engine) -> None
     assert lines[7].endswith("UTC (1 min ago)") or lines[7].endswith("s ago)")
 
 
-def test_what_the_limit_leaves_out_is_said(engine: Engine) -> None:
+def test_a_list_cut_by_the_limit_says_so(engine: Engine) -> None:
     for shape in ("a", "b", "c"):
         fail(engine, shape=shape)
     assert "3 dead letters in 3 groups; the largest 2 of them:" in (
@@ -82,9 +74,7 @@ def test_a_filter_narrows_the_list(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--json"], ["--each"], ["--each", "--json"]])
-def test_what_an_error_quotes_is_told_only_when_asked_for(
-    engine: Engine, options: list[str]
-) -> None:
+def test_errors_are_printed_with_verbose_only(engine: Engine, options: list[str]) -> None:
     fail(engine, error=ERROR)
     assert "dalia" not in failed("list", *options).output
     assert "Rudeness: dalia@example.org" in failed("list", "--verbose", *options).stdout
@@ -144,7 +134,7 @@ def test_an_event_is_shown_with_every_attempt_and_the_last_traceback(engine: Eng
     assert "Count" not in failed("show", str(event_id), "--consumer", "Greet").stdout
 
 
-def test_the_payload_is_shown_only_when_asked_for(engine: Engine) -> None:
+def test_the_payload_is_printed_on_request_only(engine: Engine) -> None:
     event_id = add_event(engine)
     for options in ([], ["--json"]):
         assert "dalia" not in failed("show", str(event_id), *options).stdout
@@ -197,5 +187,5 @@ def test_an_event_that_was_never_recorded_is_a_failure(engine: Engine) -> None:
     "arguments",
     [["list", "--since", "yesterday"], ["list", "--limit", "0"], ["show"], ["show", "dalia"]],
 )
-def test_wrong_use_is_told_by_the_exit_code(arguments: list[str]) -> None:
+def test_wrong_use_has_its_own_exit_code(arguments: list[str]) -> None:
     assert failed(*arguments).exit_code == 2

@@ -20,13 +20,8 @@ from kratos_sync.api.cli.dead_letters import each_lines, group_lines
 from kratos_sync.api.cli.history import history_lines
 from kratos_sync.api.cli.output import echo, echo_json
 from kratos_sync.application.drift import Drift
-from kratos_sync.application.kratos_config.findings import (
-    Coverage,
-    Finding,
-    Judgement,
-    Report,
-    Severity,
-)
+from kratos_sync.application.kratos_config.check import Coverage, Report
+from kratos_sync.application.kratos_config.findings import Finding, Severity
 from kratos_sync.application.kratos_config.hooks import Place
 from kratos_sync.application.ports.dead_letters import DeadLetter, DeadLetterGroup, DeadLetterGroups
 from kratos_sync.application.ports.deletions import Erasure
@@ -48,7 +43,6 @@ from kratos_sync.application.ports.status import (
     Holder,
     StatusReport,
     Storage,
-    TableSize,
     UnknownEvents,
 )
 from tests.api.cli.invoking import kratos_sync
@@ -83,6 +77,7 @@ HISTORY = IdentityHistory(
     SOMEBODY,
     NOW,
     IdentitySummary("active", 1, AGO, AGO, AGO, NOW, AGO),
+    Erasure(AGO, AGO, "ada", "asked by letter"),
     3,
     (
         RecordedEvent(
@@ -104,7 +99,6 @@ HISTORY = IdentityHistory(
             ),
         ),
     ),
-    Erasure(AGO, AGO, "ada", "asked by letter"),
 )
 STATUS = StatusReport(
     at=NOW,
@@ -117,7 +111,7 @@ STATUS = StatusReport(
     consumers=(ConsumerStatus("Greet", False, due=1, failed=1, lag=timedelta(days=1)),),
     unknown_events=(UnknownEvents("identity.merged", 1, A_MINUTE),),
     storage=Storage(
-        (TableSize("events", 1),),
+        {"events": 1},
         holders=(
             Holder("transaction", "4711", "psql", A_MINUTE, 1),
             Holder("replication slot", "standby", None, None, 1),
@@ -135,7 +129,7 @@ LETTER = DeadLetter(
     SOMEBODY, "Greet", "identity.registered", SOMEBODY, 1, AGO, "E", "s", "E: s\n t"
 )
 CHECKED = Report(
-    (Finding(Judgement("rule", Severity.ERROR, "Nobody is heard.", "Do."), 1, ("a", "b")),),
+    (Finding("rule", Severity.ERROR, "No hook calls.", "Do.", 1, ("a", "b")),),
     (Coverage(Place("login", "password"), True, False, ("a",)),),
 )
 
@@ -187,7 +181,7 @@ PRINTED: dict[str, Callable[[str], None]] = {
 @pytest.mark.parametrize("printed", sorted(PRINTED))
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts)
-def test_nothing_that_is_printed_steers_a_terminal(
+def test_output_never_contains_control_characters(
     capsys: pytest.CaptureFixture[str], printed: str, poison: str
 ) -> None:
     capsys.readouterr()
@@ -257,9 +251,7 @@ def poisoned_ledger(
         f"erase {SOMEBODY} --dry-run --reason why",
     ],
 )
-def test_nothing_in_the_ledger_steers_the_terminal_of_who_looks(
-    poisoned_ledger: UUID, command: str
-) -> None:
+def test_data_from_the_ledger_is_made_harmless(poisoned_ledger: UUID, command: str) -> None:
     result = kratos_sync(*command.replace("EVENT", str(poisoned_ledger)).split())
     assert result.exit_code == 0, result.output
     assert_harmless(result.stdout)
@@ -282,13 +274,13 @@ def test_nothing_in_the_ledger_steers_the_terminal_of_who_looks(
         ("hooks", "--mapper", f"file:///{ARGUMENT}"),
     ],
 )
-def test_no_error_steers_the_terminal_of_who_made_it(arguments: tuple[str, ...]) -> None:
+def test_errors_about_arguments_are_made_harmless(arguments: tuple[str, ...]) -> None:
     result = kratos_sync(*arguments)
     assert_harmless(result.stdout)
     assert_harmless(re.sub(r"^Error: ", "", result.stderr))
 
 
-def test_commands_print_in_no_other_way() -> None:
+def test_commands_print_through_output_only() -> None:
     folder = Path(dev.__file__).parent
     other_ways = re.compile(r"click\.s?echo\(|(?<!\.)\bprint\(|\brich\b")
     using = {

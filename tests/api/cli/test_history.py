@@ -1,5 +1,4 @@
 import json
-from pathlib import Path
 
 import pytest
 from click.testing import Result
@@ -15,26 +14,19 @@ from tests.infrastructure.ledger.rows import (
     owe,
 )
 
+pytestmark = pytest.mark.usefixtures("settings")
+
 ERROR = (
     'Traceback (most recent call last):\n  File "/app/greet.py", line 7, in consume\n'
     "    greet(name)\nRudeness: dalia@example.org \x1b[31m"
 )
 
 
-@pytest.fixture(autouse=True)
-def _settings(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, broker_url: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("BROKER_URL", broker_url)
-
-
 def history(*options: str) -> Result:
     return kratos_sync("history", str(SOMEBODY), *options)
 
 
-def test_every_event_is_told_with_what_each_consumer_did(engine: Engine) -> None:
+def test_every_event_is_shown_with_what_each_consumer_did(engine: Engine) -> None:
     add_identity(engine, version=3)
     event_id = owe(
         engine, "Greet", age=2 * A_MINUTE, attempts=2, failed_ago=A_MINUTE, last_error=ERROR
@@ -60,7 +52,7 @@ def test_every_event_is_told_with_what_each_consumer_did(engine: Engine) -> None
     assert any(line.startswith("PENDING and not tried yet: leased") for line in told)
 
 
-def test_the_name_of_an_unknown_event_is_no_secret(engine: Engine) -> None:
+def test_the_name_of_an_unknown_event_is_shown(engine: Engine) -> None:
     owe(engine, "Greet", due_in=A_MINUTE, last_error="UnknownEvent: kratos_identity.merged")
     assert "last error UnknownEvent: kratos_identity.merged" in history().stdout
 
@@ -72,7 +64,7 @@ def test_an_event_without_consumers_says_so(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
-def test_only_the_type_of_an_error_is_told(engine: Engine, options: list[str]) -> None:
+def test_only_the_type_of_an_error_is_shown(engine: Engine, options: list[str]) -> None:
     add_identity(engine)
     log_attempt(engine, "Greet", owe(engine, "Greet", last_error=ERROR), error=ERROR)
     result = history(*options)
@@ -80,24 +72,24 @@ def test_only_the_type_of_an_error_is_told(engine: Engine, options: list[str]) -
     assert "dalia" not in result.stdout
 
 
-def test_verbose_tells_errors_in_full_and_once(engine: Engine) -> None:
+def test_verbose_shows_each_error_in_full_and_once(engine: Engine) -> None:
     log_attempt(engine, "Greet", owe(engine, "Greet", last_error=ERROR), error=ERROR)
     result = history("--verbose")
     assert result.stdout.count("Rudeness: dalia@example.org") == 1
     assert "greet(name)" in result.stdout
 
 
-def test_an_error_that_no_attempt_logged_is_told_in_full_too(engine: Engine) -> None:
+def test_verbose_shows_an_error_that_no_attempt_logged(engine: Engine) -> None:
     owe(engine, "Greet", last_error=ERROR)
     assert history("--verbose").stdout.count("Rudeness: dalia@example.org") == 1
 
 
-def test_what_an_error_quotes_cannot_steer_the_terminal(engine: Engine) -> None:
+def test_errors_are_made_harmless(engine: Engine) -> None:
     owe(engine, "Greet", last_error=ERROR)
     assert "\x1b" not in history("--verbose").stdout
 
 
-def test_the_limit_is_said_when_it_cuts(engine: Engine) -> None:
+def test_a_history_cut_by_the_limit_says_so(engine: Engine) -> None:
     for age in (3, 2, 1):
         add_event(engine, age=age * A_MINUTE)
     assert "The newest 2 of 3 events, oldest first; --limit shows more." in (
@@ -158,13 +150,13 @@ def test_the_json_has_the_documented_keys(engine: Engine) -> None:
     }
 
 
-def test_an_identity_never_heard_of_is_one_line_and_a_failure() -> None:
+def test_an_unknown_identity_is_a_failure_in_one_line() -> None:
     result = history()
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == f"Error: Nothing is known of an identity {SOMEBODY}.\n"
 
 
-def test_what_is_no_uuid_is_wrong_use() -> None:
+def test_an_invalid_id_is_wrong_use() -> None:
     result = kratos_sync("history", "dalia")
     assert result.exit_code == 2
     assert "not a valid UUID" in result.stderr

@@ -31,11 +31,12 @@ from kratos_sync.application.ports.deletions import (
     Erasable,
     Erased,
 )
+from kratos_sync.application.ports.hook_log import HookActivity
 from kratos_sync.application.ports.kratos import SyncOutcome, SyncResult
 from kratos_sync.application.ports.purge import PastPurge, PurgeReport, Removed, Retention
 from kratos_sync.application.ports.reconciliation import Findings
 from kratos_sync.application.ports.replay import EventRange
-from kratos_sync.application.ports.status import BrokerStatus, TemplateFailures
+from kratos_sync.application.ports.status import BrokerStatus
 from tests.api.cli.test_harmless_output import AGO, CHECKED, GROUPS, HISTORY, LETTER, NOW, STATUS
 from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY
 
@@ -44,7 +45,7 @@ DOCS = Path(__file__).parents[3] / "docs" / "reference" / "json.md"
 KEPT = Retention(timedelta(days=90), None)
 REPORT = replace(
     STATUS,
-    template_failures=(TemplateFailures("login", 2, AGO, NOW),),
+    template_failures=(HookActivity("login", AGO, NOW, 2),),
     unsafe=("fsync",),
     clock_ahead=timedelta(milliseconds=2),
     storage=replace(
@@ -54,16 +55,16 @@ REPORT = replace(
 EVENT = DeliveredEvent(
     SOMEBODY,
     "identity.registered",
-    SOMEBODY,
     "webhook",
     AGO,
     AGO,
-    '{"a": "b"}',
     HISTORY.events[0].deliveries,
+    identity_id=SOMEBODY,
+    payload='{"a": "b"}',
 )
 STRETCH = EventRange("Greet", ("identity.registered",), AGO, NOW, SOMEBODY)
 RECONCILED = reconcile.Outcome(
-    True, "completed", AGO, True, Findings(stale=1, fields={"traits": 1}), 2, 1.23456
+    True, "completed", AGO, True, Findings(stale=1, fields={"traits": 1}, unreadable=2), 1.23456
 )
 PRINTED: dict[str, Callable[[], dict[str, Any]]] = {
     "status": lambda: status.to_json(REPORT, BrokerStatus({"Greet": 1}), KEPT),
@@ -71,7 +72,7 @@ PRINTED: dict[str, Callable[[], dict[str, Any]]] = {
     "history verbose": lambda: history.to_json(HISTORY, True),
     "failed list": lambda: {"at": NOW, **groups_json(GROUPS, False)},
     "failed list verbose": lambda: {"at": NOW, **groups_json(GROUPS, True)},
-    "failed list each": lambda: each_json([LETTER], 2, NOW, True),
+    "failed list each": lambda: {"at": NOW, **each_json([LETTER], 2, True)},
     "failed show": lambda: event_json(EVENT, EVENT.deliveries, True),
     "check": lambda: {"file": "kratos.yml", **check.to_json(CHECKED)},
     "replay": lambda: replay.to_json(STRETCH, 4, replay.Outcome(1, "Interrupted", 2, AGO), False),
@@ -90,7 +91,7 @@ PRINTED: dict[str, Callable[[], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", PRINTED)
-def test_what_machines_read_stays_as_it_is(capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_the_json_documents_stay_as_they_are(capsys: pytest.CaptureFixture[str], name: str) -> None:
     echo_json(PRINTED[name]())
     printed = json.loads(capsys.readouterr().out)
     assert printed == DOCUMENTS[name]

@@ -3,13 +3,13 @@ from datetime import UTC, datetime, timedelta
 import click
 import pytest
 
-from kratos_sync.api.cli.options import PointInTime, resolved
+from kratos_sync.api.cli.options import point_in_time, resolved
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
 
 def read(text: str) -> datetime | None:
-    return resolved(PointInTime().convert(text, None, None), NOON)
+    return resolved(point_in_time(text), NOON)
 
 
 @pytest.mark.parametrize(
@@ -27,14 +27,14 @@ def read(text: str) -> datetime | None:
         ("2026-06-30T08:15+02:00", datetime(2026, 6, 30, 6, 15, tzinfo=UTC)),
     ],
 )
-def test_a_time_is_so_long_ago_or_by_the_calendar(text: str, at: datetime) -> None:
+def test_a_time_is_a_duration_ago_or_iso_8601(text: str, at: datetime) -> None:
     assert read(text) == at
 
 
 @pytest.mark.parametrize(
     "text", ["", "h", "yesterday", "-2h", "2y", "1e3s", "٣d", "999999w", "0001-01-01T00:00+14:00"]
 )
-def test_what_is_neither_is_wrong_use(text: str) -> None:
+def test_any_other_time_is_wrong_use(text: str) -> None:
     with pytest.raises(click.BadParameter, match="neither a duration"):
         read(text)
 

@@ -9,20 +9,8 @@ from uuid import UUID
 
 import pytest
 
-from kratos_sync.api.cli.output import (
-    Styled,
-    amount,
-    duration,
-    echo,
-    echo_json,
-    harmless,
-    indented,
-    iso,
-    moment,
-    progress,
-    roughly,
-    rows,
-)
+from kratos_sync.api.cli.amounts import amount, duration, iso, moment, roughly
+from kratos_sync.api.cli.output import Styled, echo, echo_json, harmless, indented, progress, rows
 
 
 @pytest.mark.parametrize(
@@ -67,7 +55,7 @@ def test_an_estimate_has_three_digits(number: int, words: str) -> None:
     assert roughly(number) == f"about {words}"
 
 
-def test_what_would_steer_a_terminal_is_replaced() -> None:
+def test_control_characters_are_replaced() -> None:
     assert harmless("a\x1b[31mb\x07c\u202ed") == "a\N{REPLACEMENT CHARACTER}[31mb" + (
         "\N{REPLACEMENT CHARACTER}c\N{REPLACEMENT CHARACTER}d"
     )
@@ -84,7 +72,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_bar_shows_how_many_are_done_and_how_many_a_second(
+def test_a_progress_bar_shows_the_number_done_and_the_rate(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
@@ -111,7 +99,7 @@ def test_rows_are_aligned_under_their_headings(capsys: pytest.CaptureFixture[str
     )
 
 
-def test_no_colour_is_printed_for_who_wants_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_turns_colours_off(monkeypatch: pytest.MonkeyPatch) -> None:
     for wanted, output in (("", "\x1b[31m\x1b[1mdown\x1b[0m\n"), ("1", "down\n")):
         monkeypatch.setattr(sys, "stdout", terminal := Terminal())
         monkeypatch.setenv("NO_COLOR", wanted)

@@ -25,7 +25,7 @@ PASSWORD = "sesame-42"
 @pytest.fixture(autouse=True)
 def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Settings come from the environment alone, and a database is looked for often."""
-    monkeypatch.setattr(process, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(process, "POLL_SECONDS", 0.05)
     # The tests listen to the log as it is.
     monkeypatch.setattr(process, "configure_logging", lambda *_: None)
     monkeypatch.chdir(tmp_path)
@@ -68,7 +68,7 @@ def opening() -> Iterator[Opening]:
         until(opening.is_over)
 
 
-def told_to_wait(logged: list[EventDict]) -> list[str]:
+def logged_reasons(logged: list[EventDict]) -> list[str]:
     return [line["reason"] for line in logged if line["event"] == "ledger_unavailable"]
 
 
@@ -83,7 +83,7 @@ def test_a_container_is_opened_on_a_migrated_database(
             assert connection.exec_driver_sql("SELECT 1").scalar_one() == 1
 
 
-def test_a_postgresql_that_is_away_is_waited_for(
+def test_an_unavailable_postgresql_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     server = EmbeddedPostgres(tmp_path / "postgres")
@@ -93,7 +93,7 @@ def test_a_postgresql_that_is_away_is_waited_for(
             migrate(container.engine())
 
     with capture_logs() as logged, opening() as waiting:
-        until(lambda: len(told_to_wait(logged)) > 2)
+        until(lambda: len(logged_reasons(logged)) > 2)
         assert not waiting.opened.is_set()
         with server:
             assert waiting.opened.wait(20)
@@ -102,7 +102,7 @@ def test_a_postgresql_that_is_away_is_waited_for(
     assert waiting.refused is None
 
 
-def test_a_postgresql_that_is_away_is_an_error_for_who_does_not_wait(
+def test_an_unavailable_postgresql_is_an_error_without_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     use(monkeypatch, f"postgresql://ada:{PASSWORD}@127.0.0.1:9/nowhere")
@@ -115,16 +115,16 @@ def test_a_postgresql_that_is_away_is_an_error_for_who_does_not_wait(
     )
 
 
-def test_who_waits_for_a_postgresql_may_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_postgresql_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, f"postgresql://ada:{PASSWORD}@127.0.0.1:9/nowhere")
 
     with capture_logs() as logged, opening() as waiting:
-        until(lambda: bool(told_to_wait(logged)))
+        until(lambda: bool(logged_reasons(logged)))
         waiting.stopped.set()
         until(waiting.is_over)
 
     assert waiting.refused is None
-    assert set(told_to_wait(logged)) == {"PostgreSQL cannot be used: nothing listens there"}
+    assert set(logged_reasons(logged)) == {"PostgreSQL cannot be used: nothing listens there"}
     assert PASSWORD not in str(logged)
 
 
@@ -188,7 +188,7 @@ def locked_postgres(tmp_path: Path) -> Iterator[str]:
         pytest.param(None, "it wants a password", id="none"),
     ],
 )
-def test_a_refused_password_is_not_waited_for_and_not_told(
+def test_a_refused_password_is_not_waited_for_and_not_quoted(
     monkeypatch: pytest.MonkeyPatch,
     locked_postgres: str,
     password: str | None,
@@ -207,7 +207,7 @@ def test_a_refused_password_is_not_waited_for_and_not_told(
     assert logged == []
 
 
-def test_a_database_that_nobody_migrated_is_not_waited_for(
+def test_a_database_without_the_schema_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch, empty_database_url: str
 ) -> None:
     use(monkeypatch, empty_database_url)

@@ -7,7 +7,6 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -30,8 +29,9 @@ from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.people import Document
 from tests.kratos.persons import many, person
 from tests.kratos.reply import broken, cut_at, nothing, says, too_many
-from tests.suites.occurrences import only_ours
 from tests.suites.reconciling import World, world_on_postgres
+
+pytestmark = pytest.mark.usefixtures("settings", "our_consumers", "kratos")
 
 LATER = "2026-03-01T00:00:00Z"
 ENOUGH = 501
@@ -44,25 +44,10 @@ def world(engine: Engine) -> World:
 
 
 @pytest.fixture
-def kratos(world: World) -> Iterator[AdminStandIn]:
+def kratos(monkeypatch: pytest.MonkeyPatch, world: World) -> Iterator[AdminStandIn]:
     with AdminStandIn(world.town) as kratos:
+        monkeypatch.setenv("KRATOS_ADMIN_URL", kratos.url)
         yield kratos
-
-
-@pytest.fixture(autouse=True)
-def _settings(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    database_url: str,
-    broker_url: str,
-    kratos: AdminStandIn,
-) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("BROKER_URL", broker_url)
-    monkeypatch.setenv("KRATOS_ADMIN_URL", kratos.url)
-    with only_ours():
-        yield
 
 
 def reconcile(*arguments: str, **settings: str | None) -> Result:
@@ -93,7 +78,7 @@ def two_pages_that_differ(world: World) -> int:
     return len(world.events())
 
 
-def test_what_is_the_same_is_said_to_be(world: World) -> None:
+def test_it_reports_that_all_are_the_same(world: World) -> None:
     world.copy(*many(3))
     result = reconcile()
     assert result.exit_code == 0
@@ -101,7 +86,7 @@ def test_what_is_the_same_is_said_to_be(world: World) -> None:
     assert result.stdout.endswith(" a second.\nThey are the same.\n")
 
 
-def test_what_is_repaired_is_said_in_words(world: World) -> None:
+def test_it_reports_what_is_repaired(world: World) -> None:
     people = many(4)
     world.copy(*people[1:])
     world.town.put(people[0])
@@ -119,7 +104,7 @@ def test_what_is_repaired_is_said_in_words(world: World) -> None:
     assert world.alive() == world.listing()
 
 
-def test_a_dry_run_says_what_would_be(world: World) -> None:
+def test_a_dry_run_reports_what_would_be_repaired(world: World) -> None:
     world.town.put(person())
     result = reconcile("--dry-run")
     assert "1 would be repaired.\n" in result.stdout
@@ -168,19 +153,21 @@ def test_verbose_names_identities_and_fields_once_and_never_values(world: World)
     assert "example.org" not in result.output
 
 
-def test_what_is_refused_deletes_nobody_and_fails(world: World, kratos: AdminStandIn) -> None:
+def test_refused_deletions_are_a_failure_and_delete_nothing(
+    world: World, kratos: AdminStandIn
+) -> None:
     world.copy(*many(3))
     kratos.always = nothing
 
     result = reconcile("--json", "--allow-deletes", "1000")
 
     assert result.exit_code == 1
-    assert result.stderr.endswith("Error: Nobody was deleted: Kratos lists nobody.\n")
-    assert told(result)["outcome"] == "refused: Kratos lists nobody"
+    assert result.stderr.endswith("Error: Nobody was deleted: Kratos lists no identity.\n")
+    assert told(result)["outcome"] == "refused: Kratos lists no identity"
     assert len(world.alive()) == 3
 
 
-def test_more_may_be_deleted_if_that_is_said(world: World) -> None:
+def test_allow_deletes_raises_the_limit_of_deletions(world: World) -> None:
     people = many(12)
     world.copy(*people)
     for document in people[:11]:
@@ -194,7 +181,7 @@ def test_more_may_be_deleted_if_that_is_said(world: World) -> None:
     assert len(world.alive()) == 1
 
 
-def test_another_kratos_is_told_by_its_schemas(world: World) -> None:
+def test_another_kratos_is_recognized_by_its_schemas(world: World) -> None:
     people = many(3)
     world.copy(*people)
     for document in people:
@@ -208,7 +195,7 @@ def test_another_kratos_is_told_by_its_schemas(world: World) -> None:
     assert reconcile(KRATOS_PUBLIC_URL="https://other.example.org").exit_code == 0
 
 
-def test_where_browsers_find_kratos_says_that_it_has_moved(world: World) -> None:
+def test_the_browser_url_shows_that_kratos_has_moved(world: World) -> None:
     people = many(3)
     world.copy(*people)
     for document in people:
@@ -222,14 +209,12 @@ def test_where_browsers_find_kratos_says_that_it_has_moved(world: World) -> None
     assert moved.exit_code == 0
 
 
-def test_a_public_url_that_only_we_use_is_no_trouble(world: World) -> None:
+def test_a_public_url_that_schemas_do_not_use_is_accepted(world: World) -> None:
     world.copy(*many(3))
     assert reconcile(KRATOS_PUBLIC_URL="http://kratos:4433").exit_code == 0
 
 
-def test_a_proxy_that_does_not_know_the_path_deletes_nobody(
-    world: World, kratos: AdminStandIn
-) -> None:
+def test_a_404_from_a_proxy_deletes_nothing(world: World, kratos: AdminStandIn) -> None:
     people = many(3)
     world.copy(*people)
     world.town.remove(UUID(people[0]["id"]))
@@ -243,7 +228,7 @@ def test_a_proxy_that_does_not_know_the_path_deletes_nobody(
     assert len(world.alive()) == 3
 
 
-def test_a_kratos_in_trouble_is_asked_again(world: World, kratos: AdminStandIn) -> None:
+def test_failed_calls_to_kratos_are_retried(world: World, kratos: AdminStandIn) -> None:
     two_pages_that_differ(world)
     kratos.next(too_many("1"), broken(503), None, cut_at(100))
 
@@ -254,7 +239,7 @@ def test_a_kratos_in_trouble_is_asked_again(world: World, kratos: AdminStandIn) 
     assert len(kratos.seen) == 5
 
 
-def test_no_more_calls_are_made_than_allowed(world: World) -> None:
+def test_calls_to_kratos_keep_to_the_rate(world: World) -> None:
     people = many(8)
     world.copy(*people)
     for document in people[1:]:
@@ -263,7 +248,7 @@ def test_no_more_calls_are_made_than_allowed(world: World) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_after_the_page_and_the_same_command_goes_on(
+def test_a_signal_ends_it_after_the_page_and_the_same_command_resumes(
     world: World, kratos: AdminStandIn, number: signal.Signals
 ) -> None:
     before = two_pages_that_differ(world)
@@ -283,7 +268,7 @@ def test_a_signal_ends_it_after_the_page_and_the_same_command_goes_on(
 
 
 @pytest.mark.parametrize("requests", [1, 2, 3])
-def test_killed_at_any_place_it_goes_on_and_tells_nothing_twice(
+def test_after_a_kill_it_resumes_and_records_nothing_twice(
     world: World, kratos: AdminStandIn, requests: int
 ) -> None:
     before = two_pages_that_differ(world)
@@ -311,14 +296,14 @@ def test_killed_at_any_place_it_goes_on_and_tells_nothing_twice(
     assert world.alive() == world.listing()
 
 
-def test_another_one_at_work_is_an_error(world: World) -> None:
+def test_another_running_reconciliation_is_an_error(world: World) -> None:
     with world.reconciliations.begin(dry_run=False):
         result = reconcile()
     assert (result.exit_code, result.stdout) == (1, "Nothing was compared.\n")
     assert result.stderr.endswith("Error: another reconciliation is at work.\n")
 
 
-def test_a_database_that_is_lost_in_the_middle_is_told_and_it_goes_on(
+def test_after_losing_the_database_it_fails_and_can_be_resumed(
     world: World, kratos: AdminStandIn
 ) -> None:
     before = two_pages_that_differ(world)
@@ -337,7 +322,7 @@ def test_a_database_that_is_lost_in_the_middle_is_told_and_it_goes_on(
     "arguments",
     [("--every", "1s"), ("--rate", "0"), ("--allow-deletes", "-1"), ("--every", "1h", "--dry-run")],
 )
-def test_wrong_use_is_told_by_the_exit_code(arguments: tuple[str, ...]) -> None:
+def test_wrong_use_has_its_own_exit_code(arguments: tuple[str, ...]) -> None:
     assert reconcile(*arguments).exit_code == 2
 
 
@@ -368,7 +353,7 @@ def for_a_while(every: timedelta, until: Callable[[list[Outcome]], bool]) -> lis
     return outcomes
 
 
-def test_for_ever_it_reconciles_again_when_it_is_time(world: World) -> None:
+def test_every_reconciles_again_when_it_is_due(world: World) -> None:
     world.town.put(person())
     found = for_a_while(timedelta(seconds=0.2), lambda outcomes: len(outcomes) == 2)
     assert [each.outcome for each in found] == ["completed", "completed"]
@@ -378,7 +363,7 @@ def test_for_ever_it_reconciles_again_when_it_is_time(world: World) -> None:
     assert second - first >= timedelta(seconds=0.2)
 
 
-def test_for_ever_it_does_not_reconcile_when_another_has_just_done_it(
+def test_every_skips_while_a_recent_reconciliation_exists(
     world: World, kratos: AdminStandIn
 ) -> None:
     reconcile()
@@ -387,9 +372,7 @@ def test_for_ever_it_does_not_reconcile_when_another_has_just_done_it(
         assert Reconciler(container, None).is_due(timedelta(0))
 
 
-def test_for_ever_what_goes_wrong_is_told_and_tried_again(
-    world: World, kratos: AdminStandIn
-) -> None:
+def test_every_reports_a_failure_and_tries_again(world: World, kratos: AdminStandIn) -> None:
     two_pages_that_differ(world)
     kratos.next(None, broken(401))
     found = for_a_while(timedelta(seconds=0.2), lambda outcomes: len(outcomes) == 2)
@@ -397,7 +380,7 @@ def test_for_ever_what_goes_wrong_is_told_and_tried_again(
     assert (found[1].outcome, found[1].resumed) == ("completed", True)
 
 
-def test_for_ever_one_that_finds_another_at_work_waits_in_silence(world: World) -> None:
+def test_every_reports_nothing_while_another_is_running(world: World) -> None:
     held = world.reconciliations.begin(dry_run=True)
     held.__enter__()
     looks = 0
@@ -422,7 +405,7 @@ def test_for_ever_one_that_finds_another_at_work_waits_in_silence(world: World) 
     assert [each.outcome for each in outcomes] == ["completed"]
 
 
-def test_those_that_run_for_ever_do_not_all_look_at_once(
+def test_processes_with_every_check_at_different_times(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
@@ -442,8 +425,8 @@ def test_those_that_run_for_ever_do_not_all_look_at_once(
     assert 6 <= min(pauses) <= max(pauses) <= 60
 
 
-def test_a_long_one_tells_the_log_its_pace(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reconcile_run, "TELL_SECONDS", 0.0)
+def test_progress_is_logged_with_the_rate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile_run, "LOG_SECONDS", 0.0)
     for document in many(ENOUGH):
         world.town.put(document)
     logs = LogCapture()
@@ -456,9 +439,7 @@ def test_a_long_one_tells_the_log_its_pace(world: World, monkeypatch: pytest.Mon
     assert line["seconds_left"] == 0
 
 
-def test_what_is_found_has_the_databases_time_as_hints_and_questions_have(
-    world: World, engine: Engine
-) -> None:
+def test_findings_have_the_times_of_the_database(world: World, engine: Engine) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql("CREATE SCHEMA ahead")
         connection.exec_driver_sql(
@@ -477,7 +458,7 @@ def test_what_is_found_has_the_databases_time_as_hints_and_questions_have(
     assert found.occurred_at - datetime.now(UTC) > timedelta(hours=23)
 
 
-def test_another_kratos_is_not_said_to_be_the_same() -> None:
+def test_another_kratos_is_not_reported_as_the_same() -> None:
     refused = Outcome(
         dry_run=False, findings=Findings(held=3), went_wrong="Nobody was deleted: another Kratos."
     )

@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -18,20 +17,10 @@ from kratos_sync.infrastructure.ledger.notifications import CHANNEL
 from tests.api.cli.invoking import kratos_sync
 from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY, add_event, owe
 from tests.suites.ledgers import PostgresLedger
-from tests.suites.occurrences import only_ours
+
+pytestmark = pytest.mark.usefixtures("settings", "our_consumers")
 
 SYNC = SyncKratosIdentity.name
-
-
-@pytest.fixture(autouse=True)
-def _settings(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, database_url: str, broker_url: str
-) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("BROKER_URL", broker_url)
-    with only_ours():
-        yield
 
 
 def replay(*arguments: str, typed: str | None = None) -> Result:
@@ -40,32 +29,32 @@ def replay(*arguments: str, typed: str | None = None) -> Result:
     )
 
 
-def owed(engine: Engine) -> set[UUID]:
+def pending(engine: Engine) -> set[UUID]:
     return {event_id for _, event_id in PostgresLedger(engine).deliveries}
 
 
-def test_history_is_owed_again_and_the_summary_says_how_much(engine: Engine) -> None:
+def test_recorded_events_are_pending_again_and_counted(engine: Engine) -> None:
     ids = {add_event(engine, age=age * A_MINUTE) for age in (1, 2, 70)}
     ids.add(owe(engine, SYNC, age=A_MINUTE))
     result = replay("--yes")
     assert result.exit_code == 0
     assert "3 events kratos_identity.updated, recorded from " in result.stdout
     assert "Replayed 2 events. 1 left as they were: pending, or dead letters." in result.stdout
-    assert len(owed(engine)) == 3
+    assert len(pending(engine)) == 3
 
 
-def test_only_what_is_about_one_identity_is_owed_again(engine: Engine) -> None:
+def test_only_events_of_one_identity_are_replayed(engine: Engine) -> None:
     hers = add_event(engine, age=A_MINUTE)
     add_event(engine, age=A_MINUTE, subject=uuid4())
     assert replay("--yes", "--identity", str(SOMEBODY)).exit_code == 0
-    assert owed(engine) == {hers}
+    assert pending(engine) == {hers}
 
 
-def test_until_ends_the_stretch(engine: Engine) -> None:
+def test_until_ends_the_range(engine: Engine) -> None:
     old = add_event(engine, age=3 * A_MINUTE)
     add_event(engine, age=A_MINUTE)
     assert replay("--yes", "--until", "2min").exit_code == 0
-    assert owed(engine) == {old}
+    assert pending(engine) == {old}
 
 
 def test_the_relay_is_woken(engine: Engine, database_url: str) -> None:
@@ -85,15 +74,15 @@ def test_a_dry_run_counts_and_changes_nothing(engine: Engine) -> None:
     assert result.exit_code == 0
     assert "1 event kratos_identity.updated" in result.stdout
     assert "A dry run: nothing was replayed." in result.stdout
-    assert owed(engine) == set()
+    assert pending(engine) == set()
 
 
-def test_without_a_terminal_it_must_be_said(engine: Engine) -> None:
+def test_without_a_terminal_it_needs_yes(engine: Engine) -> None:
     add_event(engine, age=A_MINUTE)
     result = replay()
     assert result.exit_code == 2
     assert "nothing was done" in result.stderr
-    assert owed(engine) == set()
+    assert pending(engine) == set()
 
 
 @pytest.mark.parametrize(("answer", "number"), [("y\n", 1), ("n\n", 0), ("\n", 0)])
@@ -103,10 +92,10 @@ def test_what_is_not_confirmed_is_not_done(
     monkeypatch.setattr("kratos_sync.api.cli.options.is_at_terminal", lambda: True)
     add_event(engine, age=A_MINUTE)
     assert replay(typed=answer).exit_code == 1 - number
-    assert len(owed(engine)) == number
+    assert len(pending(engine)) == number
 
 
-def test_where_there_is_nothing_to_replay_nothing_is_asked() -> None:
+def test_without_matches_nothing_is_asked() -> None:
     result = replay()
     assert result.exit_code == 0
     assert "0 events" in result.stdout
@@ -119,7 +108,7 @@ def test_an_unknown_consumer_is_wrong_use() -> None:
     assert "there is no consumer Greet: there are SyncKratosIdentity, " in result.stderr
 
 
-def test_an_event_that_the_consumer_does_not_hear_is_wrong_use() -> None:
+def test_an_event_that_the_consumer_is_not_subscribed_to_is_wrong_use() -> None:
     result = replay("--event", "identity.registered", "--yes")
     assert result.exit_code == 2
     assert (
@@ -128,11 +117,11 @@ def test_an_event_that_the_consumer_does_not_hear_is_wrong_use() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--until", "2h"], ["--rate", "0"], ["--since", "soon"]])
-def test_wrong_use_is_told_by_the_exit_code(arguments: list[str]) -> None:
+def test_wrong_use_has_its_own_exit_code(arguments: list[str]) -> None:
     assert replay(*arguments).exit_code == 2
 
 
-def test_an_interruption_says_where_to_go_on(
+def test_an_interruption_says_where_to_resume(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
@@ -163,7 +152,7 @@ def test_after_an_interruption_the_rest_is_replayed_from_there(engine: Engine) -
     )
     since = row["recorded_at"].isoformat()
     kratos_sync("replay", "--consumer", SYNC, "--since", since, "--yes")
-    assert owed(engine) == set(ids[1:])
+    assert pending(engine) == set(ids[1:])
 
 
 def test_the_json_has_the_documented_keys(engine: Engine) -> None:

@@ -16,7 +16,6 @@ from kratos_sync.application.ports.status import (
     Holder,
     StatusReport,
     Storage,
-    TableSize,
     UnknownEvents,
 )
 from kratos_sync.application.subscriptions import CONSUMERS
@@ -40,7 +39,7 @@ def _nothing_in_dot_env(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     monkeypatch.chdir(tmp_path)
 
 
-def told(
+def reported(
     capsys: pytest.CaptureFixture[str],
     *consumers: ConsumerStatus,
     broker: BrokerStatus = QUIET,
@@ -75,17 +74,17 @@ def row(output: str, consumer: str) -> list[str]:
 
 
 def test_when_all_is_well_it_says_so_first(capsys: pytest.CaptureFixture[str]) -> None:
-    output = told(capsys, GREET)
+    output = reported(capsys, GREET)
     assert output.splitlines()[2] == "All is well."
     assert "1,204 alive, 3 deleted" in output
     assert row(output, "Greet") == ["Greet", "0", "0", "0", "0", "-", "4.2 s ago", "ok"]
 
 
-def test_nothing_but_words_tells_what_is_wrong_where_there_are_no_colours(
+def test_without_colours_words_say_what_is_wrong(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     behind = ConsumerStatus("Greet", True, 5, 2, 1, failed=2, lag=HOUR)
-    output = told(capsys, behind)
+    output = reported(capsys, behind)
     assert "\x1b" not in output
     assert "Greet is behind: 8 deliveries pending (1 waiting for a retry)" in output
     assert "the oldest for 1 h." in output
@@ -102,37 +101,37 @@ def test_nothing_but_words_tells_what_is_wrong_where_there_are_no_colours(
     ]
 
 
-def test_a_lag_of_seconds_is_nothing_to_worry_about(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "All is well." in told(capsys, ConsumerStatus("Greet", True, due=1, lag=A_MINUTE))
+def test_a_lag_of_seconds_needs_no_attention(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "All is well." in reported(capsys, ConsumerStatus("Greet", True, due=1, lag=A_MINUTE))
 
 
 def test_a_consumer_of_another_release_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
-    output = told(capsys, ConsumerStatus("Tickle", known=False, due=1))
+    output = reported(capsys, ConsumerStatus("Tickle", known=False, due=1))
     assert "Tickle is not known to this release: its pending deliveries are kept" in output
     assert row(output, "Tickle")[-1] == "not known"
 
 
 def test_an_event_of_another_release_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     merged = UnknownEvents("kratos_identity.merged", 1_200, HOUR)
-    output = told(capsys, GREET, unknown_events=(merged,))
+    output = reported(capsys, GREET, unknown_events=(merged,))
     assert "kratos_identity.merged is not known to this release: 1,200 deliveries" in output
 
 
 def test_a_broker_that_is_down_needs_attention(capsys: pytest.CaptureFixture[str]) -> None:
-    output = told(capsys, GREET, broker=BrokerStatus({}, "TimeoutError"))
+    output = reported(capsys, GREET, broker=BrokerStatus({}, "TimeoutError"))
     assert "The broker does not answer (TimeoutError)" in output
     assert "DOWN (TimeoutError)" in output
 
 
-def test_messages_at_the_broker_are_told_where_there_are_any(
+def test_messages_waiting_at_the_broker_are_listed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    output = told(capsys, GREET, broker=BrokerStatus({"Greet": 0, "Count": 1_200}))
+    output = reported(capsys, GREET, broker=BrokerStatus({"Greet": 0, "Count": 1_200}))
     assert "messages waiting: Count 1,200\n" in re.sub(" +\n", "\n", output)
 
 
 def test_estimates_say_so_and_give_no_false_digits(capsys: pytest.CaptureFixture[str]) -> None:
-    output = told(capsys, GREET, events=Count(1_996_060, estimated=True))
+    output = reported(capsys, GREET, events=Count(1_996_060, estimated=True))
     assert "about 2,000,000 events, 9 attempts" in output
 
 
@@ -147,44 +146,44 @@ def test_estimates_say_so_and_give_no_false_digits(capsys: pytest.CaptureFixture
 def test_clocks_that_differ_need_attention(
     capsys: pytest.CaptureFixture[str], ahead: timedelta, sentence: str
 ) -> None:
-    output = " ".join(told(capsys, GREET, clock_ahead=ahead).split())
+    output = " ".join(reported(capsys, GREET, clock_ahead=ahead).split())
     assert f"The database's clock {sentence}" in output
     assert ("Nothing is purged" in output) == (abs(ahead) >= HOUR)
 
 
-def test_clocks_that_are_seconds_apart_are_nothing_to_worry_about(
+def test_clocks_that_are_seconds_apart_need_no_attention(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert "All is well." in told(capsys, GREET, clock_ahead=A_MINUTE / 2)
+    assert "All is well." in reported(capsys, GREET, clock_ahead=A_MINUTE / 2)
 
 
-def test_a_purge_by_a_clock_that_was_ahead_is_told_as_that(
+def test_a_purge_by_a_clock_that_was_ahead_is_marked(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     storage = Storage(last_purge=PastPurge(NOW + HOUR, NOW + HOUR, Removed(7)))
-    output = told(capsys, GREET, storage=storage)
+    output = reported(capsys, GREET, storage=storage)
     assert "by a clock that was ahead, 2026-07-01 13:00:00 UTC: 7 events" in output
 
 
-def test_sizes_and_what_is_kept_and_the_last_purge_are_told(
+def test_sizes_retention_and_the_last_purge_are_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    tables = (TableSize("events", 1_200_000_000), TableSize("attempts", 300_000_000))
+    tables = {"events": 1_200_000_000, "attempts": 300_000_000}
     purged = PastPurge(NOW - HOUR, NOW - HOUR + A_MINUTE, Removed(1_204, 1))
     storage = Storage(tables, NOW - timedelta(days=80), None, purged)
-    output = told(capsys, GREET, storage=storage)
+    output = reported(capsys, GREET, storage=storage)
     assert "1.5 GB: events 1.2 GB, attempts 300 MB" in output
     assert "events for 90 d, since 2026-04-12 12:00:00 UTC; attempts for ever" in output
     assert "1 h ago: 1,204 events, 1 attempt removed" in output
 
 
 def test_before_the_first_purge_there_is_none(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "none yet" in told(capsys, GREET)
+    assert "none yet" in reported(capsys, GREET)
 
 
 def test_a_purge_that_runs_or_was_killed_has_no_end(capsys: pytest.CaptureFixture[str]) -> None:
     storage = Storage(last_purge=PastPurge(NOW - A_MINUTE, None, Removed(7)))
-    assert "1 min ago, not ended: 7 events, 0 attempts" in told(capsys, GREET, storage=storage)
+    assert "1 min ago, not ended: 7 events, 0 attempts" in reported(capsys, GREET, storage=storage)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +210,7 @@ def test_a_purge_that_runs_or_was_killed_has_no_end(capsys: pytest.CaptureFixtur
 def test_what_makes_tables_grow_needs_attention(
     capsys: pytest.CaptureFixture[str], holder: Holder, sentence: str
 ) -> None:
-    output = told(capsys, GREET, storage=Storage(holders=(holder,)))
+    output = reported(capsys, GREET, storage=Storage(holders=(holder,)))
     assert "Needs attention:" in output
     assert sentence in output
 
@@ -220,18 +219,18 @@ def test_what_makes_tables_grow_needs_attention(
 def test_what_may_lose_commits_needs_attention(
     capsys: pytest.CaptureFixture[str], risk: str
 ) -> None:
-    output = told(capsys, GREET, unsafe=(risk,))
+    output = reported(capsys, GREET, unsafe=(risk,))
     assert "Needs attention" in output
     assert {"asynchronous_standby": "synchronous_standby_names"}.get(risk, risk) in output
 
 
-def test_a_schema_newer_than_needed_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "newer than the 0000" in told(capsys, needed_revision="0000")
+def test_a_schema_newer_than_needed_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "newer than the 0000" in reported(capsys, needed_revision="0000")
 
 
 def test_a_long_name_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
     name = "NotifyEverybodyWhoMightConceivablyWantToHearOfItOneDayOrAnother"
-    assert name in told(capsys, ConsumerStatus(name, known=True))
+    assert name in reported(capsys, ConsumerStatus(name, known=True))
 
 
 def test_the_json_has_the_documented_keys(
@@ -294,7 +293,7 @@ def test_the_json_has_the_documented_keys(
     assert not document
 
 
-def test_a_broker_that_is_down_is_no_error_of_status(database_url: str) -> None:
+def test_a_broker_that_is_down_does_not_fail_status(database_url: str) -> None:
     result = kratos_sync("status", "--json", DATABASE_URL=database_url, BROKER_URL=NOWHERE)
     assert result.exit_code == 0
     document = json.loads(result.stdout)
@@ -303,7 +302,7 @@ def test_a_broker_that_is_down_is_no_error_of_status(database_url: str) -> None:
     assert "secret" not in result.output
 
 
-def test_the_report_tells_nothing_of_the_person(
+def test_the_report_has_no_personal_data(
     engine: Engine, database_url: str, broker_url: str
 ) -> None:
     add_identity(engine)

@@ -22,7 +22,7 @@ DAY = timedelta(days=1)
 LABEL = "settings.after.profile"
 
 
-def heard(label: str, *, silent_for: timedelta) -> HookActivity:
+def activity(label: str, *, silent_for: timedelta) -> HookActivity:
     return HookActivity(label, NOON - silent_for - 30 * DAY, NOON - silent_for, 31)
 
 
@@ -36,15 +36,15 @@ def note(database_url: str, *calls: Calls) -> None:
 
 
 def test_a_hook_that_is_silent_needs_attention() -> None:
-    hooks = [heard("login", silent_for=timedelta()), heard(LABEL, silent_for=12 * DAY)]
+    hooks = [activity("login", silent_for=timedelta()), activity(LABEL, silent_for=12 * DAY)]
     (sentence,) = hooks_attention(hooks, NOON)
     assert sentence.startswith(
         f"No webhook was received from the hook {LABEL} for 12 d; before that, one came every 1 d"
     )
 
 
-def test_when_all_are_silent_it_is_said_once() -> None:
-    hooks = [heard("login", silent_for=12 * DAY), heard("", silent_for=12 * DAY)]
+def test_all_hooks_being_silent_is_reported_once() -> None:
+    hooks = [activity("login", silent_for=12 * DAY), activity("", silent_for=12 * DAY)]
     (sentence,) = hooks_attention(hooks, NOON)
     assert sentence.startswith("No webhook was received from any hook for 12 d; before that,")
 
@@ -64,7 +64,7 @@ def test_before_the_first_call_there_is_no_list(database_url: str, broker_url: s
     assert "HOOK" not in result.stdout
 
 
-def test_the_json_lists_them_too(database_url: str, broker_url: str) -> None:
+def test_the_json_lists_each_hook(database_url: str, broker_url: str) -> None:
     note(database_url, Calls(LABEL, 7, timedelta(hours=3)), Calls("", 1, timedelta()))
     result = kratos_sync("status", "--json", DATABASE_URL=database_url, BROKER_URL=broker_url)
     unnamed, hook = json.loads(result.stdout)["hooks"]
@@ -80,7 +80,7 @@ def fail(engine: Engine, *labels: str) -> None:
         publish(bus_of(engine), KratosTemplateFailed(uuid4(), NOON, label), Provenance("webhook"))
 
 
-def test_a_template_that_failed_needs_attention_until_everybody_was_compared(
+def test_a_failed_template_needs_attention_until_the_next_reconciliation(
     engine: Engine, database_url: str, broker_url: str
 ) -> None:
     def status(*options: str) -> str:
@@ -100,7 +100,7 @@ def test_a_template_that_failed_needs_attention_until_everybody_was_compared(
     assert (hook["label"], hook["calls"]) == (LABEL, 2)
     assert hook["first_at"] < hook["last_at"]
 
-    compare(engine, "refused: Kratos lists nobody")
+    compare(engine, "refused: Kratos lists no identity")
     assert "template failed" in status()
     compare(engine, "completed")
     assert "template failed" not in status()

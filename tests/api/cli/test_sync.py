@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -26,29 +25,16 @@ from tests.kratos.people import Town
 from tests.kratos.persons import many, person
 from tests.kratos.reply import broken, says
 from tests.suites.ledgers import PostgresLedger
-from tests.suites.occurrences import WEBHOOK, hinted, only_ours, updated
+from tests.suites.occurrences import WEBHOOK, hinted, updated
+
+pytestmark = pytest.mark.usefixtures("settings", "our_consumers", "kratos")
 
 
 @pytest.fixture
-def kratos() -> Iterator[AdminStandIn]:
+def kratos(monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminStandIn]:
     with AdminStandIn(Town()) as stand_in:
+        monkeypatch.setenv("KRATOS_ADMIN_URL", stand_in.url)
         yield stand_in
-
-
-@pytest.fixture(autouse=True)
-def _settings(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    database_url: str,
-    broker_url: str,
-    kratos: AdminStandIn,
-) -> Iterator[None]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setenv("BROKER_URL", broker_url)
-    monkeypatch.setenv("KRATOS_ADMIN_URL", kratos.url)
-    with only_ours():
-        yield
 
 
 @pytest.fixture
@@ -77,7 +63,9 @@ def consume_everything(ledger: PostgresLedger) -> None:
             deliver(Batch(CONSUMERS[name], ids, ledger.unit_of_work(), ledger))
 
 
-def test_what_kratos_says_is_recorded_exactly(kratos: AdminStandIn, ledger: PostgresLedger) -> None:
+def test_the_answer_of_kratos_is_recorded_exactly(
+    kratos: AdminStandIn, ledger: PostgresLedger
+) -> None:
     ada = town_of(kratos).put(person(metadata_admin={"n": LOYAL}))
 
     result = sync(ada)
@@ -89,7 +77,7 @@ def test_what_kratos_says_is_recorded_exactly(kratos: AdminStandIn, ledger: Post
     assert list(ledger.deliveries) == [(SyncKratosIdentity.name, event.id)]
 
 
-def test_what_is_the_same_here_is_said_to_be_and_recorded_all_the_same(
+def test_an_unchanged_identity_is_reported_as_the_same_and_recorded(
     kratos: AdminStandIn, ledger: PostgresLedger
 ) -> None:
     document = person()
@@ -105,7 +93,9 @@ def test_what_is_the_same_here_is_said_to_be_and_recorded_all_the_same(
     assert len(ledger.events) > 3
 
 
-def test_who_is_gone_there_is_gone_here(kratos: AdminStandIn, ledger: PostgresLedger) -> None:
+def test_an_identity_deleted_in_kratos_is_deleted_here(
+    kratos: AdminStandIn, ledger: PostgresLedger
+) -> None:
     ada = town_of(kratos).put(person())
     sync(ada)
     consume_everything(ledger)
@@ -120,7 +110,7 @@ def test_who_is_gone_there_is_gone_here(kratos: AdminStandIn, ledger: PostgresLe
     assert len(ledger.events) == before
 
 
-def test_who_was_only_heard_of_is_gone_too(ledger: PostgresLedger) -> None:
+def test_an_identity_known_by_an_event_only_is_deleted_too(ledger: PostgresLedger) -> None:
     event = updated(1, uuid4())
     ledger.publish(event, WEBHOOK)
 
@@ -128,7 +118,7 @@ def test_who_was_only_heard_of_is_gone_too(ledger: PostgresLedger) -> None:
     assert [e.name for e in ledger.events.values()][-1] == KratosIdentityGone.name
 
 
-def test_who_is_unknown_to_both_leaves_no_trace(ledger: PostgresLedger) -> None:
+def test_an_identity_unknown_to_both_records_nothing(ledger: PostgresLedger) -> None:
     nobody = uuid4()
 
     result = sync(nobody)
@@ -137,7 +127,7 @@ def test_who_is_unknown_to_both_leaves_no_trace(ledger: PostgresLedger) -> None:
     assert not ledger.events
 
 
-def test_who_was_to_be_forgotten_is_left_so(kratos: AdminStandIn, ledger: PostgresLedger) -> None:
+def test_an_erased_identity_stays_erased(kratos: AdminStandIn, ledger: PostgresLedger) -> None:
     ada = town_of(kratos).put(person())
     ledger.query(
         "INSERT INTO kratos_sync.kratos_identities (id, synced_at, version, forgotten_at)"
@@ -149,7 +139,7 @@ def test_who_was_to_be_forgotten_is_left_so(kratos: AdminStandIn, ledger: Postgr
     assert not ledger.events
 
 
-def test_many_are_asked_for_in_few_requests(kratos: AdminStandIn, ledger: PostgresLedger) -> None:
+def test_many_identities_take_few_requests(kratos: AdminStandIn, ledger: PostgresLedger) -> None:
     ids = [town_of(kratos).put(document) for document in many(120)]
 
     assert outcomes(*ids) == 120 * ["updated"]
@@ -165,7 +155,7 @@ def test_ids_are_read_from_stdin_each_once(kratos: AdminStandIn) -> None:
     assert (result.exit_code, result.stdout) == (0, f"{ada}  updated\n")
 
 
-def test_hints_from_before_are_answered(kratos: AdminStandIn, ledger: PostgresLedger) -> None:
+def test_earlier_hints_are_answered(kratos: AdminStandIn, ledger: PostgresLedger) -> None:
     ada = town_of(kratos).put(person())
     ledger.publish(hinted(1, ada), WEBHOOK)
     assert outcomes(ada) == ["updated"]
@@ -186,7 +176,7 @@ def test_the_relay_is_woken(kratos: AdminStandIn, database_url: str) -> None:
     assert [notice.channel for notice in heard] == [CHANNEL]
 
 
-def test_a_kratos_that_is_away_is_said_in_a_line(
+def test_an_unavailable_kratos_is_reported_in_one_line(
     kratos: AdminStandIn, ledger: PostgresLedger
 ) -> None:
     kratos.always = broken(503, retry_after="60")
@@ -199,7 +189,7 @@ def test_a_kratos_that_is_away_is_said_in_a_line(
     assert not ledger.events
 
 
-def test_one_whom_kratos_cannot_tell_of_holds_up_nobody_else(
+def test_one_unreadable_identity_does_not_hold_up_the_others(
     kratos: AdminStandIn, ledger: PostgresLedger
 ) -> None:
     ada, grace = (town_of(kratos).put(document) for document in many(2))
@@ -223,14 +213,14 @@ def test_one_whom_kratos_cannot_tell_of_holds_up_nobody_else(
     ],
     ids=["no UUID", "nobody", "an empty list", "too many", "nothing"],
 )
-def test_wrong_use_is_told_from_failure(ids: tuple[str, ...], why: str) -> None:
+def test_wrong_use_has_its_own_exit_code(ids: tuple[str, ...], why: str) -> None:
     result = sync(*ids, typed="")
 
     assert result.exit_code == 2
     assert why in result.stderr
 
 
-def test_without_a_url_it_says_which_setting_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_url_the_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KRATOS_ADMIN_URL")
 
     result = sync(uuid4())
@@ -249,7 +239,7 @@ def test_waiting_has_an_end(kratos: AdminStandIn, monkeypatch: pytest.MonkeyPatc
     assert "1 delivery still pending" in result.stderr
 
 
-def test_waiting_tells_of_dead_letters(
+def test_waiting_reports_dead_letters(
     kratos: AdminStandIn, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ada = town_of(kratos).put(person())

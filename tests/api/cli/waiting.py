@@ -15,7 +15,7 @@ def until(condition: Callable[[], bool], seconds: float = 20) -> None:
 
 
 def lives(pid: int) -> bool:
-    """Whether a process runs; one that nobody has buried yet does not."""
+    """Whether a process runs; a zombie does not."""
     try:
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

@@ -4,8 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from textwrap import indent
 
-from kratos_sync.application.kratos_config.check import check
-from kratos_sync.application.kratos_config.findings import Report
+from kratos_sync.application.kratos_config.check import Report, check
 from kratos_sync.application.kratos_config.hooks import Receiver
 from kratos_sync.application.kratos_config.templates import Problem, Rendered
 from kratos_sync.infrastructure.kratos.config_file import read_config
@@ -23,7 +22,7 @@ class NoTemplates:
     """Finds none: what templates make is a matter of tests of their own."""
 
     def render(self, body: str, contexts: Sequence[str]) -> Rendered:
-        return Rendered(problem=Problem.NOT_LOOKED_AT)
+        return Problem.NOT_LOOKED_AT
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,11 @@ class Checked:
 
     @property
     def rules(self) -> Collection[str]:
-        return [finding.judgement.rule for finding in self.report.findings]
+        return [finding.rule for finding in self.report.findings]
 
     def lines(self, rule: str) -> list[int]:
         found = self.report.findings
-        return [finding.line for finding in found if finding.judgement.rule == rule]
+        return [finding.line for finding in found if finding.rule == rule]
 
     def uncovered(self) -> set[str]:
         return {str(c.place) for c in self.report.coverage if c.is_on and not c.is_covered}
@@ -65,9 +64,9 @@ def instead(old: str, new: str) -> str:
 def flow(
     name: str, hooks: str, *, elsewhere: str = "", under: str = "after", method: str | None = None
 ) -> str:
-    """A configuration in which one flow has these hooks, and all others are heard."""
+    """A configuration in which one flow has these hooks, and all others are covered."""
     flows = ("registration", "login", "settings", "verification", "recovery")
-    heard = "".join(
+    covered = "".join(
         f"    {other}:\n      after:\n        hooks:\n{indent(web_hook(), ' ' * 8)}"
         for other in flows
         if other != name and f"    {other}:" not in elsewhere
@@ -75,4 +74,4 @@ def flow(
     listed = f"hooks:\n{hooks}" if method is None else f"{method}:\n  hooks:\n{indent(hooks, '  ')}"
     own = f"    {name}:\n      {under}:\n{indent(listed, ' ' * 8)}\n"
     enabled = "      enabled: true\n" if name in ("verification", "recovery") else ""
-    return f"selfservice:\n  flows:\n{own}{enabled}{heard}{elsewhere}"
+    return f"selfservice:\n  flows:\n{own}{enabled}{covered}{elsewhere}"

@@ -11,7 +11,6 @@ from kratos_sync.application.kratos_config.hooks import (
     ALL_METHODS,
     METHODS,
     Place,
-    Wanted,
     configuration,
 )
 from kratos_sync.application.kratos_config.templates import inline
@@ -23,7 +22,6 @@ OTHER = {
     "hook": "web_hook",
     "config": {"url": "http://crm/people", "method": "POST", "body": inline()},
 }
-WANTED = Wanted(URL, "X-Api-Key", "@KEY@", inline(), ALL_METHODS, with_session=True)
 ALL_ON = {
     **{method: {"enabled": True} for method in ALL_METHODS},
     "code": {"passwordless_enabled": True},
@@ -32,7 +30,8 @@ ALL_ON = {
 
 
 def everything_on() -> dict[str, Any]:
-    printed: dict[str, Any] = json.loads(json.dumps(configuration(WANTED)))
+    wanted = (URL, "X-Api-Key", "@KEY@", inline(), ALL_METHODS)
+    printed: dict[str, Any] = json.loads(json.dumps(configuration(*wanted, with_session=True)))
     selfservice = printed["selfservice"]
     selfservice["methods"] = ALL_ON
     for flow in ("verification", "recovery"):
@@ -89,7 +88,7 @@ def test_a_check_fails_if_and_only_if_a_place_is_not_covered(
     printed = everything_on()
     for place in gone:
         hooks_at(printed, place)[:] = [OTHER] if place in kept else []
-    untold = {
+    missed = {
         str(place)
         for place in PLACES
         if (place.method or not METHODS[place.flow])
@@ -99,9 +98,9 @@ def test_a_check_fails_if_and_only_if_a_place_is_not_covered(
 
     found = check_of(printed)
 
-    assert found.uncovered() == untold
-    assert found.report.passed is (not untold)
-    assert bool(found.lines("not-heard")) is bool(untold)
+    assert found.uncovered() == missed
+    assert found.report.passed is (not missed)
+    assert bool(found.lines("not-heard")) is bool(missed)
 
 
 def test_removing_a_hook_that_nothing_stands_in_for_fails_the_check() -> None:

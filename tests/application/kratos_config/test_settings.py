@@ -75,7 +75,7 @@ def test_a_method_without_hooks_is_refused(method: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hooks", "is_heard"),
+    ("hooks", "is_covered"),
     [
         (["verify_new_address"], True),
         (["organization"], True),
@@ -86,13 +86,15 @@ def test_a_method_without_hooks_is_refused(method: str) -> None:
         (["verify_new_address", "notify_previous_addresses"], False),
     ],
 )
-def test_only_a_hook_that_runs_replaces_those_of_the_flow(hooks: list[str], is_heard: bool) -> None:
+def test_only_a_hook_that_runs_replaces_those_of_the_flow(
+    hooks: list[str], is_covered: bool
+) -> None:
     printed = everything_on()
     hooks_at(printed, Place("settings", "profile"))[:] = [built_in(name) for name in hooks]
     found = check_of(printed)
 
-    assert found.uncovered() == (set() if is_heard else {"settings.after.profile"})
-    assert found.report.passed is is_heard
+    assert found.uncovered() == (set() if is_covered else {"settings.after.profile"})
+    assert found.report.passed is is_covered
     assert "unknown-hook" not in found
 
 

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kratos_sync.application.pipeline.logging import (
+from kratos_sync.application.errors import (
     LONGEST_ERROR,
     LONGEST_SHAPE,
     LONGEST_TYPE,
+    name_of,
     shape_of,
     shorten,
-    type_of,
 )
 from kratos_sync.application.ports.unit_of_work import TimeLimitExceeded
 
@@ -94,14 +94,14 @@ def test_a_type_is_named_as_in_a_traceback_and_our_own_go_by_their_bare_names() 
     class Nested(Exception):
         pass
 
-    assert type_of(KeyError("who")) == "KeyError"
-    assert type_of(TimeLimitExceeded()) == "TimeLimitExceeded"
-    assert type_of(re.error("no")) == f"re.{re.error.__qualname__}"
-    assert type_of(Nested()).endswith("test_errors." + Nested.__qualname__)
+    assert name_of(KeyError) == "KeyError"
+    assert name_of(TimeLimitExceeded) == "TimeLimitExceeded"
+    assert name_of(re.error) == f"re.{re.error.__qualname__}"
+    assert name_of(Nested).endswith("test_errors." + Nested.__qualname__)
 
 
 def test_a_type_with_an_endless_name_is_cut() -> None:
-    assert len(type_of(type("A" * 10_000, (Exception,), {})())) == LONGEST_TYPE
+    assert len(name_of(type("A" * 10_000, (Exception,), {}))) == LONGEST_TYPE
 
 
 @given(st.text(max_size=30_000))

@@ -292,7 +292,9 @@ def test_who_fails_after_its_time_limit_has_exceeded_it(
 
 
 @pytest.mark.parametrize("error_type", ["TimeLimitExceeded", WORKER_DIED])
-def test_a_suspect_runs_alone_and_after_the_others(ledger: InMemoryLedger, error_type: str) -> None:
+def test_a_quarantined_delivery_runs_alone_and_last(
+    ledger: InMemoryLedger, error_type: str
+) -> None:
     ledger.deliveries[Admit.name, cause(2)].attempts = 1
     ledger.deliveries[Admit.name, cause(2)].error_type = error_type
 
@@ -303,7 +305,7 @@ def test_a_suspect_runs_alone_and_after_the_others(ledger: InMemoryLedger, error
     assert (cause(2), 2, "succeeded") in outcomes(ledger)
 
 
-def test_a_suspect_that_takes_too_long_again_costs_the_others_nothing(
+def test_a_quarantined_delivery_that_takes_too_long_again_affects_no_other(
     ledger: InMemoryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     get_into(TimeLimitExceeded("again"), monkeypatch)
@@ -317,7 +319,7 @@ def test_a_suspect_that_takes_too_long_again_costs_the_others_nothing(
     assert len(ledger.attempts) == 4
 
 
-def test_a_suspect_runs_though_the_others_failed(ledger: InMemoryLedger) -> None:
+def test_a_quarantined_delivery_runs_though_the_others_failed(ledger: InMemoryLedger) -> None:
     ledger.deliveries[Admit.name, cause(2)].attempts = 1
     ledger.deliveries[Admit.name, cause(2)].error_type = WORKER_DIED
     ledger.commit_errors.append(RuntimeError("of the batch"))

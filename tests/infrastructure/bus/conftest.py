@@ -12,7 +12,7 @@ from sqlalchemy import Engine, Row, text
 
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.domain.events import DomainEvent, KratosIdentityUpdated
-from kratos_sync.infrastructure.bus.brokers import connect
+from kratos_sync.infrastructure.bus.broker import connect
 from tests.domain.people import webhook
 from tests.infrastructure.bus.peeking import AnyBroker
 from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq

@@ -17,7 +17,7 @@ from tests.ports import free_ports
 
 # Debian's command in the path is a wrapper that would become another user.
 PROGRAMS = (Path("/usr/lib/rabbitmq/bin/rabbitmq-server"), shutil.which("rabbitmq-server"))
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 
 def program() -> str | None:
@@ -130,7 +130,7 @@ class ReturningRabbitmq:
 
     def _answers(self) -> bool:
         parameters = pika.URLParameters(self.url)
-        parameters.socket_timeout = parameters.stack_timeout = 2
+        parameters.socket_timeout = parameters.stack_timeout = 20
         try:
             pika.BlockingConnection(parameters).close()
         except CONNECTION_ERRORS:

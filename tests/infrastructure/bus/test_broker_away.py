@@ -12,8 +12,7 @@ from structlog.testing import capture_logs
 
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.infrastructure.bus import actor
-from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
-from kratos_sync.infrastructure.bus.brokers import connect
+from kratos_sync.infrastructure.bus.broker import BrokerUnavailable, connect
 from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
 from kratos_sync.infrastructure.container import Container
 from tests.infrastructure.bus.conftest import Ledger, names_logged, news, on_both

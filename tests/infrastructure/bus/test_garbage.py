@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from kratos_sync.infrastructure.bus import wire_format
-from kratos_sync.infrastructure.bus.brokers import connect
+from kratos_sync.infrastructure.bus.broker import connect
 from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from kratos_sync.infrastructure.bus.wire_format import MOST_BYTES
 from tests.infrastructure.bus.conftest import names_logged, on_both

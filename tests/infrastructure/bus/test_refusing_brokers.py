@@ -13,8 +13,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, make_url
 from structlog.testing import capture_logs
 
-from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
-from kratos_sync.infrastructure.bus.brokers import broker_status, connect
+from kratos_sync.infrastructure.bus.broker import BrokerUnavailable, broker_status, connect
 from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from kratos_sync.infrastructure.bus.relay import LONGEST_REFUSED_SECONDS
 from kratos_sync.infrastructure.container import Container, broker_namespace

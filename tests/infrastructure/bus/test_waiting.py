@@ -9,7 +9,7 @@ import pika
 import pytest
 from pydantic import SecretStr
 
-from kratos_sync.infrastructure.bus.brokers import TIMEOUT_SECONDS, broker_status, connect
+from kratos_sync.infrastructure.bus.broker import TIMEOUT_SECONDS, broker_status, connect
 from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
 from kratos_sync.infrastructure.bus.wire_format import ACTOR, write
 from tests.infrastructure.bus.conftest import on_both

@@ -162,7 +162,7 @@ def test_a_patient_client_retries_every_call_for_as_long_as_a_page(kratos: Krato
     assert 120 <= kratos.waited < 121
 
 
-def test_one_call_says_how_long_kratos_wants_to_be_left_alone(kratos: Kratos) -> None:
+def test_a_failed_call_reports_how_long_kratos_asks_to_wait(kratos: Kratos) -> None:
     kratos.next(reply.too_many("99999"))
 
     with pytest.raises(KratosUnavailable) as error:

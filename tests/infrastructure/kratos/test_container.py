@@ -40,6 +40,6 @@ def test_the_container_gives_one_admin_api_for_a_process() -> None:
         admin.close()
 
 
-def test_without_a_url_it_says_which_setting_is_missing() -> None:
+def test_without_a_url_the_missing_setting_is_named() -> None:
     with pytest.raises(KratosNotConfigured, match="KRATOS_ADMIN_URL"):
         container("").kratos_admin()

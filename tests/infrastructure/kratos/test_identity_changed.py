@@ -87,7 +87,7 @@ def test_the_hint_is_consumed_like_any_other(ledger: PostgresLedger, application
     ]
 
 
-def test_what_the_application_takes_back_was_never_said(
+def test_a_hint_that_is_rolled_back_was_never_recorded(
     ledger: PostgresLedger, applications: Engine
 ) -> None:
     with applications.connect() as connection:

@@ -19,7 +19,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def problem_of(body: str, folder: Path | None) -> Problem | None:
-    return JsonnetTemplates(folder).render(body, CONTEXTS).problem
+    rendered = JsonnetTemplates(folder).render(body, CONTEXTS)
+    return rendered if isinstance(rendered, Problem) else None
 
 
 @pytest.mark.parametrize(
@@ -39,8 +40,9 @@ def test_a_template_is_found_by_its_path_or_beside_the_configuration(
 ) -> None:
     rendered = JsonnetTemplates(folder).render(body.replace("FOLDER", str(folder)), CONTEXTS)
 
-    assert rendered.problem is None
-    assert all(output is not None for output in rendered.outputs)
+    assert not isinstance(rendered, Problem)
+    assert len(rendered) == len(CONTEXTS)
+    assert all(output is not None for output in rendered)
 
 
 @pytest.mark.parametrize(

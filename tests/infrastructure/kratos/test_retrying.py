@@ -251,7 +251,7 @@ def test_a_probe_that_never_returns_does_not_block_the_others(caller: Caller) ->
     caller.attempt()
 
 
-def test_a_rest_that_kratos_asks_for_holds_for_every_call(caller: Caller) -> None:
+def test_a_pause_that_kratos_asks_for_applies_to_every_call(caller: Caller) -> None:
     caller.fail(retry_after=timedelta(seconds=60))
 
     assert caller.refused() == timedelta(seconds=60)
@@ -267,7 +267,7 @@ def test_a_refusal_is_an_answer(caller: Caller) -> None:
     caller.attempt()
 
 
-def test_to_be_interrupted_says_nothing_about_kratos(caller: Caller) -> None:
+def test_an_interruption_does_not_count_as_a_failure_of_kratos(caller: Caller) -> None:
     caller.fail(2)
     with pytest.raises(KeyboardInterrupt):
         caller.attempt(KeyboardInterrupt())
@@ -309,10 +309,10 @@ def test_a_date_is_compared_with_the_servers_own() -> None:
 
 
 @pytest.mark.parametrize("said", ["", "soon", "-1", "1.5", "٧", "Mon, 99 Nov 2026", "1e9"])
-def test_what_makes_no_sense_says_nothing(said: str) -> None:
+def test_an_unreadable_retry_after_is_ignored(said: str) -> None:
     assert retry_after({"retry-after": said}, lambda: NOW) is None
 
 
-def test_no_header_says_nothing() -> None:
+def test_a_missing_retry_after_is_ignored() -> None:
     assert retry_after({}) is None
     assert timedelta(minutes=10) == LONGEST_RETRY_AFTER

@@ -17,7 +17,7 @@ from kratos_sync.infrastructure.ledger.hook_activity import template_failures
 from kratos_sync.infrastructure.ledger.purge import PostgresPurge
 from kratos_sync.infrastructure.ledger.status import PostgresStatus
 from kratos_sync.infrastructure.reconciliation import runs
-from kratos_sync.infrastructure.reconciliation.reconciliation import PostgresReconciliations
+from kratos_sync.infrastructure.reconciliation.runs import PostgresReconciliations
 from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.ledger.rows import SOMEBODY, add_event, owe
 from tests.infrastructure.ledger.test_low_water_marks import pages
@@ -66,7 +66,7 @@ def test_clocks_that_are_less_apart_hinder_no_purge(
 def test_the_schedule_logs_that_clocks_differ_and_purges_once_they_do_not(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kratos_sync.infrastructure.ledger.purge.FIRST_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("kratos_sync.infrastructure.schedule.FIRST_SECONDS", 0.01)
     add_event(engine, age=40 * DAY)
     set_our_clock(monkeypatch, YEAR)
     with capture_logs() as logged, running(engine):
@@ -117,7 +117,7 @@ def test_a_reconciliation_at_a_time_to_come_hides_nothing_that_was_missed(engine
     with engine.connect() as connection:
         (missed,) = template_failures(connection)
         assert missed.calls == 1
-        assert runs.begin_dry(connection, 1).before is None
+        assert runs.begin_dry(connection).before is None
 
 
 def test_a_template_that_failed_at_a_time_to_come_does_not_bring_forward_every_next(

@@ -19,7 +19,7 @@ from sqlalchemy.pool import QueuePool
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.pipeline import Batch, deliver
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
-from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.domain.events import DomainEvent, KratosIdentityUpdated
 from kratos_sync.infrastructure.bus import actor, wire_format
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.ledger.status import PostgresStatus
@@ -164,6 +164,71 @@ def _leave_our_connection_busy(_: Surroundings, transaction: Transaction) -> Non
     transactions.driver_of(transaction.connection).pgconn.send_query(b"SELECT 1")
 
 
+def _break_a_rule_that_is_checked_at_commit(_: Surroundings, transaction: Transaction) -> None:
+    transaction.execute(
+        text("CREATE TEMP TABLE own (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)"), {}
+    )
+    transaction.execute(text("INSERT INTO own VALUES (1), (1)"), {})
+
+
+class _AnotherLedger:
+    """A participant that records in a ledger of its own, which is away."""
+
+    def __init__(self, fails_in: str) -> None:
+        self._fails_in = fails_in
+
+    def flush(self) -> None:
+        self._use("flush")
+
+    def collect_events(self) -> list[DomainEvent]:
+        self._use("collect_events")
+        return []
+
+    def savepoint(self) -> None:
+        self._use("savepoint")
+
+    def roll_back_to_savepoint(self) -> None:
+        pass
+
+    def _use(self, what: str) -> None:
+        if what == self._fails_in:
+            raise LedgerUnavailable("the other one")
+
+
+def _find_another_ledger_away_when_flushed(_: Surroundings, transaction: Transaction) -> None:
+    transaction.join(_AnotherLedger("flush"))
+
+
+def _find_another_ledger_away_when_collected(_: Surroundings, transaction: Transaction) -> None:
+    transaction.join(_AnotherLedger("collect_events"))
+
+
+class _Odd(Exception):
+    """What cannot be told in a row as it is."""
+
+
+_Odd.__qualname__ = "Odd\ud800\x00"
+
+
+def _raise_an_error_of_an_odd_name(_: Surroundings, __: Transaction) -> None:
+    raise _Odd
+
+
+def _raise_an_error_of_no_module(_: Surroundings, __: Transaction) -> None:
+    raise type("Homeless", (Exception,), {"__module__": None})
+
+
+class _Unspeakable(Exception):
+    """An error that ends the process of whoever asks what it says."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+def _raise_an_error_that_cannot_be_told(_: Surroundings, __: Transaction) -> None:
+    raise _Unspeakable
+
+
 TROUBLES: list[Trouble] = [
     _cannot_connect,
     _cannot_connect_by_sqlalchemy,
@@ -184,6 +249,12 @@ TROUBLES: list[Trouble] = [
     _leave_the_transaction_aborted,
     _close_our_connection,
     _leave_our_connection_busy,
+    _break_a_rule_that_is_checked_at_commit,
+    _find_another_ledger_away_when_flushed,
+    _find_another_ledger_away_when_collected,
+    _raise_an_error_of_an_odd_name,
+    _raise_an_error_of_no_module,
+    _raise_an_error_that_cannot_be_told,
 ]
 
 
@@ -318,7 +389,7 @@ def test_a_database_of_its_own_that_is_away_keeps_no_thread_of_a_worker(
         lambda: PostgresUnitOfWork(engine, factory, wake_relay=lambda: None),
         ledger,
         Watchdog(ledger, PostgresClaims(engine, timedelta(minutes=1))),
-        patience=timedelta(minutes=5),
+        ledger_timeout=timedelta(minutes=5),
     )
     event_ids = publish(ledger, kind, MANY)
     perform = broker.get_actor(wire_format.ACTOR).fn

@@ -76,7 +76,7 @@ def test_a_group_has_its_first_and_last_failure_and_an_example(engine: Engine) -
     (group,) = PostgresDeadLetters(engine).groups(EVERYTHING, MANY).groups
     span = group.last_failed_at - group.first_failed_at
     assert abs(span - 2 * A_MINUTE) < timedelta(seconds=10)
-    assert group.example in ids
+    assert group.example_event_id in ids
     assert group.example_error == "KeyError: 'dalia'"
 
 

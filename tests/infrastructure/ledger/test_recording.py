@@ -14,8 +14,7 @@ from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.infrastructure.ledger.recording import (
     RECORD,
     EventRow,
-    event_arrays,
-    subscription_arrays,
+    arrays_of,
 )
 from kratos_sync.infrastructure.postgres.binary_arrays import TEXT_OID, array
 from tests.domain.people import GRACE, cause
@@ -47,7 +46,7 @@ def test_recorded_events_and_deliveries_stand_in_the_ledger(
     rows: list[EventRow], database_url: str
 ) -> None:
     with psycopg.connect(database_url, autocommit=True) as connection:
-        values = [*event_arrays(rows), *subscription_arrays(rows)]
+        values = arrays_of(rows)
         result = connection.pgconn.exec_params(RECORD, values, param_formats=[1] * 11)
         assert result.ntuples == len(EVENTS), result.error_message
         assert written(connection) == expected()
@@ -71,7 +70,7 @@ def test_recorded_events_and_deliveries_stand_in_the_ledger(
 def test_times_are_exact_to_the_microsecond(moment: datetime, database_url: str) -> None:
     event = KratosIdentityUpdated(cause(1), moment, told_of(GRACE))
     row = EventRow.of(event, Provenance("test"))
-    assert stored(database_url, "timestamptz[]", event_arrays([row])[3], "= ARRAY[%s]", moment)
+    assert stored(database_url, "timestamptz[]", arrays_of([row])[3], "= ARRAY[%s]", moment)
 
 
 def test_a_payload_is_taken_as_it_is_where_it_is_given() -> None:
@@ -88,7 +87,7 @@ def test_what_json_cannot_hold_is_refused_at_once() -> None:
 def test_no_subscriptions_are_empty_arrays(database_url: str) -> None:
     with subscribed(KratosIdentityUpdated):
         row = EventRow.of(updated(1), Provenance("test"))
-    names, consumers = subscription_arrays([row])
+    names, consumers = arrays_of([row])[-2:]
     assert names == consumers == array(TEXT_OID, [])
     assert stored(database_url, "text[]", names, "= ARRAY[]::text[] AND %s::int = 1", 1)
 

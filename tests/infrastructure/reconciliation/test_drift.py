@@ -15,7 +15,7 @@ from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.kratos_identity import KratosIdentity
 from kratos_sync.infrastructure.identities.rows import STORE, to_arrays
 from kratos_sync.infrastructure.postgres.engine import driver_of
-from kratos_sync.infrastructure.reconciliation.reconciliation import (
+from kratos_sync.infrastructure.reconciliation.runs import (
     NEWEST,
     PostgresReconciliations,
     drift,
@@ -108,7 +108,7 @@ def test_an_interruption_keeps_the_missed_and_unreadable_counts(
         assert run.findings.unreadable == 1
 
 
-def test_it_runs_as_long_as_somebody_has_the_turn(engine: Engine) -> None:
+def test_a_reconciliation_is_running_while_its_lock_is_held(engine: Engine) -> None:
     reconciliations = PostgresReconciliations(engine)
     assert not remembered(engine).is_running
     with reconciliations.begin(dry_run=False):

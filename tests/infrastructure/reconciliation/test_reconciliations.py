@@ -15,7 +15,8 @@ from kratos_sync.application.ports.reconciliation import AnotherReconciliation, 
 from kratos_sync.application.reconcile import DeletesRefused
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.reconciliation import reconciliation, runs
-from kratos_sync.infrastructure.reconciliation.reconciliation import PostgresReconciliations
+from kratos_sync.infrastructure.reconciliation.reconciliation import PostgresReconciliation
+from kratos_sync.infrastructure.reconciliation.runs import PostgresReconciliations
 from tests.kratos.persons import many
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.reconciling import World, world_on_postgres
@@ -92,7 +93,7 @@ def test_what_a_page_shows_is_recorded_with_the_note_of_how_far_it_is_or_not_at_
 ) -> None:
     changed_and_gone(world)
     events = len(world.events())
-    note, notes = runs.note, 0
+    note, notes = PostgresReconciliation._note, 0
 
     def fail_once(*arguments: Any) -> None:
         nonlocal notes
@@ -101,7 +102,7 @@ def test_what_a_page_shows_is_recorded_with_the_note_of_how_far_it_is_or_not_at_
             raise KeyboardInterrupt
         note(*arguments)
 
-    monkeypatch.setattr(runs, "note", fail_once)
+    monkeypatch.setattr(PostgresReconciliation, "_note", fail_once)
     with pytest.raises(KeyboardInterrupt):
         world.reconcile()
     assert len(world.events()) == events + 2
@@ -175,7 +176,7 @@ def test_the_newest_thousand_are_remembered(world: World) -> None:
     assert row["number"] == runs.KEPT
 
 
-def test_a_run_says_how_it_went(world: World) -> None:
+def test_a_run_records_its_outcome(world: World) -> None:
     changed_and_gone(world)
     world.reconcile()
     row = ask(world, "SELECT * FROM kratos_sync.reconciliations ORDER BY id DESC LIMIT 1")[0]
@@ -203,7 +204,7 @@ def test_however_many_are_not_listed_they_take_little_room(world: World, dry_run
     world.kratos.page(None)
     tracemalloc.start()
     try:
-        with pytest.raises(DeletesRefused, match="Kratos lists nobody"):
+        with pytest.raises(DeletesRefused, match="Kratos lists no identity"):
             world.reconcile(dry_run=dry_run)
         _, most = tracemalloc.get_traced_memory()
     finally:

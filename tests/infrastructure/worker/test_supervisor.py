@@ -13,7 +13,7 @@ from typing import NamedTuple, Self
 import psutil
 import pytest
 
-from kratos_sync.infrastructure.worker.supervisor import REPLACE_ME, taken_over
+from kratos_sync.infrastructure.worker.supervisor import REPLACE_ME, SUPERVISED, taken_over
 from tests.api.cli.waiting import lives, until
 from tests.infrastructure.worker import supervised
 
@@ -251,13 +251,8 @@ def test_a_process_without_a_supervisor_was_given_nothing() -> None:
 
 
 def test_what_a_child_was_given_is_passed_on_to_nobody() -> None:
-    environment = {
-        "PATH": "/bin",
-        "KRATOS_SYNC_IN_FLIGHT": "7",
-        "KRATOS_SYNC_WORKER": "a name",
-        "KRATOS_SYNC_PREDECESSOR": "exited with code 1",
-        "KRATOS_SYNC_DEATHS": "2",
-    }
+    passed_on = '[7, "a name", "exited with code 1", 2]'
+    environment = {"PATH": "/bin", SUPERVISED: passed_on}
 
     assert taken_over(environment) == (7, "a name", "exited with code 1", 2)
     assert environment == {"PATH": "/bin"}

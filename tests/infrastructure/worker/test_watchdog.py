@@ -355,7 +355,7 @@ def test_what_is_given_back_counts_no_attempt_and_waits_for_no_lease(
     until(lambda: list(watching.watchdog.in_flight))
     until(lambda: Overrun.backends)
 
-    watching.watchdog.give_everything_back()
+    watching.watchdog.release_everything()
 
     assert ledger.count("NOT leased AND due_at <= now() AND attempts = 0") == 4
     assert all(is_free(ledger, event_id) for event_id in leased)

@@ -1,0 +1,72 @@
+"""How an error is described: a log line has its type and place, only the ledger has its text."""
+
+import re
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from traceback import FrameSummary, extract_tb
+from typing import Final
+
+LONGEST_ERROR: Final = 8_000
+LONGEST_SHAPE: Final = 200
+LONGEST_TYPE: Final = 200
+_LONGEST_LINE: Final = 1_000
+
+# What differs from one event to the next, and what may be a person's.
+_PARTICULARS: Final = (
+    (re.compile(r"\S+@\S+"), "…"),
+    (re.compile(r"=\s*\([^()]*\)"), "=(…)"),
+    # Not the apostrophes of "can't" and "O'Brien"; a quote that is never closed goes to the end.
+    (re.compile(r"(?<!\w)(['\"`])(?:.*?\1(?!\w)|.*)|“[^”]*”?|‘[^’]*’?|«[^»]*»?"), "'…'"),
+    (re.compile(r"\b[0-9a-fA-F]{8,}(?:-[0-9a-fA-F]{4,}){0,4}\b"), "#"),
+    (re.compile(r"[+-]?\d[\d.,:_]*"), "#"),
+    # Names: a word with a capital that begins no sentence, and what is not English.
+    (re.compile(r"(?<=[\w,;:)] )[A-Z][a-z]\w*|\b\w*[^\x00-\x7f]\w*\b"), "…"),
+)
+
+
+def summary(error: BaseException) -> dict[str, str]:
+    """The fields of a log line about an error: its type and where it was raised."""
+    return {"error": type(error).__name__, "at": place_of(extract_tb(error.__traceback__))}
+
+
+def place_of(frames: Sequence[FrameSummary]) -> str:
+    """The innermost place of a stack, as ``file:line``."""
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+
+
+def name_of(kind: type[BaseException]) -> str:
+    """The name of an error's type as a traceback has it; our own go by their bare names."""
+    module = str(kind.__module__)
+    if module == "builtins" or module.startswith("kratos_sync."):
+        return kind.__qualname__[:LONGEST_TYPE]
+    return f"{module}.{kind.__qualname__}"[:LONGEST_TYPE]
+
+
+def explain(error: BaseException) -> str:
+    """The error and its traceback, cut to a bounded size."""
+    return shorten("".join(traceback.format_exception(error)).strip())
+
+
+def shorten(text: str) -> str:
+    """Cut a text in the middle to a bounded size."""
+    if len(text) <= LONGEST_ERROR:
+        return text
+    half = LONGEST_ERROR // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters cut …\n{text[-half:]}"
+
+
+def shape_of(error: BaseException) -> str:
+    """The first line of the error's message, without what differs between events.
+
+    Numbers, ids, addresses, names and quoted text are left out, as far as their form shows them:
+    errors of one kind have one shape.
+    """
+    try:
+        text = str(error)
+    except BaseException:  # noqa: BLE001  # an error that has no text is one shape too
+        return "(no message)"
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")[:_LONGEST_LINE]
+    for pattern, instead in _PARTICULARS:
+        line = pattern.sub(instead, line)
+    return line[:LONGEST_SHAPE]
