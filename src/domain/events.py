@@ -240,22 +240,17 @@ class KratosIdentityUpdated(DomainEvent):
         return {"identity": self.identity.document, "heard_at": to_rfc3339(self.hinted_at)}
 
     @classmethod
-    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The event of a webhook's payload or its raw body; other keys are ignored.
-
-        Raises InvalidField when there is no identity, InvalidIdentity when it is not one.
-        """
-        return cls.received(id, date_occurred, payload, None)
-
-    @classmethod
-    def received(
+    def from_json(
         cls,
         id: UUID,  # noqa: A002
         date_occurred: datetime,
         payload: Mapping[str, Json],
-        recorded_at: datetime | None,
+        recorded_at: datetime | None = None,
     ) -> Self:
-        """The event of a webhook's payload, recorded at that time; raises as `from_json` does."""
+        """The event of a webhook's payload or its raw body; other keys are ignored.
+
+        Raises InvalidField when there is no identity, InvalidIdentity when it is not one.
+        """
         identity = Identity.from_kratos(fields.mapping(payload, "identity"))
         return cls(id, date_occurred, identity, None, recorded_at)
 
