@@ -48,14 +48,24 @@ def poison(calls: Sequence[Call]) -> list[Waiting]:
     return [Waiting(_id(poison=True), call.person, _payload(call), poison=True) for call in calls]
 
 
-def fill(url: str, events: Sequence[Waiting], consumers: Sequence[str] = (SYNC,)) -> None:
-    """Record the events as if they had come in this order, a thousand a second until now."""
+def fill(
+    url: str,
+    events: Sequence[Waiting],
+    consumers: Sequence[str] = (SYNC,),
+    at: datetime | None = None,
+) -> None:
+    """Record the events, due in this order, a thousand a second until now.
+
+    They occurred `at` that time: by default now.
+    """
     now = datetime.now(UTC)
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
         with cursor.copy(COPY_EVENTS) as copy:
             for event in events:
                 name = "kratos_identity.updated"
-                copy.write_row((event.id, name, event.subject, now, event.payload, "benchmark"))
+                copy.write_row(
+                    (event.id, name, event.subject, at or now, event.payload, "benchmark")
+                )
         with cursor.copy(COPY_DELIVERIES) as copy:
             for number, event in enumerate(events):
                 due = now - APART * (len(events) - number)

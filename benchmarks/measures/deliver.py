@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import lru_cache
 from time import perf_counter, sleep
 from typing import Any
@@ -31,6 +32,12 @@ class Backlog:
 
     events: Sequence[Waiting]
     recording: Recording
+
+    @property
+    def at(self) -> datetime:
+        """When they are said to have come: just after the newest change in the recording."""
+        newest = max(person["updated_at"] for person in self.recording.listing.values())
+        return datetime.fromisoformat(newest) + timedelta(seconds=1)
 
     @property
     def healthy(self) -> int:
@@ -65,7 +72,7 @@ def deliver(
 ) -> dict[str, Any]:
     """Deliver the backlog with the service's own commands. Raises WrongResult."""
     with stage.deployed() as service:
-        fill(service.database_url, waiting.events, consumers)
+        fill(service.database_url, waiting.events, consumers, waiting.at)
         service.start_workers(workers, change)
         statements.forget(service.database_url)
         index = pace()
