@@ -213,14 +213,14 @@ class KratosTemplateFailed(DomainEvent):
 class KratosIdentityUpdated(DomainEvent):
     """Kratos said what an identity is now, in a webhook or in an answer of its Admin API.
 
-    An answer's `date_occurred` is when it was asked for, by the ledger's clock. `heard_at` is when
+    An answer's `date_occurred` is when it was asked for, by the ledger's clock. `hinted_at` is when
     the first hint came, where that was before: the identity may have registered then, however late
     Kratos answered. `recorded_at` is when the ledger recorded a webhook, once it has.
     """
 
     name: ClassVar[str] = "kratos_identity.updated"
     identity: Identity
-    heard_at: datetime | None = None
+    hinted_at: datetime | None = None
     recorded_at: datetime | None = None
 
     @property
@@ -235,27 +235,22 @@ class KratosIdentityUpdated(DomainEvent):
 
     def to_json(self) -> dict[str, Json]:
         """The payload, as a webhook's body has it: the identity's document under "identity"."""
-        if self.heard_at is None:
+        if self.hinted_at is None:
             return {"identity": self.identity.document}
-        return {"identity": self.identity.document, "heard_at": to_rfc3339(self.heard_at)}
+        return {"identity": self.identity.document, "heard_at": to_rfc3339(self.hinted_at)}
 
     @classmethod
-    def from_json(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
-        """The event of a webhook's payload or its raw body; other keys are ignored.
-
-        Raises InvalidField when there is no identity, InvalidIdentity when it is not one.
-        """
-        return cls.received(id, date_occurred, payload, None)
-
-    @classmethod
-    def received(
+    def from_json(
         cls,
         id: UUID,  # noqa: A002
         date_occurred: datetime,
         payload: Mapping[str, Json],
-        recorded_at: datetime | None,
+        recorded_at: datetime | None = None,
     ) -> Self:
-        """The event of a webhook's payload, recorded at that time; raises as `from_json` does."""
+        """The event of a webhook's payload or its raw body; other keys are ignored.
+
+        Raises InvalidField when there is no identity, InvalidIdentity when it is not one.
+        """
         identity = Identity.from_kratos(fields.mapping(payload, "identity"))
         return cls(id, date_occurred, identity, None, recorded_at)
 

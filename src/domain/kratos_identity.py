@@ -115,16 +115,16 @@ class KratosIdentity:
         at: datetime,
         cause: UUID,
         known_at: datetime | None = None,
-        heard_at: datetime | None = None,
+        hinted_at: datetime | None = None,
     ) -> Self:
         """The copy of an identity that is seen for the first time; raises its first events.
 
-        `known_at` is as in `update`. `heard_at` is when its existence was first known, if that was
+        `known_at` is as in `update`. `hinted_at` is when the first hint of it came, if that was
         before `at`.
         """
         row = cls(id=identity.id, synced_at=at, version=0)
         row._write(_NEVER_SEEN)
-        row._start(identity, at, cause, known_at=known_at, heard_at=heard_at or at)
+        row._start(identity, at, cause, known_at=known_at, hinted_at=hinted_at or at)
         return row
 
     @classmethod
@@ -266,17 +266,17 @@ class KratosIdentity:
         cause: UUID,
         *,
         known_at: datetime | None = None,
-        heard_at: datetime | None = None,
+        hinted_at: datetime | None = None,
         later: Iterable[ReceivedWebhook] = (),
     ) -> None:
-        """Apply the first snapshot; without `heard_at` it is no registration."""
+        """Apply the first snapshot; without `hinted_at` it is no registration."""
         if identity.is_exact:
             self._write({"seen_alive_at": at})
             self._advance(self._replace(identity, at, later), at)
         else:
             self._advance(merge(self, identity, known_at or at), at)
         traits = _by_name(self.traits)
-        if heard_at and self.created_at and heard_at - self.created_at <= REGISTRATION_WINDOW:
+        if hinted_at and self.created_at and hinted_at - self.created_at <= REGISTRATION_WINDOW:
             self._raise(IdentityRegistered, cause, traits, self.created_at)
             self._raise_verified((), cause)
         else:

@@ -145,7 +145,7 @@ def test_the_reason_for_waiting_is_given(
 
     (attempt,) = [each for each in ledger.attempts if each.consumer == "DeleteFromKratos"]
     assert attempt.error is not None
-    assert "ForgetIdentity is owed 1" in attempt.error
+    assert "ForgetIdentity has 1 pending" in attempt.error
 
 
 def settle_all(ledger: PostgresLedger, life: Life) -> None:

@@ -28,7 +28,7 @@ class SyncKratosIdentity(Consumer[KratosIdentityUpdated]):
                     at=event.date_occurred,
                     cause=event.id,
                     known_at=event.known_at,
-                    heard_at=event.heard_at,
+                    hinted_at=event.hinted_at,
                 )
             )
             return

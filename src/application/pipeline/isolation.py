@@ -137,4 +137,4 @@ def read_event(delivery: PendingDelivery) -> DomainEvent:
         return EVENTS[delivery.name].from_json(event_id, occurred_at, payload)
     if delivery.source in ANSWER_SOURCES:
         return KratosIdentityUpdated.answered(event_id, occurred_at, payload)
-    return KratosIdentityUpdated.received(event_id, occurred_at, payload, delivery.recorded_at)
+    return KratosIdentityUpdated.from_json(event_id, occurred_at, payload, delivery.recorded_at)

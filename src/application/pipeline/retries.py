@@ -78,7 +78,7 @@ def failure(
     is_postponed = isinstance(error, RetryLater)
     if isinstance(error, RetryLater):
         retry_after: timedelta | None = error.delay
-    elif isinstance(error, consumer.gives_up_on):
+    elif isinstance(error, tuple(consumer.gives_up_on)):
         retry_after = None
     else:
         retry_after = backoff(consumer, delivery.attempt)

@@ -93,7 +93,8 @@ class PostgresKratosIdentities:
     def _load(self, ids: set[UUID]) -> None:
         self._looked_up |= ids
         if new := self._lock_and_read(ids):
-            self._transaction.fetch(WAIT, [sorted(_lock_key(each) for each in new)])
+            keys = (int.from_bytes(each.bytes[:8], signed=True) for each in new)
+            self._transaction.fetch(WAIT, [sorted(keys)])
             self._lock_and_read(new)
 
     def _lock_and_read(self, ids: set[UUID]) -> set[UUID]:
@@ -104,7 +105,3 @@ class PostgresKratosIdentities:
             self._rows[identity.id] = row
             self._stored_versions[identity.id] = identity.version
         return ids - self._identities.keys()
-
-
-def _lock_key(identity_id: UUID) -> int:
-    return int.from_bytes(identity_id.bytes[:8], signed=True)

@@ -214,17 +214,13 @@ def from_row(row: Sequence[Any]) -> KratosIdentity:
     return KratosIdentity(**columns)
 
 
-def _dumps_mapping(value: Mapping[str, Json]) -> str:
-    return dumps(dict(value))
-
-
 _columns_of = attrgetter(*COLUMNS)
 _json_of = itemgetter(*(COLUMNS.index(column) for column in sorted(JSON_COLUMNS)))
 _field_encoders = tuple(_types[column].encode for column in COLUMNS)
 # How a value becomes JSON, how JSON becomes a value, and the value that is SQL NULL.
 _codecs: Mapping[str, tuple[Callable[[Any], str], Callable[[str], object], Absent | None]] = {
     **dict.fromkeys(NULLABLE_JSON, (dumps, loads, ABSENT)),
-    **dict.fromkeys(BOOKKEEPING, (_dumps_mapping, loads, None)),
+    **dict.fromkeys(BOOKKEEPING, (dumps, loads, None)),
     "verifiable_addresses": (encode_verifiable, decode_verifiable, ABSENT),
     "recovery_addresses": (encode_recovery, decode_recovery, ABSENT),
 }

@@ -196,25 +196,21 @@ def _build(engine: Engine, index: ConcurrentIndex) -> None:
 
 
 def _apply(engine: Engine, revision: str) -> None:
-    with engine.connect() as connection, connection.begin():
-        _upgrade(connection, revision)
-
-
-def _upgrade(connection: Connection, revision: str) -> None:
-    connection.execute(text("SET LOCAL statement_timeout = 0"))
-    connection.execute(text(f"SET LOCAL lock_timeout = '{AUTOVACUUM_TIMEOUT}'"))
-    if tables := connection.execute(TABLES, {"schema": SCHEMA}).scalar_one():
-        # Conflicts with neither writers nor a dump, and keeps autovacuum away until the end.
-        connection.execute(text(f"LOCK TABLE {tables} IN SHARE UPDATE EXCLUSIVE MODE"))
-    connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
-    # IF NOT EXISTS would need a privilege that an owner of the schema may not have.
-    if connection.execute(text("SELECT to_regnamespace(:s)"), {"s": SCHEMA}).scalar() is None:
-        connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
     from alembic import command
 
-    config = _config()
-    config.attributes["connection"] = connection
-    command.upgrade(config, revision)
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text(f"SET LOCAL lock_timeout = '{AUTOVACUUM_TIMEOUT}'"))
+        if tables := connection.execute(TABLES, {"schema": SCHEMA}).scalar_one():
+            # Conflicts with neither writers nor a dump, and keeps autovacuum away until the end.
+            connection.execute(text(f"LOCK TABLE {tables} IN SHARE UPDATE EXCLUSIVE MODE"))
+        connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
+        # IF NOT EXISTS would need a privilege that an owner of the schema may not have.
+        if connection.execute(text("SELECT to_regnamespace(:s)"), {"s": SCHEMA}).scalar() is None:
+            connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
 
 
 def _config() -> "Config":

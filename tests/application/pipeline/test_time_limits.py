@@ -196,10 +196,12 @@ def test_more_time_is_from_a_second_to_a_year(delay: timedelta) -> None:
     assert given == min(max(delay, SHORTEST_DELAY), LONGEST_DELAY)
 
 
+@pytest.mark.parametrize("given", [tuple, list])
 @pytest.mark.parametrize("error", [LookupError("who"), KeyError("who"), ConnectionResetError()])
 def test_errors_that_a_consumer_gives_up_on_and_their_kinds_are_final(
-    ledger: InMemoryLedger, monkeypatch: pytest.MonkeyPatch, error: Exception
+    ledger: InMemoryLedger, monkeypatch: pytest.MonkeyPatch, error: Exception, given: type
 ) -> None:
+    monkeypatch.setattr(KnowsBetter, "gives_up_on", given(KnowsBetter.gives_up_on))
     get_into(error, monkeypatch)
 
     with capture_logs() as logged:

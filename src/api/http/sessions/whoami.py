@@ -3,7 +3,7 @@
 import asyncio
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -156,20 +156,14 @@ def credential_of(
     """
     if token := conn.headers.get("x-session-token"):
         return _credential("token", token)
-    for name, value in _cookies(conn):
-        if name == cookie_name:
+    pairs = (pair for header in conn.headers.getlist("cookie") for pair in header.split(";"))
+    for name, _, value in (pair.partition("=") for pair in pairs):
+        if name.strip() == cookie_name:
             return _credential("cookie", value)
     scheme, _, token = conn.headers.get("authorization", "").partition(" ")
     if bearer and scheme.lower() == "bearer":
         return _credential("token", token)
     return None
-
-
-def _cookies(conn: HTTPConnection) -> Iterator[tuple[str, str]]:
-    for header in conn.headers.getlist("cookie"):
-        for pair in header.split(";"):
-            name, _, value = pair.partition("=")
-            yield name.strip(), value.strip()
 
 
 def _credential(kind: Literal["cookie", "token"], value: str) -> SessionCredential | None:
@@ -276,13 +270,15 @@ class Whoami:
         await self._pool.aclose()
 
     async def _ask(self, credential: SessionCredential) -> WhoamiAnswer:
-        headers = {
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "User-Agent": "kratos-sync",
-            **self._auth_header(credential),
-        }
-        async with self._pool.stream("GET", self._url, headers=list(headers.items())) as response:
+        headers = [
+            ("Accept", "application/json"),
+            ("Accept-Encoding", "identity"),
+            ("User-Agent", "kratos-sync"),
+            ("Cookie", f"{self._cookie_name}={credential.value}")
+            if credential.kind == "cookie"
+            else ("X-Session-Token", credential.value),
+        ]
+        async with self._pool.stream("GET", self._url, headers=headers) as response:
             if response.status not in (
                 HTTPStatus.OK,
                 HTTPStatus.UNAUTHORIZED,
@@ -290,11 +286,6 @@ class Whoami:
             ):
                 return _try_later(response)
             return _read(response.status, await _body_of_whoami(response))
-
-    def _auth_header(self, credential: SessionCredential) -> dict[str, str]:
-        if credential.kind == "cookie":
-            return {"Cookie": f"{self._cookie_name}={credential.value}"}
-        return {"X-Session-Token": credential.value}
 
 
 async def _body_of_whoami(response: httpcore.Response) -> Json:
