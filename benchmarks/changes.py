@@ -1,11 +1,12 @@
-"""Changes that an application makes to its tables of consumers, before a command starts."""
+"""Changes to the consumers, made before a command starts."""
 
-from collections.abc import MutableMapping
-from typing import Any, ClassVar, cast
+import os
+from typing import ClassVar
 
+from kratos_sync.application.application import Application, Subscriptions
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
-from kratos_sync.application.subscriptions import CONSUMERS, SUBSCRIPTIONS
+from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.domain.events import KratosIdentityUpdated
 
 POISON_ONE_IN = 100
@@ -24,33 +25,27 @@ class NoticeUpdates(Consumer[KratosIdentityUpdated]):
         self.noticed += event.identity is not None
 
 
-class SyncAllButPoison(SyncKratosIdentity):
-    """SyncKratosIdentity, but that it fails, its work done, on the events that are poison."""
-
-    def consume(self, event: KratosIdentityUpdated) -> None:
-        """Sync. Raises ValueError for poison."""
-        super().consume(event)
-        if event.id.int % POISON_ONE_IN == 0:
-            raise ValueError("this event is poison")
+two_consumers = Application(subscriptions={KratosIdentityUpdated: [NoticeUpdates]})
 
 
 def set_batch_size(size: int) -> None:
     """Let at most so many events of each consumer share a transaction."""
-    for consumer in CONSUMERS.values():
+    for consumer in Subscriptions(SUBSCRIPTIONS).consumers.values():
         consumer.batch_size = size
 
 
 def notice_updates_too() -> None:
     """Add a second consumer to every webhook's event."""
-    _subscribe(SyncKratosIdentity, NoticeUpdates)
+    os.environ["KRATOS_SYNC_APP"] = f"{__name__}:two_consumers"
 
 
 def fail_on_poison() -> None:
-    """Have SyncKratosIdentity fail on the events that are poison."""
-    _subscribe(SyncAllButPoison)
+    """Have SyncKratosIdentity fail, its work done, on the events that are poison."""
+    consume = SyncKratosIdentity.consume
 
+    def consume_all_but_poison(self: SyncKratosIdentity, event: KratosIdentityUpdated) -> None:
+        consume(self, event)
+        if event.id.int % POISON_ONE_IN == 0:
+            raise ValueError("this event is poison")
 
-def _subscribe(*consumers: type[Consumer[Any]]) -> None:
-    cast("MutableMapping[Any, Any]", SUBSCRIPTIONS)[KratosIdentityUpdated] = consumers
-    named = {consumer.name: consumer for consumer in consumers}
-    cast("MutableMapping[Any, Any]", CONSUMERS).update(named)
+    SyncKratosIdentity.consume = consume_all_but_poison  # type: ignore[method-assign]  # the change

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from kratos_sync.application.application import Application, adapter
     from kratos_sync.application.consumer import Consumer, RetryLater
     from kratos_sync.domain.events import (
         AddressVerified,
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
     from kratos_sync.domain.identity import Identity
     from kratos_sync.domain.kratos_identities import KratosIdentities
     from kratos_sync.domain.kratos_identity import KratosIdentity
+    from kratos_sync.infrastructure.postgres.transaction import Transaction
 
 __all__ = [
     "AddressVerified",
+    "Application",
     "Consumer",
     "DomainEvent",
     "Identity",
@@ -46,14 +49,19 @@ __all__ = [
     "KratosTemplateFailed",
     "RetryLater",
     "TraitChange",
+    "Transaction",
+    "adapter",
 ]
 
 _ELSEWHERE: Final = {
+    "Application": "application.application",
+    "adapter": "application.application",
     "Consumer": "application.consumer",
     "RetryLater": "application.consumer",
     "Identity": "domain.identity",
     "KratosIdentities": "domain.kratos_identities",
     "KratosIdentity": "domain.kratos_identity",
+    "Transaction": "infrastructure.postgres.transaction",
 }
 
 

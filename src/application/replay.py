@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 from kratos_sync.application.pipeline.retries import retry_on_conflict
 from kratos_sync.application.ports.replay import EventRange, Position, RecordedEvents
 from kratos_sync.application.rate_limiter import RateLimiter
-from kratos_sync.application.subscriptions import CONSUMERS, SUBSCRIPTIONS
 
 BATCHES_IN_FLIGHT: Final = 4
 """With so many batches in flight, replayed or live, a consumer gets no more to replay."""
@@ -33,15 +32,6 @@ class Progress(NamedTuple):
     position: Position
 
 
-def subscribed_event_names(consumer: str) -> tuple[str, ...]:
-    """The wire names of the events that a consumer is subscribed to."""
-    return tuple(
-        event.name
-        for event, consumers in SUBSCRIPTIONS.items()
-        if consumer in {each.name for each in consumers}
-    )
-
-
 class Replay:
     """Redelivers recorded events to a consumer, step by step, each step in its own commit.
 
@@ -60,14 +50,14 @@ class Replay:
         self._clock = clock
         self._pause = pause
 
-    def run(self, wanted: EventRange, rate: int) -> Iterator[Progress]:
+    def run(self, wanted: EventRange, batch_size: int, rate: int) -> Iterator[Progress]:
         """Replay a range at most ``rate`` events a second; yields the progress after each step.
 
-        No step begins while the consumer has BATCHES_IN_FLIGHT: live events wait for some batches
-        at most. Raises ConsumerIsBehind, LedgerUnavailable or ConcurrencyConflict; steps before
-        stay committed.
+        No step begins while the consumer has BATCHES_IN_FLIGHT of its ``batch_size``: live events
+        wait for some batches at most. Raises ConsumerIsBehind, LedgerUnavailable or
+        ConcurrencyConflict; steps before stay committed.
         """
-        most = BATCHES_IN_FLIGHT * CONSUMERS[wanted.consumer].batch_size
+        most = BATCHES_IN_FLIGHT * batch_size
         pace = RateLimiter(rate, clock=self._clock, pause=self._pause)
         replayed, left, position = 0, 0, None
         while True:

@@ -1,9 +1,8 @@
-"""Which consumers are subscribed to which events: to add a consumer, add it here."""
+"""The service's own consumers; an application adds others in its own package."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Final
 
-from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.application import Table
 from kratos_sync.application.consumers.count_registrations import CountRegistrations
 from kratos_sync.application.consumers.delete_from_kratos import DeleteFromKratos
 from kratos_sync.application.consumers.delete_kratos_identity import DeleteKratosIdentity
@@ -11,8 +10,6 @@ from kratos_sync.application.consumers.fetch_kratos_identity import FetchKratosI
 from kratos_sync.application.consumers.forget_identity import ForgetIdentity
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.domain.events import (
-    EVENTS,
-    DomainEvent,
     IdentityDeletionRequested,
     IdentityRegistered,
     KratosIdentityGone,
@@ -20,32 +17,10 @@ from kratos_sync.domain.events import (
     KratosIdentityUpdated,
 )
 
-SUBSCRIPTIONS: Mapping[type[DomainEvent], tuple[type[Consumer[Any]], ...]] = {
+SUBSCRIPTIONS: Final[Table] = {
     KratosIdentityUpdated: (SyncKratosIdentity,),
     KratosIdentityGone: (DeleteKratosIdentity,),
     KratosIdentityHinted: (FetchKratosIdentity,),
     IdentityRegistered: (CountRegistrations,),
     IdentityDeletionRequested: (ForgetIdentity, DeleteFromKratos),
 }
-
-CONSUMERS: Mapping[str, type[Consumer[Any]]] = {
-    consumer.name: consumer for consumers in SUBSCRIPTIONS.values() for consumer in consumers
-}
-
-
-def consumers_of(kind: type[DomainEvent]) -> tuple[type[Consumer[Any]], ...]:
-    """The consumers that are subscribed to a kind of event; there may be none."""
-    return SUBSCRIPTIONS.get(kind, ())
-
-
-def takes(consumer: str, event: str) -> bool:
-    """Whether this release knows the event and may pass it to the consumer, both by their names.
-
-    A consumer without subscriptions takes any event, others only those that they subscribe to.
-    """
-    subscribed = {
-        kind.name
-        for kind, consumers in SUBSCRIPTIONS.items()
-        if consumer in {each.name for each in consumers}
-    }
-    return event in EVENTS and (not subscribed or event in subscribed)

@@ -1,15 +1,21 @@
 """The composition root: which adapter serves which port, in one screen."""
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dependency_injector import containers, providers
 from sqlalchemy import Engine
 
+from kratos_sync.application.application import Application, Subscriptions
 from kratos_sync.application.ports.deletions import DeletionFinalizer
 from kratos_sync.application.ports.kratos import KratosAnswers
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
-from kratos_sync.application.subscriptions import CONSUMERS
 from kratos_sync.domain.kratos_identities import KratosIdentities, RecordedWebhooks
+from kratos_sync.infrastructure.application import (
+    adapters_of,
+    load_application,
+    subscriptions_with,
+)
 from kratos_sync.infrastructure.bus.broker import NAMESPACE
 from kratos_sync.infrastructure.bus.broker import connect as connect_to_broker
 from kratos_sync.infrastructure.bus.event_bus import PostgresEventBus
@@ -35,8 +41,10 @@ from kratos_sync.infrastructure.ledger.notifications import RelayWakeUp, WakeUpL
 from kratos_sync.infrastructure.ledger.purge import PostgresPurge, PurgeSchedule
 from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
 from kratos_sync.infrastructure.ledger.status import DatabaseReadiness, PostgresStatus
+from kratos_sync.infrastructure.ledger.subscriptions import PostgresSubscriptions
 from kratos_sync.infrastructure.migrations import deployment_id
 from kratos_sync.infrastructure.postgres.engine import connect
+from kratos_sync.infrastructure.postgres.transaction import Transaction
 from kratos_sync.infrastructure.postgres.unit_of_work import ConsumerFactory, PostgresUnitOfWork
 from kratos_sync.infrastructure.reconciliation.runs import PostgresReconciliations
 from kratos_sync.infrastructure.settings import Settings
@@ -59,10 +67,25 @@ def broker_namespace(engine: Engine) -> str:
     return f"{NAMESPACE}.{deployment_id(engine)}"
 
 
+def _consumers(
+    subscriptions: Subscriptions,
+    application: Application[Any, Any] | None,
+    in_transaction: Mapping[Any, Callable[[Transaction], object]],
+) -> ConsumerFactory:
+    own = () if application is None else application.adapters_in_transaction
+    return ConsumerFactory(
+        subscriptions.consumers.values(),
+        {**in_transaction, **{each.port: each.make for each in own}},
+        adapters_of(application),
+    )
+
+
 class Container(containers.DeclarativeContainer):
     """Everything a process may need; nothing is made before it is asked for."""
 
     settings = providers.Singleton(Settings)
+    application = providers.Singleton(load_application, settings.provided.kratos_sync_app)
+    subscriptions = providers.Singleton(subscriptions_with, application)
     engine = providers.Singleton(
         connect, settings.provided.database_url, settings.provided.database_pool_size
     )
@@ -79,8 +102,9 @@ class Container(containers.DeclarativeContainer):
     )
 
     consumers = providers.Singleton(
-        ConsumerFactory,
-        kinds=list(CONSUMERS.values()),
+        _consumers,
+        subscriptions,
+        application,
         in_transaction=providers.Dict(
             {
                 DeletionFinalizer: providers.Factory(
@@ -94,7 +118,6 @@ class Container(containers.DeclarativeContainer):
                 RegistrationCounts: providers.Factory(PostgresRegistrationCounts).provider,
             }
         ),
-        outside=providers.Dict({}),
     )
     unit_of_work = providers.Factory(PostgresUnitOfWork, engine, consumers, wake_relay)
     failures = providers.Singleton(PostgresFailures, engine)
@@ -110,10 +133,11 @@ class Container(containers.DeclarativeContainer):
         in_flight,
     )
     listener = providers.Singleton(WakeUpListener, settings.provided.database_url)
-    relay = providers.Singleton(Relay, claims, broker, listener, CONSUMERS)
+    relay = providers.Singleton(Relay, claims, broker, listener, subscriptions)
 
     database_readiness = providers.Singleton(DatabaseReadiness, engine)
     status = providers.Singleton(PostgresStatus, engine)
+    kept_subscriptions = providers.Singleton(PostgresSubscriptions, engine, subscriptions)
     history = providers.Singleton(PostgresHistory, engine)
     dead_letters = providers.Singleton(PostgresDeadLetters, engine)
     dead_letter_decisions = providers.Singleton(PostgresDeadLetterDecisions, engine)

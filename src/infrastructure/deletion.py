@@ -10,15 +10,13 @@ from sqlalchemy import Connection, Engine, text
 from kratos_sync.application.consumers.delete_from_kratos import DeleteFromKratos
 from kratos_sync.application.ports.deletions import AwaitedConsumer, DeletionProgress
 from kratos_sync.application.ports.kratos import KratosAdmin
-from kratos_sync.application.subscriptions import consumers_of
-from kratos_sync.domain.events import IdentityDeletionRequested
 from kratos_sync.infrastructure.erasure import request_erasure
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.postgres.engine import translate_errors
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 
 REQUEST: Final = text("""
-    SELECT kratos_sync.delete_identity(:identity_id, :by, :erase, CAST(:consumers AS text[]))
+    SELECT kratos_sync.delete_identity(:identity_id, :by, :erase)
 """)
 PROGRESS: Final = text("""
     SELECT i.deleted_at, done.event_id IS NOT NULL,
@@ -54,8 +52,7 @@ def request_deletion(
 
     Gives the request's event id. Raises sqlalchemy.exc.DBAPIError for the nil UUID.
     """
-    names = [consumer.name for consumer in consumers_of(IdentityDeletionRequested)]
-    parameters = {"identity_id": identity_id, "by": by, "erase": erase, "consumers": names}
+    parameters = {"identity_id": identity_id, "by": by, "erase": erase}
     request: UUID = connection.execute(REQUEST, parameters).scalar_one()
     return request
 

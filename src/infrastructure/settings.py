@@ -131,6 +131,8 @@ class Settings(BaseSettings):
 
     database_url: DatabaseUrl
     broker_url: BrokerUrl
+    kratos_sync_app: Annotated[str | None, Field(pattern=r"^[\w.]+:\w+$"), _none_if("")] = None
+    """Your application, as ``module:attribute``; by default that of an installed package."""
     kratos_webhook_api_keys: ApiKeys = ()
     """Any of them is accepted, so that a key can be changed without a gap."""
     kratos_webhook_api_key_header: KeyHeader = "X-Api-Key"

@@ -5,7 +5,6 @@ from uuid import UUID
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.pipeline import Batch, deliver
-from kratos_sync.application.subscriptions import CONSUMERS
 from tests.fakes.unit_of_work import InMemoryLedger
 
 
@@ -21,6 +20,7 @@ def deliver_to(
 
 def deliver_everything(ledger: InMemoryLedger) -> None:
     """Deliver what is due, and what becomes due by it."""
-    while due := [kind for kind in CONSUMERS.values() if ledger.due(kind.name)]:
+    kinds = ledger.subscriptions.consumers.values()
+    while due := [kind for kind in kinds if ledger.due(kind.name)]:
         for consumer in due:
             deliver_to(consumer, ledger)

@@ -14,13 +14,11 @@ from kratos_sync.application.replay import (
     MOST_CONFLICTS,
     ConsumerIsBehind,
     Replay,
-    subscribed_event_names,
 )
 from tests.infrastructure.kratos.clock import Clock
-from tests.suites.occurrences import only_ours
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
-SYNC = SyncKratosIdentity.name
+SYNC, BATCH_SIZE = SyncKratosIdentity.name, SyncKratosIdentity.batch_size
 DAY = EventRange(SYNC, ("kratos_identity.updated",), NOON, NOON + timedelta(days=1))
 
 
@@ -52,23 +50,12 @@ class Log:
         return Step(number, 0, Position(NOON, UUID(int=self.left)) if number else None)
 
 
-@pytest.fixture(autouse=True)
-def _only_ours() -> Iterator[None]:
-    with only_ours():
-        yield
-
-
 def replayed(log: Log, clock: Clock, rate: int = 500) -> int:
     woken: list[float] = []
     replay = Replay(log, lambda: woken.append(clock.now), clock, clock.pause)
-    steps = list(replay.run(DAY, rate))
+    steps = list(replay.run(DAY, BATCH_SIZE, rate))
     assert len(woken) == len(steps)
     return steps[-1].replayed if steps else 0
-
-
-def test_a_consumer_replays_the_events_that_it_is_subscribed_to() -> None:
-    assert subscribed_event_names(SYNC) == ("kratos_identity.updated",)
-    assert subscribed_event_names("Nobody") == ()
 
 
 def test_the_rate_is_kept_and_the_relay_woken_after_each_step() -> None:

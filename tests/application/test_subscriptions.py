@@ -1,67 +1,164 @@
-"""The table of subscriptions, and what holds for every consumer in it."""
+"""The service's own subscriptions, and what an application may not subscribe."""
 
 from datetime import timedelta
-from typing import Any, get_type_hints
+from typing import Any, Never
 
 import pytest
 
+from kratos_sync.application.application import InvalidApplication, Subscriptions, Table
 from kratos_sync.application.consumer import Consumer
-from kratos_sync.application.subscriptions import CONSUMERS, SUBSCRIPTIONS, consumers_of
-from kratos_sync.domain.events import EVENTS, DomainEvent
-from kratos_sync.infrastructure.bus.wire_format import CONSUMER
-from tests.suites.occurrences import OURS, gone, updated
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.subscriptions import SUBSCRIPTIONS
+from kratos_sync.domain.events import (
+    DomainEvent,
+    IdentityDeleted,
+    IdentityRegistered,
+    KratosIdentityUpdated,
+)
 
-# As an application has it, with its own consumers among them.
-TABLE = dict(SUBSCRIPTIONS)
-every_consumer = pytest.mark.parametrize("consumer", CONSUMERS.values(), ids=CONSUMERS.keys())
-
-
-@pytest.mark.parametrize("event", OURS)
-def test_what_the_project_comes_with_is_in_the_table(event: type[DomainEvent]) -> None:
-    assert set(OURS[event]) <= set(TABLE[event])
-
-
-def test_every_event_in_the_table_is_known_on_the_wire() -> None:
-    assert set(TABLE) <= set(EVENTS.values())
+OWN = Subscriptions(SUBSCRIPTIONS)
+HOUR = timedelta(hours=1)
+every_consumer = pytest.mark.parametrize("consumer", OWN.consumers.values(), ids=OWN.consumers)
 
 
-def test_the_consumers_of_an_event_are_those_of_its_kind() -> None:
-    assert [consumer.name for consumer in consumers_of(type(updated(1)))] == ["SyncKratosIdentity"]
-    assert [consumer.name for consumer in consumers_of(type(gone(1)))] == ["DeleteKratosIdentity"]
+class KeepSubscribers(Consumer[IdentityRegistered | IdentityDeleted]):
+    name = "KeepSubscribers"
+
+    def consume(self, event: IdentityRegistered | IdentityDeleted) -> None:
+        raise NotImplementedError
 
 
-def test_an_event_that_nobody_subscribed_to_has_no_consumers() -> None:
-    class Nothing:
-        name = "nothing"
+class SendWelcomeEmail(Consumer[IdentityRegistered]):
+    name = "SendWelcomeEmail"
 
-    assert consumers_of(Nothing) == ()  # type: ignore[arg-type]
+    def consume(self, event: IdentityRegistered) -> None:
+        raise NotImplementedError
 
 
-def test_no_two_consumers_share_a_name() -> None:
-    kinds = {consumer for consumers in TABLE.values() for consumer in consumers}
+class ReadEverything(Consumer[DomainEvent]):
+    name = "ReadEverything"
 
-    assert len({kind.name for kind in kinds}) == len(kinds)
+    def consume(self, event: DomainEvent) -> None:
+        raise NotImplementedError
+
+
+class Unknown(DomainEvent):
+    name = "identity.unknown"
+
+
+class SetTwice(SendWelcomeEmail):
+    pass
+
+
+class Nameless(Consumer[IdentityRegistered]):
+    def consume(self, event: IdentityRegistered) -> None:
+        raise NotImplementedError
+
+
+class Idle(Consumer[IdentityRegistered]):
+    name = "Idle"
+
+
+def with_policy(**policy: Any) -> type[Consumer[Any]]:
+    return type("Policy", (SendWelcomeEmail,), {"name": "Policy", **policy})
+
+
+def named(name: str) -> type[Consumer[Any]]:
+    return type("Named", (SendWelcomeEmail,), {"name": name})
 
 
 @every_consumer
-def test_a_consumer_is_named_after_its_class_and_explains_itself(
+def test_a_consumer_of_ours_is_named_after_its_class_and_explains_itself(
     consumer: type[Consumer[Any]],
 ) -> None:
     assert consumer.name == consumer.__name__
-    assert CONSUMER.fullmatch(consumer.name)
     assert consumer.__doc__
 
 
-@every_consumer
-def test_a_consumer_consumes_the_event_it_subscribed_to(consumer: type[Consumer[Any]]) -> None:
-    (event,) = (event for event, consumers in TABLE.items() if consumer in consumers)
+def test_each_event_has_the_consumers_of_every_table() -> None:
+    both = Subscriptions(SUBSCRIPTIONS, {KratosIdentityUpdated: [ReadEverything]})
 
-    assert get_type_hints(consumer.consume)["event"] is event
+    assert both.consumers_of("kratos_identity.updated") == ("SyncKratosIdentity", "ReadEverything")
+    assert both.events_of("ReadEverything") == ("kratos_identity.updated",)
+    assert both.consumers.keys() == {*OWN.consumers, "ReadEverything"}
+    assert set(both) == {*OWN, ("kratos_identity.updated", "ReadEverything")}
 
 
-@every_consumer
-def test_a_policy_lets_every_delivery_end(consumer: type[Consumer[Any]]) -> None:
-    assert consumer.batch_size >= 1
-    assert consumer.max_attempts >= 1
-    assert timedelta() <= consumer.first_backoff <= consumer.longest_backoff
-    assert timedelta() < consumer.time_limit
+def test_a_class_may_consume_several_events() -> None:
+    subscriptions = Subscriptions(
+        {
+            IdentityRegistered: [SendWelcomeEmail, KeepSubscribers],
+            IdentityDeleted: [KeepSubscribers],
+        }
+    )
+
+    assert subscriptions.events_of("KeepSubscribers") == ("identity.registered", "identity.deleted")
+
+
+def test_a_consumer_of_every_event_may_subscribe_to_any() -> None:
+    assert Subscriptions({IdentityDeleted: [ReadEverything]}).events_of("ReadEverything")
+
+
+def test_what_is_not_subscribed_has_no_events_and_no_consumers() -> None:
+    assert OWN.events_of("SendWelcomeEmail") == ()
+    assert OWN.consumers_of("identity.deleted") == ()
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ({Unknown: [ReadEverything]}, "Unknown is no event of this release"),
+        ({"identity.deleted": [ReadEverything]}, "'identity.deleted' is no event of this release"),
+        ({IdentityDeleted: [Unknown]}, "Unknown is no subclass of Consumer"),
+        ({IdentityDeleted: ["KeepSubscribers"]}, "'KeepSubscribers' is no subclass of Consumer"),
+        (
+            {IdentityDeleted: [SendWelcomeEmail]},
+            "SendWelcomeEmail is subscribed to IdentityDeleted, and is a"
+            " Consumer[IdentityRegistered]",
+        ),
+        (
+            {IdentityRegistered: [SendWelcomeEmail, SendWelcomeEmail]},
+            "SendWelcomeEmail is subscribed to IdentityRegistered twice",
+        ),
+        (
+            {IdentityRegistered: [SendWelcomeEmail, SetTwice]},
+            "two consumers have the name SendWelcomeEmail",
+        ),
+        (
+            {IdentityRegistered: [Nameless]},
+            "Nameless needs a name of letters, digits, dots, hyphens and underscores",
+        ),
+        (
+            {IdentityRegistered: [named("two words")]},
+            "Named needs a name of letters, digits, dots, hyphens and underscores",
+        ),
+        ({IdentityRegistered: [Idle]}, "Idle has no method consume"),
+        ({IdentityRegistered: [with_policy(batch_size=0)]}, "Policy has a wrong batch_size"),
+        (
+            {
+                IdentityRegistered: [
+                    with_policy(max_attempts=0, time_limit=timedelta(), first_backoff=-HOUR)
+                ]
+            },
+            "Policy has a wrong max_attempts and first_backoff and time_limit",
+        ),
+        (
+            {IdentityRegistered: [with_policy(longest_backoff=timedelta())]},
+            "Policy has a wrong longest_backoff",
+        ),
+    ],
+)
+def test_what_cannot_be_delivered_is_refused_in_a_sentence(table: Table, sentence: str) -> None:
+    with pytest.raises(InvalidApplication) as refused:
+        Subscriptions(table)
+
+    assert str(refused.value) == sentence
+
+
+def test_the_name_of_one_of_our_consumers_is_taken() -> None:
+    class Another(SyncKratosIdentity):
+        def consume(self, event: KratosIdentityUpdated) -> Never:
+            raise NotImplementedError
+
+    with pytest.raises(InvalidApplication, match="two consumers have the name SyncKratosIdentity"):
+        Subscriptions(SUBSCRIPTIONS, {KratosIdentityUpdated: [Another]})

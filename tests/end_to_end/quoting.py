@@ -6,6 +6,7 @@ Run as a script, in place of `kratos-sync`: application code does such things.
 import asyncio
 import json
 import logging
+import os
 import threading
 import warnings
 from datetime import timedelta
@@ -16,7 +17,7 @@ from starlette.requests import Request
 from kratos_sync.api.cli import main
 from kratos_sync.api.http.app import Health
 from kratos_sync.api.http.webhooks.parse_identity import KratosIdentityParseHandler, ParsedIdentity
-from kratos_sync.application import subscriptions
+from kratos_sync.application.application import Application
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.domain.events import KratosIdentityUpdated
 
@@ -80,10 +81,8 @@ async def _live(self: Health, request: Request) -> NoReturn:
 
 
 warnings.simplefilter("always")
-consumers = {**subscriptions.SUBSCRIPTIONS}
-consumers[KratosIdentityUpdated] = (*consumers[KratosIdentityUpdated], QuotePerson)
-subscriptions.SUBSCRIPTIONS.update(consumers)  # type: ignore[attr-defined]  # a mapping to all others
-subscriptions.CONSUMERS[QuotePerson.name] = QuotePerson  # type: ignore[index]  # and so is this
+app = Application(subscriptions={KratosIdentityUpdated: [QuotePerson]})
+os.environ["KRATOS_SYNC_APP"] = "quoting:app"
 KratosIdentityParseHandler.parse = _parse  # type: ignore[method-assign]
 Health.live = _live  # type: ignore[method-assign]
 

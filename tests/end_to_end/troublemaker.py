@@ -15,9 +15,9 @@ import time
 from contextlib import suppress
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final
 
-from kratos_sync.application import subscriptions
+from kratos_sync.application.application import Application
 from kratos_sync.application.consumer import Consumer, RetryLater
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.domain.events import KratosIdentityUpdated
@@ -91,10 +91,12 @@ TROUBLES: Final = {
 }
 
 
+app = Application(subscriptions={KratosIdentityUpdated: [GetIntoTrouble]})
+
+
 def main() -> None:
     """Subscribe, and be `kratos-sync` with short time limits."""
-    cast("dict[Any, Any]", subscriptions.SUBSCRIPTIONS)[KratosIdentityUpdated] += (GetIntoTrouble,)
-    cast("dict[Any, Any]", subscriptions.CONSUMERS)[GetIntoTrouble.name] = GetIntoTrouble
+    os.environ["KRATOS_SYNC_APP"] = "troublemaker:app"
     supervisor.LIVED_WELL_SECONDS = 0.0
     if supervisor.SUPERVISED in os.environ:
         from kratos_sync.infrastructure.worker import process, watchdog

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, get_type_hints
 from uuid import UUID
 
+from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.footprint import Admission, Size, footprint_of
 from kratos_sync.application.ports.dead_letters import QUARANTINED_ERRORS, FailedAttempt
@@ -17,7 +18,7 @@ from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenanc
 from kratos_sync.application.ports.kratos import KratosAnswers
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, PendingDelivery
-from kratos_sync.application.subscriptions import consumers_of
+from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.domain.events import DomainEvent, KratosIdentityHinted, KratosIdentityUpdated
 from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.kratos_identities import KratosIdentities, RecordedWebhooks
@@ -80,6 +81,7 @@ class InMemoryLedger:
     """
 
     def __init__(self) -> None:
+        self.subscriptions = Subscriptions(SUBSCRIPTIONS)
         self.now = datetime(2026, 11, 23, 13, tzinfo=UTC)
         self.events: dict[UUID, RecordedEvent] = {}
         self.deliveries: dict[Key, OwedDelivery] = {}
@@ -154,8 +156,8 @@ class InMemoryLedger:
             provenance.traceparent,
             self.now,
         )
-        for consumer in consumers_of(type(event)):
-            self.deliveries[consumer.name, event.id] = OwedDelivery(self.now, owed_at=self.now)
+        for consumer in self.subscriptions.consumers_of(event.name):
+            self.deliveries[consumer, event.id] = OwedDelivery(self.now, owed_at=self.now)
         return True
 
     def require_it_is_here(self) -> None:

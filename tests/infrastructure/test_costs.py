@@ -9,9 +9,10 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
+from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.pipeline import Batch, deliver
-from kratos_sync.application.subscriptions import CONSUMERS
+from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from kratos_sync.infrastructure.bus.relay import Relay
 from kratos_sync.infrastructure.identities.rows import LOAD, STORE
@@ -99,7 +100,9 @@ def test_a_dispatch_takes_two_statements_each_on_a_live_connection_and_few_bytes
     told_of(ledger, [person(number) for number in range(250)])
     engine.connect().close()  # what SQLAlchemy asks on its first connection
     claims = PostgresClaims(engine, timedelta(seconds=30))
-    relay = Relay(claims, broker, WakeUpListener(SecretStr(database_url)), CONSUMERS)
+    relay = Relay(
+        claims, broker, WakeUpListener(SecretStr(database_url)), Subscriptions(SUBSCRIPTIONS)
+    )
 
     with statements() as seen:
         relay.turn()

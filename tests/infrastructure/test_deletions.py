@@ -19,7 +19,6 @@ from kratos_sync.application.consumers.forget_identity import ForgetIdentity
 from kratos_sync.application.erase import watch_deletion
 from kratos_sync.application.pipeline import Batch, deliver
 from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
-from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.domain.events import (
     IdentityDeleted,
     IdentityDeletionRequested,
@@ -35,7 +34,7 @@ from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.people import Town
 from tests.kratos.reply import broken
 from tests.suites.ledgers import PostgresLedger
-from tests.suites.occurrences import only_ours, subscribed
+from tests.suites.occurrences import subscribed
 
 
 class SayGoodbye(Consumer[IdentityDeleted]):
@@ -51,14 +50,6 @@ class SayGoodbye(Consumer[IdentityDeleted]):
         if self.fails:
             raise RuntimeError("no letter paper")
         self.said.append(event.identity_id)
-
-
-@pytest.fixture(autouse=True)
-def goodbyes() -> Iterator[None]:
-    """Nobody hears of anything but our own consumers and one."""
-    SayGoodbye.said, SayGoodbye.fails = [], False
-    with only_ours(), subscribed(IdentityDeleted, SayGoodbye):
-        yield
 
 
 @pytest.fixture
@@ -77,7 +68,9 @@ def ledger(engine: Engine, kratos: AdminStandIn, clock: Clock) -> Iterator[Postg
     ledger = PostgresLedger(engine)
     admin = HttpKratosAdmin(SecretStr(kratos.url), pause=clock.pause, clock=clock)
     ledger.kratos = admin  # type: ignore[assignment]  # the real one, at a real server
-    yield ledger
+    SayGoodbye.said, SayGoodbye.fails = [], False
+    with subscribed(ledger, IdentityDeleted, SayGoodbye):
+        yield ledger
     admin.close()
 
 
@@ -299,8 +292,8 @@ def test_any_application_may_ask_in_sql(engine: Engine, ledger: PostgresLedger, 
     assert (recorded.name, recorded.subject) == (event.name, life.id)
     assert request.version == 7
     assert abs(request.int >> 80) // 1_000 == int(recorded.occurred_at.timestamp())
-    subscribed_to_it = SUBSCRIPTIONS[IdentityDeletionRequested]
-    assert sorted(ledger.deliveries) == sorted((each.name, request) for each in subscribed_to_it)
+    subscribed_to_it = ledger.subscriptions.consumers_of(event.name)
+    assert sorted(ledger.deliveries) == sorted((each, request) for each in subscribed_to_it)
 
 
 def test_the_nil_uuid_is_refused(engine: Engine) -> None:

@@ -16,7 +16,6 @@ from kratos_sync.infrastructure.postgres.connections import connection_arguments
 from kratos_sync.infrastructure.postgres.engine import connect
 from tests.odd_settings.pooler import DroppingPooler
 from tests.suites.ledgers import PostgresLedger
-from tests.suites.occurrences import only_ours
 
 OF_VALUES: Final = {
     "timezone": "America/St_Johns",
@@ -96,7 +95,7 @@ def database_url(odd_database: tuple[str, str]) -> str:
         tables = within.execute(
             "SELECT string_agg('kratos_sync.' || tablename, ', ') FROM pg_tables"
             " WHERE schemaname = 'kratos_sync'"
-            " AND tablename NOT IN ('alembic_version', 'deployment')"
+            " AND tablename NOT IN ('alembic_version', 'deployment', 'subscriptions')"
         ).fetchone()
         assert tables is not None
         within.execute(f"TRUNCATE {tables[0]}".encode())
@@ -107,10 +106,3 @@ def database_url(odd_database: tuple[str, str]) -> str:
 def ledger(engine: Engine) -> PostgresLedger:
     """The real one."""
     return PostgresLedger(engine)
-
-
-@pytest.fixture(autouse=True)
-def only_our_consumers() -> Iterator[None]:
-    """As in the suites that are run here."""
-    with only_ours():
-        yield

@@ -1,12 +1,9 @@
 """Each port twice: its fake, and its adapter on a real PostgreSQL."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.fakes.unit_of_work import InMemoryLedger
 from tests.suites.ledgers import Ledger, PostgresLedger
-from tests.suites.occurrences import only_ours
 from tests.suites.stores import (
     Counts,
     CountsInMemory,
@@ -38,10 +35,3 @@ def counts(request: pytest.FixtureRequest) -> Counts:
     if request.param == "in memory":
         return CountsInMemory()
     return CountsInPostgres(request.getfixturevalue("engine"))
-
-
-@pytest.fixture(autouse=True)
-def only_our_consumers() -> Iterator[None]:
-    """These tests name who hears of what: an application's own consumers stay out of them."""
-    with only_ours():
-        yield

@@ -8,13 +8,15 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
+from kratos_sync.application.application import Subscriptions
+from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.ports.dead_letters import FailedAttempt
 from kratos_sync.application.ports.deletions import DeletionFinalizer
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.application.ports.kratos import KratosAnswers
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.application.ports.unit_of_work import UnitOfWork
-from kratos_sync.application.subscriptions import CONSUMERS
+from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.domain.events import DomainEvent
 from kratos_sync.domain.kratos_identities import KratosIdentities, RecordedWebhooks
 from kratos_sync.infrastructure.deletion import PostgresDeletionFinalizer
@@ -36,6 +38,9 @@ class Ledger(Protocol):
     def publish(self, event: DomainEvent, provenance: Provenance) -> bool: ...
     def record(self, attempt: FailedAttempt) -> None: ...
     def unit_of_work(self) -> UnitOfWork: ...
+
+    subscriptions: Subscriptions
+
     @property
     def kratos(self) -> InMemoryKratos: ...
     @property
@@ -53,6 +58,7 @@ class PostgresLedger:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self._subscriptions = Subscriptions(SUBSCRIPTIONS)
         self.kratos = InMemoryKratos(Town())
         self.failures = PostgresFailures(engine)
 
@@ -62,9 +68,27 @@ class PostgresLedger:
     def record(self, attempt: FailedAttempt) -> None:
         self.failures.record(attempt)
 
-    def unit_of_work(self) -> PostgresUnitOfWork:
+    @property
+    def subscriptions(self) -> Subscriptions:
+        return self._subscriptions
+
+    @subscriptions.setter
+    def subscriptions(self, wanted: Subscriptions) -> None:
+        self._subscriptions = wanted
+        events, consumers = zip(*wanted, strict=True)
+        self.query(
+            "WITH removed AS (DELETE FROM kratos_sync.subscriptions s WHERE NOT EXISTS ("
+            " SELECT FROM unnest(CAST(:events AS text[]), CAST(:consumers AS text[])) AS w (e, c)"
+            " WHERE (w.e, w.c) = (s.event, s.consumer)))"
+            " INSERT INTO kratos_sync.subscriptions SELECT unnest(CAST(:events AS text[])),"
+            " unnest(CAST(:consumers AS text[])) ON CONFLICT DO NOTHING",
+            events=list(events),
+            consumers=list(consumers),
+        )
+
+    def unit_of_work(self, *besides: type[Consumer[Any]]) -> PostgresUnitOfWork:
         factory = ConsumerFactory(
-            kinds=list(CONSUMERS.values()),
+            kinds=[*self._subscriptions.consumers.values(), *besides],
             in_transaction={
                 DeletionFinalizer: partial(PostgresDeletionFinalizer, kratos=lambda: self.kratos),
                 KratosAnswers: partial(PostgresKratosAnswers, kratos=lambda: self.kratos),

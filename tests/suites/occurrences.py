@@ -3,23 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
-from unittest.mock import patch
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
+from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.consumer import Consumer
-from kratos_sync.application.consumers.count_registrations import CountRegistrations
-from kratos_sync.application.consumers.delete_from_kratos import DeleteFromKratos
-from kratos_sync.application.consumers.delete_kratos_identity import DeleteKratosIdentity
-from kratos_sync.application.consumers.fetch_kratos_identity import FetchKratosIdentity
-from kratos_sync.application.consumers.forget_identity import ForgetIdentity
-from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.ports.event_bus import Provenance
-from kratos_sync.application.subscriptions import CONSUMERS, SUBSCRIPTIONS
 from kratos_sync.domain.events import (
+    EVENTS,
     DomainEvent,
-    IdentityDeletionRequested,
-    IdentityRegistered,
     KratosIdentityGone,
     KratosIdentityHinted,
     KratosIdentityUpdated,
@@ -28,19 +20,14 @@ from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import Json
 from tests.domain.people import ADA, GRACE, cause, document, minutes
 
+if TYPE_CHECKING:
+    from tests.fakes.unit_of_work import InMemoryLedger
+    from tests.suites.ledgers import PostgresLedger
+
 MARY = uuid5(ADA, "Mary Somerville")
 HEDY = uuid5(ADA, "Hedy Lamarr")
 PEOPLE = (ADA, GRACE, MARY, HEDY)
 WEBHOOK = Provenance("webhook")
-
-OURS = {
-    KratosIdentityUpdated: (SyncKratosIdentity,),
-    KratosIdentityGone: (DeleteKratosIdentity,),
-    KratosIdentityHinted: (FetchKratosIdentity,),
-    IdentityRegistered: (CountRegistrations,),
-    IdentityDeletionRequested: (ForgetIdentity, DeleteFromKratos),
-}
-"""The subscriptions that come with the project, whatever others an application adds."""
 
 
 def person(number: int) -> UUID:
@@ -71,19 +58,19 @@ def hinted(number: int, who: UUID = ADA, *, at: datetime | None = None) -> Krato
 
 
 @contextmanager
-def only_ours() -> Iterator[None]:
-    """Let nobody hear of anything but the consumers that come with the project."""
-    by_name = {consumer.name: consumer for consumers in OURS.values() for consumer in consumers}
-    with patch.dict(SUBSCRIPTIONS, OURS, clear=True), patch.dict(CONSUMERS, by_name, clear=True):
+def subscribed(
+    ledger: "InMemoryLedger | PostgresLedger",
+    event: type[DomainEvent],
+    *consumers: type[Consumer[Any]],
+) -> Iterator[None]:
+    """Have these consumers, and no others, subscribed to the event."""
+    before = ledger.subscriptions
+    table = {
+        EVENTS[name]: [before.consumers[each] for each in before.consumers_of(name)]
+        for name in EVENTS
+    }
+    ledger.subscriptions = Subscriptions({**table, event: consumers})
+    try:
         yield
-
-
-@contextmanager
-def subscribed(event: type[DomainEvent], *consumers: type[Consumer[Any]]) -> Iterator[None]:
-    """Let these consumers, and no others, hear of the event."""
-    by_name = {consumer.name: consumer for consumer in consumers}
-    with (
-        patch.dict(SUBSCRIPTIONS, {event: consumers}),
-        patch.dict(CONSUMERS, by_name),
-    ):
-        yield
+    finally:
+        ledger.subscriptions = before

@@ -16,7 +16,6 @@ from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.application.ports.kratos import KratosAdmin
 from kratos_sync.application.ports.reconciliation import Findings, Reconciliations
 from kratos_sync.application.reconcile import Reconcile
-from kratos_sync.application.subscriptions import CONSUMERS
 from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.domain.identity import PARTS, Identity
 from kratos_sync.domain.json_values import ABSENT
@@ -100,7 +99,7 @@ class World:
             owed = list(self.ledger.deliveries)
             if not owed:
                 return
-            for kind in list(CONSUMERS.values()):
+            for kind in self.ledger.subscriptions.consumers.values():
                 ids = [event_id for name, event_id in owed if name == kind.name]
                 if ids:
                     deliver(Batch(kind, ids, self.ledger.unit_of_work(), self.ledger))
@@ -109,7 +108,8 @@ class World:
     def consume_only(self, key: tuple[str, UUID]) -> None:
         """Bring a consumer one thing that it is owed."""
         name, event_id = key
-        deliver(Batch(CONSUMERS[name], [event_id], self.ledger.unit_of_work(), self.ledger))
+        kind = self.ledger.subscriptions.consumers[name]
+        deliver(Batch(kind, [event_id], self.ledger.unit_of_work(), self.ledger))
 
     def now(self) -> datetime:
         """The ledger's time; in memory each look takes a second."""

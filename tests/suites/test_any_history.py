@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
-from unittest.mock import patch
 from uuid import UUID
 
 import pytest
@@ -21,10 +20,9 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
+from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.consumer import Consumer
-from kratos_sync.application.consumers.delete_kratos_identity import DeleteKratosIdentity
-from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
-from kratos_sync.application.subscriptions import CONSUMERS, SUBSCRIPTIONS
+from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.domain.events import KratosIdentityGone, KratosIdentityUpdated
 from kratos_sync.domain.json_values import same
 from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
@@ -79,10 +77,10 @@ class HearOfDeletions(Consumer[KratosIdentityGone]):
         HEARD.append(event.id)
 
 
-SUBSCRIBED: dict[Any, Any] = {
-    KratosIdentityUpdated: (SyncKratosIdentity, HearOfUpdates),
-    KratosIdentityGone: (DeleteKratosIdentity, HearOfDeletions),
-}
+SUBSCRIBED = Subscriptions(
+    SUBSCRIPTIONS,
+    {KratosIdentityUpdated: (HearOfUpdates,), KratosIdentityGone: (HearOfDeletions,)},
+)
 TALLY: Counter[str] = Counter()
 
 
@@ -95,6 +93,7 @@ class Kratos(Protocol):
 
 def live(world: World, kratos: Kratos, history: list[Step], random: Random) -> None:
     """Let it all happen, lose and shuffle the webhooks, reconcile once, and compare."""
+    world.ledger.subscriptions = SUBSCRIBED
     faulthandler.dump_traceback_later(EXAMPLE_SECONDS, exit=True, file=sys.__stderr__)
     # Some whom we hold as they are; nothing happens to the last, or Kratos might list nobody.
     for number in (0, 1, PEOPLE):
@@ -150,13 +149,8 @@ def differing(world: World) -> set[UUID]:
 
 
 @pytest.fixture(autouse=True)
-def _an_applications_consumers() -> Iterator[None]:
-    own: list[type[Consumer[Any]]] = [HearOfUpdates, HearOfDeletions]
-    with (
-        patch.dict(SUBSCRIPTIONS, SUBSCRIBED),
-        patch.dict(CONSUMERS, {each.name: each for each in own}),
-    ):
-        yield
+def _tally() -> Iterator[None]:
+    yield
     print(dict(TALLY))
     TALLY.clear()
 

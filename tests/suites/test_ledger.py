@@ -486,7 +486,7 @@ class Presume(Consumer[KratosIdentityUpdated]):
 
 
 def test_who_is_second_with_a_new_identity_meets_a_conflict(ledger: Ledger) -> None:
-    with subscribed(KratosIdentityUpdated, Presume):
+    with subscribed(ledger, KratosIdentityUpdated, Presume):
         first, second = ledger.unit_of_work(), ledger.unit_of_work()
     with first.begin(TIME_LIMIT), second.begin(TIME_LIMIT):
         for number, unit in enumerate((first, second), start=1):
@@ -498,7 +498,7 @@ def test_who_is_second_with_a_new_identity_meets_a_conflict(ledger: Ledger) -> N
 
 def test_who_lost_a_race_left_nothing(ledger: Ledger) -> None:
     ledger.publish(updated(2, HEDY), WEBHOOK)
-    with subscribed(KratosIdentityUpdated, Presume):
+    with subscribed(ledger, KratosIdentityUpdated, Presume):
         first, second = ledger.unit_of_work(), ledger.unit_of_work()
     with first.begin(TIME_LIMIT), second.begin(TIME_LIMIT):
         settle(second, cause(2))

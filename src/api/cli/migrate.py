@@ -16,7 +16,10 @@ def migrate() -> None:
 
     with command_container(migrated=False) as container:
         before, after = migrations.migrate(container.engine())
+        added = container.kept_subscriptions().add_missing()
     if before == after:
         echo(f"The schema is at {after}: nothing to do.")
     else:
         echo(f"The schema went from {before or 'nothing'} to {after}.")
+    for subscription in added:
+        echo(f"{subscription.consumer} is now subscribed to {subscription.event}.")

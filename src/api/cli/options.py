@@ -6,13 +6,16 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from kratos_sync.api.cli.output import harmless
 from kratos_sync.application.ports.purge import SHORTEST_RETENTION
+
+if TYPE_CHECKING:
+    from kratos_sync.application.application import Subscriptions
 
 FOREVER: Final = timedelta.max
 _SPAN: Final = re.compile(r"(\d{1,5}) ?(s|min|m|h|d|w)", re.ASCII)
@@ -78,9 +81,11 @@ def interval(text: str) -> timedelta:
 def _consumers(
     _ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> Sequence[CompletionItem]:
-    from kratos_sync.application.subscriptions import CONSUMERS
+    from kratos_sync.infrastructure.application import load_application, subscriptions_with
 
-    return [CompletionItem(name) for name in CONSUMERS if name.startswith(incomplete)]
+    application = load_application(os.environ.get("KRATOS_SYNC_APP"))
+    names = subscriptions_with(application).consumers
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 def _operator(_ctx: click.Context, _param: click.Parameter, given: str | None) -> str:
@@ -96,6 +101,14 @@ def _reason(_ctx: click.Context, _param: click.Parameter, given: str) -> str:
     if not given.strip():
         raise click.BadParameter("say why: it is kept.")
     return given.strip()
+
+
+def known_consumer(subscriptions: "Subscriptions", name: str) -> str:
+    """Return the name of a consumer. Raises click.UsageError for one that does not exist."""
+    if name not in subscriptions.consumers:
+        known = ", ".join(subscriptions.consumers)
+        raise click.UsageError(f"there is no consumer {name}: there are {known}.")
+    return name
 
 
 def consumer(**attributes: Any) -> Callable[[Command], Command]:

@@ -43,6 +43,7 @@ def opened_container(
         settings = container.settings()
         configure_logging(settings.log_format, settings.log_level)
         engine = container.engine()
+        container.subscriptions()
     try:
         if migrated:
             require = partial(require_schema, engine)
@@ -121,8 +122,10 @@ class Steps:
 def _explained(error: Exception) -> click.ClickException | None:
     import pydantic
 
+    from kratos_sync.application.application import InvalidApplication
     from kratos_sync.application.ports.kratos import KratosNotConfigured
     from kratos_sync.application.ports.purge import AnotherPurge, ClocksDiffer
+    from kratos_sync.infrastructure.ledger.subscriptions import MayNotSubscribe
     from kratos_sync.infrastructure.migrations import MigrationBlocked, SchemaTooOld
     from kratos_sync.infrastructure.postgres.connection_failures import DATABASE_ERRORS
     from kratos_sync.infrastructure.postgres.unit_of_work import UnknownPort
@@ -136,7 +139,9 @@ def _explained(error: Exception) -> click.ClickException | None:
             return click.UsageError(f"{error}: where is Kratos' Admin API?")
         case SchemaTooOld() | UnknownPort():
             return click.ClickException(str(error))
-        case MigrationBlocked() | AnotherPurge() | ClocksDiffer():
+        case InvalidApplication():
+            return click.ClickException(f"The application cannot be used: {error}.")
+        case MigrationBlocked() | AnotherPurge() | ClocksDiffer() | MayNotSubscribe():
             return click.ClickException(f"Not done: {error}.")
     hint = ": is DATABASE_URL right?" if isinstance(error, DATABASE_ERRORS) else "."
     reason = _reason(error)

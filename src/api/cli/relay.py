@@ -20,6 +20,7 @@ def relay() -> None:
     stopped = exit_when_stopped()
     with opened_container() as container:
         with expected_errors():
+            container.kept_subscriptions().add_missing()
             relaying = container.relay()
         schedules = {
             "purge": container.purge_schedule().run,

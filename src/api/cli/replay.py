@@ -13,9 +13,9 @@ from kratos_sync.api.cli import options
 from kratos_sync.api.cli.amounts import amount, duration, iso, moment
 from kratos_sync.api.cli.output import echo, echo_json, progress
 from kratos_sync.api.cli.process import Steps, command_container
+from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.ports.replay import EventRange, RecordedEvents
-from kratos_sync.application.replay import Replay, subscribed_event_names
-from kratos_sync.application.subscriptions import CONSUMERS
+from kratos_sync.application.replay import Replay
 from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 
 log = structlog.get_logger()
@@ -68,8 +68,10 @@ def replay(
     more while its backlog is large, so that new events are not delayed. Events that are pending
     for it already, or dead letters, are left as they are.
     """
-    names = _names(consumer, event)
     with command_container() as container:
+        subscriptions = container.subscriptions()
+        names = _names(subscriptions, consumer, event)
+        batch_size = subscriptions.consumers[consumer].batch_size
         events = container.recorded_events()
         now = events.now()
         begin = options.resolved(since, now) or now
@@ -83,7 +85,14 @@ def replay(
         outcome = Outcome()
         if number and not dry_run:
             options.confirm(f"Replay {amount(number, 'event')}?", yes)
-            outcome = replayed(events, container.wake_relay(), wanted, rate, number)
+            outcome = replayed(
+                events,
+                container.wake_relay(),
+                wanted,
+                batch_size=batch_size,
+                rate=rate,
+                number=number,
+            )
     if as_json:
         echo_json(to_json(wanted, number, outcome, dry_run))
     elif dry_run and number:
@@ -102,6 +111,8 @@ def replayed(
     events: RecordedEvents,
     wake_relay: Callable[[], None],
     wanted: EventRange,
+    *,
+    batch_size: int,
     rate: int,
     number: int,
 ) -> Outcome:
@@ -112,7 +123,8 @@ def replayed(
         progress(f"Replay to {wanted.consumer}", number) as show,
         outcome,
     ):
-        for step in Replay(events, wake_relay, pause=shutdown.pause).run(wanted, rate):
+        replay = Replay(events, wake_relay, pause=shutdown.pause)
+        for step in replay.run(wanted, batch_size, rate):
             outcome.done, outcome.left = step.replayed, step.left
             last = step.position.recorded_at
             show(step.replayed + step.left)
@@ -140,11 +152,8 @@ def to_json(wanted: EventRange, number: int, outcome: Outcome, dry_run: bool) ->
     }
 
 
-def _names(consumer: str, event: str | None) -> tuple[str, ...]:
-    if consumer not in CONSUMERS:
-        known = ", ".join(CONSUMERS)
-        raise click.UsageError(f"there is no consumer {consumer}: there are {known}.")
-    names = subscribed_event_names(consumer)
+def _names(subscriptions: Subscriptions, consumer: str, event: str | None) -> tuple[str, ...]:
+    names = subscriptions.events_of(options.known_consumer(subscriptions, consumer))
     if event is None:
         return names
     if event not in names:

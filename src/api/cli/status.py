@@ -31,7 +31,6 @@ from kratos_sync.application.ports.status import (
     Holder,
     StatusReport,
 )
-from kratos_sync.application.subscriptions import CONSUMERS
 
 CLOCK_DIFFERENCE: Final = timedelta(minutes=1)
 """Clocks that differ by more need attention."""
@@ -69,7 +68,7 @@ def status(drift: bool, as_json: bool) -> None:
 
         settings = container.settings()
         can_ask = settings.kratos_admin_url is not None
-        report = container.status().report(list(CONSUMERS))
+        report = container.status().report(list(container.subscriptions().consumers))
         with closing(container.broker()) as broker:
             at_broker = broker_status(broker, [consumer.name for consumer in report.consumers])
     if as_json:

@@ -34,6 +34,9 @@ def worker(threads: int | None) -> None:
             # The names of its queues come from the database, which may be unavailable.
             if wait_for_database(container.broker, shutdown.requested) is None:
                 return
+            kept = container.kept_subscriptions()
+            if wait_for_database(kept.add_missing, shutdown.requested) is None:
+                return
             process = WorkerProcess(container, supervised, threads, shutdown)
         freeze_garbage_collector()
         is_replaced = process.run()

@@ -1,6 +1,6 @@
 """What the pipeline passes on: a batch inwards, its result outwards."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -44,6 +44,7 @@ class Batch:
     """Deliveries of one consumer that share a transaction.
 
     ``deliveries`` are those of the events that the inbox has opened, from ``started`` on.
+    ``events`` are the names of the events that the consumer is subscribed to; None for all.
     """
 
     consumer: type[Consumer[Any]]
@@ -53,6 +54,7 @@ class Batch:
     watch: Watch = UNWATCHED
     open_batches: OpenBatches = field(default_factory=OpenBatches)
     admission: Admission | None = None
+    events: Collection[str] | None = None
     deliveries: Sequence[PendingDelivery] = ()
     started: Start = field(default_factory=Start.now)
 

@@ -10,7 +10,6 @@ from kratos_sync.application.footprint import SET_ASIDE_FOR
 from kratos_sync.application.pipeline.batch import FAILURES, Batch, CallNext, Result, Start
 from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
 from kratos_sync.application.ports.unit_of_work import PendingDelivery
-from kratos_sync.application.subscriptions import takes
 from kratos_sync.domain.events import EVENTS, DomainEvent
 
 SHORTEST_LIMIT: Final = timedelta(seconds=10)
@@ -68,11 +67,12 @@ def _pending(batch: Batch) -> list[PendingDelivery]:
     pending = inbox.open(name, batch.event_ids, admission)
     if admission is not None and admission.left:
         inbox.set_aside(name, admission.left, SET_ASIDE_FOR if admission.must_wait else timedelta())
-    unknown = {event for event in {each.name for each in pending} if not takes(name, event)}
+    known = EVENTS.keys() if batch.events is None else EVENTS.keys() & batch.events
+    unknown = {each.name for each in pending} - known
     for event in unknown:
         waiting = [delivery.event_id for delivery in pending if delivery.name == event]
-        known = f"{event} for {name}" if event in EVENTS else event
-        inbox.postpone(name, waiting, f"UnknownEvent: {known}")
+        what = f"{event} for {name}" if event in EVENTS else event
+        inbox.postpone(name, waiting, f"UnknownEvent: {what}")
     return [delivery for delivery in pending if delivery.name not in unknown]
 
 

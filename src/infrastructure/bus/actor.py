@@ -9,6 +9,7 @@ from typing import Any, Final
 import dramatiq
 import structlog
 
+from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.errors import summary
 from kratos_sync.application.footprint import OpenBatches
@@ -16,7 +17,6 @@ from kratos_sync.application.pipeline import Batch, deliver
 from kratos_sync.application.ports.dead_letters import Failures
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import UnitOfWork
-from kratos_sync.application.subscriptions import CONSUMERS
 from kratos_sync.infrastructure.bus import wire_format
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 
@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 def declare(
     broker: dramatiq.Broker,
+    subscriptions: Subscriptions,
     unit_of_work: Callable[[], UnitOfWork],
     failures: Failures,
     watchdog: Watchdog,
@@ -49,7 +50,7 @@ def declare(
         try:
             pointer = wire_format.read(args, arguments)
             name = pointer.consumer
-            if (consumer := CONSUMERS.get(name)) is None:
+            if (consumer := subscriptions.consumers.get(name)) is None:
                 log.warning("unknown_consumer", consumer=name)
                 return
             deliver_in_time(consumer, pointer)
@@ -66,14 +67,16 @@ def declare(
             unit = unit_of_work()
             try:
                 with watchdog.over(consumer, pointer.event_ids, unit) as watch:
-                    deliver(Batch(consumer, pointer.event_ids, unit, failures, watch, memory))
+                    events = subscriptions.events_of(consumer.name)
+                    ids = pointer.event_ids
+                    deliver(Batch(consumer, ids, unit, failures, watch, memory, events=events))
             except LedgerUnavailable:
                 if monotonic() + PAUSE_SECONDS > until or stopping.wait(PAUSE_SECONDS):
                     raise
             else:
                 return
 
-    queues = sorted(CONSUMERS)
+    queues = sorted(subscriptions.consumers)
     # Dramatiq wants a queue for the actor; one of the consumers' serves.
     declared = dramatiq.actor(actor_name=wire_format.ACTOR, queue_name=queues[0], broker=broker)
     declared(perform)

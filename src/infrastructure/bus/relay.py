@@ -1,17 +1,16 @@
 """The relay: leases due deliveries in the ledger, and sends pointers to them to the broker."""
 
 import threading
-from collections.abc import Mapping
 from datetime import timedelta
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 import dramatiq
 import psycopg
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.errors import summary
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
@@ -108,12 +107,12 @@ class Relay:
         claims: PostgresClaims,
         broker: PointerBroker,
         listener: WakeUpListener,
-        consumers: Mapping[str, type[Consumer[Any]]],
+        subscriptions: Subscriptions,
     ) -> None:
         self._claims = claims
         self._broker = broker
         self._listener = listener
-        self._consumers = consumers
+        self._consumers = consumers = subscriptions.consumers
         self._windows = {
             name: Window(kind.batch_size, claims.lease) for name, kind in consumers.items()
         }

@@ -10,7 +10,6 @@ again when their lease runs out. So change the version in two steps: first read 
 release later write it.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,12 +18,12 @@ from uuid import UUID
 from dramatiq import Broker, DecodeError, Message
 from dramatiq.errors import ActorNotFound
 
+from kratos_sync.application.application import CONSUMER_NAME
+
 VERSION = 1
 ACTOR = "deliver"
 # More than any batch has.
 MOST_EVENT_IDS = 10_000
-# Bounded, for the name of an unknown consumer is logged.
-CONSUMER = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,99}")
 MOST_BYTES: Final = 1 << 20
 """More than the largest batch takes; a longer message is not even decoded."""
 OPTIONS: Final = {"redis_message_id"}
@@ -58,7 +57,7 @@ def read(args: Sequence[object], arguments: Mapping[str, object]) -> Pointer:
     version = arguments.get("version")
     if args or type(version) is not int or version != VERSION:
         raise UnreadableMessage("of another version")
-    if not isinstance(consumer, str) or not CONSUMER.fullmatch(consumer):
+    if not isinstance(consumer, str) or not CONSUMER_NAME.fullmatch(consumer):
         raise UnreadableMessage("it names no consumer")
     if not isinstance(event_ids, list) or not 0 < len(event_ids) <= MOST_EVENT_IDS:
         raise UnreadableMessage(f"it does not name between 1 and {MOST_EVENT_IDS} events")

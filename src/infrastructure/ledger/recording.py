@@ -8,7 +8,6 @@ from sqlalchemy import Connection
 
 from kratos_sync.application.footprint import footprint_of
 from kratos_sync.application.ports.event_bus import Provenance, Publishable, UnreadEvent
-from kratos_sync.application.subscriptions import consumers_of
 from kratos_sync.domain.events import DomainEvent
 from kratos_sync.infrastructure.postgres import binary_arrays as binary
 from kratos_sync.infrastructure.postgres.binary_arrays import TEXT_OID, BinaryParameter, array
@@ -27,7 +26,7 @@ _COLUMN_OIDS: Final = (
 
 
 class EventRow(NamedTuple):
-    """The columns of `kratos_sync.events` as binary fields, and the consumers' names."""
+    """The columns of `kratos_sync.events` as binary fields."""
 
     id: bytes
     name: bytes
@@ -38,7 +37,6 @@ class EventRow(NamedTuple):
     dedupe_key: bytes
     trace_context: bytes
     footprint: bytes
-    consumers: tuple[bytes, ...]
 
     @classmethod
     def of(cls, event: Publishable, provenance: Provenance) -> Self:
@@ -59,7 +57,6 @@ class EventRow(NamedTuple):
             binary.NULL if key is None else binary.text_field(key),
             binary.NULL if trace is None else binary.text_field(trace),
             binary.int4_field(footprint_of(payload)),
-            tuple([binary.word_field(consumer.name) for consumer in consumers_of(kind)]),
         )
 
 
@@ -80,30 +77,22 @@ RECORD: Final = b"""
         INSERT INTO kratos_sync.deliveries (event_id, subject, footprint, consumer, owed_at, due_at)
         SELECT event.id, event.subject, event.footprint, subscription.consumer, clock.at, clock.at
         FROM (SELECT clock_timestamp() AS at) clock CROSS JOIN event
-             JOIN unnest($10::text[], $11::text[]) AS subscription (name, consumer)
-             ON subscription.name = event.name
+             JOIN kratos_sync.subscriptions subscription ON subscription.event = event.name
     )
     SELECT id FROM event
 """
 
 # The same by a function, for a role that may not write the tables: it limits what is recorded.
 _BY_FUNCTION: Final = """
-    SELECT kratos_sync.record_{source}_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    SELECT kratos_sync.record_{source}_events($1, $2, $3, $4, $5, $6, $7, $8, $9)
 """
 RECORD_WEBHOOKS: Final = _BY_FUNCTION.format(source="webhook").encode()
 RECORD_ERASURES: Final = _BY_FUNCTION.format(source="erase").encode()
 
 
 def arrays_of(rows: Sequence[EventRow]) -> list[BinaryParameter]:
-    """The parameters of RECORD; there must be a row.
-
-    They are the nine columns, then the names of events and for each name a subscribed consumer.
-    """
-    columns = list(zip(*rows, strict=True))
-    arrays = [array(oid, columns[index]) for index, oid in enumerate(_COLUMN_OIDS)]
-    consumers = {row.name: row.consumers for row in rows}
-    pairs = [(name, consumer) for name, names in consumers.items() for consumer in names]
-    return arrays + [array(TEXT_OID, [pair[side] for pair in pairs]) for side in (0, 1)]
+    """The parameters of RECORD, one for each column; there must be a row."""
+    return list(map(array, _COLUMN_OIDS, zip(*rows, strict=True)))
 
 
 def record_many(

@@ -8,13 +8,13 @@ from typing import Final
 import dramatiq
 import structlog
 
+from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.errors import summary
 from kratos_sync.application.footprint import OpenBatches
 from kratos_sync.application.pipeline.retries import lost_attempt
 from kratos_sync.application.ports.dead_letters import WORKER_DIED, FailedAttempt, Failures
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
-from kratos_sync.application.subscriptions import CONSUMERS
 from kratos_sync.infrastructure.bus import actor
 from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from kratos_sync.infrastructure.container import Container
@@ -71,7 +71,13 @@ class WorkerProcess:
         requested = self._shutdown.requested
         self._watchdog.start(self._request_replacement)
         if (how := self._supervised.predecessor) is not None:
-            record_lost_deliveries(self._in_flight, self._container.failures(), how, requested)
+            record_lost_deliveries(
+                self._in_flight,
+                self._container.subscriptions(),
+                self._container.failures(),
+                how,
+                requested,
+            )
         running = dramatiq.Worker(
             self._broker, worker_threads=self._threads, worker_timeout=POLL_MILLISECONDS
         )
@@ -119,14 +125,18 @@ def drain(
 
 
 def record_lost_deliveries(
-    in_flight: InFlightDeliveries, failures: Failures, how: str, stopped: threading.Event
+    in_flight: InFlightDeliveries,
+    subscriptions: Subscriptions,
+    failures: Failures,
+    how: str,
+    stopped: threading.Event,
 ) -> None:
     """Record as failed what the predecessor was consuming when it died."""
     deliveries = list(in_flight)
     log.error("worker_replaced", predecessor=how, in_flight=len(deliveries))
     for lost in deliveries:
         log.warning("attempt_lost", consumer=lost.consumer, event_id=str(lost.event_id))
-        if consumer := CONSUMERS.get(lost.consumer):
+        if consumer := subscriptions.consumers.get(lost.consumer):
             message = f"the worker's process {how} while it consumed this"
             _record(lost_attempt(consumer, lost, WORKER_DIED, message), failures, stopped)
     if not stopped.is_set():
@@ -155,6 +165,7 @@ def declared_broker(
     broker: dramatiq.Broker = container.broker()
     actor.declare(
         broker,
+        container.subscriptions(),
         container.unit_of_work,
         container.failures(),
         container.watchdog(),

@@ -1,11 +1,8 @@
-"""What commands find when a test runs them: settings, and the consumers of this repository."""
+"""The settings that commands find when a test runs them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from tests.suites.occurrences import only_ours
 
 
 @pytest.fixture
@@ -16,10 +13,3 @@ def settings(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("BROKER_URL", broker_url)
-
-
-@pytest.fixture
-def our_consumers() -> Iterator[None]:
-    """No consumer besides those of this repository."""
-    with only_ours():
-        yield

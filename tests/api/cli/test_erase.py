@@ -12,7 +12,7 @@ from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.people import Town
 from tests.suites.ledgers import PostgresLedger
 
-pytestmark = pytest.mark.usefixtures("settings", "our_consumers")
+pytestmark = pytest.mark.usefixtures("settings")
 
 
 @pytest.fixture

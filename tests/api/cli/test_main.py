@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from kratos_sync.api.cli import COMMANDS, main
-from kratos_sync.application.subscriptions import CONSUMERS
+from kratos_sync.application.application import Subscriptions
+from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 
 HEAVY = {
     "alembic",
@@ -123,7 +124,9 @@ def test_commands_complete_without_being_imported() -> None:
     "command", ["replay", "failed list", "failed show", "failed retry", "failed discard"]
 )
 def test_names_of_consumers_complete_without_a_database(command: str) -> None:
-    assert completions(f"kratos-sync {command} --consumer ") == list(CONSUMERS)
+    assert completions(f"kratos-sync {command} --consumer ") == list(
+        Subscriptions(SUBSCRIPTIONS).consumers
+    )
     assert completions(f"kratos-sync {command} --consumer Sync") == ["SyncKratosIdentity"]
 
 

@@ -31,7 +31,7 @@ from tests.kratos.persons import many, person
 from tests.kratos.reply import broken, cut_at, nothing, says, too_many
 from tests.suites.reconciling import World, world_on_postgres
 
-pytestmark = pytest.mark.usefixtures("settings", "our_consumers", "kratos")
+pytestmark = pytest.mark.usefixtures("settings", "kratos")
 
 LATER = "2026-03-01T00:00:00Z"
 ENOUGH = 501

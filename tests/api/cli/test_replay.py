@@ -18,7 +18,7 @@ from tests.api.cli.invoking import kratos_sync
 from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY, add_event, owe
 from tests.suites.ledgers import PostgresLedger
 
-pytestmark = pytest.mark.usefixtures("settings", "our_consumers")
+pytestmark = pytest.mark.usefixtures("settings")
 
 SYNC = SyncKratosIdentity.name
 

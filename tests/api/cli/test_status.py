@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from kratos_sync.api.cli.status import print_report
+from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.ports.purge import PastPurge, Removed, Retention
 from kratos_sync.application.ports.status import (
     BrokerStatus,
@@ -18,7 +19,7 @@ from kratos_sync.application.ports.status import (
     Storage,
     UnknownEvents,
 )
-from kratos_sync.application.subscriptions import CONSUMERS
+from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.infrastructure.ledger.purge import PostgresPurge
 from kratos_sync.infrastructure.migrations import newest_revision
 from tests.api.cli.invoking import kratos_sync
@@ -30,6 +31,7 @@ QUIET = BrokerStatus({})
 RETENTION = Retention(timedelta(days=90), None)
 EMPTY = Storage()
 SEVEN = Count(7)
+NAMES = list(Subscriptions(SUBSCRIPTIONS).consumers)
 NOWHERE = "redis://:secret@127.0.0.1:1/0"
 GREET = ConsumerStatus("Greet", known=True, last_success_at=NOW - timedelta(seconds=4.2))
 
@@ -237,7 +239,7 @@ def test_the_json_has_the_documented_keys(
     engine: Engine, database_url: str, broker_url: str
 ) -> None:
     add_identity(engine)
-    name = next(iter(CONSUMERS))
+    name = NAMES[0]
     log_attempt(engine, name)
     merged = "UnknownEvent: kratos_identity.merged"
     owe(engine, name, age=HOUR, due_in=A_MINUTE, last_error=merged, error_type="UnknownEvent")
@@ -263,7 +265,7 @@ def test_the_json_has_the_documented_keys(
     assert (unknown.pop("name"), unknown.pop("deliveries")) == ("kratos_identity.merged", 1)
     assert 3_600 <= unknown.pop("oldest_seconds") < 3_700
     consumer, *others = document.pop("consumers")
-    assert [consumer["name"], *(other["name"] for other in others)] == list(CONSUMERS)
+    assert [consumer["name"], *(other["name"] for other in others)] == NAMES
     assert 3_600 <= consumer.pop("lag_seconds") < 3_700
     assert isinstance(consumer.pop("messages"), int)
     assert datetime.fromisoformat(consumer.pop("last_success_at")).tzinfo is UTC

@@ -15,7 +15,6 @@ from kratos_sync.application.consumers.delete_kratos_identity import DeleteKrato
 from kratos_sync.application.consumers.fetch_kratos_identity import FetchKratosIdentity
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.pipeline import Batch, deliver
-from kratos_sync.application.subscriptions import CONSUMERS
 from kratos_sync.domain.events import KratosIdentityGone, KratosIdentityUpdated
 from kratos_sync.infrastructure.ledger.notifications import CHANNEL
 from tests.api.cli.invoking import kratos_sync
@@ -27,7 +26,7 @@ from tests.kratos.reply import broken, says
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import WEBHOOK, hinted, updated
 
-pytestmark = pytest.mark.usefixtures("settings", "our_consumers", "kratos")
+pytestmark = pytest.mark.usefixtures("settings", "kratos")
 
 
 @pytest.fixture
@@ -60,7 +59,8 @@ def consume_everything(ledger: PostgresLedger) -> None:
     while ledger.deliveries:
         for name in {name for name, _ in ledger.deliveries}:
             ids = [event_id for consumer, event_id in ledger.deliveries if consumer == name]
-            deliver(Batch(CONSUMERS[name], ids, ledger.unit_of_work(), ledger))
+            kind = ledger.subscriptions.consumers[name]
+            deliver(Batch(kind, ids, ledger.unit_of_work(), ledger))
 
 
 def test_the_answer_of_kratos_is_recorded_exactly(

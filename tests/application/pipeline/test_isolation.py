@@ -44,7 +44,7 @@ def ledger(request: pytest.FixtureRequest) -> InMemoryLedger:
 
 
 def publish_all(ledger: InMemoryLedger) -> None:
-    with subscribed(KratosIdentityUpdated, AdmitAllButGrace):
+    with subscribed(ledger, KratosIdentityUpdated, AdmitAllButGrace):
         for number, who in enumerate(PEOPLE, start=1):
             ledger.publish(updated(number, who), WEBHOOK)
 
@@ -213,7 +213,7 @@ def test_a_consumer_whose_own_ledger_is_away_has_failed(ledger: InMemoryLedger) 
             if event.identity.id == HEDY:
                 raise LedgerUnavailable("that of another deployment")
 
-    with subscribed(KratosIdentityUpdated, WriteElsewhere):
+    with subscribed(ledger, KratosIdentityUpdated, WriteElsewhere):
         for number, who in enumerate(PEOPLE, start=1):
             ledger.publish(updated(number, who), WEBHOOK)
 
@@ -236,7 +236,7 @@ class Resign(AdmitAllButGrace):
 
 
 def test_a_consumer_that_asks_to_exit_has_failed(ledger: InMemoryLedger) -> None:
-    with subscribed(KratosIdentityUpdated, Resign):
+    with subscribed(ledger, KratosIdentityUpdated, Resign):
         ledger.publish(updated(1, ADA), WEBHOOK)
         ledger.publish(updated(2, GRACE), WEBHOOK)
 

@@ -80,7 +80,7 @@ def test_nothing_owed_logs_nothing(ledger: InMemoryLedger) -> None:
 
 
 def test_what_a_consumer_logs_carries_the_delivery(ledger: InMemoryLedger) -> None:
-    with subscribed(KratosIdentityUpdated, Greet):
+    with subscribed(ledger, KratosIdentityUpdated, Greet):
         ledger.publish(updated(1), Provenance("webhook", traceparent=TRACEPARENT))
 
     greeting, delivered = lines_of(Greet, ledger)
@@ -99,7 +99,7 @@ def test_what_a_consumer_logs_carries_the_delivery(ledger: InMemoryLedger) -> No
 
 
 def test_what_is_bound_for_one_delivery_is_let_go_before_the_next(ledger: InMemoryLedger) -> None:
-    with subscribed(KratosIdentityUpdated, Greet):
+    with subscribed(ledger, KratosIdentityUpdated, Greet):
         ledger.publish(updated(1, GRACE), WEBHOOK)
         ledger.publish(updated(2, ADA), WEBHOOK)
 
@@ -113,7 +113,7 @@ def test_what_is_bound_for_one_delivery_is_let_go_before_the_next(ledger: InMemo
 
 
 def test_a_failure_is_logged_by_its_kind_and_place_and_not_its_text(ledger: InMemoryLedger) -> None:
-    with subscribed(KratosIdentityUpdated, Greet):
+    with subscribed(ledger, KratosIdentityUpdated, Greet):
         ledger.publish(updated(1, GRACE), WEBHOOK)
 
     failed = lines_of(Greet, ledger)[-1]
@@ -128,7 +128,7 @@ def test_a_failure_is_logged_by_its_kind_and_place_and_not_its_text(ledger: InMe
 
 
 def test_giving_up_is_logged_as_such(ledger: InMemoryLedger) -> None:
-    with subscribed(KratosIdentityUpdated, Greet):
+    with subscribed(ledger, KratosIdentityUpdated, Greet):
         ledger.publish(updated(1, GRACE), WEBHOOK)
     deliver_to(Greet, ledger)
     ledger.deliveries["Greet", cause(1)].due_at = ledger.now
@@ -144,7 +144,7 @@ def test_a_retry_at_once_is_not_logged_as_giving_up(ledger: InMemoryLedger) -> N
         name = "Insist"
         first_backoff = Greet.first_backoff * 0
 
-    with subscribed(KratosIdentityUpdated, Insist):
+    with subscribed(ledger, KratosIdentityUpdated, Insist):
         ledger.publish(updated(1, GRACE), WEBHOOK)
 
     failed = lines_of(Insist, ledger)[-1]
@@ -153,7 +153,7 @@ def test_a_retry_at_once_is_not_logged_as_giving_up(ledger: InMemoryLedger) -> N
 
 
 def test_no_line_tells_of_traits_or_addresses(ledger: InMemoryLedger) -> None:
-    with subscribed(KratosIdentityUpdated, Greet, SyncKratosIdentity):
+    with subscribed(ledger, KratosIdentityUpdated, Greet, SyncKratosIdentity):
         ledger.publish(updated(1, ADA), WEBHOOK)
         ledger.publish(updated(2, GRACE), WEBHOOK)
     ledger.commit_errors.append(ConcurrencyConflict("ada@example.org was there first"))

@@ -34,7 +34,7 @@ class LoseHeart(Consumer[KratosIdentityUpdated]):
 @pytest.fixture
 def doomed(ledger: InMemoryLedger) -> InMemoryLedger:
     """A ledger that owes one event to a consumer who always fails."""
-    with subscribed(KratosIdentityUpdated, LoseHeart):
+    with subscribed(ledger, KratosIdentityUpdated, LoseHeart):
         ledger.publish(updated(1), WEBHOOK)
     return ledger
 

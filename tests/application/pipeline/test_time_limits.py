@@ -88,7 +88,7 @@ def ledger(request: pytest.FixtureRequest) -> InMemoryLedger:
     """Owes Ada, Grace, Mary and Hedy; what was done can be taken back, or only rolled back."""
     ledger = InMemoryLedger()
     ledger.can_take_back = request.param
-    with subscribed(KratosIdentityUpdated, Admit):
+    with subscribed(ledger, KratosIdentityUpdated, Admit):
         for number, who in enumerate(PEOPLE, start=1):
             ledger.publish(updated(number, who), WEBHOOK)
     return ledger

@@ -26,16 +26,16 @@ class Ledger:
     """The ledger's tables, as a test fills and reads them."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
 
     def record(self, *events: DomainEvent) -> None:
         from kratos_sync.infrastructure.ledger.recording import record_many
 
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             record_many(connection, [(event, Provenance("test")) for event in events])
 
     def execute(self, statement: str, **parameters: object) -> Sequence[Row[Any]]:
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             result = connection.execute(text(statement), parameters)
             return result.all() if result.returns_rows else []
 

@@ -4,11 +4,14 @@ import pika
 from pika.adapters.blocking_connection import BlockingChannel
 from pydantic import SecretStr
 
+from kratos_sync.application.application import Subscriptions
+from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
 from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from kratos_sync.infrastructure.container import broker_namespace
 from kratos_sync.infrastructure.postgres.engine import connect
 
+OWN_QUEUES = sorted(Subscriptions(SUBSCRIPTIONS).consumers)
 AnyBroker = WakefulRedisBroker | ConfirmingRabbitmqBroker
 
 
@@ -52,10 +55,8 @@ def wipe(broker: AnyBroker) -> None:
             broker.client.delete(*keys)
         broker.client.script_flush()
         return
-    from kratos_sync.application.subscriptions import CONSUMERS
-
     with _connected(broker) as connection:
-        for queue in {*CONSUMERS, *broker.queues}:
+        for queue in {*OWN_QUEUES, *broker.queues}:
             connection.channel().queue_delete(broker.name_at_server(queue))
 
 

@@ -27,7 +27,13 @@ NOWHERE = "postgresql://postgres@127.0.0.1:9/nowhere"
 def declared(container: Container) -> Callable[..., Any]:
     """The function that a worker's thread calls."""
     broker = container.broker()
-    actor.declare(broker, container.unit_of_work, container.failures(), container.watchdog())
+    actor.declare(
+        broker,
+        container.subscriptions(),
+        container.unit_of_work,
+        container.failures(),
+        container.watchdog(),
+    )
     perform: Callable[..., Any] = broker.get_actor(wire_format.ACTOR).fn
     return perform
 

@@ -31,7 +31,13 @@ SYNC = "SyncKratosIdentity"
 def serving(container: Container, broker: AnyBroker) -> Iterator[None]:
     """Relay and worker, as they run."""
     container.broker.override(broker)
-    actor.declare(broker, container.unit_of_work, container.failures(), container.watchdog())
+    actor.declare(
+        broker,
+        container.subscriptions(),
+        container.unit_of_work,
+        container.failures(),
+        container.watchdog(),
+    )
     with relaying(container.relay()), working(broker, poll_milliseconds=1_000):
         yield
 

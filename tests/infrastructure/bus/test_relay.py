@@ -12,8 +12,8 @@ from sqlalchemy import Engine, text
 from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
+from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.ports.dead_letters import FailedAttempt
-from kratos_sync.application.subscriptions import CONSUMERS
 from kratos_sync.domain.events import IdentityRegistered, KratosIdentityGone
 from kratos_sync.infrastructure.bus import wire_format
 from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
@@ -30,7 +30,7 @@ from tests.infrastructure.bus.working import message, relaying
 from tests.suites.publishing import publish
 
 SYNC = "SyncKratosIdentity"
-BATCH = CONSUMERS[SYNC].batch_size
+BATCH = SyncKratosIdentity.batch_size
 
 
 def registered() -> IdentityRegistered:
@@ -57,7 +57,7 @@ def dispatched(broker: AnyBroker, consumer: str = SYNC) -> list[list[UUID]]:
 
 def with_lease(container: Container, engine: Engine, lease: timedelta) -> Relay:
     claims = PostgresClaims(engine, lease)
-    return Relay(claims, container.broker(), container.listener(), CONSUMERS)
+    return Relay(claims, container.broker(), container.listener(), container.subscriptions())
 
 
 @pytest.fixture

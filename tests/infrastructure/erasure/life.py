@@ -14,7 +14,6 @@ from kratos_sync.application.consumers.count_registrations import CountRegistrat
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.pipeline import Batch, deliver
 from kratos_sync.application.ports.event_bus import Provenance
-from kratos_sync.application.subscriptions import CONSUMERS
 from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.domain.identity import Identity
 from kratos_sync.infrastructure.postgres.engine import driver_of
@@ -71,7 +70,7 @@ class Life:
 
     def live(self) -> None:
         """Register, verify, change; a consumer gives up on one call, and fails at the next."""
-        with heard(Nosy):
+        with heard(self.ledger, Nosy):
             first = self.tell()
             self.consume(SyncKratosIdentity)
             for _ in range(Nosy.max_attempts):
@@ -102,20 +101,22 @@ class Life:
                 consumer=consumer.name,
             )
             if ids := [row["event_id"] for row in due]:
-                deliver(Batch(consumer, ids, self.ledger.unit_of_work(), self.ledger.failures))
+                deliver(
+                    Batch(consumer, ids, self.ledger.unit_of_work(*consumers), self.ledger.failures)
+                )
 
     def consume_everything(self) -> None:
         """Let everybody."""
-        self.consume(*CONSUMERS.values())
+        self.consume(*self.ledger.subscriptions.consumers.values())
 
     def left(self) -> list[str]:
         """The tables in which something of the person is to be read."""
         return traces(self.ledger.engine, [self.sign, TRACE])
 
 
-def heard(*consumers: type[Consumer[Any]]) -> AbstractContextManager[None]:
+def heard(ledger: PostgresLedger, *consumers: type[Consumer[Any]]) -> AbstractContextManager[None]:
     """Let these hear of what Kratos says, beside our own."""
-    return subscribed(KratosIdentityUpdated, SyncKratosIdentity, *consumers)
+    return subscribed(ledger, KratosIdentityUpdated, SyncKratosIdentity, *consumers)
 
 
 def traces(engine: Engine, signs: Sequence[str]) -> list[str]:

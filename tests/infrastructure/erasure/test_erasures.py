@@ -24,16 +24,9 @@ from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.erasure.life import TRACE, Life, Nosy, heard
 from tests.infrastructure.kratos.clock import Clock
 from tests.suites.ledgers import PostgresLedger
-from tests.suites.occurrences import only_ours, subscribed
+from tests.suites.occurrences import subscribed
 
 EVERYWHERE = ["attempts", "deliveries", "events", "identity_addresses", "kratos_identities"]
-
-
-@pytest.fixture(autouse=True)
-def only_our_consumers() -> Iterator[None]:
-    """These tests name who hears of what."""
-    with only_ours():
-        yield
 
 
 @pytest.fixture
@@ -125,7 +118,7 @@ def test_ids_times_and_the_fact_stay(engine: Engine, ledger: PostgresLedger, lif
 def test_consumers_receive_the_deletion_and_nothing_else(
     engine: Engine, ledger: PostgresLedger, life: Life
 ) -> None:
-    with subscribed(IdentityDeleted, SayGoodbye):
+    with subscribed(ledger, IdentityDeleted, SayGoodbye):
         erase(engine, life.id)
 
         owed = ledger.query("SELECT consumer, subject FROM kratos_sync.deliveries")
@@ -245,7 +238,7 @@ def test_each_due_identity_is_claimed_by_one_caller(
 def test_the_text_of_a_later_failure_does_not_stay(
     engine: Engine, ledger: PostgresLedger, life: Life
 ) -> None:
-    with subscribed(IdentityDeleted, SayGoodbye):
+    with subscribed(ledger, IdentityDeleted, SayGoodbye):
         erase(engine, life.id)
         SayGoodbye.says = life.sign
         life.consume(SayGoodbye)

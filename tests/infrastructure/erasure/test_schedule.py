@@ -13,7 +13,6 @@ from kratos_sync.infrastructure.ledger.purge import hold_off_purges
 from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.erasure.life import Life
 from tests.suites.ledgers import PostgresLedger
-from tests.suites.occurrences import only_ours
 
 
 class Flickering:
@@ -57,9 +56,8 @@ WAITING = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NO
 
 def test_nothing_is_erased_during_a_replay(engine: Engine) -> None:
     """Else what is being replayed would be owed, with nothing left to say."""
-    with only_ours():
-        life = Life(PostgresLedger(engine))
-        life.live()
+    life = Life(PostgresLedger(engine))
+    life.live()
     erasures = PostgresErasures(engine)
     erasures.begin(life.id, "ada", "asked")
     erasing = threading.Thread(target=lambda: list(erasures.erase([life.id])))

@@ -9,7 +9,7 @@ from kratos_sync.application.consumers.fetch_kratos_identity import FetchKratosI
 from kratos_sync.application.pipeline import Batch, deliver
 from tests.domain.people import ADA, document
 from tests.suites.ledgers import PostgresLedger
-from tests.suites.occurrences import WEBHOOK, hinted, only_ours
+from tests.suites.occurrences import WEBHOOK, hinted
 
 
 @pytest.fixture
@@ -21,8 +21,7 @@ def ledger(engine: Engine) -> PostgresLedger:
 
 def fetch(ledger: PostgresLedger, *numbers: int) -> None:
     ids = [hinted(number).id for number in numbers]
-    with only_ours():
-        deliver(Batch(FetchKratosIdentity, ids, ledger.unit_of_work(), ledger))
+    deliver(Batch(FetchKratosIdentity, ids, ledger.unit_of_work(), ledger))
 
 
 def hear(ledger: PostgresLedger, *numbers: int) -> None:

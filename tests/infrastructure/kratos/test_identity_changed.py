@@ -11,15 +11,15 @@ from psycopg.rows import dict_row
 from sqlalchemy import Engine, create_engine, make_url
 from sqlalchemy.orm import Session
 
+from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.consumers.fetch_kratos_identity import FetchKratosIdentity
 from kratos_sync.application.pipeline import Batch, deliver
-from kratos_sync.application.subscriptions import SUBSCRIPTIONS
-from kratos_sync.domain.events import EVENTS, KratosIdentityHinted
+from kratos_sync.domain.events import KratosIdentityHinted
 from kratos_sync.infrastructure.kratos.refetch import identity_changed
 from kratos_sync.infrastructure.ledger.notifications import CHANNEL
 from tests.domain.people import ADA, document
 from tests.suites.ledgers import PostgresLedger
-from tests.suites.occurrences import only_ours
+from tests.suites.occurrences import subscribed
 
 CALL = "SELECT kratos_sync.identity_changed(%s)"
 
@@ -78,8 +78,7 @@ def test_the_hint_is_consumed_like_any_other(ledger: PostgresLedger, application
     ledger.kratos.people.put(document())
     event_id = by_connection(applications)
 
-    with only_ours():
-        deliver(Batch(FetchKratosIdentity, [event_id], ledger.unit_of_work(), ledger))
+    deliver(Batch(FetchKratosIdentity, [event_id], ledger.unit_of_work(), ledger))
 
     assert [event.name for event in ledger.events.values()] == [
         "kratos_identity.hinted",
@@ -185,7 +184,20 @@ def test_a_caller_s_own_functions_are_not_run_with_the_owner_s_rights(
     assert as_role(database_url, application, mine, mine_first)
 
 
-def test_the_database_and_the_table_name_the_same_consumers_of_hints() -> None:
-    """The function names the one consumer: another needs a migration."""
-    assert SUBSCRIPTIONS[KratosIdentityHinted] == (FetchKratosIdentity,)
-    assert EVENTS["kratos_identity.hinted"] is KratosIdentityHinted
+class NoticeHints(Consumer[KratosIdentityHinted]):
+    name = "NoticeHints"
+
+    def consume(self, event: KratosIdentityHinted) -> None:
+        raise NotImplementedError
+
+
+def test_every_subscribed_consumer_receives_what_the_function_records(
+    ledger: PostgresLedger, applications: Engine
+) -> None:
+    with subscribed(ledger, KratosIdentityHinted, FetchKratosIdentity, NoticeHints):
+        event_id = by_connection(applications)
+
+    assert sorted(ledger.deliveries) == [
+        (FetchKratosIdentity.name, event_id),
+        (NoticeHints.name, event_id),
+    ]

@@ -16,6 +16,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
+from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.pipeline import Batch, deliver
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
@@ -304,7 +305,7 @@ def consumer_in(trouble: Trouble, here: Surroundings) -> type[UseAnother]:
 
 
 def publish(ledger: PostgresLedger, kind: type[UseAnother], many: int) -> list[UUID]:
-    with subscribed(KratosIdentityUpdated, kind):
+    with subscribed(ledger, KratosIdentityUpdated, kind):
         for number in range(1, many + 1):
             who = GRACE if number == min(GRACES, many) else person(number)
             assert ledger.publish(updated(number, who), WEBHOOK)
@@ -407,6 +408,7 @@ def test_a_database_of_its_own_that_is_away_keeps_no_thread_of_a_worker(
     factory = ConsumerFactory([kind], {Port: Port})
     actor.declare(
         broker,
+        Subscriptions({KratosIdentityUpdated: [kind]}),
         lambda: PostgresUnitOfWork(engine, factory, wake_relay=lambda: None),
         ledger,
         Watchdog(ledger, PostgresClaims(engine, timedelta(minutes=1))),
@@ -415,9 +417,8 @@ def test_a_database_of_its_own_that_is_away_keeps_no_thread_of_a_worker(
     event_ids = publish(ledger, kind, MANY)
     perform = broker.get_actor(wire_format.ACTOR).fn
 
-    with subscribed(KratosIdentityUpdated, kind):
-        began = monotonic()
-        perform(**wire_format.write(kind.name, event_ids))
+    began = monotonic()
+    perform(**wire_format.write(kind.name, event_ids))
 
     assert monotonic() - began < 60
     assert len(ledger.attempts) == MANY
@@ -428,10 +429,9 @@ def test_status_shows_what_fails_beside_our_ledger(
 ) -> None:
     kind = consumer_in(_cannot_connect, here)
 
-    with subscribed(KratosIdentityUpdated, kind):
-        work(ledger, kind, publish(ledger, kind, 1))
+    work(ledger, kind, publish(ledger, kind, 1))
 
-        (status,) = PostgresStatus(engine).report([kind.name]).consumers
+    (status,) = PostgresStatus(engine).report([kind.name]).consumers
     assert (status.backlog, status.waiting, status.postponed) == (1, 1, 0)
 
 

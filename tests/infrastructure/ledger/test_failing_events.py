@@ -97,7 +97,7 @@ def note_all(
 ) -> None:
     """Deliver an event of each in one batch."""
     kind = type("TakeNotes", (TakeNotes,), {"error": error})
-    with subscribed(KratosIdentityUpdated, kind):
+    with subscribed(ledger, KratosIdentityUpdated, kind):
         for number, who in enumerate(people, start=1):
             assert ledger.publish(updated(number, who), WEBHOOK)
     factory = ConsumerFactory([kind], {Notes: notes})

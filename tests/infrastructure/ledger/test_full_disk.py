@@ -14,7 +14,7 @@ from kratos_sync.infrastructure.postgres.engine import connect
 from tests.domain.people import cause
 from tests.faults.disk import small_disk
 from tests.suites.ledgers import PostgresLedger
-from tests.suites.occurrences import WEBHOOK, only_ours, person, updated
+from tests.suites.occurrences import WEBHOOK, person, updated
 
 MEGABYTES = 200
 EVENTS = [cause(number) for number in range(1, 101)]
@@ -28,15 +28,14 @@ def test_nothing_counts_while_the_disk_is_full_and_all_succeeds_afterwards(tmp_p
             engine = connect(SecretStr(server.url), pool_size=2)
             migrate(engine)
             ledger = PostgresLedger(engine)
-            with only_ours():
-                for number, event_id in enumerate(EVENTS, start=1):
-                    assert ledger.publish(updated(number, person(number)), WEBHOOK), event_id
-                disk.fill(list)
-                with pytest.raises(LedgerUnavailable):
-                    work(ledger)
-                assert ledger.attempts == []
-                disk.free(list)
+            for number, event_id in enumerate(EVENTS, start=1):
+                assert ledger.publish(updated(number, person(number)), WEBHOOK), event_id
+            disk.fill(list)
+            with pytest.raises(LedgerUnavailable):
                 work(ledger)
+            assert ledger.attempts == []
+            disk.free(list)
+            work(ledger)
             assert [each.outcome for each in ledger.attempts] == ["succeeded"] * len(EVENTS)
             engine.dispose()
 

@@ -16,12 +16,13 @@ from dramatiq import Message
 from pydantic import SecretStr
 from sqlalchemy import Engine, event, text
 
+from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.consumers.count_registrations import CountRegistrations
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.pipeline import Batch, deliver
 from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
-from kratos_sync.application.subscriptions import CONSUMERS
+from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.domain.events import IdentityRegistered, KratosIdentityUpdated
 from kratos_sync.domain.json_values import Json
 from kratos_sync.domain.kratos_identities import KratosIdentities
@@ -39,6 +40,7 @@ from tests.suites.occurrences import HEDY, MARY, WEBHOOK, person, subscribed, up
 from tests.suites.waiting import at_once, eventually
 
 SYNC = SyncKratosIdentity.name
+SUBSCRIBED = Subscriptions(SUBSCRIPTIONS)
 LEASE = timedelta(seconds=30)
 
 
@@ -54,7 +56,7 @@ def claims(engine: Engine) -> PostgresClaims:
 
 @pytest.fixture
 def relay(claims: PostgresClaims, broker: WakefulRedisBroker, database_url: str) -> Relay:
-    return Relay(claims, broker, WakeUpListener(SecretStr(database_url)), CONSUMERS)
+    return Relay(claims, broker, WakeUpListener(SecretStr(database_url)), SUBSCRIBED)
 
 
 def work(
@@ -63,9 +65,7 @@ def work(
     consumer: type[Consumer[Any]] = SyncKratosIdentity,
 ) -> None:
     """What a worker does with a message."""
-    with subscribed(KratosIdentityUpdated, consumer):
-        unit_of_work = ledger.unit_of_work()
-    deliver(Batch(consumer, event_ids, unit_of_work, ledger))
+    deliver(Batch(consumer, event_ids, ledger.unit_of_work(consumer), ledger))
 
 
 def let_the_backoff_end(ledger: PostgresLedger) -> None:
@@ -73,7 +73,7 @@ def let_the_backoff_end(ledger: PostgresLedger) -> None:
 
 
 def publish_to(consumer: type[Consumer[Any]], ledger: PostgresLedger, *people: UUID) -> None:
-    with subscribed(KratosIdentityUpdated, consumer):
+    with subscribed(ledger, KratosIdentityUpdated, consumer):
         for number, who in enumerate(people, start=1):
             assert ledger.publish(updated(number, who), WEBHOOK)
 
@@ -209,7 +209,7 @@ def test_invariant_2_an_event_and_its_deliveries_are_written_by_one_transaction(
     class Congratulate(SyncKratosIdentity):
         name = "Congratulate"
 
-    with subscribed(KratosIdentityUpdated, SyncKratosIdentity, Congratulate):
+    with subscribed(ledger, KratosIdentityUpdated, SyncKratosIdentity, Congratulate):
         ledger.publish(updated(1), WEBHOOK)
 
     assert list(ledger.deliveries) == [("Congratulate", cause(1)), (SYNC, cause(1))]
@@ -271,7 +271,7 @@ def test_invariant_3_a_consumer_that_fails_after_writing_has_written_nothing(
             super().consume(event)
             raise OSError("fell")
 
-    with subscribed(IdentityRegistered, CountAndFall):
+    with subscribed(ledger, IdentityRegistered, CountAndFall):
         ledger.publish(registered(1), WEBHOOK)
 
     work(ledger, cause(1), consumer=CountAndFall)
@@ -381,7 +381,7 @@ def test_invariant_4_a_lease_runs_out_by_itself(
     ledger: PostgresLedger, engine: Engine, broker: WakefulRedisBroker, database_url: str
 ) -> None:
     claims = PostgresClaims(engine, timedelta(milliseconds=50))
-    relay = Relay(claims, broker, WakeUpListener(SecretStr(database_url)), CONSUMERS)
+    relay = Relay(claims, broker, WakeUpListener(SecretStr(database_url)), SUBSCRIBED)
     ledger.publish(updated(1), WEBHOOK)
     relay.turn()
     flush(broker)
@@ -397,7 +397,7 @@ def test_invariant_4_a_broker_that_is_away_costs_no_lease(
     ledger: PostgresLedger, claims: PostgresClaims, database_url: str
 ) -> None:
     nowhere = WakefulRedisBroker(redis.Redis(port=1, socket_connect_timeout=1))
-    relay = Relay(claims, nowhere, WakeUpListener(SecretStr(database_url)), CONSUMERS)
+    relay = Relay(claims, nowhere, WakeUpListener(SecretStr(database_url)), SUBSCRIBED)
     ledger.publish(updated(1), WEBHOOK)
 
     with pytest.raises(BrokerUnavailable):
@@ -591,7 +591,7 @@ def test_invariant_6_redis_is_asked_outside_the_claims_transaction(
     watched.look = look
     ledger.publish(updated(1), WEBHOOK)
 
-    Relay(claims, watched, WakeUpListener(SecretStr(database_url)), CONSUMERS).turn()
+    Relay(claims, watched, WakeUpListener(SecretStr(database_url)), SUBSCRIBED).turn()
 
     assert seen == [(0, 1)]
 
@@ -632,7 +632,7 @@ def test_invariant_7_two_relays_share_one_window(
     database_url: str,
 ) -> None:
     owe_a_crowd(ledger, 3_000)
-    second = Relay(claims, broker, WakeUpListener(SecretStr(database_url)), CONSUMERS)
+    second = Relay(claims, broker, WakeUpListener(SecretStr(database_url)), SUBSCRIBED)
 
     for _ in range(10):
         relay.turn()
@@ -718,12 +718,13 @@ def test_invariant_9_a_failing_consumer_leaves_nothing_in_redis_and_is_retried_b
     def has_logged(attempts: int) -> bool:
         return len(ledger.attempts) == attempts
 
-    with subscribed(KratosIdentityUpdated, LoseHeart):
+    with subscribed(ledger, KratosIdentityUpdated, LoseHeart):
         ledger.publish(updated(1), WEBHOOK)
-        relay = Relay(
-            claims, broker, WakeUpListener(SecretStr(database_url)), {LoseHeart.name: LoseHeart}
+        listener = WakeUpListener(SecretStr(database_url))
+        relay = Relay(claims, broker, listener, ledger.subscriptions)
+        actor.declare(
+            broker, ledger.subscriptions, ledger.unit_of_work, ledger, Watchdog(ledger, claims)
         )
-        actor.declare(broker, ledger.unit_of_work, ledger, Watchdog(ledger, claims))
         worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=50)
         worker.start()
         try:
@@ -756,7 +757,7 @@ def test_two_workers_that_meet_on_one_new_identity_both_succeed(ledger: Postgres
                 meeting.wait(10)
             super().consume(event)
 
-    with subscribed(KratosIdentityUpdated, MeetFirst):
+    with subscribed(ledger, KratosIdentityUpdated, MeetFirst):
         ledger.publish(updated(1, HEDY), WEBHOOK)
         ledger.publish(updated(2, HEDY, minute=1, state="inactive"), WEBHOOK)
 
@@ -819,7 +820,7 @@ def test_a_deadlock_is_begun_anew_and_counts_no_attempt(ledger: PostgresLedger) 
     ledger.publish(updated(1, ADA), WEBHOOK)
     ledger.publish(updated(2, GRACE), WEBHOOK)
     work(ledger, cause(1), cause(2))
-    with subscribed(KratosIdentityUpdated, VisitEachOther):
+    with subscribed(ledger, KratosIdentityUpdated, VisitEachOther):
         ledger.publish(updated(3, ADA), WEBHOOK)
         ledger.publish(updated(4, GRACE), WEBHOOK)
 

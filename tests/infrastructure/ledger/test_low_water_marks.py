@@ -10,7 +10,6 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
-from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.infrastructure.ledger import backlog
 from kratos_sync.infrastructure.ledger.backlog import (
     BEGINNING,
@@ -26,7 +25,7 @@ from kratos_sync.infrastructure.ledger.claims import CLAIM, PostgresClaims
 from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.postgres.engine import connect
 from tests.infrastructure.ledger.rows import owe
-from tests.suites.occurrences import WEBHOOK, subscribed, updated
+from tests.suites.occurrences import WEBHOOK, updated
 
 SYNC = SyncKratosIdentity.name
 LEASE = timedelta(seconds=30)
@@ -188,7 +187,7 @@ def test_what_a_long_transaction_records_in_the_end_lies_above_the_mark(
     claims.survey([SYNC])
     for _ in range(2):
         claims._marks.full_scan_took([SYNC], VERY_SLOW)
-    with subscribed(KratosIdentityUpdated, SyncKratosIdentity), engine.begin() as long:
+    with engine.begin() as long:
         long.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": 1.5 * MARGIN.total_seconds()})
         claims.survey([SYNC])
         record_many(long, [(updated(1), WEBHOOK)])

@@ -6,8 +6,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import Engine
 
-from kratos_sync.application.consumers.count_registrations import CountRegistrations
+from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.domain.events import KratosIdentityUpdated
@@ -16,8 +17,8 @@ from kratos_sync.infrastructure.ledger.recording import (
     EventRow,
     arrays_of,
 )
-from kratos_sync.infrastructure.postgres.binary_arrays import TEXT_OID, array
 from tests.domain.people import GRACE, cause
+from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import gone, person, subscribed, told_of, updated
 from tests.suites.publishing import unread
 
@@ -36,18 +37,28 @@ TIMES = [
 ]
 
 
+class NoticeUpdates(Consumer[KratosIdentityUpdated]):
+    name = "NoticeUpdates"
+
+    def consume(self, event: KratosIdentityUpdated) -> None:
+        raise NotImplementedError
+
+
 @pytest.fixture
 def rows() -> list[EventRow]:
-    with subscribed(KratosIdentityUpdated, SyncKratosIdentity, CountRegistrations):
-        return [EventRow.of(event, provenance) for event, provenance in EVENTS]
+    return [EventRow.of(event, provenance) for event, provenance in EVENTS]
 
 
 def test_recorded_events_and_deliveries_stand_in_the_ledger(
-    rows: list[EventRow], database_url: str
+    rows: list[EventRow], database_url: str, engine: Engine
 ) -> None:
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    two = (SyncKratosIdentity, NoticeUpdates)
+    with (
+        subscribed(PostgresLedger(engine), KratosIdentityUpdated, *two),
+        psycopg.connect(database_url, autocommit=True) as connection,
+    ):
         values = arrays_of(rows)
-        result = connection.pgconn.exec_params(RECORD, values, param_formats=[1] * 11)
+        result = connection.pgconn.exec_params(RECORD, values, param_formats=[1] * 9)
         assert result.ntuples == len(EVENTS), result.error_message
         assert written(connection) == expected()
         deliveries = connection.execute(
@@ -57,7 +68,7 @@ def test_recorded_events_and_deliveries_stand_in_the_ledger(
         (event.id, event.subject, consumer)
         for event, _ in EVENTS
         for consumer in (
-            ["SyncKratosIdentity", "CountRegistrations"]
+            ["SyncKratosIdentity", "NoticeUpdates"]
             if isinstance(event, KratosIdentityUpdated)
             else ["DeleteKratosIdentity"]
         )
@@ -82,14 +93,6 @@ def test_a_payload_is_taken_as_it_is_where_it_is_given() -> None:
 def test_what_json_cannot_hold_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="JSON"):
         EventRow.of(updated(1, traits={"n": float("nan")}), Provenance("test"))
-
-
-def test_no_subscriptions_are_empty_arrays(database_url: str) -> None:
-    with subscribed(KratosIdentityUpdated):
-        row = EventRow.of(updated(1), Provenance("test"))
-    names, consumers = arrays_of([row])[-2:]
-    assert names == consumers == array(TEXT_OID, [])
-    assert stored(database_url, "text[]", names, "= ARRAY[]::text[] AND %s::int = 1", 1)
 
 
 def stored(url: str, kind: str, encoded: bytes, condition: str, value: object) -> Any:

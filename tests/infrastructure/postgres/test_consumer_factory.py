@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
+from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
-from kratos_sync.application.subscriptions import CONSUMERS
+from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.domain.events import KratosIdentityGone
 from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.infrastructure.container import Container
@@ -89,7 +90,7 @@ def test_a_port_that_nothing_serves_is_refused_at_once(kind: type[Consumer[Any]]
         ConsumerFactory([AskForNothing, kind], PORTS)
 
 
-@pytest.mark.parametrize("kind", CONSUMERS.values(), ids=CONSUMERS.keys())
+@pytest.mark.parametrize("kind", Subscriptions(SUBSCRIPTIONS).consumers.values())
 def test_the_container_can_make_every_consumer_of_the_table(
     kind: type[Consumer[Any]], container: Container, transaction: Transaction
 ) -> None:

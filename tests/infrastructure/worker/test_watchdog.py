@@ -25,6 +25,7 @@ from kratos_sync.infrastructure.worker import watchdog
 from tests.infrastructure.bus.conftest import Ledger, names_logged, news
 from tests.infrastructure.bus.overrunning import Overrun, Patient, SlowToMake, Watching
 from tests.infrastructure.bus.waiting import until
+from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import subscribed
 
 HALTED = """
@@ -102,7 +103,7 @@ def leased(ledger: Ledger, watching: Watching) -> list[UUID]:
 
 def lease(ledger: Ledger, watching: Watching) -> list[UUID]:
     events = [news() for _ in range(4)]
-    with subscribed(KratosIdentityUpdated, Overrun):
+    with subscribed(PostgresLedger(ledger.engine), KratosIdentityUpdated, Overrun):
         ledger.record(*events)
     return sorted(watching.claims.claim(Overrun.name, 10).event_ids)
 

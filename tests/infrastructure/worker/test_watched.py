@@ -62,7 +62,7 @@ class Swallow(Spin):
 @pytest.fixture
 def pending() -> PendingDelivery:
     ledger = InMemoryLedger()
-    with subscribed(KratosIdentityUpdated, Work):
+    with subscribed(ledger, KratosIdentityUpdated, Work):
         ledger.publish(updated(1), WEBHOOK)
     unit = ledger.unit_of_work()
     with unit.begin(Work.time_limit):

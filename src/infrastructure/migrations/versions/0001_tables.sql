@@ -28,12 +28,12 @@ CREATE TABLE kratos_sync.kratos_identities (
 CREATE INDEX kratos_identities_deleted ON kratos_sync.kratos_identities (deleted_at)
     WHERE deleted_at IS NOT NULL;
 COMMENT ON TABLE kratos_sync.kratos_identities IS 'Our copy of what Kratos knows of its identities';
-COMMENT ON COLUMN kratos_sync.kratos_identities.metadata_admin IS 'Only the Admin API tells it: NULL until then';
-COMMENT ON COLUMN kratos_sync.kratos_identities.deleted_at IS 'Set on a tombstone: personal data is gone';
-COMMENT ON COLUMN kratos_sync.kratos_identities.part_recency IS 'Parts older than updated_at, with their own time';
-COMMENT ON COLUMN kratos_sync.kratos_identities.exact_numbers IS 'Large integers as the Admin API gave them: webhooks round them';
-COMMENT ON COLUMN kratos_sync.kratos_identities.forgotten_at IS 'Set where somebody had the person deleted or erased here: nothing that Kratos shows undoes that';
-COMMENT ON COLUMN kratos_sync.kratos_identities.footprint IS 'Bytes of memory that reading the row takes, an estimate; NULL where nobody made it';
+COMMENT ON COLUMN kratos_sync.kratos_identities.metadata_admin IS 'Known from the Admin API only: NULL until then';
+COMMENT ON COLUMN kratos_sync.kratos_identities.deleted_at IS 'Set on a tombstone, which has no personal data';
+COMMENT ON COLUMN kratos_sync.kratos_identities.part_recency IS 'The times of parts that are older than updated_at';
+COMMENT ON COLUMN kratos_sync.kratos_identities.exact_numbers IS 'Large integers as the Admin API sent them; webhooks round them';
+COMMENT ON COLUMN kratos_sync.kratos_identities.forgotten_at IS 'Set if the deletion or erasure was requested here: no answer of Kratos revives the identity';
+COMMENT ON COLUMN kratos_sync.kratos_identities.footprint IS 'Bytes of memory that reading the row takes, an estimate; NULL if unknown';
 
 CREATE VIEW kratos_sync.identity_addresses AS
 SELECT i.id AS identity_id,
@@ -61,13 +61,13 @@ CREATE TABLE kratos_sync.events (
 CREATE UNIQUE INDEX events_dedupe_key ON kratos_sync.events (dedupe_key)
     WHERE dedupe_key IS NOT NULL;
 CREATE INDEX events_subject_recorded_at ON kratos_sync.events (subject, recorded_at);
--- Rows that a purge removes leave room that later ones take: in a BRIN index, times would soon be mixed.
+-- Not BRIN: later rows fill the room that a purge leaves, so that times would be mixed.
 CREATE INDEX events_recorded_at ON kratos_sync.events (recorded_at, id);
-COMMENT ON TABLE kratos_sync.events IS 'Every event, until a purge removes it: rows are never changed, but for people who are erased';
--- json, not jsonb: what was sent is kept to the letter, large integers and NUL escapes included.
+COMMENT ON TABLE kratos_sync.events IS 'Every event until a purge removes it; insert-only, except for erasures';
+-- json, not jsonb: it keeps the text as sent, with large integers and NUL escapes.
 COMMENT ON COLUMN kratos_sync.events.payload IS 'As sent';
-COMMENT ON COLUMN kratos_sync.events.erased_at IS 'Set where the payload was erased with the person''s data: it is an empty object then';
-COMMENT ON COLUMN kratos_sync.events.footprint IS 'Bytes of memory that reading the payload takes, an estimate; NULL where nobody made it';
+COMMENT ON COLUMN kratos_sync.events.erased_at IS 'When an erasure emptied the payload';
+COMMENT ON COLUMN kratos_sync.events.footprint IS 'Bytes of memory that reading the payload takes, an estimate; NULL if unknown';
 
 CREATE TABLE kratos_sync.deliveries (
     event_id uuid NOT NULL,
@@ -96,14 +96,28 @@ CREATE INDEX deliveries_large ON kratos_sync.deliveries (consumer, leased, due_a
 -- Due, whatever the clock said that wrote them.
 CREATE INDEX deliveries_unattempted ON kratos_sync.deliveries (consumer, due_at)
     WHERE failed_at IS NULL AND NOT leased AND attempts = 0 AND error_type IS NULL;
-COMMENT ON TABLE kratos_sync.deliveries IS 'What is still owed to a consumer; a row goes away with the consumer''s own commit';
-COMMENT ON COLUMN kratos_sync.deliveries.subject IS 'As in events: what concerns one identity is dispatched together';
-COMMENT ON COLUMN kratos_sync.deliveries.owed_at IS 'Since when: what lag is measured from';
-COMMENT ON COLUMN kratos_sync.deliveries.leased IS 'Dispatched to the broker and not yet heard of';
+COMMENT ON TABLE kratos_sync.deliveries IS 'Pending deliveries and dead letters; a row is deleted in the transaction of the consumer''s own writes';
+COMMENT ON COLUMN kratos_sync.deliveries.subject IS 'As in events: deliveries about one identity are dispatched together';
+COMMENT ON COLUMN kratos_sync.deliveries.owed_at IS 'When it was recorded; the lag is measured from it';
+COMMENT ON COLUMN kratos_sync.deliveries.leased IS 'Leased by a relay until due_at';
 COMMENT ON COLUMN kratos_sync.deliveries.failed_at IS 'Set on a dead letter';
-COMMENT ON COLUMN kratos_sync.deliveries.error_type IS 'The exception''s type in last_error; NULL from before revision 0002';
-COMMENT ON COLUMN kratos_sync.deliveries.error_shape IS 'Its message, without what differs from one event to the next';
-COMMENT ON COLUMN kratos_sync.deliveries.footprint IS 'The event''s, or with what is held of its subject where that proved to be much';
+COMMENT ON COLUMN kratos_sync.deliveries.error_type IS 'The exception''s type in last_error';
+COMMENT ON COLUMN kratos_sync.deliveries.error_shape IS 'Its message without the parts that differ between events';
+COMMENT ON COLUMN kratos_sync.deliveries.footprint IS 'The event''s; with the identity''s row where that proved to be large';
+
+CREATE TABLE kratos_sync.subscriptions (
+    event text NOT NULL,
+    consumer text NOT NULL,
+    PRIMARY KEY (event, consumer)
+);
+INSERT INTO kratos_sync.subscriptions (event, consumer) VALUES
+    ('kratos_identity.updated', 'SyncKratosIdentity'),
+    ('kratos_identity.gone', 'DeleteKratosIdentity'),
+    ('kratos_identity.hinted', 'FetchKratosIdentity'),
+    ('identity.registered', 'CountRegistrations'),
+    ('identity.deletion_requested', 'ForgetIdentity'),
+    ('identity.deletion_requested', 'DeleteFromKratos');
+COMMENT ON TABLE kratos_sync.subscriptions IS 'An event is recorded with a delivery for each of its consumers';
 
 CREATE TABLE kratos_sync.attempts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -116,13 +130,13 @@ CREATE TABLE kratos_sync.attempts (
     error text
 ) WITH (autovacuum_vacuum_scale_factor = 0.05);
 CREATE INDEX attempts_event ON kratos_sync.attempts (event_id);
-COMMENT ON TABLE kratos_sync.attempts IS 'Every attempt of every delivery, until a purge removes it: rows are never changed, but for people who are erased';
+COMMENT ON TABLE kratos_sync.attempts IS 'Every attempt until a purge removes it; insert-only, except for erasures';
 
 CREATE TABLE kratos_sync.registrations_per_day (
     day date PRIMARY KEY,
     registrations bigint NOT NULL
 );
-COMMENT ON TABLE kratos_sync.registrations_per_day IS 'Kept by the consumer CountRegistrations';
+COMMENT ON TABLE kratos_sync.registrations_per_day IS 'Written by the consumer CountRegistrations';
 
 CREATE TABLE kratos_sync.purges (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -132,8 +146,8 @@ CREATE TABLE kratos_sync.purges (
     events bigint NOT NULL DEFAULT 0,
     attempts bigint NOT NULL DEFAULT 0
 );
-COMMENT ON TABLE kratos_sync.purges IS 'When rows that were old enough were removed, and how many: the newest thousand purges';
-COMMENT ON COLUMN kratos_sync.purges.seen_at IS 'When its last step was made: one that went away without an end is told by it';
+COMMENT ON TABLE kratos_sync.purges IS 'The newest thousand purges, and how many rows each removed';
+COMMENT ON COLUMN kratos_sync.purges.seen_at IS 'When its last step ended: shows a purge that was interrupted';
 
 CREATE TABLE kratos_sync.reconciliations (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -156,31 +170,31 @@ CREATE TABLE kratos_sync.reconciliations (
     unheard jsonb NOT NULL DEFAULT '{}',
     unreadable bigint NOT NULL DEFAULT 0
 );
-COMMENT ON TABLE kratos_sync.reconciliations IS 'Each comparison with Kratos'' listing, and what it had to repair: the newest thousand';
-COMMENT ON COLUMN kratos_sync.reconciliations.held IS 'Identities alive here when it began';
-COMMENT ON COLUMN kratos_sync.reconciliations.outcome IS 'completed, or why nobody was deleted; NULL while it runs or was interrupted';
-COMMENT ON COLUMN kratos_sync.reconciliations.page_token IS 'Where it goes on: Kratos'' own word for its next page';
-COMMENT ON COLUMN kratos_sync.reconciliations.known IS 'Of the identities listed: those that we held';
-COMMENT ON COLUMN kratos_sync.reconciliations.missing IS 'Listed, and not here';
-COMMENT ON COLUMN kratos_sync.reconciliations.stale IS 'Listed, and not the same here';
-COMMENT ON COLUMN kratos_sync.reconciliations.unseen IS 'Here since before it began, and not listed';
-COMMENT ON COLUMN kratos_sync.reconciliations.gone IS 'Of the unseen: those of which Kratos said, asked one by one, that it has none';
-COMMENT ON COLUMN kratos_sync.reconciliations.fields IS 'How many of the stale differ in which field';
-COMMENT ON COLUMN kratos_sync.reconciliations.unheard IS 'How many of the missing and stale want for which webhook';
-COMMENT ON COLUMN kratos_sync.reconciliations.unreadable IS 'Listed, and not to be read';
+COMMENT ON TABLE kratos_sync.reconciliations IS 'The newest thousand comparisons with Kratos'' listing, and what each repaired';
+COMMENT ON COLUMN kratos_sync.reconciliations.held IS 'Identities that were not deleted here when it began';
+COMMENT ON COLUMN kratos_sync.reconciliations.outcome IS 'completed, or why no identity was deleted; NULL while it runs or was interrupted';
+COMMENT ON COLUMN kratos_sync.reconciliations.page_token IS 'The next page, as Kratos names it';
+COMMENT ON COLUMN kratos_sync.reconciliations.known IS 'Listed identities that have a row here';
+COMMENT ON COLUMN kratos_sync.reconciliations.missing IS 'Listed identities without a row here';
+COMMENT ON COLUMN kratos_sync.reconciliations.stale IS 'Listed identities that differ here';
+COMMENT ON COLUMN kratos_sync.reconciliations.unseen IS 'Identities with a row here from before the run that are not listed';
+COMMENT ON COLUMN kratos_sync.reconciliations.gone IS 'Unlisted identities that Kratos, asked one by one, does not have';
+COMMENT ON COLUMN kratos_sync.reconciliations.fields IS 'The number of stale identities by field';
+COMMENT ON COLUMN kratos_sync.reconciliations.unheard IS 'The number of missing and stale identities by missed webhook';
+COMMENT ON COLUMN kratos_sync.reconciliations.unreadable IS 'Listed identities that could not be read';
 
 CREATE TABLE kratos_sync.unseen_identities (
     reconciliation bigint NOT NULL,
     identity_id uuid NOT NULL,
     PRIMARY KEY (reconciliation, identity_id)
 );
-COMMENT ON TABLE kratos_sync.unseen_identities IS 'Whom a reconciliation still has to ask Kratos about';
+COMMENT ON TABLE kratos_sync.unseen_identities IS 'Unlisted identities that a reconciliation has not yet asked Kratos about';
 
 CREATE TABLE kratos_sync.kratos_answers (
     identity_id uuid PRIMARY KEY,
     asked_at timestamptz NOT NULL
 ) WITH (fillfactor = 80);
-COMMENT ON TABLE kratos_sync.kratos_answers IS 'When Kratos was last asked about an identity, by a hint or by a person: a hint from before is answered';
+COMMENT ON TABLE kratos_sync.kratos_answers IS 'When Kratos was last asked about an identity; a hint from before that is answered';
 
 CREATE TABLE kratos_sync.hooks_heard (
     label text PRIMARY KEY,
@@ -188,7 +202,7 @@ CREATE TABLE kratos_sync.hooks_heard (
     last_at timestamptz NOT NULL,
     calls bigint NOT NULL
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE kratos_sync.hooks_heard IS 'When each hook of Kratos was last heard, by its header X-Kratos-Hook; without one the label is empty';
+COMMENT ON TABLE kratos_sync.hooks_heard IS 'The calls of each hook by its header X-Kratos-Hook; the label is empty without one';
 
 CREATE TABLE kratos_sync.erasures (
     identity_id uuid PRIMARY KEY,
@@ -199,9 +213,9 @@ CREATE TABLE kratos_sync.erasures (
     look_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX erasures_look_at ON kratos_sync.erasures (look_at);
-COMMENT ON TABLE kratos_sync.erasures IS 'Whose data was erased, for good: the fact is all that stays';
-COMMENT ON COLUMN kratos_sync.erasures.erased_at IS 'When nothing was left for the first time; NULL until then';
-COMMENT ON COLUMN kratos_sync.erasures.look_at IS 'When a relay looks next for what came after it';
+COMMENT ON TABLE kratos_sync.erasures IS 'Erased identities; nothing else of them is kept';
+COMMENT ON COLUMN kratos_sync.erasures.erased_at IS 'When everything was erased for the first time; NULL until then';
+COMMENT ON COLUMN kratos_sync.erasures.look_at IS 'When a relay next erases what was recorded later';
 
 CREATE TABLE kratos_sync.deployment (
     is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
@@ -209,4 +223,4 @@ CREATE TABLE kratos_sync.deployment (
 );
 INSERT INTO kratos_sync.deployment DEFAULT VALUES;
 COMMENT ON TABLE kratos_sync.deployment IS
-    'One row: what the queues of this deployment are named by at the broker';
+    'One row: names the queues of this deployment at the broker';

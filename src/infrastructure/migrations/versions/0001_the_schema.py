@@ -14,20 +14,13 @@ down_revision = None
 
 TABLES = Path(__file__).with_name("0001_tables.sql").read_text()
 
-# What a role without INSERT on events may record: the events' names by their source, and the
-# consumers of other events, which no such delivery may be for.
+# What a role without INSERT on events may record: these events, by their source.
 WEBHOOK_EVENTS = (
     "kratos_identity.updated",
     "kratos_identity.hinted",
     "kratos_webhook.template_failed",
 )
 ERASE_EVENTS = ("identity.deleted",)
-CONSUMERS_OF_OTHER_EVENTS = (
-    "CountRegistrations",
-    "DeleteFromKratos",
-    "DeleteKratosIdentity",
-    "ForgetIdentity",
-)
 # Not erased before they are consumed, whatever names a caller gives.
 IMPERSONAL_EVENTS = (
     "identity.deleted",
@@ -46,7 +39,7 @@ def array(words: tuple[str, ...]) -> str:
 APPLICATION = """
 -- For the functions below alone.
 CREATE FUNCTION kratos_sync.record_for_application(
-    event_name text, identity_id uuid, payload json, consumers text[]
+    event_name text, identity_id uuid, payload json
 ) RETURNS uuid
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -66,56 +59,52 @@ BEGIN
     INSERT INTO kratos_sync.events (id, name, subject, occurred_at, payload, source)
     VALUES (event_id, event_name, identity_id, now, payload, 'application');
     INSERT INTO kratos_sync.deliveries (event_id, consumer, subject, owed_at, due_at)
-    SELECT event_id, consumer, identity_id, now, now FROM unnest(consumers) AS consumer;
+    SELECT event_id, consumer, identity_id, now, now FROM kratos_sync.subscriptions
+    WHERE event = event_name;
     PERFORM pg_notify('kratos_sync_due', '');
     RETURN event_id;
 END $$;
 REVOKE ALL ON FUNCTION kratos_sync.record_for_application FROM PUBLIC;
 
--- Runs with the rights of whoever migrates: an application needs none on the ledger's tables.
+-- Runs with the rights of whoever migrates: an application needs no right on the tables.
 CREATE FUNCTION kratos_sync.identity_changed(identity_id uuid) RETURNS uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN kratos_sync.record_for_application(
-        'kratos_identity.hinted', identity_id, json_build_object('identity_id', identity_id),
-        '{FetchKratosIdentity}');
+        'kratos_identity.hinted', identity_id, json_build_object('identity_id', identity_id));
 END $$;
 REVOKE ALL ON FUNCTION kratos_sync.identity_changed(uuid) FROM PUBLIC;
-COMMENT ON FUNCTION kratos_sync.identity_changed(uuid) IS 'The caller has just changed this identity in Kratos: have it asked for, if the caller''s transaction commits';
+COMMENT ON FUNCTION kratos_sync.identity_changed(uuid) IS 'To be called after changing an identity in Kratos: once the transaction commits, it is fetched from the Admin API';
 
 CREATE FUNCTION kratos_sync.delete_identity(
     identity_id uuid,
     requested_by text DEFAULT NULL,
-    erase boolean DEFAULT false,
-    consumers text[] DEFAULT '{ForgetIdentity,DeleteFromKratos}'
+    erase boolean DEFAULT false
 ) RETURNS uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RETURN kratos_sync.record_for_application(
         'identity.deletion_requested', identity_id,
-        json_build_object('identity_id', identity_id, 'by', requested_by, 'erase', erase),
-        consumers);
+        json_build_object('identity_id', identity_id, 'by', requested_by, 'erase', erase));
 END $$;
 REVOKE ALL ON FUNCTION kratos_sync.delete_identity FROM PUBLIC;
-COMMENT ON FUNCTION kratos_sync.delete_identity IS 'Have an identity deleted, here first and in Kratos last, if the caller''s transaction commits';
+COMMENT ON FUNCTION kratos_sync.delete_identity IS 'Request the deletion of an identity, here first and in Kratos last, once the transaction commits';
 """
 
-# Both run with the rights of whoever migrates. An event is recorded with its deliveries, so that
-# their callers can owe nothing of an event that was there before.
+# Both run with the rights of whoever migrates. Deliveries are recorded for new events only, so that
+# a caller cannot add one to an event that was there before.
 RECORD = """
 CREATE FUNCTION kratos_sync.record_{source}_events(
     ids uuid[], names text[], subjects uuid[], times timestamptz[], payloads json[],
-    sources text[], dedupe_keys text[], trace_contexts text[], footprints integer[],
-    subscribed_names text[], subscribed_consumers text[]
+    sources text[], dedupe_keys text[], trace_contexts text[], footprints integer[]
 ) RETURNS SETOF uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF (names <@ {names} AND sources <@ '{{{source}}}'::text[]
-        AND NOT subscribed_consumers && {others}
         AND NOT EXISTS (SELECT FROM unnest(dedupe_keys) AS key
                         WHERE NOT starts_with(key, '{source}:'))) IS NOT TRUE
        AND NOT has_table_privilege(session_user, 'kratos_sync.events', 'INSERT') THEN
-        RAISE EXCEPTION 'role % may record % of source {source} only, for their own consumers',
+        RAISE EXCEPTION 'role % may record % of source {source} only',
             session_user, {names} USING ERRCODE = 'insufficient_privilege';
     END IF;
     -- The commit is durable also behind a pooler, which drops what its client set for the session.
@@ -129,21 +118,20 @@ BEGIN
                              sources, dedupe_keys, trace_contexts, footprints)
         ON CONFLICT DO NOTHING
         RETURNING events.id, events.name, events.subject, events.footprint
-    ), owed AS (
+    ), delivery AS (
         INSERT INTO kratos_sync.deliveries (event_id, subject, footprint, consumer, owed_at, due_at)
         SELECT event.id, event.subject, event.footprint, subscription.consumer, clock.at, clock.at
         FROM (SELECT clock_timestamp() AS at) clock CROSS JOIN event
-             JOIN unnest(subscribed_names, subscribed_consumers) AS subscription (name, consumer)
-             ON subscription.name = event.name
+             JOIN kratos_sync.subscriptions subscription ON subscription.event = event.name
     )
     SELECT event.id FROM event;
 END $$;
 REVOKE ALL ON FUNCTION kratos_sync.record_{source}_events FROM PUBLIC;
-COMMENT ON FUNCTION kratos_sync.record_{source}_events IS 'Record events and what is owed of them, and give the ids of those that are new';
+COMMENT ON FUNCTION kratos_sync.record_{source}_events IS 'Record events with their deliveries; returns the ids of those that are new';
 """
 
-# Nothing goes of which something is outstanding, whoever calls them, and nothing of the last day.
-# Only a statement that begins after the lock was taken sees all that is owed.
+# Whoever calls them: what has a pending delivery or a dead letter stays, and so does the last day.
+# Only a statement that begins after the lock was taken sees all deliveries.
 PURGE_BEGIN = """
     IF current_setting('transaction_isolation') <> 'read committed' THEN
         RAISE EXCEPTION 'a purge needs the isolation level read committed'
@@ -171,10 +159,10 @@ BEGIN
     ), seen AS MATERIALIZED (
         SELECT recorded_at, id,
                EXISTS (SELECT FROM kratos_sync.deliveries d
-                       WHERE d.event_id = oldest.id OFFSET 0) AS owed
+                       WHERE d.event_id = oldest.id OFFSET 0) AS outstanding
         FROM oldest
     )
-    SELECT count(*), array_agg(id) FILTER (WHERE NOT owed),
+    SELECT count(*), array_agg(id) FILTER (WHERE NOT outstanding),
            (array_agg(recorded_at ORDER BY recorded_at DESC, id DESC))[1],
            (array_agg(id ORDER BY recorded_at DESC, id DESC))[1]
     INTO looked_at, found, after, after_id FROM seen;
@@ -184,7 +172,7 @@ BEGIN
     END IF;
 END $$;
 REVOKE ALL ON FUNCTION kratos_sync.purge_events FROM PUBLIC;
-COMMENT ON FUNCTION kratos_sync.purge_events IS 'A step of a purge: remove, or count, those of the next events that are old and of which nothing is outstanding';
+COMMENT ON FUNCTION kratos_sync.purge_events IS 'A step of a purge: remove, or count, those of the next events that are old and have no delivery';
 
 CREATE FUNCTION kratos_sync.purge_attempts(
     before timestamptz, INOUT after bigint, most integer, remove boolean,
@@ -204,13 +192,13 @@ BEGIN
         SELECT id, started_at < before AS old,
                started_at BETWEEN before AND now() + interval '1 day' AS young,
                EXISTS (SELECT FROM kratos_sync.deliveries d
-                       WHERE d.event_id = oldest.event_id OFFSET 0) AS owed
+                       WHERE d.event_id = oldest.event_id OFFSET 0) AS outstanding
         FROM oldest
     )
-    SELECT count(*), array_agg(id) FILTER (WHERE old AND NOT owed), max(id),
+    SELECT count(*), array_agg(id) FILTER (WHERE old AND NOT outstanding), max(id),
            coalesce(bool_or(old), false), coalesce(bool_or(young), false)
     INTO looked_at, found, after, any_old, any_young FROM seen;
-    -- Times are by workers' clocks: those yet to come say nothing of what comes after them.
+    -- Times are by workers' clocks: one in the future says nothing about the rows after it.
     IF any_young AND NOT any_old THEN
         found := NULL;
     END IF;
@@ -220,10 +208,10 @@ BEGIN
     END IF;
 END $$;
 REVOKE ALL ON FUNCTION kratos_sync.purge_attempts FROM PUBLIC;
-COMMENT ON FUNCTION kratos_sync.purge_attempts IS 'The same of attempts';
+COMMENT ON FUNCTION kratos_sync.purge_attempts IS 'The same for attempts';
 """  # noqa: S608  # every part is ours
 
-# Of the people in `erasures` alone, whoever calls it. What a worker holds is left for a later call.
+# Only for identities in `erasures`, whoever calls it. What a worker has locked is left for later.
 ERASE_FUNCTION = """
 CREATE FUNCTION kratos_sync.erase_events(
     people uuid[], impersonal text[], after uuid, most integer,
@@ -250,12 +238,13 @@ BEGIN
                   EXCEPT ALL SELECT unnest(locked));
     free := ARRAY(SELECT unnest(found) EXCEPT SELECT unnest(busy));
     held := cardinality(found) - cardinality(free);
-    WITH gone AS (
+    WITH settled_deliveries AS (
         DELETE FROM kratos_sync.deliveries WHERE event_id = ANY(free)
         RETURNING event_id, consumer, attempts
     )
     INSERT INTO kratos_sync.attempts (event_id, consumer, number, outcome, started_at, duration)
-    SELECT event_id, consumer, attempts, 'erased', clock_timestamp(), '0' FROM gone;
+    SELECT event_id, consumer, attempts, 'erased', clock_timestamp(), '0'
+    FROM settled_deliveries;
     GET DIAGNOSTICS settled = ROW_COUNT;
     UPDATE kratos_sync.attempts SET error = NULL
     WHERE event_id = ANY(free) AND error IS NOT NULL;
@@ -268,7 +257,7 @@ END $$;
 REVOKE ALL ON FUNCTION kratos_sync.erase_events FROM PUBLIC;
 """.replace("@IMPERSONAL@", array(IMPERSONAL_EVENTS))
 
-# An operator's decision quotes nobody; and what a release does not know is found by its text.
+# The texts of retries and discards, and of unknown events, have no personal data.
 ERASE_TEXTS = """
 CREATE FUNCTION kratos_sync.erase_texts(
     people uuid[], impersonal text[], OUT texts bigint, OUT held bigint
@@ -276,7 +265,7 @@ CREATE FUNCTION kratos_sync.erase_texts(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     kept uuid[];
-    telling bigint;
+    with_text bigint;
 BEGIN
     people := ARRAY(SELECT identity_id FROM kratos_sync.erasures WHERE identity_id = ANY(people));
     UPDATE kratos_sync.events SET trace_context = NULL
@@ -287,20 +276,20 @@ BEGIN
     WHERE event_id = ANY(kept) AND error IS NOT NULL
       AND outcome NOT IN ('retried', 'discarded');
     GET DIAGNOSTICS texts = ROW_COUNT;
-    SELECT count(*) INTO telling FROM kratos_sync.deliveries
+    SELECT count(*) INTO with_text FROM kratos_sync.deliveries
     WHERE event_id = ANY(kept) AND substr(coalesce(last_error, 'x'), 1, 14) <> 'UnknownEvent: '
       AND coalesce(last_error, error_shape) IS NOT NULL;
-    WITH told AS (
+    WITH unlocked AS (
         SELECT event_id, consumer FROM kratos_sync.deliveries
         WHERE event_id = ANY(kept) AND substr(coalesce(last_error, 'x'), 1, 14) <> 'UnknownEvent: '
           AND coalesce(last_error, error_shape) IS NOT NULL
         ORDER BY event_id, consumer FOR UPDATE SKIP LOCKED
     )
     UPDATE kratos_sync.deliveries d SET last_error = NULL, error_shape = NULL
-    FROM told WHERE d.event_id = told.event_id AND d.consumer = told.consumer;
+    FROM unlocked WHERE d.event_id = unlocked.event_id AND d.consumer = unlocked.consumer;
     GET DIAGNOSTICS held = ROW_COUNT;
     texts := texts + held;
-    held := telling - held;
+    held := with_text - held;
 END $$;
 REVOKE ALL ON FUNCTION kratos_sync.erase_texts FROM PUBLIC;
 """
@@ -311,8 +300,4 @@ def upgrade() -> None:
     for statements in (TABLES, APPLICATION, PURGES, ERASE_FUNCTION, ERASE_TEXTS):
         op.execute(statements)
     for source, names in (("webhook", WEBHOOK_EVENTS), ("erase", ERASE_EVENTS)):
-        op.execute(
-            RECORD.format(
-                source=source, names=array(names), others=array(CONSUMERS_OF_OTHER_EVENTS)
-            )
-        )
+        op.execute(RECORD.format(source=source, names=array(names)))

@@ -1,0 +1,147 @@
+"""The application that the service runs for: its consumers, and what they need."""
+
+import re
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Generic, TypeVar, Union, get_args, get_origin
+
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.domain.events import EVENTS, DomainEvent
+
+Table = Mapping[type[DomainEvent], Sequence[type[Consumer[Any]]]]
+"""The consumers that are subscribed to each kind of event."""
+
+Port = TypeVar("Port")
+Given_contra = TypeVar("Given_contra", contravariant=True)
+Settings = TypeVar("Settings")
+Transaction = TypeVar("Transaction")
+
+CONSUMER_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,99}")
+"""Names of consumers are names of queues too."""
+
+
+class InvalidApplication(Exception):
+    """An application that cannot run; says why in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter(Generic[Given_contra]):
+    """What serves a port: made by ``make`` from the settings, or from a batch's transaction."""
+
+    port: Callable[..., object]
+    make: Callable[[Given_contra], object]
+
+
+def adapter(
+    port: Callable[..., Port], make: Callable[[Given_contra], Port]
+) -> Adapter[Given_contra]:
+    """Serve a port, a protocol or class that constructors of consumers ask for, by what is made.
+
+    A type checker rejects a ``make`` whose result is not the port.
+    """
+    return Adapter(port, make)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Application(Generic[Settings, Transaction]):
+    """Consumers outside of this service, and what they need.
+
+    ``adapters`` are made once a process with an instance of ``settings``, a class of
+    pydantic-settings that reads the environment and `.env` as the service's own does; without one
+    they are made with None. ``adapters_in_transaction`` are made once a batch with its transaction,
+    in which they write exactly once. ``migrations`` is the package and folder of Alembic revisions,
+    such as ``acme_sync:migrations``; their tables live in a schema named like the package.
+    ``parse_handler`` is a subclass of KratosIdentityParseHandler.
+    """
+
+    subscriptions: Table
+    adapters: Sequence[Adapter[Settings]] = ()
+    adapters_in_transaction: Sequence[Adapter[Transaction]] = ()
+    settings: type[Settings] | None = None
+    migrations: str | None = None
+    parse_handler: Callable[..., object] | None = None
+
+
+class Subscriptions:
+    """Which consumers are subscribed to which events, of all tables together.
+
+    Raises InvalidApplication for what cannot be delivered.
+    """
+
+    def __init__(self, *tables: Table) -> None:
+        self._events: dict[str, list[str]] = {}
+        self.consumers: dict[str, type[Consumer[Any]]] = {}
+        """Each consumer by its name."""
+        for event, consumers in ((e, c) for table in tables for e, c in table.items()):
+            if EVENTS.get(getattr(event, "name", "")) is not event:
+                raise InvalidApplication(f"{_named(event)} is no event of this release")
+            for consumer in consumers:
+                self._subscribe(event, consumer)
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """Each event's name with the name of a consumer that is subscribed to it."""
+        for consumer, events in self._events.items():
+            for event in events:
+                yield event, consumer
+
+    def events_of(self, consumer: str) -> tuple[str, ...]:
+        """The names of the events that a consumer is subscribed to."""
+        return tuple(self._events.get(consumer, ()))
+
+    def consumers_of(self, event: str) -> tuple[str, ...]:
+        """The names of the consumers that are subscribed to an event."""
+        return tuple(consumer for name, consumer in self if name == event)
+
+    def _subscribe(self, event: type[DomainEvent], consumer: type[Consumer[Any]]) -> None:
+        _check(consumer)
+        if self.consumers.setdefault(consumer.name, consumer) is not consumer:
+            raise InvalidApplication(f"two consumers have the name {consumer.name}")
+        events = self._events.setdefault(consumer.name, [])
+        if event.name in events:
+            raise InvalidApplication(f"{consumer.name} is subscribed to {event.__name__} twice")
+        declared = _declared(consumer)
+        if declared and not issubclass(event, declared):
+            accepted = " | ".join(each.__name__ for each in declared)
+            raise InvalidApplication(
+                f"{consumer.name} is subscribed to {event.__name__}, and is a Consumer[{accepted}]"
+            )
+        events.append(event.name)
+
+
+def _check(consumer: type[Consumer[Any]]) -> None:
+    """Raise InvalidApplication for a consumer that cannot run, or whose policy never ends."""
+    if Consumer not in getattr(consumer, "__mro__", ()):
+        raise InvalidApplication(f"{_named(consumer)} is no subclass of Consumer")
+    name = getattr(consumer, "name", None)
+    if not isinstance(name, str) or not CONSUMER_NAME.fullmatch(name):
+        raise InvalidApplication(
+            f"{consumer.__name__} needs a name of letters, digits, dots, hyphens and underscores"
+        )
+    if consumer.consume is Consumer.consume:
+        raise InvalidApplication(f"{name} has no method consume")
+    limits = {
+        "batch_size": consumer.batch_size >= 1,
+        "max_attempts": consumer.max_attempts >= 1,
+        "first_backoff": consumer.first_backoff >= timedelta(),
+        "longest_backoff": consumer.longest_backoff >= consumer.first_backoff,
+        "time_limit": consumer.time_limit > timedelta(),
+    }
+    if wrong := [attribute for attribute, is_right in limits.items() if not is_right]:
+        raise InvalidApplication(f"{name} has a wrong {' and '.join(wrong)}")
+
+
+def _declared(consumer: type[Consumer[Any]]) -> tuple[type[DomainEvent], ...]:
+    """The events in `Consumer[...]`; none if the class does not say."""
+    for kind in consumer.__mro__:
+        for base in getattr(kind, "__orig_bases__", ()):
+            if get_origin(base) is Consumer:
+                (event,) = get_args(base)
+                each = get_args(event) if get_origin(event) in {Union, types.UnionType} else [event]
+                return tuple(kind for kind in each if isinstance(kind, type))
+    return ()
+
+
+def _named(given: object) -> str:
+    return getattr(given, "__name__", None) or repr(given)[:100]

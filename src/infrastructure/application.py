@@ -1,0 +1,84 @@
+"""Loads the application that the service runs for."""
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+from pydantic_settings import BaseSettings
+
+from kratos_sync.application.application import Application, InvalidApplication, Subscriptions
+from kratos_sync.application.subscriptions import SUBSCRIPTIONS
+
+GROUP: Final = "kratos_sync.applications"
+"""The group of entry points, for a package that is found without a setting."""
+
+
+def load_application(path: str | None) -> Application[Any, Any] | None:
+    """The application at ``module:attribute``; by default that of the one entry point, if any.
+
+    Raises InvalidApplication.
+    """
+    if path is None:
+        found = sorted(entry_points(group=GROUP), key=lambda each: each.value)
+        if len(found) > 1:
+            names = ", ".join(each.value for each in found)
+            raise InvalidApplication(
+                f"several are installed: set KRATOS_SYNC_APP to one of {names}"
+            )
+        if not found:
+            return None
+        path = found[0].value
+    module_name, _, attribute = path.partition(":")
+    try:
+        application = getattr(import_module(module_name), attribute)
+    except Exception as error:
+        raise InvalidApplication(f"{path} cannot be imported: {_described(error)}") from error
+    if not isinstance(application, Application):
+        raise InvalidApplication(f"{path} is no kratos_sync.Application")
+    return application
+
+
+def subscriptions_with(application: Application[Any, Any] | None) -> Subscriptions:
+    """The subscriptions of the service's own consumers and of the application's.
+
+    Raises InvalidApplication.
+    """
+    return Subscriptions(SUBSCRIPTIONS, {} if application is None else application.subscriptions)
+
+
+def settings_of(application: Application[Any, Any]) -> object:
+    """The application's settings, from the environment and `.env`; None if it has none.
+
+    Raises InvalidApplication for a class that is no BaseSettings, and pydantic's ValidationError.
+    """
+    kind = application.settings
+    if kind is None:
+        return None
+    if not (isinstance(kind, type) and issubclass(kind, BaseSettings)):
+        raise InvalidApplication("its settings are no subclass of pydantic_settings.BaseSettings")
+    own = {"env_file": ".env", "extra": "ignore", "hide_input_in_errors": True}
+    return type(kind.__name__, (kind,), {"__module__": kind.__module__}, **own)()
+
+
+def adapters_of(application: Application[Any, Any] | None) -> dict[Any, object]:
+    """The adapters outside of transactions, by their ports.
+
+    Raises InvalidApplication if one cannot be made, and as `settings_of`.
+    """
+    if application is None or not application.adapters:
+        return {}
+    settings = settings_of(application)
+    made: dict[Any, object] = {}
+    for each in application.adapters:
+        try:
+            made[each.port] = each.make(settings)
+        except Exception as error:
+            port = getattr(each.port, "__name__", each.port)
+            raise InvalidApplication(
+                f"its adapter of {port} cannot be made: {_described(error)}"
+            ) from error
+    return made
+
+
+def _described(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,78 @@
+"""The subscriptions in the database, from which every event gets its deliveries."""
+
+from typing import Final, NamedTuple
+
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from kratos_sync.application.application import Subscriptions
+from kratos_sync.infrastructure.postgres.engine import sqlstates_of, translate_errors
+
+KEPT: Final = text("SELECT event, consumer FROM kratos_sync.subscriptions ORDER BY consumer, event")
+ADD: Final = text("""
+    INSERT INTO kratos_sync.subscriptions (event, consumer) VALUES (:event, :consumer)
+    ON CONFLICT DO NOTHING
+""")
+REMOVE: Final = text("""
+    DELETE FROM kratos_sync.subscriptions WHERE event = :event AND consumer = :consumer
+""")
+
+
+INSUFFICIENT_PRIVILEGE: Final = "42501"
+
+
+class MayNotSubscribe(Exception):
+    """This process' role may not add a missing subscription: `kratos-sync migrate` does."""
+
+
+class Subscription(NamedTuple):
+    """An event and a consumer of it, both by their names."""
+
+    event: str
+    consumer: str
+
+
+class PostgresSubscriptions:
+    """Keeps the subscriptions of this release in the database.
+
+    Processes of two releases may run at once, and one may be started without its application: so
+    they only add. Only a person removes.
+    """
+
+    def __init__(self, engine: Engine, subscriptions: Subscriptions) -> None:
+        self._engine = engine
+        self._subscriptions = subscriptions
+
+    def add_missing(self) -> list[Subscription]:
+        """Add what this release has and the database does not; returns it.
+
+        Raises MayNotSubscribe if something is missing and the role may not write, LedgerUnavailable
+        or sqlalchemy.exc.DBAPIError.
+        """
+        wanted = {Subscription(*pair) for pair in self._subscriptions}
+        missing: list[Subscription] = []
+        try:
+            with translate_errors(), self._engine.begin() as connection:
+                kept = {Subscription(*row) for row in connection.execute(KEPT)}
+                if missing := sorted(wanted - kept):
+                    connection.execute(ADD, [each._asdict() for each in missing])
+        except DBAPIError as error:
+            if not missing or INSUFFICIENT_PRIVILEGE not in sqlstates_of(error):
+                raise
+            raise MayNotSubscribe(
+                f"{missing[0].consumer} is not subscribed to {missing[0].event} in the database"
+                " yet: run `kratos-sync migrate` first, with the application"
+            ) from error
+        return missing
+
+    def unknown(self) -> list[Subscription]:
+        """Those in the database that this release does not have. Raises LedgerUnavailable."""
+        with translate_errors(), self._engine.connect() as connection:
+            kept = [Subscription(*row) for row in connection.execute(KEPT)]
+        known = {Subscription(*pair) for pair in self._subscriptions}
+        return [each for each in kept if each not in known]
+
+    def remove(self, subscription: Subscription) -> None:
+        """Record no more deliveries of the event for the consumer. Raises LedgerUnavailable."""
+        with translate_errors(), self._engine.begin() as connection:
+            connection.execute(REMOVE, subscription._asdict())

@@ -1,0 +1,117 @@
+"""A type checker accepts a right application, and rejects an adapter that does not fit its port."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+APPLICATION = """
+from typing import Protocol
+
+from pydantic_settings import BaseSettings
+from sqlalchemy import text
+
+from kratos_sync import (
+    Application, Consumer, IdentityDeleted, IdentityRegistered, Transaction, adapter
+)
+
+
+class Mail(Protocol):
+    def send(self, *, to: str, idempotency_key: str) -> None: ...
+
+
+class Subscribers(Protocol):
+    def remove(self, identity_id: object) -> None: ...
+
+
+class AcmeSettings(BaseSettings):
+    smtp_host: str
+
+
+class SmtpMail:
+    def __init__(self, host: str) -> None: ...
+
+    @classmethod
+    def from_settings(cls, settings: AcmeSettings) -> "SmtpMail":
+        return cls(settings.smtp_host)
+
+    def send(self, *, to: str, idempotency_key: str) -> None: ...
+
+
+class PostgresSubscribers:
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def remove(self, identity_id: object) -> None:
+        self._transaction.execute(text("DELETE FROM s WHERE id = :id"), {"id": identity_id})
+
+
+class SendWelcomeEmail(Consumer[IdentityRegistered]):
+    name, batch_size = "SendWelcomeEmail", 1
+
+    def __init__(self, mail: Mail) -> None:
+        self._mail = mail
+
+    def consume(self, event: IdentityRegistered) -> None:
+        self._mail.send(to=str(event.traits.get("email")), idempotency_key=str(event.id))
+
+
+class KeepSubscribers(Consumer[IdentityRegistered | IdentityDeleted]):
+    name = "KeepSubscribers"
+
+    def __init__(self, subscribers: Subscribers) -> None:
+        self._subscribers = subscribers
+
+    def consume(self, event: IdentityRegistered | IdentityDeleted) -> None:
+        match event:
+            case IdentityRegistered():
+                print(event.traits)
+            case IdentityDeleted():
+                self._subscribers.remove(event.identity_id)
+
+
+app = Application(
+    subscriptions={
+        IdentityRegistered: [SendWelcomeEmail, KeepSubscribers],
+        IdentityDeleted: [KeepSubscribers],
+    },
+    adapters=[adapter(Mail, SmtpMail.from_settings)],
+    adapters_in_transaction=[adapter(Subscribers, PostgresSubscribers)],
+    settings=AcmeSettings,
+    migrations="acme_sync:migrations",
+)
+"""
+RIGHT = "adapter(Mail, SmtpMail.from_settings)"
+
+
+def checked(source: str, tmp_path: Path) -> str:
+    """What mypy says of an application, strictly."""
+    file = tmp_path / "acme_sync.py"
+    file.write_text(source)
+    ran = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-error-summary"]
+        + ["--follow-imports=silent", "--cache-dir", str(tmp_path / "cache"), str(file)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("instead", "complaint"),
+    [
+        (RIGHT, ""),
+        ("adapter(Mail, PostgresSubscribers)", "PostgresSubscribers"),
+        ("adapter(Subscribers, PostgresSubscribers)", "Transaction"),
+    ],
+    ids=["right", "another port's", "of a transaction outside of it"],
+)
+def test_mypy_accepts_what_fits_and_rejects_what_does_not(
+    instead: str, complaint: str, tmp_path: Path
+) -> None:
+    found = checked(APPLICATION.replace(RIGHT, instead), tmp_path)
+
+    assert bool(found) is bool(complaint), found
+    assert complaint in found

@@ -1,0 +1,175 @@
+"""Loading somebody's application, and refusing a wrong one in a sentence."""
+
+import sys
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
+from textwrap import dedent
+from typing import Protocol
+
+import pytest
+from pydantic_settings import BaseSettings
+
+from kratos_sync import Application, Consumer, IdentityRegistered, Transaction, adapter
+from kratos_sync.application.application import InvalidApplication
+from kratos_sync.infrastructure import application as loading
+from kratos_sync.infrastructure.application import (
+    adapters_of,
+    load_application,
+    subscriptions_with,
+)
+
+
+class Mail(Protocol):
+    def send(self, to: str) -> None: ...
+
+
+class SmtpMail:
+    def __init__(self, host: str) -> None:
+        self.host = host
+
+    def send(self, to: str) -> None:
+        raise NotImplementedError
+
+
+class AcmeSettings(BaseSettings):
+    smtp_host: str
+
+
+class SendWelcomeEmail(Consumer[IdentityRegistered]):
+    name = "SendWelcomeEmail"
+
+    def __init__(self, mail: Mail) -> None:
+        self.mail = mail
+
+    def consume(self, event: IdentityRegistered) -> None:
+        raise NotImplementedError
+
+
+def smtp(settings: AcmeSettings) -> SmtpMail:
+    return SmtpMail(settings.smtp_host)
+
+
+def nothing(settings: AcmeSettings) -> SmtpMail:
+    raise ConnectionError(f"no {settings.smtp_host} here")
+
+
+app = Application[AcmeSettings, Transaction](
+    subscriptions={IdentityRegistered: [SendWelcomeEmail]},
+    adapters=[adapter(Mail, smtp)],
+    settings=AcmeSettings,
+)
+HERE = f"{__name__}:app"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current folder, with a module of somebody's in it that can be imported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name in [name for name in sys.modules if name.startswith("acme_")]:
+        del sys.modules[name]
+
+
+def refusal(path: str | None) -> str:
+    with pytest.raises(InvalidApplication) as refused:
+        load_application(path)
+    return str(refused.value)
+
+
+def test_the_application_is_the_object_that_is_named() -> None:
+    assert load_application(HERE) is app
+
+
+def test_without_a_name_there_is_none() -> None:
+    assert load_application(None) is None
+
+
+def test_an_installed_application_needs_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = [EntryPoint("acme", HERE, loading.GROUP)]
+    monkeypatch.setattr(loading, "entry_points", lambda group: EntryPoints(installed))
+
+    assert load_application(None) is app
+
+
+def test_of_several_that_are_installed_one_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = [EntryPoint(name, f"{name}:app", loading.GROUP) for name in ("zeta", "acme")]
+    monkeypatch.setattr(loading, "entry_points", lambda group: EntryPoints(installed))
+
+    assert refusal(None) == (
+        "several are installed: set KRATOS_SYNC_APP to one of acme:app, zeta:app"
+    )
+
+
+@pytest.mark.parametrize(
+    ("module", "path", "sentence"),
+    [
+        ("", "acme_none:app", "ModuleNotFoundError: No module named 'acme_none'"),
+        ("import nonsense", "acme_one:app", "ModuleNotFoundError: No module named 'nonsense'"),
+        ("app = None", "acme_one:other", "module 'acme_one' has no attribute 'other'"),
+        ("app = None", "acme_one:app", "acme_one:app is no kratos_sync.Application"),
+        ("raise ValueError('bad')", "acme_one:app", "cannot be imported: ValueError: bad"),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused(
+    folder: Path, module: str, path: str, sentence: str
+) -> None:
+    (folder / "acme_one.py").write_text(dedent(module))
+
+    assert sentence in refusal(path)
+
+
+def test_our_own_consumers_stay_subscribed() -> None:
+    subscriptions = subscriptions_with(app)
+
+    assert subscriptions.consumers_of("identity.registered") == (
+        "CountRegistrations",
+        "SendWelcomeEmail",
+    )
+    assert "SyncKratosIdentity" in subscriptions.consumers
+
+
+def test_adapters_are_made_from_the_settings_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.setenv("SMTP_HOST", "mail.acme.example")
+
+    mail = adapters_of(app)[Mail]
+
+    assert isinstance(mail, SmtpMail)
+    assert mail.host == "mail.acme.example"
+
+
+def test_they_are_read_from_dot_env_beside_those_of_the_service(folder: Path) -> None:
+    (folder / ".env").write_text("SMTP_HOST=mail.acme.example\nDATABASE_URL=postgresql://x/y\n")
+
+    mail = adapters_of(app)[Mail]
+
+    assert isinstance(mail, SmtpMail)
+    assert mail.host == "mail.acme.example"
+
+
+def test_an_adapter_that_cannot_be_made_is_refused(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.setenv("SMTP_HOST", "mail")
+    broken = Application[AcmeSettings, Transaction](
+        subscriptions={}, adapters=[adapter(Mail, nothing)], settings=AcmeSettings
+    )
+
+    with pytest.raises(InvalidApplication) as refused:
+        adapters_of(broken)
+
+    assert str(refused.value) == (
+        "its adapter of Mail cannot be made: ConnectionError: no mail here"
+    )
+
+
+def test_settings_of_another_kind_are_refused() -> None:
+    wrong = Application[int, Transaction](
+        subscriptions={}, adapters=[adapter(Mail, lambda _: SmtpMail(""))], settings=int
+    )
+
+    with pytest.raises(InvalidApplication, match="no subclass of pydantic_settings.BaseSettings"):
+        adapters_of(wrong)
