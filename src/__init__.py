@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from kratos_sync.application.application import Application, adapter
+    from kratos_sync.application.application import Application, serve
     from kratos_sync.application.consumer import Consumer, RetryLater
     from kratos_sync.domain.events import (
         AddressVerified,
@@ -50,12 +50,12 @@ __all__ = [
     "RetryLater",
     "TraitChange",
     "Transaction",
-    "adapter",
+    "serve",
 ]
 
 _ELSEWHERE: Final = {
     "Application": "application.application",
-    "adapter": "application.application",
+    "serve": "application.application",
     "Consumer": "application.consumer",
     "RetryLater": "application.consumer",
     "Identity": "domain.identity",

@@ -5,7 +5,9 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Generic, TypeVar, Union, get_args, get_origin
+from typing import Any, Final, Generic, Union, get_args, get_origin
+
+from typing_extensions import TypeVar
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.domain.events import EVENTS, DomainEvent
@@ -14,9 +16,10 @@ Table = Mapping[type[DomainEvent], Sequence[type[Consumer[Any]]]]
 """The consumers that are subscribed to each kind of event."""
 
 Port = TypeVar("Port")
+Given = TypeVar("Given")
 Given_contra = TypeVar("Given_contra", contravariant=True)
-Settings = TypeVar("Settings")
-Transaction = TypeVar("Transaction")
+Settings = TypeVar("Settings", default=None)
+Transaction = TypeVar("Transaction", default=object)
 
 CONSUMER_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,99}")
 """Names of consumers are names of queues too."""
@@ -34,17 +37,24 @@ class Adapter(Generic[Given_contra]):
     make: Callable[[Given_contra], object]
 
 
-def adapter(
-    port: Callable[..., Port], make: Callable[[Given_contra], Port]
-) -> Adapter[Given_contra]:
-    """Serve a port, a protocol or class that constructors of consumers ask for, by what is made.
+class ServedPort(Generic[Port]):
+    """A port that is to be served."""
 
-    A type checker rejects a ``make`` whose result is not the port.
-    """
-    return Adapter(port, make)
+    def __init__(self, port: Callable[..., Port]) -> None:
+        self._port = port
+
+    def by(self, make: Callable[[Given], Port]) -> Adapter[Given]:
+        """Serve it by what is made; a type checker rejects what is not the port."""
+        return Adapter(self._port, make)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+def serve(port: Callable[..., Port]) -> ServedPort[Port]:
+    """Serve a port, a protocol or class that constructors of consumers ask for."""
+    # Two calls, for in one mypy would find a common base of the port and what is made.
+    return ServedPort(port)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Application(Generic[Settings, Transaction]):
     """Consumers outside of this service, and what they need.
 

@@ -54,7 +54,7 @@ def settings_of(application: Application[Any, Any]) -> object:
     kind = application.settings
     if kind is None:
         return None
-    if not (isinstance(kind, type) and issubclass(kind, BaseSettings)):
+    if not issubclass(kind, BaseSettings):
         raise InvalidApplication("its settings are no subclass of pydantic_settings.BaseSettings")
     own = {"env_file": ".env", "extra": "ignore", "hide_input_in_errors": True}
     return type(kind.__name__, (kind,), {"__module__": kind.__module__}, **own)()

@@ -7,6 +7,7 @@ from dependency_injector import containers, providers
 from sqlalchemy import Engine
 
 from kratos_sync.application.application import Application, Subscriptions
+from kratos_sync.application.consumer_factory import ConsumerFactory
 from kratos_sync.application.ports.deletions import DeletionFinalizer
 from kratos_sync.application.ports.kratos import KratosAnswers
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
@@ -45,7 +46,7 @@ from kratos_sync.infrastructure.ledger.subscriptions import PostgresSubscription
 from kratos_sync.infrastructure.migrations import deployment_id
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.postgres.transaction import Transaction
-from kratos_sync.infrastructure.postgres.unit_of_work import ConsumerFactory, PostgresUnitOfWork
+from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 from kratos_sync.infrastructure.reconciliation.runs import PostgresReconciliations
 from kratos_sync.infrastructure.settings import Settings
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
@@ -71,7 +72,7 @@ def _consumers(
     subscriptions: Subscriptions,
     application: Application[Any, Any] | None,
     in_transaction: Mapping[Any, Callable[[Transaction], object]],
-) -> ConsumerFactory:
+) -> ConsumerFactory[Transaction]:
     own = () if application is None else application.adapters_in_transaction
     return ConsumerFactory(
         subscriptions.consumers.values(),
@@ -101,24 +102,20 @@ class Container(containers.DeclarativeContainer):
         _kratos_admin, settings.provided.kratos_admin_url, settings.provided.kratos_admin_token
     )
 
-    consumers = providers.Singleton(
-        _consumers,
-        subscriptions,
-        application,
-        in_transaction=providers.Dict(
-            {
-                DeletionFinalizer: providers.Factory(
-                    PostgresDeletionFinalizer, kratos=kratos_admin.provider
-                ).provider,
-                KratosAnswers: providers.Factory(
-                    PostgresKratosAnswers, kratos=kratos_admin.provider
-                ).provider,
-                KratosIdentities: providers.Factory(PostgresKratosIdentities).provider,
-                RecordedWebhooks: providers.Factory(PostgresRecordedWebhooks).provider,
-                RegistrationCounts: providers.Factory(PostgresRegistrationCounts).provider,
-            }
-        ),
+    adapters_in_transaction = providers.Dict(
+        {
+            DeletionFinalizer: providers.Factory(
+                PostgresDeletionFinalizer, kratos=kratos_admin.provider
+            ).provider,
+            KratosAnswers: providers.Factory(
+                PostgresKratosAnswers, kratos=kratos_admin.provider
+            ).provider,
+            KratosIdentities: providers.Factory(PostgresKratosIdentities).provider,
+            RecordedWebhooks: providers.Factory(PostgresRecordedWebhooks).provider,
+            RegistrationCounts: providers.Factory(PostgresRegistrationCounts).provider,
+        }
     )
+    consumers = providers.Singleton(_consumers, subscriptions, application, adapters_in_transaction)
     unit_of_work = providers.Factory(PostgresUnitOfWork, engine, consumers, wake_relay)
     failures = providers.Singleton(PostgresFailures, engine)
 

@@ -41,10 +41,13 @@ ERASABLE: Final = text("""
     SELECT (SELECT count(*) FROM kratos_sync.kratos_identities
             WHERE id = :identity_id AND deleted_at IS NULL),
            (SELECT count(*) FROM personal),
-           (SELECT count(*)
-            FROM personal JOIN kratos_sync.deliveries d ON d.event_id = personal.id),
-           (SELECT count(*) FROM recorded JOIN kratos_sync.attempts a ON a.event_id = recorded.id
-            WHERE a.outcome IN ('failed', 'gave_up', 'postponed') AND recorded.erased_at IS NULL),
+           (SELECT count(*) FROM personal CROSS JOIN LATERAL (
+                SELECT FROM kratos_sync.deliveries WHERE event_id = personal.id OFFSET 0) d),
+           (SELECT count(*) FROM recorded CROSS JOIN LATERAL (
+                SELECT FROM kratos_sync.attempts
+                WHERE event_id = recorded.id AND outcome IN ('failed', 'gave_up', 'postponed')
+                OFFSET 0) a
+            WHERE recorded.erased_at IS NULL),
            EXISTS (SELECT FROM recorded)
            OR EXISTS (SELECT FROM kratos_sync.kratos_identities WHERE id = :identity_id)
 """)

@@ -1,6 +1,6 @@
 import pytest
 
-from tests.fakes.unit_of_work import InMemoryLedger
+from kratos_sync.testing.ledger import InMemoryLedger
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.pipeline import Batch, deliver
-from tests.fakes.unit_of_work import InMemoryLedger
+from kratos_sync.testing.ledger import InMemoryLedger
 
 
 def deliver_to(
@@ -14,7 +14,9 @@ def deliver_to(
     """Bring the consumer these events, or all that are due, in one batch; give their ids."""
     ids = event_ids or ledger.due(consumer.name)
     if ids:
-        deliver(Batch(consumer, ids, ledger.unit_of_work(), ledger))
+        # A consumer without subscriptions takes any event.
+        events = ledger.subscriptions.events_of(consumer.name) or None
+        deliver(Batch(consumer, ids, ledger.unit_of_work(), ledger, events=events))
     return ids
 
 

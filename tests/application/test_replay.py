@@ -18,7 +18,7 @@ from kratos_sync.application.replay import (
 from tests.infrastructure.kratos.clock import Clock
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
-SYNC, BATCH_SIZE = SyncKratosIdentity.name, SyncKratosIdentity.batch_size
+SYNC = SyncKratosIdentity.name
 DAY = EventRange(SYNC, ("kratos_identity.updated",), NOON, NOON + timedelta(days=1))
 
 
@@ -53,7 +53,7 @@ class Log:
 def replayed(log: Log, clock: Clock, rate: int = 500) -> int:
     woken: list[float] = []
     replay = Replay(log, lambda: woken.append(clock.now), clock, clock.pause)
-    steps = list(replay.run(DAY, BATCH_SIZE, rate))
+    steps = list(replay.run(DAY, SyncKratosIdentity.batch_size, rate))
     assert len(woken) == len(steps)
     return steps[-1].replayed if steps else 0
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
-LAYERS = {"domain", "application", "infrastructure", "api"}
+LAYERS = {"domain", "application", "infrastructure", "api", "testing"}
 MODULES = {
     ".".join(("kratos_sync", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(
         ".__init__"
@@ -19,7 +19,7 @@ MODULES = {
 }
 
 
-def test_the_layers_are_exactly_four() -> None:
+def test_the_layers_are_exactly_these() -> None:
     found = {path.name for path in SOURCE.iterdir() if path.is_dir() and path.name != "__pycache__"}
     assert found == LAYERS
 

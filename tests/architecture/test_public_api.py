@@ -30,7 +30,7 @@ PUBLIC = {
     "RetryLater",
     "TraitChange",
     "Transaction",
-    "adapter",
+    "serve",
 }
 
 

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings
 from sqlalchemy import text
 
 from kratos_sync import (
-    Application, Consumer, IdentityDeleted, IdentityRegistered, Transaction, adapter
+    Application, Consumer, IdentityDeleted, IdentityRegistered, Transaction, serve
 )
 
 
@@ -76,13 +76,26 @@ app = Application(
         IdentityRegistered: [SendWelcomeEmail, KeepSubscribers],
         IdentityDeleted: [KeepSubscribers],
     },
-    adapters=[adapter(Mail, SmtpMail.from_settings)],
-    adapters_in_transaction=[adapter(Subscribers, PostgresSubscribers)],
+    adapters=[serve(Mail).by(SmtpMail.from_settings)],
+    adapters_in_transaction=[serve(Subscribers).by(PostgresSubscribers)],
     settings=AcmeSettings,
     migrations="acme_sync:migrations",
 )
 """
-RIGHT = "adapter(Mail, SmtpMail.from_settings)"
+RIGHT = "serve(Mail).by(SmtpMail.from_settings)"
+MINIMAL = """
+from kratos_sync import Application, Consumer, IdentityDeleted
+
+
+class Print(Consumer[IdentityDeleted]):
+    name = "Print"
+
+    def consume(self, event: IdentityDeleted) -> None:
+        print(event)
+
+
+app = Application(subscriptions={IdentityDeleted: [Print]})
+"""
 
 
 def checked(source: str, tmp_path: Path) -> str:
@@ -90,8 +103,11 @@ def checked(source: str, tmp_path: Path) -> str:
     file = tmp_path / "acme_sync.py"
     file.write_text(source)
     ran = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-error-summary"]
-        + ["--follow-imports=silent", "--cache-dir", str(tmp_path / "cache"), str(file)],
+        [
+            *(sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-error-summary"),
+            *("--follow-imports=silent", "--cache-dir", str(tmp_path / "cache"), str(file)),
+        ],
+        check=False,
         capture_output=True,
         text=True,
         timeout=300,
@@ -103,10 +119,11 @@ def checked(source: str, tmp_path: Path) -> str:
     ("instead", "complaint"),
     [
         (RIGHT, ""),
-        ("adapter(Mail, PostgresSubscribers)", "PostgresSubscribers"),
-        ("adapter(Subscribers, PostgresSubscribers)", "Transaction"),
+        ("serve(Mail).by(PostgresSubscribers)", 'incompatible type "type[PostgresSubscribers]"'),
+        ("serve(Mail).by(lambda settings: object())", '"object", expected "Mail"'),
+        ("serve(Subscribers).by(PostgresSubscribers)", "Cannot infer value"),
     ],
-    ids=["right", "another port's", "of a transaction outside of it"],
+    ids=["right", "another port's", "anything", "of a transaction outside of it"],
 )
 def test_mypy_accepts_what_fits_and_rejects_what_does_not(
     instead: str, complaint: str, tmp_path: Path
@@ -115,3 +132,7 @@ def test_mypy_accepts_what_fits_and_rejects_what_does_not(
 
     assert bool(found) is bool(complaint), found
     assert complaint in found
+
+
+def test_an_application_needs_nothing_but_subscriptions(tmp_path: Path) -> None:
+    assert checked(MINIMAL, tmp_path) == ""

@@ -22,10 +22,10 @@ from kratos_sync.domain.events import (
 )
 from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
 from kratos_sync.infrastructure.migrations import newest_revision
+from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.end_to_end.processes import Processes
 from tests.infrastructure.bus.waiting import until
 from tests.kratos.admin_stand_in import AdminStandIn
-from tests.kratos.people import Town
 from tests.kratos.persons import person
 from tests.recorded import thirteen_calls
 
@@ -364,7 +364,7 @@ def test_the_eraser_erases_a_person_and_the_relay_what_comes_later(cluster: Clus
 
 
 def test_the_operator_has_a_person_deleted_and_erased(cluster: Cluster) -> None:
-    town = Town()
+    town = InMemoryDocuments()
     grace = town.put(person())
     with AdminStandIn(town) as kratos:
         settings = {
@@ -392,7 +392,7 @@ def test_the_application_reads_people_and_their_addresses(cluster: Cluster) -> N
 
 
 def test_the_worker_s_role_asks_kratos_and_notes_when(cluster: Cluster) -> None:
-    town = Town()
+    town = InMemoryDocuments()
     ada = town.put(person())
     with AdminStandIn(town) as kratos:
         settings = {
@@ -411,7 +411,7 @@ def test_the_worker_s_role_asks_kratos_and_notes_when(cluster: Cluster) -> None:
 
 def test_the_worker_s_role_compares_with_kratos(cluster: Cluster) -> None:
     settings = {"DATABASE_URL": cluster.url_of("kratos_sync_worker")}
-    with AdminStandIn(Town([])) as kratos:
+    with AdminStandIn(InMemoryDocuments([])) as kratos:
         settings["KRATOS_ADMIN_URL"] = kratos.url
         code, said = cluster.processes.run("reconcile", **settings)
     assert code == 1

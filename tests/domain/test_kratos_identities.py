@@ -1,8 +1,8 @@
 import pytest
 
 from kratos_sync.domain.kratos_identities import KratosIdentities
+from kratos_sync.testing.fakes import InMemoryKratosIdentities
 from tests.domain.people import ADA, GRACE, met, webhook
-from tests.fakes.kratos_identities import InMemoryKratosIdentities
 
 
 def test_an_identity_is_found_by_its_id() -> None:
@@ -18,7 +18,7 @@ def test_an_identity_is_found_by_its_id() -> None:
 def test_an_identity_is_added_once() -> None:
     identities = InMemoryKratosIdentities([met(webhook())])
 
-    with pytest.raises(ValueError, match="is there already"):
+    with pytest.raises(ValueError, match="was added before"):
         identities.add(met(webhook()))
 
     assert [identity.id for identity in identities] == [ADA]

@@ -13,8 +13,8 @@ from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import ABSENT, same_as_doubles
 from kratos_sync.domain.kratos_identity import KratosIdentity
 from kratos_sync.domain.merging import ReceivedWebhook
+from kratos_sync.testing.fakes import InMemoryKratosIdentities
 from tests.domain.people import NOON, cause
-from tests.fakes.kratos_identities import InMemoryKratosIdentities
 
 RECORDINGS = Path(__file__).parent.parent / "recordings"
 WEBHOOKS = [

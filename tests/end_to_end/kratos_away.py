@@ -25,10 +25,10 @@ import psycopg
 from psycopg.rows import dict_row
 
 from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
+from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.end_to_end.processes import Processes
 from tests.infrastructure.bus.waiting import until
 from tests.kratos.admin_stand_in import AdminStandIn
-from tests.kratos.people import Town
 from tests.kratos.persons import person
 from tests.kratos.reply import broken, slow
 from tests.ports import free_port
@@ -43,7 +43,7 @@ AFTER_SECONDS: Final = 5.0
 class Life:
     """People who change all the time, and the webhooks that say so."""
 
-    town: Town
+    town: InMemoryDocuments
     rate: float
     chance: Random = field(default_factory=lambda: Random(1))
     ids: list[UUID] = field(default_factory=list)
@@ -109,7 +109,7 @@ class Ledger:
     def attempts(self, condition: str) -> int:
         return int(self.one(f"(SELECT count(*) FROM kratos_sync.attempts WHERE {condition})"))
 
-    def wrong(self, town: Town) -> int:
+    def wrong(self, town: InMemoryDocuments) -> int:
         """How many are not as Kratos has them, to the last digit."""
         rows = self._connection.execute("SELECT * FROM kratos_sync.kratos_identities").fetchall()
         held = {row["id"]: row["metadata_admin"] for row in rows}
@@ -146,7 +146,7 @@ def service(folder: Path, kratos_url: str) -> Iterator[tuple[Processes, str]]:
 class Kratos:
     """An Admin API that comes and goes."""
 
-    def __init__(self, town: Town, how: str) -> None:
+    def __init__(self, town: InMemoryDocuments, how: str) -> None:
         self._town = town
         self._how = how
         self._port = free_port()
@@ -233,7 +233,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=300)
     parser.add_argument("--how", choices=["closed", "503", "hangs"], default="closed")
     given = parser.parse_args()
-    town = Town()
+    town = InMemoryDocuments()
     life = Life(town, given.rate)
     life.ids = [town.put(person(metadata_admin={"count": 0})) for _ in range(given.people)]
     kratos = Kratos(town, given.how)

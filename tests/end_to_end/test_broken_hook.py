@@ -12,9 +12,9 @@ from kratos_sync.domain.kratos_identity import KratosIdentity
 from kratos_sync.infrastructure.identities.rows import STORE, to_arrays
 from kratos_sync.infrastructure.postgres.engine import driver_of
 from kratos_sync.infrastructure.reconciliation.comparison import FIRST
+from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.api.cli.invoking import kratos_sync
 from tests.kratos.admin_stand_in import AdminStandIn
-from tests.kratos.people import Town
 from tests.kratos.persons import THEN, many
 
 PEOPLE = 30
@@ -41,7 +41,7 @@ def test_what_a_silent_verification_hook_did_not_tell_is_a_rise(
 ) -> None:
     people = many(PEOPLE)
     hold(engine, people)
-    town = Town(people)
+    town = InMemoryDocuments(people)
     settings = {"DATABASE_URL": database_url, "BROKER_URL": broker_url}
     with AdminStandIn(town) as kratos:
         settings["KRATOS_ADMIN_URL"] = kratos.url

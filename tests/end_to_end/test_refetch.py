@@ -14,10 +14,10 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.end_to_end.processes import Processes
 from tests.infrastructure.bus.waiting import until
 from tests.kratos.admin_stand_in import AdminStandIn
-from tests.kratos.people import Town
 from tests.kratos.persons import person
 from tests.ports import free_port
 from tests.recorded import COLUMNS, Call, as_held, as_stored, thirteen_calls, two_hundred_lives
@@ -32,7 +32,7 @@ class Refetching:
 
     url: str
     processes: Processes
-    town: Town
+    town: InMemoryDocuments
     kratos_port: int
 
     def tell(self, call: Call) -> int:
@@ -64,7 +64,7 @@ class Refetching:
 
 @pytest.fixture
 def refetching(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Refetching]:
-    town, kratos_port = Town(), free_port()
+    town, kratos_port = InMemoryDocuments(), free_port()
     settings = {
         "DATABASE_URL": database_url,
         "BROKER_URL": broker_url,

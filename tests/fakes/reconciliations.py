@@ -27,7 +27,7 @@ from kratos_sync.domain.events import (
     KratosTemplateFailed,
 )
 from kratos_sync.domain.identity import Identity, InvalidIdentity
-from tests.fakes.unit_of_work import InMemoryLedger
+from kratos_sync.testing.ledger import InMemoryLedger
 
 BEFORE_ALL = UUID(int=0)
 AFTER_ALL = UUID(int=2**128 - 1)

@@ -1,6 +1,6 @@
 """The application that the suite runs: its consumers leave effects, one after some trouble."""
 
-from kratos_sync import Application, IdentityTraitsChanged, KratosIdentityUpdated, adapter
+from kratos_sync import Application, IdentityTraitsChanged, KratosIdentityUpdated, serve
 from tests.faults.consumers import Effects, GetIntoTrouble, WriteEffect, WriteFactEffect
 from tests.faults.effects import PostgresEffects
 
@@ -9,5 +9,5 @@ app = Application(
         KratosIdentityUpdated: [WriteEffect, GetIntoTrouble],
         IdentityTraitsChanged: [WriteFactEffect],
     },
-    adapters_in_transaction=[adapter(Effects, PostgresEffects)],
+    adapters_in_transaction=[serve(Effects).by(PostgresEffects)],
 )

@@ -10,7 +10,7 @@ from typing import Protocol
 import pytest
 from pydantic_settings import BaseSettings
 
-from kratos_sync import Application, Consumer, IdentityRegistered, Transaction, adapter
+from kratos_sync import Application, Consumer, IdentityRegistered, serve
 from kratos_sync.application.application import InvalidApplication
 from kratos_sync.infrastructure import application as loading
 from kratos_sync.infrastructure.application import (
@@ -54,9 +54,9 @@ def nothing(settings: AcmeSettings) -> SmtpMail:
     raise ConnectionError(f"no {settings.smtp_host} here")
 
 
-app = Application[AcmeSettings, Transaction](
+app = Application(
     subscriptions={IdentityRegistered: [SendWelcomeEmail]},
-    adapters=[adapter(Mail, smtp)],
+    adapters=[serve(Mail).by(smtp)],
     settings=AcmeSettings,
 )
 HERE = f"{__name__}:app"
@@ -154,8 +154,8 @@ def test_an_adapter_that_cannot_be_made_is_refused(
     monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
     monkeypatch.setenv("SMTP_HOST", "mail")
-    broken = Application[AcmeSettings, Transaction](
-        subscriptions={}, adapters=[adapter(Mail, nothing)], settings=AcmeSettings
+    broken = Application(
+        subscriptions={}, adapters=[serve(Mail).by(nothing)], settings=AcmeSettings
     )
 
     with pytest.raises(InvalidApplication) as refused:
@@ -167,9 +167,9 @@ def test_an_adapter_that_cannot_be_made_is_refused(
 
 
 def test_settings_of_another_kind_are_refused() -> None:
-    wrong = Application[int, Transaction](
-        subscriptions={}, adapters=[adapter(Mail, lambda _: SmtpMail(""))], settings=int
+    wrong = Application(
+        subscriptions={}, adapters=[serve(Mail).by(lambda _: SmtpMail(""))], settings=int
     )
 
-    with pytest.raises(InvalidApplication, match="no subclass of pydantic_settings.BaseSettings"):
+    with pytest.raises(InvalidApplication, match="its settings are no subclass"):
         adapters_of(wrong)

@@ -28,10 +28,10 @@ from kratos_sync.domain.identity import Identity
 from kratos_sync.infrastructure.deletion import PostgresDeletions, request_deletion
 from kratos_sync.infrastructure.erasure import PostgresErasures
 from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
+from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.infrastructure.erasure.life import Life
 from tests.infrastructure.kratos.clock import Clock
 from tests.kratos.admin_stand_in import AdminStandIn
-from tests.kratos.people import Town
 from tests.kratos.reply import broken
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import subscribed
@@ -54,7 +54,7 @@ class SayGoodbye(Consumer[IdentityDeleted]):
 
 @pytest.fixture
 def kratos() -> Iterator[AdminStandIn]:
-    with AdminStandIn(Town()) as stand_in:
+    with AdminStandIn(InMemoryDocuments()) as stand_in:
         yield stand_in
 
 
@@ -78,7 +78,7 @@ def ledger(engine: Engine, kratos: AdminStandIn, clock: Clock) -> Iterator[Postg
 def life(ledger: PostgresLedger, kratos: AdminStandIn) -> Life:
     """Somebody whom Kratos and we know."""
     somebody = Life(ledger)
-    assert isinstance(kratos.people, Town)
+    assert isinstance(kratos.people, InMemoryDocuments)
     kratos.people.put(somebody.document())
     somebody.tell()
     somebody.consume_everything()

@@ -17,8 +17,8 @@ from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple, Self
 
+from kratos_sync.testing.kratos import Documents
 from tests.kratos.answers import answer, error
-from tests.kratos.people import People
 from tests.kratos.population import Crowd
 from tests.kratos.reply import HTTPStatus, Reply, Trouble
 
@@ -42,7 +42,7 @@ class AdminStandIn:
     ``always`` spoils every answer, ``authorization`` is what that header must be.
     """
 
-    def __init__(self, people: People, port: int = 0, prefix: str = "") -> None:
+    def __init__(self, people: Documents, port: int = 0, prefix: str = "") -> None:
         self.people = people
         self.prefix = prefix
         self.before: Callable[[int], None] = lambda _: None

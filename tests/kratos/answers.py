@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 from uuid import UUID
 
-from tests.kratos.people import People
+from kratos_sync.testing.kratos import Documents
 from tests.kratos.reply import Reply
 
 LISTING = "/admin/identities"
@@ -34,7 +34,7 @@ class BadRequest(Exception):
     """What Kratos answers 400, with this reason."""
 
 
-def answer(people: People, method: str, target: str) -> Reply:
+def answer(people: Documents, method: str, target: str) -> Reply:
     """The answer to a request for this path and query."""
     parts = urlsplit(target)
     if parts.path == LISTING and method == "GET":
@@ -57,7 +57,7 @@ def error(status: HTTPStatus, message: str, reason: str | None = None) -> Reply:
     return Reply(status.value, {"Content-Type": "application/json"}, body)
 
 
-def _single(people: People, method: str, path: str) -> Reply:
+def _single(people: Documents, method: str, path: str) -> Reply:
     if path.startswith(BY_EXTERNAL_ID):
         shown = people.search("external_id", path.removeprefix(BY_EXTERNAL_ID))
     else:
@@ -70,7 +70,7 @@ def _single(people: People, method: str, path: str) -> Reply:
     return Reply(200, WITH_JSON, shown + b"\n")
 
 
-def _listing(people: People, query: Query) -> Reply:
+def _listing(people: Documents, query: Query) -> Reply:
     ids = _ids(query)
     if sum(name in query for name in FILTERS) > 1:
         raise BadRequest("You cannot combine multiple filters in this API")

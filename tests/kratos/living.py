@@ -8,7 +8,7 @@ from uuid import UUID, uuid5
 
 from kratos_sync.domain.fields import to_rfc3339
 from kratos_sync.domain.large_integers import rounded
-from tests.kratos.people import Document, Town
+from kratos_sync.testing.kratos import Document, InMemoryDocuments
 
 BEGAN = datetime(2024, 1, 1, tzinfo=UTC)
 SPACE = UUID("0c9f8a54-6f0f-4b80-9d3e-4f9b0a3a1d11")
@@ -22,7 +22,7 @@ class LivingKratos:
     are doubles, and times are to the nanosecond where they have just moved.
     """
 
-    def __init__(self, town: Town) -> None:
+    def __init__(self, town: InMemoryDocuments) -> None:
         self.town = town
         self._calls: list[Document] = []
         self._seconds = 0

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.kratos.admin_stand_in import AdminStandIn
-from tests.kratos.people import Town
 from tests.kratos.persons import many, person
 from tests.recorded import FOLDER
 
@@ -23,9 +23,9 @@ def kratos() -> Iterator[AdminStandIn]:
         yield stand_in
 
 
-def recorded_people() -> Town:
+def recorded_people() -> InMemoryDocuments:
     """Everybody in the recorded listing, with credentials where those were shown."""
-    town = Town(person for page in RECORDED["pages"] for person in page["body"])
+    town = InMemoryDocuments(person for page in RECORDED["pages"] for person in page["body"])
     for exchange in RECORDED["answers"].values():
         if "credentials" in exchange["body"]:
             town.put(exchange["body"])
@@ -54,7 +54,7 @@ def test_the_recording_has_pages_and_refusals() -> None:
 
 
 def test_a_page_has_250_if_nothing_is_said_and_never_more_than_500(kratos: AdminStandIn) -> None:
-    kratos.people = Town(many(501))
+    kratos.people = InMemoryDocuments(many(501))
 
     sizes = [
         len(get(kratos, f"/admin/identities{query}").json())
@@ -68,7 +68,7 @@ def test_ids_are_cut_at_the_size_of_a_page_without_a_word_in_the_body(
     kratos: AdminStandIn,
 ) -> None:
     people = many(300)
-    kratos.people = Town(people)
+    kratos.people = InMemoryDocuments(people)
     query = "&".join(f"ids={each['id']}" for each in people)
 
     assert len(get(kratos, f"/admin/identities?{query}").json()) == 250
@@ -94,7 +94,7 @@ def test_what_kratos_refuses_is_400(kratos: AdminStandIn, query: str, reason: st
 
 def test_a_deleted_identity_is_204_and_then_404(kratos: AdminStandIn) -> None:
     document = person()
-    kratos.people = Town([document])
+    kratos.people = InMemoryDocuments([document])
     target = f"/admin/identities/{document['id']}"
 
     answers = [get(kratos, target, method) for method in ("GET", "DELETE", "DELETE", "GET")]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fakes.unit_of_work import InMemoryLedger
+from kratos_sync.testing.ledger import InMemoryLedger
 from tests.suites.ledgers import Ledger, PostgresLedger
 from tests.suites.stores import (
     Counts,

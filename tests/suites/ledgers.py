@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 
 from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.consumer_factory import ConsumerFactory
 from kratos_sync.application.ports.dead_letters import FailedAttempt
 from kratos_sync.application.ports.deletions import DeletionFinalizer
 from kratos_sync.application.ports.event_bus import Provenance
@@ -25,10 +26,9 @@ from kratos_sync.infrastructure.identities.recorded_webhooks import PostgresReco
 from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts
 from kratos_sync.infrastructure.kratos.refetch import PostgresKratosAnswers
 from kratos_sync.infrastructure.ledger.inbox import PostgresFailures
-from kratos_sync.infrastructure.postgres.unit_of_work import ConsumerFactory, PostgresUnitOfWork
-from tests.fakes.kratos_admin import InMemoryKratos
-from tests.fakes.unit_of_work import Attempt, Key, OwedDelivery, RecordedEvent
-from tests.kratos.people import Town
+from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
+from kratos_sync.testing.kratos import InMemoryDocuments, InMemoryKratos
+from kratos_sync.testing.ledger import Attempt, Delivery, Key, RecordedEvent
 from tests.suites.publishing import bus_of, publish
 
 
@@ -46,7 +46,7 @@ class Ledger(Protocol):
     @property
     def events(self) -> Mapping[UUID, RecordedEvent]: ...
     @property
-    def deliveries(self) -> Mapping[Key, OwedDelivery]: ...
+    def deliveries(self) -> Mapping[Key, Delivery]: ...
     @property
     def attempts(self) -> list[Attempt]: ...
     @property
@@ -59,7 +59,7 @@ class PostgresLedger:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._subscriptions = Subscriptions(SUBSCRIPTIONS)
-        self.kratos = InMemoryKratos(Town())
+        self.kratos = InMemoryKratos(InMemoryDocuments())
         self.failures = PostgresFailures(engine)
 
     def publish(self, event: DomainEvent, provenance: Provenance) -> bool:
@@ -108,10 +108,10 @@ class PostgresLedger:
         return {row["id"]: RecordedEvent(**row) for row in rows}
 
     @property
-    def deliveries(self) -> dict[Key, OwedDelivery]:
+    def deliveries(self) -> dict[Key, Delivery]:
         rows = self.query("SELECT * FROM kratos_sync.deliveries ORDER BY consumer, event_id")
         return {
-            (row["consumer"], row["event_id"]): OwedDelivery(
+            (row["consumer"], row["event_id"]): Delivery(
                 row["due_at"], row["attempts"], row["last_error"], row["failed_at"] is not None
             )
             for row in rows

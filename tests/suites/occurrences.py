@@ -21,7 +21,7 @@ from kratos_sync.domain.json_values import Json
 from tests.domain.people import ADA, GRACE, cause, document, minutes
 
 if TYPE_CHECKING:
-    from tests.fakes.unit_of_work import InMemoryLedger
+    from kratos_sync.testing.ledger import InMemoryLedger
     from tests.suites.ledgers import PostgresLedger
 
 MARY = uuid5(ADA, "Mary Somerville")

@@ -24,10 +24,9 @@ from kratos_sync.infrastructure.identities.rows import READ, from_row
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 from kratos_sync.infrastructure.postgres.engine import driver_of
 from kratos_sync.infrastructure.reconciliation.runs import PostgresReconciliations
-from tests.fakes.kratos_admin import InMemoryKratos
+from kratos_sync.testing.kratos import Document, InMemoryDocuments, InMemoryKratos
+from kratos_sync.testing.ledger import InMemoryLedger
 from tests.fakes.reconciliations import InMemoryReconciliations
-from tests.fakes.unit_of_work import InMemoryLedger
-from tests.kratos.people import Document, Town
 from tests.suites.ledgers import Ledger, PostgresLedger
 
 ROUNDS = 50
@@ -50,7 +49,7 @@ class World:
 
     ledger: Ledger
     reconciliations: Reconciliations
-    town: Town = field(default_factory=Town)
+    town: InMemoryDocuments = field(default_factory=InMemoryDocuments)
     public_url: str | None = None
     wakes: int = 0
     told: list[tuple[UUID, tuple[str, ...] | None]] = field(default_factory=list)

@@ -13,8 +13,7 @@ from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
 from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts
 from kratos_sync.infrastructure.postgres.transaction import Transaction
-from tests.fakes.kratos_identities import InMemoryKratosIdentities
-from tests.fakes.registration_counts import InMemoryRegistrationCounts
+from kratos_sync.testing.fakes import InMemoryKratosIdentities, InMemoryRegistrationCounts
 
 TIME_LIMIT = timedelta(seconds=20)
 

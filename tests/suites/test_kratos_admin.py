@@ -12,9 +12,8 @@ from pydantic import SecretStr
 from kratos_sync.application.ports.kratos import KratosAdmin
 from kratos_sync.domain.json_values import ABSENT
 from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
-from tests.fakes.kratos_admin import InMemoryKratos
+from kratos_sync.testing.kratos import InMemoryDocuments, InMemoryKratos
 from tests.kratos.admin_stand_in import AdminStandIn
-from tests.kratos.people import Town
 from tests.kratos.persons import many, person
 
 
@@ -23,7 +22,7 @@ class Kratos:
     """The port, and the people behind it."""
 
     admin: KratosAdmin
-    town: Town
+    town: InMemoryDocuments
     double: InMemoryKratos | AdminStandIn
 
     def listing(self) -> list[list[dict[str, Any]]]:
@@ -39,7 +38,7 @@ class Kratos:
 
 @pytest.fixture(params=["in memory", "over HTTP"])
 def kratos(request: pytest.FixtureRequest) -> Iterator[Kratos]:
-    town = Town()
+    town = InMemoryDocuments()
     if request.param == "in memory":
         fake = InMemoryKratos(town)
         yield Kratos(fake, town, fake)

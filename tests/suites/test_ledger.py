@@ -20,8 +20,8 @@ from kratos_sync.application.ports.unit_of_work import (
 from kratos_sync.domain.events import IdentityDeleted, IdentityRegistered, KratosIdentityUpdated
 from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.testing.ledger import Attempt
 from tests.domain.people import ADA, GRACE, NOON, cause, minutes
-from tests.fakes.unit_of_work import Attempt
 from tests.suites.ledgers import Ledger, PostgresLedger
 from tests.suites.occurrences import HEDY, MARY, WEBHOOK, gone, subscribed, updated
 

@@ -13,7 +13,7 @@ from kratos_sync.application.ports.kratos import KratosRefused, KratosUnavailabl
 from kratos_sync.application.ports.reconciliation import AnotherReconciliation, ListingUnordered
 from kratos_sync.application.reconcile import AnotherKratos, ConsumersAreBehind, DeletesRefused
 from kratos_sync.domain.events import KratosTemplateFailed
-from tests.kratos.people import Document
+from kratos_sync.testing.kratos import Document
 from tests.kratos.persons import many, person
 from tests.suites.reconciling import World, world_in_memory, world_on_postgres
 

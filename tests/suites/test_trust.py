@@ -15,7 +15,7 @@ from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.domain.fields import to_rfc3339
 from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import ABSENT
-from tests.kratos.people import Document
+from kratos_sync.testing.kratos import Document
 from tests.kratos.persons import person
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.reconciling import World, world_in_memory, world_on_postgres

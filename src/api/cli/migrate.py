@@ -1,4 +1,4 @@
-"""`kratos-sync migrate`: brings the database schema up to this release."""
+"""`kratos-sync migrate`: brings the database schemas up to this release and its application."""
 
 import click
 
@@ -10,16 +10,25 @@ from kratos_sync.api.cli.process import command_container
 def migrate() -> None:
     """Bring the database schema up to this release.
 
-    Safe to run again, and by many at once.
+    Then the schema of your application, if it has migrations, and its subscriptions. Safe to run
+    again, and by many at once.
     """
     from kratos_sync.infrastructure import migrations
 
     with command_container(migrated=False) as container:
-        before, after = migrations.migrate(container.engine())
-        added = container.kept_subscriptions().add_missing()
+        engine, application = container.engine(), container.application()
+        own = None
+        if application is not None and application.migrations is not None:
+            own = migrations.History.at(application.migrations)
+        _report("The schema", *migrations.migrate(engine))
+        if own is not None:
+            _report(f"The schema {own.schema}", *migrations.migrate_application(engine, own))
+        for subscription in container.kept_subscriptions().add_missing():
+            echo(f"{subscription.consumer} is now subscribed to {subscription.event}.")
+
+
+def _report(what: str, before: str | None, after: str | None) -> None:
     if before == after:
-        echo(f"The schema is at {after}: nothing to do.")
+        echo(f"{what} is at {after or 'no revision'}: nothing to do.")
     else:
-        echo(f"The schema went from {before or 'nothing'} to {after}.")
-    for subscription in added:
-        echo(f"{subscription.consumer} is now subscribed to {subscription.event}.")
+        echo(f"{what} went from {before or 'nothing'} to {after}.")

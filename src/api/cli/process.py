@@ -126,9 +126,12 @@ def _explained(error: Exception) -> click.ClickException | None:
     from kratos_sync.application.ports.kratos import KratosNotConfigured
     from kratos_sync.application.ports.purge import AnotherPurge, ClocksDiffer
     from kratos_sync.infrastructure.ledger.subscriptions import MayNotSubscribe
-    from kratos_sync.infrastructure.migrations import MigrationBlocked, SchemaTooOld
+    from kratos_sync.infrastructure.migrations import (
+        MigrationBlocked,
+        MigrationFailed,
+        SchemaTooOld,
+    )
     from kratos_sync.infrastructure.postgres.connection_failures import DATABASE_ERRORS
-    from kratos_sync.infrastructure.postgres.unit_of_work import UnknownPort
 
     match error:
         case pydantic.ValidationError():
@@ -137,11 +140,17 @@ def _explained(error: Exception) -> click.ClickException | None:
             return click.UsageError(f"settings are missing or wrong: {'; '.join(wrong)}{hint}")
         case KratosNotConfigured():
             return click.UsageError(f"{error}: where is Kratos' Admin API?")
-        case SchemaTooOld() | UnknownPort():
+        case SchemaTooOld():
             return click.ClickException(str(error))
         case InvalidApplication():
             return click.ClickException(f"The application cannot be used: {error}.")
-        case MigrationBlocked() | AnotherPurge() | ClocksDiffer() | MayNotSubscribe():
+        case (
+            MigrationBlocked()
+            | MigrationFailed()
+            | AnotherPurge()
+            | ClocksDiffer()
+            | MayNotSubscribe()
+        ):
             return click.ClickException(f"Not done: {error}.")
     hint = ": is DATABASE_URL right?" if isinstance(error, DATABASE_ERRORS) else "."
     reason = _reason(error)

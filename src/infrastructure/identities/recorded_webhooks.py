@@ -16,12 +16,15 @@ from kratos_sync.infrastructure.postgres.transaction import Row, Transaction
 Fetch: TypeAlias = Callable[[str, Sequence[object]], Sequence[Row]]
 
 # One recorded in the future was recorded before a clock was set back: it is not later than all.
+# OFFSET 0: found by the index, although the planner may believe that the table is empty.
 _RECORDED: Final = """
     SELECT w.subject, w.recorded_at, {payload}, w.id
-    FROM asked JOIN kratos_sync.events w ON w.subject = asked.id AND w.recorded_at > asked.at
-    WHERE w.recorded_at <= clock_timestamp()
-      AND w.name = 'kratos_identity.updated' AND w.source = 'webhook'
-      AND w.erased_at IS NULL
+    FROM asked CROSS JOIN LATERAL (
+        SELECT * FROM kratos_sync.events
+        WHERE subject = asked.id AND recorded_at > asked.at AND recorded_at <= clock_timestamp()
+          AND name = 'kratos_identity.updated' AND source = 'webhook' AND erased_at IS NULL
+        OFFSET 0
+    ) w
     ORDER BY w.subject, w.recorded_at, w.id
 """
 # Payloads beyond what a batch may take are read one by one, when they are needed.
@@ -39,8 +42,12 @@ AFTER: Final = f"""
 # After the newest answer about each identity in the batch.
 AFTER_ANSWERS: Final = f"""
     WITH asked (id, at) AS MATERIALIZED (
-        SELECT subject, max(occurred_at) FROM kratos_sync.events
-        WHERE id = ANY($1::uuid[]) AND name = 'kratos_identity.updated' AND source = ANY($2::text[])
+        SELECT subject, max(occurred_at) FROM (
+            SELECT subject, occurred_at FROM kratos_sync.events
+            WHERE id = ANY($1::uuid[]) AND name = 'kratos_identity.updated'
+              AND source = ANY($2::text[])
+            OFFSET 0
+        ) AS answer
         GROUP BY subject
     ) {_RECORDED.format(payload=_BOUNDED)}
 """  # noqa: S608  # all of it is ours

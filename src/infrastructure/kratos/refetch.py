@@ -55,17 +55,16 @@ NOTE: Final = """
 # An answer from the future was asked for before a clock was set back, and counts for nothing.
 # Hints about erased identities need no answer.
 ANSWERED: Final = """
-    SELECT d.event_id
-    FROM kratos_sync.kratos_answers answer
-    JOIN kratos_sync.deliveries d ON d.subject = answer.identity_id
-    WHERE answer.identity_id = ANY($1::uuid[]) AND answer.asked_at <= clock_timestamp()
-      AND d.consumer = $2 AND d.event_id = ANY($3::uuid[]) AND d.owed_at < answer.asked_at
-    UNION
-    SELECT d.event_id
-    FROM kratos_sync.kratos_identities identity
-    JOIN kratos_sync.deliveries d ON d.subject = identity.id
-    WHERE identity.id = ANY($1::uuid[]) AND identity.forgotten_at IS NOT NULL
-      AND d.consumer = $2 AND d.event_id = ANY($3::uuid[])
+    WITH hint AS MATERIALIZED (
+        SELECT event_id, subject, owed_at FROM kratos_sync.deliveries
+        WHERE consumer = $2 AND event_id = ANY($3::uuid[]) AND subject = ANY($1::uuid[])
+    )
+    SELECT event_id FROM hint
+    WHERE EXISTS (SELECT FROM kratos_sync.kratos_answers answer
+                  WHERE answer.identity_id = hint.subject AND answer.asked_at > hint.owed_at
+                    AND answer.asked_at <= clock_timestamp() OFFSET 0)
+       OR EXISTS (SELECT FROM kratos_sync.kratos_identities identity
+                  WHERE identity.id = hint.subject AND identity.forgotten_at IS NOT NULL OFFSET 0)
 """
 # Only of identities not held here: of the others it is not needed, and may take long to find.
 FIRST_HINTED: Final = f"""

@@ -34,7 +34,7 @@ REDO_SECONDS: Final = 10.0
 EVENT_ERRORS: Final = ("22", "23", "54")
 """SQLSTATE classes: data exception, integrity constraint violation, program limit exceeded."""
 _NAME: Final = b"record_group"
-_BINARY: Final = [Format.BINARY] * 11
+_BINARY: Final = [Format.BINARY] * 9
 
 
 @dataclass(slots=True, eq=False)

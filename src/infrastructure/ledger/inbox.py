@@ -91,7 +91,8 @@ _STORED: Final = """concat(held.traits, held.metadata_public, held.metadata_admi
 _HELD: Final = f"""CASE WHEN held.id IS NULL THEN 0
                 ELSE coalesce(held.footprint, {_estimated(_STORED)}) END"""
 
-# The payloads of large events are loaded afterwards, for those that are admitted.
+# The payloads of large events are loaded afterwards, for those that are admitted. OFFSET 0: a row
+# is looked up by its id, although the planner may believe that a table is empty.
 OPEN: Final = f"""
     SELECT e.id, d.attempts + 1, e.name, e.subject,
            {readable("e.occurred_at")},
@@ -99,8 +100,10 @@ OPEN: Final = f"""
            coalesce(d.attempts > 0 AND d.error_type = ANY($3::text[]), false),
            e.source, e.recorded_at, {_EVENT}, {_HELD}
     FROM kratos_sync.deliveries d
-    JOIN kratos_sync.events e ON e.id = d.event_id
-    LEFT JOIN kratos_sync.kratos_identities held ON held.id = e.subject
+    CROSS JOIN LATERAL (SELECT * FROM kratos_sync.events WHERE id = d.event_id OFFSET 0) e
+    LEFT JOIN LATERAL (
+        SELECT * FROM kratos_sync.kratos_identities WHERE id = e.subject OFFSET 0
+    ) held ON true
     WHERE d.consumer = $1 AND d.event_id = ANY($2::uuid[]) AND d.failed_at IS NULL
       AND (d.leased OR d.due_at <= now())
     ORDER BY d.event_id

@@ -1,17 +1,20 @@
 """Migrations of the schema, which do not stop writers."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from kratos_sync.application.application import InvalidApplication
 from kratos_sync.infrastructure.postgres.engine import (
     DEADLOCK,
     LOCK_NOT_AVAILABLE,
@@ -67,11 +70,41 @@ LOCK_TIMEOUT: Final = "300ms"
 """Writers queue behind a lock request of ours for no longer than this."""
 AUTOVACUUM_TIMEOUT: Final = "5s"
 """For a lock that conflicts with autovacuum only, which is cancelled after a second."""
+MOST_CHARACTERS: Final = 300
 RETRY_SECONDS: Final = 1.0
 GIVE_UP_SECONDS: Final = 600.0
 """How long a migration waits in all, for a lock or for another migration."""
 VERSIONS: Final = (Path(__file__).parent / "versions",)
 """Where the revisions are."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Revisions in some folders, whose tables and version live in one schema."""
+
+    schema: str
+    folders: tuple[Path, ...]
+
+    @classmethod
+    def at(cls, location: str) -> "History":
+        """The history at ``package:folder``, in a schema named like the package.
+
+        Raises InvalidApplication.
+        """
+        package, _, folder = location.partition(":")
+        schema = package.rpartition(".")[2]
+        if not re.fullmatch("[a-z_][a-z0-9_]{0,62}", schema) or schema in RESERVED_SCHEMAS:
+            raise InvalidApplication(f"the schema of its migrations cannot be named {schema!r}")
+        try:
+            path = Path(str(files(package))) / folder
+        except ModuleNotFoundError as error:
+            raise InvalidApplication(f"its migrations are in no package {package}") from error
+        if not path.is_dir():
+            raise InvalidApplication(f"its migrations {location} are no folder")
+        return cls(schema, (path,))
+
+
+RESERVED_SCHEMAS: Final = frozenset({SCHEMA, "public", "information_schema", "pg_catalog"})
 
 TABLES: Final = text("""
     SELECT string_agg(format('%I.%I', relnamespace::regnamespace, relname), ', ' ORDER BY relname)
@@ -89,6 +122,10 @@ class SchemaTooOld(Exception):
     """The database's schema is older than this release needs: run ``kratos-sync migrate``."""
 
 
+class MigrationFailed(Exception):
+    """PostgreSQL refused a statement of a revision; nothing of that revision was changed."""
+
+
 class MigrationBlocked(Exception):
     """Another transaction held a lock for too long; nothing of that step was changed."""
 
@@ -98,17 +135,41 @@ def migrate(engine: Engine) -> tuple[str | None, str]:
 
     Each revision is a transaction of its own; its indexes are built before it. A migration that was
     killed goes on from there when run again. Of several processes one migrates and the others wait.
-    A schema newer than this release is left as it is. Raises MigrationBlocked or
-    sqlalchemy.exc.DBAPIError.
+    A schema newer than this release is left as it is. Raises MigrationBlocked,
+    MigrationFailed or sqlalchemy.exc.DBAPIError.
     """
     with _alone(engine):
         with engine.connect() as connection:
             before = current_revision(connection)
-        for script in _pending(before):
+        own = History(SCHEMA, VERSIONS)
+        for script in _pending(own, before):
             for index in getattr(script.module, "INDEXES", ()):
                 _retried(partial(_build, engine, index), script.revision)
-            _retried(partial(_apply, engine, script.revision), script.revision)
+            _retried(partial(_apply, engine, own, script.revision), script.revision)
     return before, max(before or "", newest_revision())
+
+
+def migrate_application(engine: Engine, history: History) -> tuple[str | None, str | None]:
+    """Bring an application's schema to its newest revision; give the revision before and after.
+
+    As `migrate`, but that revisions have any ids: their order is that of `down_revision`. Raises
+    also InvalidApplication for a history that Alembic cannot read.
+    """
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
+    with _alone(engine):
+        with engine.connect() as connection:
+            before = _revision_of(connection, history.schema)
+        try:
+            directory = ScriptDirectory.from_config(_config(history))
+            newest = directory.get_current_head()
+            pending = list(directory.iterate_revisions(newest or (), before or "base"))
+        except CommandError as error:
+            raise InvalidApplication(f"its migrations cannot be used: {error}") from error
+        for script in reversed(pending):
+            _retried(partial(_apply, engine, history, script.revision), script.revision)
+    return before, newest
 
 
 @cache
@@ -120,10 +181,14 @@ def newest_revision() -> str:
 
 def current_revision(connection: Connection) -> str | None:
     """The revision that the database is at; None before the first migration."""
-    known = connection.execute(text("SELECT to_regclass(:t)"), {"t": f"{SCHEMA}.alembic_version"})
+    return _revision_of(connection, SCHEMA)
+
+
+def _revision_of(connection: Connection, schema: str) -> str | None:
+    known = connection.execute(text("SELECT to_regclass(:t)"), {"t": f"{schema}.alembic_version"})
     if known.scalar_one() is None:
         return None
-    version = connection.execute(text(f"SELECT version_num FROM {SCHEMA}.alembic_version"))  # noqa: S608
+    version = connection.execute(text(f"SELECT version_num FROM {schema}.alembic_version"))  # noqa: S608
     return version.scalar_one_or_none()
 
 
@@ -163,10 +228,10 @@ def _alone(engine: Engine) -> Iterator[None]:
         yield
 
 
-def _pending(before: str | None) -> "list[Script]":
+def _pending(own: History, before: str | None) -> "list[Script]":
     from alembic.script import ScriptDirectory
 
-    scripts = ScriptDirectory.from_config(_config()).walk_revisions()
+    scripts = ScriptDirectory.from_config(_config(own)).walk_revisions()
     pending = [each for each in scripts if (before or "") < each.revision <= newest_revision()]
     return sorted(pending, key=lambda each: each.revision)
 
@@ -178,8 +243,14 @@ def _retried(step: Callable[[], None], revision: str) -> None:
         try:
             return step()
         except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) not in {LOCK_NOT_AVAILABLE, DEADLOCK}:
-                raise
+            sqlstate = getattr(error.orig, "sqlstate", None)
+            if sqlstate not in {LOCK_NOT_AVAILABLE, DEADLOCK}:
+                if sqlstate is None:
+                    raise
+                raise MigrationFailed(
+                    f"revision {revision} failed with SQLSTATE {sqlstate} at the statement:"
+                    f" {' '.join((error.statement or '').split())[:MOST_CHARACTERS]}"
+                ) from error
             if time.monotonic() > deadline:
                 raise MigrationBlocked(
                     f"a transaction (a dump, say) holds what revision {revision} changes: run"
@@ -195,31 +266,35 @@ def _build(engine: Engine, index: ConcurrentIndex) -> None:
         index.build(connection, GIVE_UP_SECONDS)
 
 
-def _apply(engine: Engine, revision: str) -> None:
+def _apply(engine: Engine, history: History, revision: str) -> None:
     from alembic import command
 
     with engine.begin() as connection:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text(f"SET LOCAL lock_timeout = '{AUTOVACUUM_TIMEOUT}'"))
-        if tables := connection.execute(TABLES, {"schema": SCHEMA}).scalar_one():
+        if tables := connection.execute(TABLES, {"schema": history.schema}).scalar_one():
             # Conflicts with neither writers nor a dump, and keeps autovacuum away until the end.
             connection.execute(text(f"LOCK TABLE {tables} IN SHARE UPDATE EXCLUSIVE MODE"))
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
         # IF NOT EXISTS would need a privilege that an owner of the schema may not have.
-        if connection.execute(text("SELECT to_regnamespace(:s)"), {"s": SCHEMA}).scalar() is None:
-            connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
-        config = _config()
+        exists = text("SELECT to_regnamespace(:s)")
+        if connection.execute(exists, {"s": history.schema}).scalar() is None:
+            connection.execute(text(f"CREATE SCHEMA {history.schema}"))
+        if history.schema != SCHEMA:
+            connection.execute(text(f"SET LOCAL search_path = {history.schema}, public"))
+        config = _config(history)
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
 
 
-def _config() -> "Config":
+def _config(history: History) -> "Config":
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", _option(Path(__file__).parent))
-    config.set_main_option("version_locations", os.pathsep.join(map(_option, VERSIONS)))
+    config.set_main_option("version_locations", os.pathsep.join(map(_option, history.folders)))
     config.set_main_option("path_separator", "os")
+    config.attributes["schema"] = history.schema
     return config
 
 

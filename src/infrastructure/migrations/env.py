@@ -4,7 +4,7 @@ from alembic import context
 
 context.configure(
     connection=context.config.attributes["connection"],
-    version_table_schema="kratos_sync",
+    version_table_schema=context.config.attributes["schema"],
     transaction_per_migration=False,
 )
 context.run_migrations()

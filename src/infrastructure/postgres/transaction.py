@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from time import monotonic
-from typing import Any, LiteralString, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, LiteralString, Protocol, TypeAlias
 from uuid import UUID
 
 import psycopg
@@ -32,6 +32,9 @@ from kratos_sync.infrastructure.postgres.engine import (
     sqlstates_of,
     translate_errors,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 SET_TIMEOUTS = """
     SELECT set_config('statement_timeout', $1, true),
@@ -73,6 +76,7 @@ class Transaction:
         self._engine = engine
         self._connection: Connection | None = None
         self._participants: list[Participant] = []
+        self._session: Session | None = None
         self._executed = self._connection_was_used = self._abandoned = False
         self._open_driver: psycopg.Connection | None = None
         self.subjects: tuple[UUID, ...] = ()
@@ -123,7 +127,10 @@ class Transaction:
             raise
 
     def _close(self) -> None:
+        if self._session is not None:
+            self._session.expunge_all()
         self._connection, self._participants, self._open_driver = None, [], None
+        self._session = None
 
     def _judge(self, error: BaseException, connection: Connection) -> Exception | None:
         """What an error means if it is not the consumer's failure; else None.
@@ -230,6 +237,16 @@ class Transaction:
         return self._open_connection
 
     @property
+    def session(self) -> "Session":
+        """An ORM session on the connection; it is flushed before the commit. Do not commit it."""
+        if self._session is None:
+            # Few consumers use it, and it takes long to import.
+            from sqlalchemy.orm import Session
+
+            self._session = Session(self.connection, join_transaction_mode="rollback_only")
+        return self._session
+
+    @property
     def _open_connection(self) -> Connection:
         assert self._connection is not None, "no transaction has begun"  # noqa: S101
         return self._connection
@@ -248,4 +265,6 @@ class Transaction:
         """Flush every repository, then commit."""
         for participant in self._participants:
             participant.flush()
+        if self._session is not None:
+            self._session.flush()
         self._open_connection.commit()

@@ -49,24 +49,30 @@ _SAME: Final = " AND ".join(
         "held.unknown = e - $2::text[]",
     ]
 )
+# OFFSET 0: looked up by id, although the planner may believe that the table is empty.
 COMPARE: Final = f"""
     WITH listed AS MATERIALIZED (
         SELECT (e ->> 'id')::uuid AS id, e FROM jsonb_array_elements($1::text::jsonb) AS page (e)
     )
     SELECT listed.id, held.id IS NOT NULL
-    FROM listed LEFT JOIN kratos_sync.kratos_identities AS held ON held.id = listed.id
+    FROM listed LEFT JOIN LATERAL (
+        SELECT * FROM kratos_sync.kratos_identities WHERE id = listed.id OFFSET 0
+    ) AS held ON true
     WHERE ({_SAME}) IS NOT TRUE
 """.encode()  # noqa: S608  # all of it is ours
 # For a page that the database cannot read: every identity is compared in the domain.
 COMPARE_NOTHING: Final = b"""
     SELECT listed.id, held.id IS NOT NULL
     FROM unnest($1::uuid[]) AS listed (id)
-         LEFT JOIN kratos_sync.kratos_identities AS held ON held.id = listed.id
+         LEFT JOIN LATERAL (
+             SELECT id FROM kratos_sync.kratos_identities WHERE id = listed.id OFFSET 0
+         ) AS held ON true
 """
 PENDING: Final = b"""
     SELECT DISTINCT e.subject FROM kratos_sync.events e
-    JOIN kratos_sync.deliveries d ON d.event_id = e.id AND d.consumer = ANY($2::text[])
     WHERE e.subject = ANY($1::uuid[])
+      AND EXISTS (SELECT FROM kratos_sync.deliveries d
+                  WHERE d.event_id = e.id AND d.consumer = ANY($2::text[]) OFFSET 0)
 """
 COPYING_CONSUMERS: Final = [SyncKratosIdentity.name, FetchKratosIdentity.name]
 

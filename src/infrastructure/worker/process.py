@@ -47,7 +47,7 @@ class WorkerProcess:
     ) -> None:
         """Prepare everything that can fail; the container's broker must exist already.
 
-        Raises UnknownPort for a consumer that cannot be made.
+        Raises InvalidApplication for a consumer that cannot be made.
         """
         faulthandler.enable()
         self._in_flight = InFlightDeliveries(supervised.memory)
@@ -160,7 +160,7 @@ def _record(attempt: FailedAttempt, failures: Failures, stopped: threading.Event
 def declared_broker(
     container: Container, stopped: threading.Event, open_batches: OpenBatches
 ) -> dramatiq.Broker:
-    """The broker with the actor on it. Raises UnknownPort, before the first event comes."""
+    """The broker with the actor on it. Raises InvalidApplication, before the first event comes."""
     container.consumers()
     broker: dramatiq.Broker = container.broker()
     actor.declare(

@@ -12,11 +12,11 @@ from kratos_sync.infrastructure.bus import actor
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.erasure import ErasureSchedule
 from kratos_sync.infrastructure.settings import Settings
+from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.api.cli.invoking import kratos_sync
 from tests.infrastructure.bus.working import relaying, working
 from tests.infrastructure.erasure.life import Life
 from tests.kratos.admin_stand_in import AdminStandIn
-from tests.kratos.people import Town
 from tests.suites.ledgers import PostgresLedger
 
 pytestmark = pytest.mark.usefixtures("settings", "kratos")
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("settings", "kratos")
 
 @pytest.fixture
 def kratos(monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminStandIn]:
-    with AdminStandIn(Town()) as stand_in:
+    with AdminStandIn(InMemoryDocuments()) as stand_in:
         monkeypatch.setenv("KRATOS_ADMIN_URL", stand_in.url)
         yield stand_in
 
@@ -32,7 +32,7 @@ def kratos(monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminStandIn]:
 @pytest.fixture
 def life(engine: Engine, kratos: AdminStandIn) -> Life:
     somebody = Life(PostgresLedger(engine))
-    assert isinstance(kratos.people, Town)
+    assert isinstance(kratos.people, InMemoryDocuments)
     kratos.people.put(somebody.document())
     somebody.tell()
     somebody.consume_everything()

@@ -6,10 +6,10 @@ import pytest
 from click.testing import Result
 from sqlalchemy import Engine
 
+from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.api.cli.invoking import kratos_sync
 from tests.infrastructure.erasure.life import Life
 from tests.kratos.admin_stand_in import AdminStandIn
-from tests.kratos.people import Town
 from tests.suites.ledgers import PostgresLedger
 
 pytestmark = pytest.mark.usefixtures("settings")
@@ -24,7 +24,7 @@ def life(engine: Engine) -> Life:
 
 @pytest.fixture
 def kratos(monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminStandIn]:
-    with AdminStandIn(Town()) as stand_in:
+    with AdminStandIn(InMemoryDocuments()) as stand_in:
         monkeypatch.setenv("KRATOS_ADMIN_URL", stand_in.url)
         yield stand_in
 
@@ -102,7 +102,7 @@ def test_without_an_admin_url_it_reports_that_kratos_was_not_asked(life: Life) -
 def test_an_identity_that_kratos_still_has_is_only_erased_with_anyway(
     life: Life, kratos: AdminStandIn
 ) -> None:
-    assert isinstance(kratos.people, Town)
+    assert isinstance(kratos.people, InMemoryDocuments)
     kratos.people.put(life.document())
 
     refused = erase(life, "--yes")

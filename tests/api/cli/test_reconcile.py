@@ -22,11 +22,11 @@ from kratos_sync.api.cli.reconcile import Outcome, Reconciler, for_ever, in_word
 from kratos_sync.application.ports.reconciliation import Findings
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.worker.shutdown import ShutdownRequested, ShutdownSignals
+from kratos_sync.testing.kratos import Document
 from tests.api.cli.invoking import kratos_sync, process_state_kept
 from tests.end_to_end.processes import KRATOS_SYNC
 from tests.infrastructure.reconciliation.test_reconciliations import lose_connection
 from tests.kratos.admin_stand_in import AdminStandIn
-from tests.kratos.people import Document
 from tests.kratos.persons import many, person
 from tests.kratos.reply import broken, cut_at, nothing, says, too_many
 from tests.suites.reconciling import World, world_on_postgres

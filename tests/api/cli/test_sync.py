@@ -17,10 +17,10 @@ from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIde
 from kratos_sync.application.pipeline import Batch, deliver
 from kratos_sync.domain.events import KratosIdentityGone, KratosIdentityUpdated
 from kratos_sync.infrastructure.ledger.notifications import CHANNEL
+from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.api.cli.invoking import kratos_sync
 from tests.domain.people import LOYAL
 from tests.kratos.admin_stand_in import AdminStandIn
-from tests.kratos.people import Town
 from tests.kratos.persons import many, person
 from tests.kratos.reply import broken, says
 from tests.suites.ledgers import PostgresLedger
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("settings", "kratos")
 
 @pytest.fixture
 def kratos(monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminStandIn]:
-    with AdminStandIn(Town()) as stand_in:
+    with AdminStandIn(InMemoryDocuments()) as stand_in:
         monkeypatch.setenv("KRATOS_ADMIN_URL", stand_in.url)
         yield stand_in
 
@@ -41,8 +41,8 @@ def ledger(engine: Engine) -> PostgresLedger:
     return PostgresLedger(engine)
 
 
-def town_of(kratos: AdminStandIn) -> Town:
-    assert isinstance(kratos.people, Town)
+def town_of(kratos: AdminStandIn) -> InMemoryDocuments:
+    assert isinstance(kratos.people, InMemoryDocuments)
     return kratos.people
 
 

@@ -2,10 +2,10 @@ from datetime import UTC, date, datetime, timedelta, timezone
 
 from kratos_sync.application.consumers.count_registrations import CountRegistrations
 from kratos_sync.domain.events import IdentityRegistered
+from kratos_sync.testing.fakes import InMemoryRegistrationCounts
+from kratos_sync.testing.ledger import InMemoryLedger
 from tests.application.delivering import deliver_everything
 from tests.domain.people import ADA, NOON, cause, minutes, written
-from tests.fakes.registration_counts import InMemoryRegistrationCounts
-from tests.fakes.unit_of_work import InMemoryLedger
 from tests.suites.occurrences import PEOPLE, WEBHOOK, updated
 
 

@@ -12,16 +12,15 @@ from kratos_sync.application.ports.kratos import (
 )
 from kratos_sync.application.retry_delays import LONGEST_WAIT, WAIT_FOR_A_URL
 from kratos_sync.domain.events import IdentityDeletionRequested
+from kratos_sync.testing.fakes import InMemoryDeletionFinalizer
+from kratos_sync.testing.kratos import InMemoryDocuments, InMemoryKratos
 from tests.domain.people import cause
-from tests.fakes.deletion_finalizer import InMemoryDeletionFinalizer
-from tests.fakes.kratos_admin import InMemoryKratos
-from tests.kratos.people import Town
 from tests.kratos.persons import person
 
 
 @pytest.fixture
 def kratos() -> InMemoryKratos:
-    return InMemoryKratos(Town([person()]))
+    return InMemoryKratos(InMemoryDocuments([person()]))
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def departures(kratos: InMemoryKratos) -> InMemoryDeletionFinalizer:
 def requested(
     kratos: InMemoryKratos, *, ago: timedelta = timedelta(), erase: bool = False
 ) -> IdentityDeletionRequested:
-    assert isinstance(kratos.people, Town)
+    assert isinstance(kratos.people, InMemoryDocuments)
     (identity_id,) = kratos.people.documents
     at = datetime.now(UTC) - ago
     return IdentityDeletionRequested(cause(1), at, identity_id, "ada", erase)
@@ -49,14 +48,15 @@ def test_once_nobody_is_owed_anything_it_deletes(
     assert departures.erased == []
 
 
-def test_it_waits_for_others_and_names_them(
-    kratos: InMemoryKratos, departures: InMemoryDeletionFinalizer
-) -> None:
+def test_it_waits_for_others_and_names_them(kratos: InMemoryKratos) -> None:
     event = requested(kratos, ago=timedelta(seconds=40))
-    departures.owed = [
-        AwaitedConsumer("SendGoodbye", 2, 1),
-        AwaitedConsumer("ForgetIdentity", 1, 0),
-    ]
+    departures = InMemoryDeletionFinalizer(
+        kratos,
+        lambda _: [
+            AwaitedConsumer("SendGoodbye", 2, 1),
+            AwaitedConsumer("ForgetIdentity", 1, 0),
+        ],
+    )
 
     with pytest.raises(WaitsForOthers) as raised:
         DeleteFromKratos(departures).consume(event)
@@ -68,10 +68,9 @@ def test_it_waits_for_others_and_names_them(
     assert kratos.find(event.identity_id)
 
 
-def test_who_waits_for_days_is_looked_at_now_and_then(
-    kratos: InMemoryKratos, departures: InMemoryDeletionFinalizer
-) -> None:
-    departures.owed = [AwaitedConsumer("SendGoodbye", 1, 1)]
+def test_who_waits_for_days_is_looked_at_now_and_then(kratos: InMemoryKratos) -> None:
+    awaited = [AwaitedConsumer("SendGoodbye", 1, 1)]
+    departures = InMemoryDeletionFinalizer(kratos, lambda _: awaited)
 
     with pytest.raises(WaitsForOthers) as raised:
         DeleteFromKratos(departures).consume(requested(kratos, ago=timedelta(days=3)))

@@ -2,9 +2,9 @@ from kratos_sync.application.consumers.delete_kratos_identity import DeleteKrato
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.domain.events import IdentityDeleted
 from kratos_sync.domain.json_values import ABSENT
+from kratos_sync.testing.fakes import InMemoryKratosIdentities
+from kratos_sync.testing.ledger import InMemoryLedger
 from tests.domain.people import ADA, met, minutes, webhook
-from tests.fakes.kratos_identities import InMemoryKratosIdentities
-from tests.fakes.unit_of_work import InMemoryLedger
 from tests.suites.occurrences import gone, updated
 
 

@@ -13,9 +13,9 @@ from kratos_sync.application.ports.kratos import (
 )
 from kratos_sync.application.retry_delays import LONGEST_WAIT
 from kratos_sync.domain.events import KratosIdentityGone, KratosIdentityHinted
+from kratos_sync.testing.ledger import Delivery, InMemoryLedger
 from tests.application.delivering import deliver_everything, deliver_to
 from tests.domain.people import ADA, GRACE, LOYAL, document
-from tests.fakes.unit_of_work import InMemoryLedger, OwedDelivery
 from tests.suites.occurrences import MARY, WEBHOOK, hinted
 
 FETCH = FetchKratosIdentity.name
@@ -206,7 +206,7 @@ def test_a_hint_that_is_replayed_brings_a_new_answer(ledger: InMemoryLedger) -> 
     hear(ledger, hinted(1))
     deliver_to(FetchKratosIdentity, ledger)
     ledger.now += timedelta(minutes=1)
-    ledger.deliveries[FETCH, hinted(1).id] = OwedDelivery(ledger.now, owed_at=ledger.now)
+    ledger.deliveries[FETCH, hinted(1).id] = Delivery(ledger.now, recorded_at=ledger.now)
 
     deliver_to(FetchKratosIdentity, ledger)
 

@@ -2,9 +2,9 @@ from kratos_sync.application.consumers.forget_identity import ForgetIdentity
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.domain.events import IdentityDeleted, IdentityDeletionRequested
 from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.testing.fakes import InMemoryKratosIdentities
+from kratos_sync.testing.ledger import InMemoryLedger
 from tests.domain.people import ADA, cause, minutes, webhook
-from tests.fakes.kratos_identities import InMemoryKratosIdentities
-from tests.fakes.unit_of_work import InMemoryLedger
 from tests.suites.occurrences import updated
 
 

@@ -2,9 +2,9 @@ import pytest
 
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.domain.events import IdentityRegistered, IdentityTraitsChanged
+from kratos_sync.testing.fakes import InMemoryKratosIdentities
+from kratos_sync.testing.ledger import InMemoryLedger
 from tests.domain.people import ADA, cause, met, minutes, webhook
-from tests.fakes.kratos_identities import InMemoryKratosIdentities
-from tests.fakes.unit_of_work import InMemoryLedger
 from tests.suites.occurrences import updated
 
 

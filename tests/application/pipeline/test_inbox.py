@@ -5,9 +5,9 @@ from datetime import timedelta
 from kratos_sync.application.consumers.delete_from_kratos import DeleteFromKratos
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.testing.ledger import Delivery, InMemoryLedger, RecordedEvent
 from tests.application.delivering import deliver_everything, deliver_to
 from tests.domain.people import ADA, GRACE, cause, minutes
-from tests.fakes.unit_of_work import InMemoryLedger, OwedDelivery, RecordedEvent
 from tests.suites.occurrences import WEBHOOK, hinted, updated
 
 
@@ -15,7 +15,7 @@ def owe_something_unknown(ledger: InMemoryLedger, number: int, name: str) -> Non
     """What a newer release has recorded."""
     event_id = cause(number)
     ledger.events[event_id] = RecordedEvent(event_id, name, ADA, minutes(1), "{}", "webhook")
-    ledger.deliveries[SyncKratosIdentity.name, event_id] = OwedDelivery(ledger.now)
+    ledger.deliveries[SyncKratosIdentity.name, event_id] = Delivery(ledger.now)
 
 
 def test_a_redelivered_message_changes_nothing(ledger: InMemoryLedger) -> None:
@@ -93,7 +93,7 @@ def test_a_payload_that_cannot_be_read_fails_alone(ledger: InMemoryLedger) -> No
             cause(number), KratosIdentityUpdated.name, ADA, minutes(1), payload, "webhook"
         )
         ledger.events[event.id] = event
-        ledger.deliveries[SyncKratosIdentity.name, event.id] = OwedDelivery(ledger.now)
+        ledger.deliveries[SyncKratosIdentity.name, event.id] = Delivery(ledger.now)
     ledger.publish(updated(9, GRACE), WEBHOOK)
 
     deliver_to(SyncKratosIdentity, ledger)
@@ -125,7 +125,7 @@ def test_an_event_for_a_consumer_of_other_events_is_not_given_to_it(
 ) -> None:
     hint = hinted(1)
     ledger.publish(hint, WEBHOOK)
-    ledger.deliveries[DeleteFromKratos.name, hint.id] = OwedDelivery(ledger.now)
+    ledger.deliveries[DeleteFromKratos.name, hint.id] = Delivery(ledger.now)
 
     deliver_to(DeleteFromKratos, ledger, hint.id)
 

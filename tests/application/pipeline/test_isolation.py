@@ -14,9 +14,10 @@ from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, Pend
 from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.testing.ledger import Attempt, InMemoryLedger
+from kratos_sync.testing.unit_of_work import InMemoryUnitOfWork
 from tests.application.delivering import deliver_to
 from tests.domain.people import ADA, GRACE, cause
-from tests.fakes.unit_of_work import Attempt, InMemoryLedger, InMemoryUnitOfWork
 from tests.suites.occurrences import HEDY, MARY, PEOPLE, WEBHOOK, subscribed, updated
 
 
@@ -39,7 +40,7 @@ class AdmitAllButGrace(Consumer[KratosIdentityUpdated]):
 def ledger(request: pytest.FixtureRequest) -> InMemoryLedger:
     """A ledger where what a consumer did can be taken back, and one where it cannot."""
     ledger = InMemoryLedger()
-    ledger.can_take_back = request.param
+    ledger.has_savepoints = request.param
     return ledger
 
 
@@ -81,7 +82,7 @@ def test_what_can_be_taken_back_costs_the_others_no_second_run(ledger: InMemoryL
     deliver_to(AdmitAllButGrace, ledger)
 
     # By halves: Ada, Grace (whose failure is no commit of the batch's), Mary and Hedy.
-    assert ledger.commits == (1 if ledger.can_take_back else 2)
+    assert ledger.commits == (1 if ledger.has_savepoints else 2)
 
 
 def test_what_the_poison_raised_is_recorded_nowhere(ledger: InMemoryLedger) -> None:
@@ -194,7 +195,7 @@ def test_a_failure_that_cannot_be_recorded_keeps_no_other_event_from_running(
     def refuse(_: object, __: FailedAttempt) -> None:
         raise PermissionError("no grant")
 
-    ledger.can_take_back = False
+    ledger.has_savepoints = False
     publish_all(ledger)
     monkeypatch.setattr(InMemoryLedger, "record", refuse)
 

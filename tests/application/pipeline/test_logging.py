@@ -11,9 +11,9 @@ from kratos_sync.application.pipeline.logging import add_delivery
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.testing.ledger import InMemoryLedger
 from tests.application.delivering import deliver_to
 from tests.domain.people import ADA, GRACE, cause
-from tests.fakes.unit_of_work import InMemoryLedger
 from tests.suites.occurrences import WEBHOOK, subscribed, updated
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

@@ -7,9 +7,9 @@ from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIde
 from kratos_sync.application.footprint import BATCH_BYTES, OpenBatches, footprint_of
 from kratos_sync.application.pipeline import Batch, deliver
 from kratos_sync.domain.json_values import Json
+from kratos_sync.testing.ledger import InMemoryLedger
 from tests.application.delivering import deliver_to
 from tests.domain.people import cause
-from tests.fakes.unit_of_work import InMemoryLedger
 from tests.suites.occurrences import WEBHOOK, person, updated
 
 LARGE: Json = {"list": [{"a": 0}] * 10_000}

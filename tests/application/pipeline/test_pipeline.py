@@ -5,9 +5,9 @@ import pytest
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.pipeline import PIPELINE, Batch, Result, compose
 from kratos_sync.application.pipeline.batch import CallNext, Middleware
+from kratos_sync.testing.ledger import InMemoryLedger
 from tests.application.delivering import deliver_to
 from tests.domain.people import ADA, GRACE, cause
-from tests.fakes.unit_of_work import InMemoryLedger
 from tests.suites.occurrences import WEBHOOK, updated
 
 

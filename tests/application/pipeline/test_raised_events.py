@@ -8,9 +8,9 @@ from kratos_sync.application.consumers.delete_kratos_identity import DeleteKrato
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.domain.json_values import Json
+from kratos_sync.testing.ledger import InMemoryLedger
 from tests.application.delivering import deliver_to
 from tests.domain.people import ADA, GRACE, address, cause, minutes
-from tests.fakes.unit_of_work import InMemoryLedger
 from tests.suites.occurrences import WEBHOOK, gone, updated
 
 ADAS_TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

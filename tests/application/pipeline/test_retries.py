@@ -14,9 +14,9 @@ from kratos_sync.application.pipeline.retries import backoff
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.testing.ledger import InMemoryLedger
 from tests.application.delivering import deliver_to
 from tests.domain.people import ADA, cause
-from tests.fakes.unit_of_work import InMemoryLedger
 from tests.suites.occurrences import WEBHOOK, subscribed, updated
 
 
@@ -139,10 +139,10 @@ def test_a_conflict_is_not_begun_anew_for_ever(owing: InMemoryLedger) -> None:
 
 
 def test_an_unavailable_ledger_is_raised_and_counts_no_attempt(owing: InMemoryLedger) -> None:
-    owing.is_away = True
+    owing.is_unavailable = True
     with pytest.raises(LedgerUnavailable):
         deliver_to(SyncKratosIdentity, owing)
-    owing.is_away = False
+    owing.is_unavailable = False
 
     owing.commit_errors.append(LedgerUnavailable("while committing"))
     with pytest.raises(LedgerUnavailable):

@@ -24,8 +24,8 @@ from kratos_sync.application.ports.unit_of_work import (
 from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.testing.ledger import Delivery, InMemoryLedger
 from tests.domain.people import ADA, GRACE, cause
-from tests.fakes.unit_of_work import InMemoryLedger, OwedDelivery
 from tests.suites.occurrences import HEDY, MARY, PEOPLE, WEBHOOK, subscribed, updated
 
 OTHERS = (cause(1), cause(3), cause(4))
@@ -87,7 +87,7 @@ class LooksAtGrace:
 def ledger(request: pytest.FixtureRequest) -> InMemoryLedger:
     """Owes Ada, Grace, Mary and Hedy; what was done can be taken back, or only rolled back."""
     ledger = InMemoryLedger()
-    ledger.can_take_back = request.param
+    ledger.has_savepoints = request.param
     with subscribed(ledger, KratosIdentityUpdated, Admit):
         for number, who in enumerate(PEOPLE, start=1):
             ledger.publish(updated(number, who), WEBHOOK)
@@ -117,7 +117,7 @@ def outcomes(ledger: InMemoryLedger) -> list[tuple[UUID, int, str]]:
     return sorted((each.event_id, each.number, each.outcome) for each in ledger.attempts)
 
 
-def owed(ledger: InMemoryLedger) -> dict[UUID, OwedDelivery]:
+def owed(ledger: InMemoryLedger) -> dict[UUID, Delivery]:
     return {
         event_id: delivery
         for (consumer, event_id), delivery in ledger.deliveries.items()
@@ -231,7 +231,7 @@ def test_a_batch_out_of_time_begins_no_further_event_and_leaves_the_rest_due(
     assert Admit.heard == [cause(1)]
     assert outcomes(ledger) == [(cause(1), 1, "succeeded")]
     assert ledger.due(Admit.name) == (cause(2), cause(3), cause(4))
-    assert ledger.held == set()
+    assert ledger.locked == set()
     assert [delivery.attempts for delivery in owed(ledger).values()] == [0, 0, 0]
 
 

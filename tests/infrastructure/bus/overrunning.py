@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 
 from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.consumer_factory import ConsumerFactory
 from kratos_sync.application.pipeline import Batch, deliver
 from kratos_sync.application.ports.dead_letters import Failures
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
@@ -18,7 +19,7 @@ from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.ledger.inbox import PostgresFailures
 from kratos_sync.infrastructure.postgres.transaction import Transaction
-from kratos_sync.infrastructure.postgres.unit_of_work import ConsumerFactory, PostgresUnitOfWork
+from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 
 A_LEASE = timedelta(minutes=5)

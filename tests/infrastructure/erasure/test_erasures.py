@@ -297,7 +297,7 @@ def test_a_worker_that_fails_in_the_middle_of_it_leaves_nothing(
             assert go_on.wait(20)
             super().consume(event)
 
-    with heard(Slow):
+    with heard(ledger, Slow):
         life.tell()
         worker = threading.Thread(target=life.consume, args=(Slow,))
         worker.start()

@@ -21,10 +21,10 @@ from kratos_sync.application.ports.kratos import (
 )
 from kratos_sync.infrastructure.kratos import admin_api
 from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
+from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.infrastructure.kratos.clock import Clock
 from tests.kratos import reply
 from tests.kratos.admin_stand_in import AdminStandIn
-from tests.kratos.people import Town
 from tests.kratos.persons import many, person
 
 ADA = UUID("e52e75c7-afbb-4316-a4ef-3977a428a2ca")
@@ -44,7 +44,7 @@ class Kratos(AdminStandIn):
     """The stand-in, with Ada, and an adapter whose clock stands until it waits."""
 
     def __init__(self) -> None:
-        self.town = Town([person(ADA)])
+        self.town = InMemoryDocuments([person(ADA)])
         super().__init__(self.town)
         self.clock = Clock()
         self.admin = self.asked()
@@ -344,7 +344,7 @@ def test_a_deletion_whose_answer_was_lost_finds_no_identity(kratos: Kratos) -> N
 
 def test_an_admin_api_behind_a_path_is_walked_to_the_end() -> None:
     people = many(501)
-    with AdminStandIn(Town(people), prefix="/ory/kratos") as stand_in:
+    with AdminStandIn(InMemoryDocuments(people), prefix="/ory/kratos") as stand_in:
         admin = HttpKratosAdmin(SecretStr(f"{stand_in.url}/"))
         first = admin.page(None)
 

@@ -6,8 +6,8 @@ from dependency_injector import providers
 from kratos_sync.application.ports.kratos import KratosNotConfigured
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.settings import Settings
+from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.kratos.admin_stand_in import AdminStandIn
-from tests.kratos.people import Town
 from tests.kratos.persons import person
 
 
@@ -28,7 +28,7 @@ def container(url: str) -> Container:
 
 
 def test_the_container_gives_one_admin_api_for_a_process() -> None:
-    town = Town()
+    town = InMemoryDocuments()
     identity_id = town.put(person())
     with AdminStandIn(town) as stand_in:
         stand_in.authorization = "Bearer lovelace"

@@ -11,8 +11,8 @@ from pydantic import SecretStr
 
 from kratos_sync.application.ports.kratos import KratosRefused
 from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
+from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.kratos.admin_stand_in import AdminStandIn
-from tests.kratos.people import Town
 from tests.kratos.persons import person
 
 
@@ -32,7 +32,7 @@ def certificate(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def kratos(certificate: Path) -> Iterator[AdminStandIn]:
-    stand_in = AdminStandIn(Town([person()]))
+    stand_in = AdminStandIn(InMemoryDocuments([person()]))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     stand_in._server.socket = context.wrap_socket(stand_in._server.socket, server_side=True)

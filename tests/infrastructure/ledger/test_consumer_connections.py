@@ -18,6 +18,7 @@ from sqlalchemy.pool import QueuePool
 
 from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.consumer_factory import ConsumerFactory
 from kratos_sync.application.pipeline import Batch, deliver
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.domain.events import DomainEvent, KratosIdentityUpdated
@@ -27,7 +28,7 @@ from kratos_sync.infrastructure.ledger.status import PostgresStatus
 from kratos_sync.infrastructure.postgres import transaction as transactions
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.postgres.transaction import Transaction
-from kratos_sync.infrastructure.postgres.unit_of_work import ConsumerFactory, PostgresUnitOfWork
+from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 from tests.domain.people import GRACE, cause
 from tests.infrastructure.bus.peeking import AnyBroker

@@ -4,17 +4,16 @@ from typing import Any
 
 import pytest
 
-from kratos_sync.application.application import Subscriptions
+from kratos_sync.application.application import InvalidApplication, Subscriptions
 from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.consumer_factory import ConsumerFactory
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.domain.events import KratosIdentityGone
 from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.postgres.transaction import Transaction
-from kratos_sync.infrastructure.postgres.unit_of_work import ConsumerFactory, UnknownPort
-from tests.fakes.kratos_identities import InMemoryKratosIdentities
-from tests.fakes.registration_counts import InMemoryRegistrationCounts
+from kratos_sync.testing.fakes import InMemoryKratosIdentities, InMemoryRegistrationCounts
 
 PORTS: dict[type[Any], Any] = {
     KratosIdentities: lambda _: InMemoryKratosIdentities(),
@@ -86,7 +85,9 @@ def test_each_transaction_has_a_consumer_of_its_own(transaction: Transaction) ->
 
 @pytest.mark.parametrize("kind", [AskForTheMoon, AskForTheMoonByName, AskForAnything])
 def test_a_port_that_nothing_serves_is_refused_at_once(kind: type[Consumer[Any]]) -> None:
-    with pytest.raises(UnknownPort, match=rf"^{kind.__name__} asks for .*, which nothing serves$"):
+    with pytest.raises(
+        InvalidApplication, match=rf"^{kind.__name__} asks for .*, which nothing serves$"
+    ):
         ConsumerFactory([AskForNothing, kind], PORTS)
 
 

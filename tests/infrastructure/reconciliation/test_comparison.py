@@ -24,8 +24,8 @@ from kratos_sync.infrastructure.identities.rows import STORE, to_arrays
 from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
 from kratos_sync.infrastructure.postgres.engine import driver_of
 from kratos_sync.infrastructure.reconciliation.comparison import FIRST, candidates_of, compare
+from kratos_sync.testing.kratos import Document, InMemoryDocuments
 from tests.kratos.admin_stand_in import AdminStandIn
-from tests.kratos.people import Document, Town
 from tests.kratos.persons import many, person
 from tests.kratos.population import Crowd
 from tests.recorded import thirteen_calls, two_hundred_lives
@@ -198,7 +198,7 @@ def test_characters_that_are_replaced_here_are_no_difference(
     cursor: "psycopg.RawCursor[Any]",
 ) -> None:
     ada = person(traits={"name": "Ada\0Lovelace\ud800", "\0": "\\u0000"})
-    with AdminStandIn(Town([ada])) as kratos:
+    with AdminStandIn(InMemoryDocuments([ada])) as kratos:
         admin = HttpKratosAdmin(SecretStr(kratos.url))
         page = admin.page(None).identities
         admin.close()
@@ -226,7 +226,7 @@ def test_an_unreadable_identity_keeps_no_other_from_being_read(
     spoilt = {UUID(people[number]["id"]): UNREADABLE[what] for number in (1, 4)}
     people[2]["state"] = "inactive"
 
-    class Spoilt(Town):
+    class Spoilt(InMemoryDocuments):
         def chosen(self, ids: Any) -> list[tuple[UUID, bytes]]:
             return [(each, self._spoilt(each, text)) for each, text in super().chosen(ids)]
 

@@ -18,8 +18,8 @@ from kratos_sync.application.ports.unit_of_work import PendingDelivery, TimeLimi
 from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.watchdog import Watched
+from kratos_sync.testing.ledger import InMemoryLedger
 from tests.domain.people import ADA, NOON, cause
-from tests.fakes.unit_of_work import InMemoryLedger
 from tests.infrastructure.bus.waiting import until
 from tests.suites.occurrences import WEBHOOK, subscribed, updated
 

@@ -13,11 +13,11 @@ from kratos_sync.api.http.webhooks.parse_identity import (
     KratosIdentityParseHandler,
     ParsedIdentity,
 )
-from kratos_sync.api.http.webhooks.parse_testing import ask
 from kratos_sync.api.http.webhooks.rejections import DetailedMessage
 from kratos_sync.api.http.webhooks.sync_identity import KratosIdentityHintHandler
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.domain.events import NO_IDENTITY, KratosTemplateFailed
+from kratos_sync.testing.parse import ask
 from tests.api.http.client import KEY, PARSE, SYNC, TEATIME, Api, Body, config, message
 from tests.fakes.event_bus import RecordingEventBus
 

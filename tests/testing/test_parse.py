@@ -17,7 +17,7 @@ from kratos_sync.api.http.webhooks.parse_identity import (
     RefuseIdentity,
     field,
 )
-from kratos_sync.api.http.webhooks.parse_testing import CONFIG, Refused, Stored, ask, asked
+from kratos_sync.testing.parse import CONFIG, Refused, Stored, ask, asked
 
 
 class Registrations(KratosIdentityParseHandler):

@@ -1,0 +1,1 @@
+"""What authors of consumers test with."""
