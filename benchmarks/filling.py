@@ -10,14 +10,15 @@ import psycopg
 from uuid_utils.compat import uuid7
 
 from benchmarks.changes import POISON_ONE_IN
+from kratos_sync.application.footprint import footprint_of
 from tests.recorded import Call
 
 SYNC = "SyncKratosIdentity"
 COPY_EVENTS = """
-    COPY kratos_sync.events (id, name, subject, occurred_at, payload, source) FROM STDIN
+    COPY kratos_sync.events (id, name, subject, occurred_at, payload, source, footprint) FROM STDIN
 """
 COPY_DELIVERIES = """
-    COPY kratos_sync.deliveries (event_id, consumer, subject, owed_at, due_at) FROM STDIN
+    COPY kratos_sync.deliveries (event_id, consumer, subject, owed_at, due_at, footprint) FROM STDIN
 """
 APART = timedelta(milliseconds=1)
 
@@ -30,6 +31,11 @@ class Waiting:
     subject: str
     payload: str
     poison: bool = False
+
+    @property
+    def footprint(self) -> int:
+        """As the service would record it."""
+        return footprint_of(self.payload.encode())
 
 
 def as_told(calls: Sequence[Call]) -> list[Waiting]:
@@ -63,14 +69,13 @@ def fill(
         with cursor.copy(COPY_EVENTS) as copy:
             for event in events:
                 name = "kratos_identity.updated"
-                copy.write_row(
-                    (event.id, name, event.subject, at or now, event.payload, "benchmark")
-                )
+                row = (event.id, name, event.subject, at or now, event.payload, "benchmark")
+                copy.write_row((*row, event.footprint))
         with cursor.copy(COPY_DELIVERIES) as copy:
             for number, event in enumerate(events):
                 due = now - APART * (len(events) - number)
                 for consumer in consumers:
-                    copy.write_row((event.id, consumer, event.subject, due, due))
+                    copy.write_row((event.id, consumer, event.subject, due, due, event.footprint))
     settle(url)
 
 

@@ -23,7 +23,8 @@ BEGUN = """
 TOLD = """
     CREATE TABLE benchmark.people AS SELECT * FROM kratos_sync.kratos_identities;
     CREATE TABLE benchmark.calls AS
-    SELECT row_number() OVER (ORDER BY id) AS number, subject, payload::text AS payload
+    SELECT row_number() OVER (ORDER BY id) AS number, subject, payload::text AS payload,
+           footprint
     FROM kratos_sync.events WHERE name = 'kratos_identity.updated';
     ANALYZE benchmark.begun, benchmark.people, benchmark.calls;
 """
@@ -41,17 +42,17 @@ LINED_UP = """
           ORDER BY (place - 1) / %(wave)s, random()) AS line
 """
 EVENTS = """
-    INSERT INTO kratos_sync.events (id, name, subject, occurred_at, payload, source)
+    INSERT INTO kratos_sync.events (id, name, subject, occurred_at, payload, source, footprint)
     SELECT line.id, 'kratos_identity.updated', copied.id, now(),
-           replace(c.payload, c.subject::text, copied.id::text)::json, 'benchmark'
+           replace(c.payload, c.subject::text, copied.id::text)::json, 'benchmark', c.footprint
     FROM benchmark.line
     JOIN benchmark.calls c USING (number)
     CROSS JOIN LATERAL (SELECT md5(c.subject::text || line.copy)::uuid AS id) AS copied
 """
 DELIVERIES = """
-    INSERT INTO kratos_sync.deliveries (event_id, consumer, subject, owed_at, due_at)
-    SELECT id, %(consumer)s, subject, due_at, due_at
-    FROM (SELECT id, subject,
+    INSERT INTO kratos_sync.deliveries (event_id, consumer, subject, owed_at, due_at, footprint)
+    SELECT id, %(consumer)s, subject, due_at, due_at, footprint
+    FROM (SELECT id, subject, footprint,
                  now() - (count(*) OVER () - row_number() OVER (ORDER BY id)) * interval '1 ms'
                  AS due_at
           FROM kratos_sync.events) AS waiting

@@ -10,6 +10,10 @@ DESCRIPTIONS: Final = {
         " tables are in its schema `kratos_sync`."
     ),
     "broker_url": "`redis://…`, `rediss://…`, `unix://…`, `amqp://…` or `amqps://…`.",
+    "kratos_sync_app": (
+        "Your application, as `module:attribute` ([Consumers](../consumers.md#your-application));"
+        " by default that of the one installed package with an entry point for it."
+    ),
     "kratos_webhook_api_keys": (
         "Keys that Kratos may send, comma separated, at least 16 characters each. Each of them is"
         " accepted, so that a key can be replaced without a gap. Required by `kratos-sync api`."

@@ -1,6 +1,8 @@
 """How an error is described: a log line has its type and place, only the ledger has its text."""
 
+import os
 import re
+import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,14 +27,29 @@ _PARTICULARS: Final = (
 )
 
 
-def summary(error: BaseException) -> dict[str, str]:
-    """The fields of a log line about an error: its type and where it was raised."""
-    return {"error": type(error).__name__, "at": place_of(extract_tb(error.__traceback__))}
+def summary(error: BaseException, of: type | None = None) -> dict[str, str]:
+    """The fields of a log line about an error: its type, and its place as `place_of` gives it."""
+    return {"error": type(error).__name__, "at": place_of(extract_tb(error.__traceback__), of)}
 
 
-def place_of(frames: Sequence[FrameSummary]) -> str:
-    """The innermost place of a stack, as ``file:line``."""
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+def place_of(frames: Sequence[FrameSummary], of: type | None = None) -> str:
+    """The innermost place of a stack, as ``file:line``.
+
+    With ``of`` the innermost in the package of that class, and not in a library that it calls.
+    """
+    if not frames:
+        return ""
+    source = "" if of is None else _source_of(of)
+    own = [each for each in frames if source and each.filename.startswith(source)]
+    frame = [*frames, *own][-1]
+    return f"{Path(frame.filename).name}:{frame.lineno}"
+
+
+def _source_of(kind: type) -> str:
+    """The folder of the top package of a class, or the file of its module."""
+    module = sys.modules.get(kind.__module__.partition(".")[0])
+    file = getattr(module, "__file__", None) or ""
+    return str(Path(file).parent) + os.sep if Path(file).name == "__init__.py" else file
 
 
 def name_of(kind: type[BaseException]) -> str:

@@ -13,21 +13,24 @@ GROUP: Final = "kratos_sync.applications"
 """The group of entry points, for a package that is found without a setting."""
 
 
-def load_application(path: str | None) -> Application[Any, Any] | None:
-    """The application at ``module:attribute``; by default that of the one entry point, if any.
+def application_path(given: str | None) -> str | None:
+    """Where the application is, ``module:attribute``: as given, or that of the one entry point.
 
-    Raises InvalidApplication.
+    Raises InvalidApplication if there are several.
     """
+    if given is not None:
+        return given
+    found = sorted(each.value for each in entry_points(group=GROUP))
+    if len(found) > 1:
+        names = ", ".join(found)
+        raise InvalidApplication(f"several are installed: set KRATOS_SYNC_APP to one of {names}")
+    return found[0] if found else None
+
+
+def load_application(path: str | None) -> Application[Any, Any] | None:
+    """The application at ``module:attribute``, if any. Raises InvalidApplication."""
     if path is None:
-        found = sorted(entry_points(group=GROUP), key=lambda each: each.value)
-        if len(found) > 1:
-            names = ", ".join(each.value for each in found)
-            raise InvalidApplication(
-                f"several are installed: set KRATOS_SYNC_APP to one of {names}"
-            )
-        if not found:
-            return None
-        path = found[0].value
+        return None
     module_name, _, attribute = path.partition(":")
     try:
         application = getattr(import_module(module_name), attribute)

@@ -14,6 +14,7 @@ from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.domain.kratos_identities import KratosIdentities, RecordedWebhooks
 from kratos_sync.infrastructure.application import (
     adapters_of,
+    application_path,
     load_application,
     subscriptions_with,
 )
@@ -85,7 +86,8 @@ class Container(containers.DeclarativeContainer):
     """Everything a process may need; nothing is made before it is asked for."""
 
     settings = providers.Singleton(Settings)
-    application = providers.Singleton(load_application, settings.provided.kratos_sync_app)
+    application_path = providers.Singleton(application_path, settings.provided.kratos_sync_app)
+    application = providers.Singleton(load_application, application_path)
     subscriptions = providers.Singleton(subscriptions_with, application)
     engine = providers.Singleton(
         connect, settings.provided.database_url, settings.provided.database_pool_size

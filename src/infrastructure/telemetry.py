@@ -27,12 +27,14 @@ _QUOTED: Final = re.compile(r"\s*[\n<(].*", re.DOTALL)
 log = structlog.get_logger()
 
 
-def configure_logging(log_format: Literal["console", "json"], log_level: str) -> None:
+def configure_logging(
+    log_format: Literal["console", "json"], log_level: str, application: str | None = None
+) -> None:
     """Write every log line, our own and the libraries', to standard error in one form.
 
-    ``json`` writes an object a line, ``console`` text for people. Libraries log from warnings on.
-    Tracebacks, and what libraries quote, are left out: an exception's text may have personal data.
-    Uncaught errors and warnings are logged likewise.
+    ``json`` writes an object a line, ``console`` text for people. Libraries log from warnings on,
+    the package ``application`` as we do. Tracebacks, and what libraries quote, are left out: an
+    exception's text may have personal data. Uncaught errors and warnings are logged likewise.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -53,7 +55,13 @@ def configure_logging(log_format: Literal["console", "json"], log_level: str) ->
         cache_logger_on_first_use=True,
     )
     handler = _Handler(sys.stderr)
-    handler.addFilter(lambda record: record.levelno >= logging.WARNING or _is_ours(record))
+    handler.addFilter(
+        lambda record: (
+            record.levelno >= logging.WARNING
+            or _is_ours(record)
+            or record.name.partition(".")[0] == application
+        )
+    )
     handler.setFormatter(
         _Formatter(
             foreign_pre_chain=shared,

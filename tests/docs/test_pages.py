@@ -105,12 +105,6 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text().split()) <= WORDS_OF_README
 
 
-def test_the_readmes_subscription_is_the_line_in_the_table() -> None:
-    (diff,) = blocks("diff")
-    (before,) = re.findall(r"^-(.*)$", diff.text, re.MULTILINE)
-    assert before in (ROOT / "src/application/subscriptions.py").read_text().splitlines()
-
-
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "CHANGELOG.md"])
 def test_every_command_line_has_a_command_and_options_that_exist(name: str) -> None:
     lines = [

@@ -13,8 +13,10 @@ def main() -> None:
     """Forget, and be `kratos-sync`; what it does not know it gives back for a second."""
     unknown = events.KratosIdentityUpdated
     known = {name: kind for name, kind in events.EVENTS.items() if kind is not unknown}
-    events.EVENTS = MappingProxyType(known)  # before anybody else imports it
+    from kratos_sync.application.pipeline import transaction
     from kratos_sync.infrastructure.ledger import inbox
+
+    transaction.EVENTS = MappingProxyType(known)
 
     inbox.POSTPONED_FOR = timedelta(seconds=1)
     from kratos_sync.api.cli import main as kratos_sync

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from textwrap import dedent
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 from pydantic_settings import BaseSettings
@@ -15,6 +15,7 @@ from kratos_sync.application.application import InvalidApplication
 from kratos_sync.infrastructure import application as loading
 from kratos_sync.infrastructure.application import (
     adapters_of,
+    application_path,
     load_application,
     subscriptions_with,
 )
@@ -72,25 +73,29 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
+def loaded(path: str | None) -> Application[Any, Any] | None:
+    return load_application(application_path(path))
+
+
 def refusal(path: str | None) -> str:
     with pytest.raises(InvalidApplication) as refused:
-        load_application(path)
+        loaded(path)
     return str(refused.value)
 
 
 def test_the_application_is_the_object_that_is_named() -> None:
-    assert load_application(HERE) is app
+    assert loaded(HERE) is app
 
 
 def test_without_a_name_there_is_none() -> None:
-    assert load_application(None) is None
+    assert loaded(None) is None
 
 
 def test_an_installed_application_needs_no_name(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = [EntryPoint("acme", HERE, loading.GROUP)]
     monkeypatch.setattr(loading, "entry_points", lambda group: EntryPoints(installed))
 
-    assert load_application(None) is app
+    assert loaded(None) is app
 
 
 def test_of_several_that_are_installed_one_has_to_be_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from kratos_sync.api.http.webhooks.sync_identity import (
 )
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.infrastructure.container import Container
-from kratos_sync.infrastructure.migrations import require_schema
+from kratos_sync.infrastructure.migrations import SchemaTooOld, require_schema
 from kratos_sync.infrastructure.postgres.connection_failures import is_refusal, why_unavailable
 from kratos_sync.infrastructure.postgres.engine import translate_errors
 from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
@@ -85,7 +85,7 @@ def api(host: str, port: int) -> None:
     While PostgreSQL is unavailable each call waits up to 25 s for it.
     """
     with opened_container(migrated=False) as container:
-        _require_schema(container)
+        _require_database(container)
         limits = ConnectionLimits(most_connections())
         hooks = HookActivityRecorder(container.hook_log())
         sync, parse = _handlers(container, hooks, limits.most)
@@ -128,12 +128,14 @@ async def _serve(server: DrainingServer, container: Container, hooks: HookActivi
                 await hooks.stop()
 
 
-def _require_schema(container: Container) -> None:
-    """Refuse a schema that is too old, and a database that refuses us; not an unavailable one."""
+def _require_database(container: Container) -> None:
+    """Refuse to start with a database that refuses us; calls wait for any other."""
     with expected_errors():
         try:
             with translate_errors():
                 require_schema(container.engine())
+        except SchemaTooOld as error:
+            log.warning("schema_too_old", reason=str(error))
         except LedgerUnavailable as error:
             if is_refusal(error):
                 raise

@@ -39,8 +39,7 @@ def delete(
     it was deleted from Kratos in time.
     """
     with command_container() as container:
-        if container.settings().kratos_admin_url is None:
-            raise click.UsageError("KRATOS_ADMIN_URL is not set: Kratos could not be asked.")
+        has_no_url = container.settings().kratos_admin_url is None
         also = " and erase what is recorded of it" if erase else ""
         options.confirm(f"Delete identity {identity_id} here and in Kratos{also}?", yes)
         deletions = container.deletions()
@@ -56,6 +55,8 @@ def delete(
         echo_json({**about, "waited": wait, **to_json(seen)})
     elif not wait:
         echo("Workers carry it out; `kratos-sync history` shows how far it is.")
+        if has_no_url:
+            echo("In Kratos once a worker has KRATOS_ADMIN_URL, which is not set here.")
     if wait and not (seen.is_done and (seen.is_erased or not erase)):
         raise click.ClickException(_why_not(seen))
 
@@ -99,4 +100,4 @@ def _why_not(seen: DeletionProgress) -> str:
         return "Deleted from Kratos, and not erased yet: a relay does it."
     if seen.deleted_here_at is None:
         return "Not deleted here yet: is a worker running? Once one is, it goes on by itself."
-    return "Not deleted from Kratos yet; it goes on by itself."
+    return "Not deleted from Kratos yet (has a worker KRATOS_ADMIN_URL?); it goes on by itself."

@@ -8,7 +8,7 @@ import shlex
 import socket
 import sysconfig
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,9 @@ MIGRATE_SECONDS: Final = 300.0
 PORT_SECONDS: Final = 4.0
 POLL_SECONDS: Final = 0.1
 ADMIN_URL_AND_TOKEN: Final = {"KRATOS_ADMIN_URL", "KRATOS_ADMIN_TOKEN"}
+OWN_URLS: Final = {"DATABASE_URL", "BROKER_URL"}
+EXPORTED_BY: Final = "KRATOS_SYNC_DEV"
+"""The variable that says which directory the other exported variables are about."""
 COLOURS: Final = {"migrate": "cyan", "api": "yellow", "relay": "green", "worker": "magenta"}
 FOLDER: Final = click.Path(path_type=Path, file_okay=False)
 
@@ -51,8 +54,10 @@ def dev(data: Path, host: str, port: int) -> None:
             # If it exists, the last dev was killed: its children may hold the port for a moment.
             _require_free(host, port, PORT_SECONDS if exports.exists() else 0)
             environment = _environment(data, undo)
+            consumers = _consumers(environment)
             undo.callback(exports.unlink, missing_ok=True)
-            names = ("DATABASE_URL", "BROKER_URL", "KRATOS_WEBHOOK_API_KEYS")
+            names = ("DATABASE_URL", "BROKER_URL", "KRATOS_WEBHOOK_API_KEYS", EXPORTED_BY)
+            environment[EXPORTED_BY] = str(data.absolute())
             lines = [f"export {name}={shlex.quote(environment[name])}\n" for name in names]
             _write_private(exports, "".join(lines))
             children = ChildProcesses(environment, shutdown.aborted.is_set, show_line)
@@ -60,7 +65,7 @@ def dev(data: Path, host: str, port: int) -> None:
             try:
                 _migrate(children, shutdown)
                 reachable = _serve(children, shutdown, host, port)
-                _say(banner(environment, exports, reachable, port))
+                _say(banner(environment, exports, reachable, port, consumers))
                 while True:
                     _pause(children, shutdown)
             except ShutdownRequested:
@@ -89,7 +94,13 @@ def show_line(name: str, line: bytes) -> None:
         click.echo(click.style(f"{name:>7} | ", fg=COLOURS.get(name)) + text)
 
 
-def banner(environment: Mapping[str, str], exports: Path, host: str, port: int) -> str:
+def banner(
+    environment: Mapping[str, str],
+    exports: Path,
+    host: str,
+    port: int,
+    consumers: Sequence[str] = (),
+) -> str:
     """Return what to try first: a command that registers an identity, and one that shows it."""
     key = environment["KRATOS_WEBHOOK_API_KEYS"].split(",")[0].strip()
     header = f"{environment.get('KRATOS_WEBHOOK_API_KEY_HEADER', 'X-Api-Key')}: {key}"
@@ -99,8 +110,9 @@ def banner(environment: Mapping[str, str], exports: Path, host: str, port: int) 
     curl += ["-H", "Content-Type: application/json", "-d", json.dumps({"identity": identity})]
     history = [_nearby(Path(program())), "history", str(identity["id"])]
     return f"""
-Ready: {url} (Ctrl-C stops everything)
-Key:   {header}
+Ready:     {url} (Ctrl-C stops everything)
+Key:       {header}
+Consumers: {", ".join(consumers)}
 
 To register an identity, copy this line into another terminal:
 {shlex.join(curl)}
@@ -152,6 +164,9 @@ def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
     from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
 
     given = {k: v for k, v in {**dotenv_values(".env"), **os.environ}.items() if v}
+    if given.get(EXPORTED_BY) == str(data.absolute()):
+        # From `. .data/env`: its servers ended with the dev that started them.
+        given = {k: v for k, v in given.items() if k not in OWN_URLS}
     for name in ("DATABASE_URL", "BROKER_URL"):
         if name in given:
             _say(f"Using {name} from the environment, and no server of our own for it.")
@@ -169,6 +184,20 @@ def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
         if name not in from_file or name.upper() not in ADMIN_URL_AND_TOKEN
     }
     return {"LOG_FORMAT": "console", **kept}
+
+
+def _consumers(environment: Mapping[str, str]) -> list[str]:
+    """Return the consumers that the children will run. Raises click.ClickException."""
+    from kratos_sync.api.cli.process import expected_errors
+    from kratos_sync.infrastructure.application import (
+        application_path,
+        load_application,
+        subscriptions_with,
+    )
+
+    with expected_errors():
+        path = application_path(environment.get("KRATOS_SYNC_APP"))
+        return list(subscriptions_with(load_application(path)).consumers)
 
 
 def _migrate(children: ChildProcesses, shutdown: ShutdownSignals) -> None:

@@ -53,7 +53,7 @@ def history_lines(history: IdentityHistory, verbose: bool) -> Iterator[Line]:
     """Yield the history, the oldest event first."""
     at, shown = history.at, len(history.events)
     yield Styled(f"Identity {history.identity_id}", "bold")
-    yield from (f"  {fact}" for fact in _summary(history.identity, at))
+    yield from (f"  {fact}" for fact in summary_lines(history.identity, at))
     if erasure := history.erasure:
         state = "ERASED" if erasure.erased_at else "BEING ERASED, asked"
         yield f"  {state} by {erasure.by} {_when(erasure.asked_at, at)}: {erasure.reason}"
@@ -75,7 +75,8 @@ def history_lines(history: IdentityHistory, verbose: bool) -> Iterator[Line]:
             yield from _delivery(delivery, at, verbose)
 
 
-def _summary(identity: IdentitySummary | None, at: datetime) -> Iterator[str]:
+def summary_lines(identity: IdentitySummary | None, at: datetime) -> Iterator[str]:
+    """Yield what is known of an identity without its traits and addresses."""
     if identity is None:
         yield "no copy of it (yet)"
         return

@@ -81,9 +81,13 @@ def interval(text: str) -> timedelta:
 def _consumers(
     _ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> Sequence[CompletionItem]:
-    from kratos_sync.infrastructure.application import load_application, subscriptions_with
+    from kratos_sync.infrastructure.application import (
+        application_path,
+        load_application,
+        subscriptions_with,
+    )
 
-    application = load_application(os.environ.get("KRATOS_SYNC_APP"))
+    application = load_application(application_path(os.environ.get("KRATOS_SYNC_APP")))
     names = subscriptions_with(application).consumers
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 

@@ -32,7 +32,7 @@ def opened_container(
 ) -> "Iterator[Container]":
     """Set up logging and yield a container; its database has the schema, unless not `migrated`.
 
-    With `stopped`, a database that is unavailable is waited for until then. Raises
+    With `stopped`, a database that is unavailable or not migrated is waited for until then. Raises
     click.ClickException for wrong settings and for a database that cannot be used.
     """
     from kratos_sync.infrastructure.container import Container
@@ -41,9 +41,11 @@ def opened_container(
     container = Container()
     with expected_errors():
         settings = container.settings()
-        configure_logging(settings.log_format, settings.log_level)
-        engine = container.engine()
         container.subscriptions()
+        path = container.application_path()
+        package = None if path is None else path.partition(":")[0].partition(".")[0]
+        configure_logging(settings.log_format, settings.log_level, package)
+        engine = container.engine()
     try:
         if migrated:
             require = partial(require_schema, engine)
@@ -67,10 +69,11 @@ def command_container(*, migrated: bool = True) -> "Iterator[Container]":
 
 
 def wait_for_database(query: Callable[[], T], stopped: threading.Event) -> T | None:
-    """Repeat a query while the database is unavailable; None once `stopped`.
+    """Repeat a query while the database is unavailable or not migrated; None once `stopped`.
 
     Raises what it raises for a database that refuses us.
     """
+    from kratos_sync.infrastructure.migrations import SchemaTooOld
     from kratos_sync.infrastructure.postgres.connection_failures import (
         DATABASE_ERRORS,
         is_refusal,
@@ -84,6 +87,8 @@ def wait_for_database(query: Callable[[], T], stopped: threading.Event) -> T | N
             if is_refusal(error):
                 raise
             log.warning("ledger_unavailable", reason=why_unavailable(error))
+        except SchemaTooOld as error:
+            log.warning("schema_too_old", reason=str(error))
         if stopped.wait(POLL_SECONDS):
             return None
 

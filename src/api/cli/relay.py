@@ -18,7 +18,9 @@ log = structlog.get_logger()
 def relay() -> None:
     """Dispatch due deliveries to the broker, purge, and complete erasures. Run one or more."""
     stopped = exit_when_stopped()
-    with opened_container() as container:
+    with opened_container(stopped=stopped) as container:
+        if stopped.is_set():
+            return
         with expected_errors():
             container.kept_subscriptions().add_missing()
             relaying = container.relay()

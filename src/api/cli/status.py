@@ -186,15 +186,21 @@ def _consumer_attention(consumer: ConsumerStatus) -> Iterator[str]:
             f"{consumer.name} is behind: {amount(consumer.backlog, 'delivery')} pending{waiting},"
             f" the oldest for {duration(consumer.lag)}."
         )
+    if (retried := consumer.waiting - consumer.postponed) > 0 and consumer.last_error:
+        yield (
+            f"{consumer.name} is retrying {amount(retried, 'delivery')}, the last error:"
+            f" {consumer.last_error}."
+        )
     if consumer.failed:
         yield (
             f"{consumer.name} has {amount(consumer.failed, 'dead letter')}, kept until somebody"
             " retries or discards them: `kratos-sync failed list` shows why."
         )
     if not consumer.known:
+        receives = " It receives new ones: see docs/consumers.md." if consumer.events else ""
         yield (
             f"{consumer.name} is not known to this release: its pending deliveries are kept for a"
-            " release that knows it."
+            f" release that knows it.{receives}"
         )
 
 

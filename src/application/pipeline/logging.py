@@ -42,7 +42,7 @@ def log_failure(consumer: type[Consumer[Any]], failure: Failure) -> None:
         log.info("delivery_postponed", **delivery, retry_after_seconds=seconds)
         return
     event = "delivery_gave_up" if retry_after is None else "delivery_failed"
-    log.warning(event, **delivery, **summary(failure.error), retry_after_seconds=seconds)
+    log.warning(event, **delivery, **summary(failure.error, consumer), retry_after_seconds=seconds)
 
 
 class delivering:  # noqa: N801  # used like a function; a generator would cost each event twice that

@@ -1,12 +1,14 @@
 """The history of one identity: its events and their deliveries."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 from uuid import UUID
 
 from kratos_sync.application.ports.deletions import Erasure
+from kratos_sync.domain.json_values import Json
 
 DECISIONS: Final = ("retried", "discarded")
 """Outcomes that an operator decided on: their error says who and why, without personal data."""
@@ -99,6 +101,12 @@ class History(Protocol):
         """The history of an identity; None if the ledger knows nothing of it.
 
         Raises LedgerUnavailable, or the reason why the schema cannot be read.
+        """
+
+    def copy_of(self, identity_id: UUID) -> Mapping[str, Json]:
+        """Our copy of an identity by column, personal data included; empty if there is none.
+
+        Raises as ``of``.
         """
 
 

@@ -75,6 +75,10 @@ class ConsumerStatus:
     lag: timedelta | None = None
     last_success_at: datetime | None = None
     """When an attempt last succeeded; None if none of the RECENT_ATTEMPTS did."""
+    last_error: str | None = None
+    """Type and shape of the error of a delivery that waits for a retry."""
+    events: Sequence[str] = ()
+    """The names of the events that the database records for it."""
 
     @property
     def backlog(self) -> int:

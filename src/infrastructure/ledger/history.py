@@ -1,5 +1,6 @@
 """The history of one identity, read from the ledger."""
 
+import json
 from collections import defaultdict
 from collections.abc import Sequence
 from uuid import UUID
@@ -14,6 +15,7 @@ from kratos_sync.application.ports.history import (
     Outstanding,
     RecordedEvent,
 )
+from kratos_sync.domain.json_values import Json
 from kratos_sync.infrastructure.erasure import erasure_of
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.postgres.engine import readable
@@ -41,6 +43,12 @@ OUTSTANDING = text("""
     SELECT event_id, consumer, attempts, due_at, leased, failed_at, last_error
     FROM kratos_sync.deliveries WHERE event_id = ANY(:event_ids)
 """)
+
+
+COPY = text("""
+    SELECT CAST(to_jsonb(i) - CAST(:internal AS text[]) AS text)
+    FROM kratos_sync.kratos_identities i WHERE id = :identity_id
+""").bindparams(internal=["footprint", "part_recency", "exact_at", "exact_numbers"])
 
 
 class PostgresHistory:
@@ -78,6 +86,12 @@ class PostgresHistory:
             ),
             erasure=erasure,
         )
+
+    def copy_of(self, identity_id: UUID) -> dict[str, Json]:
+        with snapshot(self._engine) as connection:
+            copy = connection.execute(COPY, {"identity_id": identity_id}).scalar_one_or_none()
+        columns: dict[str, Json] = {} if copy is None else json.loads(copy)
+        return columns
 
 
 def deliveries_of(

@@ -1,6 +1,7 @@
 """The status report, read in a few statements on one snapshot; and readiness."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import timedelta
 from itertools import starmap
 from typing import Final
@@ -95,6 +96,18 @@ PENDING = text("""
     ORDER BY consumer
 """).bindparams(retry_later=RETRY_LATER)
 
+RETRIED_AFTER = text("""
+    SELECT DISTINCT ON (consumer) consumer, concat_ws(': ', error_type, nullif(error_shape, ''))
+    FROM kratos_sync.deliveries
+    WHERE failed_at IS NULL AND attempts > 0 AND error_type <> :retry_later
+    ORDER BY consumer, due_at DESC
+""").bindparams(retry_later=RETRY_LATER)
+
+SUBSCRIBED = text("""
+    SELECT consumer, array_agg(event ORDER BY event) FROM kratos_sync.subscriptions
+    GROUP BY consumer
+""")
+
 # substr, unlike LIKE, reads no more of a long error than its beginning.
 UNKNOWN = text("""
     SELECT substr(last_error, 15), count(*), now() - min(owed_at)
@@ -154,11 +167,17 @@ class PostgresStatus:
 
 def _consumers(connection: Connection, known: Collection[str]) -> tuple[ConsumerStatus, ...]:
     pending = {name: rest for name, *rest in connection.execute(PENDING)}
-    names = [*known, *(name for name in pending if name not in known)]
+    events = {name: tuple(found) for name, found in connection.execute(SUBSCRIBED)}
+    errors = {row[0]: row[1] for row in connection.execute(RETRIED_AFTER)}
+    names = list(dict.fromkeys([*known, *sorted({*pending, *events})]))
     recent = {"consumers": names, "recent": RECENT_ATTEMPTS}
-    return tuple(
+    found = (
         ConsumerStatus(name, name in known, *pending.get(name, NOTHING), *success)
         for name, *success in connection.execute(LAST_SUCCESS, recent)
+    )
+    return tuple(
+        replace(each, last_error=errors.get(each.name), events=events.get(each.name, ()))
+        for each in found
     )
 
 

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import psycopg
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
@@ -243,13 +244,13 @@ def _retried(step: Callable[[], None], revision: str) -> None:
         try:
             return step()
         except DBAPIError as error:
-            sqlstate = getattr(error.orig, "sqlstate", None)
-            if sqlstate not in {LOCK_NOT_AVAILABLE, DEADLOCK}:
-                if sqlstate is None:
-                    raise
+            cause = error.orig
+            if not isinstance(cause, psycopg.Error) or cause.sqlstate is None:
+                raise
+            if cause.sqlstate not in {LOCK_NOT_AVAILABLE, DEADLOCK}:
                 raise MigrationFailed(
-                    f"revision {revision} failed with SQLSTATE {sqlstate} at the statement:"
-                    f" {' '.join((error.statement or '').split())[:MOST_CHARACTERS]}"
+                    f"revision {revision} failed with SQLSTATE {cause.sqlstate}"
+                    f" ({cause.diag.message_primary}), at: {_where(error.statement, cause)}"
                 ) from error
             if time.monotonic() > deadline:
                 raise MigrationBlocked(
@@ -257,6 +258,13 @@ def _retried(step: Callable[[], None], revision: str) -> None:
                     " `kratos-sync migrate` again when it has ended"
                 ) from error
             time.sleep(RETRY_SECONDS)
+
+
+def _where(statement: str | None, error: psycopg.Error) -> str:
+    """The line of a statement that an error is about, or its beginning."""
+    text, position = statement or "", int(error.diag.statement_position or 1) - 1
+    begin = text.rfind("\n", 0, position) + 1
+    return " ".join(text[begin:].strip().split("\n")[0].split())[:MOST_CHARACTERS]
 
 
 def _build(engine: Engine, index: ConcurrentIndex) -> None:

@@ -251,7 +251,7 @@ class Watchdog:
         consumer = watched.consumer
         frame = sys._current_frames().get(watched.thread)  # noqa: SLF001  # there is no other way
         stack = traceback.extract_stack(frame) if frame else traceback.StackSummary()
-        log.error("consumer_overran", **describe(consumer, delivery), at=place_of(stack))
+        log.error("consumer_overran", **describe(consumer, delivery), at=place_of(stack, consumer))
         watched.unit_of_work.abandon()
         began = datetime.now(UTC) - timedelta(seconds=time.monotonic() - watched.since)
         lost = Lost(consumer.name, delivery.event_id, delivery.attempt, began)

@@ -54,7 +54,13 @@ def at_work(
         )
     )
     broker, stopped = container.broker(), threading.Event()
-    actor.declare(broker, container.unit_of_work, container.failures(), container.watchdog())
+    actor.declare(
+        broker,
+        container.subscriptions(),
+        container.unit_of_work,
+        container.failures(),
+        container.watchdog(),
+    )
     schedule = ErasureSchedule(container.erasures(), look_seconds=0.1)
     erasing = threading.Thread(target=schedule.run, args=(stopped,))
     with ExitStack() as stack:
@@ -130,16 +136,16 @@ def test_a_dead_letter_that_holds_the_deletion_is_named(life: Life) -> None:
     assert "Held by ForgetIdentity, SayGoodbye (1 dead letter)" in result.stderr
 
 
-def test_without_an_admin_url_no_deletion_is_requested(
+def test_without_an_admin_url_workers_delete_it_in_kratos_once_they_have_one(
     life: Life, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("KRATOS_ADMIN_URL")
 
     result = delete(life, "--yes")
 
-    assert result.exit_code == 2
-    assert "KRATOS_ADMIN_URL is not set" in result.stderr
-    assert life.ledger.deliveries == {}
+    assert result.exit_code == 0
+    assert "In Kratos once a worker has KRATOS_ADMIN_URL, which is not set here" in result.stdout
+    assert {name for name, _ in life.ledger.deliveries} == {"ForgetIdentity", "DeleteFromKratos"}
 
 
 def test_without_a_terminal_it_needs_yes(life: Life) -> None:

@@ -284,7 +284,7 @@ def test_servers_that_are_configured_are_used(started: list[Dev], directory: Pat
 def test_the_key_that_is_configured_is_shown(started: list[Dev], directory: Path) -> None:
     dev = stand_in_dev(started, directory, KRATOS_WEBHOOK_API_KEYS="first, second")
     dev.shows("See what became of it")
-    assert dev.printed_line("Key:") == "Key:   X-Api-Key: first"
+    assert dev.printed_line("Key:") == "Key:       X-Api-Key: first"
     assert not (directory / ".data" / "webhook-key").exists()
 
 

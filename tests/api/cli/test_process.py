@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import make_url
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
@@ -17,6 +18,7 @@ from kratos_sync.api.cli.process import opened_container
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.embedded import EmbeddedPostgres
 from kratos_sync.infrastructure.migrations import migrate
+from kratos_sync.infrastructure.postgres.engine import connect
 from tests.api.cli.waiting import until
 
 PASSWORD = "sesame-42"
@@ -207,16 +209,21 @@ def test_a_refused_password_is_not_waited_for_and_not_quoted(
     assert logged == []
 
 
-def test_a_database_without_the_schema_is_not_waited_for(
+def test_a_database_without_the_schema_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, empty_database_url: str
 ) -> None:
     use(monkeypatch, empty_database_url)
 
-    with opening() as refusing:
-        until(refusing.is_over)
+    with capture_logs() as logged, opening() as waiting:
+        until(lambda: logged)
+        engine = connect(SecretStr(empty_database_url), pool_size=2)
+        migrate(engine)
+        engine.dispose()
+        until(waiting.is_over)
 
-    assert refusing.refused is not None
-    assert "migrate" in refusing.refused.message
+    assert waiting.refused is None
+    assert {line["event"] for line in logged} == {"schema_too_old"}
+    assert "run `kratos-sync migrate` first" in logged[0]["reason"]
 
 
 def test_settings_that_are_wrong_are_named_and_not_quoted(

@@ -278,6 +278,8 @@ def test_the_json_has_the_documented_keys(
         "waiting": 1,
         "postponed": 0,
         "failed": 0,
+        "last_error": None,
+        "events": ["kratos_identity.updated"],
     }
     storage = document.pop("storage")
     assert storage["bytes"] == sum(storage["tables"].values()) > 0

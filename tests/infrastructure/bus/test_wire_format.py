@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kratos_sync.application.application import CONSUMER_NAME
 from kratos_sync.infrastructure.bus import wire_format
 from kratos_sync.infrastructure.bus.wire_format import (
     MOST_EVENT_IDS,
@@ -45,7 +46,7 @@ def test_a_message_written_so_is_read() -> None:
 
 
 @given(
-    st.from_regex(wire_format.CONSUMER, fullmatch=True),
+    st.from_regex(CONSUMER_NAME, fullmatch=True),
     st.lists(st.uuids(), min_size=1, max_size=50, unique=True),
 )
 def test_what_was_written_is_read(consumer: str, event_ids: list[UUID]) -> None:

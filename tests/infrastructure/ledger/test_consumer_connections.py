@@ -432,7 +432,7 @@ def test_status_shows_what_fails_beside_our_ledger(
 
     work(ledger, kind, publish(ledger, kind, 1))
 
-    (status,) = PostgresStatus(engine).report([kind.name]).consumers
+    status = PostgresStatus(engine).report([kind.name]).consumers[0]
     assert (status.backlog, status.waiting, status.postponed) == (1, 1, 0)
 
 

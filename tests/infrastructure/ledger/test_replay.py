@@ -46,7 +46,7 @@ def event_range(
 def run(ledger: PostgresLedger, wanted: EventRange, rate: int = 100_000) -> Progress | None:
     clock = Clock()
     replay = Replay(PostgresRecordedEvents(ledger.engine), lambda: None, clock, clock.pause)
-    steps = list(replay.run(wanted, rate))
+    steps = list(replay.run(wanted, SyncKratosIdentity.batch_size, rate))
     return steps[-1] if steps else None
 
 

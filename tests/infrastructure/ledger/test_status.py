@@ -31,6 +31,12 @@ from tests.infrastructure.ledger.rows import (
 HOUR = timedelta(hours=1)
 
 
+@pytest.fixture(autouse=True)
+def _only_the_consumers_of_a_test(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("TRUNCATE kratos_sync.subscriptions"))
+
+
 def report(engine: Engine, *consumers: str) -> StatusReport:
     return PostgresStatus(engine).report(consumers)
 
