@@ -157,6 +157,7 @@ def container(database_url: str, broker_url: str, broker: "AnyBroker") -> "Itera
     yield container
     container.wake_relay().stop()
     container.engine().dispose()
+    container.spare_engine().dispose()
 
 
 def _administer(url: str, statement: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, Union, get_args, get_origin
 from typing_extensions import TypeVar
 
 from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.ports.policies import is_rate
 from kratos_sync.domain.events import EVENTS, DomainEvent
 
 Table = Mapping[type[DomainEvent], Sequence[type[Consumer[Any]]]]
@@ -137,6 +138,8 @@ def _check(consumer: type[Consumer[Any]]) -> None:
         "first_backoff": consumer.first_backoff >= timedelta(),
         "longest_backoff": consumer.longest_backoff >= consumer.first_backoff,
         "time_limit": consumer.time_limit > timedelta(),
+        "rate": consumer.rate is None or is_rate(consumer.rate),
+        "concurrency": consumer.concurrency is None or consumer.concurrency >= 1,
     }
     if wrong := [attribute for attribute, is_right in limits.items() if not is_right]:
         raise InvalidApplication(f"{name} has a wrong {' and '.join(wrong)}")

@@ -45,6 +45,10 @@ class Consumer(Protocol[Event_contra]):
     longest_backoff: ClassVar[timedelta] = timedelta(hours=1)
     gives_up_on: ClassVar[tuple[type[BaseException], ...]] = ()
     """Errors that a retry cannot fix: the delivery becomes a dead letter at once."""
+    rate: ClassVar[str | None] = None
+    """The most events in a time, over all workers: ``100/minute``. None for no limit."""
+    concurrency: ClassVar[int | None] = None
+    """The most events consumed at once, over all workers: each then has its own transaction."""
     time_limit: ClassVar[timedelta] = timedelta(seconds=20)
     """The longest that one event, or one SQL statement, may take.
 

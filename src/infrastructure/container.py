@@ -40,6 +40,7 @@ from kratos_sync.infrastructure.ledger.history import PostgresHistory
 from kratos_sync.infrastructure.ledger.hook_activity import PostgresHookLog
 from kratos_sync.infrastructure.ledger.inbox import PostgresFailures
 from kratos_sync.infrastructure.ledger.notifications import RelayWakeUp, WakeUpListener
+from kratos_sync.infrastructure.ledger.policies import Pauses, PostgresConsumerPolicies
 from kratos_sync.infrastructure.ledger.purge import PostgresPurge, PurgeSchedule
 from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
 from kratos_sync.infrastructure.ledger.status import DatabaseReadiness, PostgresStatus
@@ -131,8 +132,12 @@ class Container(containers.DeclarativeContainer):
         providers.Singleton(PostgresClaims, spare_engine, settings.provided.lease),
         in_flight,
     )
+    policies = providers.Singleton(PostgresConsumerPolicies, engine)
+    pauses = providers.Singleton(
+        Pauses, providers.Singleton(PostgresConsumerPolicies, spare_engine)
+    )
     listener = providers.Singleton(WakeUpListener, settings.provided.database_url)
-    relay = providers.Singleton(Relay, claims, broker, listener, subscriptions)
+    relay = providers.Singleton(Relay, claims, broker, listener, subscriptions, policies)
 
     database_readiness = providers.Singleton(DatabaseReadiness, engine)
     status = providers.Singleton(PostgresStatus, engine)

@@ -27,7 +27,7 @@ from kratos_sync.infrastructure.ledger.recording import RECORD
 from kratos_sync.infrastructure.reconciliation.comparison import COMPARE, COMPARE_NOTHING, PENDING
 from tests.domain.people import cause
 from tests.infrastructure.statements import statements
-from tests.suites.ledgers import PostgresLedger
+from tests.suites.ledgers import PostgresLedger, policies_of
 from tests.suites.occurrences import WEBHOOK, person, updated
 
 BYTES_PER_EVENT = 40
@@ -142,14 +142,18 @@ def test_no_statement_reads_a_whole_table(engine: Engine, statement: str, believ
         assert by_index or each["Index Name"] in BY_THE_WHOLE.get(statement, ()), each
 
 
-def test_a_dispatch_takes_two_statements_each_on_a_live_connection_and_few_bytes(
+def test_a_dispatch_takes_few_statements_each_on_a_live_connection_and_few_bytes(
     ledger: PostgresLedger, broker: WakefulRedisBroker, database_url: str, engine: Engine
 ) -> None:
     told_of(ledger, [person(number) for number in range(250)])
     engine.connect().close()  # what SQLAlchemy asks on its first connection
     claims = PostgresClaims(engine, timedelta(seconds=30))
     relay = Relay(
-        claims, broker, WakeUpListener(SecretStr(database_url)), Subscriptions(SUBSCRIPTIONS)
+        claims,
+        broker,
+        WakeUpListener(SecretStr(database_url)),
+        Subscriptions(SUBSCRIPTIONS),
+        policies_of(claims),
     )
 
     with statements() as seen:
@@ -158,6 +162,7 @@ def test_a_dispatch_takes_two_statements_each_on_a_live_connection_and_few_bytes
     asked = Counter(" ".join(statement.split()[:2]) for statement in seen)
     queue = f"{broker.namespace}:{SyncKratosIdentity.name}.msgs"
     messages = list(broker.client.hgetall(queue).values())
-    assert asked == {";": 2, "SELECT wanted.name,": 1, "WITH expired": 1}
+    # The policies are read every half second.
+    assert asked == {";": 3, "SELECT consumer,": 1, "SELECT wanted.name,": 1, "WITH expired": 1}
     assert len(messages) == -(-250 // SyncKratosIdentity.batch_size)
     assert sum(map(len, messages)) <= len(messages) * BYTES_PER_MESSAGE + 250 * BYTES_PER_EVENT

@@ -25,7 +25,9 @@ from kratos_sync.infrastructure.identities.kratos_identities import PostgresKrat
 from kratos_sync.infrastructure.identities.recorded_webhooks import PostgresRecordedWebhooks
 from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts
 from kratos_sync.infrastructure.kratos.refetch import PostgresKratosAnswers
+from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.ledger.inbox import PostgresFailures
+from kratos_sync.infrastructure.ledger.policies import PostgresConsumerPolicies
 from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 from kratos_sync.testing.kratos import InMemoryDocuments, InMemoryKratos
 from kratos_sync.testing.ledger import Attempt, Delivery, Key, RecordedEvent
@@ -51,6 +53,11 @@ class Ledger(Protocol):
     def attempts(self) -> list[Attempt]: ...
     @property
     def now(self) -> datetime: ...
+
+
+def policies_of(claims: PostgresClaims) -> PostgresConsumerPolicies:
+    """The policies in the database of these claims."""
+    return PostgresConsumerPolicies(claims._engine)
 
 
 class PostgresLedger:

@@ -27,6 +27,9 @@ COMMANDS: Final = {
     "delete": "Delete the identity ID, here and in Kratos.",
     "erase": "Erase all personal data recorded of the identity ID.",
     "failed": "List, show, retry or discard dead letters.",
+    "pause": "Pause the consumer NAME: deliver nothing to it until it is resumed.",
+    "resume": "Resume the consumer NAME after a pause.",
+    "limit": "Limit the consumer NAME, over all workers, in place of what its class says.",
     "replay": "Deliver recorded events to one consumer again.",
     "reconcile": "Compare all identities with Kratos, and repair what differs.",
     "sync": "Fetch the identities ID... from Kratos now, and record them.",
@@ -37,6 +40,8 @@ COMMANDS: Final = {
 
 The command `x` is the function `x` of the module `x`, which the help of all does not import.
 """
+_MODULES: Final = dict.fromkeys(("pause", "resume", "limit"), "policies")
+"""The modules of commands that share one."""
 
 
 @contextmanager
@@ -63,7 +68,8 @@ class _CommandTable(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        module = import_module(f"{__name__}.{_MODULES.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(module, cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

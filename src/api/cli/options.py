@@ -78,9 +78,10 @@ def interval(text: str) -> timedelta:
     return span
 
 
-def _consumers(
+def consumers(
     _ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> Sequence[CompletionItem]:
+    """Complete the names of consumers."""
     from kratos_sync.infrastructure.application import (
         application_path,
         load_application,
@@ -117,7 +118,7 @@ def known_consumer(subscriptions: "Subscriptions", name: str) -> str:
 
 def consumer(**attributes: Any) -> Callable[[Command], Command]:
     """Add `--consumer`, whose names the shell can complete."""
-    return click.option("--consumer", metavar="NAME", shell_complete=_consumers, **attributes)
+    return click.option("--consumer", metavar="NAME", shell_complete=consumers, **attributes)
 
 
 def time(name: str, **attributes: Any) -> Callable[[Command], Command]:

@@ -97,6 +97,7 @@ def to_json(report: StatusReport, broker: BrokerStatus, retention: Retention) ->
         "consumers": [
             {
                 **fields_of(consumer, lag="lag_seconds"),
+                "paused": consumer.paused and consumer.paused._asdict(),
                 "backlog": consumer.backlog,
                 "messages": broker.messages.get(consumer.name),
             }
@@ -179,7 +180,12 @@ def attention(
 
 
 def _consumer_attention(consumer: ConsumerStatus) -> Iterator[str]:
-    if consumer.lag is not None and consumer.lag > BEHIND:
+    if (pause := consumer.paused) is not None:
+        yield (
+            f"{consumer.name} has been paused by {pause.by} since {moment(pause.since)}:"
+            f" {pause.reason}. {amount(consumer.backlog, 'delivery')} pending."
+        )
+    elif consumer.lag is not None and consumer.lag > BEHIND:
         retried = consumer.waiting - consumer.postponed
         waiting = f" ({retried:,} waiting for a retry)" if retried else ""
         yield (
@@ -289,8 +295,10 @@ def _consumers(report: StatusReport) -> Iterator[Line]:
 
 
 def _state(consumer: ConsumerStatus) -> Styled:
+    is_paused = consumer.paused is not None
     wrong = {
-        "behind": consumer.lag is not None and consumer.lag > BEHIND,
+        "paused": is_paused,
+        "behind": not is_paused and consumer.lag is not None and consumer.lag > BEHIND,
         "retrying": consumer.waiting > consumer.postponed,
         "dead letters": consumer.failed,
         "not known": not consumer.known,

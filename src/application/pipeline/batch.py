@@ -39,12 +39,17 @@ class Failure(NamedTuple):
     attempt: FailedAttempt
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Deliveries of one consumer that share a transaction.
 
     ``deliveries`` are those of the events that the inbox has opened, from ``started`` on.
     ``events`` are the names of the events that the consumer is subscribed to; None for all.
+    No further event begins once the consumer ``is_paused``.
     """
 
     consumer: type[Consumer[Any]]
@@ -55,6 +60,7 @@ class Batch:
     open_batches: OpenBatches = field(default_factory=OpenBatches)
     admission: Admission | None = None
     events: Collection[str] | None = None
+    is_paused: Callable[[], bool] = _never
     deliveries: Sequence[PendingDelivery] = ()
     started: Start = field(default_factory=Start.now)
 

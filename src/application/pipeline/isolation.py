@@ -65,8 +65,8 @@ def consume(batch: Batch) -> Result:
 
     An event that fails is set aside if a savepoint can undo what it did; otherwise its error rolls
     back the batch. A failure after the time limit counts as exceeding it. When the batch has used
-    one time limit, the remaining events are unprocessed. Exceeding it while the consumer is built
-    fails the first event.
+    one time limit, or the consumer is paused, the remaining events are unprocessed. Exceeding the
+    limit while the consumer is built fails the first event.
     """
     unit, limit = batch.unit_of_work, batch.consumer.time_limit.total_seconds()
     opened = Result(batch.started, is_open=True, unprocessed=batch.deliveries)
@@ -79,7 +79,7 @@ def consume(batch: Batch) -> Result:
     unprocessed: Sequence[PendingDelivery] = ()
     for position, delivery in enumerate(batch.deliveries):
         began = monotonic()
-        if position and began > batch.started.monotonic + limit:
+        if position and (began > batch.started.monotonic + limit or batch.is_paused()):
             unprocessed = batch.deliveries[position:]
             break
         with delivering(batch.consumer, delivery):

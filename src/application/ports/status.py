@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from kratos_sync.application.drift import Drift
 from kratos_sync.application.ports.hook_log import HookActivity
@@ -54,6 +54,14 @@ class Count:
     estimated: bool = False
 
 
+class Pause(NamedTuple):
+    """Since when a consumer is paused, by whom, and why."""
+
+    since: datetime
+    by: str
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class ConsumerStatus:
     """The deliveries of one consumer.
@@ -77,6 +85,7 @@ class ConsumerStatus:
     """When an attempt last succeeded; None if none of the RECENT_ATTEMPTS did."""
     last_error: str | None = None
     """Type and shape of the error of a delivery that waits for a retry."""
+    paused: Pause | None = None
     events: Sequence[str] = ()
     """The names of the events that the database records for it."""
 

@@ -1,10 +1,13 @@
 """The one actor: what a worker does with a message."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from time import monotonic
 from typing import Any, Final
+from uuid import UUID
 
 import dramatiq
 import structlog
@@ -18,6 +21,7 @@ from kratos_sync.application.ports.dead_letters import Failures
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import UnitOfWork
 from kratos_sync.infrastructure.bus import wire_format
+from kratos_sync.infrastructure.ledger.policies import Pauses
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 
 PAUSE_SECONDS: Final = 1.0
@@ -36,10 +40,13 @@ def declare(
     ledger_timeout: timedelta = timedelta(),
     stopped: threading.Event | None = None,
     open_batches: OpenBatches | None = None,
+    pauses: Pauses | None = None,
+    release: Callable[[str, Sequence[UUID]], None] | None = None,
 ) -> None:
     """Declare the actor, and a queue for each consumer, on the broker.
 
-    While the ledger is away a batch is retried, for the `ledger_timeout` or until `stopped`. A
+    While the ledger is away a batch is retried, for the `ledger_timeout` or until `stopped`. What
+    comes for a paused consumer is released. A
     message is acknowledged whatever happens: a delivery that was not settled is still in the
     ledger, and due again when its lease runs out.
     """
@@ -52,6 +59,9 @@ def declare(
             name = pointer.consumer
             if (consumer := subscriptions.consumers.get(name)) is None:
                 log.warning("unknown_consumer", consumer=name)
+                return
+            if pauses is not None and release is not None and pauses.is_paused(name):
+                release(name, pointer.event_ids)
                 return
             deliver_in_time(consumer, pointer)
         except wire_format.UnreadableMessage as error:
@@ -68,8 +78,9 @@ def declare(
             try:
                 with watchdog.over(consumer, pointer.event_ids, unit) as watch:
                     events = subscriptions.events_of(consumer.name)
-                    ids = pointer.event_ids
-                    deliver(Batch(consumer, ids, unit, failures, watch, memory, events=events))
+                    batch = Batch(consumer, pointer.event_ids, unit, failures, watch, memory)
+                    is_paused = partial(pauses.is_paused, consumer.name) if pauses else None
+                    deliver(replace(batch, events=events, is_paused=is_paused or batch.is_paused))
             except LedgerUnavailable:
                 if monotonic() + PAUSE_SECONDS > until or stopping.wait(PAUSE_SECONDS):
                     raise

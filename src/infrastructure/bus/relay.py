@@ -13,12 +13,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.errors import summary
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.application.ports.policies import ConsumerPolicy, events_per_second
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.infrastructure.bus import wire_format
 from kratos_sync.infrastructure.bus.broker import BrokerUnavailable, PointerBroker
 from kratos_sync.infrastructure.ledger.backlog import Backlog
 from kratos_sync.infrastructure.ledger.claims import Claim, PostgresClaims
 from kratos_sync.infrastructure.ledger.notifications import WakeUpListener
+from kratos_sync.infrastructure.ledger.policies import KnownPolicies, PostgresConsumerPolicies
 
 FIRST_BATCHES: Final = 4
 MOST_BATCHES: Final = 100
@@ -108,6 +110,7 @@ class Relay:
         broker: PointerBroker,
         listener: WakeUpListener,
         subscriptions: Subscriptions,
+        policies: PostgresConsumerPolicies,
     ) -> None:
         self._claims = claims
         self._broker = broker
@@ -116,6 +119,8 @@ class Relay:
         self._windows = {
             name: Window(kind.batch_size, claims.lease) for name, kind in consumers.items()
         }
+        self._policies = policies
+        self._known_policies = KnownPolicies(policies)
         self._broker_away = False
         self._refused = 0
 
@@ -156,6 +161,7 @@ class Relay:
         if self._broker_away:
             self._broker.ping()
             self._broker_away = False
+        self._known_policies.refresh()
         now = monotonic()
         # Counting what is under lease costs most: it is not done before a window may have room.
         wanted = [name for name, window in self._windows.items() if window.is_open(now)]
@@ -166,37 +172,57 @@ class Relay:
         return min([*pauses, BUSY_SECONDS if len(wanted) < len(self._windows) else IDLE_SECONDS])
 
     def _serve(self, consumer: str, backlog: Backlog) -> float:
+        policy = self._known_policies.of(consumer).of(self._consumers[consumer])
+        if policy.paused_at is not None:
+            return IDLE_SECONDS
         if not (backlog.leased or backlog.is_due):
             return IDLE_SECONDS if backlog.due_in is None else backlog.due_in.total_seconds()
-        window, now = self._windows[consumer], monotonic()
-        if backlog.leased and (rest := window.rests(now)):
+        if backlog.leased and (rest := self._windows[consumer].rests(monotonic())):
             return rest
         load = self._broker.load(consumer)
         if backlog.leased and load.unacknowledged == 0:
             self._end_lost_leases(consumer)
         if not backlog.is_due:
             return IDLE_SECONDS
-        room = window.room(backlog.leased, now)
-        if room and load.waiting <= MOST_WAITING and self._dispatch(consumer, backlog.leased, room):
-            return BUSY_SECONDS
-        return window.pause(backlog.leased, now)
+        return self._fill(consumer, policy, backlog.leased, load.waiting)
+
+    def _fill(self, consumer: str, policy: ConsumerPolicy, leased: int, waiting: int) -> float:
+        """Dispatch what window and policy have room for; returns the seconds until the next time.
+
+        ``leased`` deliveries are under lease, ``waiting`` messages in the queue.
+        """
+        window, now = self._windows[consumer], monotonic()
+        room, batch_size = window.room(leased, now), self._consumers[consumer].batch_size
+        if policy.concurrency is not None:
+            room, batch_size = min(room, policy.concurrency - leased), 1
+        if room <= 0 or waiting > MOST_WAITING:
+            return window.pause(leased, now)
+        if policy.rate is None:
+            sent = self._dispatch(consumer, leased, room, batch_size)
+            return BUSY_SECONDS if sent else window.pause(leased, now)
+        per_second = events_per_second(policy.rate)
+        allowed = self._policies.take(consumer, per_second, room)
+        sent = self._dispatch(consumer, leased, allowed, batch_size) if allowed else 0
+        if sent < allowed:
+            self._policies.give_back(consumer, allowed - sent)
+        return min(max(1 / per_second, BUSY_SECONDS), IDLE_SECONDS)
 
     def _end_lost_leases(self, consumer: str) -> None:
         if lost := self._claims.end_lost_leases(consumer):
             log.warning("leases_lost", consumer=consumer, deliveries=lost)
 
-    def _dispatch(self, consumer: str, leased: int, room: int) -> bool:
-        """False if nothing could be claimed: workers with expired leases hold what is due."""
+    def _dispatch(self, consumer: str, leased: int, room: int, batch_size: int) -> int:
+        """Return how many; 0 if workers with expired leases hold what is due."""
         window, claim = self._windows[consumer], self._claims.claim(consumer, room)
         if claim.expired:
             window.leases_ran_out()
             log.warning("leases_ran_out", consumer=consumer, deliveries=claim.expired)
         if claim.deliveries:
-            self._send(consumer, claim)
+            self._send(consumer, claim, batch_size)
             window.dispatched(leased + len(claim.deliveries), monotonic())
-        return bool(claim.deliveries)
+        return len(claim.deliveries)
 
-    def _send(self, consumer: str, claim: Claim) -> None:
+    def _send(self, consumer: str, claim: Claim, batch_size: int) -> None:
         messages = [
             dramatiq.Message[None](
                 queue_name=consumer,
@@ -205,7 +231,7 @@ class Relay:
                 kwargs=wire_format.write(consumer, event_ids),
                 options={},
             )
-            for event_ids in claim.batches(self._consumers[consumer].batch_size)
+            for event_ids in claim.batches(batch_size)
         ]
         try:
             self._broker.enqueue_many(messages)

@@ -14,6 +14,7 @@ from kratos_sync.application.ports.status import (
     ConsumerStatus,
     Count,
     Holder,
+    Pause,
     StatusReport,
     Storage,
     UnknownEvents,
@@ -103,6 +104,11 @@ RETRIED_AFTER = text("""
     ORDER BY consumer, due_at DESC
 """).bindparams(retry_later=RETRY_LATER)
 
+PAUSED = text("""
+    SELECT consumer, paused_at, paused_by, pause_reason FROM kratos_sync.consumer_policies
+    WHERE paused_at IS NOT NULL
+""")
+
 SUBSCRIBED = text("""
     SELECT consumer, array_agg(event ORDER BY event) FROM kratos_sync.subscriptions
     GROUP BY consumer
@@ -168,6 +174,7 @@ class PostgresStatus:
 def _consumers(connection: Connection, known: Collection[str]) -> tuple[ConsumerStatus, ...]:
     pending = {name: rest for name, *rest in connection.execute(PENDING)}
     events = {name: tuple(found) for name, found in connection.execute(SUBSCRIBED)}
+    paused = {name: Pause(*rest) for name, *rest in connection.execute(PAUSED)}
     errors = {row[0]: row[1] for row in connection.execute(RETRIED_AFTER)}
     names = list(dict.fromkeys([*known, *sorted({*pending, *events})]))
     recent = {"consumers": names, "recent": RECENT_ATTEMPTS}
@@ -176,7 +183,12 @@ def _consumers(connection: Connection, known: Collection[str]) -> tuple[Consumer
         for name, *success in connection.execute(LAST_SUCCESS, recent)
     )
     return tuple(
-        replace(each, last_error=errors.get(each.name), events=events.get(each.name, ()))
+        replace(
+            each,
+            last_error=errors.get(each.name),
+            paused=paused.get(each.name),
+            events=events.get(each.name, ()),
+        )
         for each in found
     )
 

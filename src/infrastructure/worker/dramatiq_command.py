@@ -13,6 +13,7 @@ import dramatiq
 
 from kratos_sync.application.footprint import OpenBatches
 from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.ledger.policies import Pauses
 from kratos_sync.infrastructure.migrations import require_schema
 from kratos_sync.infrastructure.telemetry import configure_logging
 from kratos_sync.infrastructure.worker.process import declared_broker
@@ -26,7 +27,7 @@ def set_up() -> None:
     configure_logging(settings.log_format, settings.log_level)
     require_schema(container.engine())
     broker = declared_broker(container, threading.Event(), OpenBatches(settings.worker_threads))
-    broker.add_middleware(_Watching(container.watchdog()))
+    broker.add_middleware(_Watching(container.watchdog(), container.pauses()))
     dramatiq.set_broker(broker)
     # Forked processes must not share a connection.
     container.engine().dispose()
@@ -35,11 +36,13 @@ def set_up() -> None:
 class _Watching(dramatiq.Middleware):
     """Starts the watchdog in each of Dramatiq's processes. A process with a hung thread exits."""
 
-    def __init__(self, watchdog: Watchdog) -> None:
+    def __init__(self, watchdog: Watchdog, pauses: Pauses) -> None:
         self._watchdog = watchdog
+        self._pauses = pauses
 
     def after_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
         self._watchdog.start(self._end)
+        self._pauses.start()
 
     def _end(self) -> None:
         self._watchdog.release_everything()

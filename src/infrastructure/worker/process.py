@@ -70,6 +70,7 @@ class WorkerProcess:
         """Consume until stopped, then drain. True if another process has to replace this one."""
         requested = self._shutdown.requested
         self._watchdog.start(self._request_replacement)
+        self._container.pauses().start()
         if (how := self._supervised.predecessor) is not None:
             record_lost_deliveries(
                 self._in_flight,
@@ -89,6 +90,7 @@ class WorkerProcess:
         replaced = self._replaced.is_set()
         seconds = DRAIN_WHEN_REPLACED_SECONDS if replaced else DRAIN_SECONDS
         drain(running, self._watchdog, self._shutdown.aborted, seconds)
+        self._container.pauses().stop()
         self._watchdog.stop()
         self._broker.close()
         return self._replaced.is_set()
@@ -172,5 +174,7 @@ def declared_broker(
         ledger_timeout=container.settings().lease,
         stopped=stopped,
         open_batches=open_batches,
+        pauses=container.pauses(),
+        release=container.claims().release,
     )
     return broker

@@ -279,6 +279,7 @@ def test_the_json_has_the_documented_keys(
         "postponed": 0,
         "failed": 0,
         "last_error": None,
+        "paused": None,
         "events": ["kratos_identity.updated"],
     }
     storage = document.pop("storage")

@@ -1,6 +1,7 @@
 """Consumers that ask for more time, take too long, or know that trying again is of no use."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import ClassVar
@@ -349,3 +350,14 @@ def test_a_quarantined_delivery_runs_though_the_others_failed(ledger: InMemoryLe
 
     assert {each.outcome for each in ledger.attempts} == {"succeeded"}
     assert sorted(Admit.heard[3:]) == [cause(1), cause(2), cause(3), cause(4)]
+
+
+def test_once_its_consumer_is_paused_a_batch_begins_no_further_event(
+    ledger: InMemoryLedger,
+) -> None:
+    batch = Batch(Admit, ledger.due(Admit.name), ledger.unit_of_work(), ledger)
+
+    deliver(replace(batch, is_paused=lambda: len(Admit.heard) == 2))
+
+    assert outcomes(ledger) == [(cause(1), 1, "succeeded"), (cause(2), 1, "succeeded")]
+    assert set(ledger.due(Admit.name)) == {cause(3), cause(4)}

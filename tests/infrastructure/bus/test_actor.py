@@ -33,6 +33,8 @@ def declared(container: Container) -> Callable[..., Any]:
         container.unit_of_work,
         container.failures(),
         container.watchdog(),
+        pauses=container.pauses(),
+        release=container.claims().release,
     )
     perform: Callable[..., Any] = broker.get_actor(wire_format.ACTOR).fn
     return perform
@@ -224,3 +226,20 @@ def test_whatever_happens_inside_the_message_is_acknowledged(
 
     assert ledger.succeeded() == [event.id]
     assert left_behind(broker) == set()
+
+
+def test_what_comes_for_a_paused_consumer_is_released(container: Container, ledger: Ledger) -> None:
+    event = news()
+    ledger.record(event)
+    container.policies().pause("SyncKratosIdentity", by="ada", reason="a test")
+    container.claims().claim("SyncKratosIdentity", 1)
+    perform = declared(container)
+    container.pauses().start()
+    try:
+        until(lambda: container.pauses().is_paused("SyncKratosIdentity"))
+        perform(**wire_format.write("SyncKratosIdentity", [event.id]))
+    finally:
+        container.pauses().stop()
+
+    assert ledger.owed() == [event.id]
+    assert ledger.count("NOT leased AND attempts = 0 AND due_at <= now()") == 1

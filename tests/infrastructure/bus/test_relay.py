@@ -20,6 +20,7 @@ from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
 from kratos_sync.infrastructure.bus.relay import FIRST_BATCHES, IDLE_SECONDS, MOST_WAITING, Relay
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
+from kratos_sync.infrastructure.ledger.policies import FRESH_SECONDS, PostgresConsumerPolicies
 from tests.domain.people import ADA
 from tests.infrastructure.bus.conftest import Ledger, names_logged, news, on_both
 from tests.infrastructure.bus.peeking import AnyBroker, messages_in
@@ -57,7 +58,13 @@ def dispatched(broker: AnyBroker, consumer: str = SYNC) -> list[list[UUID]]:
 
 def with_lease(container: Container, engine: Engine, lease: timedelta) -> Relay:
     claims = PostgresClaims(engine, lease)
-    return Relay(claims, container.broker(), container.listener(), container.subscriptions())
+    return Relay(
+        claims,
+        container.broker(),
+        container.listener(),
+        container.subscriptions(),
+        container.policies(),
+    )
 
 
 @pytest.fixture
@@ -460,3 +467,60 @@ def test_an_event_published_next_door_is_dispatched_at_once(
 
     # Without being woken it would look once a second.
     assert sorted(delays)[len(delays) // 2] < 0.5
+
+
+@pytest.fixture
+def policies(container: Container) -> PostgresConsumerPolicies:
+    return container.policies()
+
+
+def known_at_once(relay: Relay) -> Relay:
+    relay._known_policies._read_at = -FRESH_SECONDS
+    return relay
+
+
+def test_a_paused_consumer_is_sent_nothing_and_the_others_are(
+    relay: Relay, ledger: Ledger, broker: AnyBroker, policies: PostgresConsumerPolicies
+) -> None:
+    policies.pause(SYNC, by="ada", reason="a test")
+    counted, said = registered(), news()
+    ledger.record(said, counted)
+
+    relay.turn()
+    assert dispatched(broker) == []
+    assert dispatched(broker, "CountRegistrations") == [[counted.id]]
+
+    policies.resume(SYNC)
+    known_at_once(relay).turn()
+    assert dispatched(broker) == [[said.id]]
+
+
+def test_no_more_than_the_concurrency_is_under_lease(
+    relay: Relay, ledger: Ledger, broker: AnyBroker, policies: PostgresConsumerPolicies
+) -> None:
+    policies.limit(SYNC, None, 2)
+    ledger.record(*(news() for _ in range(5)))
+
+    for _ in range(3):
+        known_at_once(relay).turn()
+
+    assert list(map(len, dispatched(broker))) == [1, 1]
+    assert ledger.count("leased") == 2
+
+
+def test_no_more_than_the_rate_is_dispatched_by_any_relay(
+    container: Container,
+    engine: Engine,
+    ledger: Ledger,
+    broker: AnyBroker,
+    policies: PostgresConsumerPolicies,
+) -> None:
+    policies.limit(SYNC, "1/hour", None)
+    ledger.record(*(news() for _ in range(5)))
+    relays = [with_lease(container, engine, timedelta(seconds=30)) for _ in range(2)]
+
+    for relay in [*relays, *relays]:
+        relay.turn()
+
+    assert list(map(len, dispatched(broker))) == [1]
+    assert ledger.count("NOT leased") == 4

@@ -35,7 +35,7 @@ from kratos_sync.infrastructure.ledger.notifications import WakeUpListener
 from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 from tests.domain.people import ADA, GRACE, NOON, cause, minutes
-from tests.suites.ledgers import PostgresLedger
+from tests.suites.ledgers import PostgresLedger, policies_of
 from tests.suites.occurrences import HEDY, MARY, WEBHOOK, person, subscribed, updated
 from tests.suites.waiting import at_once, eventually
 
@@ -56,7 +56,9 @@ def claims(engine: Engine) -> PostgresClaims:
 
 @pytest.fixture
 def relay(claims: PostgresClaims, broker: WakefulRedisBroker, database_url: str) -> Relay:
-    return Relay(claims, broker, WakeUpListener(SecretStr(database_url)), SUBSCRIBED)
+    return Relay(
+        claims, broker, WakeUpListener(SecretStr(database_url)), SUBSCRIBED, policies_of(claims)
+    )
 
 
 def work(
@@ -381,7 +383,9 @@ def test_invariant_4_a_lease_runs_out_by_itself(
     ledger: PostgresLedger, engine: Engine, broker: WakefulRedisBroker, database_url: str
 ) -> None:
     claims = PostgresClaims(engine, timedelta(milliseconds=50))
-    relay = Relay(claims, broker, WakeUpListener(SecretStr(database_url)), SUBSCRIBED)
+    relay = Relay(
+        claims, broker, WakeUpListener(SecretStr(database_url)), SUBSCRIBED, policies_of(claims)
+    )
     ledger.publish(updated(1), WEBHOOK)
     relay.turn()
     flush(broker)
@@ -397,7 +401,9 @@ def test_invariant_4_a_broker_that_is_away_costs_no_lease(
     ledger: PostgresLedger, claims: PostgresClaims, database_url: str
 ) -> None:
     nowhere = WakefulRedisBroker(redis.Redis(port=1, socket_connect_timeout=1))
-    relay = Relay(claims, nowhere, WakeUpListener(SecretStr(database_url)), SUBSCRIBED)
+    relay = Relay(
+        claims, nowhere, WakeUpListener(SecretStr(database_url)), SUBSCRIBED, policies_of(claims)
+    )
     ledger.publish(updated(1), WEBHOOK)
 
     with pytest.raises(BrokerUnavailable):
@@ -591,7 +597,9 @@ def test_invariant_6_redis_is_asked_outside_the_claims_transaction(
     watched.look = look
     ledger.publish(updated(1), WEBHOOK)
 
-    Relay(claims, watched, WakeUpListener(SecretStr(database_url)), SUBSCRIBED).turn()
+    Relay(
+        claims, watched, WakeUpListener(SecretStr(database_url)), SUBSCRIBED, policies_of(claims)
+    ).turn()
 
     assert seen == [(0, 1)]
 
@@ -632,7 +640,9 @@ def test_invariant_7_two_relays_share_one_window(
     database_url: str,
 ) -> None:
     owe_a_crowd(ledger, 3_000)
-    second = Relay(claims, broker, WakeUpListener(SecretStr(database_url)), SUBSCRIBED)
+    second = Relay(
+        claims, broker, WakeUpListener(SecretStr(database_url)), SUBSCRIBED, policies_of(claims)
+    )
 
     for _ in range(10):
         relay.turn()
@@ -721,7 +731,7 @@ def test_invariant_9_a_failing_consumer_leaves_nothing_in_redis_and_is_retried_b
     with subscribed(ledger, KratosIdentityUpdated, LoseHeart):
         ledger.publish(updated(1), WEBHOOK)
         listener = WakeUpListener(SecretStr(database_url))
-        relay = Relay(claims, broker, listener, ledger.subscriptions)
+        relay = Relay(claims, broker, listener, ledger.subscriptions, policies_of(claims))
         actor.declare(
             broker, ledger.subscriptions, ledger.unit_of_work, ledger, Watchdog(ledger, claims)
         )

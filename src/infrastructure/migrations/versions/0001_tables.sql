@@ -119,6 +119,19 @@ INSERT INTO kratos_sync.subscriptions (event, consumer) VALUES
     ('identity.deletion_requested', 'DeleteFromKratos');
 COMMENT ON TABLE kratos_sync.subscriptions IS 'An event is recorded with a delivery for each of its consumers';
 
+CREATE TABLE kratos_sync.consumer_policies (
+    consumer text PRIMARY KEY,
+    paused_at timestamptz,
+    paused_by text,
+    pause_reason text,
+    rate text,
+    concurrency integer,
+    tokens double precision NOT NULL DEFAULT 1,
+    refilled_at timestamptz NOT NULL DEFAULT clock_timestamp()
+) WITH (fillfactor = 50);
+COMMENT ON TABLE kratos_sync.consumer_policies IS 'What was decided of consumers at run time: pauses and limits';
+COMMENT ON COLUMN kratos_sync.consumer_policies.tokens IS 'How many events its rate allowed at refilled_at';
+
 CREATE TABLE kratos_sync.attempts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     event_id uuid NOT NULL,

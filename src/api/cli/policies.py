@@ -1,0 +1,76 @@
+"""`kratos-sync pause`, `resume` and `limit`: what is decided of a consumer while it runs."""
+
+from typing import Any
+
+import click
+import structlog
+
+from kratos_sync.api.cli import options
+from kratos_sync.api.cli.output import echo
+from kratos_sync.api.cli.process import command_container
+from kratos_sync.application.ports.policies import InvalidRate, events_per_second
+
+log = structlog.get_logger()
+consumer_name = click.argument("consumer", metavar="NAME", shell_complete=options.consumers)
+
+
+@click.command()
+@consumer_name
+@options.reason
+@options.by
+def pause(consumer: str, reason: str, by: str) -> None:
+    """Pause the consumer NAME: deliver nothing to it until it is resumed.
+
+    Within a second, in all processes. What it is consuming now is finished. Its events are recorded
+    and kept meanwhile, and other consumers go on.
+    """
+    with command_container() as container:
+        options.known_consumer(container.subscriptions(), consumer)
+        container.policies().pause(consumer, by=by, reason=reason)
+    log.info("consumer_paused", consumer=consumer, by=by, reason=reason)
+    echo(f"{consumer} is paused. `kratos-sync resume {consumer}` resumes it.")
+
+
+@click.command()
+@consumer_name
+@options.by
+def resume(consumer: str, by: str) -> None:
+    """Resume the consumer NAME after a pause."""
+    with command_container() as container:
+        options.known_consumer(container.subscriptions(), consumer)
+        was_paused = container.policies().resume(consumer)
+    if not was_paused:
+        echo(f"{consumer} was not paused.")
+        return
+    log.info("consumer_resumed", consumer=consumer, by=by)
+    echo(f"{consumer} is resumed.")
+
+
+def _rate(_ctx: click.Context, _param: click.Parameter, given: str | None) -> str | None:
+    try:
+        if given is not None:
+            events_per_second(given)
+    except InvalidRate as error:
+        raise click.BadParameter(f"{error}.") from None
+    return given
+
+
+@click.command()
+@consumer_name
+@click.option("--rate", callback=_rate, metavar="RATE", help="The most events: 100/minute.")
+@click.option("--concurrency", type=click.IntRange(1, 10_000), help="The most events at once.")
+@click.option("--reset", is_flag=True, help="What the consumer's class says.")
+@options.by
+def limit(consumer: str, *, by: str, reset: bool, **limits: Any) -> None:
+    """Limit the consumer NAME, over all workers, in place of what its class says.
+
+    Both limits are set: one that is not given is that of the class again.
+    """
+    if reset == any(limits.values()):
+        raise click.UsageError("say --rate, --concurrency or both; or --reset.")
+    with command_container() as container:
+        options.known_consumer(container.subscriptions(), consumer)
+        container.policies().limit(consumer, **limits)
+    log.info("consumer_limited", consumer=consumer, by=by, **limits)
+    said = ", ".join(f"{name} {value}" for name, value in limits.items() if value)
+    echo(f"{consumer}: {said or 'as its class says'}.")
