@@ -24,8 +24,8 @@ class ConsumerFactory(Generic[Transaction]):
         outside: Mapping[Any, object] | None = None,
     ) -> None:
         self._in_transaction = in_transaction
-        self._outside = outside or {}
-        ports = {*self._in_transaction, *self._outside}
+        self.outside = outside or {}
+        ports = {*self._in_transaction, *self.outside}
         self._asked = {kind: ports_of(kind) for kind in kinds}
         for kind, asked in self._asked.items():
             if unknown := [port for port in asked.values() if port not in ports]:
@@ -37,8 +37,8 @@ class ConsumerFactory(Generic[Transaction]):
         return kind(**{name: self._serve(port, transaction) for name, port in asked})
 
     def _serve(self, port: object, transaction: Transaction) -> object:
-        if port in self._outside:
-            return self._outside[port]
+        if port in self.outside:
+            return self.outside[port]
         return self._in_transaction[port](transaction)
 
 

@@ -51,6 +51,7 @@ from kratos_sync.infrastructure.postgres.transaction import Transaction
 from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 from kratos_sync.infrastructure.reconciliation.runs import PostgresReconciliations
 from kratos_sync.infrastructure.settings import Settings
+from kratos_sync.infrastructure.trial import Trials
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 
@@ -121,6 +122,7 @@ class Container(containers.DeclarativeContainer):
     consumers = providers.Singleton(_consumers, subscriptions, application, adapters_in_transaction)
     unit_of_work = providers.Factory(PostgresUnitOfWork, engine, consumers, wake_relay)
     failures = providers.Singleton(PostgresFailures, engine)
+    trials = providers.Singleton(Trials, engine, unit_of_work.provider)
 
     in_flight = providers.Singleton(InFlightDeliveries)
     claims = providers.Singleton(PostgresClaims, engine, settings.provided.lease)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from keyword import iskeyword
 from typing import Any, Final
 
 import click
@@ -28,6 +29,7 @@ COMMANDS: Final = {
     "delete": "Delete the identity ID, here and in Kratos.",
     "erase": "Erase all personal data recorded of the identity ID.",
     "failed": "List, show, retry or discard dead letters.",
+    "try": "Try the consumer NAME on the recorded event EVENT_ID, and roll back.",
     "pause": "Pause the consumer NAME: deliver nothing to it until it is resumed.",
     "resume": "Resume the consumer NAME after a pause.",
     "limit": "Limit the consumer NAME, over all workers, in place of what its class says.",
@@ -41,8 +43,8 @@ COMMANDS: Final = {
 
 The command `x` is the function `x` of the module `x`, which the help of all does not import.
 """
-_MODULES: Final = dict.fromkeys(("pause", "resume", "limit"), "policies")
-"""The modules of commands that share one."""
+_MODULES: Final = {**dict.fromkeys(("pause", "resume", "limit"), "policies"), "try": "try_"}
+"""The modules of commands that share one, or whose name is a keyword."""
 
 
 @contextmanager
@@ -70,7 +72,9 @@ class _CommandTable(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = import_module(f"{__name__}.{_MODULES.get(cmd_name, cmd_name)}")
-        command: click.Command = getattr(module, cmd_name)
+        command: click.Command = getattr(
+            module, f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        )
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -261,10 +261,14 @@ class Transaction:
             event for participant in self._participants for event in participant.collect_events()
         ]
 
-    def commit(self) -> None:
-        """Flush every repository, then commit."""
+    def flush(self) -> None:
+        """Write what repositories and the session have deferred."""
         for participant in self._participants:
             participant.flush()
         if self._session is not None:
             self._session.flush()
+
+    def commit(self) -> None:
+        """Flush, then commit."""
+        self.flush()
         self._open_connection.commit()

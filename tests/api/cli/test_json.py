@@ -21,6 +21,7 @@ from kratos_sync.api.cli import (
     replay,
     status,
     sync,
+    try_,
 )
 from kratos_sync.api.cli.dead_letters import each_json, event_json, groups_json
 from kratos_sync.api.cli.output import echo_json
@@ -37,6 +38,8 @@ from kratos_sync.application.ports.purge import PastPurge, PurgeReport, Removed,
 from kratos_sync.application.ports.reconciliation import Findings
 from kratos_sync.application.ports.replay import EventRange
 from kratos_sync.application.ports.status import BrokerStatus
+from kratos_sync.domain.events import IdentityDeleted
+from kratos_sync.infrastructure.trial import Trial, Writes
 from tests.api.cli.test_harmless_output import AGO, CHECKED, GROUPS, HISTORY, LETTER, NOW, STATUS
 from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY
 
@@ -66,6 +69,8 @@ STRETCH = EventRange("Greet", ("identity.registered",), AGO, NOW, SOMEBODY)
 RECONCILED = reconcile.Outcome(
     True, "completed", AGO, True, Findings(stale=1, fields={"traits": 1}, unreadable=2), 1.23456
 )
+DELETED = IdentityDeleted(UUID(int=9), NOW, SOMEBODY, 2)
+TRIED = Trial(DELETED, [Writes("acme_sync.letters", 1, 0, 0)], [DELETED], None, 0.0123)
 PRINTED: dict[str, Callable[[], dict[str, Any]]] = {
     "status": lambda: status.to_json(REPORT, BrokerStatus({"Greet": 1}), KEPT),
     "history": lambda: history.to_json(HISTORY, False),
@@ -76,6 +81,8 @@ PRINTED: dict[str, Callable[[], dict[str, Any]]] = {
     "failed show": lambda: event_json(EVENT, EVENT.deliveries, True),
     "check": lambda: {"file": "kratos.yml", **check.to_json(CHECKED)},
     "replay": lambda: replay.to_json(STRETCH, 4, replay.Outcome(1, "Interrupted", 2, AGO), False),
+    "try": lambda: try_.to_json(TRIED, False),
+    "try verbose": lambda: try_.to_json(TRIED, True),
     "purge": lambda: purge.to_json(PurgeReport(Removed(1, 2), A_MINUTE, True), KEPT, True),
     "delete": lambda: delete.to_json(
         DeletionProgress(AGO, (AwaitedConsumer("Greet", 1, 0),), is_done=False, has_failed=False)

@@ -1,0 +1,94 @@
+"""Trying a consumer on a recorded event: everything it writes is rolled back."""
+
+import traceback
+from collections.abc import Callable, Collection
+from time import monotonic
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Engine, text
+
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.pipeline.isolation import read_event
+from kratos_sync.application.ports.unit_of_work import PendingDelivery
+from kratos_sync.domain.events import DomainEvent
+from kratos_sync.infrastructure.postgres.engine import readable, translate_errors
+from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
+
+EVENT: Final = text(f"""
+    SELECT name, subject, {readable("occurred_at")}, payload::text, trace_context, source,
+           recorded_at, erased_at
+    FROM kratos_sync.events WHERE id = :event_id
+""")  # noqa: S608  # the columns are ours
+# Counted by PostgreSQL for the current transaction, rolled back or not.
+WRITTEN: Final = text("""
+    SELECT schemaname || '.' || relname, n_tup_ins, n_tup_upd, n_tup_del
+    FROM pg_stat_xact_user_tables
+    WHERE n_tup_ins + n_tup_upd + n_tup_del > 0
+    ORDER BY 1
+""")
+
+
+class NoTrial(Exception):
+    """There is no such event, or it was erased, or the consumer does not receive it."""
+
+
+class Writes(NamedTuple):
+    """How many rows of a table were written."""
+
+    table: str
+    inserted: int
+    updated: int
+    deleted: int
+
+
+class Trial(NamedTuple):
+    """What a consumer would write and raise; with an ``error``, its traceback, it would fail."""
+
+    event: DomainEvent
+    writes: list[Writes]
+    raised: list[DomainEvent]
+    error: str | None
+    seconds: float
+
+
+class Trials:
+    """Tries consumers, one event at a time."""
+
+    def __init__(self, engine: Engine, unit_of_work: Callable[[], PostgresUnitOfWork]) -> None:
+        self._engine = engine
+        self._unit_of_work = unit_of_work
+
+    def run(self, consumer: type[Consumer[Any]], event_id: UUID, events: Collection[str]) -> Trial:
+        """Consume the event, one of ``events`` by its name, write, look, and roll back.
+
+        No other table than those of the consumer's ports is written: attempts and deliveries stay.
+        Raises NoTrial or LedgerUnavailable; what the consumer raises is in the trial.
+        """
+        delivery = self._delivery(event_id)
+        if delivery.name not in events:
+            raise NoTrial(f"{consumer.name} is not subscribed to {delivery.name}")
+        event = read_event(delivery)
+        unit, began = self._unit_of_work(), monotonic()
+        writes, raised, error = [], [], None
+        with unit.begin(consumer.time_limit):
+            unit.subjects = (event.subject,)
+            try:
+                unit.consumer(consumer).consume(event)
+                raised = unit.collect_events()
+                unit.flush()
+                writes = [Writes(*row) for row in unit.connection.execute(WRITTEN)]
+            except Exception:  # noqa: BLE001  # it is what one wants to see
+                error = traceback.format_exc()
+        return Trial(event, writes, raised, error, monotonic() - began)
+
+    def _delivery(self, event_id: UUID) -> PendingDelivery:
+        with translate_errors(), self._engine.connect() as connection:
+            row = connection.execute(EVENT, {"event_id": event_id}).one_or_none()
+        if row is None:
+            raise NoTrial(f"no event {event_id} is recorded")
+        name, subject, occurred_at, payload, trace, source, recorded_at, erased_at = row
+        if erased_at is not None:
+            raise NoTrial(f"the event {event_id} was erased")
+        delivery = PendingDelivery(event_id, 1, name, subject, occurred_at, payload, trace)
+        return delivery._replace(source=source, recorded_at=recorded_at)
