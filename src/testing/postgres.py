@@ -18,7 +18,7 @@ from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.domain.kratos_identity import KratosIdentity
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.ledger.recording import record_many
-from kratos_sync.infrastructure.migrations import migrate
+from kratos_sync.infrastructure.migrations import History, migrate, migrate_application
 from kratos_sync.infrastructure.postgres.connections import connection_arguments, open_connection
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
@@ -54,6 +54,8 @@ class PostgresBackend:
         container.settings.override(Settings.model_validate(settings))
         self._engine = container.engine()
         migrate(self._engine)
+        if application is not None and application.migrations is not None:
+            migrate_application(self._engine, History.at(application.migrations))
         container.subscriptions.override(subscriptions)
         container.kept_subscriptions().add_missing()
         own = () if application is None else application.adapters_in_transaction

@@ -17,6 +17,7 @@ from kratos_sync.api.cli.output import harmless
 
 COMMANDS: Final = {
     "dev": "Run everything on this machine, in one terminal, until Ctrl-C.",
+    "new": "Write a package NAME with two consumers, their tests and a Dockerfile.",
     "api": "Receive Kratos' webhooks.",
     "relay": "Dispatch due deliveries to the broker, purge, and complete erasures.",
     "worker": "Run consumers.",

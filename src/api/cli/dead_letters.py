@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from uuid import UUID
 
 import click
@@ -22,6 +22,9 @@ from kratos_sync.application.ports.dead_letters import (
     DeliveredEvent,
 )
 from kratos_sync.application.ports.history import DECISIONS, Delivery
+
+if TYPE_CHECKING:
+    from kratos_sync.infrastructure.container import Container
 
 
 class Filters(TypedDict):
@@ -56,7 +59,7 @@ def list_(
     with command_container(migrated=False) as container:
         dead_letters = container.dead_letters()
         at = dead_letters.now()
-        wanted = filter_of(given, at)
+        wanted = filter_of(container, given, at)
         if each:
             newest, total = dead_letters.newest(wanted, limit), dead_letters.count(wanted)
             document = each_json(newest, total, verbose)
@@ -71,8 +74,16 @@ def list_(
         echo(*lines)
 
 
-def filter_of(given: Filters, at: datetime, event_id: UUID | None = None) -> DeadLetterFilter:
-    """Return the filter, which excludes what fails after `at`."""
+def filter_of(
+    container: "Container", given: Filters, at: datetime, event_id: UUID | None = None
+) -> DeadLetterFilter:
+    """Return the filter, which excludes what fails after `at`.
+
+    Raises click.UsageError for a consumer that exists neither here nor in the ledger.
+    """
+    if (name := given["consumer"]) is not None:
+        consumers = container.dead_letters().consumers()
+        options.known_consumer(container.subscriptions(), name, consumers)
     since = options.resolved(given["since"], at)
     return DeadLetterFilter(
         event_id, given["consumer"], given["event"], given["exception"], since, at

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
-from typing import Unpack
+from typing import TYPE_CHECKING, Unpack
 from uuid import UUID
 
 import click
@@ -25,6 +25,9 @@ from kratos_sync.api.cli.process import Steps, command_container
 from kratos_sync.application.ports.dead_letters import DeadLetterFilter, DeadLetterGroups
 from kratos_sync.application.rate_limiter import RateLimiter
 from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
+
+if TYPE_CHECKING:
+    from kratos_sync.infrastructure.container import Container
 
 STEP = 4_000
 """Dead letters in one transaction: enough to be quick, few enough not to block others."""
@@ -101,7 +104,7 @@ def _decide(choice: Choice, *, rate: int | None = None, reason: str | None = Non
     with command_container() as container:
         dead_letters, decisions = container.dead_letters(), container.dead_letter_decisions()
         at = dead_letters.now()
-        wanted = _chosen(choice, at)
+        wanted = _chosen(container, choice, at)
         groups = dead_letters.groups(wanted, MOST_GROUPS)
         number = groups.dead_letters
         if choice["event_id"] is not None:
@@ -152,13 +155,13 @@ def _decide(choice: Choice, *, rate: int | None = None, reason: str | None = Non
         )
 
 
-def _chosen(choice: Choice, at: datetime) -> DeadLetterFilter:
+def _chosen(container: "Container", choice: Choice, at: datetime) -> DeadLetterFilter:
     event_id = choice["event_id"]
     if (event_id is None) != choice["every"]:
         raise click.UsageError("give either an EVENT_ID, or --all, which filters narrow.")
     if event_id is not None and (choice["event"] or choice["exception"] or choice["since"]):
         raise click.UsageError("with an EVENT_ID there is nothing to filter but --consumer.")
-    return filter_of(choice, at, event_id)
+    return filter_of(container, choice, at, event_id)
 
 
 def _require_one(event_id: UUID, consumer: str | None, found: DeadLetterGroups) -> None:

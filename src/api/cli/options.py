@@ -108,10 +108,14 @@ def _reason(_ctx: click.Context, _param: click.Parameter, given: str) -> str:
     return given.strip()
 
 
-def known_consumer(subscriptions: "Subscriptions", name: str) -> str:
-    """Return the name of a consumer. Raises click.UsageError for one that does not exist."""
-    if name not in subscriptions.consumers:
-        known = ", ".join(subscriptions.consumers)
+def known_consumer(subscriptions: "Subscriptions", name: str, besides: Sequence[str] = ()) -> str:
+    """Return the name of a consumer, one of the subscribed or of those `besides`.
+
+    Raises click.UsageError for one that does not exist.
+    """
+    names = list(dict.fromkeys([*subscriptions.consumers, *besides]))
+    if name not in names:
+        known = ", ".join(names)
         raise click.UsageError(f"there is no consumer {name}: there are {known}.")
     return name
 

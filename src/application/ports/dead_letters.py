@@ -1,6 +1,6 @@
 """Dead letters, what an operator may do about them, and failed attempts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Protocol
@@ -92,6 +92,9 @@ class DeadLetters(Protocol):
 
     def count(self, wanted: DeadLetterFilter) -> int:
         """Count those that match."""
+
+    def consumers(self) -> Sequence[str]:
+        """The consumers that have any, also those that this release does not know."""
 
     def newest(self, wanted: DeadLetterFilter, most: int) -> tuple[DeadLetter, ...]:
         """Return those that match, the newest failures first; at most so many."""

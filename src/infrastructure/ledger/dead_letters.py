@@ -132,6 +132,9 @@ class PostgresDeadLetters:
             deliveries = deliveries_of(connection, [event_id])
         return DeliveredEvent(**row, deliveries=deliveries.get(event_id, ()))
 
+    def consumers(self) -> list[str]:
+        return _consumers(self._engine)
+
 
 # From one name to the next by the index, however many rows each has.
 CONSUMERS: Final = text("""
@@ -201,7 +204,7 @@ class PostgresDeadLetterDecisions:
         self, statement: str, outcome: str, said: str, wanted: DeadLetterFilter, step: int
     ) -> Iterator[int]:
         fixed = {"outcome": outcome, "said": storable(said), "step": step, **BEFORE_ALL}
-        for consumer in [wanted.consumer] if wanted.consumer else self._consumers():
+        for consumer in [wanted.consumer] if wanted.consumer else _consumers(self._engine):
             of_one, parameters = with_filter(statement, replace(wanted, consumer=consumer))
             parameters |= fixed
             while True:
@@ -214,6 +217,7 @@ class PostgresDeadLetterDecisions:
                 done, parameters["after"], parameters["after_id"] = row
                 yield done
 
-    def _consumers(self) -> list[str]:
-        with translate_errors(), self._engine.connect() as connection:
-            return list(connection.execute(CONSUMERS).scalars())
+
+def _consumers(engine: Engine) -> list[str]:
+    with translate_errors(), engine.connect() as connection:
+        return list(connection.execute(CONSUMERS).scalars())

@@ -189,3 +189,14 @@ def test_an_event_that_was_never_recorded_is_a_failure(engine: Engine) -> None:
 )
 def test_wrong_use_has_its_own_exit_code(arguments: list[str]) -> None:
     assert failed(*arguments).exit_code == 2
+
+
+def test_a_consumer_that_exists_nowhere_is_wrong_use(engine: Engine) -> None:
+    fail(engine, "Gone")
+
+    result = failed("list", "--consumer", "Nobody")
+    assert result.exit_code == 2
+    assert "there is no consumer Nobody: there are SyncKratosIdentity, " in result.stderr
+
+    assert "1 dead letter in 1 group" in failed("list", "--consumer", "Gone").stdout
+    assert failed("list", "--consumer", "SyncKratosIdentity").stdout == "No dead letters.\n"

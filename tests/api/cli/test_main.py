@@ -97,7 +97,7 @@ def completions(line: str) -> list[str]:
 
 
 def test_commands_complete_without_being_imported() -> None:
-    assert completions("kratos-sync re") == ["relay", "replay", "reconcile"]
+    assert completions("kratos-sync re") == ["relay", "resume", "replay", "reconcile"]
     environment = {
         "_KRATOS_SYNC_COMPLETE": "bash_complete",
         "COMP_WORDS": "kratos-sync re",
