@@ -45,6 +45,13 @@ class Consumer(Protocol[Event_contra]):
     longest_backoff: ClassVar[timedelta] = timedelta(hours=1)
     gives_up_on: ClassVar[tuple[type[BaseException], ...]] = ()
     """Errors that a retry cannot fix: the delivery becomes a dead letter at once."""
+    ordered: ClassVar[bool] = False
+    """Events about one identity come one after another, in the order they were recorded.
+
+    They wait while an earlier one fails or is a dead letter; other identities go on.
+    """
+    skips_dead_letters: ClassVar[bool] = False
+    """If ordered: the events after a dead letter do not wait for it."""
     rate: ClassVar[str | None] = None
     """The most events in a time, over all workers: ``100/minute``. None for no limit."""
     concurrency: ClassVar[int | None] = None

@@ -134,12 +134,28 @@ class InMemoryLedger:
         return InMemoryRecordedWebhooks(self)
 
     def due(self, consumer: str) -> tuple[UUID, ...]:
-        """The ids of the events that are due for a consumer."""
+        """The ids of the events that are due for a consumer: if it is ordered, one an identity."""
+        kind = self.subscriptions.consumers.get(consumer)
+        waiting: set[UUID] = set()
+        if kind is not None and kind.ordered:
+            waiting = self._behind_others(consumer, skips_dead_letters=kind.skips_dead_letters)
         return tuple(
             event_id
             for (name, event_id), delivery in sorted(self.deliveries.items())
             if name == consumer and not delivery.is_dead and delivery.due_at <= self.now
+            if event_id not in waiting
         )
+
+    def _behind_others(self, consumer: str, *, skips_dead_letters: bool) -> set[UUID]:
+        """The events of a consumer that have an earlier one about their identity."""
+        waiting, seen = set(), set()
+        for (name, event_id), delivery in self.deliveries.items():
+            if name == consumer and not (delivery.is_dead and skips_dead_letters):
+                subject = self.events[event_id].subject
+                if subject in seen:
+                    waiting.add(event_id)
+                seen.add(subject)
+        return waiting
 
     def awaited(self, identity_id: UUID) -> list[AwaitedConsumer]:
         """The consumers with pending deliveries about an identity."""

@@ -26,6 +26,7 @@ from kratos_sync.infrastructure.settings import Settings
 from kratos_sync.testing.ledger import Attempt, RecordedEvent
 
 LONG: Final = timedelta(seconds=20)
+MOST: Final = 1_000
 
 
 @contextmanager
@@ -73,6 +74,7 @@ class PostgresBackend:
         self._in_transaction, self._outside = in_transaction, outside
         self._factory = ConsumerFactory(served, in_transaction, outside)
         self.failures = container.failures()
+        self._subscriptions, self._claims = subscriptions, container.claims()
 
     def close(self) -> None:
         """Close all connections."""
@@ -106,7 +108,11 @@ class PostgresBackend:
         return PostgresUnitOfWork(self._engine, self._factory, wake_relay=lambda: None)
 
     def due(self, consumer: str) -> Sequence[UUID]:
-        return self._ids("failed_at IS NULL AND due_at <= now()", consumer)
+        kind = self._subscriptions.consumers[consumer]
+        if not kind.ordered:
+            return self._ids("failed_at IS NULL AND due_at <= now()", consumer)
+        skips = kind.skips_dead_letters
+        return self._claims.claim(consumer, MOST, ordered=True, skips_dead_letters=skips).event_ids
 
     def dead(self, consumer: str) -> Sequence[UUID]:
         return self._ids("failed_at IS NOT NULL", consumer)

@@ -1,6 +1,6 @@
 """Units of work on a ledger in memory: nothing is visible before the commit."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -176,6 +176,9 @@ class InMemoryUnitOfWork:
     ) -> None:
         """Settle when this commits."""
         self._writes.settled |= {(consumer, delivery.event_id) for delivery in deliveries}
+
+    def wake_next(self, consumer: str, subjects: Collection[UUID]) -> None:
+        """What waits for its turn is due in memory, and not delivered before it."""
 
     def fail(self, attempts: Sequence[FailedAttempt]) -> None:
         """Log the attempts when this commits."""

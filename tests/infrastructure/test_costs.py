@@ -20,8 +20,8 @@ from kratos_sync.infrastructure.deletion import AWAITED
 from kratos_sync.infrastructure.identities.recorded_webhooks import AFTER, AFTER_ANSWERS
 from kratos_sync.infrastructure.identities.rows import LOAD, STORE
 from kratos_sync.infrastructure.kratos.refetch import ANSWERED
-from kratos_sync.infrastructure.ledger.claims import CLAIM, PostgresClaims
-from kratos_sync.infrastructure.ledger.inbox import OPEN, POSTPONE, SETTLE
+from kratos_sync.infrastructure.ledger.claims import CLAIM, CLAIM_IN_ORDER, PostgresClaims
+from kratos_sync.infrastructure.ledger.inbox import OPEN, POSTPONE, SETTLE, WAKE
 from kratos_sync.infrastructure.ledger.notifications import WakeUpListener
 from kratos_sync.infrastructure.ledger.recording import RECORD
 from kratos_sync.infrastructure.reconciliation.comparison import COMPARE, COMPARE_NOTHING, PENDING
@@ -88,7 +88,9 @@ def test_a_batch_that_changes_nothing_takes_five(ledger: PostgresLedger) -> None
 STATEMENTS: dict[str, str | bytes] = {
     "record": RECORD,
     "claim": CLAIM,
+    "claim in order": CLAIM_IN_ORDER,
     "open": OPEN,
+    "wake": WAKE,
     "settle": SETTLE,
     "postpone": POSTPONE,
     "load": LOAD,
@@ -102,9 +104,11 @@ STATEMENTS: dict[str, str | bytes] = {
     "webhooks after answers": AFTER_ANSWERS,
 }
 LARGE = ("events", "deliveries", "attempts", "kratos_identities", "kratos_answers")
+DUE = {"deliveries_due", "deliveries_leased", "deliveries_large", "deliveries_unattempted"}
 BY_THE_WHOLE = {
     # In the order of an index, up to a limit: these find what is due.
-    "claim": {"deliveries_due", "deliveries_leased", "deliveries_large", "deliveries_unattempted"},
+    "claim": DUE,
+    "claim in order": DUE,
 }
 
 

@@ -1,8 +1,5 @@
 """Each test of an application in memory and on a real PostgreSQL: the outcome is the same."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -27,26 +24,9 @@ from tests.testing.acme import (
     WaitForMorning,
     app,
 )
+from tests.testing.backends import backend  # noqa: F401  # a fixture
 
-
-@pytest.fixture(autouse=True, params=["in memory", "PostgreSQL"])
-def _backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    if request.param == "in memory":
-        yield
-        return
-    from kratos_sync.testing.postgres import PostgresBackend, new_database
-
-    server = request.getfixturevalue("postgres_url")
-    with ExitStack() as undo:
-
-        def backend(*arguments: Any) -> PostgresBackend:
-            url = undo.enter_context(new_database(server, f"test_{uuid4().hex}"))
-            made = PostgresBackend(url, *arguments)
-            undo.callback(made.close)
-            return made
-
-        monkeypatch.setattr(Harness, "backend", staticmethod(backend))
-        yield
+pytestmark = pytest.mark.usefixtures("backend")
 
 
 @pytest.fixture

@@ -80,6 +80,8 @@ def _settle(batch: Batch, result: Result) -> None:
     inbox, name = batch.unit_of_work.inbox, batch.consumer.name
     if result.succeeded:
         inbox.settle(name, result.succeeded, batch.started.at, batch.started.elapsed)
+        if batch.consumer.ordered:
+            inbox.wake_next(name, {delivery.subject for delivery in result.succeeded})
     if result.failed:
         inbox.fail([failure.attempt for failure in result.failed])
     if result.unprocessed:

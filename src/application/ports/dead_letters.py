@@ -121,6 +121,8 @@ class DeadLetterDecisions(Protocol):
 RETRY_LATER: Final = "kratos_sync.application.consumer.RetryLater"
 """The error type of an attempt whose consumer asked to retry it later."""
 WORKER_DIED: Final = "WorkerDied"
+WAITS_FOR_EARLIER: Final = "WaitsForEarlier"
+"""In place of an error's type: the delivery waits for an earlier event of its identity."""
 QUARANTINED_ERRORS: Final = ("TimeLimitExceeded", WORKER_DIED)
 """Error types after which a delivery is quarantined: it runs alone from then on."""
 

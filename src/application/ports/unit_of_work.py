@@ -1,6 +1,6 @@
 """One transaction around one batch: inbox, the consumer's writes, the events it raises."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, Protocol
@@ -70,6 +70,9 @@ class Inbox(Protocol):
         duration: timedelta,
     ) -> None:
         """Remove the deliveries, and log a succeeded attempt for each."""
+
+    def wake_next(self, consumer: str, subjects: Collection[UUID]) -> None:
+        """Make due what waits for the deliveries about these identities that were settled."""
 
     def fail(self, attempts: Sequence[FailedAttempt]) -> None:
         """Log failed attempts; each delivery is due again after its backoff, or a dead letter.

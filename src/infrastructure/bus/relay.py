@@ -213,7 +213,10 @@ class Relay:
 
     def _dispatch(self, consumer: str, leased: int, room: int, batch_size: int) -> int:
         """Return how many; 0 if workers with expired leases hold what is due."""
-        window, claim = self._windows[consumer], self._claims.claim(consumer, room)
+        window, kind = self._windows[consumer], self._consumers[consumer]
+        claim = self._claims.claim(
+            consumer, room, ordered=kind.ordered, skips_dead_letters=kind.skips_dead_letters
+        )
         if claim.expired:
             window.leases_ran_out()
             log.warning("leases_ran_out", consumer=consumer, deliveries=claim.expired)

@@ -11,6 +11,7 @@ import psycopg
 from sqlalchemy import Engine, TextClause, text
 
 from kratos_sync.application.footprint import BATCH_BYTES, SMALL_BYTES
+from kratos_sync.application.ports.dead_letters import WAITS_FOR_EARLIER
 from kratos_sync.infrastructure.ledger.backlog import Backlog, LowWaterMarks, survey
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 from kratos_sync.infrastructure.postgres.engine import driver_of, translate_errors
@@ -24,7 +25,7 @@ LEASED_BYTES: Final = 2 * BATCH_BYTES
 # By ctid: joined by id, the planner may read the whole table for every claim.
 # Large deliveries are claimed separately, bounded in bytes with those under lease, and at least
 # one: so the others pass them.
-CLAIM: Final = f"""
+_CLAIM: Final = f"""
     WITH expired AS MATERIALIZED (
         SELECT ctid FROM kratos_sync.deliveries
         WHERE consumer = $1 AND failed_at IS NULL AND leased AND due_at <= now()
@@ -73,17 +74,41 @@ CLAIM: Final = f"""
             SELECT coalesce(sum(footprint), 0) FROM kratos_sync.deliveries
             WHERE consumer = $1 AND failed_at IS NULL AND leased AND footprint > {SMALL_BYTES}
         ) < {LEASED_BYTES}
-    ), claimed AS (
+    ), chosen AS (
+        SELECT ctid FROM leased UNION ALL SELECT ctid FROM fresh
+        UNION ALL SELECT ctid FROM unattempted UNION ALL SELECT ctid FROM fitting
+    ){{waiting}}, claimed AS (
         UPDATE kratos_sync.deliveries
         SET due_at = now() + $3::interval, leased = true
-        WHERE ctid = ANY(ARRAY(SELECT ctid FROM leased UNION ALL SELECT ctid FROM fresh
-                               UNION ALL SELECT ctid FROM unattempted
-                               UNION ALL SELECT ctid FROM fitting))
+        WHERE ctid = ANY(ARRAY(SELECT ctid FROM chosen{{except_waiting}}))
         RETURNING subject, event_id, coalesce(footprint, 0) AS footprint
     )
     SELECT subject::text, event_id::text, footprint, (SELECT count(*) FROM leased) FROM claimed
     ORDER BY footprint > {SMALL_BYTES}, claimed.subject, claimed.event_id
 """  # noqa: S608  # the numbers are ours
+
+CLAIM: Final = _CLAIM.format(waiting="", except_waiting="")
+# Of an ordered consumer: what has an earlier delivery about its identity waits. It is due again
+# when that one is settled (WAKE), or when it is looked at again, should the two have crossed.
+_WAITING: Final = f"""
+    ), waiting AS MATERIALIZED (
+        SELECT d.ctid FROM kratos_sync.deliveries d
+        WHERE d.ctid = ANY(ARRAY(SELECT ctid FROM chosen)) AND EXISTS (
+            SELECT FROM kratos_sync.deliveries earlier
+            WHERE earlier.ordered AND earlier.consumer = $1 AND earlier.subject = d.subject
+              AND (earlier.owed_at, earlier.event_id) < (d.owed_at, d.event_id)
+              AND (earlier.failed_at IS NULL OR NOT $6::boolean)
+            OFFSET 0)
+    ), set_back AS (
+        UPDATE kratos_sync.deliveries
+        SET due_at = now() + interval '10 s', leased = false,
+            error_type = CASE WHEN attempts = 0 THEN '{WAITS_FOR_EARLIER}' ELSE error_type END
+        WHERE ctid = ANY(ARRAY(SELECT ctid FROM waiting))
+    """  # noqa: S608  # the type is ours
+CLAIM_IN_ORDER: Final = _CLAIM.format(
+    waiting=_WAITING.strip().removeprefix(")").rstrip() + "\n    )",
+    except_waiting=" WHERE ctid <> ALL(ARRAY(SELECT ctid FROM waiting))",
+)
 
 RELEASE = text("""
     UPDATE kratos_sync.deliveries SET due_at = now(), leased = false
@@ -189,13 +214,20 @@ class PostgresClaims:
         """The backlog of each of these consumers."""
         return survey(self._engine, self._marks, consumers)
 
-    def claim(self, consumer: str, most: int) -> Claim:
-        """Lease at most so many due deliveries, the longest due first, and some large ones."""
+    def claim(
+        self, consumer: str, most: int, *, ordered: bool = False, skips_dead_letters: bool = False
+    ) -> Claim:
+        """Lease at most so many due deliveries, the longest due first, and some large ones.
+
+        If ordered only the first of each identity; one that is dead may be skipped.
+        """
         mark = self._marks.known(consumer)
-        parameters = (consumer, most, self.lease, mark.fresh, mark.leased)
+        statement = CLAIM_IN_ORDER if ordered else CLAIM
+        parameters = [consumer, most, self.lease, mark.fresh, mark.leased]
         with translate_errors(), self._engine.begin() as connection:
             cursor = psycopg.RawCursor(driver_of(connection))
-            rows = cursor.execute(CLAIM, parameters, binary=True).fetchall()
+            given = [*parameters, skips_dead_letters] if ordered else parameters
+            rows = cursor.execute(statement, given, binary=True).fetchall()
         deliveries = [Claimed(*delivery) for *delivery, _ in rows]
         return Claim(deliveries, rows[0][3] if rows else 0)
 

@@ -174,7 +174,8 @@ _DECIDE: Final = """
 RETRY: Final = _DECIDE.format(
     change="""
         UPDATE kratos_sync.deliveries d
-        SET failed_at = NULL, attempts = 0, owed_at = clock_timestamp(),
+        SET failed_at = NULL, attempts = 0,
+            owed_at = CASE WHEN d.ordered THEN d.owed_at ELSE clock_timestamp() END,
             due_at = clock_timestamp(), leased = false
         FROM picked WHERE d.ctid = picked.ctid
         RETURNING d.event_id, picked.attempts"""

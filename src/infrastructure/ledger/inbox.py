@@ -1,6 +1,6 @@
 """The inbox of a batch, and the failures of its attempts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -14,7 +14,11 @@ from kratos_sync.application.footprint import (
     Admission,
     Size,
 )
-from kratos_sync.application.ports.dead_letters import QUARANTINED_ERRORS, FailedAttempt
+from kratos_sync.application.ports.dead_letters import (
+    QUARANTINED_ERRORS,
+    WAITS_FOR_EARLIER,
+    FailedAttempt,
+)
 from kratos_sync.application.ports.unit_of_work import PendingDelivery
 from kratos_sync.infrastructure.postgres import binary_arrays as binary
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
@@ -122,6 +126,18 @@ SETTLE: Final = """
     SELECT event_id, consumer, number, 'succeeded', $3::timestamptz, $4::interval FROM settled
 """
 
+# The next delivery about each identity, if it only waited for its turn.
+WAKE: Final = f"""
+    UPDATE kratos_sync.deliveries d SET due_at = clock_timestamp(), error_type = NULL
+    FROM unnest($2::uuid[]) AS settled (subject) CROSS JOIN LATERAL (
+        SELECT event_id FROM kratos_sync.deliveries
+        WHERE ordered AND consumer = $1 AND subject = settled.subject AND failed_at IS NULL
+        ORDER BY owed_at, event_id LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ) AS next
+    WHERE d.consumer = $1 AND d.event_id = next.event_id AND d.error_type = '{WAITS_FOR_EARLIER}'
+""".encode()  # noqa: S608  # the type is ours
+
 POSTPONE: Final = """
     UPDATE kratos_sync.deliveries
     SET due_at = clock_timestamp() + $1::interval, leased = false, last_error = $2,
@@ -179,6 +195,10 @@ class PostgresInbox:
     ) -> None:
         ids = uuid_array(delivery.event_id for delivery in deliveries)
         self._transaction.run(SETTLE, (consumer, ids, started_at, duration))
+
+    def wake_next(self, consumer: str, subjects: Collection[UUID]) -> None:
+        if self._transaction.run(WAKE, (consumer, uuid_array(subjects))):
+            self._transaction.has_made_due = True
 
     def fail(self, attempts: Sequence[FailedAttempt]) -> None:
         record_failures(self._transaction.connection, attempts)

@@ -74,8 +74,10 @@ RECORD: Final = b"""
         ON CONFLICT DO NOTHING
         RETURNING id, name, subject, footprint
     ), delivery AS (
-        INSERT INTO kratos_sync.deliveries (event_id, subject, footprint, consumer, owed_at, due_at)
-        SELECT event.id, event.subject, event.footprint, subscription.consumer, clock.at, clock.at
+        INSERT INTO kratos_sync.deliveries
+               (event_id, subject, footprint, consumer, ordered, owed_at, due_at)
+        SELECT event.id, event.subject, event.footprint, subscription.consumer,
+               subscription.ordered, clock.at, clock.at
         FROM (SELECT clock_timestamp() AS at) clock CROSS JOIN event
              JOIN kratos_sync.subscriptions subscription ON subscription.event = event.name
     )

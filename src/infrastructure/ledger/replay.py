@@ -64,8 +64,10 @@ _REDELIVER: Final = """
     ), stop AS (
         SELECT recorded_at, id FROM wanted ORDER BY recorded_at, id LIMIT 1 OFFSET :most - 1
     ), redelivered AS (
-        INSERT INTO kratos_sync.deliveries (event_id, consumer, subject, footprint)
-        SELECT id, :consumer, subject, footprint FROM wanted
+        INSERT INTO kratos_sync.deliveries (event_id, consumer, subject, footprint, ordered)
+        SELECT id, :consumer, subject, footprint, EXISTS (
+            SELECT FROM kratos_sync.subscriptions WHERE consumer = :consumer AND ordered)
+        FROM wanted
         ON CONFLICT DO NOTHING
         RETURNING 1
     )

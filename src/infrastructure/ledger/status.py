@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Connection, Engine, text
 
-from kratos_sync.application.ports.dead_letters import RETRY_LATER
+from kratos_sync.application.ports.dead_letters import RETRY_LATER, WAITS_FOR_EARLIER
 from kratos_sync.application.ports.status import (
     RECENT_ATTEMPTS,
     ConsumerStatus,
@@ -91,11 +91,11 @@ PENDING = text("""
     FROM (SELECT *, due_at <= now() OR NOT leased AND attempts = 0 AND error_type IS NULL
                     AS is_due,
                     failed_at IS NULL AND due_at > now() AND NOT leased
-                    AND coalesce(error_type = :retry_later, false) AS is_postponed
+                    AND coalesce(error_type = ANY(:postponed), false) AS is_postponed
           FROM kratos_sync.deliveries) AS pending
     GROUP BY consumer
     ORDER BY consumer
-""").bindparams(retry_later=RETRY_LATER)
+""").bindparams(postponed=[RETRY_LATER, WAITS_FOR_EARLIER])
 
 RETRIED_AFTER = text("""
     SELECT DISTINCT ON (consumer) consumer, concat_ws(': ', error_type, nullif(error_shape, ''))

@@ -8,10 +8,13 @@ from sqlalchemy.exc import DBAPIError
 from kratos_sync.application.application import Subscriptions
 from kratos_sync.infrastructure.postgres.engine import sqlstates_of, translate_errors
 
-KEPT: Final = text("SELECT event, consumer FROM kratos_sync.subscriptions ORDER BY consumer, event")
+KEPT: Final = text("""
+    SELECT event, consumer, ordered FROM kratos_sync.subscriptions ORDER BY consumer, event
+""")
 ADD: Final = text("""
-    INSERT INTO kratos_sync.subscriptions (event, consumer) VALUES (:event, :consumer)
-    ON CONFLICT DO NOTHING
+    INSERT INTO kratos_sync.subscriptions (event, consumer, ordered)
+    VALUES (:event, :consumer, :ordered)
+    ON CONFLICT (event, consumer) DO UPDATE SET ordered = excluded.ordered
 """)
 REMOVE: Final = text("""
     DELETE FROM kratos_sync.subscriptions WHERE event = :event AND consumer = :consumer
@@ -26,10 +29,11 @@ class MayNotSubscribe(Exception):
 
 
 class Subscription(NamedTuple):
-    """An event and a consumer of it, both by their names."""
+    """An event and a consumer of it, both by their names; and whether it is delivered in order."""
 
     event: str
     consumer: str
+    ordered: bool = False
 
 
 class PostgresSubscriptions:
@@ -49,7 +53,7 @@ class PostgresSubscriptions:
         Raises MayNotSubscribe if something is missing and the role may not write, LedgerUnavailable
         or sqlalchemy.exc.DBAPIError.
         """
-        wanted = {Subscription(*pair) for pair in self._subscriptions}
+        wanted = self._wanted()
         missing: list[Subscription] = []
         try:
             with translate_errors(), self._engine.begin() as connection:
@@ -69,8 +73,12 @@ class PostgresSubscriptions:
         """Those in the database that this release does not have. Raises LedgerUnavailable."""
         with translate_errors(), self._engine.connect() as connection:
             kept = [Subscription(*row) for row in connection.execute(KEPT)]
-        known = {Subscription(*pair) for pair in self._subscriptions}
-        return [each for each in kept if each not in known]
+        known = set(self._subscriptions)
+        return [each for each in kept if (each.event, each.consumer) not in known]
+
+    def _wanted(self) -> set[Subscription]:
+        kinds = self._subscriptions.consumers
+        return {Subscription(*pair, kinds[pair[1]].ordered) for pair in self._subscriptions}
 
     def remove(self, subscription: Subscription) -> None:
         """Record no more deliveries of the event for the consumer. Raises LedgerUnavailable."""

@@ -83,6 +83,8 @@ class Transaction:
         """The identities that its events are about, so that a repository can load all at once."""
         self.event_ids: Sequence[UUID] = ()
         """The events of its message; some may have been settled before."""
+        self.has_made_due = False
+        """Whether deliveries are due once it commits, which the relay has to know."""
 
     @contextmanager
     def begin(self, time_limit: timedelta) -> Iterator[None]:

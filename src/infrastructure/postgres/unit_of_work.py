@@ -28,7 +28,6 @@ class PostgresUnitOfWork(Transaction):
         super().__init__(engine)
         self._consumers = consumers
         self._wake_relay = wake_relay
-        self._has_recorded = False
 
     @property
     def inbox(self) -> PostgresInbox:
@@ -39,13 +38,13 @@ class PostgresUnitOfWork(Transaction):
 
     def record(self, events: Sequence[tuple[DomainEvent, Provenance]]) -> None:
         record_many(self.connection, events)
-        self._has_recorded = bool(events)
+        self.has_made_due |= bool(events)
 
     def commit(self) -> None:
         super().commit()
-        if self._has_recorded:
+        if self.has_made_due:
             self._wake_relay()
 
     def _open(self, connection: Connection, time_limit: timedelta) -> None:
-        self._has_recorded = False
+        self.has_made_due = False
         super()._open(connection, time_limit)

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 from click.testing import Result
 from sqlalchemy import Engine
+from structlog.testing import capture_logs
 
 from kratos_sync.infrastructure.bus import actor
 from kratos_sync.infrastructure.container import Container
@@ -64,6 +65,8 @@ def at_work(
     schedule = ErasureSchedule(container.erasures(), look_seconds=0.1)
     erasing = threading.Thread(target=schedule.run, args=(stopped,))
     with ExitStack() as stack:
+        # Else a worker might log to the command's own output, before that sets up its logs.
+        stack.enter_context(capture_logs())
         stack.enter_context(working(broker))
         stack.enter_context(relaying(container.relay()))
         erasing.start()

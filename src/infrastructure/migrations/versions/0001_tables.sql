@@ -82,6 +82,7 @@ CREATE TABLE kratos_sync.deliveries (
     error_type text,
     error_shape text,
     footprint integer,
+    ordered boolean NOT NULL DEFAULT false,
     PRIMARY KEY (event_id, consumer)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX deliveries_due ON kratos_sync.deliveries (consumer, due_at)
@@ -96,6 +97,9 @@ CREATE INDEX deliveries_large ON kratos_sync.deliveries (consumer, leased, due_a
 -- Due, whatever the clock said that wrote them.
 CREATE INDEX deliveries_unattempted ON kratos_sync.deliveries (consumer, due_at)
     WHERE failed_at IS NULL AND NOT leased AND attempts = 0 AND error_type IS NULL;
+-- The deliveries about one identity, in their order: none but those of ordered consumers.
+CREATE INDEX deliveries_ordered ON kratos_sync.deliveries (consumer, subject, owed_at, event_id)
+    WHERE ordered;
 COMMENT ON TABLE kratos_sync.deliveries IS 'Pending deliveries and dead letters; a row is deleted in the transaction of the consumer''s own writes';
 COMMENT ON COLUMN kratos_sync.deliveries.subject IS 'As in events: deliveries about one identity are dispatched together';
 COMMENT ON COLUMN kratos_sync.deliveries.owed_at IS 'When it was recorded; the lag is measured from it';
@@ -103,13 +107,16 @@ COMMENT ON COLUMN kratos_sync.deliveries.leased IS 'Leased by a relay until due_
 COMMENT ON COLUMN kratos_sync.deliveries.failed_at IS 'Set on a dead letter';
 COMMENT ON COLUMN kratos_sync.deliveries.error_type IS 'The exception''s type in last_error';
 COMMENT ON COLUMN kratos_sync.deliveries.error_shape IS 'Its message without the parts that differ between events';
+COMMENT ON COLUMN kratos_sync.deliveries.ordered IS 'Waits for earlier deliveries about the identity to the consumer';
 COMMENT ON COLUMN kratos_sync.deliveries.footprint IS 'The event''s; with the identity''s row where that proved to be large';
 
 CREATE TABLE kratos_sync.subscriptions (
     event text NOT NULL,
     consumer text NOT NULL,
+    ordered boolean NOT NULL DEFAULT false,
     PRIMARY KEY (event, consumer)
 );
+COMMENT ON COLUMN kratos_sync.subscriptions.ordered IS 'Whether the consumer receives events of one identity one after another';
 INSERT INTO kratos_sync.subscriptions (event, consumer) VALUES
     ('kratos_identity.updated', 'SyncKratosIdentity'),
     ('kratos_identity.gone', 'DeleteKratosIdentity'),

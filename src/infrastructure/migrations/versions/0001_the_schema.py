@@ -58,8 +58,8 @@ BEGIN
     END IF;
     INSERT INTO kratos_sync.events (id, name, subject, occurred_at, payload, source)
     VALUES (event_id, event_name, identity_id, now, payload, 'application');
-    INSERT INTO kratos_sync.deliveries (event_id, consumer, subject, owed_at, due_at)
-    SELECT event_id, consumer, identity_id, now, now FROM kratos_sync.subscriptions
+    INSERT INTO kratos_sync.deliveries (event_id, consumer, subject, owed_at, due_at, ordered)
+    SELECT event_id, consumer, identity_id, now, now, ordered FROM kratos_sync.subscriptions
     WHERE event = event_name;
     PERFORM pg_notify('kratos_sync_due', '');
     RETURN event_id;
@@ -119,8 +119,10 @@ BEGIN
         ON CONFLICT DO NOTHING
         RETURNING events.id, events.name, events.subject, events.footprint
     ), delivery AS (
-        INSERT INTO kratos_sync.deliveries (event_id, subject, footprint, consumer, owed_at, due_at)
-        SELECT event.id, event.subject, event.footprint, subscription.consumer, clock.at, clock.at
+        INSERT INTO kratos_sync.deliveries
+               (event_id, subject, footprint, consumer, ordered, owed_at, due_at)
+        SELECT event.id, event.subject, event.footprint, subscription.consumer,
+               subscription.ordered, clock.at, clock.at
         FROM (SELECT clock_timestamp() AS at) clock CROSS JOIN event
              JOIN kratos_sync.subscriptions subscription ON subscription.event = event.name
     )
