@@ -11,7 +11,13 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from kratos_sync.domain.events import EVENTS, DomainEvent, KratosIdentityUpdated, TraitChange
+from kratos_sync.domain.events import (
+    EVENTS,
+    DomainEvent,
+    KratosIdentityHinted,
+    KratosIdentityUpdated,
+    TraitChange,
+)
 from kratos_sync.domain.json_values import Json
 
 _ID: Final = "e52e75c7-afbb-4316-a4ef-3977a428a2ca"
@@ -51,7 +57,8 @@ _MEANINGS: Final = {
     "state_changed_at": "When Kratos changed it.",
     "by": "Who requested it.",
     "erase": "Whether what is recorded of the person is erased in the end.",
-    "hook": "The hook's label; empty if it has none.",
+    "hook": "The hook's label; empty or null if it has none.",
+    "method": "The method that the hook's label names, such as `password`; null if it names none.",
     "identity": "The identity's document, as Kratos sent it.",
     "heard_at": "When the first hint came, if that was before the Admin API was asked.",
 }
@@ -165,6 +172,8 @@ def _fields(kind: type[DomainEvent]) -> list[EventField]:
         ]
     found = []
     for each in dataclasses.fields(kind)[2:]:
+        if kind is KratosIdentityHinted and each.name == "hook":
+            continue  # beside the payload
         schema, example = _OF_TYPES[each.type]
         is_required = each.default is dataclasses.MISSING
         found.append(EventField(each.name, _MEANINGS[each.name], schema, example, is_required))

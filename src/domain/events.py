@@ -186,6 +186,59 @@ class IdentityDeleted(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class _FlowCompleted(_AboutIdentity):
+    """A flow of Kratos, known from the label of the hook that called; `method` if that names it."""
+
+    method: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityLoggedIn(_FlowCompleted):
+    """A person has logged in, by the label of the hook that called."""
+
+    name: ClassVar[str] = "identity.logged_in"
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityRecovered(_FlowCompleted):
+    """A person has recovered an account, by the label of the hook that called."""
+
+    name: ClassVar[str] = "identity.recovered"
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityCredentialsChanged(_FlowCompleted):
+    """A person has set or removed a credential in the settings, such as a password."""
+
+    name: ClassVar[str] = "identity.credentials_changed"
+
+
+_CREDENTIALS: Final = frozenset(
+    {"password", "oidc", "totp", "webauthn", "passkey", "lookup_secret"}
+)
+
+
+def fact_of_flow(
+    hook: str | None, identity_id: UUID, date_occurred: datetime, cause: UUID
+) -> DomainEvent | None:
+    """What the label of a hook says, such as ``login.after.password``; None if nothing.
+
+    Kratos sends what an identity is, and for these flows that may be what it was before.
+    """
+    flow, _, rest = (hook or "").partition(".")
+    after, _, method = rest.partition(".")
+    kind: type[_FlowCompleted] | None = {
+        "login": IdentityLoggedIn,
+        "recovery": IdentityRecovered,
+        "settings": IdentityCredentialsChanged if method in _CREDENTIALS else None,
+    }.get(flow)
+    if after != "after" or kind is None:
+        return None
+    event_id = fact_id(cause, f"{kind.name} {method}")
+    return kind(event_id, date_occurred, identity_id, method or None)
+
+
+@dataclass(frozen=True, slots=True)
 class IdentityDeletionRequested(_AboutIdentity):
     """An identity is to be deleted: here first, and in Kratos once every consumer is done with it.
 
@@ -215,13 +268,15 @@ class KratosIdentityUpdated(DomainEvent):
 
     An answer's `date_occurred` is when it was asked for, by the ledger's clock. `hinted_at` is when
     the first hint came, where that was before: the identity may have registered then, however late
-    Kratos answered. `recorded_at` is when the ledger recorded a webhook, once it has.
+    Kratos answered. `recorded_at` is when the ledger recorded a webhook, once it has; `hook` is the
+    label of the hook that called.
     """
 
     name: ClassVar[str] = "kratos_identity.updated"
     identity: Identity
     hinted_at: datetime | None = None
     recorded_at: datetime | None = None
+    hook: str | None = None
 
     @property
     def subject(self) -> UUID:
@@ -246,13 +301,14 @@ class KratosIdentityUpdated(DomainEvent):
         date_occurred: datetime,
         payload: Mapping[str, Json],
         recorded_at: datetime | None = None,
+        hook: str | None = None,
     ) -> Self:
         """The event of a webhook's payload or its raw body; other keys are ignored.
 
         Raises InvalidField when there is no identity, InvalidIdentity when it is not one.
         """
         identity = Identity.from_kratos(fields.mapping(payload, "identity"))
-        return cls(id, date_occurred, identity, None, recorded_at)
+        return cls(id, date_occurred, identity, None, recorded_at, hook)
 
     @classmethod
     def answered(cls, id: UUID, date_occurred: datetime, payload: Mapping[str, Json]) -> Self:  # noqa: A002
@@ -276,6 +332,23 @@ class KratosIdentityHinted(_AboutIdentity):
     """An identity is said to have changed; what it is now has to be asked of the Admin API."""
 
     name: ClassVar[str] = "kratos_identity.hinted"
+    hook: str | None = None
+    """The label of the hook that called; the ledger keeps it beside the payload."""
+
+    def to_json(self) -> dict[str, Json]:
+        """The payload: the id alone."""
+        return {"identity_id": str(self.identity_id)}
+
+    @classmethod
+    def from_json(
+        cls,
+        id: UUID,  # noqa: A002
+        date_occurred: datetime,
+        payload: Mapping[str, Json],
+        hook: str | None = None,
+    ) -> Self:
+        """The event of that payload; raises InvalidField."""
+        return cls(id, date_occurred, fields.required_uuid(payload, "identity_id"), hook)
 
 
 EVENTS: Final[Mapping[str, type[DomainEvent]]] = MappingProxyType(
@@ -290,6 +363,9 @@ EVENTS: Final[Mapping[str, type[DomainEvent]]] = MappingProxyType(
         "identity.address_verified": AddressVerified,
         "identity.state_changed": IdentityStateChanged,
         "identity.deleted": IdentityDeleted,
+        "identity.logged_in": IdentityLoggedIn,
+        "identity.recovered": IdentityRecovered,
+        "identity.credentials_changed": IdentityCredentialsChanged,
         "identity.deletion_requested": IdentityDeletionRequested,
     }
 )

@@ -141,6 +141,11 @@ class KratosIdentity:
         """Note that every field is stored as it is here."""
         self._changed.clear()
 
+    def observe(self, fact: DomainEvent) -> None:
+        """Raise a fact that changes nothing of this copy, unless it is a tombstone."""
+        if self.deleted_at is None:
+            self._raised.append(fact)
+
     def collect_events(self) -> list[DomainEvent]:
         """Return the events raised since the last call, in order."""
         raised, self._raised = self._raised, []

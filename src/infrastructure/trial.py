@@ -17,7 +17,7 @@ from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 
 EVENT: Final = text(f"""
     SELECT name, subject, {readable("occurred_at")}, payload::text, trace_context, source,
-           recorded_at, erased_at
+           recorded_at, hook, erased_at
     FROM kratos_sync.events WHERE id = :event_id
 """)  # noqa: S608  # the columns are ours
 # Counted by PostgreSQL for the current transaction, rolled back or not.
@@ -87,8 +87,8 @@ class Trials:
             row = connection.execute(EVENT, {"event_id": event_id}).one_or_none()
         if row is None:
             raise NoTrial(f"no event {event_id} is recorded")
-        name, subject, occurred_at, payload, trace, source, recorded_at, erased_at = row
+        name, subject, occurred_at, payload, trace, source, recorded_at, hook, erased_at = row
         if erased_at is not None:
             raise NoTrial(f"the event {event_id} was erased")
         delivery = PendingDelivery(event_id, 1, name, subject, occurred_at, payload, trace)
-        return delivery._replace(source=source, recorded_at=recorded_at)
+        return delivery._replace(source=source, recorded_at=recorded_at, hook=hook)

@@ -75,6 +75,7 @@ class InMemoryKratosAnswers:
         self._is_recorded = is_recorded
         self._first_hinted = first_hinted
         self.recorded: dict[UUID, DomainEvent] = {}
+        self.facts: list[DomainEvent] = []
         self._collected: set[UUID] = set()
 
     def is_answered(self, hint: KratosIdentityHinted) -> bool:
@@ -93,11 +94,17 @@ class InMemoryKratosAnswers:
             uuid7(), identity_id, self._first_hinted(identity_id)
         )
 
+    def observe(self, fact: DomainEvent | None) -> None:
+        """Record a fact, if there is one."""
+        if fact is not None:
+            self.facts.append(fact)
+
     def collect_events(self) -> list[DomainEvent]:
         """Take what was recorded since the last call."""
         raised = [event for event in self.recorded.values() if event.id not in self._collected]
         self._collected.update(event.id for event in raised)
-        return raised
+        facts, self.facts = self.facts, []
+        return [*raised, *facts]
 
 
 class InMemoryRegistrationCounts:

@@ -151,7 +151,8 @@ class Harness:
         text = body if isinstance(body, bytes) else json.dumps(body).encode()
         read_identity(text)
         event = KratosIdentityUpdated.from_json(uuid7(), self._backend.now, json.loads(text))
-        self._backend.publish(event, Provenance("webhook"))
+        hook = webhook.hook if isinstance(webhook, Webhook) else None
+        self._backend.publish(event, Provenance("webhook", hook=hook))
         return event
 
     def publish(self, event: DomainEvent) -> None:
@@ -241,6 +242,6 @@ class Harness:
         e = self._backend.events[event_id]
         return read_event(
             PendingDelivery(e.id, 1, e.name, e.subject, e.occurred_at, e.payload, None)._replace(
-                source=e.source, recorded_at=e.recorded_at
+                source=e.source, recorded_at=e.recorded_at, hook=e.hook
             )
         )

@@ -39,6 +39,7 @@ class RecordedEvent:
     dedupe_key: str | None = None
     traceparent: str | None = None
     recorded_at: datetime | None = field(default=None, compare=False)
+    hook: str | None = None
 
 
 @dataclass(slots=True)
@@ -189,6 +190,7 @@ class InMemoryLedger:
             key,
             provenance.traceparent,
             self.now,
+            provenance.hook,
         )
         for consumer in self.subscriptions.consumers_of(event.name):
             self.deliveries[consumer, event.id] = Delivery(self.now, recorded_at=self.now)

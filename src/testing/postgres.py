@@ -88,7 +88,7 @@ class PostgresBackend:
     def events(self) -> Mapping[UUID, RecordedEvent]:
         rows = self._query(
             "SELECT id, name, subject, occurred_at, payload::text, source, dedupe_key,"
-            " trace_context, recorded_at FROM kratos_sync.events ORDER BY recorded_at, id"
+            " trace_context, recorded_at, hook FROM kratos_sync.events ORDER BY recorded_at, id"
         )
         return {row[0]: RecordedEvent(*tuple(row)) for row in rows}
 

@@ -152,6 +152,7 @@ class InMemoryUnitOfWork:
                     delivery.attempts > 0 and delivery.error_type in QUARANTINED_ERRORS,
                     event.source,
                     event.recorded_at,
+                    event.hook,
                 )
             )
         if admission is None:
@@ -189,12 +190,14 @@ class InMemoryUnitOfWork:
         self._writes.identities.savepoint()
         self._counts_before = deepcopy(self._writes.counts)
         self._recorded_before = self._writes.answers.recorded.copy()
+        self._facts_before = self._writes.answers.facts.copy()
         self._fakes_before = _States(self._ledger.in_transaction)
 
     def roll_back_to_savepoint(self) -> bool:
         """Restore the state of the objects that consumers have."""
         self._writes.identities.roll_back_to_savepoint()
         self._writes.answers.recorded = self._recorded_before
+        self._writes.answers.facts = self._facts_before
         self._writes.counts.__dict__.update(self._counts_before.__dict__)
         self._fakes_before.restore()
         return self.has_savepoints

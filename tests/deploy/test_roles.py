@@ -62,9 +62,10 @@ def recording(
     key: str = "NULL",
 ) -> str:
     """A call of the function by which a role records an event."""
+    nulls = ", ".join(["'{NULL}'"] * 3)
     return (
         f"SELECT record_{by}_events({NOBODY}, '{{{event}}}', {NOBODY}, ARRAY[now()],"
-        f" ARRAY['{{}}'::json], '{{{source}}}', ARRAY[{key}]::text[], '{{NULL}}', '{{NULL}}')"
+        f" ARRAY['{{}}'::json], '{{{source}}}', ARRAY[{key}]::text[], {nulls})"
     )
 
 
@@ -98,7 +99,7 @@ FORBIDDEN = {
         *(recording(source=source) for source in ("application", "erase", "reconcile")),
         recording(key="'reconcile:1'"),
         recording(by="erase"),
-        f"SELECT record_webhook_events({', '.join(['NULL'] * 9)})",
+        f"SELECT record_webhook_events({', '.join(['NULL'] * 10)})",
         "SELECT record_for_application('identity.deletion_requested', gen_random_uuid(), '{}')",
         "SELECT purge_events(now(), '-infinity', gen_random_uuid(), 1, true)",
     ],

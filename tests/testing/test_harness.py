@@ -5,7 +5,10 @@ from uuid import uuid4
 import pytest
 
 from kratos_sync import (
+    IdentityCredentialsChanged,
     IdentityDeleted,
+    IdentityLoggedIn,
+    IdentityRecovered,
     IdentityRegistered,
     IdentityTraitsChanged,
     KratosIdentityGone,
@@ -176,3 +179,51 @@ def test_a_consumer_that_is_not_subscribed_is_pointed_out(harness: Harness) -> N
 
     with pytest.raises(InvalidApplication, match="Another is not subscribed to anything"):
         harness.failed(Another)
+
+
+def test_the_hooks_label_says_what_the_identity_does_not(harness: Harness) -> None:
+    ada = webhook("registration", email="ada@example.org")
+    for each in (
+        ada,
+        webhook("login", after=ada),
+        webhook("settings", after=ada, hook="settings.after.totp"),
+        webhook("recovery", after=ada),
+        webhook("login", after=ada, hook="my-own-label"),
+    ):
+        harness.receive(each)
+    harness.deliver()
+
+    assert [each.method for each in harness.raised(IdentityLoggedIn)] == ["password"]
+    assert [each.method for each in harness.raised(IdentityCredentialsChanged)] == ["totp"]
+    assert [each.method for each in harness.raised(IdentityRecovered)] == [None]
+
+
+def test_the_labels_that_a_real_kratos_sent_say_what_was_done(harness: Harness) -> None:
+    for each in recorded_webhooks():
+        harness.receive(each)
+    harness.deliver(expect_failures=True)
+
+    labels = [each.hook for each in recorded_webhooks()]
+    assert len(harness.raised(IdentityLoggedIn)) == sum(
+        each.startswith("login.") for each in labels
+    )
+    assert len(harness.raised(IdentityRecovered)) == sum(
+        each.startswith("recovery.") for each in labels
+    )
+    assert {each.method for each in harness.raised(IdentityCredentialsChanged)} == {
+        each.removeprefix("settings.after.")
+        for each in labels
+        if each.startswith("settings.after.") and each != "settings.after.profile"
+    }
+
+
+def test_of_a_deleted_identity_a_late_login_says_nothing(harness: Harness) -> None:
+    ada = webhook(email="ada@example.org")
+    received = harness.receive(ada)
+    harness.deliver()
+    harness.publish(KratosIdentityGone(uuid4(), received.date_occurred, ada.identity_id))
+    harness.deliver()
+    harness.receive(webhook("login", after=ada))
+    harness.deliver()
+
+    assert harness.raised(IdentityLoggedIn) == []

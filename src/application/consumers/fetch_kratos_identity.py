@@ -9,7 +9,7 @@ from kratos_sync.application.ports.kratos import (
     KratosUnavailable,
 )
 from kratos_sync.application.retry_delays import WAIT_FOR_A_URL, later, part_of_age, scattered
-from kratos_sync.domain.events import KratosIdentityHinted
+from kratos_sync.domain.events import KratosIdentityHinted, fact_of_flow
 
 
 class FetchKratosIdentity(Consumer[KratosIdentityHinted]):
@@ -29,8 +29,10 @@ class FetchKratosIdentity(Consumer[KratosIdentityHinted]):
         self._answers = answers
 
     def consume(self, event: KratosIdentityHinted) -> None:
-        """Ask, unless it is answered, and record the answer."""
+        """Ask, unless it is answered, and record the answer and what the hook's label says."""
+        fact = fact_of_flow(event.hook, event.identity_id, event.date_occurred, event.id)
         if self._answers.is_answered(event):
+            self._answers.observe(fact)
             return
         try:
             answer = self._answers.ask(event.identity_id)
@@ -40,3 +42,4 @@ class FetchKratosIdentity(Consumer[KratosIdentityHinted]):
         except KratosNotConfigured as error:
             raise later(scattered(WAIT_FOR_A_URL), error) from None
         self._answers.record(event.identity_id, answer)
+        self._answers.observe(fact)

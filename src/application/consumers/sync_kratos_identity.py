@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from kratos_sync.application.consumer import Consumer
-from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.domain.events import KratosIdentityUpdated, fact_of_flow
 from kratos_sync.domain.kratos_identities import KratosIdentities, RecordedWebhooks
 from kratos_sync.domain.kratos_identity import KratosIdentity
 from kratos_sync.domain.merging import ReceivedWebhook
@@ -22,16 +22,21 @@ class SyncKratosIdentity(Consumer[KratosIdentityUpdated]):
         """Add the identity when it is seen for the first time; update it otherwise."""
         identity = self._identities.find(event.identity.id)
         if identity is None:
-            self._identities.add(
-                KratosIdentity.seen(
-                    event.identity,
-                    at=event.date_occurred,
-                    cause=event.id,
-                    known_at=event.known_at,
-                    hinted_at=event.hinted_at,
-                )
+            identity = KratosIdentity.seen(
+                event.identity,
+                at=event.date_occurred,
+                cause=event.id,
+                known_at=event.known_at,
+                hinted_at=event.hinted_at,
             )
-            return
+            self._identities.add(identity)
+        else:
+            self._update(identity, event)
+        fact = fact_of_flow(event.hook, identity.id, event.date_occurred, event.id)
+        if fact is not None:
+            identity.observe(fact)
+
+    def _update(self, identity: KratosIdentity, event: KratosIdentityUpdated) -> None:
         newest = identity.deleted_at or identity.seen_alive_at
         if newest is not None and event.known_at < newest:
             identity.ignore_answers_after(self._webhooks.now())

@@ -21,7 +21,12 @@ from kratos_sync.application.ports.unit_of_work import (
     PendingDelivery,
     TimeLimitExceeded,
 )
-from kratos_sync.domain.events import EVENTS, DomainEvent, KratosIdentityUpdated
+from kratos_sync.domain.events import (
+    EVENTS,
+    DomainEvent,
+    KratosIdentityHinted,
+    KratosIdentityUpdated,
+)
 from kratos_sync.domain.json_values import Json
 
 Returned = TypeVar("Returned")
@@ -133,8 +138,12 @@ def read_event(delivery: PendingDelivery) -> DomainEvent:
         # The ledger may hold what msgspec rejects, such as lone surrogates.
         payload = json.loads(delivery.payload)
     event_id, occurred_at = delivery.event_id, delivery.occurred_at
+    if delivery.name == KratosIdentityHinted.name:
+        return KratosIdentityHinted.from_json(event_id, occurred_at, payload, delivery.hook)
     if delivery.name != KratosIdentityUpdated.name:
         return EVENTS[delivery.name].from_json(event_id, occurred_at, payload)
     if delivery.source in ANSWER_SOURCES:
         return KratosIdentityUpdated.answered(event_id, occurred_at, payload)
-    return KratosIdentityUpdated.from_json(event_id, occurred_at, payload, delivery.recorded_at)
+    return KratosIdentityUpdated.from_json(
+        event_id, occurred_at, payload, delivery.recorded_at, delivery.hook
+    )

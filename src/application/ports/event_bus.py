@@ -26,11 +26,13 @@ class Provenance:
 
     ``source`` is ``webhook``, a command, or the consumer that raised it. Of events with the same
     ``dedupe_key`` only the first is recorded. ``traceparent`` is a W3C Trace Context header.
+    ``hook`` is the label of Kratos' hook that called.
     """
 
     source: str
     dedupe_key: str | None = None
     traceparent: str | None = None
+    hook: str | None = None
 
 
 class UnreadEvent(NamedTuple):

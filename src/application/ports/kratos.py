@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 from kratos_sync.domain.events import (
+    DomainEvent,
     KratosIdentityGone,
     KratosIdentityHinted,
     KratosIdentityUpdated,
@@ -128,6 +129,9 @@ class KratosAnswers(Protocol):
 
     def record(self, identity_id: UUID, answer: Answer) -> None:
         """Record KratosIdentityUpdated or KratosIdentityGone in this transaction, once."""
+
+    def observe(self, fact: DomainEvent | None) -> None:
+        """Record a fact in this transaction, if there is one."""
 
 
 class SyncOutcome(StrEnum):

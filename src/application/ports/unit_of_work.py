@@ -48,6 +48,8 @@ class PendingDelivery(NamedTuple):
     """Where the event came from, as in `Provenance`."""
     recorded_at: datetime | None = None
     """When the event was recorded, by the ledger's clock."""
+    hook: str | None = None
+    """The label of Kratos' hook that called."""
 
 
 class Inbox(Protocol):

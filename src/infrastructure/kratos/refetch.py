@@ -100,7 +100,9 @@ class PostgresKratosAnswers:
         self._first_hinted: Mapping[UUID, datetime] | None = None
         self._recorded: dict[UUID, DomainEvent] = {}
         self._collected: set[UUID] = set()
+        self._facts: list[DomainEvent] = []
         self._savepoint = self._recorded
+        self._facts_before = 0
         transaction.join(self)
 
     def is_answered(self, hint: KratosIdentityHinted) -> bool:
@@ -124,6 +126,10 @@ class PostgresKratosAnswers:
         first_hinted_at = self._first_hinted.get(identity_id)
         self._recorded[identity_id] = answer.event(uuid7(), identity_id, first_hinted_at)
 
+    def observe(self, fact: DomainEvent | None) -> None:
+        if fact is not None:
+            self._facts.append(fact)
+
     def flush(self) -> None:
         """Record when Kratos was asked about which identity."""
         _note(self._transaction, self._recorded.values())
@@ -131,13 +137,15 @@ class PostgresKratosAnswers:
     def collect_events(self) -> list[DomainEvent]:
         raised = [each for each in self._recorded.values() if each.id not in self._collected]
         self._collected.update(event.id for event in raised)
-        return raised
+        facts, self._facts = self._facts, []
+        return [*raised, *facts]
 
     def savepoint(self) -> None:
-        self._savepoint = self._recorded.copy()
+        self._savepoint, self._facts_before = self._recorded.copy(), len(self._facts)
 
     def roll_back_to_savepoint(self) -> None:
         self._recorded = self._savepoint
+        del self._facts[self._facts_before :]
 
     def _connected(self) -> KratosAdmin:
         try:

@@ -14,7 +14,12 @@ from psycopg.pq.abc import PGconn
 
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
-from kratos_sync.infrastructure.ledger.recording import RECORD_WEBHOOKS, EventRow, arrays_of
+from kratos_sync.infrastructure.ledger.recording import (
+    COLUMN_OIDS,
+    RECORD_WEBHOOKS,
+    EventRow,
+    arrays_of,
+)
 from kratos_sync.infrastructure.postgres.connections import CONNECT_TIMEOUT_SECONDS, Arguments
 from kratos_sync.infrastructure.postgres.engine import QUERY_CANCELED, translate_errors
 from kratos_sync.infrastructure.postgres.loop_connection import LastingConnection
@@ -34,7 +39,7 @@ REDO_SECONDS: Final = 10.0
 EVENT_ERRORS: Final = ("22", "23", "54")
 """SQLSTATE classes: data exception, integrity constraint violation, program limit exceeded."""
 _NAME: Final = b"record_group"
-_BINARY: Final = [Format.BINARY] * 9
+_BINARY: Final = [Format.BINARY] * len(COLUMN_OIDS)
 
 
 @dataclass(slots=True, eq=False)

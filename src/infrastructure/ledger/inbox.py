@@ -102,7 +102,7 @@ OPEN: Final = f"""
            {readable("e.occurred_at")},
            CASE WHEN {_EVENT} <= {SMALL_BYTES} THEN e.payload::text END, e.trace_context,
            coalesce(d.attempts > 0 AND d.error_type = ANY($3::text[]), false),
-           e.source, e.recorded_at, {_EVENT}, {_HELD}
+           e.source, e.recorded_at, e.hook, {_EVENT}, {_HELD}
     FROM kratos_sync.deliveries d
     CROSS JOIN LATERAL (SELECT * FROM kratos_sync.events WHERE id = d.event_id OFFSET 0) e
     LEFT JOIN LATERAL (
@@ -172,14 +172,14 @@ class PostgresInbox:
     ) -> list[PendingDelivery]:
         rows = self._transaction.fetch(OPEN, (consumer, uuid_array(event_ids), QUARANTINED))
         if admission is not None:
-            chosen = admission.choose([Size(row[0], row[3], row[10], row[11]) for row in rows])
+            chosen = admission.choose([Size(row[0], row[3], row[11], row[12]) for row in rows])
             rows = [row for row in rows if row[0] in chosen]
         large = [row[0] for row in rows if row[5] is None]
         payloads: dict[UUID, str] = {}
         if large:
             payloads.update(self._transaction.fetch(READ, [uuid_array(large)]))
         deliveries = [
-            PendingDelivery._make((*row[:5], payloads.get(row[0], row[5]), *row[6:10]))
+            PendingDelivery._make((*row[:5], payloads.get(row[0], row[5]), *row[6:11]))
             for row in rows
         ]
         self._transaction.subjects = tuple({delivery.subject for delivery in deliveries})

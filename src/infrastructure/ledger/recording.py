@@ -14,13 +14,13 @@ from kratos_sync.infrastructure.postgres.binary_arrays import TEXT_OID, BinaryPa
 from kratos_sync.infrastructure.postgres.engine import driver_of
 from kratos_sync.infrastructure.postgres.json import dumps
 
-_COLUMN_OIDS: Final = (
+COLUMN_OIDS: Final = (
     binary.UUID_OID,
     TEXT_OID,
     binary.UUID_OID,
     binary.TIMESTAMPTZ_OID,
     binary.JSON_OID,
-    *(TEXT_OID,) * 3,
+    *(TEXT_OID,) * 4,
     binary.INT4_OID,
 )
 
@@ -36,6 +36,7 @@ class EventRow(NamedTuple):
     source: bytes
     dedupe_key: bytes
     trace_context: bytes
+    hook: bytes
     footprint: bytes
 
     @classmethod
@@ -46,7 +47,7 @@ class EventRow(NamedTuple):
             kind, payload = event.kind, event.payload
         else:
             kind, payload = type(event), dumps(event.to_json()).encode()
-        key, trace = provenance.dedupe_key, provenance.traceparent
+        key, trace, hook = provenance.dedupe_key, provenance.traceparent, provenance.hook
         return cls(
             binary.uuid_field(event.id),
             binary.word_field(kind.name),
@@ -56,6 +57,7 @@ class EventRow(NamedTuple):
             binary.word_field(provenance.source),
             binary.NULL if key is None else binary.text_field(key),
             binary.NULL if trace is None else binary.text_field(trace),
+            binary.NULL if hook is None else binary.word_field(hook),
             binary.int4_field(footprint_of(payload)),
         )
 
@@ -66,11 +68,11 @@ RECORD: Final = b"""
     WITH event AS (
         INSERT INTO kratos_sync.events
                (id, name, subject, occurred_at, payload, source, dedupe_key, trace_context,
-                footprint)
+                hook, footprint)
         SELECT given.*
         FROM (SELECT set_config('synchronous_commit', 'on', true)) AS durable CROSS JOIN
              unnest($1::uuid[], $2::text[], $3::uuid[], $4::timestamptz[], $5::json[],
-                    $6::text[], $7::text[], $8::text[], $9::integer[]) AS given
+                    $6::text[], $7::text[], $8::text[], $9::text[], $10::integer[]) AS given
         ON CONFLICT DO NOTHING
         RETURNING id, name, subject, footprint
     ), delivery AS (
@@ -86,7 +88,7 @@ RECORD: Final = b"""
 
 # The same by a function, for a role that may not write the tables: it limits what is recorded.
 _BY_FUNCTION: Final = """
-    SELECT kratos_sync.record_{source}_events($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    SELECT kratos_sync.record_{source}_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
 RECORD_WEBHOOKS: Final = _BY_FUNCTION.format(source="webhook").encode()
 RECORD_ERASURES: Final = _BY_FUNCTION.format(source="erase").encode()
@@ -94,7 +96,7 @@ RECORD_ERASURES: Final = _BY_FUNCTION.format(source="erase").encode()
 
 def arrays_of(rows: Sequence[EventRow]) -> list[BinaryParameter]:
     """The parameters of RECORD, one for each column; there must be a row."""
-    return list(map(array, _COLUMN_OIDS, zip(*rows, strict=True)))
+    return list(map(array, COLUMN_OIDS, zip(*rows, strict=True)))
 
 
 def record_many(

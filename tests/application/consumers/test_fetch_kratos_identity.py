@@ -1,5 +1,6 @@
 """Asking Kratos about who is said to have changed, in memory."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -211,3 +212,14 @@ def test_a_hint_that_is_replayed_brings_a_new_answer(ledger: InMemoryLedger) -> 
     deliver_to(FetchKratosIdentity, ledger)
 
     assert told(ledger) == 2 * ["kratos_identity.updated"]
+
+
+def test_what_the_hooks_label_says_is_recorded_for_each_hint(ledger: InMemoryLedger) -> None:
+    ledger.kratos.people.put(ADAS)
+    for hint, hook in ((hinted(1), "login.after.password"), (hinted(2), "recovery.after")):
+        ledger.publish(hint, replace(WEBHOOK, hook=hook))
+
+    deliver_to(FetchKratosIdentity, ledger)
+
+    names = sorted(each.name for each in ledger.events.values() if each.source == FETCH)
+    assert names == ["identity.logged_in", "identity.recovered", "kratos_identity.updated"]

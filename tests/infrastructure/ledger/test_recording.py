@@ -58,7 +58,7 @@ def test_recorded_events_and_deliveries_stand_in_the_ledger(
         psycopg.connect(database_url, autocommit=True) as connection,
     ):
         values = arrays_of(rows)
-        result = connection.pgconn.exec_params(RECORD, values, param_formats=[1] * 9)
+        result = connection.pgconn.exec_params(RECORD, values, param_formats=[1] * 10)
         assert result.ntuples == len(EVENTS), result.error_message
         assert written(connection) == expected()
         deliveries = connection.execute(

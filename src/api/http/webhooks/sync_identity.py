@@ -111,6 +111,7 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
             source="webhook",
             dedupe_key=_dedupe_key(trigger_id(headers), body),
             traceparent=traceparent(headers),
+            hook=hook,
         )
         recorded = await self._publisher.publish(event, provenance, len(body))
         self._accepted.add(event, hook, is_duplicate=not recorded)

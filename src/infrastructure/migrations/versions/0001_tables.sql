@@ -55,6 +55,7 @@ CREATE TABLE kratos_sync.events (
     source text NOT NULL,
     dedupe_key text,
     trace_context text,
+    hook text,
     erased_at timestamptz,
     footprint integer
 ) WITH (autovacuum_vacuum_scale_factor = 0.05);
@@ -65,6 +66,7 @@ CREATE INDEX events_subject_recorded_at ON kratos_sync.events (subject, recorded
 CREATE INDEX events_recorded_at ON kratos_sync.events (recorded_at, id);
 COMMENT ON TABLE kratos_sync.events IS 'Every event until a purge removes it; insert-only, except for erasures';
 -- json, not jsonb: it keeps the text as sent, with large integers and NUL escapes.
+COMMENT ON COLUMN kratos_sync.events.hook IS 'The label of Kratos'' hook that called, by its header X-Kratos-Hook';
 COMMENT ON COLUMN kratos_sync.events.payload IS 'As sent';
 COMMENT ON COLUMN kratos_sync.events.erased_at IS 'When an erasure emptied the payload';
 COMMENT ON COLUMN kratos_sync.events.footprint IS 'Bytes of memory that reading the payload takes, an estimate; NULL if unknown';

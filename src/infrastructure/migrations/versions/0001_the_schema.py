@@ -96,7 +96,7 @@ COMMENT ON FUNCTION kratos_sync.delete_identity IS 'Request the deletion of an i
 RECORD = """
 CREATE FUNCTION kratos_sync.record_{source}_events(
     ids uuid[], names text[], subjects uuid[], times timestamptz[], payloads json[],
-    sources text[], dedupe_keys text[], trace_contexts text[], footprints integer[]
+    sources text[], dedupe_keys text[], trace_contexts text[], hooks text[], footprints integer[]
 ) RETURNS SETOF uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
@@ -113,9 +113,9 @@ BEGIN
     WITH event AS (
         INSERT INTO kratos_sync.events
                (id, name, subject, occurred_at, payload, source, dedupe_key, trace_context,
-                footprint)
+                hook, footprint)
         SELECT * FROM unnest(ids, names, subjects, times, payloads,
-                             sources, dedupe_keys, trace_contexts, footprints)
+                             sources, dedupe_keys, trace_contexts, hooks, footprints)
         ON CONFLICT DO NOTHING
         RETURNING events.id, events.name, events.subject, events.footprint
     ), delivery AS (
@@ -252,7 +252,8 @@ BEGIN
     WHERE event_id = ANY(free) AND error IS NOT NULL;
     GET DIAGNOSTICS texts = ROW_COUNT;
     UPDATE kratos_sync.events
-    SET payload = '{}', trace_context = NULL, dedupe_key = NULL, erased_at = clock_timestamp()
+    SET payload = '{}', trace_context = NULL, dedupe_key = NULL, hook = NULL,
+        erased_at = clock_timestamp()
     WHERE id = ANY(free);
     GET DIAGNOSTICS erased = ROW_COUNT;
 END $$;
@@ -270,8 +271,9 @@ DECLARE
     with_text bigint;
 BEGIN
     people := ARRAY(SELECT identity_id FROM kratos_sync.erasures WHERE identity_id = ANY(people));
-    UPDATE kratos_sync.events SET trace_context = NULL
-    WHERE subject = ANY(people) AND name = ANY(impersonal) AND trace_context IS NOT NULL;
+    UPDATE kratos_sync.events SET trace_context = NULL, hook = NULL
+    WHERE subject = ANY(people) AND name = ANY(impersonal)
+      AND (trace_context IS NOT NULL OR hook IS NOT NULL);
     kept := ARRAY(SELECT id FROM kratos_sync.events
                   WHERE subject = ANY(people) AND name = ANY(impersonal));
     UPDATE kratos_sync.attempts SET error = NULL

@@ -41,7 +41,9 @@ def test_a_call_is_a_hint_and_nothing_of_the_person_is_recorded(call: Recorded) 
     assert isinstance(event, KratosIdentityHinted)
     assert event.to_json() == {"identity_id": call.body["identity"]["id"]}
     assert event.date_occurred == TEATIME
-    assert provenance == Provenance("webhook", dedupe_key(call), None)
+    assert provenance == Provenance(
+        "webhook", dedupe_key(call), None, call.headers["X-Kratos-Hook"]
+    )
 
 
 def test_a_body_that_is_not_ordinary_is_a_hint_too() -> None:

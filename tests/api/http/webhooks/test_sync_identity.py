@@ -45,7 +45,9 @@ def test_what_kratos_really_sends_is_recorded(call: Recorded) -> None:
     assert event.identity == Identity.from_kratos(call.body["identity"])
     assert event.date_occurred == TEATIME
     assert event.to_json() == call.body
-    assert provenance == Provenance("webhook", dedupe_key(call), None)
+    assert provenance == Provenance(
+        "webhook", dedupe_key(call), None, call.headers["X-Kratos-Hook"]
+    )
 
 
 def test_a_trigger_id_used_again_with_another_body_is_another_call() -> None:

@@ -55,7 +55,7 @@ def test_an_empty_body_is_an_event_of_its_own(api: Any, body: Any) -> None:
     assert isinstance(event, KratosTemplateFailed)
     assert (event.subject, event.date_occurred, event.hook) == (NO_IDENTITY, TEATIME, LABEL)
     assert event.to_json() == {"hook": LABEL}
-    assert provenance == Provenance("webhook")
+    assert provenance == Provenance("webhook", hook=LABEL)
     assert logs[0] == {"event": "webhook_template_failed", "log_level": "warning", "hook": LABEL}
 
 
