@@ -134,6 +134,9 @@ def test_no_name_on_the_wire_ever_changes() -> None:
         "identity.address_verified",
         "identity.state_changed",
         "identity.deleted",
+        "identity.logged_in",
+        "identity.recovered",
+        "identity.credentials_changed",
         "identity.deletion_requested",
     ]
 
