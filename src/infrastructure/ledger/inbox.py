@@ -126,15 +126,20 @@ SETTLE: Final = """
     SELECT event_id, consumer, number, 'succeeded', $3::timestamptz, $4::interval FROM settled
 """
 
-# The next delivery about each identity, if it only waited for its turn.
+# The next delivery about each identity, if it only waited for its turn. Materialized: looked for
+# again for each row, it would be another one once the first was updated.
 WAKE: Final = f"""
+    WITH next AS MATERIALIZED (
+        SELECT first.event_id
+        FROM unnest($2::uuid[]) AS settled (subject) CROSS JOIN LATERAL (
+            SELECT event_id FROM kratos_sync.deliveries
+            WHERE ordered AND consumer = $1 AND subject = settled.subject AND failed_at IS NULL
+            ORDER BY owed_at, event_id LIMIT 1
+            FOR UPDATE SKIP LOCKED
+        ) AS first
+    )
     UPDATE kratos_sync.deliveries d SET due_at = clock_timestamp(), error_type = NULL
-    FROM unnest($2::uuid[]) AS settled (subject) CROSS JOIN LATERAL (
-        SELECT event_id FROM kratos_sync.deliveries
-        WHERE ordered AND consumer = $1 AND subject = settled.subject AND failed_at IS NULL
-        ORDER BY owed_at, event_id LIMIT 1
-        FOR UPDATE SKIP LOCKED
-    ) AS next
+    FROM next
     WHERE d.consumer = $1 AND d.event_id = next.event_id AND d.error_type = '{WAITS_FOR_EARLIER}'
 """.encode()  # noqa: S608  # the type is ours
 
