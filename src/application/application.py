@@ -64,7 +64,7 @@ class Application(Generic[Settings, Transaction]):
     they are made with None. ``adapters_in_transaction`` are made once a batch with its transaction,
     in which they write exactly once. ``migrations`` is the package and folder of Alembic revisions,
     such as ``acme_sync:migrations``; their tables live in a schema named like the package.
-    ``parse_handler`` is a subclass of KratosIdentityParseHandler.
+    ``parse_handler`` is a subclass of KratosIdentityParseHandler, or a partial of one.
     """
 
     subscriptions: Table

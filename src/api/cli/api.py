@@ -23,6 +23,7 @@ from kratos_sync.api.http.webhooks.sync_identity import (
     KratosIdentityHintHandler,
     KratosIdentitySyncHandler,
 )
+from kratos_sync.application.application import InvalidApplication
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.migrations import SchemaTooOld, require_schema
@@ -161,7 +162,22 @@ def _handlers(
         max_calls=round(most_connections * WAITING_SHARE),
         on_accepted=hooks.add,
     )
-    return sync, PARSE_HANDLER(config)
+    with expected_errors():
+        return sync, _parse_handler(container, config)
+
+
+def _parse_handler(
+    container: Container, config: KratosWebHookHandlerConfig
+) -> KratosIdentityParseHandler:
+    """Return the application's parse handler, or the service's own. Raises InvalidApplication."""
+    application = container.application()
+    make: Callable[..., object] = PARSE_HANDLER
+    if application is not None and application.parse_handler is not None:
+        make = application.parse_handler
+    handler = make(config)
+    if not isinstance(handler, KratosIdentityParseHandler):
+        raise InvalidApplication("its parse_handler makes no KratosIdentityParseHandler")
+    return handler
 
 
 def most_connections() -> int:
