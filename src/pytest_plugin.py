@@ -1,9 +1,6 @@
 """The pytest plugin: `--kratos-sync-postgres` runs harnesses on a real PostgreSQL."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
-from typing import Any
-from uuid import uuid4
+from collections.abc import Iterator
 
 import pytest
 
@@ -36,16 +33,9 @@ def _kratos_sync_backend(
         yield
         return
     from kratos_sync.testing.harness import Harness
-    from kratos_sync.testing.postgres import PostgresBackend, new_database
+    from kratos_sync.testing.postgres import backends_on
 
     server: str = request.getfixturevalue("kratos_sync_postgres")
-    with ExitStack() as undo:
-
-        def backend(subscriptions: Any, application: Any, adapters: Mapping[Any, object]) -> Any:
-            url = undo.enter_context(new_database(server, f"test_{uuid4().hex}"))
-            made = PostgresBackend(url, subscriptions, application, adapters)
-            undo.callback(made.close)
-            return made
-
-        monkeypatch.setattr(Harness, "backend", staticmethod(backend))
+    with backends_on(server) as new_backend:
+        monkeypatch.setattr(Harness, "backend", staticmethod(new_backend))
         yield

@@ -1,10 +1,10 @@
 """The harness on a real PostgreSQL, in a database of its own."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from psycopg import sql
 from pydantic import SecretStr
@@ -23,6 +23,7 @@ from kratos_sync.infrastructure.postgres.connections import connection_arguments
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 from kratos_sync.infrastructure.settings import Settings
+from kratos_sync.testing.harness import NewBackend
 from kratos_sync.testing.ledger import Attempt, RecordedEvent
 
 LONG: Final = timedelta(seconds=20)
@@ -146,3 +147,21 @@ class PostgresBackend:
         with self._engine.begin() as connection:
             result = connection.execute(text(statement), parameters)
             return result.all() if result.returns_rows else []
+
+
+@contextmanager
+def backends_on(server_url: str) -> Iterator[NewBackend]:
+    """What makes backends, each on a new database; all are closed and dropped afterwards."""
+    with ExitStack() as undo:
+
+        def new_backend(
+            subscriptions: Subscriptions,
+            application: Application[Any, Any] | None,
+            adapters: Mapping[Any, object],
+        ) -> PostgresBackend:
+            url = undo.enter_context(new_database(server_url, f"test_{uuid4().hex}"))
+            backend = PostgresBackend(url, subscriptions, application, adapters)
+            undo.callback(backend.close)
+            return backend
+
+        yield new_backend

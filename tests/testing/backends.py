@@ -1,9 +1,6 @@
 """The harness on either backend."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
-from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -16,16 +13,9 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "in memory":
         yield
         return
-    from kratos_sync.testing.postgres import PostgresBackend, new_database
+    from kratos_sync.testing.postgres import backends_on
 
     server = request.getfixturevalue("postgres_url")
-    with ExitStack() as undo:
-
-        def on_postgres(*arguments: Any) -> PostgresBackend:
-            url = undo.enter_context(new_database(server, f"test_{uuid4().hex}"))
-            made = PostgresBackend(url, *arguments)
-            undo.callback(made.close)
-            return made
-
-        monkeypatch.setattr(Harness, "backend", staticmethod(on_postgres))
+    with backends_on(server) as new_backend:
+        monkeypatch.setattr(Harness, "backend", staticmethod(new_backend))
         yield

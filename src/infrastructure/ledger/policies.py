@@ -40,12 +40,12 @@ LIMIT: Final = text("""
     ON CONFLICT (consumer) DO UPDATE
     SET rate = excluded.rate, concurrency = excluded.concurrency
 """)
-# A bucket of tokens, of one second's events and at least one, that all relays share: the row is
-# locked from here to the commit. The bucket is empty at first, and never filled from the future.
 ADD: Final = text("""
     INSERT INTO kratos_sync.consumer_policies (consumer) VALUES (:consumer)
     ON CONFLICT DO NOTHING
 """)
+# A bucket of tokens, of one second's events and at least one, that all relays share: the row is
+# locked from here to the commit. The bucket is never filled from the future.
 TAKE: Final = text("""
     WITH bucket AS (
         SELECT consumer, least(greatest(:rate, 1),

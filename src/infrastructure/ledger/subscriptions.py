@@ -16,11 +16,6 @@ ADD: Final = text("""
     VALUES (:event, :consumer, :ordered)
     ON CONFLICT (event, consumer) DO UPDATE SET ordered = excluded.ordered
 """)
-REMOVE: Final = text("""
-    DELETE FROM kratos_sync.subscriptions WHERE event = :event AND consumer = :consumer
-""")
-
-
 INSUFFICIENT_PRIVILEGE: Final = "42501"
 
 
@@ -79,8 +74,3 @@ class PostgresSubscriptions:
     def _wanted(self) -> set[Subscription]:
         kinds = self._subscriptions.consumers
         return {Subscription(*pair, kinds[pair[1]].ordered) for pair in self._subscriptions}
-
-    def remove(self, subscription: Subscription) -> None:
-        """Record no more deliveries of the event for the consumer. Raises LedgerUnavailable."""
-        with translate_errors(), self._engine.begin() as connection:
-            connection.execute(REMOVE, subscription._asdict())
