@@ -38,7 +38,7 @@ from kratos_sync.infrastructure.ledger.dead_letters import (
 )
 from kratos_sync.infrastructure.ledger.history import PostgresHistory
 from kratos_sync.infrastructure.ledger.hook_activity import PostgresHookLog
-from kratos_sync.infrastructure.ledger.inbox import PostgresFailures
+from kratos_sync.infrastructure.ledger.inbox import A_MOMENT, PostgresFailures
 from kratos_sync.infrastructure.ledger.notifications import RelayWakeUp, WakeUpListener
 from kratos_sync.infrastructure.ledger.policies import Pauses, PostgresConsumerPolicies
 from kratos_sync.infrastructure.ledger.purge import PostgresPurge, PurgeSchedule
@@ -122,6 +122,7 @@ class Container(containers.DeclarativeContainer):
     consumers = providers.Singleton(_consumers, subscriptions, application, adapters_in_transaction)
     unit_of_work = providers.Factory(PostgresUnitOfWork, engine, consumers, wake_relay)
     failures = providers.Singleton(PostgresFailures, engine)
+    failures_without_waiting = providers.Singleton(PostgresFailures, engine, lock_timeout=A_MOMENT)
     trials = providers.Singleton(Trials, engine, unit_of_work.provider)
 
     in_flight = providers.Singleton(InFlightDeliveries)

@@ -29,9 +29,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     # Processes of ours.
     "api killed": Kind((API,)),
     "relay killed": Kind((RELAY,)),
-    # Its successor waits up to a lock timeout of 10 s for each delivery that was in flight: its row
-    # may still be locked by the session of the dead one. To be mended; it was 20 s.
-    "worker killed": Kind(WORKERS, recovers_in=45.0),
+    "worker killed": Kind(WORKERS),
     "worker's supervisor killed": Kind(WORKERS),
     "api stopped": Kind((API,), LONGER_THAN_A_LEASE),
     "relay stopped": Kind((RELAY,), LONGER_THAN_A_LEASE),

@@ -18,5 +18,5 @@ class Size(NamedTuple):
 
 SIZES: Final[Mapping[str, Size]] = {
     "full": Size(times=7, longest_recovery=60, webhooks_per_second=30, disk_megabytes=768),
-    "small": Size(times=1, longest_recovery=45, webhooks_per_second=30, disk_megabytes=384),
+    "small": Size(times=1, longest_recovery=30, webhooks_per_second=30, disk_megabytes=384),
 }

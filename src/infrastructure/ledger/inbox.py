@@ -22,9 +22,14 @@ from kratos_sync.application.ports.dead_letters import (
 from kratos_sync.application.ports.unit_of_work import PendingDelivery
 from kratos_sync.infrastructure.postgres import binary_arrays as binary
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
+from kratos_sync.infrastructure.postgres.connections import LOCK_TIMEOUT, milliseconds
 from kratos_sync.infrastructure.postgres.engine import readable, translate_errors
 from kratos_sync.infrastructure.postgres.json import storable
 from kratos_sync.infrastructure.postgres.transaction import Transaction
+
+A_MOMENT: Final = timedelta(seconds=1)
+
+SET_LOCK_TIMEOUT: Final = text("SELECT set_config('lock_timeout', :lock_timeout, true)")
 
 RECORD_FAILURE = text("""
     WITH failed AS (
@@ -47,13 +52,18 @@ RECORD_FAILURE = text("""
 
 
 class PostgresFailures:
-    """The Failures port: a transaction for each attempt."""
+    """The Failures port: a transaction for each attempt.
 
-    def __init__(self, engine: Engine) -> None:
+    It waits at most `lock_timeout` for a locked row, or as long as any transaction.
+    """
+
+    def __init__(self, engine: Engine, lock_timeout: timedelta = LOCK_TIMEOUT) -> None:
         self._engine = engine
+        self._lock_timeout = {"lock_timeout": str(milliseconds(lock_timeout))}
 
     def record(self, attempt: FailedAttempt) -> None:
         with translate_errors(), self._engine.begin() as connection:
+            connection.execute(SET_LOCK_TIMEOUT, self._lock_timeout)
             record_failures(connection, [attempt])
 
 

@@ -3,6 +3,7 @@
 import faulthandler
 import threading
 import time
+from collections.abc import Sequence
 from typing import Final
 
 import dramatiq
@@ -75,7 +76,7 @@ class WorkerProcess:
             record_lost_deliveries(
                 self._in_flight,
                 self._container.subscriptions(),
-                self._container.failures(),
+                self._container.failures_without_waiting(),
                 how,
                 requested,
             )
@@ -133,30 +134,52 @@ def record_lost_deliveries(
     how: str,
     stopped: threading.Event,
 ) -> None:
-    """Record as failed what the predecessor was consuming when it died."""
+    """Record as failed what the predecessor was consuming when it died.
+
+    It waits for the ledger, so that the attempts of an event that ends its process are counted. A
+    delivery whose row is locked is recorded later, in a thread: consuming does not wait for it.
+    """
     deliveries = list(in_flight)
     log.error("worker_replaced", predecessor=how, in_flight=len(deliveries))
+    attempts = []
     for lost in deliveries:
         log.warning("attempt_lost", consumer=lost.consumer, event_id=str(lost.event_id))
         if consumer := subscriptions.consumers.get(lost.consumer):
             message = f"the worker's process {how} while it consumed this"
-            _record(lost_attempt(consumer, lost, WORKER_DIED, message), failures, stopped)
-    if not stopped.is_set():
-        in_flight.clear()
+            attempts.append(lost_attempt(consumer, lost, WORKER_DIED, message))
+    locked = [attempt for attempt in attempts if not _record(attempt, failures, stopped)]
+    if stopped.is_set():
+        return
+    in_flight.clear()
+    if locked:
+        threading.Thread(
+            target=_record_locked, args=(locked, failures, stopped), name="lost", daemon=True
+        ).start()
 
 
-def _record(attempt: FailedAttempt, failures: Failures, stopped: threading.Event) -> None:
-    """Record an attempt as soon as the ledger can be reached, unless stopped before."""
+def _record_locked(
+    attempts: Sequence[FailedAttempt], failures: Failures, stopped: threading.Event
+) -> None:
+    for attempt in attempts:
+        while not _record(attempt, failures, stopped):
+            stopped.wait(LEDGER_SECONDS)
+
+
+def _record(attempt: FailedAttempt, failures: Failures, stopped: threading.Event) -> bool:
+    """Record an attempt as soon as the ledger can be reached; False if its row is locked."""
     while not stopped.is_set():
         try:
             failures.record(attempt)
-            break
-        except (LedgerUnavailable, ConcurrencyConflict) as error:
+        except ConcurrencyConflict:
+            return False
+        except LedgerUnavailable as error:
             log.warning("ledger_unavailable", reason=str(error))
             stopped.wait(LEDGER_SECONDS)
+            continue
         except Exception as error:  # noqa: BLE001  # it must not prevent the start
             log.warning("attempt_not_recorded", **summary(error))
-            break
+        break
+    return True
 
 
 def declared_broker(
