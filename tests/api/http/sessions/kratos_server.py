@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -10,6 +9,8 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import DEADLINE_SECONDS
 
 RECORDINGS = Path(__file__).parents[3] / "recordings" / "sessions.json"
 COOKIE = "MTc5NTQwNDMzMnw="
@@ -44,7 +45,7 @@ def session(**changes: Any) -> dict[str, Any]:
 class KratosServer:
     """Where it is, and what was asked; `answers` are given first, then those to known proofs.
 
-    Each takes `seconds`.
+    While `go` is not set, none is given.
     """
 
     def __init__(self) -> None:
@@ -52,15 +53,13 @@ class KratosServer:
         self.calls: list[dict[str, str]] = []
         self.paths: list[str] = []
         self.answers: list[Answer] = []
-        self.seconds = 0.0
         self.go = threading.Event()
         self.go.set()
 
     def answer_to(self, headers: dict[str, str]) -> Answer:
         """What a Kratos says to these headers."""
         self.calls.append(headers)
-        self.go.wait(30)
-        time.sleep(self.seconds)
+        self.go.wait(DEADLINE_SECONDS)
         if self.answers:
             return self.answers.pop(0)
         token, cookie = headers.get("x-session-token"), headers.get("cookie")
@@ -71,6 +70,14 @@ class KratosServer:
         if token == TOKEN or cookie == f"ory_kratos_session={COOKIE}":
             return Answer(200, json.dumps(session()).encode())
         return recorded("bad token" if token or cookie else "no token")
+
+
+class Server(ThreadingHTTPServer):
+    """Lets many connect at once, and waits for no thread at the end."""
+
+    request_queue_size = 128
+    daemon_threads = True
+    block_on_close = False
 
 
 @contextmanager
@@ -98,9 +105,7 @@ def running_kratos() -> Iterator[KratosServer]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        server.block_on_close = False
+    with Server(("127.0.0.1", 0), Handler) as server:
         kratos.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -109,4 +114,4 @@ def running_kratos() -> Iterator[KratosServer]:
         finally:
             kratos.go.set()
             server.shutdown()
-            thread.join(30)
+            thread.join(DEADLINE_SECONDS)

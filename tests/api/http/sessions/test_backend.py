@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -35,6 +36,7 @@ from tests.api.http.sessions.kratos_server import (
     KratosServer,
     session,
 )
+from tests.waiting import DEADLINE_SECONDS, until
 
 VERIFIED = "479ec915-8030-4988-a623-3e10904c1cd0"
 AS_COOKIE = {"Cookie": f"theme=dark; ory_kratos_session={COOKIE}; other=secret"}
@@ -68,7 +70,8 @@ class Application:
     """A Starlette application whose sessions are the given Kratos'."""
 
     def __init__(self, url: str, **options: Any) -> None:
-        options = {"cache_for": timedelta(), "scopes": scopes, **options}
+        timeout = timedelta(seconds=DEADLINE_SECONDS)
+        options = {"cache_for": timedelta(), "scopes": scopes, "timeout": timeout, **options}
         self.backend = KratosSessionBackend(url, **options)
         self.app = Starlette(
             routes=[
@@ -424,10 +427,18 @@ def test_when_too_many_questions_are_under_way_it_is_503(kratos: KratosServer) -
 
 
 def test_many_strangers_at_once_wait_for_their_answer(kratos: KratosServer) -> None:
-    kratos.seconds = 0.02
-    application = Application(kratos.url, timeout=timedelta(minutes=4))
+    kratos.go.clear()
+    application = Application(kratos.url, connections=20, timeout=timedelta(minutes=4))
     calls = [("/who", {"X-Session-Token": f"token{n}"}) for n in range(1_500)]
+
+    def answer_when_every_connection_is_taken() -> None:
+        until(lambda: len(kratos.calls) == 20)
+        kratos.go.set()
+
+    answering = threading.Thread(target=answer_when_every_connection_is_taken)
+    answering.start()
     answers = application.get_all(calls, at_once=True)
+    answering.join()
     assert {(answer.status_code, answer.json().get("id")) for answer in answers} == {(200, "")}
     assert len(kratos.calls) == len(calls)
 

@@ -17,6 +17,7 @@ from kratos_sync.api.http.sessions.whoami import (
     WhoamiAnswer,
 )
 from tests.api.http.sessions.kratos_server import TOKEN, KratosServer, session
+from tests.waiting import DEADLINE_SECONDS, until_on_loop
 
 ADA = SessionCredential("token", "ada")
 
@@ -32,13 +33,14 @@ class SlowWhoami(Whoami):
     """Answers when it is told to, with what was true when it was asked."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.begun = self.asked = 0
         self.truth: WhoamiAnswer = known()
         self.free = asyncio.Event()
         self.free.set()
         self.go = asyncio.Event()
 
     async def ask(self, credential: SessionCredential, sent: Callable[[], None]) -> WhoamiAnswer:
+        self.begun += 1
         await self.free.wait()
         sent()
         self.asked += 1
@@ -65,11 +67,19 @@ def looking_by(clock: Clock, whoami: Whoami, required_aal: str = "aal1") -> Sess
     return SessionLookup(whoami, SessionCache(timedelta(seconds=TTL), 10, clock), 10, required_aal)
 
 
-async def asking(lookup: SessionLookup) -> "asyncio.Task[WhoamiAnswer]":
-    """Somebody who has come and waits, with the question sent if there is a connection."""
-    task = asyncio.create_task(lookup.find(ADA))
-    for _ in range(3):
-        await asyncio.sleep(0)
+async def asking(
+    lookup: SessionLookup, whoami: SlowWhoami, question: int
+) -> "asyncio.Task[WhoamiAnswer]":
+    """Somebody who has come and waits for that question, which has begun."""
+    come = asyncio.Event()
+
+    async def find() -> WhoamiAnswer:
+        come.set()
+        return await lookup.find(ADA)
+
+    task = asyncio.create_task(find())
+    await come.wait()
+    await until_on_loop(lambda: whoami.begun >= question)
     return task
 
 
@@ -77,8 +87,8 @@ def test_a_cancelled_request_leaves_the_answer_to_others_that_wait() -> None:
     async def run() -> None:
         whoami = SlowWhoami()
         lookup = looking(whoami)
-        first, second = (asyncio.create_task(lookup.find(ADA)) for _ in range(2))
-        await asyncio.sleep(0)
+        first = await asking(lookup, whoami, 1)
+        second = await asking(lookup, whoami, 1)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
@@ -93,11 +103,9 @@ def test_an_answer_that_comes_after_a_logout_is_not_remembered() -> None:
     async def run() -> None:
         whoami = SlowWhoami()
         lookup = looking(whoami)
-        before = asyncio.create_task(lookup.find(ADA))
-        await asyncio.sleep(0)
+        before = await asking(lookup, whoami, 1)
         lookup.forget(ADA.value)
-        after = asyncio.create_task(lookup.find(ADA))
-        await asyncio.sleep(0)
+        after = await asking(lookup, whoami, 2)
         lookup.forget(ADA.value)
         whoami.go.set()
         assert isinstance(await before, KratosSession)
@@ -115,12 +123,12 @@ def test_an_answer_from_before_a_revocation_is_not_used_after_the_cache_time() -
     async def run() -> None:
         whoami, clock = SlowWhoami(), Clock()
         lookup = looking_by(clock, whoami)
-        first = await asking(lookup)
+        first = await asking(lookup, whoami, 1)
         whoami.truth = None  # revoked
         clock.seconds = TTL - 0.1
-        soon = await asking(lookup)
+        soon = await asking(lookup, whoami, 1)
         clock.seconds = TTL
-        late = await asking(lookup)
+        late = await asking(lookup, whoami, 2)
         whoami.go.set()
         assert isinstance(await first, KratosSession)
         assert isinstance(await soon, KratosSession)
@@ -135,7 +143,7 @@ def test_what_is_kept_counts_from_the_question_and_not_from_the_answer() -> None
     async def run() -> None:
         whoami, clock = SlowWhoami(), Clock()
         lookup = looking_by(clock, whoami)
-        first = await asking(lookup)
+        first = await asking(lookup, whoami, 1)
         clock.seconds = 2.9
         whoami.go.set()
         assert isinstance(await first, KratosSession)
@@ -154,9 +162,9 @@ def test_a_question_that_waits_for_a_connection_is_shared_and_counts_from_its_se
         whoami.go.set()
         whoami.free.clear()
         lookup = looking_by(clock, whoami)
-        first = await asking(lookup)
+        first = await asking(lookup, whoami, 1)
         clock.seconds = 2 * TTL
-        second = await asking(lookup)
+        second = await asking(lookup, whoami, 1)
         whoami.free.set()
         assert await first is await second is await lookup.find(ADA)
         assert whoami.asked == 1
@@ -171,10 +179,10 @@ def test_an_older_answer_that_comes_later_is_not_kept_over_a_newer_one() -> None
     async def run() -> None:
         whoami, clock = SlowWhoami(), Clock()
         lookup = looking_by(clock, whoami)
-        old = await asking(lookup)
+        old = await asking(lookup, whoami, 1)
         slow, whoami.go = whoami.go, asyncio.Event()
         clock.seconds, whoami.truth = TTL, known(expires_at="2127-01-01T00:00:00Z")
-        new = await asking(lookup)
+        new = await asking(lookup, whoami, 2)
         whoami.go.set()
         assert await new is await lookup.find(ADA)
         slow.set()
@@ -192,9 +200,9 @@ def test_a_missing_second_factor_is_looked_up_again(refusal: WhoamiAnswer) -> No
         whoami, twice = SlowWhoami(), known(authenticator_assurance_level="aal2")
         lookup = looking_by(Clock(), whoami, "aal2")
         whoami.truth = refusal
-        before = await asking(lookup)
+        before = await asking(lookup, whoami, 1)
         whoami.truth = twice
-        after = await asking(lookup)
+        after = await asking(lookup, whoami, 1)
         whoami.go.set()
         assert await before is refusal
         assert await after is twice
@@ -236,7 +244,7 @@ def test_a_cancelled_wait_for_a_slow_kratos_leaks_no_connection(
             Unknown(retry_after=1)
         }
         kratos.go.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(DEADLINE_SECONDS):
             while not isinstance(
                 await whoami.ask(SessionCredential("token", TOKEN), seen), KratosSession
             ):

@@ -13,8 +13,9 @@ from kratos_sync.api.http.webhooks.parse_identity import (
     CallEscaped,
     CallTimedOut,
 )
+from tests.waiting import DEADLINE_SECONDS, until_on_loop
 
-LONG = timedelta(seconds=30)
+LONG = timedelta(seconds=DEADLINE_SECONDS)
 SHORT = timedelta(milliseconds=20)
 WHO: ContextVar[str] = ContextVar("WHO")
 
@@ -30,7 +31,10 @@ def test_a_call_runs_beside_the_event_loop_and_in_its_context() -> None:
 
 def test_a_coroutine_function_runs_on_the_event_loop() -> None:
     async def call() -> int:
-        await asyncio.sleep(0)
+        loop = asyncio.get_running_loop()
+        later = loop.create_future()
+        loop.call_soon(later.set_result, None)
+        await later
         return threading.get_ident()
 
     assert asyncio.run(BoundedCalls(1).run(call, LONG)) == threading.get_ident()
@@ -75,7 +79,7 @@ def test_no_more_than_so_many_run_at_once_and_the_others_wait_their_turn() -> No
         with lock:
             running += 1
             highest = max(highest, running)
-        together.wait(30) if turns.acquire(blocking=False) else None
+        together.wait(DEADLINE_SECONDS) if turns.acquire(blocking=False) else None
         with lock:
             running -= 1
 
@@ -90,12 +94,16 @@ def test_no_more_than_so_many_run_at_once_and_the_others_wait_their_turn() -> No
 
 
 def test_a_call_that_waits_too_long_for_a_free_place_fails_and_takes_none() -> None:
-    go = threading.Event()
+    begun, go = threading.Event(), threading.Event()
+
+    def call() -> bool:
+        begun.set()
+        return go.wait(DEADLINE_SECONDS)
 
     async def run() -> None:
         calls = BoundedCalls(1)
-        first = asyncio.create_task(calls.run(lambda: go.wait(30), LONG))
-        await asyncio.sleep(0)
+        first = asyncio.create_task(calls.run(call, LONG))
+        await until_on_loop(begun.is_set)
         with pytest.raises(CallTimedOut):
             await calls.run(lambda: pytest.fail("it has begun"), SHORT)
         go.set()
@@ -112,17 +120,12 @@ def test_a_thread_that_outlives_its_time_keeps_its_place_until_it_comes_back() -
         calls = BoundedCalls(2)
         for _ in range(2):
             with pytest.raises(CallTimedOut):
-                await calls.run(lambda: go.wait(30), SHORT)
+                await calls.run(lambda: go.wait(DEADLINE_SECONDS), SHORT)
         with pytest.raises(AllCallsHang):
             await calls.run(lambda: pytest.fail("it has begun"), LONG)
         go.set()
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    assert await calls.run(lambda: "again", LONG) == "again"
-                    break
-                except AllCallsHang:
-                    await asyncio.sleep(0)
+        await until_on_loop(lambda: calls._hanging < 2)
+        assert await calls.run(lambda: "again", LONG) == "again"
 
     asyncio.run(run())
 
@@ -141,9 +144,8 @@ def test_a_coroutine_that_outlives_its_time_is_cancelled() -> None:
         calls = BoundedCalls(1)
         with pytest.raises(CallTimedOut):
             await calls.run(call, SHORT)
-        await asyncio.sleep(0)
+        await until_on_loop(lambda: not calls._hanging)
         assert cancelled == [True]
-        await asyncio.sleep(0)
         assert await calls.run(lambda: "again", LONG) == "again"
 
     asyncio.run(run())
@@ -159,7 +161,7 @@ def test_a_caller_that_is_cancelled_leaves_its_thread_counted() -> None:
 
         def call() -> None:
             loop.call_soon_threadsafe(begun.set)
-            go.wait(30)
+            go.wait(DEADLINE_SECONDS)
 
         caller = asyncio.create_task(calls.run(call, LONG))
         await begun.wait()
@@ -177,11 +179,11 @@ def test_a_thread_that_returns_after_the_end_of_the_loop_does_no_harm() -> None:
     go = threading.Event()
     calls = BoundedCalls(1)
     with pytest.raises(CallTimedOut):
-        asyncio.run(calls.run(lambda: go.wait(30), SHORT))
+        asyncio.run(calls.run(lambda: go.wait(DEADLINE_SECONDS), SHORT))
     (late,) = [each for each in threading.enumerate() if each.name == "bounded-call"]
     assert late.daemon
     go.set()
-    late.join(30)  # an error in it would fail this test
+    late.join(DEADLINE_SECONDS)  # an error in it would fail this test
     assert not late.is_alive()
 
 

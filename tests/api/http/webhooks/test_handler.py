@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from tests.api.http.client import KEY, SYNC, Api, config, message, recorded_webhooks, sync_handler
 from tests.fakes.event_bus import RecordingEventBus
+from tests.waiting import until_on_loop
 
 CONTENT = recorded_webhooks()[0].content
 LIMIT = 1_048_576
@@ -132,8 +133,7 @@ def test_bodies_that_arrive_in_parts_share_a_budget_and_free_it() -> None:
             return asyncio.create_task(handler.handle(request_of(aiter(body()).__anext__)))
 
         early = [call(), call()]
-        while stalled < 2:
-            await asyncio.sleep(0)
+        await until_on_loop(lambda: stalled == 2)
         refused = await call()
         assert refused.headers["retry-after"] == "20"
         assert refused.headers["connection"] == "close"

@@ -2,10 +2,12 @@
 
 import asyncio
 from datetime import timedelta
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
 
+from kratos_sync.api.http.webhooks import publisher as publisher_module
 from kratos_sync.api.http.webhooks.publisher import (
     RetryingPublisher,
     TooManyCallsWait,
@@ -15,8 +17,10 @@ from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenanc
 from kratos_sync.domain.events import KratosIdentityGone
 from tests.api.http.client import ADA, TEATIME
 from tests.fakes.event_bus import RecordingEventBus
+from tests.waiting import DEADLINE_SECONDS, until_on_loop
 
 FROM_A_WEBHOOK = Provenance("webhook")
+LONG = DEADLINE_SECONDS
 
 
 class GatedBus(RecordingEventBus):
@@ -24,15 +28,17 @@ class GatedBus(RecordingEventBus):
 
     def __init__(self) -> None:
         super().__init__()
+        self.calls = 0
         self.gate = asyncio.Event()
 
     async def publish(self, event: Publishable, provenance: Provenance) -> bool:
+        self.calls += 1
         await self.gate.wait()
         return await super().publish(event, provenance)
 
 
 def publisher(
-    bus: RecordingEventBus, *, max_calls: int = 4, max_bytes: int = 100, max_wait: float = 10
+    bus: RecordingEventBus, *, max_calls: int = 4, max_bytes: int = 100, max_wait: float = LONG
 ) -> RetryingPublisher:
     return RetryingPublisher(
         bus,
@@ -86,7 +92,7 @@ def test_no_more_calls_are_held_than_allowed(max_calls: int, max_bytes: int) -> 
         bus = GatedBus()
         held = publisher(bus, max_calls=max_calls, max_bytes=max_bytes)
         calls = [asyncio.create_task(publish(held)) for _ in range(6)]
-        await asyncio.sleep(0)
+        await until_on_loop(lambda: bus.calls + sum(call.done() for call in calls) == 6)
         bus.gate.set()
         answers = await asyncio.gather(*calls, return_exceptions=True)
         return [*answers, await publish(held)]
@@ -113,7 +119,7 @@ def test_while_the_ledger_is_away_one_call_tries_for_all() -> None:
         bus.be_unavailable(times=6)
         held = publisher(bus, max_calls=1_000, max_bytes=1_000)
         first = asyncio.create_task(publish(held))
-        await asyncio.sleep(0)
+        await until_on_loop(lambda: bus.attempts)
         others = [asyncio.create_task(publish(held)) for _ in range(500)]
         assert await asyncio.gather(first, *others) == [True] * 501
         assert len(bus.events) == 501
@@ -122,19 +128,26 @@ def test_while_the_ledger_is_away_one_call_tries_for_all() -> None:
     assert asyncio.run(scenario()) == 6 + 501
 
 
-def test_a_call_that_only_fails_itself_holds_up_no_other() -> None:
+def test_a_call_that_only_fails_itself_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     class BusThatHatesOne(RecordingEventBus):
         async def publish(self, event: Publishable, provenance: Provenance) -> bool:
             if provenance.source == "hated":
+                self.attempts += 1
                 raise LedgerUnavailable("PostgreSQL was too slow")
             return await super().publish(event, provenance)
 
+    now = 0.0
+    monkeypatch.setattr(publisher_module, "time", SimpleNamespace(monotonic=lambda: now))
+
     async def scenario() -> None:
-        held = publisher(BusThatHatesOne(), max_wait=0.05)
+        nonlocal now
+        bus = BusThatHatesOne()
+        held = publisher(bus, max_wait=1)
         event = KratosIdentityGone(uuid4(), TEATIME, ADA)
         hated = asyncio.create_task(held.publish(event, Provenance("hated"), 1))
-        await asyncio.sleep(0)
+        await until_on_loop(lambda: bus.attempts)
         assert await asyncio.gather(*(publish(held) for _ in range(3))) == [True] * 3
+        now = 2.0
         with pytest.raises(LedgerUnavailable):
             await hated
 
@@ -147,7 +160,7 @@ def test_a_held_call_that_is_cancelled_leaves_the_others_waiting_for_their_turn(
         bus.be_unavailable(times=5)
         held = publisher(bus)
         first, second = (asyncio.create_task(publish(held)) for _ in range(2))
-        await asyncio.sleep(0)
+        await until_on_loop(lambda: bus.attempts)
         first.cancel()
         return await second
 
@@ -158,9 +171,9 @@ def test_a_call_that_is_cancelled_when_its_turn_comes_leaves_that_to_another() -
     async def scenario() -> bool:
         bus = RecordingEventBus()
         bus.be_unavailable(times=2)
-        held = publisher(bus, max_wait=5)
+        held = publisher(bus)
         first, second = (asyncio.create_task(publish(held)) for _ in range(2))
-        await asyncio.sleep(0)
+        await until_on_loop(lambda: bus.attempts)
         asyncio.get_running_loop().call_later(0, first.cancel)
         return await second
 
@@ -172,7 +185,7 @@ def test_waiting_calls_fail_at_once_when_waiting_is_aborted() -> None:
         bus = GatedBus()
         held = publisher(bus)
         under_way = [asyncio.create_task(publish(held)) for _ in range(2)]
-        await asyncio.sleep(0)
+        await until_on_loop(lambda: bus.calls == 2)
         held.abort_waiting()
         answers = await asyncio.gather(*under_way, return_exceptions=True)
         bus.gate.set()

@@ -1,0 +1,51 @@
+"""Waiting for what must come: a deadline ends a test that would hang, and measures nothing."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+DEADLINE_SECONDS: Final = 120.0
+"""Far more than anything takes on a busy machine."""
+
+T = TypeVar("T")
+
+
+def until(condition: Callable[[], T], seconds: float = DEADLINE_SECONDS) -> T:
+    """Give what the condition gives as soon as that is true; fail when it never is."""
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"not so after {seconds} s (last: {answer!r})"
+        time.sleep(0.004)
+    return answer
+
+
+async def until_on_loop(condition: Callable[[], T]) -> T:
+    """The same, while the event loop does everything else that it has to do."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not (answer := condition()):
+            await asyncio.sleep(0)
+        return answer
+
+
+def at_once(*jobs: Callable[[], None]) -> None:
+    """Do these together, each in a thread of its own; raise the first error of any."""
+    start = threading.Barrier(len(jobs))
+    errors: list[Exception] = []
+
+    def run(job: Callable[[], None]) -> None:
+        start.wait(DEADLINE_SECONDS)
+        try:
+            job()
+        except Exception as error:  # noqa: BLE001  # raised in the thread that asked
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(job,), daemon=True) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_SECONDS)
+        assert not thread.is_alive(), "a job did not end"
+    if errors:
+        raise errors[0]
