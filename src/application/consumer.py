@@ -1,7 +1,9 @@
 """What a consumer is, and the policy of its deliveries."""
 
+import inspect
+from collections.abc import Awaitable
 from datetime import timedelta
-from typing import ClassVar, Final, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 from kratos_sync.domain.events import DomainEvent
 
@@ -29,15 +31,20 @@ class Consumer(Protocol[Event_contra]):
     """A reaction to events: loads an aggregate, calls it, and returns. It never commits.
 
     Subclasses override the defaults of the policy below. Effects in the database happen exactly
-    once; for effects outside of it, which happen at least once, set ``batch_size = 1`` and pass the
-    event's id as idempotency key. Keep no state between events: one event of a batch may be rolled
-    back alone.
+    once; for effects outside of it, which happen at least once, set ``batch_size = 1`` or write an
+    ``async def consume``, and pass the event's id as idempotency key. Keep no state between events:
+    one event of a batch may be rolled back alone.
     """
 
     name: ClassVar[str]
     """The name in the ledger and in messages. Renaming a consumer orphans its deliveries."""
     batch_size: ClassVar[int] = 200
-    """Events that may share one transaction."""
+    """Events that may share one transaction.
+
+    With 1 another event's failure never rolls back an event. Events that begin within a tenth of a
+    second are still committed together: only the end of the process, or of the connection, may
+    repeat them together. An async consumer consumes a batch at once.
+    """
     max_attempts: ClassVar[int] = 12
     """Attempts before a delivery becomes a dead letter; with the backoff below, some hours."""
     first_backoff: ClassVar[timedelta] = timedelta(seconds=1)
@@ -63,5 +70,14 @@ class Consumer(Protocol[Event_contra]):
     ``TimeLimitExceeded``; if that does not help, its process is replaced.
     """
 
-    def consume(self, event: Event_contra) -> None:
-        """React to the event. Any exception makes this a failed attempt."""
+    def consume(self, event: Event_contra) -> Awaitable[None] | None:
+        """React to the event; may be an ``async def``. Any exception makes this a failed attempt.
+
+        An async consumer waits for other services, with many events at once. It has no ports in
+        the transaction, and must not block its thread.
+        """
+
+
+def is_async(consumer: type[Consumer[Any]]) -> bool:
+    """Whether its ``consume`` is an ``async def``."""
+    return inspect.iscoroutinefunction(consumer.consume)

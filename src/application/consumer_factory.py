@@ -1,11 +1,11 @@
 """Makes consumers, each with the adapters for its constructor's parameters."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
 from kratos_sync.application.application import InvalidApplication
-from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.consumer import Consumer, is_async
 
 Transaction = TypeVar("Transaction")
 
@@ -29,8 +29,10 @@ class ConsumerFactory(Generic[Transaction]):
         self._asked = {kind: ports_of(kind) for kind in kinds}
         for kind, asked in self._asked.items():
             if unknown := [port for port in asked.values() if port not in ports]:
-                names = ", ".join(getattr(port, "__name__", str(port)) for port in unknown)
-                raise InvalidApplication(f"{kind.__name__} asks for {names}, which nothing serves")
+                raise InvalidApplication(
+                    f"{kind.__name__} asks for {names_of(unknown)}, which nothing serves"
+                )
+            require_no_transaction(kind, self._in_transaction.keys() - self.outside.keys())
 
     def __call__(self, kind: type[Consumer[Any]], transaction: Transaction) -> Consumer[Any]:
         asked = self._asked[kind].items()
@@ -40,6 +42,22 @@ class ConsumerFactory(Generic[Transaction]):
         if port in self.outside:
             return self.outside[port]
         return self._in_transaction[port](transaction)
+
+
+def require_no_transaction(kind: type[Consumer[Any]], in_transaction: Collection[object]) -> None:
+    """Raise InvalidApplication for an async consumer that asks for a port in the transaction.
+
+    Its events run at once, and what one of them wrote could not be rolled back alone.
+    """
+    if is_async(kind) and (asked := [p for p in ports_of(kind).values() if p in in_transaction]):
+        raise InvalidApplication(
+            f"{kind.__name__} is async and asks for {names_of(asked)}, which is in the transaction"
+        )
+
+
+def names_of(ports: Iterable[object]) -> str:
+    """The names of ports, for a sentence."""
+    return ", ".join(getattr(port, "__name__", str(port)) for port in ports)
 
 
 def ports_of(kind: type[Consumer[Any]]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Trying a consumer on a recorded event: everything it writes is rolled back."""
 
+import asyncio
 import traceback
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from time import monotonic
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -9,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Engine, text
 
 from kratos_sync.application.consumer import Consumer
-from kratos_sync.application.pipeline.isolation import read_event
+from kratos_sync.application.pipeline.reading import read_event
 from kratos_sync.application.ports.unit_of_work import PendingDelivery
 from kratos_sync.domain.events import DomainEvent
 from kratos_sync.infrastructure.postgres.engine import readable, translate_errors
@@ -74,7 +75,8 @@ class Trials:
         with unit.begin(consumer.time_limit):
             unit.subjects = (event.subject,)
             try:
-                unit.consumer(consumer).consume(event)
+                if (awaitable := unit.consumer(consumer).consume(event)) is not None:
+                    asyncio.run(_wait_for(awaitable))
                 raised = unit.collect_events()
                 unit.flush()
                 writes = [Writes(*row) for row in unit.connection.execute(WRITTEN)]
@@ -92,3 +94,7 @@ class Trials:
             raise NoTrial(f"the event {event_id} was erased")
         delivery = PendingDelivery(event_id, 1, name, subject, occurred_at, payload, trace)
         return delivery._replace(source=source, recorded_at=recorded_at, hook=hook)
+
+
+async def _wait_for(awaitable: Awaitable[None]) -> None:
+    await awaitable

@@ -15,9 +15,9 @@ from uuid_utils.compat import uuid7
 from kratos_sync.api.http.webhooks.identity_body import read_identity
 from kratos_sync.application.application import Application, InvalidApplication, Subscriptions
 from kratos_sync.application.consumer import Consumer
-from kratos_sync.application.consumer_factory import ports_of
+from kratos_sync.application.consumer_factory import names_of, ports_of, require_no_transaction
 from kratos_sync.application.pipeline import Batch, deliver
-from kratos_sync.application.pipeline.isolation import read_event
+from kratos_sync.application.pipeline.reading import read_event
 from kratos_sync.application.ports.dead_letters import Failures
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.application.ports.unit_of_work import PendingDelivery, UnitOfWork
@@ -135,6 +135,11 @@ class Harness:
         """
         own = {} if application is None else application.subscriptions
         self._subscriptions = Subscriptions(SUBSCRIPTIONS, own)
+        in_transaction: set[object] = {*OWN_PORTS}
+        if application is not None:
+            in_transaction |= {each.port for each in application.adapters_in_transaction}
+        for consumer in self._subscriptions.consumers.values():
+            require_no_transaction(consumer, in_transaction)
         self._backend = type(self).backend(self._subscriptions, application, adapters or {})
         self._unserved = {
             name: missing
@@ -235,8 +240,9 @@ class Harness:
         if consumer.name not in self._subscriptions.consumers:
             raise InvalidApplication(f"{consumer.name} is not subscribed to anything")
         if unserved := self._unserved.get(consumer.name):
-            names = ", ".join(getattr(port, "__name__", str(port)) for port in unserved)
-            raise InvalidApplication(f"{consumer.name} asks for {names}: give the harness adapters")
+            raise InvalidApplication(
+                f"{consumer.name} asks for {names_of(unserved)}: give the harness adapters"
+            )
 
     def _event(self, event_id: UUID) -> DomainEvent:
         e = self._backend.events[event_id]

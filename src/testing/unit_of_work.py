@@ -9,14 +9,18 @@ from typing import Any, Final
 from uuid import UUID
 
 from kratos_sync.application.consumer import Consumer
-from kratos_sync.application.consumer_factory import ConsumerFactory
+from kratos_sync.application.consumer_factory import ConsumerFactory, ports_of
 from kratos_sync.application.footprint import Admission, Size, footprint_of
 from kratos_sync.application.ports.dead_letters import QUARANTINED_ERRORS, FailedAttempt
 from kratos_sync.application.ports.deletions import DeletionFinalizer
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.application.ports.kratos import KratosAnswers
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
-from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, PendingDelivery
+from kratos_sync.application.ports.unit_of_work import (
+    ConcurrencyConflict,
+    PendingDelivery,
+    TimeLimitExceeded,
+)
 from kratos_sync.domain.events import DomainEvent, KratosIdentityHinted
 from kratos_sync.domain.kratos_identities import KratosIdentities, RecordedWebhooks
 from kratos_sync.testing.fakes import (
@@ -73,6 +77,7 @@ class InMemoryUnitOfWork:
         self._uncommitted: _Writes | None = None
         self.inbox = self
         self.has_savepoints = ledger.has_savepoints
+        self._savepoint_in_database = self._has_ports_in_transaction = False
 
     @contextmanager
     def begin(self, time_limit: timedelta) -> Iterator[None]:  # noqa: ARG002  # the port's
@@ -185,22 +190,35 @@ class InMemoryUnitOfWork:
         """Log the attempts when this commits."""
         self._writes.failed.extend(attempts)
 
-    def savepoint(self) -> None:
+    def savepoint(self, *, in_database: bool = False) -> None:
         """Remember the state."""
+        self._savepoint_in_database = in_database
         self._writes.identities.savepoint()
         self._counts_before = deepcopy(self._writes.counts)
         self._recorded_before = self._writes.answers.recorded.copy()
         self._facts_before = self._writes.answers.facts.copy()
         self._fakes_before = _States(self._ledger.in_transaction)
 
-    def roll_back_to_savepoint(self) -> bool:
-        """Restore the state of the objects that consumers have."""
+    def write_deferred(self) -> None:
+        """Writes in memory never fail."""
+
+    def is_conflict(self, error: BaseException) -> bool:
+        """Whether it is a ConcurrencyConflict."""
+        return isinstance(error, ConcurrencyConflict)
+
+    def roll_back_to_savepoint(self, error: BaseException) -> bool:
+        """Restore the state of the objects that consumers have.
+
+        As with PostgreSQL, an interruption may have come in the middle of their work.
+        """
+        if isinstance(error, TimeLimitExceeded) and self._has_ports_in_transaction:
+            return False
         self._writes.identities.roll_back_to_savepoint()
         self._writes.answers.recorded = self._recorded_before
         self._writes.answers.facts = self._facts_before
         self._writes.counts.__dict__.update(self._counts_before.__dict__)
         self._fakes_before.restore()
-        return self.has_savepoints
+        return self.has_savepoints or self._savepoint_in_database
 
     def release(self, consumer: str, event_ids: Sequence[UUID]) -> None:
         """Due deliveries stay due: there are no leases in memory."""
@@ -215,6 +233,10 @@ class InMemoryUnitOfWork:
     def consumer(self, kind: type[Consumer[Any]]) -> Consumer[Any]:
         """Make a consumer with the fakes."""
         writes, ledger = self._writes, self._ledger
+        outside = [each for each in ledger.adapters.values() if each not in ledger.in_transaction]
+        self._has_ports_in_transaction = any(
+            ledger.adapters.get(port) not in outside for port in ports_of(kind).values()
+        )
         finalizer = InMemoryDeletionFinalizer(ledger.kratos, ledger.awaited)
         own: dict[Any, Callable[[object], object]] = {
             DeletionFinalizer: lambda _: finalizer,

@@ -74,8 +74,9 @@ class Result:
     """What became of a batch.
 
     Each of ``failed`` was rolled back alone. ``unprocessed`` deliveries were opened and are as
-    before: no time was left, or ``error`` rolled back everything. ``quarantined`` ones have to run
-    alone. ``interrupted`` is the delivery that exceeded the time limit, if that is the error.
+    before: no time was left, or ``error`` rolled back everything. ``quarantined`` ones, and those
+    that lost a race, have to run alone. ``interrupted`` is the delivery that exceeded the time
+    limit, if that is the error.
     """
 
     started: Start

@@ -49,7 +49,8 @@ def open_inbox(call_next: CallNext, batch: Batch) -> Result:
     if not pending:
         return result
     try:
-        result = replace(call_next(opened), quarantined=quarantined)
+        result = call_next(opened)
+        result = replace(result, quarantined=[*quarantined, *result.quarantined])
         if result.error is None:
             _settle(opened, result)
     except FAILURES as error:

@@ -111,13 +111,22 @@ class UnitOfWork(Protocol):
     def consumer(self, kind: type[Consumer[Any]]) -> Consumer[Any]:
         """Make a consumer whose ports work in this transaction."""
 
-    def savepoint(self) -> None:
-        """Mark the state that ``roll_back_to_savepoint`` returns to."""
+    def savepoint(self, *, in_database: bool = False) -> None:
+        """Mark the state that ``roll_back_to_savepoint`` returns to.
 
-    def roll_back_to_savepoint(self) -> bool:
+        In the database too: then statements can be undone, at the price of one more for each event.
+        """
+
+    def write_deferred(self) -> None:
+        """Write what the consumer's ports deferred and may fail at."""
+
+    def is_conflict(self, error: BaseException) -> bool:
+        """Whether the error is a lost race of this transaction: a retry may succeed."""
+
+    def roll_back_to_savepoint(self, error: BaseException) -> bool:
         """Undo what was done through the consumer's ports since the last savepoint.
 
-        False, with nothing undone, if only a rollback of everything can do that.
+        False, with nothing undone, if only a rollback of everything can do that after this error.
         """
 
     def collect_events(self) -> list[DomainEvent]:
@@ -155,6 +164,9 @@ class Watch(Protocol):
     def end(self) -> None:
         """It has finished or failed. Raises TimeLimitExceeded if it took too long."""
 
+    def interrupt_thread(self, thread: int) -> None:
+        """Raise TimeLimitExceeded in another thread, at its next step in Python."""
+
 
 class Unwatched:
     """A watch that does nothing."""
@@ -162,6 +174,7 @@ class Unwatched:
     def opened(self, pending: Sequence[PendingDelivery]) -> None: ...
     def begin(self, delivery: PendingDelivery) -> None: ...
     def end(self) -> None: ...
+    def interrupt_thread(self, thread: int) -> None: ...
 
 
 UNWATCHED: Final[Watch] = Unwatched()

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from time import monotonic
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import dramatiq
@@ -16,13 +16,19 @@ from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.errors import summary
 from kratos_sync.application.footprint import OpenBatches
+from kratos_sync.application.grouping import EventTimes
 from kratos_sync.application.pipeline import Batch, deliver
 from kratos_sync.application.ports.dead_letters import Failures
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import UnitOfWork
 from kratos_sync.infrastructure.bus import wire_format
+from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
 from kratos_sync.infrastructure.ledger.policies import Pauses
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
+    from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 
 PAUSE_SECONDS: Final = 1.0
 """The pause between two attempts while the ledger is away."""
@@ -31,7 +37,7 @@ log = structlog.get_logger()
 
 
 def declare(
-    broker: dramatiq.Broker,
+    broker: "WakefulRedisBroker | ConfirmingRabbitmqBroker",
     subscriptions: Subscriptions,
     unit_of_work: Callable[[], UnitOfWork],
     failures: Failures,
@@ -46,11 +52,12 @@ def declare(
     """Declare the actor, and a queue for each consumer, on the broker.
 
     While the ledger is away a batch is retried, for the `ledger_timeout` or until `stopped`. What
-    comes for a paused consumer is released. A
-    message is acknowledged whatever happens: a delivery that was not settled is still in the
-    ledger, and due again when its lease runs out.
+    comes for a paused consumer is released. Of a message that takes too long for one commit the
+    rest is sent again. A message is acknowledged whatever happens: a delivery that was not settled
+    is still in the ledger, and due again when its lease runs out.
     """
     stopping, memory = stopped or threading.Event(), open_batches or OpenBatches()
+    times = EventTimes()
 
     def perform(*args: object, **arguments: object) -> None:
         name = None
@@ -63,7 +70,9 @@ def declare(
             if pauses is not None and release is not None and pauses.is_paused(name):
                 release(name, pointer.event_ids)
                 return
-            deliver_in_time(consumer, pointer)
+            event_ids, began = own_share(consumer, pointer.event_ids), monotonic()
+            deliver_in_time(consumer, event_ids)
+            times.note(consumer, len(event_ids), monotonic() - began)
         except wire_format.UnreadableMessage as error:
             log.warning("garbage_dropped", reason=str(error))
         except LedgerUnavailable as error:
@@ -71,14 +80,27 @@ def declare(
         except BaseException as error:  # noqa: BLE001  # Dramatiq would log its text
             log.error("batch_abandoned", consumer=name, **summary(error))  # noqa: TRY400  # likewise
 
-    def deliver_in_time(consumer: type[Consumer[Any]], pointer: wire_format.Pointer) -> None:
+    def own_share(consumer: type[Consumer[Any]], event_ids: Sequence[UUID]) -> Sequence[UUID]:
+        """Send what takes too long for one commit to other threads; returns the rest."""
+        size = times.fitting(consumer)
+        if len(event_ids) <= size:
+            return event_ids
+        parts = [event_ids[at : at + size] for at in range(size, len(event_ids), size)]
+        try:
+            broker.enqueue_many(wire_format.messages(consumer.name, parts))
+        except BrokerUnavailable as error:
+            log.warning("broker_unavailable", error=str(error))
+            return event_ids
+        return event_ids[:size]
+
+    def deliver_in_time(consumer: type[Consumer[Any]], event_ids: Sequence[UUID]) -> None:
         until = monotonic() + ledger_timeout.total_seconds()
         while True:
             unit = unit_of_work()
             try:
-                with watchdog.over(consumer, pointer.event_ids, unit) as watch:
+                with watchdog.over(consumer, event_ids, unit) as watch:
                     events = subscriptions.events_of(consumer.name)
-                    batch = Batch(consumer, pointer.event_ids, unit, failures, watch, memory)
+                    batch = Batch(consumer, event_ids, unit, failures, watch, memory)
                     is_paused = partial(pauses.is_paused, consumer.name) if pauses else None
                     deliver(replace(batch, events=events, is_paused=is_paused or batch.is_paused))
             except LedgerUnavailable:

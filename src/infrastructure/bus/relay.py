@@ -5,13 +5,13 @@ from datetime import timedelta
 from time import monotonic
 from typing import Final
 
-import dramatiq
 import psycopg
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.errors import summary
+from kratos_sync.application.grouping import message_size
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.policies import ConsumerPolicy, events_per_second
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
@@ -52,8 +52,10 @@ class Window:
     Times are in seconds of a monotonic clock; ``leased`` is the number of deliveries under lease.
     """
 
-    def __init__(self, batch_size: int, lease: timedelta) -> None:
+    def __init__(self, batch_size: int, lease: timedelta, message_size: int | None = None) -> None:
+        """A message has at most ``message_size`` deliveries, ``batch_size`` if not given."""
         self._batch_size = batch_size
+        self._most = MOST_BATCHES * (message_size or batch_size)
         self._quick = lease.total_seconds() * QUICK_PART_OF_LEASE
         self.size = FIRST_BATCHES * batch_size
         self._filled_at = 0.0
@@ -69,7 +71,7 @@ class Window:
         """How many more may be dispatched."""
         half_empty = leased <= self.size // 2
         if half_empty and self._filled >= self.size and now - self._filled_at < self._quick:
-            self.size = min(2 * self.size, MOST_BATCHES * self._batch_size)
+            self.size = min(2 * self.size, self._most)
         return self.size - leased if half_empty else 0
 
     def dispatched(self, leased: int, now: float) -> None:
@@ -117,7 +119,8 @@ class Relay:
         self._listener = listener
         self._consumers = consumers = subscriptions.consumers
         self._windows = {
-            name: Window(kind.batch_size, claims.lease) for name, kind in consumers.items()
+            name: Window(kind.batch_size, claims.lease, message_size(kind))
+            for name, kind in consumers.items()
         }
         self._policies = policies
         self._known_policies = KnownPolicies(policies)
@@ -192,7 +195,7 @@ class Relay:
         ``leased`` deliveries are under lease, ``waiting`` messages in the queue.
         """
         window, now = self._windows[consumer], monotonic()
-        room, batch_size = window.room(leased, now), self._consumers[consumer].batch_size
+        room, batch_size = window.room(leased, now), message_size(self._consumers[consumer])
         if policy.concurrency is not None:
             room, batch_size = min(room, policy.concurrency - leased), 1
         if room <= 0 or waiting > MOST_WAITING:
@@ -226,16 +229,7 @@ class Relay:
         return len(claim.deliveries)
 
     def _send(self, consumer: str, claim: Claim, batch_size: int) -> None:
-        messages = [
-            dramatiq.Message[None](
-                queue_name=consumer,
-                actor_name=wire_format.ACTOR,
-                args=(),
-                kwargs=wire_format.write(consumer, event_ids),
-                options={},
-            )
-            for event_ids in claim.batches(batch_size)
-        ]
+        messages = wire_format.messages(consumer, claim.batches(batch_size))
         try:
             self._broker.enqueue_many(messages)
         except BrokerUnavailable:

@@ -10,7 +10,7 @@ again when their lease runs out. So change the version in two steps: first read 
 release later write it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -49,6 +49,16 @@ def write(consumer: str, event_ids: Sequence[UUID | str]) -> dict[str, object]:
         "consumer": consumer,
         "event_ids": [str(event_id) for event_id in event_ids],
     }
+
+
+def messages(consumer: str, batches: Iterable[Sequence[UUID | str]]) -> list["Message[None]"]:
+    """Make a message for each batch of events."""
+    return [
+        Message(
+            queue_name=consumer, actor_name=ACTOR, args=(), kwargs=write(consumer, ids), options={}
+        )
+        for ids in batches
+    ]
 
 
 def read(args: Sequence[object], arguments: Mapping[str, object]) -> Pointer:

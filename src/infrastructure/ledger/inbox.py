@@ -220,6 +220,7 @@ class PostgresInbox:
 
     def release(self, consumer: str, event_ids: Sequence[UUID]) -> None:
         self._transaction.run(RELEASE, (consumer, uuid_array(event_ids)))
+        self._transaction.has_made_due = True
 
     def set_aside(self, consumer: str, footprints: Mapping[UUID, int], wait: timedelta) -> None:
         fields = [binary.int4_field(each) for each in footprints.values()]

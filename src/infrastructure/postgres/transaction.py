@@ -46,6 +46,12 @@ IS_WRITABLE = "SELECT current_setting('transaction_read_only') = 'off'"
 LITTLE_MEMORY = "SET LOCAL work_mem = '64kB'"
 NEEDS_ROOM = "SELECT count(*) FROM generate_series(1, 50000)"
 
+# One that is not released would be kept, and slow down the server once there are many.
+SET_SAVEPOINT = "SAVEPOINT event"
+REPLACE_SAVEPOINT = "RELEASE SAVEPOINT event; SAVEPOINT event"
+ROLL_BACK = "ROLLBACK TO SAVEPOINT event"
+IN_ERROR = TransactionStatus.INERROR
+
 CANCEL_SECONDS = 2.0
 BETWEEN_CANCELS_MILLISECONDS = 50
 
@@ -77,7 +83,9 @@ class Transaction:
         self._connection: Connection | None = None
         self._participants: list[Participant] = []
         self._session: Session | None = None
-        self._executed = self._connection_was_used = self._abandoned = False
+        self._connection_was_used = self._abandoned = False
+        self._executed = self._touched = False
+        self._savepoint_wanted = self._savepoint_set = False
         self._open_driver: psycopg.Connection | None = None
         self.subjects: tuple[UUID, ...] = ()
         """The identities that its events are about, so that a repository can load all at once."""
@@ -117,6 +125,7 @@ class Transaction:
         self._connection, self._participants = connection, []
         self.subjects = self.event_ids = ()
         self._connection_was_used = self._abandoned = False
+        self._savepoint_wanted = self._savepoint_set = False
         self._driver = self._open_driver = driver_of(connection)
         self._cursor = psycopg.RawCursor(self._driver)
         connection.begin()
@@ -142,6 +151,7 @@ class Transaction:
         if self._abandoned:
             connection.invalidate()
             return LedgerUnavailable("the connection was cut")
+        self._savepoint_wanted = False
         sqlstates = sqlstates_of(error)
         over = {TransactionStatus.INERROR, TransactionStatus.IDLE}
         is_over = self._driver.info.transaction_status in over
@@ -199,42 +209,79 @@ class Transaction:
         self, statement: Executable, parameters: Mapping[str, object] | list[dict[str, object]]
     ) -> CursorResult[Any]:
         """Run a statement in the transaction."""
-        self._executed = True
+        self._before_statement()
         return self._open_connection.execute(statement, parameters)
 
-    def savepoint(self) -> None:
-        self._executed = False
+    def savepoint(self, *, in_database: bool = False) -> None:
+        self._savepoint_wanted = in_database
+        if in_database and self._connection_was_used:
+            self._set_savepoint()
+        self._executed = self._touched = False
         for participant in self._participants:
             participant.savepoint()
 
-    def roll_back_to_savepoint(self) -> bool:
-        """Undo the writes that participants deferred since the savepoint.
+    def roll_back_to_savepoint(self, error: BaseException) -> bool:
+        """Undo what was done since the savepoint.
 
-        False, with nothing undone, if a statement was executed since, or may have been on
-        ``connection``: only a rollback undoes that.
+        False, with nothing undone, if only a rollback can: without a savepoint in the database once
+        a statement was executed, or may have been on ``connection``; after an interruption if it
+        may have come in the middle of a statement or of a repository's work.
         """
-        status = self._driver.info.transaction_status
-        if self._executed or self._connection_was_used or status != TransactionStatus.INTRANS:
+        if isinstance(error, TimeLimitExceeded) and (
+            self._participants or self._touched or self._connection_was_used
+        ):
+            return False
+        status, executed = self._driver.info.transaction_status, self._executed
+        if self._savepoint_wanted and status in {TransactionStatus.INTRANS, IN_ERROR}:
+            if self._savepoint_set and (executed or self._connection_was_used):
+                self._driver.execute(ROLL_BACK)
+                if self._session is not None:
+                    self._session.expunge_all()
+            elif status == IN_ERROR:
+                return False
+        elif executed or self._connection_was_used or status != TransactionStatus.INTRANS:
             return False
         for participant in self._participants:
             participant.roll_back_to_savepoint()
         return True
+
+    def is_conflict(self, error: BaseException) -> bool:
+        """Whether the error says that the transaction lost against another, or found no room."""
+        is_ours = self._driver.info.transaction_status == IN_ERROR
+        return isinstance(error, ConcurrencyConflict) or (
+            is_ours
+            and any(
+                each in CONFLICTS or each.startswith(INSUFFICIENT_RESOURCES)
+                for each in sqlstates_of(error)
+            )
+        )
+
+    def _before_statement(self) -> None:
+        if self._savepoint_wanted and not self._executed:
+            self._set_savepoint()
+        self._executed = self._touched = True
+
+    def _set_savepoint(self) -> None:
+        self._driver.execute(REPLACE_SAVEPOINT if self._savepoint_set else SET_SAVEPOINT)
+        self._savepoint_set = True
 
     def run(self, statement: Query, parameters: Sequence[object]) -> int:
         """Run a statement on the driver, with placeholders ``$1``; returns the row count.
 
         It costs half of what ``execute`` does.
         """
-        self._executed = True
+        self._before_statement()
         return self._cursor.execute(statement, parameters, prepare=True, binary=True).rowcount
 
     def fetch(self, statement: Query, parameters: Sequence[object]) -> list[Row]:
         """Run a statement that only reads or locks, likewise; returns its rows."""
+        self._touched = True
         return self._cursor.execute(statement, parameters, prepare=True, binary=True).fetchall()
 
     @property
     def connection(self) -> Connection:
         """The connection of the transaction; prefer ``execute``, which savepoints know of."""
+        self._before_statement()
         self._connection_was_used = True
         return self._open_connection
 
@@ -253,6 +300,12 @@ class Transaction:
         assert self._connection is not None, "no transaction has begun"  # noqa: S101
         return self._connection
 
+    def write_deferred(self) -> None:
+        """Flush the ORM session."""
+        if self._session is not None:
+            self._before_statement()
+            self._session.flush()
+
     def join(self, participant: Participant) -> None:
         """Flush a repository when this transaction commits."""
         self._participants.append(participant)
@@ -267,8 +320,7 @@ class Transaction:
         """Write what repositories and the session have deferred."""
         for participant in self._participants:
             participant.flush()
-        if self._session is not None:
-            self._session.flush()
+        self.write_deferred()
 
     def commit(self) -> None:
         """Flush, then commit."""

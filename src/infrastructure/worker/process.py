@@ -187,7 +187,7 @@ def declared_broker(
 ) -> dramatiq.Broker:
     """The broker with the actor on it. Raises InvalidApplication, before the first event comes."""
     container.consumers()
-    broker: dramatiq.Broker = container.broker()
+    broker = container.broker()
     actor.declare(
         broker,
         container.subscriptions(),

@@ -107,6 +107,9 @@ class Watched:
             _raise_in(self.thread, TimeLimitExceeded)
         return True
 
+    def interrupt_thread(self, thread: int) -> None:
+        _raise_in(thread, TimeLimitExceeded)
+
     def close(self) -> None:
         """Note that the transaction has ended."""
         self._in_flight.release(self._slot)

@@ -229,7 +229,7 @@ def test_what_was_done_since_the_checkpoint_can_be_taken_back(engine: Engine) ->
             renamed(identities, who, "after", 2)
         identities.add(met(told_of(HEDY)))
 
-        assert transaction.roll_back_to_savepoint()
+        assert transaction.roll_back_to_savepoint(ValueError())
         assert identities.collect_events() == []
         transaction.commit()
 
@@ -251,7 +251,7 @@ def test_who_was_taken_back_can_be_met_again(engine: Engine) -> None:
         transaction.savepoint()
         assert identities.find(ADA) is None
         identities.add(met(told_of(ADA)))
-        assert transaction.roll_back_to_savepoint()
+        assert transaction.roll_back_to_savepoint(ValueError())
 
         transaction.savepoint()
         assert identities.find(ADA) is None

@@ -250,7 +250,7 @@ def test_what_repositories_held_back_since_the_checkpoint_is_taken_back(
         diary = Diary(transaction, "Dear diary", [])
         transaction.savepoint()
         diary.correct("Dear dairy")
-        assert transaction.roll_back_to_savepoint()
+        assert transaction.roll_back_to_savepoint(ValueError())
         transaction.commit()
 
     assert lines(engine) == ["Dear diary"]
@@ -265,10 +265,10 @@ def test_what_was_executed_is_not_taken_back(
         transaction.savepoint()
         diary.correct("Dear dairy")
         transaction.execute(text(statement), {})
-        assert not transaction.roll_back_to_savepoint()
+        assert not transaction.roll_back_to_savepoint(ValueError())
 
         transaction.savepoint()
-        assert transaction.roll_back_to_savepoint()
+        assert transaction.roll_back_to_savepoint(ValueError())
 
 
 def test_a_transaction_that_failed_is_not_taken_back(transaction: Transaction) -> None:
@@ -277,4 +277,4 @@ def test_a_transaction_that_failed_is_not_taken_back(transaction: Transaction) -
         with pytest.raises(psycopg.Error):
             transaction.run("SELECT 1 / $1::integer", [0])
 
-        assert not transaction.roll_back_to_savepoint()
+        assert not transaction.roll_back_to_savepoint(ValueError())

@@ -13,7 +13,7 @@ import pytest
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.pipeline.batch import Batch
-from kratos_sync.application.pipeline.isolation import _consume_one, _watched
+from kratos_sync.application.pipeline.consuming import _consume_one, _watched
 from kratos_sync.application.ports.unit_of_work import PendingDelivery, TimeLimitExceeded
 from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
@@ -105,7 +105,7 @@ class Consuming:
                 # Another object each time: an attempt is told from the next one by identity.
                 delivery = self._pending._replace(attempt=number)
                 try:
-                    _watched(batch, delivery, partial(_consume_one, self._consumer, delivery))
+                    _watched(batch, delivery, partial(_consume_one, self._consumer, delivery, None))
                 except TimeLimitExceeded:
                     self.interrupted += 1
                 sum(range(random.choice((0, 1, 100))))
