@@ -9,16 +9,16 @@ from click.testing import Result
 from sqlalchemy import Engine
 from structlog.testing import capture_logs
 
-from kratos_sync.infrastructure.bus import actor
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.erasure import ErasureSchedule
 from kratos_sync.infrastructure.settings import Settings
 from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.api.cli.invoking import kratos_sync
-from tests.infrastructure.bus.working import relaying, working
+from tests.infrastructure.bus.working import declare_actor, relaying, working
 from tests.infrastructure.erasure.life import Life
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.suites.ledgers import PostgresLedger
+from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("settings", "kratos")
 
@@ -54,23 +54,17 @@ def at_work(
             kratos_admin_url=kratos.url,
         )
     )
-    broker, stopped = container.broker(), threading.Event()
-    actor.declare(
-        broker,
-        container.subscriptions(),
-        container.unit_of_work,
-        container.failures(),
-        container.watchdog(),
-    )
+    declare_actor(container)
+    stopped = threading.Event()
     schedule = ErasureSchedule(container.erasures(), look_seconds=0.1)
     erasing = threading.Thread(target=schedule.run, args=(stopped,))
     with ExitStack() as stack:
         # Else a worker might log to the command's own output, before that sets up its logs.
         stack.enter_context(capture_logs())
-        stack.enter_context(working(broker))
+        stack.enter_context(working(container.broker()))
         stack.enter_context(relaying(container.relay()))
         erasing.start()
-        stack.callback(erasing.join, 20)
+        stack.callback(erasing.join, DEADLINE_SECONDS)
         stack.callback(stopped.set)
         yield
     container.kratos_admin().close()

@@ -12,47 +12,33 @@ from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
 from kratos_sync.domain.events import IdentityRegistered
-from kratos_sync.infrastructure.bus import actor, wire_format
+from kratos_sync.infrastructure.bus import wire_format
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.settings import Settings
 from tests.infrastructure.bus.conftest import Ledger, names_logged, news, on_both
 from tests.infrastructure.bus.peeking import AnyBroker, left_behind
-from tests.infrastructure.bus.waiting import until
-from tests.infrastructure.bus.working import message, working
+from tests.infrastructure.bus.working import declare_actor, message, working
+from tests.waiting import DEADLINE_SECONDS, until
 
 NOWHERE = "postgresql://postgres@127.0.0.1:9/nowhere"
 
 
-def declared(container: Container) -> Callable[..., Any]:
-    """The function that a worker's thread calls."""
-    broker = container.broker()
-    actor.declare(
-        broker,
-        container.subscriptions(),
-        container.unit_of_work,
-        container.failures(),
-        container.watchdog(),
-        pauses=container.pauses(),
-        release=container.claims().release,
-    )
-    perform: Callable[..., Any] = broker.get_actor(wire_format.ACTOR).fn
-    return perform
-
-
-def without_ledger(container: Container) -> Callable[..., Any]:
-    """The same, for a worker that cannot reach PostgreSQL."""
+def without_ledger(container: Container) -> Callable[..., None]:
+    """What a thread of a worker calls that cannot reach PostgreSQL, and stops."""
     away = Container()
     away.settings.override(
         Settings(_env_file=None, database_url=NOWHERE, broker_url="redis://127.0.0.1:9/0")
     )
     away.broker.override(container.broker())
-    return declared(away)
+    stopped = threading.Event()
+    stopped.set()
+    return declare_actor(away, stopped)
 
 
 @on_both
 def test_every_consumer_has_a_queue_of_its_name(container: Container) -> None:
-    declared(container)
+    declare_actor(container)
 
     assert container.broker().get_declared_queues() == {
         "CountRegistrations",
@@ -68,7 +54,9 @@ def test_a_message_has_its_events_consumed(container: Container, ledger: Ledger)
     events = [news() for _ in range(3)]
     ledger.record(*events)
 
-    declared(container)(**wire_format.write("SyncKratosIdentity", [event.id for event in events]))
+    declare_actor(container)(
+        **wire_format.write("SyncKratosIdentity", [event.id for event in events])
+    )
 
     assert ledger.owed() == []
     rows = ledger.execute("SELECT id FROM kratos_sync.kratos_identities")
@@ -78,7 +66,7 @@ def test_a_message_has_its_events_consumed(container: Container, ledger: Ledger)
 def test_a_message_that_comes_again_changes_nothing(container: Container, ledger: Ledger) -> None:
     event = news()
     ledger.record(event)
-    perform = declared(container)
+    perform = declare_actor(container)
     for _ in range(3):
         perform(**wire_format.write("SyncKratosIdentity", [event.id]))
 
@@ -95,7 +83,7 @@ def test_a_message_that_two_workers_hold_at_once_takes_effect_once(
     ledger.record(event)
     day = {"day": now.date()}
     ledger.execute("INSERT INTO kratos_sync.registrations_per_day VALUES (:day, 0)", **day)
-    perform, message = declared(container), wire_format.write("CountRegistrations", [event.id])
+    perform, message = declare_actor(container), wire_format.write("CountRegistrations", [event.id])
     threads = [threading.Thread(target=perform, kwargs=message) for _ in range(2)]
 
     def halted() -> int:
@@ -111,7 +99,7 @@ def test_a_message_that_two_workers_hold_at_once_takes_effect_once(
             thread.start()
         until(lambda: halted() == 2)
     for thread in threads:
-        thread.join(30)
+        thread.join(DEADLINE_SECONDS)
 
     (counted,) = ledger.execute("SELECT registrations FROM kratos_sync.registrations_per_day")
     assert counted[0] == 1
@@ -122,7 +110,7 @@ def test_a_message_about_events_that_there_are_not_does_nothing(
     container: Container, ledger: Ledger
 ) -> None:
     with capture_logs() as logged:
-        declared(container)(**wire_format.write("SyncKratosIdentity", [uuid4()]))
+        declare_actor(container)(**wire_format.write("SyncKratosIdentity", [uuid4()]))
 
     assert logged == []
     assert ledger.succeeded() == []
@@ -136,7 +124,7 @@ def test_an_unknown_consumers_message_is_dropped_and_its_delivery_stays(
     ledger.execute("UPDATE kratos_sync.deliveries SET consumer = 'SendPostcard'")
 
     with capture_logs() as logged:
-        declared(container)(**wire_format.write("SendPostcard", [event.id]))
+        declare_actor(container)(**wire_format.write("SendPostcard", [event.id]))
 
     assert logged == [
         {"event": "unknown_consumer", "log_level": "warning", "consumer": "SendPostcard"}
@@ -156,7 +144,7 @@ def test_an_unknown_consumers_message_is_dropped_and_its_delivery_stays(
 def test_an_unreadable_message_is_logged_and_dropped(
     container: Container, arguments: dict[str, Any]
 ) -> None:
-    perform = declared(container)
+    perform = declare_actor(container)
     with capture_logs() as logged:
         perform(**arguments)
         perform(1, **arguments)
@@ -176,14 +164,16 @@ def test_a_delivery_is_due_again_when_the_worker_could_not_reach_the_ledger(
 ) -> None:
     event = news()
     ledger.record(event)
-    claims = PostgresClaims(engine, timedelta(milliseconds=300))
+    claims = PostgresClaims(engine, timedelta(minutes=10))
     assert claims.claim("SyncKratosIdentity", 10).event_ids == [event.id]
+    lease = ledger.execute("SELECT due_at FROM kratos_sync.deliveries")
 
     without_ledger(container)(**wire_format.write("SyncKratosIdentity", [event.id]))
 
+    assert ledger.execute("SELECT due_at FROM kratos_sync.deliveries") == lease
     assert claims.claim("SyncKratosIdentity", 10).event_ids == []
-    again = until(lambda: claims.claim("SyncKratosIdentity", 10).event_ids)
-    assert again == [event.id]
+    ledger.execute("UPDATE kratos_sync.deliveries SET due_at = now()")
+    assert claims.claim("SyncKratosIdentity", 10).event_ids == [event.id]
     assert ledger.count("attempts = 0 AND failed_at IS NULL") == 1
 
 
@@ -193,7 +183,7 @@ def test_what_nobody_foresaw_is_logged_by_its_type_and_place_alone(
     ledger.execute("ALTER TABLE kratos_sync.deliveries RENAME TO parcels")
 
     with capture_logs() as logged:
-        declared(container)(**wire_format.write("SyncKratosIdentity", [uuid4()]))
+        declare_actor(container)(**wire_format.write("SyncKratosIdentity", [uuid4()]))
 
     (line,) = logged
     assert ".py:" in line.pop("at")
@@ -211,7 +201,7 @@ def test_whatever_happens_inside_the_message_is_acknowledged(
 ) -> None:
     event = news()
     ledger.record(event)
-    declared(container)
+    declare_actor(container)
     sync = "SyncKratosIdentity"
     broker.enqueue_many(
         [
@@ -233,7 +223,7 @@ def test_what_comes_for_a_paused_consumer_is_released(container: Container, ledg
     ledger.record(event)
     container.policies().pause("SyncKratosIdentity", by="ada", reason="a test")
     container.claims().claim("SyncKratosIdentity", 1)
-    perform = declared(container)
+    perform = declare_actor(container)
     container.pauses().start()
     try:
         until(lambda: container.pauses().is_paused("SyncKratosIdentity"))

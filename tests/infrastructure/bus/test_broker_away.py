@@ -3,43 +3,75 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from time import monotonic
 from uuid import UUID, uuid4
 
+import dramatiq.worker
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from kratos_sync.application.ports.event_bus import Provenance
-from kratos_sync.infrastructure.bus import actor
+from kratos_sync.infrastructure.bus import rabbitmq, redis
 from kratos_sync.infrastructure.bus.broker import BrokerUnavailable, connect
 from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
 from kratos_sync.infrastructure.container import Container
-from tests.infrastructure.bus.conftest import Ledger, names_logged, news, on_both
+from kratos_sync.infrastructure.settings import Settings
+from tests.infrastructure.bus.conftest import Ledger, news, on_both
 from tests.infrastructure.bus.peeking import AnyBroker, is_back, left_behind, messages_in, wipe
 from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
 from tests.infrastructure.bus.servers import ReturningValkey
-from tests.infrastructure.bus.waiting import until
-from tests.infrastructure.bus.working import declare_listener, hear, message, relaying, working
+from tests.infrastructure.bus.working import (
+    declare_actor,
+    declare_listener,
+    hear,
+    message,
+    relaying,
+    working,
+)
 from tests.suites.publishing import publish
+from tests.waiting import DEADLINE_SECONDS, until
 
 Server = ReturningValkey | ReturningRabbitmq
 SYNC = "SyncKratosIdentity"
+LEASE = timedelta(hours=1)
+
+
+class Pauses(threading.Event):
+    """Tells a relay to stop, and remembers how long it wanted to wait for that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.longest = 0.0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        self.longest = max(self.longest, timeout)
+        return super().wait(timeout)
 
 
 @contextmanager
-def serving(container: Container, broker: AnyBroker) -> Iterator[None]:
+def serving(container: Container, broker: AnyBroker) -> Iterator[Pauses]:
     """Relay and worker, as they run."""
     container.broker.override(broker)
-    actor.declare(
-        broker,
-        container.subscriptions(),
-        container.unit_of_work,
-        container.failures(),
-        container.watchdog(),
+    declare_actor(container)
+    pauses = Pauses()
+    with relaying(container.relay(), pauses), working(broker, poll_milliseconds=1_000):
+        yield pauses
+
+
+@pytest.fixture
+def long_leases(container: Container, database_url: str, broker_url: str) -> None:
+    """Whatever waits for a lease to run out does not end in time."""
+    container.settings.override(
+        Settings(
+            _env_file=None,
+            database_url=database_url,
+            broker_url=broker_url,
+            lease_seconds=int(LEASE.total_seconds()),
+        )
     )
-    with relaying(container.relay()), working(broker, poll_milliseconds=1_000):
-        yield
 
 
 def say(container: Container, ledger: Ledger) -> None:
@@ -53,26 +85,30 @@ def synced(ledger: Ledger) -> list[UUID]:
     return [row[0] for row in ledger.execute(statement, consumer=SYNC)]
 
 
+@pytest.mark.usefixtures("long_leases")
 def test_work_resumes_within_ten_seconds_of_its_return(
     container: Container, ledger: Ledger, server: Server, its_broker: AnyBroker
 ) -> None:
-    with serving(container, its_broker), capture_logs() as logged:
+    """Those are the pauses between two attempts of relay and worker; all else is a moment."""
+    with serving(container, its_broker) as pauses, capture_logs() as logged:
         say(container, ledger)
         until(lambda: not ledger.owed())
 
         server.go_away()
         for _ in range(3):
             say(container, ledger)
-        until(lambda: "broker_unavailable" in names_logged(logged))
+        until(lambda: [line["event"] for line in logged].count("broker_unavailable") >= 3)
         assert len(ledger.owed()) == 3
         server.come_back()
         back = monotonic()
-        until(lambda: not ledger.owed(), seconds=10)
+        until(lambda: not ledger.owed())
 
     print(f"\nwork was done {monotonic() - back:.1f} s after the broker's return")
     assert len(synced(ledger)) == 4
+    assert pauses.longest + dramatiq.worker.CONSUMER_RESTART_DELAY_SECS < 10
 
 
+@pytest.mark.usefixtures("long_leases")
 def test_another_server_that_knows_nothing_does_as_well(
     container: Container, ledger: Ledger, server: Server, its_broker: AnyBroker
 ) -> None:
@@ -83,7 +119,7 @@ def test_another_server_that_knows_nothing_does_as_well(
         server.go_away()
         say(container, ledger)
         server.come_back(wiped=True)
-        until(lambda: not ledger.owed(), seconds=10)
+        until(lambda: not ledger.owed())
 
     assert len(synced(ledger)) == 2
 
@@ -97,14 +133,12 @@ def test_a_wiped_broker_costs_at_most_a_lease(
     container.relay().turn()
     assert ledger.count("leased") == 50
     wipe(broker)
-    wiped = monotonic()
+    lease = container.settings().lease_seconds
+    assert ledger.count(f"due_at <= now() + interval '{lease} s'") == 50
 
     with serving(container, broker):
-        until(lambda: not ledger.owed(), seconds=30)
-    lease = container.settings().lease_seconds
+        until(lambda: not ledger.owed())
 
-    print(f"\nall was done {monotonic() - wiped:.1f} s after the wipe")
-    assert monotonic() - wiped < 2 * lease  # and what a busy machine takes to begin
     assert sorted(synced(ledger)) == [event.id for event in events]
 
 
@@ -118,7 +152,7 @@ def test_a_broker_that_is_wiped_under_a_running_worker_stops_nobody(broker: AnyB
         wipe(broker)
 
         broker.enqueue_many([message("mail", number=1)])
-        assert hear(heard, 1, seconds=10) == [1]
+        assert hear(heard, 1) == [1]
     assert left_behind(broker) == set()
 
 
@@ -129,41 +163,40 @@ def test_what_was_being_processed_meanwhile_is_not_stranded(
 
     def take_time(_: object) -> None:
         begun.set()
-        assert go_on.wait(30)
+        assert go_on.wait(DEADLINE_SECONDS)
 
     heard = declare_listener(its_broker, "mail", perform=take_time)
     its_broker.enqueue_many([message("mail", number=number) for number in range(6)])
     with working(its_broker, threads=3):
-        assert begun.wait(30)
+        assert begun.wait(DEADLINE_SECONDS)
         server.go_away()
         go_on.set()
         until(lambda: heard.qsize() == 2)
         server.come_back()
-        until(lambda: heard.qsize() >= 6 and not left_behind(its_broker), seconds=10)
+        until(lambda: heard.qsize() >= 6 and not left_behind(its_broker))
 
     assert left_behind(its_broker) == set()
     assert set(hear(heard, heard.qsize())) == set(range(6))
 
 
 def test_a_thread_that_is_done_while_the_broker_is_away_does_not_wait_for_it(
-    server: Server, its_broker: AnyBroker
+    server: Server, its_broker: AnyBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Dramatiq would keep it waiting, five seconds at a time, and with it the other queues."""
+    monkeypatch.setattr(dramatiq.worker, "POST_PROCESS_MESSAGE_RETRY_DELAY_SECS", 3_600)
     begun, go_on = threading.Event(), threading.Event()
 
     def take_time(_: object) -> None:
         begun.set()
-        assert go_on.wait(30)
+        assert go_on.wait(DEADLINE_SECONDS)
 
     declare_listener(its_broker, "mail", perform=take_time)
     its_broker.enqueue_many([message("mail", number=0)])
     with working(its_broker, threads=2) as worker:
-        assert begun.wait(30)
+        assert begun.wait(DEADLINE_SECONDS)
         server.go_away()
         go_on.set()
-        done = monotonic()
         until(lambda: worker.work_queue.unfinished_tasks == 0)
-        assert monotonic() - done < 3
 
 
 def test_a_broker_that_hangs_is_unavailable_and_what_was_leased_is_given_back(
@@ -185,9 +218,11 @@ def test_a_broker_that_hangs_is_unavailable_and_what_was_leased_is_given_back(
         server.go_on()
 
     print(f"\nit was known to hang after {took:.1f} s")
-    assert took < 10
+    limits = (2 * redis.SOCKET_TIMEOUT_SECONDS, rabbitmq.ANSWER_SECONDS)
+    assert max(limits) < 10
+    assert took < 2 * max(limits)  # it waited once, on a machine that may be busy
     assert ledger.count("NOT leased AND due_at <= now()") == 1
-    until(lambda: is_back(its_broker), seconds=10)
+    until(lambda: is_back(its_broker))
     relay.turn()
     assert len(messages_in(its_broker, SYNC)) == 1
 
@@ -225,7 +260,7 @@ def test_a_rabbitmq_short_of_disk_is_unavailable_and_nothing_is_leased_over_and_
             def failures() -> int:
                 return [line["event"] for line in logged].count("broker_unavailable")
 
-            until(lambda: failures() >= 1, seconds=10)
+            until(lambda: failures() >= 1)
             (before,) = ledger.execute(statement)
             until(lambda: failures() >= 3)
             assert ledger.execute(statement) == [before]

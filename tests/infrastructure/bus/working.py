@@ -8,15 +8,31 @@ from typing import Any
 
 import dramatiq
 
+from kratos_sync.application.footprint import OpenBatches
 from kratos_sync.infrastructure.bus.relay import Relay
 from kratos_sync.infrastructure.bus.wire_format import ACTOR
+from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.worker.process import declared_broker
 from tests.infrastructure.bus.peeking import AnyBroker
+from tests.waiting import DEADLINE_SECONDS
 
 
 def message(queue_name: str, **arguments: Any) -> "dramatiq.Message[None]":
     return dramatiq.Message(
         queue_name=queue_name, actor_name=ACTOR, args=(), kwargs=arguments, options={}
     )
+
+
+def declare_actor(
+    container: Container, stopped: threading.Event | None = None
+) -> Callable[..., None]:
+    """Declare the actor as a worker process does, and give what a worker's thread calls.
+
+    It waits for a ledger that is away, unless `stopped`.
+    """
+    broker = declared_broker(container, stopped or threading.Event(), OpenBatches())
+    perform: Callable[..., None] = broker.get_actor(ACTOR).fn
+    return perform
 
 
 def declare_listener(
@@ -36,8 +52,8 @@ def declare_listener(
     return heard
 
 
-def hear(heard: "SimpleQueue[Any]", count: int, seconds: float = 30) -> list[Any]:
-    return [heard.get(timeout=seconds) for _ in range(count)]
+def hear(heard: "SimpleQueue[Any]", count: int) -> list[Any]:
+    return [heard.get(timeout=DEADLINE_SECONDS) for _ in range(count)]
 
 
 @contextmanager
@@ -49,17 +65,18 @@ def working(
     try:
         yield worker
     finally:
-        worker.stop(timeout=20_000)
+        worker.stop(timeout=1000 * DEADLINE_SECONDS)
 
 
 @contextmanager
-def relaying(relay: Relay) -> Iterator[None]:
-    stopped = threading.Event()
+def relaying(relay: Relay, stopped: threading.Event | None = None) -> Iterator[None]:
+    """Relay in a thread; `stopped` is set at the end, if it is not before."""
+    stopped = stopped or threading.Event()
     thread = threading.Thread(target=relay.run, args=(stopped,), name="relay")
     thread.start()
     try:
         yield
     finally:
         stopped.set()
-        thread.join(timeout=20)
+        thread.join(DEADLINE_SECONDS)
         assert not thread.is_alive()
