@@ -12,8 +12,8 @@ from typing import Self
 import pika
 
 from kratos_sync.infrastructure.bus.rabbitmq import CONNECTION_ERRORS
-from tests.infrastructure.bus.waiting import until
 from tests.ports import free_ports
+from tests.waiting import DEADLINE_SECONDS, until
 
 # Debian's command in the path is a wrapper that would become another user.
 PROGRAMS = (Path("/usr/lib/rabbitmq/bin/rabbitmq-server"), shutil.which("rabbitmq-server"))
@@ -120,7 +120,7 @@ class ReturningRabbitmq:
         ending = self._running.pop()
         with suppress(ProcessLookupError):
             os.killpg(ending.pid, signal.SIGKILL)
-        ending.wait(timeout=30)
+        ending.wait(DEADLINE_SECONDS)
 
     def _names_are_told(self) -> bool:
         address = ("127.0.0.1", int(self._environment["ERL_EPMD_PORT"]))

@@ -1,7 +1,6 @@
 """Messages on the way through a real broker: in bulk, at once, and without a trace."""
 
 import threading
-from queue import SimpleQueue
 from statistics import median
 from time import monotonic, perf_counter
 
@@ -13,8 +12,8 @@ from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from tests.infrastructure.bus.conftest import on_both
 from tests.infrastructure.bus.peeking import AnyBroker, left_behind, messages_in
 from tests.infrastructure.bus.servers import ReturningValkey
-from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.bus.working import declare_listener, hear, message, working
+from tests.waiting import DEADLINE_SECONDS, until
 
 QUEUES = ("mail", "parcels", "telegrams")
 
@@ -72,13 +71,13 @@ def test_messages_are_consumed_in_the_order_in_which_they_were_enqueued(
 @on_both
 def test_a_busy_worker_does_not_wait_for_its_next_poll(broker: AnyBroker) -> None:
     heard = declare_listener(broker, "mail")
-    broker.enqueue_many([message("mail", number=number) for number in range(60)])
+    broker.enqueue_many([message("mail", number=number) for number in range(300)])
     began = monotonic()
 
     with working(broker, threads=1, poll_milliseconds=1_000):
-        assert len(hear(heard, 60)) == 60
-        # Two messages a poll would take half a minute.
-        assert monotonic() - began < 10
+        assert len(hear(heard, 300)) == 300
+        # Two messages a poll would take two minutes and a half.
+        assert monotonic() - began < 75
 
 
 @on_both
@@ -100,31 +99,36 @@ def test_no_queue_has_a_delay_queue_beside_it(broker: AnyBroker) -> None:
 def test_a_waiting_consumer_is_woken_long_before_it_would_look(valkey: ReturningValkey) -> None:
     broker = WakefulRedisBroker(redis.Redis.from_url(valkey.url, socket_timeout=5))
     broker.declare_queue("mail")
-    declare_listener(broker, "mail")
-    consumer = broker.consume("mail", prefetch=1, timeout=1_000)
-    arrived: SimpleQueue[float] = SimpleQueue()
+    heard = declare_listener(broker, "mail")
+    consumer = broker.consume("mail", prefetch=1, timeout=3_600_000)
+    waits = 0
+
+    class Woken(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            nonlocal waits
+            waits += 1
+            return super().wait(timeout)
+
+    consumer._woken = broker.wakeups._events["mail"] = Woken()
 
     def wait_for_messages() -> None:
-        for _ in range(7):
+        for number in range(7):
             found = None
             while found is None:
                 found = next(consumer)
-            arrived.put(perf_counter())
+            heard.put(number)
             consumer.ack(found)
 
     until(lambda: listeners(broker) == 1)
     waiting = threading.Thread(target=wait_for_messages)
     waiting.start()
-    delays = []
-    for _ in range(7):
-        looked = calls(broker.client)["evalsha"]
-        until(lambda looked=looked: calls(broker.client)["evalsha"] > looked)  # type: ignore[misc]
-        sent = perf_counter()
+    for number in range(7):
+        waited = number + 1
+        until(lambda waited=waited: waits == waited)  # type: ignore[misc]
         broker.enqueue_many([message("mail", number=1)])
-        delays.append(arrived.get(timeout=30) - sent)
-    waiting.join(timeout=30)
-
-    assert median(delays) < 0.05
+        assert hear(heard, 1) == [number]
+    waiting.join(DEADLINE_SECONDS)
+    assert not waiting.is_alive()
     broker.close()
 
 
@@ -172,12 +176,12 @@ def test_a_worker_that_stops_gives_back_what_it_had_not_begun(broker: AnyBroker)
 
     def take_time(_: object) -> None:
         begun.set()
-        assert go_on.wait(30)
+        assert go_on.wait(DEADLINE_SECONDS)
 
     heard = declare_listener(broker, "mail", perform=take_time)
     broker.enqueue_many([message("mail", number=number) for number in range(10)])
     with working(broker, threads=1) as worker:
-        assert begun.wait(30)
+        assert begun.wait(DEADLINE_SECONDS)
         for thread in worker.workers:
             thread.stop()
         go_on.set()
@@ -250,7 +254,7 @@ def test_a_consumer_that_hangs_leaves_a_thread_to_the_others(broker: AnyBroker) 
     def hang(number: int) -> None:
         if number < 10:
             hanging.append(number)
-            assert go_on.wait(60)
+            assert go_on.wait(DEADLINE_SECONDS)
 
     heard = declare_listener(broker, *QUEUES, perform=hang)
     broker.enqueue_many([message("mail", number=number) for number in range(8)])
@@ -264,10 +268,10 @@ def test_a_consumer_that_hangs_leaves_a_thread_to_the_others(broker: AnyBroker) 
 
 
 @on_both
-def test_a_lone_message_is_there_within_milliseconds(broker: AnyBroker) -> None:
+def test_a_lone_message_does_not_wait_for_the_next_poll(broker: AnyBroker) -> None:
     heard = declare_listener(broker, "mail")
     delays = []
-    with working(broker, poll_milliseconds=1_000):
+    with working(broker, poll_milliseconds=5_000):
         broker.enqueue_many([message("mail", number=0)])
         assert hear(heard, 1) == [0]
         for number in range(15):
@@ -278,7 +282,7 @@ def test_a_lone_message_is_there_within_milliseconds(broker: AnyBroker) -> None:
             delays.append(perf_counter() - sent)
 
     print(f"\na lone message: {1000 * median(delays):.1f} ms")
-    assert median(delays) < 0.05
+    assert median(delays) < 2
 
 
 def test_enqueueing_says_when_the_server_is_away(valkey: ReturningValkey) -> None:

@@ -11,6 +11,7 @@ from kratos_sync.infrastructure.postgres.engine import connect
 from tests.infrastructure.bus.conftest import Ledger, news
 from tests.infrastructure.bus.peeking import left_behind
 from tests.suites.publishing import bus_of, publish
+from tests.waiting import DEADLINE_SECONDS
 
 
 def test_an_event_is_recorded_with_what_is_owed_to_its_consumers(
@@ -70,7 +71,7 @@ def test_waking_the_relay_notifies_whoever_listens_next_door(
     with psycopg.connect(database_url, autocommit=True) as listener:
         listener.execute(f"LISTEN {CHANNEL}")
         publish(container.event_bus(), news(), Provenance("test"))
-        heard = list(listener.notifies(timeout=30, stop_after=1))
+        heard = list(listener.notifies(timeout=DEADLINE_SECONDS, stop_after=1))
 
     assert [notice.channel for notice in heard] == [CHANNEL]
 

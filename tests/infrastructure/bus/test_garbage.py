@@ -20,8 +20,8 @@ from kratos_sync.infrastructure.bus.wire_format import MOST_BYTES
 from tests.infrastructure.bus.conftest import names_logged, on_both
 from tests.infrastructure.bus.peeking import AnyBroker, left_behind, put
 from tests.infrastructure.bus.servers import ReturningValkey
-from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.bus.working import declare_listener, hear, message, working
+from tests.waiting import until
 
 ID = "an id of its own"
 
@@ -92,8 +92,8 @@ def test_garbage_is_dropped_and_stops_no_neighbour(office: Office, garbage: byte
         put(broker, "mail", garbage, ID)
         broker.enqueue_many([message("mail", number=2), message("telegrams", number=3)])
 
-        assert sorted(hear(heard, 3, seconds=10)) == [1, 2, 3]
-        until(lambda: not left_behind(broker), seconds=10)
+        assert sorted(hear(heard, 3)) == [1, 2, 3]
+        until(lambda: not left_behind(broker))
     assert heard.empty()
     assert all(thread.is_alive() for thread in worker.workers)
     assert all(thread.is_alive() for thread in worker.consumers.values())
@@ -121,8 +121,8 @@ def test_garbage_in_what_only_redis_has_is_dropped(
     broker.enqueue_many([message("mail", number=1)])
 
     with capture_logs() as logged, working(broker):
-        assert hear(heard, 1, seconds=10) == [1]
-        until(lambda: not left_behind(broker), seconds=10)
+        assert hear(heard, 1) == [1]
+        until(lambda: not left_behind(broker))
     assert "garbage_dropped" in names_logged(logged)
 
 
@@ -134,7 +134,7 @@ def test_a_message_that_is_too_long_is_not_even_fetched(valkey: ReturningValkey)
     before = broker.client.info("stats")["total_net_output_bytes"]
 
     with working(broker):
-        until(lambda: not left_behind(broker), seconds=10)
+        until(lambda: not left_behind(broker))
     assert broker.client.info("stats")["total_net_output_bytes"] - before < MOST_BYTES
     broker.close()
 
@@ -163,7 +163,7 @@ def test_a_garbage_log_line_quotes_nothing_of_it(broker: AnyBroker) -> None:
 @on_both
 def test_much_garbage_is_no_way_to_hold_up_a_queue(broker: AnyBroker) -> None:
     heard = declare_listener(broker, "mail")
-    for number in range(300):
+    for number in range(600):
         put(broker, "mail", b"hello", f"garbage {number}")
     broker.enqueue_many([message("mail", number=1)])
 
@@ -171,8 +171,8 @@ def test_much_garbage_is_no_way_to_hold_up_a_queue(broker: AnyBroker) -> None:
     with working(broker, poll_milliseconds=1_000):
         assert hear(heard, 1) == [1]
         until(lambda: not left_behind(broker))
-        # A pause of a poll after each handful would take more than a minute.
-        assert monotonic() - began < 20
+        # A pause of a poll after each handful would take more than two minutes.
+        assert monotonic() - began < 75
 
 
 @on_both

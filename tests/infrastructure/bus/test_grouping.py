@@ -12,8 +12,8 @@ from kratos_sync.infrastructure.bus.relay import FIRST_BATCHES
 from kratos_sync.infrastructure.container import Container
 from tests.infrastructure.bus.conftest import Ledger, news, on_both
 from tests.infrastructure.bus.peeking import AnyBroker
-from tests.infrastructure.bus.test_actor import declared
 from tests.infrastructure.bus.test_relay import dispatched
+from tests.infrastructure.bus.working import declare_actor
 
 SYNC = SyncKratosIdentity.name
 
@@ -35,7 +35,7 @@ def test_the_first_message_is_divided_for_all_threads(
 ) -> None:
     ids = recorded(ledger, 4)
 
-    declared(container)(**wire_format.write(SYNC, ids))
+    declare_actor(container)(**wire_format.write(SYNC, ids))
 
     assert ledger.owed() == ids[1:]
     assert dispatched(broker) == [[each] for each in ids[1:]]
@@ -47,7 +47,7 @@ def test_quick_events_are_consumed_together(
     monkeypatch.setattr("kratos_sync.application.grouping.LONGEST_SECONDS", 3600.0)
     monkeypatch.setattr("kratos_sync.application.pipeline.consuming.LONGEST_SECONDS", 3600.0)
     first, *others = recorded(ledger, 1 + MOST_TOGETHER + 2)
-    perform = declared(container)
+    perform = declare_actor(container)
     perform(**wire_format.write(SYNC, [first]))
 
     perform(**wire_format.write(SYNC, others))
@@ -65,7 +65,7 @@ def test_without_the_broker_a_message_is_not_divided(
         raise BrokerUnavailable("away")
 
     ids = recorded(ledger, 3)
-    perform = declared(container)
+    perform = declare_actor(container)
     monkeypatch.setattr(broker, "enqueue_many", refuse)
     monkeypatch.setattr("kratos_sync.application.pipeline.consuming.LONGEST_SECONDS", 3600.0)
 
@@ -87,7 +87,7 @@ def test_what_no_time_was_left_for_is_due_at_once(
         "kratos_sync.infrastructure.bus.actor.EventTimes.fitting", lambda *_: len(ids)
     )
 
-    declared(container)(**wire_format.write(SYNC, ids))
+    declare_actor(container)(**wire_format.write(SYNC, ids))
 
     assert ledger.owed() == ids[1:]
     assert ledger.count(f"consumer = '{SYNC}' AND NOT leased AND due_at <= now()") == 2
