@@ -34,6 +34,11 @@ def set_batch_size(size: int) -> None:
         consumer.batch_size = size
 
 
+def sync_one_at_a_time() -> None:
+    """Give SyncKratosIdentity the policy of a consumer with effects outside the database."""
+    SyncKratosIdentity.batch_size = 1
+
+
 def notice_updates_too() -> None:
     """Add a second consumer to every webhook's event."""
     os.environ["KRATOS_SYNC_APP"] = f"{__name__}:two_consumers"
