@@ -1,6 +1,7 @@
 """From the ledger to the broker: what is due, when it is due, and nothing else."""
 
 import json
+import math
 import threading
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -19,6 +20,7 @@ from kratos_sync.infrastructure.bus import wire_format
 from kratos_sync.infrastructure.bus.broker import BrokerUnavailable, Load
 from kratos_sync.infrastructure.bus.relay import FIRST_BATCHES, IDLE_SECONDS, MOST_WAITING, Relay
 from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.ledger import backlog
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.ledger.policies import FRESH_SECONDS, PostgresConsumerPolicies
 from tests.domain.people import ADA
@@ -65,6 +67,12 @@ def with_lease(container: Container, engine: Engine, lease: timedelta) -> Relay:
         container.subscriptions(),
         container.policies(),
     )
+
+
+@pytest.fixture(autouse=True)
+def full_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let relays find what these tests set back in time, below any low-water mark, at once."""
+    monkeypatch.setattr(backlog, "SLOW_SECONDS", math.inf)
 
 
 @pytest.fixture

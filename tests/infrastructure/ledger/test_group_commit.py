@@ -20,10 +20,11 @@ from tests.domain.people import cause
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import person, updated
 from tests.suites.publishing import bus_of, running, unread
-from tests.suites.waiting import eventually
+from tests.waiting import DEADLINE_SECONDS, until, until_on_loop
 
 WEBHOOK = Provenance("webhook")
 SOON = timedelta(milliseconds=300)
+LONG = timedelta(seconds=DEADLINE_SECONDS)
 NOT_THE_EVENTS = ["0A000", "25006", "26000", "3F000", "42501", "42P01", "53100", "55000", "58030"]
 NOT_THE_EVENTS += ["P0001", "XX000", "XX001"]
 
@@ -33,12 +34,21 @@ def ledger(engine: Engine) -> PostgresLedger:
     return PostgresLedger(engine)
 
 
+@pytest.fixture(autouse=True)
+def long_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a test lets writers wait, they are not given up."""
+    monkeypatch.setattr(event_bus, "STATEMENT_TIMEOUT", LONG)
+    monkeypatch.setattr(loop_connection, "REPLY_SECONDS", DEADLINE_SECONDS)
+    monkeypatch.setattr(group_commit, "QUEUE_SECONDS", DEADLINE_SECONDS)
+    monkeypatch.setattr(group_commit, "REDO_SECONDS", DEADLINE_SECONDS)
+
+
 class Publishing:
     """Publishes, and holds what the bus then asks of PostgreSQL."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.woken = 0
+        self.begun = self.woken = 0
         self.bus = bus_of(engine, self._wake)
 
     def _wake(self) -> None:
@@ -51,7 +61,12 @@ class Publishing:
         provenance = Provenance("webhook", key)
         event = updated(number, person(number))
         told = event if payload is None else unread(event, payload)
-        return asyncio.create_task(self.bus.publish(told, provenance))
+
+        async def publish() -> bool:
+            self.begun += 1
+            return await self.bus.publish(told, provenance)
+
+        return asyncio.create_task(publish())
 
     async def all(self, tasks: Sequence[Any]) -> list[Any]:
         return await asyncio.gather(*tasks, return_exceptions=True)
@@ -177,13 +192,15 @@ def test_only_the_caller_of_an_invalid_event_gets_its_error(
 
 
 def test_an_event_that_waits_for_a_lock_delays_no_other(
-    publishing: Publishing, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+    publishing: Publishing, ledger: PostgresLedger
 ) -> None:
-    monkeypatch.setattr(event_bus, "STATEMENT_TIMEOUT", SOON)
-    publishing = Publishing(publishing.engine)
-
     async def scenario() -> list[Any]:
-        return await publishing.all([publishing.begin(1), publishing.begin(2), publishing.begin(3)])
+        calls = [publishing.begin(number) for number in (1, 2, 3)]
+        for _ in ("together", "alone"):
+            await until_blocked(publishing, 1)
+            # As the statement timeout does.
+            await asyncio.to_thread(cancel_the_blocked, ledger)
+        return await publishing.all(calls)
 
     with psycopg.connect(publishing.url) as other:
         other.execute(
@@ -201,10 +218,9 @@ def test_a_cancelled_caller_affects_no_other(
 ) -> None:
     async def scenario() -> list[Any]:
         calls = [publishing.begin(number) for number in (1, 2, 3)]
-        await asyncio.sleep(0)
+        await until_on_loop(lambda: publishing.begun == 3)
         calls[1].cancel()
-        while not calls[0].done():
-            await asyncio.sleep(0)
+        await until_on_loop(calls[0].done)
         late = publishing.begin(4)
         return [*await publishing.all([calls[0], calls[2]]), await late]
 
@@ -215,7 +231,7 @@ def test_a_cancelled_caller_affects_no_other(
 def test_the_bus_works_on_after_a_lone_caller_was_cancelled(publishing: Publishing) -> None:
     async def scenario() -> Any:
         call = publishing.begin(1)
-        await asyncio.sleep(0)
+        await until_on_loop(lambda: publishing.begun == 1)
         call.cancel()
         await publishing.all([call])
         return await publishing.begin(2)
@@ -224,12 +240,21 @@ def test_the_bus_works_on_after_a_lone_caller_was_cancelled(publishing: Publishi
 
 
 def test_a_connection_that_died_is_noticed_before_it_is_used(
-    publishing: Publishing, ledger: PostgresLedger
+    publishing: Publishing, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    lost: list[object] = []
+    lose = loop_connection.LoopConnection._lose
+
+    def losing(connection: loop_connection.LoopConnection) -> None:
+        lost.append(connection)
+        lose(connection)
+
+    monkeypatch.setattr(loop_connection.LoopConnection, "_lose", losing)
+
     async def scenario() -> list[Any]:
         first = await publishing.begin(1)
         await asyncio.to_thread(terminate_the_others, ledger)
-        await asyncio.sleep(0.05)
+        await until_on_loop(lambda: lost)
         return [first, await publishing.begin(2)]
 
     assert publishing.run(scenario) == [True, True]
@@ -351,7 +376,7 @@ def test_no_more_waits_than_allowed_and_what_waits_is_recorded(
                 taken.append(publishing.begin(number, payload=payload))
                 await until_blocked(publishing, number)
             waiting = [publishing.begin(10 + number, payload=payload) for number in range(3)]
-            await asyncio.sleep(0)
+            await until_on_loop(waiting[2].done)
             refused = (await publishing.all(waiting[2:]))[0]
         return [*await publishing.all([*taken, *waiting[:2]]), type(refused)]
 
@@ -363,14 +388,13 @@ def test_no_more_waits_than_allowed_and_what_waits_is_recorded(
 def test_an_event_that_never_gets_its_turn_gives_up(
     publishing: Publishing, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(group_commit, "QUEUE_SECONDS", 0.2)
-
     async def scenario() -> list[Any]:
         with publishing.locked_out():
             taken = []
             for number in range(1, group_commit.WRITERS + 1):
                 taken.append(publishing.begin(number))
                 await until_blocked(publishing, number)
+            monkeypatch.setattr(group_commit, "QUEUE_SECONDS", 0.05)
             refused = (await publishing.all([publishing.begin(9)]))[0]
         return [*await publishing.all(taken), type(refused)]
 
@@ -398,13 +422,13 @@ def test_stopping_finishes_what_waits_and_closes_every_connection(
 ) -> None:
     async def scenario() -> list[Any]:
         calls = [publishing.begin(number) for number in (1, 2, 3)]
-        await asyncio.sleep(0)
+        await until_on_loop(lambda: publishing.begun == 3)
         await publishing.bus.stop()
-        await asyncio.to_thread(eventually, lambda: others(ledger) == [], "closed connections")
+        await asyncio.to_thread(until, lambda: others(ledger) == [])
         return [*await publishing.all(calls), await publishing.begin(4)]
 
     assert publishing.run(scenario) == [True] * 4
-    eventually(lambda: others(ledger) == [], "closed connections")
+    until(lambda: others(ledger) == [])
 
 
 def others(ledger: PostgresLedger) -> list[int]:
@@ -425,15 +449,19 @@ def terminate_the_others(ledger: PostgresLedger, but: int = 0) -> None:
     )
 
 
+BLOCKED = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+def cancel_the_blocked(ledger: PostgresLedger) -> None:
+    """Cancel the statement that waits for a lock, and wait until it has ended."""
+    (blocked,) = ledger.query(f"SELECT pid, query_start {BLOCKED}")
+    ledger.query(f"SELECT pg_cancel_backend(pid) {BLOCKED}")
+    still = f"SELECT {BLOCKED} AND pid = :pid AND query_start = :query_start"
+    until(lambda: not ledger.query(still, **blocked))
+
+
 async def until_blocked(publishing: Publishing, number: int) -> None:
     """So many writers wait for a lock."""
     with psycopg.connect(publishing.url, autocommit=True) as connection:
-        while True:
-            cursor = connection.execute(
-                "SELECT count(*) FROM pg_stat_activity"
-                " WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            )
-            row = cursor.fetchone()
-            if row is not None and row[0] >= number:
-                return
-            await asyncio.sleep(0.005)
+        blocked = f"SELECT {BLOCKED}".encode()
+        await until_on_loop(lambda: connection.execute(blocked).rowcount >= number)
