@@ -33,7 +33,7 @@ class EventTimes:
         self._seconds: dict[str, float] = {}
 
     def note(self, consumer: type[Consumer[Any]], events: int, seconds: float) -> None:
-        """Note that so many events were consumed in so many seconds, the commit included."""
+        """Note that so many events took so many seconds of the consumer."""
         before = self._seconds.get(consumer.name, 0.0)
         self._seconds[consumer.name] = max(seconds / max(events, 1), before * FORGETTING)
 

@@ -18,6 +18,7 @@ from tests.infrastructure.bus.servers import ReturningValkey
 from tests.infrastructure.bus.waiting import until
 
 GET_INTO_TROUBLE = troublemaker.GetIntoTrouble.name
+AWAIT_TROUBLE = troublemaker.AwaitTrouble.name
 HARMLESS = 20
 ATTEMPTS_OF = "kratos_sync.attempts a JOIN kratos_sync.events e ON e.id = a.event_id"
 
@@ -67,12 +68,12 @@ def tell(service: Service, trouble: str = "") -> str:
     return person
 
 
-def outcomes(service: Service, person: str) -> list[str]:
+def outcomes(service: Service, person: str, consumer: str = GET_INTO_TROUBLE) -> list[str]:
     rows = service.ask(
         f"SELECT a.outcome FROM {ATTEMPTS_OF} WHERE e.subject = %s AND a.consumer = %s"
         " ORDER BY a.id",
         person,
-        GET_INTO_TROUBLE,
+        consumer,
     )
     return [row["outcome"] for row in rows]
 
@@ -127,6 +128,21 @@ def test_who_takes_too_long_holds_nobody_up(service: Service) -> None:
     assert effects(service) == HARMLESS + len(once)
     until(lambda: line_of(service, "consumer_hangs"))
     assert_it_is_named_with_the_place_and_without_the_person(service, once[-1])
+
+
+@pytest.mark.parametrize("trouble", ["await-spin once", "await-sleep once"])
+def test_an_async_consumer_that_blocks_the_event_loop_is_ended_and_blames_nobody_else(
+    service: Service, trouble: str
+) -> None:
+    others = [tell(service) for _ in range(HARMLESS)]
+    blocking = tell(service, trouble)
+    others += [tell(service) for _ in range(HARMLESS)]
+
+    until(lambda: is_settled(service, blocking, *others), seconds=120)
+
+    assert outcomes(service, blocking, AWAIT_TROUBLE) == ["failed", "succeeded"]
+    assert all(outcomes(service, each, AWAIT_TROUBLE) == ["succeeded"] for each in others)
+    assert all(outcomes(service, each) == ["succeeded"] for each in [blocking, *others])
 
 
 def assert_it_is_named_with_the_place_and_without_the_person(service: Service, who: str) -> None:

@@ -6,6 +6,7 @@ A trouble that ends with "once" comes over a person's first event only; a file n
 for that in the current folder.
 """
 
+import asyncio
 import ctypes
 import os
 import re
@@ -41,15 +42,39 @@ class GetIntoTrouble(Consumer[KratosIdentityUpdated]):
     def consume(self, event: KratosIdentityUpdated) -> None:
         """Count, and then get into trouble."""
         self._counts.add_one(DAY_OF_EFFECTS)
-        trouble = str((event.identity.traits or {}).get("trouble", ""))
-        kind, _, once = trouble.partition(" ")
-        if once:
-            seen = Path(f"trouble-{event.id}")
-            if seen.exists():
-                return
-            seen.touch()
-        if kind:
-            TROUBLES[kind]()
+        get_into(trouble_of(event))
+
+
+class AwaitTrouble(Consumer[KratosIdentityUpdated]):
+    """Async: it gets into what is named ``await-…``, and blocks the event loop by it."""
+
+    name = "AwaitTrouble"
+    first_backoff = timedelta(milliseconds=200)
+    time_limit = timedelta(seconds=0.7)
+
+    async def consume(self, event: KratosIdentityUpdated) -> None:
+        """Await something, and then get into trouble."""
+        await asyncio.sleep(0)
+        get_into(trouble_of(event, "await-"))
+
+
+def trouble_of(event: KratosIdentityUpdated, prefix: str = "") -> str:
+    """The trouble that is left for this event; nothing if it came over it once."""
+    trouble = str((event.identity.traits or {}).get("trouble", ""))
+    kind, _, once = trouble.partition(" ")
+    if not kind.startswith(prefix) or (kind.startswith("await-") and not prefix):
+        return ""
+    if once:
+        seen = Path(f"trouble-{event.id}")
+        if seen.exists():
+            return ""
+        seen.touch()
+    return kind.removeprefix(prefix)
+
+
+def get_into(kind: str) -> None:
+    if kind:
+        TROUBLES[kind]()
 
 
 def _spin() -> None:
@@ -91,7 +116,7 @@ TROUBLES: Final = {
 }
 
 
-app = Application(subscriptions={KratosIdentityUpdated: [GetIntoTrouble]})
+app = Application(subscriptions={KratosIdentityUpdated: [GetIntoTrouble, AwaitTrouble]})
 
 
 def main() -> None:
@@ -99,8 +124,10 @@ def main() -> None:
     os.environ["KRATOS_SYNC_APP"] = "troublemaker:app"
     supervisor.LIVED_WELL_SECONDS = 0.0
     if supervisor.SUPERVISED in os.environ:
+        from kratos_sync.application.pipeline import concurrently
         from kratos_sync.infrastructure.worker import process, watchdog
 
+        concurrently.GRACE_SECONDS = 0.3
         watchdog.CUT_AFTER, watchdog.HUNG_AFTER = 0.5, 1.5
         process.POLL_MILLISECONDS = 100
     from kratos_sync.api.cli import main as kratos_sync

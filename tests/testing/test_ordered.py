@@ -1,5 +1,6 @@
 """An ordered consumer receives the events of one identity one after another, on either ledger."""
 
+from datetime import timedelta
 from random import Random
 from uuid import UUID
 
@@ -16,6 +17,7 @@ class Follow(Consumer[KratosIdentityUpdated]):
     """Notes what it consumes; fails so often for an event as the test says."""
 
     name, ordered, max_attempts = "Follow", True, 3
+    first_backoff = timedelta(minutes=1)
     seen: list[tuple[UUID, object]]
     failures: dict[tuple[UUID, object], int]
 

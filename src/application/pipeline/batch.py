@@ -76,7 +76,7 @@ class Result:
     Each of ``failed`` was rolled back alone. ``unprocessed`` deliveries were opened and are as
     before: no time was left, or ``error`` rolled back everything. ``quarantined`` ones, and those
     that lost a race, have to run alone. ``interrupted`` is the delivery that exceeded the time
-    limit, if that is the error.
+    limit, if that is the error. The consumer was called for ``seconds``.
     """
 
     started: Start
@@ -87,6 +87,7 @@ class Result:
     quarantined: Sequence[UUID] = ()
     error: BaseException | None = None
     interrupted: PendingDelivery | None = None
+    seconds: float = 0.0
 
     def rolled_back(
         self, error: BaseException, interrupted: PendingDelivery | None = None
@@ -100,6 +101,7 @@ class Result:
             quarantined=self.quarantined,
             error=error,
             interrupted=interrupted,
+            seconds=self.seconds,
         )
 
 

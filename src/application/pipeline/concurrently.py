@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.pipeline.batch import FAILURES, Batch, Failure, Result
@@ -32,6 +33,7 @@ class EventLoop:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
+        self._deliveries = WeakKeyDictionary[asyncio.Task[Any], PendingDelivery]()
         self.thread = 0
         """The thread's identity."""
 
@@ -40,10 +42,21 @@ class EventLoop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
+                self._loop.set_task_factory(self._new_task)
                 thread = threading.Thread(target=self._run, name="async", daemon=True)
                 thread.start()
                 self.thread = thread.ident or 0
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def note(self, delivery: PendingDelivery) -> None:
+        """Note that the present task, and those that it begins, consume this delivery."""
+        if (task := asyncio.current_task()) is not None:
+            self._deliveries[task] = delivery
+
+    def blocking(self) -> PendingDelivery | None:
+        """The delivery whose task runs at this moment, if one does."""
+        task = asyncio.current_task(self._loop)
+        return None if task is None else self._deliveries.get(task)
 
     def is_blocked(self) -> bool:
         """Whether something that does not await keeps it from running anything else."""
@@ -51,6 +64,15 @@ class EventLoop:
         assert self._loop is not None  # noqa: S101  # it has started something
         self._loop.call_soon_threadsafe(answered.set)
         return not answered.wait(GRACE_SECONDS)
+
+    def _new_task(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+    ) -> asyncio.Task[Any]:
+        task = asyncio.Task(coroutine, loop=loop, **options)
+        parent = asyncio.current_task(loop)
+        if parent is not None and (delivery := self._deliveries.get(parent)) is not None:
+            self._deliveries[task] = delivery
+        return task
 
     def _run(self) -> None:
         assert self._loop is not None  # noqa: S101
@@ -79,6 +101,7 @@ class _Attempts:
 
     async def _run_one(self, delivery: PendingDelivery) -> None:
         limit = self._batch.consumer.time_limit
+        EVENT_LOOP.note(delivery)
         with delivering(self._batch.consumer, delivery):
             try:
                 async with asyncio.timeout(limit.total_seconds()) as timeout:
@@ -113,8 +136,8 @@ class _Attempts:
 def consume_at_once(batch: Batch) -> Result:
     """Await the consumer with all opened events at once, each for at most its time limit.
 
-    Where something blocks the event loop it is interrupted, and the others count no attempt; if
-    even that does not help, this thread hangs too, and so the process is replaced.
+    An event that blocks the event loop is interrupted, and the others count no attempt; if even
+    that does not help, its batch's thread hangs too, and so the process is replaced.
     """
     attempts = _Attempts(batch, batch.unit_of_work.consumer(batch.consumer))
     running = EVENT_LOOP.start(attempts.run())
@@ -126,14 +149,17 @@ def consume_at_once(batch: Batch) -> Result:
         if was_blocked:
             batch.watch.interrupt_thread(EVENT_LOOP.thread)
             if EVENT_LOOP.is_blocked():
-                _hang(batch, attempts, 2 * limit)
+                # What blocks it and is no task may be anybody's.
+                culprit = EVENT_LOOP.blocking() or batch.deliveries[0]
+                if culprit in batch.deliveries:
+                    _hang(batch, culprit, 2 * limit)
         result = attempts.result(was_blocked=was_blocked)
         running.cancel()
         return result
     return attempts.result(was_blocked=False)
 
 
-def _hang(batch: Batch, attempts: _Attempts, seconds: float) -> None:
-    batch.watch.begin(next(each for each in batch.deliveries if each not in attempts.errors))
+def _hang(batch: Batch, culprit: PendingDelivery, seconds: float) -> None:
+    batch.watch.begin(culprit)
     threading.Event().wait(seconds + 10 * GRACE_SECONDS)
     batch.watch.end()

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
@@ -37,8 +38,12 @@ def consume(batch: Batch) -> Result:
     Of a consumer with a batch size of 1 the savepoint is in the database, and undoes everything; an
     event that lost a race runs alone afterwards.
     """
-    if is_async(batch.consumer):
-        return consume_at_once(batch)
+    began = monotonic()
+    result = (consume_at_once if is_async(batch.consumer) else _consume_in_turn)(batch)
+    return replace(result, seconds=monotonic() - began)
+
+
+def _consume_in_turn(batch: Batch) -> Result:
     unit, limit = batch.unit_of_work, batch.consumer.time_limit.total_seconds()
     grouped = is_grouped(batch.consumer)
     until = batch.started.monotonic + (LONGEST_SECONDS if grouped else limit)

@@ -31,6 +31,7 @@ def isolate_failures(call_next: CallNext, batch: Batch) -> Result:
         failed=[*failed, *(each for one in results for each in one.failed)],
         unprocessed=[each for one in results for each in one.unprocessed],
         error=next((one.error for one in results if one.error is not None), None),
+        seconds=sum([one.seconds for one in of_parts], result.seconds),
     )
 
 

@@ -17,7 +17,7 @@ from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.errors import summary
 from kratos_sync.application.footprint import OpenBatches
 from kratos_sync.application.grouping import EventTimes
-from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.pipeline import Batch, Result, deliver
 from kratos_sync.application.ports.dead_letters import Failures
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import UnitOfWork
@@ -70,9 +70,9 @@ def declare(
             if pauses is not None and release is not None and pauses.is_paused(name):
                 release(name, pointer.event_ids)
                 return
-            event_ids, began = own_share(consumer, pointer.event_ids), monotonic()
-            deliver_in_time(consumer, event_ids)
-            times.note(consumer, len(event_ids), monotonic() - began)
+            event_ids = own_share(consumer, pointer.event_ids)
+            result = deliver_in_time(consumer, event_ids)
+            times.note(consumer, len(event_ids), result.seconds)
         except wire_format.UnreadableMessage as error:
             log.warning("garbage_dropped", reason=str(error))
         except LedgerUnavailable as error:
@@ -93,7 +93,7 @@ def declare(
             return event_ids
         return event_ids[:size]
 
-    def deliver_in_time(consumer: type[Consumer[Any]], event_ids: Sequence[UUID]) -> None:
+    def deliver_in_time(consumer: type[Consumer[Any]], event_ids: Sequence[UUID]) -> Result:
         until = monotonic() + ledger_timeout.total_seconds()
         while True:
             unit = unit_of_work()
@@ -102,12 +102,12 @@ def declare(
                     events = subscriptions.events_of(consumer.name)
                     batch = Batch(consumer, event_ids, unit, failures, watch, memory)
                     is_paused = partial(pauses.is_paused, consumer.name) if pauses else None
-                    deliver(replace(batch, events=events, is_paused=is_paused or batch.is_paused))
+                    return deliver(
+                        replace(batch, events=events, is_paused=is_paused or batch.is_paused)
+                    )
             except LedgerUnavailable:
                 if monotonic() + PAUSE_SECONDS > until or stopping.wait(PAUSE_SECONDS):
                     raise
-            else:
-                return
 
     queues = sorted(subscriptions.consumers)
     # Dramatiq wants a queue for the actor; one of the consumers' serves.
