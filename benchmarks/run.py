@@ -18,6 +18,7 @@ from benchmarks.measures.rivals import rivals
 from benchmarks.measures.stored import with_stored
 from benchmarks.measures.take_in import take_in
 from benchmarks.pace import found, pace
+from benchmarks.rivals.field import FIELD
 from benchmarks.sizes import Size
 from benchmarks.stage import Stage
 from benchmarks.watch import merged
@@ -80,6 +81,10 @@ def measures(stage: Stage, size: Size, results: Results) -> Iterator[tuple[str, 
         events = size.events_beside_rivals
         return plain(events) if events else results["deliver"]["runs"][0]
 
+    def one_at_a_time() -> Any:
+        events = size.events_beside_rivals or size.events_of_pairs
+        return plain(events, change="sync_one_at_a_time()")
+
     yield "deliver", lambda: repeated(lambda: plain(size.events), size.runs)
     yield "second", paired(consumers=(SYNC, SECOND), change="notice_updates_too()")
     yield "garbage", paired("garbage")
@@ -91,6 +96,12 @@ def measures(stage: Stage, size: Size, results: Results) -> Iterator[tuple[str, 
     yield "both_at_half", at_half("ours_delivering", delivering=True)
     yield "idle", lambda: idle(stage, size.idle_seconds)
     yield "rivals", lambda: rivals(stage, size.events_of_rivals, size.events_to_try, ours)
+    yield (
+        "one_at_a_time",
+        lambda: rivals(stage, size.events_of_rivals, size.events_to_try, one_at_a_time, FIELD[:1])[
+            0
+        ],
+    )
     batches = {
         str(of): partial(plain, events, change=f"set_batch_size({of})")
         for of, events in size.batches.items()

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter, sleep
@@ -32,13 +32,19 @@ LONGEST_SECONDS = 120
 LOOK_SECONDS = 0.02
 
 
-def rivals(stage: Stage, events: int, events_to_try: int, ours: Measure) -> list[dict[str, Any]]:
+def rivals(
+    stage: Stage,
+    events: int,
+    events_to_try: int,
+    ours: Measure,
+    field: Sequence[Rival] = FIELD,
+) -> list[dict[str, Any]]:
     """Measure each at its best setting, found with fewer events, and ours right before it.
 
     Raises WrongResult.
     """
     url = _database(stage)
-    return [_rival(stage, url, rival, events, events_to_try, ours) for rival in FIELD]
+    return [_rival(stage, url, rival, events, events_to_try, ours) for rival in field]
 
 
 def _rival(  # noqa: PLR0917
@@ -151,6 +157,7 @@ def _write(file: Path, recording: Recording, count: int) -> Path:
 def _database(stage: Stage) -> URL:
     """Make a database for them on our server, with their tables and Procrastinate's."""
     with psycopg.connect(stage.postgres.url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)".encode())
         connection.execute(f"CREATE DATABASE {DATABASE}".encode())
     url = make_url(stage.postgres.url).set(drivername="postgresql+psycopg", database=DATABASE)
     engine = create_engine(url)

@@ -1,6 +1,6 @@
 """How fast everything was."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from benchmarks.goals import ROWS, Results
 from benchmarks.report.markdown import table
@@ -21,6 +21,7 @@ def goals(results: Results) -> str:
                 verdicts[row.is_met(results)],
             )
             for row in ROWS
+            if row.is_in(results)
         ),
     )
 
@@ -37,9 +38,15 @@ def rivals(results: Results) -> str:
                 f"{each['ratio']:.1f} ×",
                 each["setting"],
             )
-            for each in results["rivals"]
+            for each in _compared(results)
         ),
     )
+
+
+def _compared(results: Results) -> Iterator[Results]:
+    yield from results["rivals"]
+    if single := results.get("one_at_a_time"):
+        yield {**single, "name": f"{single['name']}, ours with a batch size of 1"}
 
 
 def taken_in(results: Results) -> str:

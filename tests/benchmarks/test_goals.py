@@ -45,6 +45,7 @@ def test_what_is_promised_is_what_was_agreed() -> None:
     assert promised == [
         "at least 10,000/s",
         *(4 * ["at least 10.0 ×"]),
+        "at least 2.0 ×",
         *("at least 60 %", "at least 80 %", "at least 80 %"),
         *("at least 4.0 ×", "at least 0.40 ×"),
         *("below 10.0 ms", "below 50.0 ms", "below 50.0 ms"),
