@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psycopg
 
-from tests.api.cli.waiting import lives
 from tests.run_folder import LOCK, run_folder
+from tests.waiting import DEADLINE_SECONDS, lives
 
 KILLED = """
 import os, sys
@@ -63,7 +63,7 @@ def test_the_next_run_ends_what_a_killed_one_left_at_work_in_the_folder_of_a_rab
         subprocess.Popen(sleeping, cwd=elsewhere) as other,
     ):
         with run_folder(tmp_path):
-            assert node.wait(20) == -signal.SIGKILL
+            assert node.wait(DEADLINE_SECONDS) == -signal.SIGKILL
         assert other.poll() is None
         other.kill()
 
@@ -74,7 +74,7 @@ def test_a_run_that_begins_takes_no_folder_away_from_another(postgres_url: str) 
     """PostgreSQL runs as another user where we are root, and has to get to its data."""
     passing = f"{__file__}::{test_a_run_has_a_folder_of_its_own_that_is_gone_afterwards.__name__}"
     pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", passing]
-    subprocess.run(pytest, check=True, capture_output=True, timeout=120)
+    subprocess.run(pytest, check=True, capture_output=True, timeout=DEADLINE_SECONDS)
 
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute("CREATE TABLE still_there ()")

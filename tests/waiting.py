@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+import psutil
+
 DEADLINE_SECONDS: Final = 120.0
 """Far more than anything takes on a busy machine."""
 
@@ -49,3 +51,11 @@ def at_once(*jobs: Callable[[], None]) -> None:
         assert not thread.is_alive(), "a job did not end"
     if errors:
         raise errors[0]
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

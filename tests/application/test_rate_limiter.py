@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from kratos_sync.application.rate_limiter import RateLimiter
 from tests.infrastructure.kratos.clock import Clock
+from tests.waiting import DEADLINE_SECONDS
 
 
 def test_tokens_come_evenly() -> None:
@@ -67,7 +68,7 @@ def test_threads_share_one_rate() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(DEADLINE_SECONDS)
 
     assert sorted(wait for wait in waits if wait is not None) == pytest.approx(
         [number / 10 for number in range(20)]

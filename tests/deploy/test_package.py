@@ -8,6 +8,8 @@ from zipfile import ZipFile
 
 import pytest
 
+from tests.waiting import DEADLINE_SECONDS
+
 ROOT = Path(__file__).parents[2]
 UV = str(Path(sys.executable).with_name("uv"))
 APPLICATION = {
@@ -46,7 +48,7 @@ print(*welcome.welcomed)
 
 def run(*command: str, cwd: Path = ROOT) -> str:
     done = subprocess.run(
-        command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+        command, cwd=cwd, capture_output=True, text=True, timeout=5 * DEADLINE_SECONDS, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

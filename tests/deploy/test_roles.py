@@ -24,10 +24,10 @@ from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
 from kratos_sync.infrastructure.migrations import newest_revision
 from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.end_to_end.processes import Processes
-from tests.infrastructure.bus.waiting import until
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.persons import person
 from tests.recorded import thirteen_calls
+from tests.waiting import until
 
 PAGE = Path(__file__).parents[2] / "docs" / "operating.md"
 SECTION = PAGE.read_text().partition("## Database roles\n")[2].partition("\n## ")[0]
@@ -360,7 +360,7 @@ def test_the_eraser_erases_a_person_and_the_relay_what_comes_later(cluster: Clus
 
     late = dead_letter_about(cluster, grace)
     cluster.execute("postgres", "UPDATE erasures SET look_at = now()")
-    until(lambda: cluster.count(f"events WHERE id = '{late}' AND erased_at IS NOT NULL") == 1, 60)
+    until(lambda: cluster.count(f"events WHERE id = '{late}' AND erased_at IS NOT NULL") == 1)
     assert "InsufficientPrivilege" not in cluster.processes.said("relay")
 
 

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 from tests.docs.pages import DOCS
+from tests.waiting import DEADLINE_SECONDS
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
@@ -12,7 +13,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
         [*command, "-d", str(tmp_path / "trees"), str(DOCS), str(tmp_path / "site")],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=5 * DEADLINE_SECONDS,
         check=False,
     )
 

@@ -11,7 +11,7 @@ import psutil
 from tests.end_to_end.guarded_servers import GuardedPostgres, GuardedValkey
 from tests.end_to_end.planted import SECRETS
 from tests.end_to_end.processes import Processes
-from tests.infrastructure.bus.waiting import until
+from tests.waiting import until
 
 QUOTING = (sys.executable, str(Path(__file__).with_name("quoting.py")))
 ROLE = "kratos"
@@ -67,7 +67,7 @@ class Flow:
         assert exited == code, said
 
     def settle(self) -> None:
-        until(lambda: self.count("deliveries WHERE failed_at IS NULL AND attempts = 0") == 0, 60)
+        until(lambda: self.count("deliveries WHERE failed_at IS NULL AND attempts = 0") == 0)
 
     def look_around(self) -> None:
         """See what shows of the processes while they run."""

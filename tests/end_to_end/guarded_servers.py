@@ -14,6 +14,7 @@ from sqlalchemy import make_url
 from kratos_sync.infrastructure.embedded import EmbeddedPostgres
 from tests.infrastructure.bus.servers import ReturningValkey
 from tests.ports import free_port
+from tests.waiting import DEADLINE_SECONDS
 
 ACCESS = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 
@@ -159,7 +160,7 @@ class Monitor:
             yield
         finally:
             self._stopped.set()
-            self._thread.join(10)
+            self._thread.join(DEADLINE_SECONDS)
 
     def heard(self) -> bytes:
         """All of it, without what spells bytes that are no ASCII."""

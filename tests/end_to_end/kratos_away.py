@@ -27,11 +27,11 @@ from psycopg.rows import dict_row
 from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
 from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.end_to_end.processes import Processes
-from tests.infrastructure.bus.waiting import until
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.persons import person
 from tests.kratos.reply import broken, slow
 from tests.ports import free_port
+from tests.waiting import DEADLINE_SECONDS, until
 
 KEY: Final = "a-key-of-no-worth"
 EXACT: Final = 9007199254740993
@@ -53,7 +53,7 @@ class Life:
     async def live(self, url: str, stop: asyncio.Event) -> None:
         """Change somebody and call, at the rate, until told to stop."""
         async with (
-            httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as http,
+            httpx.AsyncClient(base_url=url, timeout=DEADLINE_SECONDS, trust_env=False) as http,
             asyncio.TaskGroup() as calls,
         ):
             next_at = time.monotonic()

@@ -9,8 +9,8 @@ from typing import Self
 
 import httpx
 
-from tests.infrastructure.bus.waiting import until
 from tests.ports import free_port
+from tests.waiting import until
 
 KRATOS_SYNC = (str(Path(sysconfig.get_path("scripts"), "kratos-sync")),)
 SECONDS = 60

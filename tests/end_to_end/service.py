@@ -21,9 +21,9 @@ import redis
 from psycopg.rows import dict_row
 
 from tests.infrastructure.bus.servers import ReturningValkey
-from tests.infrastructure.bus.waiting import until
 from tests.ports import free_port
 from tests.recorded import Call, Recording, as_held, as_stored
+from tests.waiting import DEADLINE_SECONDS, until
 
 KRATOS_SYNC = str(Path(sysconfig.get_path("scripts"), "kratos-sync"))
 KEY = "a-key-of-no-worth"
@@ -67,7 +67,7 @@ class Service:
         self._http = httpx.Client(
             base_url=f"http://127.0.0.1:{self._port}",
             headers={"X-Api-Key": KEY},
-            timeout=60,
+            timeout=DEADLINE_SECONDS,
             trust_env=False,
             limits=httpx.Limits(max_connections=CONNECTIONS),
         )
@@ -77,7 +77,7 @@ class Service:
     def __enter__(self) -> Self:
         try:
             self._start_what_is_missing()
-            until(self._answers, seconds=60)
+            until(self._answers)
         except BaseException:
             self.kill(*list(self._running))
             raise
@@ -113,14 +113,14 @@ class Service:
                 pass_fds=[self._parent_pipe],
             )
         if command[0] != "api":
-            until(lambda: path.read_text().count(line) > before, seconds=60)
+            until(lambda: path.read_text().count(line) > before)
 
     def stop(self, *names: str) -> dict[str, int]:
         """Ask processes to end, and give their exit codes."""
         for name in names:
             self._running[name].send_signal(signal.SIGTERM)
             self.signal(name, signal.SIGCONT)  # a halted one would not hear it
-        codes = {name: self._running[name].wait(timeout=60) for name in names}
+        codes = {name: self._running[name].wait(DEADLINE_SECONDS) for name in names}
         for name in names:
             del self._running[name]
         return codes
@@ -129,7 +129,7 @@ class Service:
         """End processes by force, with those that they started."""
         for name in names:
             self.signal(name, signal.SIGKILL)
-            self._running.pop(name).wait(timeout=60)
+            self._running.pop(name).wait(DEADLINE_SECONDS)
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send a process a signal, and those that it started: a worker's supervisor and worker."""
@@ -151,7 +151,7 @@ class Service:
         together = Barrier(len(calls))
 
         def post(call: Call) -> int:
-            together.wait(30)
+            together.wait(DEADLINE_SECONDS)
             return self.post_one(call)
 
         with ThreadPoolExecutor(len(calls)) as threads:

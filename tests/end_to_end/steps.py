@@ -11,8 +11,8 @@ import psutil
 from tests.end_to_end.flow import Flow
 from tests.end_to_end.planted import GARBAGE, PEOPLE, SECRETS, SENT
 from tests.infrastructure.bus.peeking import namespace_of
-from tests.infrastructure.bus.waiting import until
 from tests.recorded import thirteen_calls
+from tests.waiting import until
 
 SYNC, PARSE = "/kratos/sync-identity", "/kratos/parse-identity"
 KNOWN = thirteen_calls().calls[0]

@@ -13,7 +13,7 @@ from kratos_sync.domain.identity import ADDRESSES, PARTS
 from kratos_sync.domain.kratos_identity import COLUMNS
 from tests.end_to_end.service import Service
 from tests.end_to_end.wire import SYNC
-from tests.infrastructure.bus.waiting import until
+from tests.waiting import until
 
 PEOPLE = [str(uuid4()) for _ in range(3)]
 CALLS_AT_ONCE = 12
@@ -101,7 +101,7 @@ def post_and_consume(service: Service, identities: list[Any], is_ascii: bool) ->
     assert answers.keys() <= {200, 400, 422}
     assert recorded(service) == before + answers[200]
     try:
-        until(lambda: not is_owed(service), seconds=30)
+        until(lambda: not is_owed(service))
         outcomes = service.ask("SELECT DISTINCT outcome, error FROM kratos_sync.attempts")
         assert [row["outcome"] for row in outcomes] in ([], ["succeeded"]), outcomes
     except BaseException:

@@ -9,8 +9,8 @@ import redis
 from tests.end_to_end import older_release
 from tests.end_to_end.service import Service
 from tests.infrastructure.bus.peeking import namespace_of
-from tests.infrastructure.bus.waiting import until
 from tests.recorded import two_hundred_lives
+from tests.waiting import until
 
 CALLS = two_hundred_lives().calls[:20]
 PEOPLE = {call.person for call in CALLS}

@@ -15,9 +15,9 @@ from kratos_sync.infrastructure.postgres.engine import connect
 from tests.end_to_end.processes import Processes
 from tests.end_to_end.test_outage import Sending, assert_each_is_one_event_and_delivered_once
 from tests.end_to_end.wire import KEY
-from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.servers_postgres import ReturningPostgres
 from tests.ports import free_port
+from tests.waiting import DEADLINE_SECONDS, until
 
 
 class Primary(ReturningPostgres):
@@ -49,7 +49,7 @@ class Standby(Primary):
             env=ENVIRONMENT,
             capture_output=True,
             check=True,
-            timeout=60,
+            timeout=DEADLINE_SECONDS,
             user=user,
             group=group,
             extra_groups=None if user is None else [],

@@ -10,7 +10,7 @@ import pytest
 
 from tests.end_to_end.running_api import RunningApi
 from tests.end_to_end.wire import Wire, call, head, identity
-from tests.infrastructure.bus.waiting import until
+from tests.waiting import until
 
 CONNECTIONS = 10_000
 MOST_TAKEN = 8_192

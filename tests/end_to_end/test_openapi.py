@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.end_to_end.running_api import RunningApi
 from tests.end_to_end.wire import KEY
+from tests.waiting import DEADLINE_SECONDS
 
 SCHEMATHESIS = str(Path(sysconfig.get_path("scripts"), "schemathesis"))
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "50")
@@ -28,7 +29,7 @@ def test_the_running_api_is_as_its_description_says(api: RunningApi, tmp_path: P
         env={"HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=5 * DEADLINE_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -16,8 +16,8 @@ from psycopg.rows import dict_row
 from tests.end_to_end.processes import Processes
 from tests.end_to_end.steady_sender import SteadySender
 from tests.end_to_end.wire import KEY, Wire, call, head, identity
-from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.servers_postgres import ReturningPostgres
+from tests.waiting import DEADLINE_SECONDS, until
 
 AWAY_SECONDS = float(os.environ.get("OUTAGE_SECONDS", "10"))
 RATE = float(os.environ.get("OUTAGE_RATE", "20"))
@@ -60,7 +60,7 @@ class Sending:
     def finish(self) -> None:
         """Let it begin no more calls, and wait until each it began has ended."""
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(120)
+        self._thread.join(DEADLINE_SECONDS)
         assert not self._thread.is_alive()
 
 
@@ -123,7 +123,7 @@ def assert_each_is_one_event_and_delivered_once(url: str, sender: SteadySender) 
         def ask(statement: str) -> list[dict[str, Any]]:
             return database.execute(statement.encode()).fetchall()
 
-        until(lambda: not ask("SELECT FROM kratos_sync.deliveries LIMIT 1"), seconds=120)
+        until(lambda: not ask("SELECT FROM kratos_sync.deliveries LIMIT 1"))
         events = ask(
             "SELECT subject FROM kratos_sync.events WHERE name = 'kratos_identity.updated'"
         )

@@ -12,8 +12,8 @@ from sqlalchemy import make_url
 
 from tests.end_to_end.service import Service
 from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
-from tests.infrastructure.bus.waiting import until
 from tests.recorded import two_hundred_lives
+from tests.waiting import until
 
 # Dated when a test first asks: for ten minutes a registration is one.
 lives = cache(two_hundred_lives)

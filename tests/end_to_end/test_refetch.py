@@ -16,11 +16,11 @@ from psycopg.rows import dict_row
 
 from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.end_to_end.processes import Processes
-from tests.infrastructure.bus.waiting import until
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.persons import person
 from tests.ports import free_port
 from tests.recorded import COLUMNS, Call, as_held, as_stored, thirteen_calls, two_hundred_lives
+from tests.waiting import until
 
 KEY = "a-key-of-no-worth"
 LOYAL = 9007199254740993
@@ -53,7 +53,7 @@ class Refetching:
         return int(self.query(f"SELECT count(*) AS number FROM kratos_sync.{rows}")[0]["number"])
 
     def settle(self) -> None:
-        until(lambda: self.count("deliveries") == 0, seconds=120)
+        until(lambda: self.count("deliveries") == 0)
 
     @contextmanager
     def kratos(self) -> Iterator[AdminStandIn]:

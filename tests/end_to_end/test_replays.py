@@ -7,8 +7,8 @@ from signal import SIGCONT, SIGSTOP
 import pytest
 
 from tests.end_to_end.service import Service, assert_the_books_are_right, differences
-from tests.infrastructure.bus.waiting import until
 from tests.recorded import Call, Recording, thirteen_calls, two_hundred_lives
+from tests.waiting import until
 
 # Dated when a test first asks: for ten minutes a registration is one.
 thirteen = cache(thirteen_calls)

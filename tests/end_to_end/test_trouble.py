@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 from tests.end_to_end import troublemaker
 from tests.end_to_end.service import Service
 from tests.infrastructure.bus.servers import ReturningValkey
-from tests.infrastructure.bus.waiting import until
+from tests.waiting import DEADLINE_SECONDS, until
 
 GET_INTO_TROUBLE = troublemaker.GetIntoTrouble.name
 AWAIT_TROUBLE = troublemaker.AwaitTrouble.name
@@ -115,12 +115,12 @@ def is_settled(service: Service, *people: str) -> bool:
 def test_who_takes_too_long_holds_nobody_up(service: Service) -> None:
     once = [tell(service, f"{trouble} once") for trouble in ("spin", "swallow", "sleep", "socket")]
     always = tell(service, "sleep")
-    until(lambda: any(outcomes(service, person) for person in once), seconds=60)
+    until(lambda: any(outcomes(service, person) for person in once))
 
     others = [tell(service) for _ in range(HARMLESS)]
 
-    until(lambda: all(map(service.has, others)), seconds=5)
-    until(lambda: is_settled(service, always, *once, *others), seconds=60)
+    until(lambda: all(map(service.has, others)))
+    until(lambda: is_settled(service, always, *once, *others))
     assert [outcomes(service, person) for person in once] == [["failed", "succeeded"]] * 4
     assert_it_is_a_dead_letter(service, always)
     assert "TimeLimitExceeded: took longer" in last_error(service, always)
@@ -138,7 +138,7 @@ def test_an_async_consumer_that_blocks_the_event_loop_is_ended_and_blames_nobody
     blocking = tell(service, trouble)
     others += [tell(service) for _ in range(HARMLESS)]
 
-    until(lambda: is_settled(service, blocking, *others), seconds=120)
+    until(lambda: is_settled(service, blocking, *others))
 
     assert outcomes(service, blocking, AWAIT_TROUBLE) == ["failed", "succeeded"]
     assert all(outcomes(service, each, AWAIT_TROUBLE) == ["succeeded"] for each in others)
@@ -157,7 +157,7 @@ def test_who_ends_the_process_once_is_counted_and_succeeds_later(service: Servic
     people = [tell(service, f"{trouble} once") for trouble in ("exit", "segfault")]
     others = [tell(service) for _ in range(HARMLESS)]
 
-    until(lambda: is_settled(service, *people, *others), seconds=60)
+    until(lambda: is_settled(service, *people, *others))
 
     for person in people:
         # Whoever was at work when the other one's turn came is counted once more.
@@ -174,7 +174,7 @@ def test_who_always_ends_the_process_becomes_a_dead_letter(service: Service) -> 
     person = tell(service, "kill")
     others = [tell(service) for _ in range(HARMLESS)]
 
-    until(lambda: is_settled(service, person, *others), seconds=90)
+    until(lambda: is_settled(service, person, *others))
 
     assert_it_is_a_dead_letter(service, person)
     assert "WorkerDied: the worker's process was ended by SIGKILL" in last_error(service, person)
@@ -221,7 +221,7 @@ def test_a_worker_killed_by_force_is_replaced_by_its_supervisor(service: Service
 
     person = tell(service)
 
-    until(lambda: is_settled(service, person), seconds=60)
+    until(lambda: is_settled(service, person))
     until(lambda: "worker_replaced" in service.log("worker"))
     (replacement,) = service.children("worker")
     assert replacement.pid != worker.pid
@@ -232,7 +232,7 @@ def test_a_supervisor_that_is_killed_leaves_no_worker_behind(service: Service) -
     service.signal_alone("worker", signal.SIGKILL)
     service.wait("worker", seconds=20)
 
-    psutil.wait_procs([worker], timeout=20)
+    psutil.wait_procs([worker], timeout=DEADLINE_SECONDS)
     assert not worker.is_running()
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.end_to_end.processes import KRATOS_SYNC
 from tests.end_to_end.running_api import RunningApi
 from tests.end_to_end.wire import call, head, identity
-from tests.infrastructure.bus.waiting import until
+from tests.waiting import until
 
 MEGABYTE = 1_000_000
 WIRES = 80

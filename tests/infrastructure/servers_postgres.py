@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from signal import SIGQUIT
 
 from kratos_sync.infrastructure.embedded import EmbeddedPostgres
-from tests.infrastructure.bus.waiting import until
+from tests.waiting import until
 
 
 class ReturningPostgres(EmbeddedPostgres):

@@ -20,7 +20,7 @@ from kratos_sync.infrastructure.embedded import (
     ServerNotInstalled,
     server,
 )
-from tests.api.cli.waiting import lives
+from tests.waiting import lives
 
 SERVERS = [EmbeddedPostgres, EmbeddedValkey]
 OWNER = """

@@ -19,7 +19,7 @@ from kratos_sync.infrastructure.migrations import (
     newest_revision,
 )
 from kratos_sync.infrastructure.postgres.engine import connect
-from tests.infrastructure.bus.waiting import until
+from tests.waiting import DEADLINE_SECONDS, until
 
 MANY = 150_000
 LONGEST_PAUSE_SECONDS = 1.0
@@ -118,7 +118,7 @@ class Writer:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        self._thread.join(20)
+        self._thread.join(DEADLINE_SECONDS)
 
 
 @contextmanager
@@ -166,7 +166,7 @@ def test_events_are_recorded_while_a_migration_waits_for_a_dump(
             moving.start()
             moving.join(4)
             assert moving.is_alive()
-        moving.join(60)
+        moving.join(DEADLINE_SECONDS)
 
     assert writer.longest < LONGEST_PAUSE_SECONDS
     assert is_valid(old, "events_recorded_at")
@@ -200,7 +200,7 @@ def test_a_second_migration_beside_an_index_build_waits_for_the_first(
             moving.start()
         movings[0].join(1)
     for moving in movings:
-        moving.join(60)
+        moving.join(DEADLINE_SECONDS)
 
     with old.connect() as connection:
         assert current_revision(connection) == newest_revision()

@@ -22,7 +22,7 @@ from tests.domain.people import ADA, GRACE, address, exact, minutes
 from tests.suites.occurrences import HEDY, MARY, told_of
 from tests.suites.stores import identities_in_postgres
 from tests.suites.test_kratos_identities import stored
-from tests.suites.waiting import at_once
+from tests.waiting import at_once
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.waiting import DEADLINE_SECONDS
+
 SECRET = "ada@home.org"
 
 
@@ -25,7 +27,7 @@ def lines_of(program: str, level: str = "DEBUG", log_format: str = "json") -> li
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=60,
+        timeout=DEADLINE_SECONDS,
         check=False,
     )
     assert SECRET not in done.stdout

@@ -15,8 +15,8 @@ from typing import Any, Self
 import httpx
 import yaml
 
-from tests.infrastructure.bus.waiting import until
 from tests.ports import free_ports
+from tests.waiting import DEADLINE_SECONDS, until
 
 DEPLOYED = Path(__file__).parents[2] / "deploy/kratos"
 LOOPBACK = "127.0.0.1"
@@ -52,7 +52,9 @@ class RealKratos:
         self._undo.callback(server.server_close)
         self._undo.callback(server.shutdown)
         # Without that header Kratos takes its caller for a browser.
-        client = httpx.Client(headers={"Accept": "application/json"}, timeout=30, trust_env=False)
+        client = httpx.Client(
+            headers={"Accept": "application/json"}, timeout=DEADLINE_SECONDS, trust_env=False
+        )
         self._http = self._undo.enter_context(client)
         config = self._folder / "kratos.json"
         config.write_text(json.dumps(self._config(server.server_port)))
@@ -63,7 +65,7 @@ class RealKratos:
             [self._binary, "migrate", "sql", "-e", "--yes", *options],
             env=settings,
             check=True,
-            timeout=300,
+            timeout=5 * DEADLINE_SECONDS,
             capture_output=True,
         )
         log = self._undo.enter_context((self._folder / "kratos.log").open("wb"))

@@ -15,8 +15,8 @@ import psycopg
 import pytest
 
 from kratos_sync.api.cli.dev import kept_key, registration
-from tests.api.cli.waiting import lives, until
 from tests.ports import free_port
+from tests.waiting import DEADLINE_SECONDS, lives, until
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
 DEV_WITH_STAND_INS = """
@@ -59,7 +59,7 @@ class Dev:
         return self.log.read_text()
 
     def shows(self, words: str) -> "Dev":
-        until(lambda: words in self.text or self.process.poll() is not None, 60)
+        until(lambda: words in self.text or self.process.poll() is not None)
         assert words in self.text
         return self
 
@@ -74,7 +74,7 @@ class Dev:
         os.killpg(self.process.pid, SIGINT)
 
     def exit_code(self) -> int:
-        return self.process.wait(30)
+        return self.process.wait(DEADLINE_SECONDS)
 
 
 def run(line: str, directory: Path) -> str:
@@ -85,7 +85,7 @@ def run(line: str, directory: Path) -> str:
         capture_output=True,
         check=False,
         text=True,
-        timeout=30,
+        timeout=DEADLINE_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -100,7 +100,7 @@ def failed_dev(directory: Path, port: int, code: str = DEV_WITH_STAND_INS) -> st
         capture_output=True,
         check=False,
         text=True,
-        timeout=30,
+        timeout=DEADLINE_SECONDS,
     )
     assert done.returncode == 1
     assert done.stdout == ""

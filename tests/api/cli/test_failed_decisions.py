@@ -16,6 +16,7 @@ from kratos_sync.infrastructure.ledger.notifications import CHANNEL
 from tests.api.cli.invoking import kratos_sync
 from tests.infrastructure.ledger.test_dead_letters import fail
 from tests.suites.ledgers import PostgresLedger
+from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("settings")
 
@@ -216,7 +217,7 @@ def test_a_retry_wakes_the_relay(engine: Engine, database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as listener:
         listener.execute(f"LISTEN {CHANNEL}")
         failed(RETRY, "--all", "--yes")
-        heard = list(listener.notifies(timeout=30, stop_after=1))
+        heard = list(listener.notifies(timeout=DEADLINE_SECONDS, stop_after=1))
     assert [notice.channel for notice in heard] == [CHANNEL]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.cli.invoking import kratos_sync
+from tests.waiting import DEADLINE_SECONDS
 
 NAME = "shop_events"
 
@@ -28,7 +29,7 @@ def run(project: Path, *command: str, **environment: str) -> subprocess.Complete
         check=False,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=5 * DEADLINE_SECONDS,
         env={**os.environ, "PYTHONPATH": str(project), **environment},
     )
 

@@ -19,7 +19,7 @@ from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.embedded import EmbeddedPostgres
 from kratos_sync.infrastructure.migrations import migrate
 from kratos_sync.infrastructure.postgres.engine import connect
-from tests.api.cli.waiting import until
+from tests.waiting import DEADLINE_SECONDS, until
 
 PASSWORD = "sesame-42"
 
@@ -98,7 +98,7 @@ def test_an_unavailable_postgresql_is_waited_for(
         until(lambda: len(logged_reasons(logged)) > 2)
         assert not waiting.opened.is_set()
         with server:
-            assert waiting.opened.wait(20)
+            assert waiting.opened.wait(DEADLINE_SECONDS)
             until(waiting.is_over)
 
     assert waiting.refused is None

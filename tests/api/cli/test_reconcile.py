@@ -30,6 +30,7 @@ from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.persons import many, person
 from tests.kratos.reply import broken, cut_at, nothing, says, too_many
 from tests.suites.reconciling import World, world_on_postgres
+from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("settings", "kratos")
 
@@ -286,7 +287,7 @@ def test_after_a_kill_it_resumes_and_records_nothing_twice(
     process = subprocess.Popen(command, env=dict(os.environ), stderr=subprocess.PIPE, text=True)
     started.append(process)
     with process:
-        assert process.wait(60) == -signal.SIGKILL
+        assert process.wait(DEADLINE_SECONDS) == -signal.SIGKILL
 
     result = reconcile("--json")
     assert told(result)["outcome"] == "completed"

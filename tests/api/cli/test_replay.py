@@ -17,6 +17,7 @@ from kratos_sync.infrastructure.ledger.notifications import CHANNEL
 from tests.api.cli.invoking import kratos_sync
 from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY, add_event, owe
 from tests.suites.ledgers import PostgresLedger
+from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("settings")
 
@@ -64,7 +65,7 @@ def test_the_relay_is_woken(engine: Engine, database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as listener:
         listener.execute(f"LISTEN {CHANNEL}")
         replay("--yes")
-        heard = list(listener.notifies(timeout=30, stop_after=1))
+        heard = list(listener.notifies(timeout=DEADLINE_SECONDS, stop_after=1))
     assert [notice.channel for notice in heard] == [CHANNEL]
 
 

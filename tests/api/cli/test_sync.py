@@ -25,6 +25,7 @@ from tests.kratos.persons import many, person
 from tests.kratos.reply import broken, says
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import WEBHOOK, hinted, updated
+from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("settings", "kratos")
 
@@ -171,7 +172,7 @@ def test_the_relay_is_woken(kratos: AdminStandIn, database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as listener:
         listener.execute(f"LISTEN {CHANNEL}")
         sync(ada)
-        heard = list(listener.notifies(timeout=30, stop_after=1))
+        heard = list(listener.notifies(timeout=DEADLINE_SECONDS, stop_after=1))
 
     assert [notice.channel for notice in heard] == [CHANNEL]
 

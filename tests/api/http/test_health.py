@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from kratos_sync.api.http.app import Health
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from tests.api.http.client import Api
+from tests.waiting import DEADLINE_SECONDS
 
 
 class Up:
@@ -37,7 +38,7 @@ class Hanging:
 
     def check(self) -> None:
         self.calls += 1
-        assert self.release.wait(10)
+        assert self.release.wait(DEADLINE_SECONDS)
 
 
 def test_a_process_that_answers_is_alive_whatever_is_down() -> None:

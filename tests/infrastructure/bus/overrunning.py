@@ -21,6 +21,7 @@ from kratos_sync.infrastructure.ledger.inbox import PostgresFailures
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
+from tests.waiting import DEADLINE_SECONDS
 
 A_LEASE = timedelta(minutes=5)
 
@@ -114,7 +115,7 @@ class Watching:
         """Let those that hang come back, and wait for them."""
         Overrun.wire.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
-            thread.join(20)
+            thread.join(DEADLINE_SECONDS)
             assert not thread.is_alive()
 
     def begin(
@@ -139,7 +140,7 @@ class Watching:
     def relay(self) -> None:
         """Consume what is due by now, as it would come by the broker."""
         if due := self.claims.claim(Overrun.name, 10).event_ids:
-            self.begin(sorted(due)).join(20)
+            self.begin(sorted(due)).join(DEADLINE_SECONDS)
 
     def _replace(self) -> None:
         self.replacements += 1

@@ -9,8 +9,8 @@ from pathlib import Path
 from kratos_sync.infrastructure.container import Container
 from tests.infrastructure.bus.conftest import Ledger, news
 from tests.infrastructure.bus.peeking import left_behind
-from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.bus.working import relaying
+from tests.waiting import DEADLINE_SECONDS, until
 
 DRAMATIQ = str(Path(sysconfig.get_path("scripts"), "dramatiq"))
 
@@ -40,10 +40,10 @@ def test_a_worker_of_dramatiqs_command_consumes_and_stops_when_told(
         ) as worker,
     ):
         try:
-            until(lambda: ledger.succeeded() == [event.id], seconds=60)
+            until(lambda: ledger.succeeded() == [event.id])
             until(lambda: not left_behind(broker))
             worker.send_signal(signal.SIGTERM)
-            assert worker.wait(timeout=60) == 0
+            assert worker.wait(DEADLINE_SECONDS) == 0
         finally:
             if worker.poll() is None:
                 os.killpg(worker.pid, signal.SIGKILL)

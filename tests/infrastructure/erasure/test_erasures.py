@@ -20,11 +20,11 @@ from kratos_sync.domain.events import IMPERSONAL, IdentityDeleted
 from kratos_sync.infrastructure.erasure import ErasureSchedule, PostgresErasures
 from kratos_sync.infrastructure.ledger.history import PostgresHistory
 from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
-from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.erasure.life import TRACE, Life, Nosy, heard
 from tests.infrastructure.kratos.clock import Clock
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import subscribed
+from tests.waiting import DEADLINE_SECONDS, until
 
 EVERYWHERE = ["attempts", "deliveries", "events", "identity_addresses", "kratos_identities"]
 
@@ -186,7 +186,7 @@ def scheduled(engine: Engine) -> Iterator[None]:
         yield
     finally:
         stopped.set()
-        thread.join(20)
+        thread.join(DEADLINE_SECONDS)
         assert not thread.is_alive()
 
 
@@ -294,19 +294,19 @@ def test_a_worker_that_fails_in_the_middle_of_it_leaves_nothing(
 
         def consume(self, event: Any) -> None:
             entered.set()
-            assert go_on.wait(20)
+            assert go_on.wait(DEADLINE_SECONDS)
             super().consume(event)
 
     with heard(ledger, Slow):
         life.tell()
         worker = threading.Thread(target=life.consume, args=(Slow,))
         worker.start()
-        assert entered.wait(20)
+        assert entered.wait(DEADLINE_SECONDS)
         steps = Erase(PostgresErasures(engine), lambda: None).run(life.id, by="ada", reason="asked")
         while next(steps).held == 0:
             pass
         go_on.set()
-        worker.join(20)
+        worker.join(DEADLINE_SECONDS)
         assert "attempts" in life.left()
         list(steps)
 

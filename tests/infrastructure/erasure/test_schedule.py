@@ -10,9 +10,9 @@ from kratos_sync.application.ports.deletions import Erased
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.infrastructure.erasure import ErasureSchedule, PostgresErasures
 from kratos_sync.infrastructure.ledger.purge import hold_off_purges
-from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.erasure.life import Life
 from tests.suites.ledgers import PostgresLedger
+from tests.waiting import DEADLINE_SECONDS, until
 
 
 class Flickering:
@@ -44,10 +44,10 @@ def test_a_database_that_was_away_is_asked_again_and_what_was_held_is_not_comple
     thread = threading.Thread(target=schedule.run, args=(stopped,))
     thread.start()
     try:
-        assert erasures.noted.wait(20)
+        assert erasures.noted.wait(DEADLINE_SECONDS)
     finally:
         stopped.set()
-        thread.join(20)
+        thread.join(DEADLINE_SECONDS)
     assert erasures.complete == [False]
 
 
@@ -67,5 +67,5 @@ def test_nothing_is_erased_during_a_replay(engine: Engine) -> None:
         until(lambda: looking.execute(WAITING).scalar_one() == 1)
         assert "events" in life.left()
         replaying.rollback()
-        erasing.join(20)
+        erasing.join(DEADLINE_SECONDS)
     assert life.left() == []

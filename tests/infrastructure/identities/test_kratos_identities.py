@@ -18,7 +18,7 @@ from tests.infrastructure.statements import statements
 from tests.suites.occurrences import HEDY, MARY, told_of
 from tests.suites.stores import identities_in_postgres
 from tests.suites.test_kratos_identities import stored
-from tests.suites.waiting import eventually
+from tests.waiting import DEADLINE_SECONDS, until
 
 TIME_LIMIT = timedelta(seconds=20)
 
@@ -140,10 +140,10 @@ def test_a_found_identity_is_held_until_the_end_of_the_transaction(engine: Engin
         ada = identities.find(ADA)
         assert ada is not None
         second.start()
-        eventually(lambda: somebody_waits(engine), "the second waits for the lock")
+        until(lambda: somebody_waits(engine))
         ada.update(webhook(1, traits={"name": "Ada King"}), at=minutes(1), cause=cause(3))
         order.append("the first is done")
-    second.join(20)
+    second.join(DEADLINE_SECONDS)
 
     with store() as identities:
         ada = identities.find(ADA)
@@ -164,9 +164,9 @@ def test_whoever_adds_the_same_identity_is_waited_for(engine: Engine) -> None:
     with store() as identities:
         assert identities.find(ADA) is None
         second.start()
-        eventually(lambda: somebody_waits(engine), "the second waits for who adds her")
+        until(lambda: somebody_waits(engine))
         identities.add(KratosIdentity.seen(webhook(), at=NOON, cause=cause()))
-    second.join(20)
+    second.join(DEADLINE_SECONDS)
 
     assert found == [True]
 

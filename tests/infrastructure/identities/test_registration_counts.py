@@ -7,7 +7,7 @@ from sqlalchemy import Engine
 from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 from tests.suites.stores import CountsInPostgres
-from tests.suites.waiting import at_once
+from tests.waiting import at_once
 
 MONDAY = date(2026, 11, 23)
 

@@ -26,6 +26,7 @@ from tests.infrastructure.kratos.clock import Clock
 from tests.kratos import reply
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.persons import many, person
+from tests.waiting import DEADLINE_SECONDS
 
 ADA = UUID("e52e75c7-afbb-4316-a4ef-3977a428a2ca")
 FORWARDED = "<h1>ada@example.org</h1>"
@@ -385,7 +386,7 @@ def test_many_threads_ask_at_once(kratos: Kratos) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(DEADLINE_SECONDS)
     admin.close()
 
     assert sorted(found) == people

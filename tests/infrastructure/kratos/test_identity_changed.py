@@ -20,6 +20,7 @@ from kratos_sync.infrastructure.ledger.notifications import CHANNEL
 from tests.domain.people import ADA, document
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import subscribed
+from tests.waiting import DEADLINE_SECONDS
 
 CALL = "SELECT kratos_sync.identity_changed(%s)"
 
@@ -120,7 +121,7 @@ def test_the_relay_is_woken_by_the_commit(database_url: str, applications: Engin
     with psycopg.connect(database_url, autocommit=True) as listener:
         listener.execute(f"LISTEN {CHANNEL}")
         by_connection(applications)
-        heard = list(listener.notifies(timeout=30, stop_after=1))
+        heard = list(listener.notifies(timeout=DEADLINE_SECONDS, stop_after=1))
 
     assert [notice.channel for notice in heard] == [CHANNEL]
 

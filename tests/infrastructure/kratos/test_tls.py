@@ -14,6 +14,7 @@ from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
 from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.persons import person
+from tests.waiting import DEADLINE_SECONDS
 
 
 @pytest.fixture
@@ -25,7 +26,9 @@ def certificate(tmp_path: Path) -> Path:
     file = tmp_path / "server.pem"
     asked = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=kratos"]
     files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", file, "-out", tmp_path / "crt"]
-    subprocess.run([openssl, "req", *asked, *files], check=True, capture_output=True, timeout=60)
+    subprocess.run(
+        [openssl, "req", *asked, *files], check=True, capture_output=True, timeout=DEADLINE_SECONDS
+    )
     file.write_text(file.read_text() + (tmp_path / "crt").read_text())
     return file
 

@@ -18,11 +18,11 @@ from kratos_sync.infrastructure.ledger.purge import PostgresPurge
 from kratos_sync.infrastructure.ledger.status import PostgresStatus
 from kratos_sync.infrastructure.reconciliation import runs
 from kratos_sync.infrastructure.reconciliation.runs import PostgresReconciliations
-from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.ledger.rows import SOMEBODY, add_event, owe
 from tests.infrastructure.ledger.test_low_water_marks import pages
 from tests.infrastructure.ledger.test_purge import A_MONTH, DAY, ids, purge, run
 from tests.infrastructure.ledger.test_purge_schedule import running
+from tests.waiting import until
 
 SYNC = SyncKratosIdentity.name
 LEASE = timedelta(seconds=30)

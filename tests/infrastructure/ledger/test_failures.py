@@ -16,7 +16,7 @@ from kratos_sync.infrastructure.postgres.engine import connect
 from tests.domain.people import NOON, cause
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import WEBHOOK, updated
-from tests.suites.waiting import at_once
+from tests.waiting import at_once
 
 SYNC = SyncKratosIdentity.name
 FAILED = FailedAttempt(

@@ -18,7 +18,7 @@ from tests.domain.people import ADA, GRACE, NOON, cause
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import WEBHOOK, person, updated
 from tests.suites.publishing import bus_of, publish
-from tests.suites.waiting import at_once
+from tests.waiting import at_once
 
 SYNC = SyncKratosIdentity.name
 TIME_LIMIT = timedelta(seconds=20)

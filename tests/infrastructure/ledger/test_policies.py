@@ -10,7 +10,7 @@ from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.ports.policies import ConsumerPolicy, InvalidRate, events_per_second
 from kratos_sync.domain.events import IdentityRegistered
 from kratos_sync.infrastructure.ledger.policies import Pauses, PostgresConsumerPolicies
-from tests.infrastructure.bus.waiting import until
+from tests.waiting import until
 
 MINUTE_AGO = text("""
     UPDATE kratos_sync.consumer_policies
@@ -132,8 +132,8 @@ def test_a_process_knows_of_a_pause_within_a_second(policies: PostgresConsumerPo
     try:
         assert not pauses.is_paused("SendMail")
         policies.pause("SendMail", by="ada", reason="a test")
-        until(lambda: pauses.is_paused("SendMail"), seconds=5)
+        until(lambda: pauses.is_paused("SendMail"))
         policies.resume("SendMail")
-        until(lambda: not pauses.is_paused("SendMail"), seconds=5)
+        until(lambda: not pauses.is_paused("SendMail"))
     finally:
         pauses.stop()

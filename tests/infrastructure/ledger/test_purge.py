@@ -20,10 +20,10 @@ from kratos_sync.infrastructure.ledger.purge import (
 )
 from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
 from kratos_sync.infrastructure.postgres.engine import connect
-from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.ledger.rows import A_MINUTE, add_event, add_identity, log_attempt, owe
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import updated
+from tests.waiting import DEADLINE_SECONDS, until
 
 DAY = timedelta(days=1)
 A_MONTH = Retention(30 * DAY, 30 * DAY)
@@ -234,7 +234,7 @@ def test_an_event_that_is_being_redelivered_is_not_removed(engine: Engine) -> No
                 " SELECT id, 'Greet', subject FROM kratos_sync.events"
             )
         )
-    purging.join(20)
+    purging.join(DEADLINE_SECONDS)
 
     assert not purging.is_alive()
     assert ids(engine, "events") == {event}
@@ -256,7 +256,7 @@ def test_an_event_that_is_being_removed_is_not_redelivered(engine: Engine) -> No
         replaying.start()
         until(lambda: waits_for_a_lock(engine))
         connection.execute(text("DELETE FROM kratos_sync.events"))
-    replaying.join(20)
+    replaying.join(DEADLINE_SECONDS)
 
     assert replayed == [0]
     assert ids(engine, "deliveries", "event_id") == set()

@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 
 from kratos_sync.infrastructure.ledger.purge import PostgresPurge, PurgeSchedule
 from tests.end_to_end.processes import Processes
-from tests.infrastructure.bus.waiting import until
 from tests.infrastructure.ledger.rows import add_event
 from tests.infrastructure.ledger.test_purge import A_MONTH, DAY, ids, run
+from tests.waiting import DEADLINE_SECONDS, until
 
 HOUR = timedelta(hours=1)
 
@@ -34,7 +34,7 @@ def running(engine: Engine, every: timedelta | None = HOUR) -> Iterator[threadin
         yield thread
     finally:
         stopped.set()
-        thread.join(20)
+        thread.join(DEADLINE_SECONDS)
     assert not thread.is_alive()
 
 
@@ -56,7 +56,7 @@ def test_it_purges_at_first_and_again_when_it_is_time(engine: Engine) -> None:
 def test_never_is_never(engine: Engine) -> None:
     add_event(engine, age=40 * DAY)
     with running(engine, every=None) as thread:
-        thread.join(20)
+        thread.join(DEADLINE_SECONDS)
         assert not thread.is_alive()
     assert len(ids(engine, "events")) == 1
 

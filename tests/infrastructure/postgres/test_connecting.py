@@ -26,6 +26,7 @@ from kratos_sync.infrastructure.postgres.connections import (
     open_loop_connection,
     parse_database_url,
 )
+from tests.waiting import DEADLINE_SECONDS
 
 PASSWORD = "sesame-42"
 
@@ -108,7 +109,7 @@ import psycopg
 assert found == [UUID(int=7)]
 assert "BinaryParameter" not in repr(psycopg.adapters._dumpers)
 """
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=DEADLINE_SECONDS)
 
 
 def test_only_our_connections_take_arrays(database_url: str) -> None:

@@ -15,7 +15,7 @@ from kratos_sync.domain.events import DomainEvent
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 from tests.domain.people import ADA
 from tests.suites.occurrences import gone, updated
-from tests.suites.waiting import eventually
+from tests.waiting import until
 
 TIME_LIMIT = timedelta(seconds=20)
 
@@ -200,7 +200,7 @@ def test_a_connection_lost_to_idling_is_the_consumers_own_failure(
         with transaction.begin(TIME_LIMIT):
             transaction.execute(limit, {})
             pid = transaction.execute(text("SELECT pg_backend_pid()"), {}).scalar_one()
-            eventually(lambda: is_gone(pid), "the server has had enough")
+            until(lambda: is_gone(pid))
             transaction.commit()
 
     with pytest.raises(DBAPIError, match="idle-in-transaction timeout"):

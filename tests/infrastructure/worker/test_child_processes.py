@@ -10,7 +10,7 @@ import pytest
 from kratos_sync.api.cli.dev import show_line
 from kratos_sync.infrastructure.worker import child_processes
 from kratos_sync.infrastructure.worker.child_processes import ChildProcesses, end_with_parent
-from tests.api.cli.waiting import lives, until
+from tests.waiting import lives, until
 
 CHILD = """
 import os, signal, sys, threading

@@ -20,6 +20,7 @@ from kratos_sync.infrastructure.worker.in_flight import (
 )
 from kratos_sync.infrastructure.worker.supervisor import MEMORY_SIZE
 from tests.domain.people import ADA, NOON, cause
+from tests.waiting import DEADLINE_SECONDS
 
 WRITER = """
 import os, sys, time
@@ -141,13 +142,13 @@ def test_more_threads_than_slots_share_them_and_write_nowhere_else() -> None:
         slot = in_flight.slot(f"Consumer{number}")
         slots.append(slot)
         in_flight.take(slot, pending(number), 0.0)
-        together.wait(20)  # a thread that ended would lend its number to the next one
+        together.wait(DEADLINE_SECONDS)  # a thread that ended would lend its number to the next one
 
     running = [threading.Thread(target=take, args=(number,)) for number in range(1, threads + 1)]
     for thread in running:
         thread.start()
     for thread in running:
-        thread.join(20)
+        thread.join(DEADLINE_SECONDS)
 
     assert (len(slots), len(set(slots)), len(list(in_flight))) == (threads, SLOTS, SLOTS)
     assert max(slots) < SIZE

@@ -14,9 +14,9 @@ from kratos_sync.infrastructure.ledger.inbox import PostgresFailures
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.process import record_lost_deliveries
 from tests.domain.people import ADA, NOON, cause
-from tests.infrastructure.bus.waiting import until
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import WEBHOOK, updated
+from tests.waiting import DEADLINE_SECONDS, until
 
 SYNC = SyncKratosIdentity.name
 LOCK = text("SELECT FROM kratos_sync.deliveries WHERE event_id = :id FOR UPDATE")
@@ -33,7 +33,7 @@ def ledger(engine: Engine) -> PostgresLedger:
 @pytest.fixture
 def in_flight() -> InFlightDeliveries:
     """The memory of a worker that died while two of its threads consumed a delivery each."""
-    in_flight, both = InFlightDeliveries(), threading.Barrier(2, timeout=30)
+    in_flight, both = InFlightDeliveries(), threading.Barrier(2, timeout=DEADLINE_SECONDS)
 
     def consume(number: int) -> None:
         delivery = PendingDelivery(cause(number), 1, "", ADA, NOON, "{}", None)

@@ -9,6 +9,7 @@ from signal import SIGINT, SIGTERM, SIGUSR2
 import pytest
 
 from kratos_sync.infrastructure.worker.shutdown import ShutdownRequested, ShutdownSignals
+from tests.waiting import DEADLINE_SECONDS
 
 
 def test_the_first_signal_requests_and_the_second_aborts() -> None:
@@ -17,10 +18,10 @@ def test_the_first_signal_requests_and_the_second_aborts() -> None:
         os.kill(os.getpid(), SIGINT)
         with pytest.raises(ShutdownRequested):
             shutdown.pause(60)
-        assert shutdown.requested.wait(20)
+        assert shutdown.requested.wait(DEADLINE_SECONDS)
         assert not shutdown.aborted.is_set()
         os.kill(os.getpid(), SIGTERM)
-        assert shutdown.aborted.wait(20)
+        assert shutdown.aborted.wait(DEADLINE_SECONDS)
 
 
 def test_ctrl_c_is_what_it_was_afterwards() -> None:
@@ -34,17 +35,17 @@ def test_with_an_abort_signal_no_other_aborts() -> None:
     with ShutdownSignals(abort_signal=SIGUSR2) as shutdown:
         for _ in range(3):
             os.kill(os.getpid(), SIGTERM)
-        assert shutdown.requested.wait(20)
+        assert shutdown.requested.wait(DEADLINE_SECONDS)
         assert not shutdown.aborted.wait(0.1)
         os.kill(os.getpid(), SIGUSR2)
-        assert shutdown.aborted.wait(20)
+        assert shutdown.aborted.wait(DEADLINE_SECONDS)
 
 
 def test_a_request_that_is_not_met_in_time_becomes_an_abort() -> None:
     aborted = threading.Event()
     with ShutdownSignals(on_abort=aborted.set, abort_after=0.05) as shutdown:
         os.kill(os.getpid(), SIGTERM)
-        assert aborted.wait(20)
+        assert aborted.wait(DEADLINE_SECONDS)
         assert shutdown.timed_out
 
 
@@ -68,4 +69,4 @@ time.sleep(60)
         assert process.stdout.readline() == "stopping\n"
         if signals == 2:
             process.send_signal(SIGTERM)
-        assert process.wait(20) == code
+        assert process.wait(DEADLINE_SECONDS) == code

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from kratos_sync.infrastructure.worker.supervisor import REPLACE_ME, SUPERVISED, taken_over
-from tests.api.cli.waiting import lives, until
 from tests.infrastructure.worker import supervised
+from tests.waiting import DEADLINE_SECONDS, lives, until
 
 
 class Child(NamedTuple):
@@ -45,7 +45,7 @@ class Supervised:
             with_its_group = psutil.Process(pid) if lives(pid) else None
             if with_its_group is not None:
                 with_its_group.kill()
-        self.process.wait(20)
+        self.process.wait(DEADLINE_SECONDS)
         assert self.process.stderr is not None
         self.process.stderr.close()
 
@@ -75,7 +75,7 @@ class Supervised:
         self.process.send_signal(signal.SIGTERM)
 
     def ends_with(self) -> int:
-        return self.process.wait(20)
+        return self.process.wait(DEADLINE_SECONDS)
 
     def said(self) -> str:
         assert self.process.stderr is not None

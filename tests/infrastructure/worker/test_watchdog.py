@@ -24,9 +24,9 @@ from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.worker import watchdog
 from tests.infrastructure.bus.conftest import Ledger, names_logged, news
 from tests.infrastructure.bus.overrunning import Overrun, Patient, SlowToMake, Watching
-from tests.infrastructure.bus.waiting import until
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import subscribed
+from tests.waiting import DEADLINE_SECONDS, until
 
 HALTED = """
 import sys, threading, time
@@ -152,7 +152,7 @@ def test_who_can_be_interrupted_comes_back_and_the_others_of_its_batch_succeed(
     get_into(trouble, leased[1], monkeypatch=monkeypatch)
 
     thread = watching.begin(leased)
-    thread.join(20)
+    thread.join(DEADLINE_SECONDS)
 
     assert not thread.is_alive()
     # What was given back just when the thread came back for it comes again.
@@ -191,13 +191,13 @@ def test_what_is_given_back_just_when_its_thread_comes_back_for_it_waits_for_no_
     def release_when_it_came_back(
         claims: PostgresClaims, consumer: str, event_ids: Sequence[UUID]
     ) -> None:
-        assert came_back.wait(20)
+        assert came_back.wait(DEADLINE_SECONDS)
         release(claims, consumer, event_ids)
 
     monkeypatch.setattr(PostgresInbox, "open", open_when_given_back)
     monkeypatch.setattr(PostgresClaims, "release_when_unlocked", release_when_it_came_back)
 
-    watching.begin(leased).join(20)
+    watching.begin(leased).join(DEADLINE_SECONDS)
 
     assert attempts(ledger) == {leased[1]: ["failed"]}
     assert ledger.count("NOT leased AND due_at <= now() AND attempts = 0") == 3
@@ -215,7 +215,7 @@ def test_an_interrupted_connection_is_used_by_nobody_again(
 ) -> None:
     get_into(trouble, leased[0], monkeypatch=monkeypatch)
 
-    watching.begin(leased).join(20)
+    watching.begin(leased).join(DEADLINE_SECONDS)
 
     (backend,) = Overrun.backends
     until(lambda: not backend_lives(ledger, backend))
@@ -270,7 +270,7 @@ def test_a_consumer_whose_making_takes_too_long_is_interrupted(
     get_into("spin", monkeypatch=monkeypatch)
 
     thread = watching.begin(leased[:1], SlowToMake)
-    thread.join(20)
+    thread.join(DEADLINE_SECONDS)
 
     assert not thread.is_alive()
     assert attempts(ledger) == {leased[0]: ["failed"]}
@@ -305,7 +305,7 @@ def test_nothing_is_recorded_twice_when_a_thread_comes_back_late(
     until(lambda: ledger.count("leased") == 0)
 
     wire.send(b"!")
-    thread.join(20)
+    thread.join(DEADLINE_SECONDS)
 
     assert not thread.is_alive()
     assert attempts(ledger)[leased[1]] == ["failed"]
@@ -329,7 +329,7 @@ def test_a_thread_that_comes_back_late_is_watched_as_before(
     wire.send(b"!")
     until(lambda: attempts(ledger).get(leased[2]) == ["failed"])
     wire.send(b"!")
-    thread.join(20)
+    thread.join(DEADLINE_SECONDS)
 
     assert not thread.is_alive()
     assert sorted(ledger.succeeded()) == [leased[0], leased[3]]
@@ -407,7 +407,7 @@ def test_a_transaction_that_hangs_around_its_events_is_cut_and_counts_no_attempt
     with engine.connect() as holding, capture_logs() as logged:
         holding.exec_driver_sql("LOCK TABLE kratos_sync.attempts")
         thread = watching.begin(leased, Patient)
-        thread.join(20)
+        thread.join(DEADLINE_SECONDS)
         assert not thread.is_alive()
 
     assert names_logged(logged) == {"connection_cut"}
@@ -435,4 +435,4 @@ def test_a_process_that_was_halted_blames_nobody_for_it() -> None:
         going_on = time.monotonic() + 2.5
         until(lambda: time.monotonic() > going_on)
         process.send_signal(signal.SIGCONT)
-        assert process.communicate(b"\n", timeout=20)[0] == b"in time\n"
+        assert process.communicate(b"\n", timeout=DEADLINE_SECONDS)[0] == b"in time\n"

@@ -20,8 +20,8 @@ from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.watchdog import Watched
 from kratos_sync.testing.ledger import InMemoryLedger
 from tests.domain.people import ADA, NOON, cause
-from tests.infrastructure.bus.waiting import until
 from tests.suites.occurrences import WEBHOOK, subscribed, updated
+from tests.waiting import DEADLINE_SECONDS, until
 
 TIMES = 6_000
 
@@ -153,12 +153,12 @@ def test_a_thread_that_ends_at_that_very_moment_does_not_keep_the_watchdog_waiti
         name = "WaitForIt"
 
         def consume(self, event: KratosIdentityUpdated) -> None:
-            inside.wait(20)
+            inside.wait(DEADLINE_SECONDS)
 
     monkeypatch.setattr(watched, "_raise_in", strike_late)
     consuming = Consuming(WaitForIt(), pending, 1)
     assert consuming.watch.interrupt(until(lambda: consuming.watch.delivery))
-    consuming.thread.join(20)
+    consuming.thread.join(DEADLINE_SECONDS)
 
     assert (consuming.outside, consuming.interrupted) == (None, 1)
     assert not consuming.watch._lock.locked()
@@ -169,7 +169,7 @@ def test_who_spins_is_interrupted(pending: PendingDelivery) -> None:
 
     assert consuming.watch.interrupt(until(lambda: consuming.watch.delivery))
 
-    consuming.thread.join(20)
+    consuming.thread.join(DEADLINE_SECONDS)
     assert not consuming.thread.is_alive()
     assert (consuming.outside, consuming.interrupted) == (None, 1)
 
@@ -181,11 +181,11 @@ def test_who_swallows_an_interruption_is_not_interrupted_again_and_has_overrun(
     consuming = Consuming(Swallow(), pending, 1)
     delivery = until(lambda: consuming.watch.delivery)
     assert consuming.watch.interrupt(delivery)
-    assert Swallow.struck.wait(20)
+    assert Swallow.struck.wait(DEADLINE_SECONDS)
 
     assert not consuming.watch.interrupt(delivery)
 
-    consuming.thread.join(20)
+    consuming.thread.join(DEADLINE_SECONDS)
     assert (consuming.outside, consuming.interrupted) == (None, 1)
 
 

@@ -16,6 +16,7 @@ from kratos_sync.api.http.webhooks.parse_identity import (
 )
 from kratos_sync.api.http.webhooks.rejections import DetailedMessage
 from tests.api.http.client import PARSE, Api, config, message, recorded_parse_calls
+from tests.waiting import DEADLINE_SECONDS
 
 REGISTRATION = recorded_parse_calls()[0]
 SORRY = (None, 503, "This could not be checked just now. Please try again in a moment.")
@@ -57,7 +58,7 @@ class Hanging(KratosIdentityParseHandler):
 
     def parse(self, identity: ParsedIdentity) -> None:
         self.calls += 1
-        self.go.wait(30)
+        self.go.wait(DEADLINE_SECONDS)
 
 
 @pytest.fixture
