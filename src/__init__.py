@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kratos_sync.domain.identity import Identity
     from kratos_sync.domain.kratos_identities import KratosIdentities
     from kratos_sync.domain.kratos_identity import KratosIdentity
+    from kratos_sync.domain.session import KratosSession
     from kratos_sync.infrastructure.postgres.transaction import Transaction
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "KratosIdentityGone",
     "KratosIdentityHinted",
     "KratosIdentityUpdated",
+    "KratosSession",
     "KratosTemplateFailed",
     "RetryLater",
     "TraitChange",
@@ -67,6 +69,7 @@ _ELSEWHERE: Final = {
     "Identity": "domain.identity",
     "KratosIdentities": "domain.kratos_identities",
     "KratosIdentity": "domain.kratos_identity",
+    "KratosSession": "domain.session",
     "Transaction": "infrastructure.postgres.transaction",
 }
 

@@ -2,7 +2,7 @@
 
 import re
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Generic, Union, get_args, get_origin
@@ -12,6 +12,7 @@ from typing_extensions import TypeVar
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.ports.policies import is_rate
 from kratos_sync.domain.events import EVENTS, DomainEvent
+from kratos_sync.domain.session import KratosSession, no_scopes
 
 Table = Mapping[type[DomainEvent], Sequence[type[Consumer[Any]]]]
 """The consumers that are subscribed to each kind of event."""
@@ -65,6 +66,7 @@ class Application(Generic[Settings, Transaction]):
     in which they write exactly once. ``migrations`` is the package and folder of Alembic revisions,
     such as ``acme_sync:migrations``; their tables live in a schema named like the package.
     ``parse_handler`` is a subclass of KratosIdentityParseHandler, or a partial of one.
+    ``session_scopes`` are the scopes of a session, for a KratosSessionBackend.
     """
 
     subscriptions: Table
@@ -73,6 +75,7 @@ class Application(Generic[Settings, Transaction]):
     settings: type[Settings] | None = None
     migrations: str | None = None
     parse_handler: Callable[..., object] | None = None
+    session_scopes: Callable[[KratosSession], Iterable[str]] = no_scopes
 
 
 class Subscriptions:

@@ -1,7 +1,9 @@
 """Loads the application that the service runs for."""
 
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
+from inspect import iscoroutinefunction, signature
 from typing import Any, Final
 
 from pydantic_settings import BaseSettings
@@ -38,6 +40,8 @@ def load_application(path: str | None) -> Application[Any, Any] | None:
         raise InvalidApplication(f"{path} cannot be imported: {_described(error)}") from error
     if not isinstance(application, Application):
         raise InvalidApplication(f"{path} is no kratos_sync.Application")
+    if not _takes_a_session(application.session_scopes):
+        raise InvalidApplication("its session_scopes is no function of a session")
     return application
 
 
@@ -81,6 +85,17 @@ def adapters_of(application: Application[Any, Any] | None) -> dict[Any, object]:
                 f"its adapter of {port} cannot be made: {_described(error)}"
             ) from error
     return made
+
+
+def _takes_a_session(function: Callable[..., object]) -> bool:
+    """Whether it can be called with one argument, and returns no coroutine."""
+    try:
+        signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # written in C, and without a signature
+        return True
+    return not iscoroutinefunction(function)
 
 
 def _described(error: Exception) -> str:

@@ -1,7 +1,8 @@
-"""For tests of applications: a harness, webhooks, and Kratos' side of a parse hook."""
+"""For tests of applications: a harness, webhooks, sessions, and Kratos' side of a parse hook."""
 
 from kratos_sync.testing.harness import Failed, Harness
 from kratos_sync.testing.parse import Refused, Stored, ask, asked
+from kratos_sync.testing.sessions import session
 from kratos_sync.testing.webhooks import Webhook, recorded_webhooks, webhook
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "ask",
     "asked",
     "recorded_webhooks",
+    "session",
     "webhook",
 ]

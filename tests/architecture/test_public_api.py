@@ -29,6 +29,7 @@ PUBLIC = {
     "KratosIdentityGone",
     "KratosIdentityHinted",
     "KratosIdentityUpdated",
+    "KratosSession",
     "KratosTemplateFailed",
     "RetryLater",
     "TraitChange",

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from textwrap import dedent
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 import pytest
 from pydantic_settings import BaseSettings
 
-from kratos_sync import Application, Consumer, IdentityRegistered, serve
+from kratos_sync import Application, Consumer, IdentityRegistered, KratosSession, serve
 from kratos_sync.application.application import InvalidApplication
 from kratos_sync.infrastructure import application as loading
 from kratos_sync.infrastructure.application import (
@@ -178,3 +179,35 @@ def test_settings_of_another_kind_are_refused() -> None:
 
     with pytest.raises(InvalidApplication, match="its settings are no subclass"):
         adapters_of(wrong)
+
+
+async def asynchronous_scopes(session: KratosSession) -> list[str]:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "scopes",
+    [["admin"], "admin", None, lambda: ["admin"], asynchronous_scopes],
+    ids=["a list", "a text", "none", "of nothing", "a coroutine function"],
+)
+def test_session_scopes_that_are_no_function_of_a_session_are_refused(
+    monkeypatch: pytest.MonkeyPatch, scopes: Any
+) -> None:
+    wrong = Application(subscriptions={}, session_scopes=scopes)
+    monkeypatch.setattr(sys.modules[__name__], "app", wrong)
+
+    assert refusal(HERE) == "its session_scopes is no function of a session"
+
+
+@pytest.mark.parametrize(
+    "scopes",
+    [lambda session: [session.aal], partial(getattr, None), tuple, str.split],
+    ids=["a function", "a partial", "a class", "a method in C"],
+)
+def test_session_scopes_may_be_anything_that_takes_a_session(
+    monkeypatch: pytest.MonkeyPatch, scopes: Any
+) -> None:
+    right = Application(subscriptions={}, session_scopes=scopes)
+    monkeypatch.setattr(sys.modules[__name__], "app", right)
+
+    assert loaded(HERE) is right

@@ -3,11 +3,12 @@
 from kratos_sync.api.http.sessions.backend import KratosSessionBackend
 from kratos_sync.api.http.sessions.whoami import (
     KratosAway,
-    KratosSession,
     KratosUser,
     SecondFactorRequired,
+    SessionFunctionFailed,
     session_error_response,
 )
+from kratos_sync.domain.session import KratosSession
 
 __all__ = [
     "KratosAway",
@@ -15,5 +16,6 @@ __all__ = [
     "KratosSessionBackend",
     "KratosUser",
     "SecondFactorRequired",
+    "SessionFunctionFailed",
     "session_error_response",
 ]

@@ -3,24 +3,31 @@
 import ssl
 from collections.abc import Callable, Iterable
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 from urllib.parse import unquote_plus, urlencode, urlsplit, urlunsplit
 
+import structlog
 from starlette.authentication import AuthCredentials, AuthenticationBackend
 from starlette.requests import HTTPConnection
 
 from kratos_sync.api.http.sessions.lookup import SessionCache, SessionLookup
 from kratos_sync.api.http.sessions.whoami import (
     KratosAway,
-    KratosSession,
     KratosUser,
     NeedsSecondFactor,
     SecondFactorRequired,
+    SessionFunctionFailed,
     Unknown,
     Whoami,
     base_url,
     credential_of,
 )
+from kratos_sync.application.errors import summary
+from kratos_sync.domain.session import KratosSession, no_scopes
+
+Answer = TypeVar("Answer")
+
+_log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
 AUTHENTICATED: Final = "authenticated"
 SECOND_FACTOR: Final = "/self-service/login/browser?aal=aal2"
@@ -43,7 +50,7 @@ class KratosSessionBackend(AuthenticationBackend):
         cookie_name: str = "ory_kratos_session",
         bearer: bool = True,
         required_aal: Literal["aal1", "aal2"] = "aal1",
-        scopes: Callable[[KratosSession], Iterable[str]] = lambda _: (),
+        scopes: Callable[[KratosSession], Iterable[str]] = no_scopes,
         display_name: Callable[[KratosSession], str] = lambda session: str(session.identity.id),
         return_to: Callable[[HTTPConnection], str | None] = lambda _: None,
         cache_for: timedelta = timedelta(seconds=5),
@@ -63,6 +70,8 @@ class KratosSessionBackend(AuthenticationBackend):
         :param required_aal: aal2 requires a second factor, whatever Kratos' own
             `whoami.required_aal` is.
         :param scopes: the scopes for `requires`, by traits or metadata; "authenticated" is added.
+            It is called for each request, on the event loop, and must not block; so is
+            `display_name`.
         :param return_to: where Kratos sends a browser after its second factor.
         :param cache_for: how long a logout, or a change of the identity, may go unnoticed.
         :param timeout: for an answer, with the wait for one of the `connections`.
@@ -89,7 +98,7 @@ class KratosSessionBackend(AuthenticationBackend):
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, KratosUser] | None:
         """The user and their scopes; None if there is no session.
 
-        Raises SecondFactorRequired or KratosAway.
+        Raises SecondFactorRequired, KratosAway, or SessionFunctionFailed.
         """
         credential = credential_of(conn, self._cookie_name, bearer=self._bearer)
         if credential is None:
@@ -106,8 +115,9 @@ class KratosSessionBackend(AuthenticationBackend):
                     _with_return_to(self._second_factor, self._return_to(conn))
                 )
             case session:
-                user = KratosUser(session, self._display_name(session))
-                return AuthCredentials([AUTHENTICATED, *self._scopes(session)]), user
+                name = _asked("display_name", lambda: _text(self._display_name(session)))
+                scopes = _asked("scopes", lambda: _texts(self._scopes(session)))
+                return AuthCredentials([AUTHENTICATED, *scopes]), KratosUser(session, name)
 
     def forget(self, conn: HTTPConnection) -> None:
         """Drop the request's session from the cache: call it at a logout.
@@ -125,6 +135,30 @@ class KratosSessionBackend(AuthenticationBackend):
     async def aclose(self) -> None:
         """Close the connections, at the end of the application's lifespan."""
         await self._whoami.aclose()
+
+
+def _asked(function: str, ask: Callable[[], Answer]) -> Answer:
+    """What one of the application's functions returns; raises SessionFunctionFailed.
+
+    The error that it raised may quote a person's data, so it is neither logged nor chained.
+    """
+    try:
+        return ask()
+    except Exception as error:  # noqa: BLE001  # whatever it is: nobody is let in by halves
+        _log.error("session_function_failed", function=function, **summary(error))
+    raise SessionFunctionFailed(function)
+
+
+def _text(given: object) -> str:
+    if not isinstance(given, str):
+        raise TypeError("it is no text")
+    return given
+
+
+def _texts(given: Iterable[object]) -> list[str]:
+    if isinstance(given, str):  # its letters would be scopes
+        raise TypeError("it is a text")
+    return [_text(each) for each in given]
 
 
 def _with_return_to(where: str | None, return_to: str | None) -> str | None:

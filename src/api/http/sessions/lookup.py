@@ -11,13 +11,13 @@ from hashlib import blake2b
 from typing import Final
 
 from kratos_sync.api.http.sessions.whoami import (
-    KratosSession,
     NeedsSecondFactor,
     SessionCredential,
     Unknown,
     Whoami,
     WhoamiAnswer,
 )
+from kratos_sync.domain.session import KratosSession
 
 
 class SessionCache:

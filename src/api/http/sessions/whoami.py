@@ -1,13 +1,13 @@
-"""Kratos' sessions: what they are, and the client of `GET /sessions/whoami`."""
+"""The user of a session, what may be wrong, and the client of `GET /sessions/whoami`."""
 
 import asyncio
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from http import HTTPStatus
-from typing import Final, Literal, Self, TypeAlias
+from typing import Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -18,46 +18,9 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, Response
 
 from kratos_sync.application.json_body import NotJson, decode
-from kratos_sync.domain import fields
 from kratos_sync.domain.fields import InvalidField
-from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import Json
-
-
-@dataclass(frozen=True, slots=True)
-class KratosSession:
-    """A session as `/sessions/whoami` shows it, without its token; times are in UTC."""
-
-    id: UUID
-    identity: Identity
-    active: bool
-    aal: str | None
-    """The authenticator assurance level: "aal1", or "aal2" after a second factor."""
-    authenticated_at: datetime | None
-    expires_at: datetime | None
-    methods: tuple[str, ...] = field(repr=False)
-    """The methods of authentication, in order: "password", "totp" …"""
-
-    @classmethod
-    def from_kratos(cls, document: Mapping[str, Json]) -> Self:
-        """Read a session; raises InvalidField if it is none."""
-        return cls(
-            fields.required_uuid(document, "id"),
-            Identity.from_kratos(fields.mapping(document, "identity")),
-            fields.flag(document, "active"),
-            fields.text(document, "authenticator_assurance_level"),
-            fields.time(document, "authenticated_at"),
-            fields.time(document, "expires_at"),
-            tuple(
-                fields.required_text(each, "method")
-                for each in fields.mappings(document, "authentication_methods")
-            ),
-        )
-
-    @property
-    def is_active(self) -> bool:
-        """Whether both the session and the identity are active."""
-        return self.active and self.identity.state != "inactive"
+from kratos_sync.domain.session import KratosSession
 
 
 class KratosUser(BaseUser):
@@ -110,8 +73,15 @@ class KratosAway(AuthenticationError):
         """In seconds."""
 
 
+class SessionFunctionFailed(AuthenticationError):
+    """The application's `scopes` or `display_name` failed: what the person may do is unknown."""
+
+    def __init__(self, function: str) -> None:
+        super().__init__(f"{function} failed for this session")
+
+
 def session_error_response(conn: HTTPConnection, error: Exception) -> Response:  # noqa: ARG001
-    """For `AuthenticationMiddleware(on_error=…)`: 403, 503, or 401 for any other error.
+    """For `AuthenticationMiddleware(on_error=…)`: 403, 503, 500, or 401 for any other error.
 
     The body has the form of Kratos' own errors, and no error's text. (Starlette closes a websocket
     instead.)
@@ -129,6 +99,8 @@ def session_error_response(conn: HTTPConnection, error: Exception) -> Response: 
         case KratosAway(retry_after=seconds):
             status, message = HTTPStatus.SERVICE_UNAVAILABLE, "try again later"
             headers["Retry-After"] = str(seconds)
+        case SessionFunctionFailed():
+            status, message = HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong"
     body["error"] = {**details, "code": status, "status": status.phrase, "message": message}
     return JSONResponse(body, status, headers)
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kratos_sync.api.http.sessions.lookup import SessionCache
-from kratos_sync.api.http.sessions.whoami import KratosSession, SessionCredential
+from kratos_sync.api.http.sessions.whoami import SessionCredential
+from kratos_sync.domain.session import KratosSession
 from tests.api.http.sessions.kratos_server import session
 
 TTL = 5
