@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from kratos_sync.application.application import Application, serve
     from kratos_sync.application.consumer import Consumer, RetryLater
+    from kratos_sync.application.typed_traits import TraitsDoNotFit, traits_of
     from kratos_sync.domain.events import (
         AddressVerified,
         DomainEvent,
@@ -57,8 +58,10 @@ __all__ = [
     "KratosTemplateFailed",
     "RetryLater",
     "TraitChange",
+    "TraitsDoNotFit",
     "Transaction",
     "serve",
+    "traits_of",
 ]
 
 _ELSEWHERE: Final = {
@@ -70,6 +73,8 @@ _ELSEWHERE: Final = {
     "KratosIdentities": "domain.kratos_identities",
     "KratosIdentity": "domain.kratos_identity",
     "KratosSession": "domain.session",
+    "TraitsDoNotFit": "application.typed_traits",
+    "traits_of": "application.typed_traits",
     "Transaction": "infrastructure.postgres.transaction",
 }
 

@@ -21,7 +21,7 @@ _OF_MANY_KINDS: Final = frozenset({bool, int, float, dict, list})
 
 def canonical(value: Json) -> str:
     """One text for all spellings of a value: keys sorted, numbers by what they count (1.0 is 1)."""
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"))
+    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
 
 
 def same(one: object, other: object) -> bool:
@@ -70,11 +70,12 @@ def as_double(number: float) -> float:
         return float("inf") if number > 0 else float("-inf")
 
 
-def _plain(value: Json) -> Json:
+def plain(value: Json) -> Json:
+    """The value with every number that counts something as an integer (1.0 is 1)."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value

@@ -33,8 +33,10 @@ PUBLIC = {
     "KratosTemplateFailed",
     "RetryLater",
     "TraitChange",
+    "TraitsDoNotFit",
     "Transaction",
     "serve",
+    "traits_of",
 }
 
 

@@ -97,6 +97,90 @@ app = Application(subscriptions={IdentityDeleted: [Print]})
 """
 
 
+SCOPES = """
+from collections.abc import Iterable
+
+from kratos_sync import Application, KratosSession
+from kratos_sync.api.http.sessions import KratosSessionBackend
+
+
+def roles(session: KratosSession) -> Iterable[str]:
+    return [session.aal or ""]
+
+
+app = Application(subscriptions={}, session_scopes=roles)
+none = Application(subscriptions={})
+KratosSessionBackend("http://kratos", scopes=app.session_scopes)
+KratosSessionBackend("http://kratos", scopes=none.session_scopes)
+"""
+TRAITS = """
+from typing import NotRequired, TypedDict
+
+from kratos_sync import (
+    Consumer, Identity, IdentityDiscovered, IdentityLoggedIn, IdentityRegistered, traits_of
+)
+
+
+class Traits(TypedDict):
+    email: str
+    phone: NotRequired[str]
+
+
+class SendWelcomeEmail(Consumer[IdentityRegistered | IdentityDiscovered]):
+    name = "SendWelcomeEmail"
+
+    def consume(self, event: IdentityRegistered | IdentityDiscovered) -> None:
+        traits = traits_of(event, Traits)
+        address: str = traits["email"]
+        phone: str | None = traits.get("phone")
+        print(address, phone)
+
+
+def name_of(identity: Identity, event: IdentityLoggedIn) -> str:
+    return traits_of(identity, Traits)["email"]
+"""
+# The right one, and what is wrong with it once a part is replaced.
+OTHERS = {
+    "scopes": (SCOPES, "", "", ""),
+    "scopes that are numbers": (
+        SCOPES,
+        'Iterable[str]:\n    return [session.aal or ""]',
+        "Iterable[int]:\n    return [1]",
+        'Argument "session_scopes" to "Application" has incompatible type',
+    ),
+    "scopes of nothing": (
+        SCOPES,
+        "session_scopes=roles",
+        "session_scopes=lambda: []",
+        "Cannot infer type of lambda",
+    ),
+    "traits": (TRAITS, "", "", ""),
+    "a trait that is misspelt": (
+        TRAITS,
+        'traits["email"]',
+        'traits["emial"]',
+        'TypedDict "Traits" has no key "emial"',
+    ),
+    "a trait that may be missing": (
+        TRAITS,
+        "phone: str | None = traits",
+        "phone: str = traits",
+        'expression has type "str | None", variable has type "str"',
+    ),
+    "an event without traits": (
+        TRAITS,
+        "traits_of(identity, Traits)",
+        "traits_of(event, Traits)",
+        '"IdentityLoggedIn"; expected "HasTraits"',
+    ),
+    "a type that is no TypedDict": (
+        TRAITS,
+        "traits_of(identity, Traits)",
+        "traits_of(identity, Identity)",
+        'Value of type variable "Traits" of "traits_of" cannot be "Identity"',
+    ),
+}
+
 INSTEAD = {
     "right": (RIGHT, ""),
     "of another port": (
@@ -116,6 +200,9 @@ def complaints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What mypy says of each application, strictly, in one run."""
     folder = tmp_path_factory.mktemp("applications")
     sources = {name: APPLICATION.replace(RIGHT, given) for name, (given, _) in INSTEAD.items()}
+    for name, (source, part, instead, _) in OTHERS.items():
+        sources[name] = source.replace(part, instead) if part else source
+        assert (sources[name] != source) is bool(part)
     files = {name: folder / f"{name.replace(' ', '_')}.py" for name in [*sources, "minimal"]}
     for name, file in files.items():
         file.write_text(sources.get(name, MINIMAL))
@@ -138,11 +225,11 @@ def complaints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("name", INSTEAD)
+@pytest.mark.parametrize("name", [*INSTEAD, *OTHERS])
 def test_mypy_accepts_what_fits_and_rejects_what_does_not(
     complaints: dict[str, str], name: str
 ) -> None:
-    expected = INSTEAD[name][1]
+    expected = {**INSTEAD, **OTHERS}[name][-1]
     found = complaints[name]
 
     assert bool(found) is bool(expected), found

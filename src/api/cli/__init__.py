@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "status": "Show backlog, lag and dead letters of each consumer.",
     "history": "Show every event of the identity ID, and what each consumer did with it.",
     "events": "List the events that consumers subscribe to, or describe the event NAME.",
+    "traits": "Write the traits of the identity schema FILE as a Python type.",
     "show": "Show our copy of the identity ID.",
     "purge": "Remove old events and attempts, in small steps.",
     "delete": "Delete the identity ID, here and in Kratos.",

@@ -15,6 +15,8 @@ from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 
 HEAVY = {
     "alembic",
+    "black",
+    "datamodel_code_generator",
     "dependency_injector",
     "dramatiq",
     "httpcore",
@@ -82,6 +84,12 @@ def test_the_help_imports_no_command_and_nothing_heavy() -> None:
 def test_the_help_of_a_command_needs_neither_database_nor_broker(name: str) -> None:
     heavy = {"alembic", "dramatiq", "psycopg", "pydantic", "redis", "sqlalchemy", "uvicorn"}
     assert not heavy & modules_after(name, "--help")
+
+
+def test_the_generator_of_types_is_imported_by_the_command_that_needs_it_alone() -> None:
+    generator = {"black", "datamodel_code_generator"}
+    for command in (["events"], ["traits", "--help"]):
+        assert not generator & modules_after(*command)
 
 
 def completions(line: str) -> list[str]:
