@@ -31,7 +31,7 @@ def main(name: str, *options: str) -> None:
     if name == "api":
         HTTPServer(("127.0.0.1", int(options[-1])), Ready).serve_forever()
     if name != "migrate":
-        threading.Event().wait(120)
+        threading.Event().wait()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from kratos_sync.infrastructure.kratos.http_client import (
     deadline,
 )
 from tests.api.http.sessions.kratos_server import running_kratos
+from tests.waiting import DEADLINE_SECONDS
 
 
 @pytest.fixture
@@ -27,27 +28,27 @@ def silent() -> Iterator[socket.socket]:
 
 
 def connected(server: socket.socket) -> httpcore.NetworkStream:
-    return DeadlineBackend().connect_tcp("127.0.0.1", server.getsockname()[1], 10)
+    return DeadlineBackend().connect_tcp("127.0.0.1", server.getsockname()[1], DEADLINE_SECONDS)
 
 
 def test_a_read_may_not_outlast_the_call(silent: socket.socket) -> None:
     stream = connected(silent)
     began = time.monotonic()
     with deadline(0.1), pytest.raises(httpcore.ReadTimeout):
-        stream.read(1, timeout=60)
+        stream.read(1, timeout=2 * DEADLINE_SECONDS)
     stream.close()
 
-    assert 0.1 <= time.monotonic() - began < 30
+    assert 0.1 <= time.monotonic() - began < DEADLINE_SECONDS
 
 
 def test_a_write_may_not_outlast_the_call(silent: socket.socket) -> None:
     stream = connected(silent)
     began = time.monotonic()
     with deadline(0.1), pytest.raises(httpcore.TimeoutException):
-        stream.write(b"a" * 100_000_000, timeout=60)
+        stream.write(b"a" * 100_000_000, timeout=2 * DEADLINE_SECONDS)
     stream.close()
 
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < DEADLINE_SECONDS
 
 
 def test_nothing_is_begun_when_the_time_is_up(silent: socket.socket) -> None:
@@ -65,18 +66,18 @@ def test_nothing_is_begun_when_the_time_is_up(silent: socket.socket) -> None:
 def test_a_shorter_timeout_of_its_own_is_kept(silent: socket.socket) -> None:
     stream = connected(silent)
     began = time.monotonic()
-    with deadline(60), pytest.raises(httpcore.ReadTimeout):
+    with deadline(2 * DEADLINE_SECONDS), pytest.raises(httpcore.ReadTimeout):
         stream.read(1, timeout=0.05)
     stream.close()
 
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < DEADLINE_SECONDS
 
 
 def test_one_call_has_no_bearing_on_the_next(silent: socket.socket) -> None:
     stream = connected(silent)
     with deadline(0), pytest.raises(httpcore.TimeoutException):
         stream.read(1)
-    stream.write(b"a", timeout=10)
+    stream.write(b"a", timeout=DEADLINE_SECONDS)
     stream.close()
 
 
@@ -100,5 +101,5 @@ def test_giving_up_on_a_slow_server_loses_no_connection() -> None:
         kratos.go.set()
 
         assert problems == {"no connection was free", "timed out"}
-        assert endpoint.call("GET", "/", 1_000, seconds=10).status == 401
+        assert endpoint.call("GET", "/", 1_000, seconds=DEADLINE_SECONDS).status == 401
         endpoint.close()

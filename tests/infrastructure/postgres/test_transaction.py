@@ -1,7 +1,6 @@
 """A transaction, and the repositories that write in it."""
 
 from datetime import timedelta
-from time import monotonic
 from uuid import UUID
 
 import psycopg
@@ -128,15 +127,11 @@ def test_each_transaction_forgets_whom_the_last_one_was_about(transaction: Trans
 def test_a_statement_that_takes_too_long_is_stopped_and_is_a_failure(
     transaction: Transaction,
 ) -> None:
-    began = monotonic()
-
     with (
         pytest.raises(DBAPIError, match="statement timeout"),
         transaction.begin(timedelta(milliseconds=50)),
     ):
         transaction.execute(text("SELECT pg_sleep(15)"), {})
-
-    assert monotonic() - began < 10
 
 
 def test_a_time_limit_ends_with_its_transaction(transaction: Transaction) -> None:

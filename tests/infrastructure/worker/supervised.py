@@ -4,7 +4,8 @@
 
 The first child behaves as the first word says, the second as the second, and so on; each writes
 what it was told of its predecessor into a file named after its turn. The last word is for all the
-further ones.
+further ones. The supervisor writes its pauses; they are ten times as short, and those of more than
+three seconds do not end.
 """
 
 import os
@@ -12,11 +13,12 @@ import re
 import signal
 import sys
 import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 from kratos_sync.infrastructure.worker import child_processes, supervisor
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
+from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 
 supervisor.TICK_SECONDS = 0.05
 supervisor.MOST_TICKS_WITHOUT_PULSE = 10
@@ -24,6 +26,25 @@ supervisor.MOST_TICKS_TO_STOP = 40
 supervisor.STACKS_SECONDS = 0.3
 supervisor.LIVED_WELL_SECONDS = 120.0
 child_processes.GRACE_SECONDS = 0.3
+
+
+class Pauses(threading.Event):
+    """The request to stop that a supervisor waits for between two children."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        assert timeout is not None
+        with (Path(sys.argv[1]) / "pauses").open("a") as file:
+            file.write(f"{timeout}\n")
+        return super().wait(timeout / 10 if timeout <= 3 else None)
+
+
+class QuickShutdownSignals(ShutdownSignals):
+    def __init__(self, *callbacks: Callable[[], object]) -> None:
+        super().__init__(*callbacks)
+        self.requested = Pauses()
+
+
+supervisor.ShutdownSignals = QuickShutdownSignals
 
 
 def child(given: supervisor.Supervised, folder: Path, behaviours: list[str]) -> None:
@@ -38,7 +59,7 @@ def child(given: supervisor.Supervised, folder: Path, behaviours: list[str]) -> 
     if behaviour not in {"refuse", "unready"}:
         in_flight.beat()
     new = folder / f"new-{os.getpid()}"
-    new.write_text(f"{os.getpid()} {time.monotonic()} {given.deaths} {given.predecessor}")
+    new.write_text(f"{os.getpid()} {given.deaths} {given.predecessor}")
     new.rename(folder / f"child-{turn}")
     if behaviour in {"exit", "refuse"}:
         os._exit(int(number))

@@ -10,7 +10,7 @@ import pytest
 from kratos_sync.api.cli.dev import show_line
 from kratos_sync.infrastructure.worker import child_processes
 from kratos_sync.infrastructure.worker.child_processes import ChildProcesses, end_with_parent
-from tests.waiting import lives, until
+from tests.waiting import DEADLINE_SECONDS, lives, until
 
 CHILD = """
 import os, signal, sys, threading
@@ -20,7 +20,7 @@ child_processes.end_with_parent(os.environ)
 if sys.argv[1] == "unstoppable":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print(os.getpid(), flush=True)
-threading.Event().wait(60)
+threading.Event().wait(600)
 """
 PARENT = f"""
 import os, sys, threading
@@ -28,7 +28,7 @@ from kratos_sync.infrastructure.worker.child_processes import ChildProcesses
 show = lambda name, line: print(line.decode(), end="", flush=True)
 children = ChildProcesses(os.environ, lambda: False, show)
 children.start("child", [sys.executable, "-c", {CHILD!r}, sys.argv[1]])
-threading.Event().wait(60)
+threading.Event().wait(600)
 """
 
 
@@ -77,7 +77,7 @@ def test_children_may_write_something_when_they_end() -> None:
 import signal, sys, threading
 signal.signal(signal.SIGTERM, lambda *_: (print("bye"), sys.exit()))
 print("here")
-threading.Event().wait(60)
+threading.Event().wait(600)
 """
     lines: list[bytes] = []
     with ChildProcesses(os.environ, never, lambda _, line: lines.append(line)) as children:
@@ -91,7 +91,7 @@ def unstoppable(here: Path) -> list[str]:
         "import pathlib, signal, threading;"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN);"
         f"pathlib.Path({str(here)!r}).touch();"
-        "threading.Event().wait(60)"
+        "threading.Event().wait(600)"
     )
 
 
@@ -105,9 +105,12 @@ def test_a_child_that_ignores_sigterm_is_killed_when_its_time_is_over(
     assert children.ended() == ("it", -SIGKILL)
 
 
-def test_a_child_that_ignores_sigterm_is_killed_at_once_when_aborted(tmp_path: Path) -> None:
+def test_a_child_that_ignores_sigterm_is_killed_at_once_when_aborted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_processes, "GRACE_SECONDS", 2 * DEADLINE_SECONDS)
     with ChildProcesses(os.environ, lambda: True, show_line) as children:
         children.start("it", unstoppable(tmp_path / "here"))
         until((tmp_path / "here").exists)
         began = time.monotonic()
-    assert time.monotonic() - began < child_processes.GRACE_SECONDS / 2
+    assert time.monotonic() - began < DEADLINE_SECONDS

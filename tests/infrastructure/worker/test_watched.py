@@ -3,7 +3,6 @@
 import random
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
@@ -48,14 +47,13 @@ class Swallow(Spin):
     """Goes on for a while after it was interrupted."""
 
     name = "Swallow"
-    struck = threading.Event()
+    struck, seen = threading.Event(), threading.Event()
 
     def consume(self, event: KratosIdentityUpdated) -> None:
         with suppress(TimeLimitExceeded):
             super().consume(event)
         self.struck.set()
-        deadline = time.monotonic() + 0.2
-        while time.monotonic() < deadline:
+        while not self.seen.is_set():
             pass
 
 
@@ -178,6 +176,7 @@ def test_who_swallows_an_interruption_is_not_interrupted_again_and_has_overrun(
     pending: PendingDelivery,
 ) -> None:
     Swallow.struck.clear()
+    Swallow.seen.clear()
     consuming = Consuming(Swallow(), pending, 1)
     delivery = until(lambda: consuming.watch.delivery)
     assert consuming.watch.interrupt(delivery)
@@ -185,6 +184,7 @@ def test_who_swallows_an_interruption_is_not_interrupted_again_and_has_overrun(
 
     assert not consuming.watch.interrupt(delivery)
 
+    Swallow.seen.set()
     consuming.thread.join(DEADLINE_SECONDS)
     assert (consuming.outside, consuming.interrupted) == (None, 1)
 
