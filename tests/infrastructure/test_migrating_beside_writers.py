@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
 
 import psycopg
 import pytest
@@ -22,7 +21,7 @@ from kratos_sync.infrastructure.postgres.engine import connect
 from tests.waiting import DEADLINE_SECONDS, until
 
 MANY = 150_000
-LONGEST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 1
 FILL = """
     INSERT INTO kratos_sync.events (id, name, subject, occurred_at, payload, source)
     SELECT gen_random_uuid(), 'kratos_identity.updated', gen_random_uuid(), now(), '{}', 'webhook'
@@ -94,29 +93,34 @@ def fill(url: str, many: int) -> None:
 
 
 class Writer:
-    """Records one event after the other, and remembers the longest that one took."""
+    """Records one event after the other, and is ended by a long wait for a lock."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._write, daemon=True)
-        self.longest = 0.0
         self.recorded = 0
 
     def _write(self) -> None:
         with psycopg.connect(self._url, autocommit=True) as connection:
+            connection.execute(f"SET lock_timeout = '{LONGEST_PAUSE_SECONDS}s'".encode())
             while not self._stopped.wait(0.002):
-                began = monotonic()
                 connection.execute(RECORD)
                 self.recorded += 1
-                self.longest = max(self.longest, monotonic() - began)
+
+    def goes_on(self) -> None:
+        """Wait until some more events were recorded."""
+        wanted = self.recorded + 10
+        until(lambda: self.recorded >= wanted or not self._thread.is_alive())
+        assert self.recorded >= wanted
 
     def __enter__(self) -> "Writer":
         self._thread.start()
-        until(lambda: self.recorded > 10)
+        self.goes_on()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.goes_on()
         self._stopped.set()
         self._thread.join(DEADLINE_SECONDS)
 
@@ -146,29 +150,46 @@ def test_events_are_recorded_while_a_big_table_is_migrated(
 ) -> None:
     fill(empty_database_url, MANY)
 
-    with Writer(empty_database_url) as writer:
+    with Writer(empty_database_url):
         assert migrate(old) == ("0001", newest_revision())
 
-    assert writer.longest < LONGEST_PAUSE_SECONDS
+
+def until_it_waits(engine: Engine, times: int = 1) -> None:
+    """Wait until the migration has waited so many times for a lock, or a snapshot to end."""
+    waits = text("""
+        SELECT query_start FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock'
+          AND query !~ 'INSERT INTO kratos_sync.events'
+    """)
+    seen: set[object] = set()
+
+    def looks() -> bool:
+        with engine.connect() as connection:
+            seen.update(connection.execute(waits).scalars())
+        return len(seen) >= times
+
+    until(looks)
 
 
 @pytest.mark.parametrize(
-    "level",
-    [psycopg.IsolationLevel.REPEATABLE_READ, psycopg.IsolationLevel.READ_COMMITTED],
-    ids=["snapshot", "lock"],
+    ("level", "times"),
+    [
+        pytest.param(psycopg.IsolationLevel.REPEATABLE_READ, 1, id="snapshot"),
+        pytest.param(psycopg.IsolationLevel.READ_COMMITTED, 2, id="lock"),
+    ],
 )
 def test_events_are_recorded_while_a_migration_waits_for_a_dump(
-    old: Engine, empty_database_url: str, level: psycopg.IsolationLevel
+    old: Engine, empty_database_url: str, level: psycopg.IsolationLevel, times: int
 ) -> None:
     moving = threading.Thread(target=migrate, args=(old,), daemon=True)
     with Writer(empty_database_url) as writer:
         with dumping(empty_database_url, level):
             moving.start()
-            moving.join(4)
+            until_it_waits(old, times)
+            writer.goes_on()
             assert moving.is_alive()
         moving.join(DEADLINE_SECONDS)
 
-    assert writer.longest < LONGEST_PAUSE_SECONDS
     assert is_valid(old, "events_recorded_at")
     with old.connect() as connection:
         assert current_revision(connection) == newest_revision()
@@ -198,7 +219,7 @@ def test_a_second_migration_beside_an_index_build_waits_for_the_first(
     with dumping(empty_database_url):
         for moving in movings:
             moving.start()
-        movings[0].join(1)
+        until_it_waits(old)
     for moving in movings:
         moving.join(DEADLINE_SECONDS)
 

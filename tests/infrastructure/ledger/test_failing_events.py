@@ -2,7 +2,7 @@
 
 from asyncio import CancelledError
 from collections.abc import Sequence
-from time import sleep
+from typing import ClassVar
 from uuid import UUID
 
 import pytest
@@ -17,6 +17,7 @@ from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 from tests.domain.people import ADA, GRACE, cause
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import MARY, WEBHOOK, subscribed, updated
+from tests.waiting import until
 
 PEOPLE = (ADA, GRACE, MARY)
 
@@ -54,12 +55,17 @@ class NotesOnAConnection(Notes):
 class Waits(NotesByExecute):
     """Idles in the transaction for longer than PostgreSQL lets it."""
 
+    engine: ClassVar[Engine]
+
     def note(self, who: UUID) -> None:
         if who == GRACE:
+            ((pid,),) = self._transaction.fetch("SELECT pg_backend_pid()", [])
             limit = "SET LOCAL idle_in_transaction_session_timeout = '50ms'"
-            self._transaction.fetch("SELECT 1", [])
             self._transaction.execute(text(limit), {})
-            sleep(0.5)
+            lives = text("SELECT FROM pg_stat_activity WHERE pid = :pid")
+            autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+            with autocommit.connect() as other:
+                until(lambda: other.execute(lives, {"pid": pid}).rowcount == 0)
         super().note(who)
 
 
@@ -142,6 +148,7 @@ def test_whatever_it_raised_it_has_failed_and_no_other_event_has(
 def test_a_consumer_that_idles_until_the_connection_is_closed_has_failed(
     ledger: PostgresLedger, people: Sequence[UUID]
 ) -> None:
+    Waits.engine = ledger.engine
     note_all(ledger, Waits, None, people)
 
     failed = [event_id for event_id, outcome in outcomes(ledger).items() if outcome == "failed"]

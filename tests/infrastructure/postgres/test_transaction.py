@@ -193,8 +193,8 @@ def test_a_connection_lost_to_idling_is_the_consumers_own_failure(
     def hang() -> None:
         limit = text("SET LOCAL idle_in_transaction_session_timeout = '50ms'")
         with transaction.begin(TIME_LIMIT):
-            transaction.execute(limit, {})
             pid = transaction.execute(text("SELECT pg_backend_pid()"), {}).scalar_one()
+            transaction.execute(limit, {})
             until(lambda: is_gone(pid))
             transaction.commit()
 
