@@ -1,6 +1,6 @@
 """Loads the application that the service runs for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from inspect import iscoroutinefunction, signature
@@ -51,6 +51,19 @@ def subscriptions_with(application: Application[Any, Any] | None) -> Subscriptio
     Raises InvalidApplication.
     """
     return Subscriptions(SUBSCRIPTIONS, {} if application is None else application.subscriptions)
+
+
+def subscriptions_at(given: str | None) -> Subscriptions:
+    """The same, of the application that `application_path` finds."""
+    return subscriptions_with(load_application(application_path(given)))
+
+
+def adapters_in_transaction_of(
+    application: Application[Any, Any] | None, own: Mapping[Any, Callable[..., object]]
+) -> dict[Any, Callable[..., object]]:
+    """What makes the adapters in a transaction, the service's own included, by their ports."""
+    given = () if application is None else application.adapters_in_transaction
+    return {**own, **{each.port: each.make for each in given}}
 
 
 def settings_of(application: Application[Any, Any]) -> object:

@@ -13,6 +13,7 @@ from kratos_sync.application.ports.kratos import KratosAnswers
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.domain.kratos_identities import KratosIdentities, RecordedWebhooks
 from kratos_sync.infrastructure.application import (
+    adapters_in_transaction_of,
     adapters_of,
     application_path,
     load_application,
@@ -76,10 +77,9 @@ def _consumers(
     application: Application[Any, Any] | None,
     in_transaction: Mapping[Any, Callable[[Transaction], object]],
 ) -> ConsumerFactory[Transaction]:
-    own = () if application is None else application.adapters_in_transaction
     return ConsumerFactory(
         subscriptions.consumers.values(),
-        {**in_transaction, **{each.port: each.make for each in own}},
+        adapters_in_transaction_of(application, in_transaction),
         adapters_of(application),
     )
 

@@ -16,6 +16,7 @@ from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.domain.events import DomainEvent
 from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.infrastructure.application import adapters_in_transaction_of
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.migrations import History, migrate, migrate_application
@@ -60,11 +61,9 @@ class PostgresBackend:
             migrate_application(self._engine, History.at(application.migrations))
         container.subscriptions.override(subscriptions)
         container.kept_subscriptions().add_missing()
-        own = () if application is None else application.adapters_in_transaction
-        in_transaction = {
-            **container.adapters_in_transaction(),
-            **{each.port: each.make for each in own},
-        }
+        in_transaction = adapters_in_transaction_of(
+            application, container.adapters_in_transaction()
+        )
         outside = {port: made for port, made in adapters.items() if port not in in_transaction}
         self.ports = {*in_transaction, *outside}
         served = [

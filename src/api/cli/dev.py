@@ -189,15 +189,10 @@ def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
 def _consumers(environment: Mapping[str, str]) -> list[str]:
     """Return the consumers that the children will run. Raises click.ClickException."""
     from kratos_sync.api.cli.process import expected_errors
-    from kratos_sync.infrastructure.application import (
-        application_path,
-        load_application,
-        subscriptions_with,
-    )
+    from kratos_sync.infrastructure.application import subscriptions_at
 
     with expected_errors():
-        path = application_path(environment.get("KRATOS_SYNC_APP"))
-        return list(subscriptions_with(load_application(path)).consumers)
+        return list(subscriptions_at(environment.get("KRATOS_SYNC_APP")).consumers)
 
 
 def _migrate(children: ChildProcesses, shutdown: ShutdownSignals) -> None:

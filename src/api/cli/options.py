@@ -82,14 +82,9 @@ def consumers(
     _ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> Sequence[CompletionItem]:
     """Complete the names of consumers."""
-    from kratos_sync.infrastructure.application import (
-        application_path,
-        load_application,
-        subscriptions_with,
-    )
+    from kratos_sync.infrastructure.application import subscriptions_at
 
-    application = load_application(application_path(os.environ.get("KRATOS_SYNC_APP")))
-    names = subscriptions_with(application).consumers
+    names = subscriptions_at(os.environ.get("KRATOS_SYNC_APP")).consumers
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
