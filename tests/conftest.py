@@ -82,16 +82,11 @@ def amqp_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def migrated_template(postgres_url: str) -> Iterator[str]:
     """The name of a migrated database that others are copied from."""
-    from pydantic import SecretStr
-
-    from kratos_sync.infrastructure.migrations import migrate
-    from kratos_sync.infrastructure.postgres.engine import connect
+    from tests.environment import migrate_all
 
     name = f"{TEMPLATE}_{uuid4().hex[:8]}"
     _administer(postgres_url, f"CREATE DATABASE {name}")
-    engine = connect(SecretStr(_of_database(postgres_url, name)), pool_size=2)
-    migrate(engine)
-    engine.dispose()
+    migrate_all(_of_database(postgres_url, name))
     yield name
     _administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -24,6 +24,7 @@ from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
 from kratos_sync.infrastructure.migrations import newest_revision
 from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.end_to_end.processes import Processes
+from tests.environment import application_history
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.persons import person
 from tests.recorded import thirteen_calls
@@ -31,7 +32,10 @@ from tests.waiting import until
 
 PAGE = Path(__file__).parents[2] / "docs" / "operating.md"
 SECTION = PAGE.read_text().partition("## Database roles\n")[2].partition("\n## ")[0]
-BEFORE, AFTER = re.findall(r"```sql\n(.*?)```", SECTION, re.DOTALL)
+SQL = re.compile(r"```sql\n(.*?)```", re.DOTALL)
+BEFORE, AFTER = SQL.findall(SECTION)
+OWN_TABLES = PAGE.with_name("consumers.md").read_text().partition("\n## Your own tables\n")[2]
+BEFORE_OWN, AFTER_OWN = SQL.findall(OWN_TABLES.partition("\n## ")[0])
 KEY = "a-key-of-no-worth"
 CALL = thirteen_calls().calls[0]
 SCHEMA = "kratos_sync"
@@ -234,10 +238,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def _set_up(cluster: Cluster) -> Cluster:
+    own = application_history()
     cluster.execute("postgres", BEFORE)
+    if own is not None:
+        cluster.execute("postgres", BEFORE_OWN.replace("acme_sync", own.schema))
     code, said = cluster.run("kratos_sync_owner", "migrate")
     assert code == 0, said
     cluster.execute("kratos_sync_owner", AFTER)
+    if own is not None:
+        cluster.execute("kratos_sync_owner", AFTER_OWN.replace("acme_sync", own.schema))
     cluster.execute("postgres", "CREATE ROLE application LOGIN IN ROLE kratos_sync_reader")
     processes = cluster.processes
     for name in ("relay", "worker"):

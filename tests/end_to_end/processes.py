@@ -9,6 +9,7 @@ from typing import Self
 
 import httpx
 
+from tests.environment import environment
 from tests.ports import free_port
 from tests.waiting import until
 
@@ -21,7 +22,7 @@ class Processes:
 
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self.folder = folder
-        self._settings = {"PATH": os.environ["PATH"], **settings}
+        self._settings = environment(**settings)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._parent_pipe, self._our_end = os.pipe()
         self._port = free_port()

@@ -20,6 +20,7 @@ import psycopg
 import redis
 from psycopg.rows import dict_row
 
+from tests.environment import environment
 from tests.infrastructure.bus.servers import ReturningValkey
 from tests.ports import free_port
 from tests.recorded import Call, Recording, as_held, as_stored
@@ -54,16 +55,15 @@ class Service:
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._port = str(free_port())
         self._parent_pipe, self._our_end = os.pipe()
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "DATABASE_URL": database_url,
-            "BROKER_URL": valkey.url,
-            "KRATOS_WEBHOOK_API_KEYS": f"an-older-key-of-no-worth,{KEY}",
-            "LEASE_SECONDS": str(lease_seconds),
-            "LOG_FORMAT": "json",
+        self._environment = environment(
+            DATABASE_URL=database_url,
+            BROKER_URL=valkey.url,
+            KRATOS_WEBHOOK_API_KEYS=f"an-older-key-of-no-worth,{KEY}",
+            LEASE_SECONDS=str(lease_seconds),
+            LOG_FORMAT="json",
             # Should the tests be killed, the processes end by themselves.
-            "KRATOS_SYNC_PARENT_PIPE": str(self._parent_pipe),
-        }
+            KRATOS_SYNC_PARENT_PIPE=str(self._parent_pipe),
+        )
         self._http = httpx.Client(
             base_url=f"http://127.0.0.1:{self._port}",
             headers={"X-Api-Key": KEY},

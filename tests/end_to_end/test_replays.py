@@ -7,6 +7,7 @@ from signal import SIGCONT, SIGSTOP
 import pytest
 
 from tests.end_to_end.service import Service, assert_the_books_are_right, differences
+from tests.environment import subscriptions
 from tests.recorded import Call, Recording, thirteen_calls, two_hundred_lives
 from tests.waiting import until
 
@@ -40,6 +41,26 @@ def test_the_calls_in_their_order_end_in_the_listing(service: Service) -> None:
 
     assert differences(service, as_webhooks_can_know(thirteen())) == []
     assert_the_books_are_right(service, 13, thirteen())
+
+
+def test_every_consumer_consumes_each_of_its_events_once(service: Service) -> None:
+    """Those of an application that is subscribed while the tests run, too."""
+    service.post(thirteen().calls, connections=1)
+    until(lambda: not service.ask("SELECT FROM kratos_sync.deliveries LIMIT 1"), seconds=60)
+
+    events = service.ask("SELECT name, count(*) AS n FROM kratos_sync.events GROUP BY name")
+    recorded = {row["name"]: row["n"] for row in events}
+    attempts = service.ask(
+        "SELECT a.consumer, e.name, count(*) AS n, count(DISTINCT a.event_id) AS events"
+        " FROM kratos_sync.attempts a JOIN kratos_sync.events e ON e.id = a.event_id"
+        " WHERE a.outcome = 'succeeded' GROUP BY 1, 2"
+    )
+    consumed = {(row["name"], row["consumer"]): (row["n"], row["events"]) for row in attempts}
+    assert consumed == {
+        (event, consumer): (recorded[event], recorded[event])
+        for event, consumer in subscriptions()
+        if event in recorded
+    }
 
 
 def test_the_loyalty_number_is_the_double_that_jsonnet_makes_of_it(service: Service) -> None:

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from kratos_sync.infrastructure.application import subscriptions_with
 from tests.end_to_end import troublemaker
 from tests.end_to_end.service import Service
 from tests.infrastructure.bus.servers import ReturningValkey
@@ -19,6 +20,8 @@ from tests.waiting import DEADLINE_SECONDS, until
 
 GET_INTO_TROUBLE = troublemaker.GetIntoTrouble.name
 AWAIT_TROUBLE = troublemaker.AwaitTrouble.name
+KNOWN = list(subscriptions_with(troublemaker.app).consumers)
+"""The consumers of these processes: none of another application that tests run with."""
 HARMLESS = 20
 ATTEMPTS_OF = "kratos_sync.attempts a JOIN kratos_sync.events e ON e.id = a.event_id"
 
@@ -106,8 +109,9 @@ def line_of(service: Service, event: str, person: str = "") -> str:
 def is_settled(service: Service, *people: str) -> bool:
     owed = service.ask(
         "SELECT count(*) AS owed FROM kratos_sync.deliveries"
-        " WHERE failed_at IS NULL AND subject = ANY(%s::uuid[])",
+        " WHERE failed_at IS NULL AND subject = ANY(%s::uuid[]) AND consumer = ANY(%s)",
         list(people),
+        KNOWN,
     )
     return bool(owed[0]["owed"] == 0)
 
@@ -210,7 +214,10 @@ def test_dead_letters_carry_what_their_errors_have_in_common(service: Service) -
     person = tell(service, "raise")
     until(lambda: is_settled(service, person))
     (letter,) = service.ask(
-        "SELECT error_type, error_shape FROM kratos_sync.deliveries WHERE subject = %s", person
+        "SELECT error_type, error_shape FROM kratos_sync.deliveries"
+        " WHERE subject = %s AND consumer = ANY(%s)",
+        person,
+        KNOWN,
     )
     assert letter == {"error_type": "ValueError", "error_shape": "no # for '…'"}
 

@@ -60,12 +60,33 @@ def policies_of(claims: PostgresClaims) -> PostgresConsumerPolicies:
     return PostgresConsumerPolicies(claims._engine)
 
 
+SUBSCRIBE_ONLY = text("""
+    WITH removed AS (
+        DELETE FROM kratos_sync.subscriptions s WHERE NOT EXISTS (
+            SELECT FROM unnest(CAST(:events AS text[]), CAST(:consumers AS text[])) AS w (e, c)
+            WHERE (w.e, w.c) = (s.event, s.consumer)))
+    INSERT INTO kratos_sync.subscriptions
+    SELECT unnest(CAST(:events AS text[])), unnest(CAST(:consumers AS text[]))
+    ON CONFLICT DO NOTHING
+""")
+
+
+def subscribe_only(engine: Engine, wanted: Subscriptions) -> None:
+    """Let the database have these subscriptions, and none that an application has added."""
+    events, consumers = map(list, zip(*wanted, strict=True))
+    with engine.begin() as connection:
+        connection.execute(SUBSCRIBE_ONLY, {"events": events, "consumers": consumers})
+
+
 class PostgresLedger:
-    """The adapters on PostgreSQL, with nobody to wake."""
+    """The adapters on PostgreSQL, with nobody to wake.
+
+    Only the service's own consumers are subscribed there, whatever an application has added.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._subscriptions = Subscriptions(SUBSCRIPTIONS)
+        self.subscriptions = Subscriptions(SUBSCRIPTIONS)
         self.kratos = InMemoryKratos(InMemoryDocuments())
         self.failures = PostgresFailures(engine)
 
@@ -82,16 +103,7 @@ class PostgresLedger:
     @subscriptions.setter
     def subscriptions(self, wanted: Subscriptions) -> None:
         self._subscriptions = wanted
-        events, consumers = zip(*wanted, strict=True)
-        self.query(
-            "WITH removed AS (DELETE FROM kratos_sync.subscriptions s WHERE NOT EXISTS ("
-            " SELECT FROM unnest(CAST(:events AS text[]), CAST(:consumers AS text[])) AS w (e, c)"
-            " WHERE (w.e, w.c) = (s.event, s.consumer)))"
-            " INSERT INTO kratos_sync.subscriptions SELECT unnest(CAST(:events AS text[])),"
-            " unnest(CAST(:consumers AS text[])) ON CONFLICT DO NOTHING",
-            events=list(events),
-            consumers=list(consumers),
-        )
+        subscribe_only(self.engine, wanted)
 
     def unit_of_work(self, *besides: type[Consumer[Any]]) -> PostgresUnitOfWork:
         factory = ConsumerFactory(

@@ -10,8 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from kratos_sync.api.cli import COMMANDS, main
-from kratos_sync.application.application import Subscriptions
-from kratos_sync.application.subscriptions import SUBSCRIPTIONS
+from tests.environment import subscriptions
 
 HEAVY = {
     "alembic",
@@ -132,10 +131,10 @@ def test_commands_complete_without_being_imported() -> None:
     "command", ["replay", "failed list", "failed show", "failed retry", "failed discard"]
 )
 def test_names_of_consumers_complete_without_a_database(command: str) -> None:
-    assert completions(f"kratos-sync {command} --consumer ") == list(
-        Subscriptions(SUBSCRIPTIONS).consumers
-    )
-    assert completions(f"kratos-sync {command} --consumer Sync") == ["SyncKratosIdentity"]
+    names = list(subscriptions().consumers)
+    assert "SyncKratosIdentity" in names
+    assert completions(f"kratos-sync {command} --consumer ") == names
+    assert completions(f"kratos-sync {command} --consumer SyncK") == ["SyncKratosIdentity"]
 
 
 def test_options_complete() -> None:

@@ -8,7 +8,6 @@ import pytest
 from sqlalchemy import Engine
 
 from kratos_sync.api.cli.status import print_report
-from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.ports.purge import PastPurge, Removed, Retention
 from kratos_sync.application.ports.status import (
     BrokerStatus,
@@ -19,10 +18,10 @@ from kratos_sync.application.ports.status import (
     Storage,
     UnknownEvents,
 )
-from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.infrastructure.ledger.purge import PostgresPurge
 from kratos_sync.infrastructure.migrations import newest_revision
 from tests.api.cli.invoking import kratos_sync
+from tests.environment import subscriptions
 from tests.infrastructure.ledger.rows import A_MINUTE, add_identity, log_attempt, owe
 
 NOW = datetime(2026, 7, 1, 12, 0, 0, tzinfo=UTC)
@@ -31,7 +30,7 @@ QUIET = BrokerStatus({})
 RETENTION = Retention(timedelta(days=90), None)
 EMPTY = Storage()
 SEVEN = Count(7)
-NAMES = list(Subscriptions(SUBSCRIPTIONS).consumers)
+NAMES = list(subscriptions().consumers)
 NOWHERE = "redis://:secret@127.0.0.1:1/0"
 GREET = ConsumerStatus("Greet", known=True, last_success_at=NOW - timedelta(seconds=4.2))
 

@@ -230,7 +230,9 @@ def test_without_a_url_the_missing_setting_is_named(monkeypatch: pytest.MonkeyPa
     assert "KRATOS_ADMIN_URL is not set" in result.stderr
 
 
-def test_waiting_has_an_end(kratos: AdminStandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_has_an_end(
+    kratos: AdminStandIn, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(command, "WAIT_SECONDS", 0.1)
     ada = town_of(kratos).put(person())
 

@@ -74,6 +74,12 @@ def names_logged(lines: "list[EventDict]") -> set[str]:
 
 @pytest.fixture
 def ledger(engine: Engine) -> Ledger:
+    """Whatever an application has added, only the service's own consumers are subscribed."""
+    from kratos_sync.application.application import Subscriptions
+    from kratos_sync.application.subscriptions import SUBSCRIPTIONS
+    from tests.suites.ledgers import subscribe_only
+
+    subscribe_only(engine, Subscriptions(SUBSCRIPTIONS))
     return Ledger(engine)
 
 

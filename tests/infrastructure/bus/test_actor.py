@@ -16,6 +16,7 @@ from kratos_sync.infrastructure.bus import wire_format
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.settings import Settings
+from tests.environment import subscriptions
 from tests.infrastructure.bus.conftest import Ledger, names_logged, news, on_both
 from tests.infrastructure.bus.peeking import AnyBroker, left_behind
 from tests.infrastructure.bus.working import declare_actor, message, working
@@ -40,7 +41,9 @@ def without_ledger(container: Container) -> Callable[..., None]:
 def test_every_consumer_has_a_queue_of_its_name(container: Container) -> None:
     declare_actor(container)
 
-    assert container.broker().get_declared_queues() == {
+    queues = container.broker().get_declared_queues()
+    assert queues == set(subscriptions().consumers)
+    assert queues >= {
         "CountRegistrations",
         "DeleteFromKratos",
         "DeleteKratosIdentity",

@@ -7,6 +7,7 @@ import sysconfig
 from pathlib import Path
 
 from kratos_sync.infrastructure.container import Container
+from tests.environment import environment
 from tests.infrastructure.bus.conftest import Ledger, news
 from tests.infrastructure.bus.peeking import left_behind
 from tests.infrastructure.bus.working import relaying
@@ -29,11 +30,7 @@ def test_a_worker_of_dramatiqs_command_consumes_and_stops_when_told(
         subprocess.Popen(
             [DRAMATIQ, "kratos_sync.infrastructure.worker.dramatiq_command:set_up", "-p1", "-t2"],
             cwd=tmp_path,
-            env={
-                "PATH": os.environ["PATH"],
-                "DATABASE_URL": database_url,
-                "BROKER_URL": broker_url,
-            },
+            env=environment(DATABASE_URL=database_url, BROKER_URL=broker_url),
             stdout=output,
             stderr=output,
             start_new_session=True,

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from kratos_sync.application.application import Subscriptions
@@ -18,8 +19,10 @@ from kratos_sync.infrastructure.ledger.subscriptions import (
     PostgresSubscriptions,
     Subscription,
 )
+from kratos_sync.infrastructure.migrations import migrate
+from kratos_sync.infrastructure.postgres.engine import connect
 from tests.domain.people import ADA, GRACE, cause
-from tests.suites.ledgers import PostgresLedger
+from tests.suites.ledgers import PostgresLedger, subscribe_only
 from tests.suites.occurrences import WEBHOOK, updated
 
 LEASE = timedelta(seconds=30)
@@ -41,8 +44,8 @@ BOTH = Subscriptions(SUBSCRIPTIONS, {KratosIdentityUpdated: [Follow]})
 @pytest.fixture
 def ledger(engine: Engine) -> PostgresLedger:
     """Ada's events 1, 2 and 4, and Grace's 3."""
-    PostgresSubscriptions(engine, BOTH).add_missing()
     ledger = PostgresLedger(engine)
+    PostgresSubscriptions(engine, BOTH).add_missing()
     for number, who in enumerate((ADA, ADA, GRACE, ADA), start=1):
         ledger.publish(updated(number, who), WEBHOOK)
     return ledger
@@ -145,13 +148,17 @@ def test_other_consumers_deliveries_are_not_ordered(ledger: PostgresLedger) -> N
 
 
 def test_the_database_has_the_services_own_subscriptions_from_the_beginning(
-    engine: Engine,
+    empty_database_url: str,
 ) -> None:
+    engine = connect(SecretStr(empty_database_url), pool_size=2)
+    migrate(engine)
     assert PostgresSubscriptions(engine, Subscriptions(SUBSCRIPTIONS)).add_missing() == []
     assert PostgresSubscriptions(engine, Subscriptions(SUBSCRIPTIONS)).unknown() == []
+    engine.dispose()
 
 
 def test_what_is_missing_is_added_once_and_nothing_is_removed(engine: Engine) -> None:
+    subscribe_only(engine, Subscriptions(SUBSCRIPTIONS))
     added = Subscription("kratos_identity.updated", "Follow", True)
 
     assert PostgresSubscriptions(engine, BOTH).add_missing() == [added]

@@ -1,0 +1,52 @@
+"""The environment of a test run: it may name an application, whose consumers are subscribed."""
+
+import os
+from typing import Any
+
+from kratos_sync.application.application import Application, Subscriptions
+from kratos_sync.infrastructure.application import (
+    application_path,
+    load_application,
+    subscriptions_at,
+)
+from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.migrations import History, migrate, migrate_application
+from kratos_sync.infrastructure.settings import Settings
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """The environment of a process that a test starts: of the service's settings, these alone.
+
+    The application, its settings and everything else are as in the run.
+    """
+    ours = {name.upper() for name in Settings.model_fields} - {"KRATOS_SYNC_APP"}
+    given = {name: value for name, value in os.environ.items() if name.upper() not in ours}
+    return {**given, **settings}
+
+
+def application() -> Application[Any, Any] | None:
+    """The application of the run, if any."""
+    return load_application(application_path(os.environ.get("KRATOS_SYNC_APP")))
+
+
+def subscriptions() -> Subscriptions:
+    """Those of the service's own consumers, and of the application's."""
+    return subscriptions_at(os.environ.get("KRATOS_SYNC_APP"))
+
+
+def application_history() -> History | None:
+    """The application's migrations, if it has any."""
+    own = application()
+    return None if own is None or own.migrations is None else History.at(own.migrations)
+
+
+def migrate_all(database_url: str) -> None:
+    """Make all schemas, and subscribe all consumers, as `kratos-sync migrate` does."""
+    container = Container()
+    settings = Settings(_env_file=None, database_url=database_url, broker_url="redis://127.0.0.1:9")
+    container.settings.override(settings)
+    migrate(container.engine())
+    if (history := application_history()) is not None:
+        migrate_application(container.engine(), history)
+    container.kept_subscriptions().add_missing()
+    container.engine().dispose()
