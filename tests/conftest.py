@@ -7,7 +7,6 @@ imported before a test asks for it: the domain's tests need only pytest and hypo
 
 import os
 from collections.abc import Iterator
-from time import monotonic
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from kratos_sync.infrastructure.container import Container
     from tests.infrastructure.bus.peeking import AnyBroker
     from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
-
-TEMPLATE = "kratos_sync_template"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -82,31 +79,32 @@ def amqp_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def migrated_template(postgres_url: str) -> Iterator[str]:
     """The name of a migrated database that others are copied from."""
+    from sqlalchemy import make_url
+
+    from tests.databases import database
     from tests.environment import migrate_all
 
-    name = f"{TEMPLATE}_{uuid4().hex[:8]}"
-    _administer(postgres_url, f"CREATE DATABASE {name}")
-    migrate_all(_of_database(postgres_url, name))
-    yield name
-    _administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    with database(postgres_url) as url:
+        migrate_all(url)
+        yield str(make_url(url).database)
 
 
 @pytest.fixture
 def database_url(postgres_url: str, migrated_template: str) -> Iterator[str]:
     """A fresh, migrated database of the test's own."""
-    name = f"test_{uuid4().hex}"
-    _administer(postgres_url, f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
-    yield _of_database(postgres_url, name)
-    _administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    from tests.databases import database
+
+    with database(postgres_url, migrated_template) as url:
+        yield url
 
 
 @pytest.fixture
 def empty_database_url(postgres_url: str) -> Iterator[str]:
     """A fresh database that nobody has migrated."""
-    name = f"test_{uuid4().hex}"
-    _administer(postgres_url, f"CREATE DATABASE {name}")
-    yield _of_database(postgres_url, name)
-    _administer(postgres_url, f"DROP DATABASE {name} WITH (FORCE)")
+    from tests.databases import database
+
+    with database(postgres_url) as url:
+        yield url
 
 
 @pytest.fixture
@@ -153,25 +151,3 @@ def container(database_url: str, broker_url: str, broker: "AnyBroker") -> "Itera
     container.wake_relay().stop()
     container.engine().dispose()
     container.spare_engine().dispose()
-
-
-def _administer(url: str, statement: str) -> None:
-    import psycopg
-
-    deadline = monotonic() + 10
-    with psycopg.connect(url, autocommit=True) as connection:
-        while True:
-            try:
-                connection.execute(statement.encode())
-            except psycopg.errors.ObjectInUse:
-                # A connection to the template that was closed just now may still be going away.
-                if monotonic() > deadline:
-                    raise
-            else:
-                return
-
-
-def _of_database(url: str, name: str) -> str:
-    from sqlalchemy import make_url
-
-    return make_url(url).set(database=name).render_as_string(hide_password=False)

@@ -11,10 +11,9 @@ import httpx
 
 from tests.environment import environment
 from tests.ports import free_port
-from tests.waiting import until
+from tests.waiting import DEADLINE_SECONDS, until
 
 KRATOS_SYNC = (str(Path(sysconfig.get_path("scripts"), "kratos-sync")),)
-SECONDS = 60
 
 
 class Processes:
@@ -28,7 +27,7 @@ class Processes:
         self._port = free_port()
         self.http = httpx.Client(
             base_url=f"http://127.0.0.1:{self._port}",
-            timeout=SECONDS,
+            timeout=DEADLINE_SECONDS,
             trust_env=False,
             limits=httpx.Limits(max_keepalive_connections=0),
         )
@@ -47,7 +46,7 @@ class Processes:
     def start_api(self, program: Sequence[str] = KRATOS_SYNC, **settings: str) -> None:
         """Start the api, and wait until it is ready."""
         self.start("api", "api", "--port", str(self._port), program=program, **settings)
-        until(self._is_ready, SECONDS)
+        until(self._is_ready)
 
     def start(
         self, name: str, *command: str, program: Sequence[str] = KRATOS_SYNC, **settings: str
@@ -80,7 +79,7 @@ class Processes:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=SECONDS,
+            timeout=DEADLINE_SECONDS,
             check=False,
         )
         return done.returncode, done.stdout.decode(errors="replace")
@@ -91,11 +90,11 @@ class Processes:
         for process in stopping.values():
             process.terminate()
         try:
-            return {name: process.wait(SECONDS) for name, process in stopping.items()}
+            return {name: process.wait(DEADLINE_SECONDS) for name, process in stopping.items()}
         finally:
             for process in stopping.values():
                 process.kill()
-                process.wait(SECONDS)
+                process.wait(DEADLINE_SECONDS)
 
     def pids(self) -> list[int]:
         """The processes that were started and not yet ended."""
@@ -111,7 +110,7 @@ class Processes:
 
     def wait_for(self, name: str, words: str) -> None:
         """Wait until a process of that name has said this."""
-        until(lambda: words in self.said(name), SECONDS)
+        until(lambda: words in self.said(name))
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.log"

@@ -175,9 +175,9 @@ class Service:
         """Send a signal to that process, and to none that it started."""
         self._running[name].send_signal(number)
 
-    def wait(self, name: str, seconds: float) -> int:
+    def wait(self, name: str) -> int:
         """Wait until a process has ended; give its exit code."""
-        return self._running.pop(name).wait(timeout=seconds)
+        return self._running.pop(name).wait(DEADLINE_SECONDS)
 
     def is_in_hand(self, person: str, consumer: str) -> bool:
         """Whether a worker holds the lock of a delivery about that person."""
@@ -205,9 +205,9 @@ class Service:
             str(row["id"]): row for row in self.ask("SELECT * FROM kratos_sync.kratos_identities")
         }
 
-    def settle(self, seconds: float = 60) -> None:
+    def settle(self) -> None:
         """Wait until nothing is owed to anybody."""
-        until(lambda: self.count("deliveries") == 0, seconds)
+        until(lambda: self.count("deliveries") == 0)
 
     def forget(self, *, whatever_is_owed: bool = False) -> None:
         """Begin anew, with empty tables, whatever a test left."""

@@ -1,13 +1,17 @@
 """10,000 connections at once, and a Kratos among them."""
 
 import resource
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
+from tests.databases import database
+from tests.end_to_end import patient_api
 from tests.end_to_end.running_api import RunningApi
 from tests.end_to_end.wire import Wire, call, head, identity
 from tests.waiting import until
@@ -18,6 +22,20 @@ MOST_HELD = 6_000
 OTHER_FILES = 128
 MOST_MEMORY = 256 * 1024 * 1024
 ENDED = 0
+
+
+@pytest.fixture(scope="module")
+def api(
+    postgres_url: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningApi]:
+    """It gives up no connection for being slow: to open so many takes its time."""
+    program = [sys.executable, str(Path(patient_api.__file__))]
+    folder = tmp_path_factory.mktemp("api")
+    with (
+        database(postgres_url, migrated_template) as url,
+        RunningApi.started(folder, url, program) as running,
+    ):
+        yield running
 
 
 @pytest.fixture

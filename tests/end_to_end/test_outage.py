@@ -277,16 +277,16 @@ def test_a_second_signal_answers_at_once_that_the_ledger_is_away(
             began = time.monotonic()
             os.kill(*processes.pids(), SIGTERM)
             assert held.answer().status == 503
+            assert time.monotonic() - began < 15  # it would be held for ten seconds longer
             assert begun.is_ended()
             assert ended(processes) == 0
-            assert time.monotonic() - began < 5
         assert "webhook_failed" not in processes.said("api")
         assert "Exception" not in processes.said("api")
 
 
 def ended(processes: Processes) -> int:
     """Wait for the API, which was told to end, and give its exit code."""
-    return processes._running.pop("api").wait(40)
+    return processes._running.pop("api").wait(DEADLINE_SECONDS)
 
 
 def listens(port: int) -> bool:

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from time import perf_counter
-from uuid import uuid4
 
-import psycopg
 import pytest
-from sqlalchemy import make_url
 
+from tests.databases import database
 from tests.end_to_end.service import Service
 from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
 from tests.recorded import two_hundred_lives
@@ -17,6 +15,8 @@ from tests.waiting import until
 
 # Dated when a test first asks: for ten minutes a registration is one.
 lives = cache(two_hundred_lives)
+# Nothing waits for a lease to run out.
+LEASE_SECONDS = 3_600
 
 
 @pytest.fixture
@@ -26,15 +26,11 @@ def service(
     rabbitmq_server: ReturningRabbitmq,
     tmp_path: Path,
 ) -> Iterator[Service]:
-    name = f"service_{uuid4().hex}"
-    url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    with psycopg.connect(postgres_url, autocommit=True) as administrator:
-        administrator.execute(f"CREATE DATABASE {name} TEMPLATE {migrated_template}".encode())
-        try:
-            with Service(tmp_path, url, rabbitmq_server) as service:
-                yield service
-        finally:
-            administrator.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    with (
+        database(postgres_url, migrated_template) as url,
+        Service(tmp_path, url, rabbitmq_server, LEASE_SECONDS) as service,
+    ):
+        yield service
 
 
 def test_webhooks_are_taken_and_consumed_also_while_rabbitmq_goes_away_and_returns(
@@ -50,7 +46,7 @@ def test_webhooks_are_taken_and_consumed_also_while_rabbitmq_goes_away_and_retur
     assert service.count("deliveries") >= 100
     rabbitmq_server.come_back(wiped=True)
     back = perf_counter()
-    service.settle(seconds=10)
+    service.settle()
 
     print(f"\nall was done {perf_counter() - back:.1f} s after RabbitMQ's return")
     assert service.people().keys() == {call.person for call in lives().calls[:200]}

@@ -11,10 +11,16 @@ from tests.environment import subscriptions
 from tests.recorded import Call, Recording, thirteen_calls, two_hundred_lives
 from tests.waiting import until
 
-# Dated when a test first asks: for ten minutes a registration is one.
+# Dated when each test first asks: for ten minutes a registration is one.
 thirteen = cache(thirteen_calls)
 lives = cache(two_hundred_lives)
 DELETED = "407e9ba6-aec3-4a90-a6cf-b963db6b5456"
+
+
+@pytest.fixture(autouse=True)
+def dated_now() -> None:
+    for recording in (thirteen, lives):
+        recording.cache_clear()
 
 
 def as_webhooks_can_know(recording: Recording) -> dict[str, dict[str, object]]:

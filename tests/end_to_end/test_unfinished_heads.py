@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-import psycopg
 import pytest
 
+from tests.databases import database
 from tests.end_to_end.processes import KRATOS_SYNC
 from tests.end_to_end.running_api import RunningApi
 from tests.end_to_end.wire import call, head, identity
@@ -59,19 +59,12 @@ def test_heads_without_an_end_have_a_bound_together(api: RunningApi, wires: Exit
 def small_api(
     postgres_url: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningApi]:
-    from sqlalchemy import make_url
-
     limited = ("bash", "-c", f'ulimit -n {ROOM + OTHER_FILES}; exec "$@"', "-", *KRATOS_SYNC)
-    name = "small_room"
-    url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    with psycopg.connect(postgres_url, autocommit=True) as administrator:
-        administrator.execute(f"CREATE DATABASE {name} TEMPLATE {migrated_template}".encode())
-        try:
-            folder = tmp_path_factory.mktemp("small")
-            with RunningApi.started(folder, url, program=limited) as running:
-                yield running
-        finally:
-            administrator.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+    with (
+        database(postgres_url, migrated_template) as url,
+        RunningApi.started(tmp_path_factory.mktemp("small"), url, limited) as running,
+    ):
+        yield running
 
 
 STAYING = {

@@ -33,7 +33,7 @@ class GetIntoTrouble(Consumer[KratosIdentityUpdated]):
     name = "GetIntoTrouble"
     max_attempts = 3
     first_backoff = timedelta(milliseconds=200)
-    time_limit = timedelta(seconds=0.7)
+    time_limit = timedelta(seconds=1.5)
     gives_up_on = (LookupError,)
 
     def __init__(self, counts: RegistrationCounts) -> None:
@@ -50,7 +50,7 @@ class AwaitTrouble(Consumer[KratosIdentityUpdated]):
 
     name = "AwaitTrouble"
     first_backoff = timedelta(milliseconds=200)
-    time_limit = timedelta(seconds=0.7)
+    time_limit = timedelta(seconds=1.5)
 
     async def consume(self, event: KratosIdentityUpdated) -> None:
         """Await something, and then get into trouble."""

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID, uuid4
 
+from tests.waiting import DEADLINE_SECONDS
+
 SYNC = "/kratos/sync-identity"
 KEY = "a-key-of-no-worth"
-SECONDS = 40
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Wire:
     """One connection to a port of this machine."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_SECONDS)
         self._read = self.socket.makefile("rb")
 
     def __enter__(self) -> Self:
@@ -67,7 +68,9 @@ class Wire:
 
     def has_something_to_say(self, seconds: float) -> bool:
         """Wait for the other side to answer, or to end the connection."""
-        return bool(select.select([self.socket], [], [], seconds)[0])
+        poll = select.poll()  # for any number of sockets
+        poll.register(self.socket, select.POLLIN)
+        return bool(poll.poll(1000 * seconds))
 
     def is_ended(self) -> bool:
         """Wait for the other side to end the connection; false if it says something instead."""
