@@ -28,11 +28,13 @@ def run(page: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_samples_of_a_page_run_and_their_tests_pass(page: str) -> None:
+    defined = run(page)
+    assert defined.keys() > {"__name__"}
     tests: list[Callable[[], None]] = [
-        value for name, value in run(page).items() if name.startswith("test_")
+        value for name, value in defined.items() if name.startswith("test_")
     ]
-    for test in tests:
-        test()
+    # One that fails raises.
+    assert [test() for test in tests] == [None] * len(tests)
 
 
 def test_pages_with_tests_of_their_own() -> None:

@@ -431,8 +431,12 @@ def test_it_waits_for_a_ledger_that_is_away_and_stops_when_told(
     container.settings.override(
         Settings(_env_file=None, database_url=nowhere, broker_url="redis://127.0.0.1:9/0")
     )
-    with capture_logs() as logged, relaying(container.relay()):
+    stopped = threading.Event()
+    with capture_logs() as logged, relaying(container.relay(), stopped):
         until(lambda: [line["event"] for line in logged].count("ledger_unavailable") >= 2)
+        assert not stopped.is_set()
+
+    assert names_logged(logged) == {"ledger_unavailable", "wake_ups_interrupted"}
 
 
 def test_what_another_relay_is_claiming_is_left_to_it(
