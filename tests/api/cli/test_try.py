@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine
 from uuid_utils.compat import uuid7
 
-from kratos_sync import IdentityRegistered
+from kratos_sync import Application, Consumer, IdentityRegistered
 from tests.api.cli.invoking import kratos_sync
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import WEBHOOK, updated
@@ -17,6 +17,15 @@ from tests.testing.acme import RecordingMail
 
 pytestmark = pytest.mark.usefixtures("settings")
 SYNC = "SyncKratosIdentity"
+
+
+class CallTheCrm(Consumer[IdentityRegistered]):
+    name = "CallTheCrm"
+
+    async def consume(self, event: IdentityRegistered) -> None: ...
+
+
+app = Application(subscriptions={IdentityRegistered: [CallTheCrm]})
 
 
 @pytest.fixture
@@ -137,3 +146,17 @@ def test_real_effects_need_a_yes(ledger: PostgresLedger, acme: RecordingMail) ->
     assert tried.exit_code == 0, tried.output
     assert "writes and raises nothing" in tried.stdout
     assert acme.recipients == ["ada@example.org"]
+
+
+def test_an_async_consumer_needs_a_yes_whatever_its_ports(
+    ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KRATOS_SYNC_APP", f"{__name__}:app")
+    event_id = registered(ledger, "ada@example.org")
+
+    refused = kratos_sync("try", "CallTheCrm", event_id)
+    assert refused.exit_code == 2
+    assert "say --yes" in refused.stderr
+
+    tried = kratos_sync("try", "CallTheCrm", event_id, "--yes")
+    assert tried.exit_code == 0, tried.output
