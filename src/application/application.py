@@ -2,7 +2,7 @@
 
 import re
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Generic, Union, get_args, get_origin
@@ -22,6 +22,7 @@ Given = TypeVar("Given")
 Given_contra = TypeVar("Given_contra", contravariant=True)
 Settings = TypeVar("Settings", default=None)
 Transaction = TypeVar("Transaction", default=object)
+Amount = TypeVar("Amount", int, timedelta)
 
 CONSUMER_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9._-]{0,99}")
 """Names of consumers are names of queues too."""
@@ -135,17 +136,34 @@ def _check(consumer: type[Consumer[Any]]) -> None:
         )
     if consumer.consume is Consumer.consume:
         raise InvalidApplication(f"{name} has no method consume")
+    has_first_backoff = _is_at_least(consumer.first_backoff, timedelta())
     limits = {
-        "batch_size": consumer.batch_size >= 1,
-        "max_attempts": consumer.max_attempts >= 1,
-        "first_backoff": consumer.first_backoff >= timedelta(),
-        "longest_backoff": consumer.longest_backoff >= consumer.first_backoff,
-        "time_limit": consumer.time_limit > timedelta(),
+        "batch_size": _is_at_least(consumer.batch_size, 1),
+        "max_attempts": _is_at_least(consumer.max_attempts, 1),
+        "first_backoff": has_first_backoff,
+        "longest_backoff": _is_at_least(
+            consumer.longest_backoff, consumer.first_backoff if has_first_backoff else timedelta()
+        ),
+        "gives_up_on": _are_errors(consumer.gives_up_on),
+        "time_limit": _is_at_least(consumer.time_limit, timedelta.resolution),
         "rate": consumer.rate is None or is_rate(consumer.rate),
-        "concurrency": consumer.concurrency is None or consumer.concurrency >= 1,
+        "concurrency": consumer.concurrency is None or _is_at_least(consumer.concurrency, 1),
     }
     if wrong := [attribute for attribute, is_right in limits.items() if not is_right]:
         raise InvalidApplication(f"{name} has a wrong {' and '.join(wrong)}")
+    if consumer.skips_dead_letters and not consumer.ordered:
+        raise InvalidApplication(f"{name} has skips_dead_letters, and is not ordered")
+
+
+def _is_at_least(given: object, least: Amount) -> bool:
+    """Whether it is of that type, and not less."""
+    return isinstance(given, type(least)) and given >= least
+
+
+def _are_errors(given: object) -> bool:
+    return isinstance(given, Collection) and all(
+        isinstance(each, type) and issubclass(each, BaseException) for each in given
+    )
 
 
 def _declared(consumer: type[Consumer[Any]]) -> tuple[type[DomainEvent], ...]:

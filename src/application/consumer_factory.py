@@ -61,10 +61,26 @@ def names_of(ports: Iterable[object]) -> str:
 
 
 def ports_of(kind: type[Consumer[Any]]) -> dict[str, Any]:
-    """The ports that a consumer's constructor asks for, by their parameters."""
-    return {
+    """The ports that a consumer's constructor asks for, by their parameters.
+
+    Raises InvalidApplication for a parameter that does not say which.
+    """
+    try:
+        parameters = inspect.signature(kind, eval_str=True).parameters
+    except Exception as error:
+        raise InvalidApplication(
+            f"an annotation of {kind.__name__}'s constructor cannot be evaluated:"
+            f" {type(error).__name__}: {error}"
+        ) from error
+    ports = {
         name: parameter.annotation
-        for name, parameter in inspect.signature(kind, eval_str=True).parameters.items()
+        for name, parameter in parameters.items()
         # A consumer without a constructor inherits the protocol's (*args, **kwargs).
         if parameter.kind not in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
     }
+    for name, port in ports.items():
+        if port is inspect.Parameter.empty:
+            raise InvalidApplication(
+                f"the parameter {name} of {kind.__name__}'s constructor needs an annotation"
+            )
+    return ports

@@ -1,6 +1,7 @@
 """Loads the application that the service runs for."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 from inspect import iscoroutinefunction, signature
@@ -8,7 +9,12 @@ from typing import Any, Final
 
 from pydantic_settings import BaseSettings
 
-from kratos_sync.application.application import Application, InvalidApplication, Subscriptions
+from kratos_sync.application.application import (
+    Adapter,
+    Application,
+    InvalidApplication,
+    Subscriptions,
+)
 from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 
 GROUP: Final = "kratos_sync.applications"
@@ -33,6 +39,8 @@ def load_application(path: str | None) -> Application[Any, Any] | None:
     """The application at ``module:attribute``, if any. Raises InvalidApplication."""
     if path is None:
         return None
+    if not re.fullmatch(r"[\w.]+:\w+", path):
+        raise InvalidApplication(f"{path!r} is no module:attribute, such as acme_sync:app")
     module_name, _, attribute = path.partition(":")
     try:
         application = getattr(import_module(module_name), attribute)
@@ -40,9 +48,42 @@ def load_application(path: str | None) -> Application[Any, Any] | None:
         raise InvalidApplication(f"{path} cannot be imported: {_described(error)}") from error
     if not isinstance(application, Application):
         raise InvalidApplication(f"{path} is no kratos_sync.Application")
-    if not _takes_a_session(application.session_scopes):
-        raise InvalidApplication("its session_scopes is no function of a session")
+    require_shape(application)
+    if application.migrations is not None:
+        # Completing a name in a shell would wait for SQLAlchemy.
+        from kratos_sync.infrastructure.migrations import History
+
+        History.at(application.migrations)
     return application
+
+
+def require_shape(application: Application[Any, Any]) -> None:
+    """Raise InvalidApplication if a field is nothing that the service can use."""
+    table: object = application.subscriptions
+    settings: object = application.settings
+    migrations: object = application.migrations
+    fields = {
+        "subscriptions are no mapping of events to lists of consumers": (
+            isinstance(table, Mapping) and all(_is_list(each) for each in table.values())
+        ),
+        "adapters are no list of serve(port).by(make)": _are_adapters(application.adapters),
+        "adapters_in_transaction are no list of serve(port).by(make)": _are_adapters(
+            application.adapters_in_transaction
+        ),
+        "settings are no subclass of pydantic_settings.BaseSettings": (
+            settings is None or (isinstance(settings, type) and issubclass(settings, BaseSettings))
+        ),
+        "migrations are no package:folder, such as acme_sync:migrations": (
+            migrations is None or isinstance(migrations, str)
+        ),
+        "parse_handler makes no KratosIdentityParseHandler": (
+            application.parse_handler is None or callable(application.parse_handler)
+        ),
+        "session_scopes is no function of a session": _takes_a_session(application.session_scopes),
+    }
+    for what_is_wrong, is_right in fields.items():
+        if not is_right:
+            raise InvalidApplication(f"its {what_is_wrong}")
 
 
 def subscriptions_with(application: Application[Any, Any] | None) -> Subscriptions:
@@ -69,13 +110,11 @@ def adapters_in_transaction_of(
 def settings_of(application: Application[Any, Any]) -> object:
     """The application's settings, from the environment and `.env`; None if it has none.
 
-    Raises InvalidApplication for a class that is no BaseSettings, and pydantic's ValidationError.
+    Raises pydantic's ValidationError.
     """
     kind = application.settings
     if kind is None:
         return None
-    if not issubclass(kind, BaseSettings):
-        raise InvalidApplication("its settings are no subclass of pydantic_settings.BaseSettings")
     own = {"env_file": ".env", "extra": "ignore", "hide_input_in_errors": True}
     return type(kind.__name__, (kind,), {"__module__": kind.__module__}, **own)()
 
@@ -98,6 +137,14 @@ def adapters_of(application: Application[Any, Any] | None) -> dict[Any, object]:
                 f"its adapter of {port} cannot be made: {_described(error)}"
             ) from error
     return made
+
+
+def _is_list(given: object) -> bool:
+    return isinstance(given, Sequence) and not isinstance(given, str)
+
+
+def _are_adapters(given: Sequence[object]) -> bool:
+    return _is_list(given) and all(isinstance(e, Adapter) and callable(e.make) for e in given)
 
 
 def _takes_a_session(function: Callable[..., object]) -> bool:

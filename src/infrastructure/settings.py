@@ -131,7 +131,7 @@ class Settings(BaseSettings):
 
     database_url: DatabaseUrl
     broker_url: BrokerUrl
-    kratos_sync_app: Annotated[str | None, Field(pattern=r"^[\w.]+:\w+$"), _none_if("")] = None
+    kratos_sync_app: Annotated[str | None, _none_if("")] = None
     """Your application, as ``module:attribute``; by default that of an installed package."""
     kratos_webhook_api_keys: ApiKeys = ()
     """Any of them is accepted, so that a key can be changed without a gap."""

@@ -24,6 +24,7 @@ from kratos_sync.application.ports.unit_of_work import PendingDelivery, UnitOfWo
 from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.domain.events import DomainEvent, KratosIdentityUpdated
 from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.infrastructure.application import require_shape
 from kratos_sync.testing.ledger import Attempt, InMemoryLedger, RecordedEvent
 from kratos_sync.testing.unit_of_work import OWN_PORTS
 from kratos_sync.testing.webhooks import Webhook
@@ -133,6 +134,8 @@ class Harness:
 
         Raises InvalidApplication for an application that the service would refuse.
         """
+        if application is not None:
+            require_shape(application)
         own = {} if application is None else application.subscriptions
         self._subscriptions = Subscriptions(SUBSCRIPTIONS, own)
         in_transaction: set[object] = {*OWN_PORTS}

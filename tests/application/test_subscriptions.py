@@ -99,6 +99,19 @@ def test_a_consumer_of_every_event_may_subscribe_to_any() -> None:
     assert Subscriptions({IdentityDeleted: [ReadEverything]}).events_of("ReadEverything")
 
 
+def test_a_policy_may_be_all_that_is_documented() -> None:
+    policy = with_policy(
+        ordered=True,
+        skips_dead_letters=True,
+        gives_up_on=(ValueError, KeyboardInterrupt),
+        rate="100/minute",
+        concurrency=1,
+        longest_backoff=timedelta(seconds=1),
+    )
+
+    assert Subscriptions({IdentityRegistered: [policy]}).consumers == {"Policy": policy}
+
+
 def test_what_is_not_subscribed_has_no_events_and_no_consumers() -> None:
     assert OWN.events_of("SendWelcomeEmail") == ()
     assert OWN.consumers_of("identity.deleted") == ()
@@ -145,6 +158,32 @@ def test_what_is_not_subscribed_has_no_events_and_no_consumers() -> None:
         (
             {IdentityRegistered: [with_policy(longest_backoff=timedelta())]},
             "Policy has a wrong longest_backoff",
+        ),
+        (
+            {
+                IdentityRegistered: [
+                    with_policy(
+                        batch_size="x",
+                        max_attempts=None,
+                        first_backoff=1,
+                        longest_backoff=60,
+                        gives_up_on=ValueError,
+                        time_limit=5,
+                        rate=100,
+                        concurrency="2",
+                    )
+                ]
+            },
+            "Policy has a wrong batch_size and max_attempts and first_backoff and longest_backoff"
+            " and gives_up_on and time_limit and rate and concurrency",
+        ),
+        (
+            {IdentityRegistered: [with_policy(gives_up_on=(ValueError, "KeyError"))]},
+            "Policy has a wrong gives_up_on",
+        ),
+        (
+            {IdentityRegistered: [with_policy(skips_dead_letters=True)]},
+            "Policy has skips_dead_letters, and is not ordered",
         ),
     ],
 )

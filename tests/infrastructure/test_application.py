@@ -116,6 +116,7 @@ def test_of_several_that_are_installed_one_has_to_be_named(monkeypatch: pytest.M
         ("app = None", "acme_one:other", "module 'acme_one' has no attribute 'other'"),
         ("app = None", "acme_one:app", "acme_one:app is no kratos_sync.Application"),
         ("raise ValueError('bad')", "acme_one:app", "cannot be imported: ValueError: bad"),
+        ("app = None", "acme_one", "'acme_one' is no module:attribute, such as acme_sync:app"),
     ],
 )
 def test_what_cannot_be_loaded_is_refused(
@@ -172,13 +173,64 @@ def test_an_adapter_that_cannot_be_made_is_refused(
     )
 
 
-def test_settings_of_another_kind_are_refused() -> None:
-    wrong = Application(
-        subscriptions={}, adapters=[serve(Mail).by(lambda _: SmtpMail(""))], settings=int
-    )
+NO_TABLE = "its subscriptions are no mapping of events to lists of consumers"
+NO_SETTINGS = "its settings are no subclass of pydantic_settings.BaseSettings"
 
-    with pytest.raises(InvalidApplication, match="its settings are no subclass"):
-        adapters_of(wrong)
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"subscriptions": [SendWelcomeEmail]}, NO_TABLE),
+        ({"subscriptions": {IdentityRegistered: SendWelcomeEmail}}, NO_TABLE),
+        ({"subscriptions": {IdentityRegistered: "SendWelcomeEmail"}}, NO_TABLE),
+        ({"adapters": {Mail: smtp}}, "its adapters are no list of serve(port).by(make)"),
+        ({"adapters": serve(Mail).by(smtp)}, "its adapters are no list of serve(port).by(make)"),
+        (
+            {"adapters_in_transaction": [serve(Mail)]},
+            "its adapters_in_transaction are no list of serve(port).by(make)",
+        ),
+        (
+            {"adapters_in_transaction": [serve(Mail).by(None)]},  # type: ignore[arg-type]  # wrong
+            "its adapters_in_transaction are no list of serve(port).by(make)",
+        ),
+        ({"settings": dict}, NO_SETTINGS),
+        ({"settings": "AcmeSettings"}, NO_SETTINGS),
+        (
+            {"migrations": Path("migrations")},
+            "its migrations are no package:folder, such as acme_sync:migrations",
+        ),
+        (
+            {"migrations": "acme_none:migrations"},
+            "its migrations are in no package acme_none",
+        ),
+        (
+            {"migrations": "public:migrations"},
+            "the schema of its migrations cannot be named 'public'",
+        ),
+        (
+            {"parse_handler": "a handler"},
+            "its parse_handler makes no KratosIdentityParseHandler",
+        ),
+    ],
+)
+def test_a_field_that_cannot_be_used_is_refused(
+    monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], sentence: str
+) -> None:
+    wrong = Application(**{"subscriptions": {}, **fields})
+    monkeypatch.setattr(sys.modules[__name__], "app", wrong)
+
+    assert refusal(HERE) == sentence
+
+
+def test_migrations_of_a_package_that_can_be_imported_are_accepted(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    (folder / "acme_two" / "migrations").mkdir(parents=True)
+    (folder / "acme_two" / "__init__.py").touch()
+    right = Application(subscriptions={}, migrations="acme_two:migrations")
+    monkeypatch.setattr(sys.modules[__name__], "app", right)
+
+    assert loaded(HERE) is right
 
 
 async def asynchronous_scopes(session: KratosSession) -> list[str]:

@@ -5,6 +5,7 @@ from uuid import uuid4
 import pytest
 
 from kratos_sync import (
+    Application,
     IdentityCredentialsChanged,
     IdentityDeleted,
     IdentityLoggedIn,
@@ -179,6 +180,13 @@ def test_a_consumer_that_is_not_subscribed_is_pointed_out(harness: Harness) -> N
 
     with pytest.raises(InvalidApplication, match="Another is not subscribed to anything"):
         harness.failed(Another)
+
+
+def test_an_application_that_the_service_would_refuse_is_refused() -> None:
+    wrong = Application(subscriptions={}, adapters={Mail: RecordingMail})  # type: ignore[arg-type]  # wrong
+
+    with pytest.raises(InvalidApplication, match="its adapters are no list of serve"):
+        Harness(wrong)
 
 
 def test_the_hooks_label_says_what_the_identity_does_not(harness: Harness) -> None:

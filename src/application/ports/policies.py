@@ -23,9 +23,9 @@ def events_per_second(rate: str) -> float:
     return int(found[1]) / PER_SECONDS[found[2]]
 
 
-def is_rate(text: str) -> bool:
-    """Whether a text is a rate."""
-    return _RATE.fullmatch(text) is not None
+def is_rate(given: object) -> bool:
+    """Whether it is a text, and a rate."""
+    return isinstance(given, str) and _RATE.fullmatch(given) is not None
 
 
 @dataclass(frozen=True, slots=True)

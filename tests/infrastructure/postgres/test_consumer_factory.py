@@ -44,6 +44,10 @@ class AskForAnything(AskForNothing):
     def __init__(self, anything) -> None: ...  # type: ignore[no-untyped-def]
 
 
+class AskForTheUnknown(AskForNothing):
+    def __init__(self, unknown: "Unknown") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+
 @pytest.fixture
 def transaction() -> Transaction:
     return Transaction(engine=None)  # type: ignore[arg-type]
@@ -83,12 +87,35 @@ def test_each_transaction_has_a_consumer_of_its_own(transaction: Transaction) ->
     assert one.identities is not other.identities
 
 
-@pytest.mark.parametrize("kind", [AskForTheMoon, AskForTheMoonByName, AskForAnything])
+@pytest.mark.parametrize("kind", [AskForTheMoon, AskForTheMoonByName])
 def test_a_port_that_nothing_serves_is_refused_at_once(kind: type[Consumer[Any]]) -> None:
     with pytest.raises(
         InvalidApplication, match=rf"^{kind.__name__} asks for .*, which nothing serves$"
     ):
         ConsumerFactory([AskForNothing, kind], PORTS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        (
+            AskForAnything,
+            "the parameter anything of AskForAnything's constructor needs an annotation",
+        ),
+        (
+            AskForTheUnknown,
+            "an annotation of AskForTheUnknown's constructor cannot be evaluated:"
+            " NameError: name 'Unknown' is not defined",
+        ),
+    ],
+)
+def test_a_parameter_that_names_no_port_is_refused_at_once(
+    kind: type[Consumer[Any]], sentence: str
+) -> None:
+    with pytest.raises(InvalidApplication) as refused:
+        ConsumerFactory([AskForNothing, kind], PORTS)
+
+    assert str(refused.value) == sentence
 
 
 @pytest.mark.parametrize("kind", Subscriptions(SUBSCRIPTIONS).consumers.values())
