@@ -202,6 +202,9 @@ class InMemoryUnitOfWork:
     def write_deferred(self) -> None:
         """Writes in memory never fail."""
 
+    def end_events(self) -> None:
+        """A consumer cannot end what is in memory."""
+
     def is_conflict(self, error: BaseException) -> bool:
         """Whether it is a ConcurrencyConflict."""
         return isinstance(error, ConcurrencyConflict)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
+from time import monotonic
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -21,7 +22,9 @@ from kratos_sync.application.ports.unit_of_work import (
 )
 
 GRACE_SECONDS: Final = 1.0
-"""How much longer than its time limit a batch may take until the loop counts as blocked."""
+"""How long an event may take to end after it was cancelled or interrupted."""
+BEAT_SECONDS: Final = 0.05
+"""How often the event loop shows that it is not blocked."""
 
 
 class EventLoop:
@@ -34,8 +37,11 @@ class EventLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
         self._deliveries = WeakKeyDictionary[asyncio.Task[Any], PendingDelivery]()
+        self._beat_at = 0.0
         self.thread = 0
         """The thread's identity."""
+        self.blocked = 0.0
+        """For how many seconds it was blocked, of all its time."""
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> "Future[None]":
         """Run a coroutine; returns at once."""
@@ -46,6 +52,8 @@ class EventLoop:
                 thread = threading.Thread(target=self._run, name="async", daemon=True)
                 thread.start()
                 self.thread = thread.ident or 0
+                self._beat_at = monotonic()
+                asyncio.run_coroutine_threadsafe(self._beat(), self._loop)
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def note(self, delivery: PendingDelivery) -> None:
@@ -58,12 +66,16 @@ class EventLoop:
         task = asyncio.current_task(self._loop)
         return None if task is None else self._deliveries.get(task)
 
-    def is_blocked(self) -> bool:
-        """Whether something that does not await keeps it from running anything else."""
-        answered = threading.Event()
-        assert self._loop is not None  # noqa: S101  # it has started something
-        self._loop.call_soon_threadsafe(answered.set)
-        return not answered.wait(GRACE_SECONDS)
+    @property
+    def blocked_now(self) -> float:
+        """For how many seconds something has not let anything else run."""
+        return max(monotonic() - self._beat_at - BEAT_SECONDS, 0.0)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            self.blocked += self.blocked_now
+            self._beat_at = monotonic()
 
     def _new_task(
         self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
@@ -75,17 +87,14 @@ class EventLoop:
         return task
 
     def _run(self) -> None:
-        assert self._loop is not None  # noqa: S101
+        assert self._loop is not None  # noqa: S101  # it was made before the thread
         while True:
-            # An interruption may come a moment after what was to be interrupted.
-            with suppress(TimeLimitExceeded):
+            # A task's SystemExit ends it, and so may an interruption that comes a moment late.
+            with suppress(BaseException):
                 self._loop.run_forever()
 
 
 EVENT_LOOP: Final = EventLoop()
-
-
-_NOT_ENDED: Final = TimeLimitExceeded("did not end when it was cancelled")
 
 
 class _Attempts:
@@ -93,70 +102,100 @@ class _Attempts:
 
     def __init__(self, batch: Batch, consumer: Consumer[Any]) -> None:
         self._batch, self._consumer = batch, consumer
+        self._limit = batch.consumer.time_limit.total_seconds()
+        self._began, self._blocked_before = monotonic(), EVENT_LOOP.blocked
         self.errors: dict[PendingDelivery, BaseException | None] = {}
-        self.timed_out: set[PendingDelivery] = set()
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run, without the time in which the loop was blocked."""
+        blocked = EVENT_LOOP.blocked - self._blocked_before
+        return monotonic() - self._began - blocked - EVENT_LOOP.blocked_now
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether all events should have ended, cancelled if need be."""
+        return self.seconds > self._limit + GRACE_SECONDS
 
     async def run(self) -> None:
         await asyncio.gather(*(self._run_one(each) for each in self._batch.deliveries))
 
     async def _run_one(self, delivery: PendingDelivery) -> None:
-        limit = self._batch.consumer.time_limit
         EVENT_LOOP.note(delivery)
         with delivering(self._batch.consumer, delivery):
+            timeout = asyncio.timeout(None)
+            timer = asyncio.create_task(self._expire(timeout))
             try:
-                async with asyncio.timeout(limit.total_seconds()) as timeout:
+                async with timeout:
                     if (awaitable := self._consumer.consume(read_event(delivery))) is not None:
                         await awaitable
             except LedgerUnavailable as error:
                 self.errors[delivery] = OtherLedgerUnavailable(str(error))
             except FAILURES as error:
                 if timeout.expired():
-                    self.timed_out.add(delivery)
-                    overrun = TimeLimitExceeded(f"took longer than {limit}")
+                    overrun = TimeLimitExceeded(
+                        f"took longer than {self._batch.consumer.time_limit}"
+                    )
                     overrun.__cause__ = error
                     error = overrun
                 self.errors[delivery] = error
             else:
                 self.errors[delivery] = None
+            finally:
+                timer.cancel()
+                self._batch.watch.ended(delivery)
 
-    def result(self, *, was_blocked: bool) -> Result:
-        """What became of them; no attempt counts for what was kept from running."""
+    async def _expire(self, timeout: asyncio.Timeout) -> None:
+        while (left := self._limit - self.seconds) > 0:
+            await asyncio.sleep(left)
+        timeout.reschedule(asyncio.get_running_loop().time())
+
+    def result(self, *, is_blocked: bool = False) -> Result:
+        """What became of them; if the loop is blocked, what has not ended counts no attempt."""
         batch, succeeded, failed, unprocessed = self._batch, [], list[Failure](), []
         for delivery in batch.deliveries:
             error = self.errors.get(delivery, _NOT_ENDED)
             if error is None:
                 succeeded.append(delivery)
-            elif was_blocked and (error is _NOT_ENDED or delivery in self.timed_out):
+            elif is_blocked and error is _NOT_ENDED:
                 unprocessed.append(delivery)
             else:
                 failed.append(failure(batch.consumer, batch.started, delivery, error))
         return Result(batch.started, True, succeeded, failed, unprocessed)
 
 
-def consume_at_once(batch: Batch) -> Result:
+_NOT_ENDED: Final = TimeLimitExceeded("did not end when it was cancelled")
+
+
+def consume_at_once(batch: Batch, consumer: Consumer[Any]) -> Result:
     """Await the consumer with all opened events at once, each for at most its time limit.
 
-    An event that blocks the event loop is interrupted, and the others count no attempt; if even
-    that does not help, its batch's thread hangs too, and so the process is replaced.
+    While something blocks the event loop, nobody's time passes. An event of this batch that blocks
+    it for longer than its limit is interrupted; if even that does not help, this thread hangs
+    too, and so the process is replaced.
     """
-    attempts = _Attempts(batch, batch.unit_of_work.consumer(batch.consumer))
+    attempts = _Attempts(batch, consumer)
     running = EVENT_LOOP.start(attempts.run())
     limit = batch.consumer.time_limit.total_seconds()
-    try:
-        running.result(limit + GRACE_SECONDS)
-    except TimeoutError:
-        was_blocked = EVENT_LOOP.is_blocked()
-        if was_blocked:
-            batch.watch.interrupt_thread(EVENT_LOOP.thread)
-            if EVENT_LOOP.is_blocked():
-                # What blocks it and is no task may be anybody's.
-                culprit = EVENT_LOOP.blocking() or batch.deliveries[0]
-                if culprit in batch.deliveries:
-                    _hang(batch, culprit, 2 * limit)
-        result = attempts.result(was_blocked=was_blocked)
-        running.cancel()
-        return result
-    return attempts.result(was_blocked=False)
+    is_interrupted = False
+    while not attempts.is_overdue:
+        with suppress(TimeoutError):
+            running.result(BEAT_SECONDS if is_interrupted else min(limit, GRACE_SECONDS))
+            return attempts.result()
+        blocked, culprit = EVENT_LOOP.blocked_now, EVENT_LOOP.blocking()
+        if blocked < limit:
+            is_interrupted = False
+        # By identity: the delivery of the same event to another consumer is equal.
+        elif culprit is None or any(each is culprit for each in batch.deliveries):
+            if not is_interrupted:
+                batch.watch.interrupt_thread(EVENT_LOOP.thread)
+                is_interrupted = True
+            elif blocked > limit + GRACE_SECONDS:
+                _hang(batch, culprit or batch.deliveries[0], 2 * limit)
+                return attempts.result(is_blocked=True)
+    result = attempts.result()
+    running.cancel()
+    return result
 
 
 def _hang(batch: Batch, culprit: PendingDelivery, seconds: float) -> None:

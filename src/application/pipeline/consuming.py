@@ -38,20 +38,21 @@ def consume(batch: Batch) -> Result:
     Of a consumer with a batch size of 1 the savepoint is in the database, and undoes everything; an
     event that lost a race runs alone afterwards.
     """
-    began = monotonic()
-    result = (consume_at_once if is_async(batch.consumer) else _consume_in_turn)(batch)
-    return replace(result, seconds=monotonic() - began)
+    began, first = monotonic(), batch.deliveries[0]
+    try:
+        consumer = _watched(batch, first, lambda: batch.unit_of_work.consumer(batch.consumer))
+    except TimeLimitExceeded as error:
+        result = Result(batch.started, is_open=True, unprocessed=batch.deliveries)
+        return replace(result.rolled_back(error, first), seconds=monotonic() - began)
+    consume_all = consume_at_once if is_async(batch.consumer) else _consume_in_turn
+    return replace(consume_all(batch, consumer), seconds=monotonic() - began)
 
 
-def _consume_in_turn(batch: Batch) -> Result:
+def _consume_in_turn(batch: Batch, consumer: Consumer[Any]) -> Result:
     unit, limit = batch.unit_of_work, batch.consumer.time_limit.total_seconds()
     grouped = is_grouped(batch.consumer)
     until = batch.started.monotonic + (LONGEST_SECONDS if grouped else limit)
     opened = Result(batch.started, is_open=True, unprocessed=batch.deliveries)
-    try:
-        consumer = _watched(batch, batch.deliveries[0], lambda: unit.consumer(batch.consumer))
-    except TimeLimitExceeded as error:
-        return opened.rolled_back(error, batch.deliveries[0])
     succeeded: list[PendingDelivery] = []
     failed: list[Failure] = []
     conflicting: list[UUID] = []
@@ -67,7 +68,7 @@ def _consume_in_turn(batch: Batch) -> Result:
                 _watched(
                     batch,
                     delivery,
-                    partial(_consume_one, consumer, delivery, unit if grouped else None),
+                    partial(_consume_one, consumer, delivery, unit),
                 )
             except FAILURES as raised:
                 is_over = monotonic() - began >= limit
@@ -82,7 +83,7 @@ def _consume_in_turn(batch: Batch) -> Result:
                     failed.append(failure(batch.consumer, batch.started, delivery, cause))
             else:
                 succeeded.append(delivery)
-    unit.savepoint()  # what follows belongs to no event
+    unit.end_events()
     return Result(batch.started, True, succeeded, failed, unprocessed, conflicting)
 
 
@@ -119,11 +120,8 @@ def _watched(batch: Batch, delivery: PendingDelivery, call: Callable[[], Returne
         raise
 
 
-def _consume_one(
-    consumer: Consumer[Any], delivery: PendingDelivery, write_to: UnitOfWork | None
-) -> None:
+def _consume_one(consumer: Consumer[Any], delivery: PendingDelivery, unit: UnitOfWork) -> None:
     if inspect.iscoroutine(returned := consumer.consume(read_event(delivery))):
         returned.close()
         raise TypeError("consume returned a coroutine, and is no async def")
-    if write_to is not None:
-        write_to.write_deferred()
+    unit.write_deferred()

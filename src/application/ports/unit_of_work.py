@@ -118,7 +118,13 @@ class UnitOfWork(Protocol):
         """
 
     def write_deferred(self) -> None:
-        """Write what the consumer's ports deferred and may fail at."""
+        """Write what an event deferred and may fail at, so that it fails for this event."""
+
+    def end_events(self) -> None:
+        """Note that what follows belongs to no event.
+
+        Raises an error if the consumer ended the transaction: all its writes may be lost.
+        """
 
     def is_conflict(self, error: BaseException) -> bool:
         """Whether the error is a lost race of this transaction: a retry may succeed."""
@@ -156,13 +162,19 @@ class Watch(Protocol):
     """Watches the thread that consumes a batch."""
 
     def opened(self, pending: Sequence[PendingDelivery]) -> None:
-        """A transaction has loaded these deliveries; one alone counts as in flight from here on."""
+        """A transaction has loaded these deliveries.
+
+        One alone, and all of an async consumer, count as in flight from here on.
+        """
 
     def begin(self, delivery: PendingDelivery) -> None:
         """The consumer starts with this delivery: TimeLimitExceeded may be raised from here on."""
 
     def end(self) -> None:
         """It has finished or failed. Raises TimeLimitExceeded if it took too long."""
+
+    def ended(self, delivery: PendingDelivery) -> None:
+        """An async consumer has finished this delivery, or failed; from any thread."""
 
     def interrupt_thread(self, thread: int) -> None:
         """Raise TimeLimitExceeded in another thread, at its next step in Python."""
@@ -174,6 +186,7 @@ class Unwatched:
     def opened(self, pending: Sequence[PendingDelivery]) -> None: ...
     def begin(self, delivery: PendingDelivery) -> None: ...
     def end(self) -> None: ...
+    def ended(self, delivery: PendingDelivery) -> None: ...
     def interrupt_thread(self, thread: int) -> None: ...
 
 

@@ -38,8 +38,11 @@ if TYPE_CHECKING:
 
 SET_TIMEOUTS = """
     SELECT set_config('statement_timeout', $1, true),
-           set_config('idle_in_transaction_session_timeout', $2, true)
+           set_config('idle_in_transaction_session_timeout', $2, true),
+           set_config('kratos_sync.batch', 'open', true)
 """
+ENDED = "the consumer ended the transaction of its batch"
+IS_OPEN = "SELECT current_setting('kratos_sync.batch', true) = 'open'"
 
 IS_WRITABLE = "SELECT current_setting('transaction_read_only') = 'off'"
 # More than fits into so little memory: it needs room on the disk for a moment.
@@ -57,6 +60,14 @@ BETWEEN_CANCELS_MILLISECONDS = 50
 
 Query: TypeAlias = LiteralString | bytes
 Row: TypeAlias = tuple[Any, ...]
+
+
+class TransactionEnded(Exception):
+    """The consumer committed or rolled back the transaction of its batch."""
+
+
+class StatementFailed(Exception):
+    """A statement of the consumer failed, and it went on: nothing can be executed after it."""
 
 
 class Participant(Protocol):
@@ -128,7 +139,7 @@ class Transaction:
         self._savepoint_wanted = self._savepoint_set = False
         self._driver = self._open_driver = driver_of(connection)
         self._cursor = psycopg.RawCursor(self._driver)
-        connection.begin()
+        self._begun = connection.begin()
         # A batch may take two time limits without a statement in between.
         may_idle = 2 * time_limit + STATEMENT_TIMEOUT
         try:
@@ -234,9 +245,10 @@ class Transaction:
         status, executed = self._driver.info.transaction_status, self._executed
         if self._savepoint_wanted and status in {TransactionStatus.INTRANS, IN_ERROR}:
             if self._savepoint_set and (executed or self._connection_was_used):
-                self._driver.execute(ROLL_BACK)
                 if self._session is not None:
+                    self._session.rollback()
                     self._session.expunge_all()
+                self._driver.execute(ROLL_BACK)
             elif status == IN_ERROR:
                 return False
         elif executed or self._connection_was_used or status != TransactionStatus.INTRANS:
@@ -287,12 +299,17 @@ class Transaction:
 
     @property
     def session(self) -> "Session":
-        """An ORM session on the connection; it is flushed before the commit. Do not commit it."""
+        """An ORM session on the connection; it is flushed after each event.
+
+        It works in a savepoint of its own: to roll it back undoes what it did for the event.
+        """
         if self._session is None:
             # Few consumers use it, and it takes long to import.
             from sqlalchemy.orm import Session
 
-            self._session = Session(self.connection, join_transaction_mode="rollback_only")
+            self._session = Session(
+                self.connection, join_transaction_mode="create_savepoint", expire_on_commit=False
+            )
         return self._session
 
     @property
@@ -301,10 +318,21 @@ class Transaction:
         return self._connection
 
     def write_deferred(self) -> None:
-        """Flush the ORM session."""
+        """Flush the ORM session. Raises StatementFailed if an error was swallowed."""
+        if self._connection_was_used and self._open_connection.get_transaction() is not self._begun:
+            # The session would commit a transaction of its own.
+            raise TransactionEnded(ENDED)
         if self._session is not None:
             self._before_statement()
-            self._session.flush()
+            self._session.commit()
+        if self._driver.pgconn.transaction_status == IN_ERROR:
+            raise StatementFailed("a statement failed, and its error was not raised")
+
+    def end_events(self) -> None:
+        """Note that what follows belongs to no event. Raises TransactionEnded."""
+        self.savepoint()
+        if self._connection_was_used and self.fetch(IS_OPEN, ()) != [(True,)]:
+            raise TransactionEnded(ENDED)
 
     def join(self, participant: Participant) -> None:
         """Flush a repository when this transaction commits."""

@@ -24,7 +24,7 @@ from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 
 SUPERVISED: Final = "KRATOS_SYNC_SUPERVISED"
 """The environment variable with a child's `Supervised`, as JSON."""
-MEMORY_SIZE: Final = 32 * 1024
+MEMORY_SIZE: Final = 512 * 1024
 ABORT: Final = signal.SIGUSR2
 """Aborts a child, which may get SIGTERM both from here and with its process group."""
 REPLACE_ME: Final = 75

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import structlog
 
-from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.consumer import Consumer, is_async
 from kratos_sync.application.errors import place_of, summary
 from kratos_sync.application.pipeline.logging import describe
 from kratos_sync.application.pipeline.retries import lost_attempt
@@ -66,6 +66,7 @@ class Watched:
         self.is_cut = self.is_hung = self._is_alone = False
         self._in_flight = in_flight
         self._slot = in_flight.slot(consumer.name)
+        self._at_once: dict[UUID, int] = {}
         self._interrupting = self._interrupted = False
         self._lock = threading.Lock()
 
@@ -75,6 +76,12 @@ class Watched:
             self._in_flight.take(self._slot, pending[0], time.time())
         else:
             self._in_flight.release(self._slot)
+            if is_async(self.consumer):
+                self._at_once = self._in_flight.take_all(self.consumer.name, pending, time.time())
+
+    def ended(self, delivery: PendingDelivery) -> None:
+        if (slot := self._at_once.pop(delivery.event_id, None)) is not None:
+            self._in_flight.release_all([slot])
 
     def begin(self, delivery: PendingDelivery) -> None:
         self.since, self.is_cut = time.monotonic(), False
@@ -113,11 +120,17 @@ class Watched:
     def close(self) -> None:
         """Note that the transaction has ended."""
         self._in_flight.release(self._slot)
+        self._release_at_once()
 
     def settle(self, delivery: PendingDelivery | None) -> None:
         """Note that this delivery's attempt is recorded, if the thread still consumes it."""
         if self.delivery is delivery:
             self._in_flight.release(self._slot)
+        self._release_at_once()
+
+    def _release_at_once(self) -> None:
+        slots, self._at_once = self._at_once, {}
+        self._in_flight.release_all(slots.values())
 
     def _finish_interruption(self) -> None:
         try:

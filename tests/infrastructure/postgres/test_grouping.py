@@ -1,11 +1,13 @@
 """Events of a consumer with a batch size of 1 share a transaction, and are undone alone there."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, insert, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from kratos_sync import Consumer, KratosIdentityUpdated, Transaction
@@ -134,12 +136,48 @@ def read_and_be_late(transaction: Transaction) -> None:
     be_late(transaction)
 
 
-def write_it_twice(transaction: Transaction) -> None:
-    transaction.session.execute(insert(Receipt), {"id": SECOND})
+def add_what_exists(transaction: Transaction) -> None:
+    transaction.session.add(Receipt(id=IDS[0]))
+
+
+def flush_what_exists(transaction: Transaction) -> None:
+    add_what_exists(transaction)
+    transaction.session.flush()
+
+
+def roll_back_and_raise(transaction: Transaction) -> None:
+    try:
+        flush_what_exists(transaction)
+    except IntegrityError:
+        transaction.session.rollback()
+        raise
+
+
+def swallow_an_error(transaction: Transaction) -> None:
+    with suppress(DBAPIError):
+        fail_in_sql(transaction)
+
+
+def add_if_new(transaction: Transaction) -> None:
+    """The usual way with an ORM: nothing of the event is lost but what was not new."""
+    try:
+        flush_what_exists(transaction)
+    except IntegrityError:
+        transaction.session.rollback()
+
+
+def end_the_transaction(transaction: Transaction) -> None:
+    transaction.connection.rollback()
 
 
 @every_way
-@pytest.mark.parametrize("trouble", [fail, fail_in_sql])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        *(fail, fail_in_sql, swallow_an_error),
+        *(add_what_exists, flush_what_exists, roll_back_and_raise),
+    ],
+)
 def test_a_failing_event_is_undone_and_no_other_is_repeated(
     engine: Engine, pay: type[Pay], write: object, trouble: Callable[[Transaction], object]
 ) -> None:
@@ -152,16 +190,25 @@ def test_a_failing_event_is_undone_and_no_other_is_repeated(
     assert outcome.attempts == {SECOND: "failed", **dict.fromkeys(OTHERS, "succeeded")}
 
 
-def test_what_a_session_cannot_write_fails_the_event_that_wrote_it(
-    engine: Engine, pay: type[Pay]
+@pytest.mark.parametrize("batch_size", [1, 200])
+@pytest.mark.parametrize("write", [by_core, by_session])
+@pytest.mark.parametrize("trouble", [add_if_new, end_the_transaction])
+def test_nothing_is_settled_whose_writes_are_lost(
+    engine: Engine,
+    pay: type[Pay],
+    write: object,
+    trouble: Callable[[Transaction], object],
+    batch_size: int,
 ) -> None:
-    pay.trouble.append(write_it_twice)
+    pay.batch_size = batch_size
+    pay.trouble.extend([trouble] * 9)
 
-    outcome = Outcome(engine, pay, by_session)
+    outcome = Outcome(engine, pay, write)
 
-    assert outcome.paid == IDS
-    assert outcome.receipts == set(OTHERS)
-    assert outcome.attempts == {SECOND: "failed", **dict.fromkeys(OTHERS, "succeeded")}
+    succeeded = {each for each, how in outcome.attempts.items() if how == "succeeded"}
+    assert set(OTHERS) <= succeeded
+    assert succeeded - outcome.receipts <= {SECOND}
+    assert (SECOND in succeeded) == (trouble is add_if_new)
 
 
 @every_way

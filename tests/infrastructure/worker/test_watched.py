@@ -103,7 +103,7 @@ class Consuming:
                 # Another object each time: an attempt is told from the next one by identity.
                 delivery = self._pending._replace(attempt=number)
                 try:
-                    _watched(batch, delivery, partial(_consume_one, self._consumer, delivery, None))
+                    _watched(batch, delivery, partial(_consume_one, self._consumer, delivery, unit))
                 except TimeLimitExceeded:
                     self.interrupted += 1
                 sum(range(random.choice((0, 1, 100))))
