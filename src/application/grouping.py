@@ -34,8 +34,9 @@ class EventTimes:
 
     def note(self, consumer: type[Consumer[Any]], events: int, seconds: float) -> None:
         """Note that so many events took so many seconds of the consumer."""
-        before = self._seconds.get(consumer.name, 0.0)
-        self._seconds[consumer.name] = max(seconds / max(events, 1), before * FORGETTING)
+        if events:
+            before = self._seconds.get(consumer.name, 0.0)
+            self._seconds[consumer.name] = max(seconds / events, before * FORGETTING)
 
     def fitting(self, consumer: type[Consumer[Any]]) -> int:
         """How many events one message should have: one until it is known that they are quick."""

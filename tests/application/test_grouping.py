@@ -183,6 +183,15 @@ def test_a_message_has_one_event_until_it_is_known_that_they_are_quick() -> None
     assert times.fitting(Mail) == MOST_TOGETHER
 
 
+def test_only_the_events_that_were_consumed_count() -> None:
+    times = EventTimes()
+    times.note(Mail, events=0, seconds=0)
+    assert times.fitting(Mail) == 1
+
+    times.note(Mail, events=3, seconds=0.09)
+    assert times.fitting(Mail) == 3
+
+
 def test_after_one_slow_event_the_others_are_sent_alone() -> None:
     times = EventTimes()
     times.note(Mail, events=10, seconds=0.01)

@@ -72,7 +72,7 @@ def declare(
                 return
             event_ids = own_share(consumer, pointer.event_ids)
             result = deliver_in_time(consumer, event_ids)
-            times.note(consumer, len(event_ids), result.seconds)
+            times.note(consumer, len(result.succeeded) + len(result.failed), result.seconds)
         except wire_format.UnreadableMessage as error:
             log.warning("garbage_dropped", reason=str(error))
         except LedgerUnavailable as error:

@@ -201,11 +201,11 @@ class Relay:
         if room <= 0 or waiting > MOST_WAITING:
             return window.pause(leased, now)
         if policy.rate is None:
-            sent = self._dispatch(consumer, leased, room, batch_size)
+            sent = self._dispatch(consumer, policy, leased, room, batch_size)
             return BUSY_SECONDS if sent else window.pause(leased, now)
         per_second = events_per_second(policy.rate)
         allowed = self._policies.take(consumer, per_second, room)
-        sent = self._dispatch(consumer, leased, allowed, batch_size) if allowed else 0
+        sent = self._dispatch(consumer, policy, leased, allowed, batch_size) if allowed else 0
         if sent < allowed:
             self._policies.give_back(consumer, allowed - sent)
         return min(max(1 / per_second, BUSY_SECONDS), IDLE_SECONDS)
@@ -214,11 +214,17 @@ class Relay:
         if lost := self._claims.end_lost_leases(consumer):
             log.warning("leases_lost", consumer=consumer, deliveries=lost)
 
-    def _dispatch(self, consumer: str, leased: int, room: int, batch_size: int) -> int:
+    def _dispatch(
+        self, consumer: str, policy: ConsumerPolicy, leased: int, room: int, batch_size: int
+    ) -> int:
         """Return how many; 0 if workers with expired leases hold what is due."""
         window, kind = self._windows[consumer], self._consumers[consumer]
         claim = self._claims.claim(
-            consumer, room, ordered=kind.ordered, skips_dead_letters=kind.skips_dead_letters
+            consumer,
+            room,
+            ordered=kind.ordered,
+            skips_dead_letters=kind.skips_dead_letters,
+            most_leased=policy.concurrency,
         )
         if claim.expired:
             window.leases_ran_out()

@@ -110,6 +110,15 @@ CLAIM_IN_ORDER: Final = _CLAIM.format(
     except_waiting=" WHERE ctid <> ALL(ARRAY(SELECT ctid FROM waiting))",
 )
 
+# Two relays that count at the same moment would both find room.
+ONE_CLAIM_AT_A_TIME: Final = """
+    SELECT pg_advisory_xact_lock(hashtextextended('kratos_sync.claim.' || $1, 0))
+"""
+LEASED: Final = """
+    SELECT count(*) FROM kratos_sync.deliveries
+    WHERE consumer = $1 AND failed_at IS NULL AND leased AND due_at > now()
+"""
+
 RELEASE = text("""
     UPDATE kratos_sync.deliveries SET due_at = now(), leased = false
     WHERE consumer = :consumer AND event_id = ANY(CAST(:event_ids AS uuid[])) AND leased
@@ -207,6 +216,7 @@ class PostgresClaims:
     def __init__(self, engine: Engine, lease: timedelta) -> None:
         # Each is one statement: BEGIN and COMMIT would be two more round trips.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._in_transactions = engine
         self.lease = lease
         self._marks = LowWaterMarks(lease)
 
@@ -215,18 +225,30 @@ class PostgresClaims:
         return survey(self._engine, self._marks, consumers)
 
     def claim(
-        self, consumer: str, most: int, *, ordered: bool = False, skips_dead_letters: bool = False
+        self,
+        consumer: str,
+        most: int,
+        *,
+        ordered: bool = False,
+        skips_dead_letters: bool = False,
+        most_leased: int | None = None,
     ) -> Claim:
         """Lease at most so many due deliveries, the longest due first, and some large ones.
 
-        If ordered only the first of each identity; one that is dead may be skipped.
+        If ordered only the first of each identity; one that is dead may be skipped. At most
+        ``most_leased`` are under lease afterwards, those of other relays included.
         """
         mark = self._marks.known(consumer)
         statement = CLAIM_IN_ORDER if ordered else CLAIM
         parameters = [consumer, most, self.lease, mark.fresh, mark.leased]
-        with translate_errors(), self._engine.begin() as connection:
+        given = [*parameters, skips_dead_letters] if ordered else parameters
+        engine = self._engine if most_leased is None else self._in_transactions
+        with translate_errors(), engine.begin() as connection:
             cursor = psycopg.RawCursor(driver_of(connection))
-            given = [*parameters, skips_dead_letters] if ordered else parameters
+            if most_leased is not None:
+                cursor.execute(ONE_CLAIM_AT_A_TIME, [consumer])
+                leased: int = cursor.execute(LEASED, [consumer]).fetchall()[0][0]
+                given[1] = max(min(most, most_leased - leased), 0)
             rows = cursor.execute(statement, given, binary=True).fetchall()
         deliveries = [Claimed(*delivery) for *delivery, _ in rows]
         return Claim(deliveries, rows[0][3] if rows else 0)

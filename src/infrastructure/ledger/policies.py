@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import Final
 
+import psycopg
 import structlog
 from sqlalchemy import Engine, TextClause, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -12,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from kratos_sync.application.errors import summary
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.policies import ConsumerPolicy
+from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.infrastructure.postgres.engine import translate_errors
 
 FRESH_SECONDS: Final = 0.5
@@ -149,6 +151,6 @@ class Pauses:
                 self._known.refresh()
             except LedgerUnavailable as error:
                 log.warning("ledger_unavailable", reason=str(error))
-            except SQLAlchemyError as error:
+            except (ConcurrencyConflict, SQLAlchemyError, psycopg.Error) as error:
                 log.warning("pauses_unknown", **summary(error))
             self._stopped.wait(FRESH_SECONDS)

@@ -3,6 +3,7 @@
 import json
 import math
 import threading
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from uuid import UUID, uuid4
@@ -21,6 +22,7 @@ from kratos_sync.infrastructure.bus.broker import BrokerUnavailable, Load
 from kratos_sync.infrastructure.bus.relay import FIRST_BATCHES, IDLE_SECONDS, MOST_WAITING, Relay
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.ledger import backlog
+from kratos_sync.infrastructure.ledger.backlog import Backlog
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.ledger.policies import FRESH_SECONDS, PostgresConsumerPolicies
 from tests.domain.people import ADA
@@ -531,6 +533,31 @@ def test_no_more_than_the_concurrency_is_under_lease(
 
     assert list(map(len, dispatched(broker))) == [1, 1]
     assert ledger.count("leased") == 2
+
+
+def test_two_relays_that_count_at_the_same_moment_keep_the_concurrency_together(
+    container: Container,
+    engine: Engine,
+    ledger: Ledger,
+    broker: AnyBroker,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    container.policies().limit(SYNC, None, 2)
+    ledger.record(*(news() for _ in range(8)))
+    relay = container.relay()
+    other = with_lease(container, engine, timedelta(seconds=30))
+    survey = other._claims.survey
+
+    def survey_and_let_the_other_dispatch(wanted: Sequence[str]) -> Mapping[str, Backlog]:
+        backlogs = survey(wanted)
+        relay.turn()
+        return backlogs
+
+    monkeypatch.setattr(other._claims, "survey", survey_and_let_the_other_dispatch)
+    other.turn()
+
+    assert ledger.count("leased") == 2
+    assert list(map(len, dispatched(broker))) == [1, 1]
 
 
 def test_no_more_than_the_rate_is_dispatched_by_any_relay(

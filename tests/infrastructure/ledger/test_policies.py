@@ -4,7 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, event, text
+from structlog.testing import capture_logs
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.ports.policies import ConsumerPolicy, InvalidRate, events_per_second
@@ -137,3 +138,21 @@ def test_a_process_knows_of_a_pause_within_a_second(policies: PostgresConsumerPo
         until(lambda: not pauses.is_paused("SendMail"))
     finally:
         pauses.stop()
+
+
+def test_a_process_goes_on_to_learn_of_pauses_after_a_table_was_locked(
+    engine: Engine, policies: PostgresConsumerPolicies
+) -> None:
+    @event.listens_for(engine, "begin")
+    def give_up_soon(connection: Connection) -> None:
+        connection.exec_driver_sql("SET lock_timeout = '50ms'")
+
+    pauses = Pauses(policies)
+    with capture_logs() as logged:
+        with engine.begin() as other:
+            other.execute(text("LOCK TABLE kratos_sync.consumer_policies"))
+            pauses.start()
+            until(lambda: any(each["event"] == "pauses_unknown" for each in logged))
+        policies.pause("SendMail", by="ada", reason="a test")
+        until(lambda: pauses.is_paused("SendMail"))
+    pauses.stop()
