@@ -1,6 +1,7 @@
 """What `kratos-sync new` writes passes its own tests, types and lint, and runs."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,21 @@ def test_it_passes(project: Path, command: tuple[str, ...]) -> None:
     ran = run(project, *command)
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_its_tests_notice_a_consumer_that_writes_no_new_address(
+    project: Path, tmp_path: Path
+) -> None:
+    broken = shutil.copytree(project, tmp_path / "broken")
+    source = broken / NAME / "subscribers.py"
+    writes = "self._subscribers.put(event.identity_id, change.new)"
+    assert source.read_text().count(writes) == 1
+    source.write_text(source.read_text().replace(writes, "pass"))
+
+    ran = run(broken, "pytest", "-q", "-p", "no:cacheprovider")
+
+    assert ran.returncode == 1, ran.stdout + ran.stderr
+    assert "FAILED tests/test_shop_events.py::test_a_new_address_is_followed" in ran.stdout
 
 
 def test_no_trace_of_the_template_is_left(project: Path) -> None:
