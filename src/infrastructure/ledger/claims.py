@@ -89,7 +89,7 @@ _CLAIM: Final = f"""
 
 CLAIM: Final = _CLAIM.format(waiting="", except_waiting="")
 # Of an ordered consumer: what has an earlier delivery about its identity waits. It is due again
-# when that one is settled (WAKE), or when it is looked at again, should the two have crossed.
+# when that one is settled (WAKE), or looked at again: that one may have been discarded, or died.
 _WAITING: Final = f"""
     ), waiting AS MATERIALIZED (
         SELECT d.ctid FROM kratos_sync.deliveries d

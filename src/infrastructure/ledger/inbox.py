@@ -137,20 +137,25 @@ SETTLE: Final = """
 """
 
 # The next delivery about each identity, if it only waited for its turn. Materialized: looked for
-# again for each row, it would be another one once the first was updated.
+# again for each row, it would be another one once the first was updated. A claim that runs at this
+# moment may be setting it back: the lock is waited for. One that has begun, and has still to lock
+# it, leaves a row alone that has changed since: so it is written even if it does not wait.
 WAKE: Final = f"""
     WITH next AS MATERIALIZED (
         SELECT first.event_id
         FROM unnest($2::uuid[]) AS settled (subject) CROSS JOIN LATERAL (
             SELECT event_id FROM kratos_sync.deliveries
             WHERE ordered AND consumer = $1 AND subject = settled.subject AND failed_at IS NULL
+              AND NOT leased
             ORDER BY owed_at, event_id LIMIT 1
-            FOR UPDATE SKIP LOCKED
+            FOR UPDATE
         ) AS first
     )
-    UPDATE kratos_sync.deliveries d SET due_at = clock_timestamp(), error_type = NULL
+    UPDATE kratos_sync.deliveries d
+    SET due_at = CASE error_type WHEN '{WAITS_FOR_EARLIER}' THEN clock_timestamp() ELSE due_at END,
+        error_type = nullif(error_type, '{WAITS_FOR_EARLIER}')
     FROM next
-    WHERE d.consumer = $1 AND d.event_id = next.event_id AND d.error_type = '{WAITS_FOR_EARLIER}'
+    WHERE d.consumer = $1 AND d.event_id = next.event_id
 """.encode()  # noqa: S608  # the type is ours
 
 POSTPONE: Final = """

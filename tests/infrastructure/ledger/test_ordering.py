@@ -1,7 +1,11 @@
 """Deliveries in order, and subscriptions, as PostgreSQL has them."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
@@ -12,7 +16,7 @@ from kratos_sync.application.pipeline import Batch, deliver
 from kratos_sync.application.ports.dead_letters import DeadLetterFilter
 from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.domain.events import KratosIdentityUpdated
-from kratos_sync.infrastructure.ledger.claims import PostgresClaims
+from kratos_sync.infrastructure.ledger.claims import CLAIM_IN_ORDER, PostgresClaims
 from kratos_sync.infrastructure.ledger.dead_letters import PostgresDeadLetterDecisions
 from kratos_sync.infrastructure.ledger.subscriptions import (
     MayNotSubscribe,
@@ -24,6 +28,7 @@ from kratos_sync.infrastructure.postgres.engine import connect
 from tests.domain.people import ADA, GRACE, cause
 from tests.suites.ledgers import PostgresLedger, subscribe_only
 from tests.suites.occurrences import WEBHOOK, updated
+from tests.waiting import until
 
 LEASE = timedelta(seconds=30)
 NOW = datetime.now(UTC)
@@ -94,6 +99,63 @@ def test_the_next_is_due_once_the_one_before_is_settled(
     assert state(ledger, 2) == (None, True)
     assert state(ledger, 4) == ("WaitsForEarlier", False)
     assert claimed(claims) == {2}
+
+
+@contextmanager
+def claiming(database_url: str, statement: str = CLAIM_IN_ORDER) -> Iterator[psycopg.Connection]:
+    """A claim in a transaction that ends with the block."""
+    with psycopg.connect(database_url) as connection:
+        parameters = [Follow.name, 100, LEASE, None, None, False]
+        psycopg.RawCursor(connection).execute(statement.encode(), parameters)
+        yield connection
+
+
+def waits_for_a_lock(ledger: PostgresLedger) -> bool:
+    return bool(
+        ledger.query(
+            "SELECT FROM pg_stat_activity"
+            " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+    )
+
+
+def test_the_next_is_due_though_a_claim_sets_it_back_at_that_moment(
+    ledger: PostgresLedger, claims: PostgresClaims, database_url: str
+) -> None:
+    claimed(claims)
+    ledger.query("UPDATE kratos_sync.deliveries SET due_at = now() WHERE NOT leased")
+    with ThreadPoolExecutor(1) as settling:
+        with claiming(database_url):
+            settled = settling.submit(consume, ledger, 1)
+            until(lambda: settled.done() or waits_for_a_lock(ledger))
+        settled.result()
+
+    assert state(ledger, 2) == (None, True)
+
+
+def test_the_next_is_due_though_a_claim_that_began_before_comes_to_it_afterwards(
+    ledger: PostgresLedger, engine: Engine, database_url: str
+) -> None:
+    """A claim is held where it has its snapshot, and has locked nothing."""
+    held = CLAIM_IN_ORDER.replace(
+        "WHERE consumer = $1",
+        "WHERE (SELECT pg_advisory_xact_lock(1)::text) = '' AND consumer = $1",
+        1,
+    )
+
+    def claim() -> None:
+        with claiming(database_url, held):
+            pass
+
+    with ThreadPoolExecutor(1) as claiming_meanwhile:
+        with engine.begin() as holding:
+            holding.exec_driver_sql("SELECT pg_advisory_xact_lock(1)")
+            slow_claim = claiming_meanwhile.submit(claim)
+            until(lambda: waits_for_a_lock(ledger))
+            consume(ledger, 1)
+        slow_claim.result()
+
+    assert state(ledger, 2) == (None, True)
 
 
 def test_a_wait_is_no_attempt_and_no_error(ledger: PostgresLedger, claims: PostgresClaims) -> None:
