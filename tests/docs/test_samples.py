@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from sqlalchemy import Engine, text
 
+from kratos_sync import IdentityRegistered
 from tests.docs.pages import blocks
 
 PAGES: Final = sorted({block.page for block in blocks("python")})
@@ -70,3 +72,42 @@ def test_nobody_without_a_session_gets_at_the_people() -> None:
             return (await client.get("/people")).status_code
 
     assert asyncio.run(ask()) == HTTPStatus.FORBIDDEN
+
+
+class RecordingSubscribers:
+    def __init__(self) -> None:
+        self.put_emails: list[str] = []
+
+    def put(self, identity_id: UUID, email: str) -> None:
+        self.put_emails.append(email)
+
+
+@pytest.mark.parametrize(
+    ("traits", "written"), [({"email": "ada@example.org"}, ["ada@example.org"]), ({}, [])]
+)
+def test_a_person_without_an_address_is_no_subscriber(
+    traits: dict[str, str], written: list[str]
+) -> None:
+    sample, subscribers = run("docs/consumers.md"), RecordingSubscribers()
+    now = datetime.now(UTC)
+
+    sample["KeepSubscribers"](subscribers).consume(
+        IdentityRegistered(uuid4(), now, uuid4(), 1, traits, now)
+    )
+
+    assert subscribers.put_emails == written
+
+
+def test_a_subscriber_may_be_put_again(engine: Engine) -> None:
+    sample, ada = run("docs/consumers.md"), uuid4()
+    with engine.begin() as connection:
+        connection.execute(text("CREATE SCHEMA acme_sync"))
+        table = "CREATE TABLE acme_sync.subscribers (id uuid PRIMARY KEY, email text)"
+        connection.execute(text(table))
+        subscribers = sample["PostgresSubscribers"](connection)
+
+        subscribers.put(ada, "ada@example.org")
+        subscribers.put(ada, "countess@example.org")
+
+        rows = connection.execute(text("SELECT id, email FROM acme_sync.subscribers")).all()
+        assert rows == [(ada, "countess@example.org")]
