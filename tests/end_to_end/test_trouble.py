@@ -75,12 +75,12 @@ def outcomes(service: Service, person: str, consumer: str = GET_INTO_TROUBLE) ->
     return [row["outcome"] for row in rows]
 
 
-def last_error(service: Service, person: str) -> str:
+def last_error(service: Service, person: str, consumer: str = GET_INTO_TROUBLE) -> str:
     rows = service.ask(
         f"SELECT a.error FROM {ATTEMPTS_OF} WHERE e.subject = %s AND a.consumer = %s"
         " AND a.error IS NOT NULL ORDER BY a.id DESC LIMIT 1",
         person,
-        GET_INTO_TROUBLE,
+        consumer,
     )
     return str(rows[0]["error"])
 
@@ -149,6 +149,7 @@ def test_an_async_consumer_that_blocks_the_event_loop_is_ended_and_blames_nobody
     until(lambda: is_settled(service, blocking, *others))
 
     assert outcomes(service, blocking, AWAIT_TROUBLE) == ["failed", "succeeded"]
+    assert "troublemaker.py" in last_error(service, blocking, AWAIT_TROUBLE)
     assert all(outcomes(service, each, AWAIT_TROUBLE) == ["succeeded"] for each in others)
     assert all(outcomes(service, each) == ["succeeded"] for each in [blocking, *others])
 

@@ -191,14 +191,8 @@ def consume_at_once(batch: Batch, consumer: Consumer[Any]) -> Result:
                 batch.watch.interrupt_thread(EVENT_LOOP.thread)
                 is_interrupted = True
             elif blocked > limit + GRACE_SECONDS:
-                _hang(batch, culprit or batch.deliveries[0], 2 * limit)
+                batch.watch.hang(culprit or batch.deliveries[0], EVENT_LOOP.thread)
                 return attempts.result(is_blocked=True)
     result = attempts.result()
     running.cancel()
     return result
-
-
-def _hang(batch: Batch, culprit: PendingDelivery, seconds: float) -> None:
-    batch.watch.begin(culprit)
-    threading.Event().wait(seconds + 10 * GRACE_SECONDS)
-    batch.watch.end()

@@ -176,6 +176,9 @@ class Watch(Protocol):
     def ended(self, delivery: PendingDelivery) -> None:
         """An async consumer has finished this delivery, or failed; from any thread."""
 
+    def hang(self, delivery: PendingDelivery, thread: int) -> None:
+        """Wait until the process is replaced: nothing else frees the thread from this delivery."""
+
     def interrupt_thread(self, thread: int) -> None:
         """Raise TimeLimitExceeded in another thread, at its next step in Python."""
 
@@ -187,6 +190,7 @@ class Unwatched:
     def begin(self, delivery: PendingDelivery) -> None: ...
     def end(self) -> None: ...
     def ended(self, delivery: PendingDelivery) -> None: ...
+    def hang(self, delivery: PendingDelivery, thread: int) -> None: ...
     def interrupt_thread(self, thread: int) -> None: ...
 
 

@@ -6,7 +6,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -60,7 +60,7 @@ class Watched:
         self.consumer = consumer
         self.event_ids = event_ids
         self.unit_of_work = unit_of_work
-        self.thread = threading.get_ident()
+        self.thread = self.consuming_thread = threading.get_ident()
         self.delivery: PendingDelivery | None = None
         self.since = time.monotonic()
         self.is_cut = self.is_hung = self._is_alone = False
@@ -113,6 +113,13 @@ class Watched:
             self._interrupted = True
             _raise_in(self.thread, TimeLimitExceeded)
         return True
+
+    def hang(self, delivery: PendingDelivery, thread: int) -> None:
+        self.consuming_thread = thread
+        self.begin(delivery)
+        while True:
+            with suppress(TimeLimitExceeded):
+                threading.Event().wait(IDLE_SECONDS)
 
     def interrupt_thread(self, thread: int) -> None:
         _raise_in(thread, TimeLimitExceeded)
@@ -265,7 +272,7 @@ class Watchdog:
 
     def _cut_off(self, watched: Watched, delivery: PendingDelivery) -> None:
         consumer = watched.consumer
-        frame = sys._current_frames().get(watched.thread)  # noqa: SLF001  # there is no other way
+        frame = sys._current_frames().get(watched.consuming_thread)  # noqa: SLF001  # there is no other way
         stack = traceback.extract_stack(frame) if frame else traceback.StackSummary()
         log.error("consumer_overran", **describe(consumer, delivery), at=place_of(stack, consumer))
         watched.unit_of_work.abandon()
