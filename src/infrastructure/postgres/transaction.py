@@ -298,6 +298,11 @@ class Transaction:
         return self._open_connection
 
     @property
+    def driver(self) -> psycopg.Connection:
+        """The psycopg connection of the transaction, for its cursors; as ``connection``."""
+        return driver_of(self.connection)
+
+    @property
     def session(self) -> "Session":
         """An ORM session on the connection; it is flushed after each event.
 

@@ -11,7 +11,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from kratos_sync import Consumer, KratosIdentityUpdated, Transaction
 from kratos_sync.application.consumer_factory import ConsumerFactory
 from kratos_sync.application.pipeline import Batch, deliver
-from kratos_sync.infrastructure.postgres.engine import driver_of
 from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 from tests.domain.people import cause
 from tests.suites.ledgers import PostgresLedger
@@ -50,7 +49,7 @@ def by_session(transaction: Transaction, letter: UUID) -> None:
 
 
 def by_cursor(transaction: Transaction, letter: UUID) -> None:
-    with driver_of(transaction.connection).cursor() as cursor:
+    with transaction.driver.cursor() as cursor:
         cursor.execute("INSERT INTO letters VALUES (%s)", (letter,))
 
 

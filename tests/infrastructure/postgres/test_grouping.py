@@ -14,7 +14,6 @@ from kratos_sync import Consumer, KratosIdentityUpdated, Transaction
 from kratos_sync.application.consumer_factory import ConsumerFactory
 from kratos_sync.application.pipeline import Batch, consuming, deliver
 from kratos_sync.application.ports.unit_of_work import TimeLimitExceeded
-from kratos_sync.infrastructure.postgres.engine import driver_of
 from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 from tests.domain.people import cause
 from tests.suites.ledgers import PostgresLedger
@@ -58,7 +57,7 @@ def by_session(transaction: Transaction, receipt: UUID) -> None:
 
 
 def by_cursor(transaction: Transaction, receipt: UUID) -> None:
-    with driver_of(transaction.connection).cursor() as cursor:
+    with transaction.driver.cursor() as cursor:
         cursor.execute("INSERT INTO receipts VALUES (%s)", (receipt,))
 
 
