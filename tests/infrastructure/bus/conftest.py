@@ -15,8 +15,8 @@ from kratos_sync.domain.events import DomainEvent, KratosIdentityUpdated
 from kratos_sync.infrastructure.bus.broker import connect
 from tests.domain.people import webhook
 from tests.infrastructure.bus.peeking import AnyBroker
-from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
-from tests.infrastructure.bus.servers import ReturningValkey
+from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq, WiredRabbitmq
+from tests.infrastructure.bus.servers import ReturningValkey, Wire
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict
@@ -64,6 +64,8 @@ def news(person: UUID | None = None) -> KratosIdentityUpdated:
     return KratosIdentityUpdated(uuid7(), datetime.now(UTC), identity)
 
 
+Server = ReturningValkey | ReturningRabbitmq | WiredRabbitmq
+itself = pytest.mark.parametrize("server", ["valkey", "rabbitmq itself"], indirect=True)
 on_both = pytest.mark.parametrize("broker", ["valkey", "rabbitmq"], indirect=True)
 """The same test on a real Valkey and on a real RabbitMQ."""
 
@@ -91,18 +93,25 @@ def valkey(tmp_path: Path) -> Iterator[ReturningValkey]:
 
 
 @pytest.fixture(params=["valkey", "rabbitmq"])
-def server(request: pytest.FixtureRequest) -> Iterator[ReturningValkey | ReturningRabbitmq]:
-    """A server of either kind, that may be sent away; it is there again for the next test."""
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """A server of either kind, that may be sent away; the RabbitMQ only for who uses it here.
+
+    Where the test asks for "rabbitmq itself" it dies and starts again, which takes its time.
+    """
     if request.param == "valkey":
         yield request.getfixturevalue("valkey")
         return
     rabbitmq: ReturningRabbitmq = request.getfixturevalue("rabbitmq_server")
-    yield rabbitmq
-    rabbitmq.be_there()
+    if request.param == "rabbitmq itself":
+        yield rabbitmq
+        rabbitmq.be_there()
+        return
+    with Wire(rabbitmq.port) as wire:
+        yield WiredRabbitmq(rabbitmq, wire)
 
 
 @pytest.fixture
-def its_broker(server: ReturningValkey | ReturningRabbitmq) -> Iterator[AnyBroker]:
+def its_broker(server: Server) -> Iterator[AnyBroker]:
     """A broker on the server that may be sent away, with queues of the test's own."""
     broker = connect(SecretStr(server.url), namespace=f"test-{uuid4().hex}")
     yield broker

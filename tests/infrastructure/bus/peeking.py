@@ -34,17 +34,26 @@ def messages_in(broker: AnyBroker, queue: str) -> list[bytes]:
     return [each for each in found if each is not None]
 
 
-def put(broker: AnyBroker, queue: str, data: bytes, message_id: str | bytes = "an id") -> None:
-    """Do as somebody else does who can write to the broker."""
+def put(
+    broker: AnyBroker,
+    queue: str,
+    data: bytes,
+    message_id: str | bytes = "an id",
+    *further_ids: str | bytes,
+) -> None:
+    """Do as somebody else does who can write to the broker; once for each id."""
+    ids = (message_id, *further_ids)
     if isinstance(broker, ConfirmingRabbitmqBroker):
         with _connected(broker) as connection:
             channel = connection.channel()
             name = broker.name_at_server(queue)
             channel.queue_declare(name, durable=True)
-            channel.basic_publish("", name, data)
+            for _ in ids:
+                channel.basic_publish("", name, data)
     else:
-        broker.client.hset(f"{broker.namespace}:{queue}.msgs", message_id, data)
-        broker.client.rpush(f"{broker.namespace}:{queue}", message_id)
+        for each in ids:
+            broker.client.hset(f"{broker.namespace}:{queue}.msgs", each, data)
+            broker.client.rpush(f"{broker.namespace}:{queue}", each)
 
 
 def wipe(broker: AnyBroker) -> None:

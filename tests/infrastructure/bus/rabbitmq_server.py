@@ -5,13 +5,15 @@ import shutil
 import signal
 import socket
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 import pika
 
 from kratos_sync.infrastructure.bus.rabbitmq import CONNECTION_ERRORS
+from tests.infrastructure.bus.servers import Wire
 from tests.ports import free_ports
 from tests.waiting import DEADLINE_SECONDS, until
 
@@ -26,13 +28,23 @@ def program() -> str | None:
     return next(found, None) if shutil.which("epmd") else None
 
 
+class WiredRabbitmq:
+    """A RabbitMQ behind a wire: for those who use it, it is away or there in a moment."""
+
+    def __init__(self, server: "ReturningRabbitmq", wire: Wire) -> None:
+        self._server, self._wire = server, wire
+        self.url = f"amqp://guest:guest@127.0.0.1:{wire.port}/"
+        self.go_away, self.come_back = wire.cut, wire.mend
+        self.halt, self.go_on = server.halt, server.go_on
+
+
 class ReturningRabbitmq:
     """One node with a folder, ports and a name server of its own."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._port, distribution, names = free_ports(3)
-        self.url = f"amqp://guest:guest@127.0.0.1:{self._port}/"
+        self.port, distribution, names = free_ports(3)
+        self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
         self._settings = directory / "rabbitmq.conf"
         self._environment = {
             "PATH": os.environ["PATH"],
@@ -46,7 +58,7 @@ class ReturningRabbitmq:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "plugins"),
             "RABBITMQ_LOG_BASE": str(directory / "log"),
             "RABBITMQ_MNESIA_BASE": str(directory / "data"),
-            "RABBITMQ_NODENAME": f"test{self._port}@localhost",
+            "RABBITMQ_NODENAME": f"test{self.port}@localhost",
             "RABBITMQ_PID_FILE": str(directory / "pid"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",
         }
@@ -75,14 +87,11 @@ class ReturningRabbitmq:
         self._end()
         self._is_there = False
 
-    def come_back(self, *, wiped: bool = False, short_of_disk: bool = False) -> None:
+    def come_back(self, *, wiped: bool = False) -> None:
         """Be there again, at the same address; a wiped one knows nothing of what was."""
         if wiped:
             shutil.rmtree(self._directory / "data")
-        lines = [f"listeners.tcp.1 = 127.0.0.1:{self._port}"]
-        if short_of_disk:
-            lines.append("disk_free_limit.absolute = 900000GB")
-        self._settings.write_text("\n".join(lines))
+        self._settings.write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}")
         found = program()
         assert found is not None
         self._run(found)
@@ -95,12 +104,36 @@ class ReturningRabbitmq:
             self.come_back()
         until(self._answers, seconds=START_SECONDS)
 
+    @contextmanager
+    def short_of_disk(self) -> Iterator[None]:
+        """Let everybody connect, and nobody publish."""
+        self._control("set_disk_free_limit", "900000GB")
+        try:
+            yield
+        finally:
+            self._control("set_disk_free_limit", "50MB")
+
     def halt(self) -> None:
         """Say nothing more, and let everybody connect."""
         os.killpg(self._running[-1].pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
         os.killpg(self._running[-1].pid, signal.SIGCONT)
+
+    def _control(self, *command: str) -> None:
+        found = program()
+        assert found is not None
+        control = str(Path(found).with_name("rabbitmqctl"))
+        environment = {**self._environment, "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ""}
+        asked = subprocess.run(
+            [control, *command],
+            cwd=self._directory,
+            env=environment,
+            capture_output=True,
+            timeout=START_SECONDS,
+            check=False,
+        )
+        assert asked.returncode == 0, asked.stderr
 
     def _run(self, *command: str) -> None:
         with (self._directory / "out").open("ab") as out:

@@ -11,6 +11,7 @@ from typing import Self
 import redis
 
 from kratos_sync.infrastructure.embedded import EmbeddedValkey
+from tests.ports import free_port
 
 
 class ReturningValkey(EmbeddedValkey):
@@ -49,33 +50,45 @@ class ReturningValkey(EmbeddedValkey):
 
 
 class Wire:
-    """A wire to a server on this machine; it can lose an answer, and then it is cut."""
+    """A wire to a server on this machine; it can be cut, also instead of carrying an answer."""
 
     def __init__(self, port: int) -> None:
         self._to = port
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listening.getsockname()[1]
+        self.port = free_port()
         self._lose_answer_to: bytes | None = None
+        self._ends: set[socket.socket] = set()
         self.lost = threading.Event()
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.mend()
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Closing alone would leave accept() waiting.
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
+        self.cut()
+
+    def mend(self) -> None:
+        """Carry connections, at the same port as before."""
+        listening = socket.create_server(("127.0.0.1", self.port))
+        self._ends.add(listening)
+        threading.Thread(target=self._accept, args=(listening,), daemon=True).start()
+
+    def cut(self) -> None:
+        """Cut all connections, and take no more."""
+        while self._ends:
+            with self._ends.pop() as end, suppress(OSError):
+                # Closing alone would leave accept() and recv() waiting.
+                end.shutdown(socket.SHUT_RDWR)
 
     def lose_answer_to(self, command: bytes) -> None:
         """Carry the next such command to the server, and cut the wire when it has answered."""
         self._lose_answer_to = command
 
-    def _accept(self) -> None:
+    def _accept(self, listening: socket.socket) -> None:
         with suppress(OSError):
             while True:
-                client, _ = self._listening.accept()
+                client, _ = listening.accept()
                 server = socket.create_connection(("127.0.0.1", self._to))
+                self._ends |= {client, server}
                 threading.Thread(target=self._carry, args=(client, server), daemon=True).start()
 
     def _carry(self, client: socket.socket, server: socket.socket) -> None:
@@ -88,6 +101,7 @@ class Wire:
                     self._lose_answer_to = None
                     losing.set()
                 server.sendall(data)
+        self._ends -= {client, server}
 
     def _carry_back(
         self, server: socket.socket, client: socket.socket, losing: threading.Event

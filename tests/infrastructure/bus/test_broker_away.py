@@ -18,10 +18,9 @@ from kratos_sync.infrastructure.bus.broker import BrokerUnavailable, connect
 from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.settings import Settings
-from tests.infrastructure.bus.conftest import Ledger, news, on_both
+from tests.infrastructure.bus.conftest import Ledger, Server, itself, news, on_both
 from tests.infrastructure.bus.peeking import AnyBroker, is_back, left_behind, messages_in, wipe
 from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
-from tests.infrastructure.bus.servers import ReturningValkey
 from tests.infrastructure.bus.working import (
     declare_actor,
     declare_listener,
@@ -33,7 +32,6 @@ from tests.infrastructure.bus.working import (
 from tests.suites.publishing import publish
 from tests.waiting import DEADLINE_SECONDS, until
 
-Server = ReturningValkey | ReturningRabbitmq
 SYNC = "SyncKratosIdentity"
 LEASE = timedelta(hours=1)
 
@@ -85,6 +83,7 @@ def synced(ledger: Ledger) -> list[UUID]:
     return [row[0] for row in ledger.execute(statement, consumer=SYNC)]
 
 
+@itself
 @pytest.mark.usefixtures("long_leases")
 def test_work_resumes_within_ten_seconds_of_its_return(
     container: Container, ledger: Ledger, server: Server, its_broker: AnyBroker
@@ -108,6 +107,7 @@ def test_work_resumes_within_ten_seconds_of_its_return(
     assert pauses.longest + dramatiq.worker.CONSUMER_RESTART_DELAY_SECS < 10
 
 
+@itself
 @pytest.mark.usefixtures("long_leases")
 def test_another_server_that_knows_nothing_does_as_well(
     container: Container, ledger: Ledger, server: Server, its_broker: AnyBroker
@@ -250,9 +250,7 @@ def test_a_rabbitmq_short_of_disk_is_unavailable_and_nothing_is_leased_over_and_
     """It lets everybody connect, and nobody publish."""
     broker = connect(SecretStr(rabbitmq_server.url), namespace=f"test-{uuid4().hex}")
     container.broker.override(broker)
-    rabbitmq_server.go_away()
-    rabbitmq_server.come_back(short_of_disk=True)
-    try:
+    with rabbitmq_server.short_of_disk():
         ledger.record(news())
         statement = "SELECT xmin::text, due_at, leased FROM kratos_sync.deliveries"
         with capture_logs() as logged, relaying(container.relay()):
@@ -265,9 +263,7 @@ def test_a_rabbitmq_short_of_disk_is_unavailable_and_nothing_is_leased_over_and_
             until(lambda: failures() >= 3)
             assert ledger.execute(statement) == [before]
             assert not before.leased
-    finally:
-        rabbitmq_server.go_away()
-        rabbitmq_server.come_back()
+    until(lambda: is_back(broker))
     container.relay().turn()
     assert len(messages_in(broker, SYNC)) == 1
     broker.close()
@@ -284,7 +280,7 @@ def test_what_rabbitmq_confirmed_survives_its_crash(rabbitmq_server: ReturningRa
     broker.close()
 
 
-def test_a_queue_that_somebody_made_otherwise_is_used_as_it_is_with_a_warning(
+def test_a_rabbitmq_queue_made_otherwise_is_used_as_it_is_with_a_warning(
     amqp_url: str,
 ) -> None:
     import pika

@@ -163,8 +163,7 @@ def test_a_garbage_log_line_quotes_nothing_of_it(broker: AnyBroker) -> None:
 @on_both
 def test_much_garbage_is_no_way_to_hold_up_a_queue(broker: AnyBroker) -> None:
     heard = declare_listener(broker, "mail")
-    for number in range(600):
-        put(broker, "mail", b"hello", f"garbage {number}")
+    put(broker, "mail", b"hello", *(f"garbage {number}" for number in range(600)))
     broker.enqueue_many([message("mail", number=1)])
 
     began = monotonic()

@@ -292,12 +292,8 @@ def test_status_says_so_of_a_rabbitmq_that_takes_no_messages(
     rabbitmq_server: ReturningRabbitmq,
 ) -> None:
     broker = connect(SecretStr(rabbitmq_server.url), namespace=f"test-{uuid4().hex}")
-    assert broker_status(broker, [SYNC]).answers
-    rabbitmq_server.go_away()
-    rabbitmq_server.come_back(short_of_disk=True)
-    try:
+    until(lambda: broker_status(broker, [SYNC]).answers)
+    with rabbitmq_server.short_of_disk():
         assert not broker_status(broker, [SYNC]).answers
-    finally:
-        rabbitmq_server.go_away()
-        rabbitmq_server.come_back()
-        broker.close()
+    until(lambda: broker_status(broker, [SYNC]).answers)
+    broker.close()

@@ -26,10 +26,8 @@ from kratos_sync.infrastructure.ledger.backlog import Backlog
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.ledger.policies import FRESH_SECONDS, PostgresConsumerPolicies
 from tests.domain.people import ADA
-from tests.infrastructure.bus.conftest import Ledger, names_logged, news, on_both
+from tests.infrastructure.bus.conftest import Ledger, Server, names_logged, news, on_both
 from tests.infrastructure.bus.peeking import AnyBroker, messages_in
-from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
-from tests.infrastructure.bus.servers import ReturningValkey
 from tests.infrastructure.bus.working import message, relaying
 from tests.suites.publishing import publish
 from tests.waiting import DEADLINE_SECONDS, until
@@ -83,9 +81,7 @@ def relay(container: Container) -> Relay:
 
 
 @pytest.fixture
-def away(
-    container: Container, server: ReturningValkey | ReturningRabbitmq, its_broker: AnyBroker
-) -> AnyBroker:
+def away(container: Container, server: Server, its_broker: AnyBroker) -> AnyBroker:
     """The container's broker, on a server that is away."""
     container.broker.override(its_broker)
     server.go_away()
@@ -362,7 +358,7 @@ def test_leases_are_given_back_when_the_broker_is_away(
 def test_everything_is_dispatched_when_the_broker_is_back(
     container: Container,
     ledger: Ledger,
-    server: ReturningValkey | ReturningRabbitmq,
+    server: Server,
     away: AnyBroker,
 ) -> None:
     events = [news() for _ in range(3)]
