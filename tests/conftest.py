@@ -7,12 +7,14 @@ imported before a test asks for it: the domain's tests need only pytest and hypo
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.run_folder import run_folder
+from tests.scheduling import RABBITMQ, by_group, place_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     from kratos_sync.infrastructure.container import Container
     from tests.infrastructure.bus.peeking import AnyBroker
     from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
+
+
+# A busy machine is slow, and that is no failure.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -32,6 +39,21 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = run_folder()
         config.option.basetemp = folder.__enter__() / "tmp"
         config.add_cleanup(lambda: folder.__exit__(None, None, None))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes run the tests, begin with those that take longest."""
+    for item in items:
+        if {"amqp_url", "rabbitmq_server"} & set(getattr(item, "fixturenames", ())):
+            assert RABBITMQ in item.nodeid, f"{item.nodeid} does not say that it uses RabbitMQ"
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: place_of(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep a file's tests together, and all those with RabbitMQ."""
+    return by_group(config, log) if config.option.dist == "loadfile" else None
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +166,7 @@ def container(database_url: str, broker_url: str, broker: "AnyBroker") -> "Itera
 
     container = Container()
     container.settings.override(
-        Settings(_env_file=None, database_url=database_url, broker_url=broker_url, lease_seconds=5)
+        Settings(_env_file=None, database_url=database_url, broker_url=broker_url, lease_seconds=60)
     )
     container.broker.override(broker)
     yield container

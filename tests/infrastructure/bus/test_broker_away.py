@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from time import monotonic
 from uuid import UUID, uuid4
 
@@ -17,7 +16,6 @@ from kratos_sync.infrastructure.bus import rabbitmq, redis
 from kratos_sync.infrastructure.bus.broker import BrokerUnavailable, connect
 from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
 from kratos_sync.infrastructure.container import Container
-from kratos_sync.infrastructure.settings import Settings
 from tests.infrastructure.bus.conftest import Ledger, Server, itself, news, on_both
 from tests.infrastructure.bus.peeking import AnyBroker, is_back, left_behind, messages_in, wipe
 from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
@@ -33,7 +31,6 @@ from tests.suites.publishing import publish
 from tests.waiting import DEADLINE_SECONDS, until
 
 SYNC = "SyncKratosIdentity"
-LEASE = timedelta(hours=1)
 
 
 class Pauses(threading.Event):
@@ -59,17 +56,15 @@ def serving(container: Container, broker: AnyBroker) -> Iterator[Pauses]:
         yield pauses
 
 
+def with_lease_of(container: Container, lease_seconds: int) -> None:
+    settings = container.settings()
+    container.settings.override(settings.model_copy(update={"lease_seconds": lease_seconds}))
+
+
 @pytest.fixture
-def long_leases(container: Container, database_url: str, broker_url: str) -> None:
+def long_leases(container: Container) -> None:
     """Whatever waits for a lease to run out does not end in time."""
-    container.settings.override(
-        Settings(
-            _env_file=None,
-            database_url=database_url,
-            broker_url=broker_url,
-            lease_seconds=int(LEASE.total_seconds()),
-        )
-    )
+    with_lease_of(container, 3_600)
 
 
 def say(container: Container, ledger: Ledger) -> None:
@@ -128,13 +123,13 @@ def test_another_server_that_knows_nothing_does_as_well(
 def test_a_wiped_broker_costs_at_most_a_lease(
     container: Container, ledger: Ledger, broker: AnyBroker
 ) -> None:
+    with_lease_of(container, lease_seconds=5)
     events = [news() for _ in range(50)]
     ledger.record(*events)
     container.relay().turn()
     assert ledger.count("leased") == 50
     wipe(broker)
-    lease = container.settings().lease_seconds
-    assert ledger.count(f"due_at <= now() + interval '{lease} s'") == 50
+    assert ledger.count("due_at <= now() + interval '5 s'") == 50
 
     with serving(container, broker):
         until(lambda: not ledger.owed())
