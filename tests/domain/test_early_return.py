@@ -23,7 +23,7 @@ from tests.domain.people import (
     webhook,
     without,
 )
-from tests.domain.test_convergence import FIELDS, TEXTS
+from tests.domain.test_convergence import EXAMPLES, FIELDS, TEXTS
 from tests.domain.test_recordings import CALLS, LISTING, WEBHOOKS
 
 LATE = minutes(10_000_000)
@@ -92,7 +92,7 @@ def assert_early_return_is_right(row: KratosIdentity, snapshot: Identity) -> dic
     return changes
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=EXAMPLES or 100, deadline=None)
 @given(st.lists(snapshots, min_size=2, max_size=7))
 @example([exact(0), webhook(1), webhook(0), webhook(1), webhook(2)])
 @example([exact(0, traits=LOYAL), exact(1, traits=2**53), webhook(0, traits=LOYAL)])

@@ -40,8 +40,9 @@ OF_SESSIONS: Final = {
     "statement_timeout": "20ms",
     "lock_timeout": "1ms",
     "idle_in_transaction_session_timeout": "100ms",
-    "idle_session_timeout": "100ms",
-    "transaction_timeout": "100ms",
+    # They end a session before it can be told otherwise, if the machine is that slow.
+    "idle_session_timeout": "10s",
+    "transaction_timeout": "10s",
 }
 # What a pooler drops and a transaction of ours cannot set any more fails, and loses nothing.
 IN_TRANSACTIONS: Final = ("default_transaction_isolation", "default_transaction_deferrable")

@@ -149,6 +149,13 @@ def test_a_session_of_the_engine_has_none_of_them(engine: Engine) -> None:
     assert found == ["on", "UTC", "ISO, MDY", "postgres", "UTF8", "off"]
 
 
+def test_no_session_ends_for_having_taken_its_time(engine: Engine) -> None:
+    limits = ("idle_session_timeout", "transaction_timeout")
+    with engine.begin() as connection:
+        found = [connection.execute(text(f"SHOW {name}")).scalar() for name in limits]
+    assert found == ["0", "0"]
+
+
 def test_a_listener_listens(database_url: str) -> None:
     from threading import Event
 

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from uuid_utils.compat import uuid7
 
+from kratos_sync.application import reconcile
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.application.ports.kratos import KratosRefused, KratosUnavailable
 from kratos_sync.application.ports.reconciliation import AnotherReconciliation, ListingUnordered
@@ -692,7 +693,9 @@ def test_no_further_page_is_asked_for_while_many_deliveries_are_pending(
 def test_consumers_that_do_nothing_are_not_waited_for_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kratos_sync.application.reconcile.MOST_IN_FLIGHT", 3)
+    assert timedelta(minutes=10).total_seconds() == reconcile.MOST_POLLS * reconcile.POLL_SECONDS
+    monkeypatch.setattr(reconcile, "MOST_POLLS", 100)
+    monkeypatch.setattr(reconcile, "MOST_IN_FLIGHT", 3)
     monkeypatch.setattr(World, "consume", lambda _: None)
     for _ in range(7):
         world.town.put(person())

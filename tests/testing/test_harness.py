@@ -112,7 +112,7 @@ def test_an_expected_failure_is_retried_after_its_backoff_until_it_is_a_dead_let
     harness.deliver(expect_failures=True)
     assert len(harness.failed(SendWelcomeEmail)) == 1
     assert harness.dead(SendWelcomeEmail) == []
-    harness.advance(minutes=1)
+    harness.advance(minutes=5)
     harness.deliver(expect_failures=True)
 
     first, last = harness.failed(SendWelcomeEmail)
