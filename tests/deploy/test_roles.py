@@ -1,7 +1,8 @@
 """The database roles of docs/operating.md: each can do its work, and nothing else."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import chdir
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -23,6 +24,7 @@ from kratos_sync.domain.events import (
 from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
 from kratos_sync.infrastructure.migrations import newest_revision
 from kratos_sync.testing.kratos import InMemoryDocuments
+from tests.api.cli.invoking import kratos_sync
 from tests.end_to_end.processes import Processes
 from tests.environment import application_history
 from tests.kratos.admin_stand_in import AdminStandIn
@@ -195,6 +197,7 @@ class Cluster:
 
     url: str
     processes: Processes
+    settings: Mapping[str, str]
 
     def url_of(self, role: str) -> str:
         return make_url(self.url).set(username=role).render_as_string(hide_password=False)
@@ -205,8 +208,12 @@ class Cluster:
             connection.execute(f"SET search_path = {SCHEMA}, public")
             connection.execute(statement.encode())
 
-    def run(self, role: str, *command: str) -> tuple[int, str]:
-        return self.processes.run(*command, DATABASE_URL=self.url_of(role))
+    def run(self, role: str, *command: str, **settings: str) -> tuple[int, str]:
+        """Run a command in that role: its exit code, and all it said."""
+        given = {**self.settings, **settings, "DATABASE_URL": self.url_of(role)}
+        with chdir(self.processes.folder):
+            ran = kratos_sync(*command, **given)
+        return ran.exit_code, ran.output
 
     def count(self, rows: str) -> int:
         with psycopg.connect(self.url) as connection:
@@ -234,7 +241,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             "LOG_FORMAT": "json",
         }
         with Processes(folder, settings) as processes:
-            yield _set_up(Cluster(url.render_as_string(hide_password=False), processes))
+            yield _set_up(Cluster(url.render_as_string(hide_password=False), processes, settings))
 
 
 def _set_up(cluster: Cluster) -> Cluster:
@@ -383,9 +390,8 @@ def test_the_operator_has_a_person_deleted_and_erased(cluster: Cluster) -> None:
         }
         cluster.processes.stop("worker")
         cluster.processes.start("worker", "worker", **settings)
-        settings["DATABASE_URL"] = cluster.url_of("kratos_sync_operator")
-        options = ("--yes", "--wait", "--erase", "--timeout", "50")
-        code, said = cluster.processes.run("delete", str(grace), *options, **settings)
+        command = ("delete", str(grace), "--yes", "--wait", "--erase", "--timeout", "100")
+        code, said = cluster.run("kratos_sync_operator", *command, KRATOS_ADMIN_URL=kratos.url)
     assert code == 0, said
     assert town.documents == {}
     assert erased(cluster, str(grace)) == 1
@@ -409,7 +415,8 @@ def test_the_worker_s_role_asks_kratos_and_notes_when(cluster: Cluster) -> None:
             "DATABASE_URL": cluster.url_of("kratos_sync_worker"),
             "KRATOS_ADMIN_URL": kratos.url,
         }
-        code, said = cluster.processes.run("sync", str(ada), "--wait", **settings)
+        command = ("sync", str(ada), "--wait")
+        code, said = cluster.run("kratos_sync_worker", *command, KRATOS_ADMIN_URL=kratos.url)
         assert code == 0, said
         cluster.processes.stop("worker")
         cluster.processes.start("worker", "worker", **settings)
@@ -420,10 +427,8 @@ def test_the_worker_s_role_asks_kratos_and_notes_when(cluster: Cluster) -> None:
 
 
 def test_the_worker_s_role_compares_with_kratos(cluster: Cluster) -> None:
-    settings = {"DATABASE_URL": cluster.url_of("kratos_sync_worker")}
     with AdminStandIn(InMemoryDocuments([])) as kratos:
-        settings["KRATOS_ADMIN_URL"] = kratos.url
-        code, said = cluster.processes.run("reconcile", **settings)
+        code, said = cluster.run("kratos_sync_worker", "reconcile", KRATOS_ADMIN_URL=kratos.url)
     assert code == 1
     assert "Kratos lists no identity" in said
 
