@@ -63,7 +63,8 @@ class EventRow(NamedTuple):
 
 
 # Due by the clock and not since the transaction began, which may be long ago: else a delivery could
-# lie below a relay's low-water mark. set_config: a pooler drops settings of the session.
+# lie below a relay's low-water mark. Owed a microsecond apart, in the order given: the ids of facts
+# that are raised together may have one time. set_config: a pooler drops settings of the session.
 RECORD: Final = b"""
     WITH event AS (
         INSERT INTO kratos_sync.events
@@ -75,12 +76,18 @@ RECORD: Final = b"""
                     $6::text[], $7::text[], $8::text[], $9::text[], $10::integer[]) AS given
         ON CONFLICT DO NOTHING
         RETURNING id, name, subject, footprint
+    ), clock AS MATERIALIZED (
+        SELECT clock_timestamp() AS at
+    ), given AS (
+        SELECT id, min(number) AS number
+        FROM unnest($1::uuid[]) WITH ORDINALITY AS each (id, number) GROUP BY id
     ), delivery AS (
         INSERT INTO kratos_sync.deliveries
                (event_id, subject, footprint, consumer, ordered, owed_at, due_at)
         SELECT event.id, event.subject, event.footprint, subscription.consumer,
-               subscription.ordered, clock.at, clock.at
-        FROM (SELECT clock_timestamp() AS at) clock CROSS JOIN event
+               subscription.ordered, clock.at + given.number * interval '1 us', clock.at
+        FROM clock CROSS JOIN event
+             JOIN given ON given.id = event.id
              JOIN kratos_sync.subscriptions subscription ON subscription.event = event.name
     )
     SELECT id FROM event

@@ -18,6 +18,7 @@ from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.infrastructure.ledger.claims import CLAIM_IN_ORDER, PostgresClaims
 from kratos_sync.infrastructure.ledger.dead_letters import PostgresDeadLetterDecisions
+from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.ledger.subscriptions import (
     MayNotSubscribe,
     PostgresSubscriptions,
@@ -156,6 +157,22 @@ def test_the_next_is_due_though_a_claim_that_began_before_comes_to_it_afterwards
         slow_claim.result()
 
     assert state(ledger, 2) == (None, True)
+
+
+def test_what_is_recorded_together_comes_in_the_order_given_whatever_its_ids(
+    engine: Engine, ledger: PostgresLedger, claims: PostgresClaims
+) -> None:
+    ledger.query("DELETE FROM kratos_sync.deliveries")
+    ids = [cause(number) for number in (7, 5, 6)]
+    with engine.begin() as connection:
+        record_many(connection, [(updated(number, ADA), WEBHOOK) for number in (7, 5, 6)])
+
+    came = []
+    for _ in ids:
+        came += claims.claim(Follow.name, 100, ordered=True).event_ids
+        deliver(Batch(Follow, came[-1:], ledger.unit_of_work(Follow), ledger))
+
+    assert came == ids
 
 
 def test_a_wait_is_no_attempt_and_no_error(ledger: PostgresLedger, claims: PostgresClaims) -> None:
