@@ -1,17 +1,23 @@
 """What is wrong in the end, as far as it can be seen from outside: in the tables alone."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import combinations, groupby, pairwise
+from math import inf
+from operator import itemgetter
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from uuid import UUID
 
 import psycopg
 from psycopg.rows import dict_row
 
 from tests.faults.kratos import Call
 
-Sort: TypeAlias = Literal["lost", "doubled", "forgotten", "blamed"]
+Sort: TypeAlias = Literal["lost", "doubled", "disordered", "forgotten", "blamed"]
 Rows: TypeAlias = list[dict[str, Any]]
+Elsewhere: TypeAlias = Mapping[UUID, Sequence[float]]
+Spans: TypeAlias = Sequence[tuple[float, float]]
 
 RECORDED: Final = """
     SELECT left(dedupe_key, 44) AS trigger, payload -> 'identity' -> 'traits' ->> 'call' AS call,
@@ -22,6 +28,11 @@ OWED_TO: Final = """
     (VALUES ('kratos_identity.updated', 'SyncKratosIdentity', false),
             ('kratos_identity.updated', 'WriteEffect', true),
             ('kratos_identity.updated', 'GetIntoTrouble', true),
+            ('kratos_identity.updated', 'WriteElsewhere', false),
+            ('kratos_identity.updated', 'KeepOrder', true),
+            ('identity.registered', 'KeepOrder', true),
+            ('identity.discovered', 'KeepOrder', true),
+            ('identity.traits_changed', 'KeepOrder', true),
             ('identity.traits_changed', 'WriteFactEffect', true),
             ('identity.registered', 'CountRegistrations', false))
     AS owed (name, consumer, leaves_effect)
@@ -57,6 +68,18 @@ BLAMED: Final = """
       AND a.error !~ 'WorkerDied|TimeLimitExceeded|MemoryError'
 """
 """What nobody did but us: one may die beside another, wait too long, and find no memory."""
+IN_TURN: Final = """
+    SELECT f.event_id AS id, f.consumer, f.at, e.subject, f.owed_at,
+           left(e.dedupe_key, 44) AS trigger, (e.payload ->> 'version')::integer AS version
+    FROM fault_effects f JOIN kratos_sync.events e ON e.id = f.event_id
+    WHERE f.owed_at IS NOT NULL ORDER BY e.subject, f.number
+"""
+ELSEWHERE: Final = """
+    SELECT e.id, owed.consumer, e.recorded_at AS at
+    FROM kratos_sync.events e
+    JOIN (VALUES ('kratos_identity.updated', 'WriteElsewhere')) AS owed (name, consumer)
+         ON owed.name = e.name
+"""
 CHANGED_TWICE: Final = """
     SELECT subject AS id, payload ->> 'version' AS version, max(recorded_at) AS at
     FROM kratos_sync.events WHERE name = 'identity.traits_changed'
@@ -87,8 +110,14 @@ class Wrong(NamedTuple):
     at: float | None = None
 
 
-def what_is_wrong(connection: psycopg.Connection, calls: Sequence[Call]) -> list[Wrong]:
-    """Give all that is wrong, once nothing should be owed to anybody any more."""
+def what_is_wrong(
+    connection: psycopg.Connection, calls: Sequence[Call], elsewhere: Elsewhere, faults: Spans
+) -> list[Wrong]:
+    """Give all that is wrong, once nothing should be owed to anybody any more.
+
+    ``faults`` is from when to when there were any: an effect outside the database may then happen
+    again.
+    """
     cursor = connection.cursor(row_factory=dict_row)
 
     def ask(statement: str) -> Rows:
@@ -106,6 +135,8 @@ def what_is_wrong(connection: psycopg.Connection, calls: Sequence[Call]) -> list
         *(_wrong("doubled", row, "is a change told twice") for row in ask(CHANGED_TWICE)),
         *(_wrong("lost", row, "is not as last told") for row in ask(OUTDATED)),
         *_registrations(ask(REGISTRATIONS)[0]),
+        *_disordered(calls, ask(IN_TURN)),
+        *_elsewhere(ask(ELSEWHERE), elsewhere, faults, waiting),
     ]
 
 
@@ -128,6 +159,40 @@ def _each_once(what: str, rows: Rows, waiting: set[tuple[Any, str]]) -> Iterator
             yield _wrong("doubled", {**row, "at": row["again_at"]}, f"{what} more than once")
         elif (row["id"], row["consumer"]) not in waiting:
             yield _wrong("lost", {**row, "at": row["recorded_at"]}, f"no {what}")
+
+
+def _disordered(calls: Sequence[Call], in_turn: Rows) -> Iterator[Wrong]:
+    """Find what was consumed after something that was recorded later, of each identity.
+
+    Facts are recorded one after another, by the version of the copy. Webhooks that Kratos sends at
+    the same time may be recorded in any order; those sent after an answer come after it.
+    """
+    sent = {f"webhook:{call.trigger}": call for call in calls}
+    for _, rows in groupby(in_turn, key=itemgetter("subject")):
+        consumed = list(rows)
+        facts = [row for row in consumed if row["version"] is not None]
+        for before, after in pairwise(facts):
+            is_owed_in_order = (before["owed_at"], before["id"]) < (after["owed_at"], after["id"])
+            if not (is_owed_in_order and before["version"] <= after["version"]):
+                yield _wrong("disordered", after, f"came after {before['id']}, recorded later")
+        webhooks = [(row, sent[row["trigger"]]) for row in consumed if row["trigger"] in sent]
+        for (before, before_call), (after, after_call) in combinations(webhooks, 2):
+            answered_at = after_call.answered_at
+            if after_call.is_accepted and (answered_at or inf) < before_call.sent_at:
+                yield _wrong("disordered", after, f"came after {before['id']}, sent later")
+
+
+def _elsewhere(
+    owed: Rows, effects: Elsewhere, faults: Spans, waiting: set[tuple[Any, str]]
+) -> Iterator[Wrong]:
+    for row in owed:
+        times = sorted(effects.get(row["id"], ()))
+        if not times and (row["id"], row["consumer"]) not in waiting:
+            yield _wrong("lost", row, "no effect elsewhere")
+        for before, again in pairwise(times):
+            if not any(began <= again and ended >= before for began, ended in faults):
+                why = f"{row['id']}, {row['consumer']}: took effect again, without any fault"
+                yield Wrong("doubled", why, again)
 
 
 def _registrations(row: dict[str, Any]) -> Iterator[Wrong]:

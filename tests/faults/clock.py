@@ -11,12 +11,12 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 CLOCK: Final = "FAULTS_CLOCK"
 """The variable that names the file."""
 LOOK_SECONDS: Final = 0.1
-ROOMS: Final = ("api", "application", "domain", "infrastructure")
 
 _ahead = 0.0
 
@@ -47,8 +47,12 @@ def _follow(path: Path) -> None:
     global _ahead  # noqa: PLW0603
     while True:
         _ahead = float(path.read_text()) if path.exists() else 0.0
-        # Whatever has been imported by now has the name.
-        for name, module in list(sys.modules.items()):
-            if name.partition(".")[0] in ROOMS and vars(module).get("datetime") is dt.datetime:
-                vars(module)["datetime"] = JumpingDatetime
+        tell_modules(dict(sys.modules))
         time.sleep(LOOK_SECONDS)
+
+
+def tell_modules(modules: Mapping[str, ModuleType]) -> None:
+    """Let the service's modules, as many as have been imported by now, know this datetime."""
+    for name, module in modules.items():
+        if name.startswith("kratos_sync.") and vars(module).get("datetime") is dt.datetime:
+            vars(module)["datetime"] = JumpingDatetime

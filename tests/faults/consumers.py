@@ -1,9 +1,10 @@
-"""The suite's own consumers: one that leaves its effect, and one that gets into trouble first.
+"""The suite's own consumers: they leave effects, and some get into trouble first.
 
 An event of a person whose trait ``trouble`` says how, troubles its consumer for its first attempts,
 as many as ``troubles`` says. How many there were is kept in a file: it outlives the process.
 """
 
+import asyncio
 import os
 import re
 import socket
@@ -15,11 +16,18 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from kratos_sync.application.consumer import Consumer
-from kratos_sync.domain.events import IdentityTraitsChanged, KratosIdentityUpdated
+from kratos_sync.domain.events import (
+    DomainEvent,
+    IdentityDiscovered,
+    IdentityRegistered,
+    IdentityTraitsChanged,
+    KratosIdentityUpdated,
+)
 
 TROUBLES: Final = "FAULTS_TROUBLES"
 """The variable that names the folder with a file for each event that causes trouble."""
 FOR_EVER: Final = 3600.0
+ANSWER_SECONDS: Final = 0.01
 PIECE: Final = 32 * 1024 * 1024
 
 
@@ -32,8 +40,18 @@ class Effects(Protocol):
     def write_now(self, event_id: UUID, consumer: str) -> None:
         """Write an effect at once, in the transaction."""
 
+    def write_in_turn(self, event_id: UUID, consumer: str) -> None:
+        """Write an effect, with its place in the order of the deliveries."""
+
     def sleep(self, seconds: float) -> None:
         """Let the database sleep."""
+
+
+class Elsewhere(Protocol):
+    """Where effects are outside the database."""
+
+    def write(self, event_id: UUID) -> None:
+        """Write an effect at once."""
 
 
 class WriteEffect(Consumer[KratosIdentityUpdated]):
@@ -74,14 +92,68 @@ class GetIntoTrouble(Consumer[KratosIdentityUpdated]):
 
     def consume(self, event: KratosIdentityUpdated) -> None:
         """Get into trouble as often as the event says; then leave the effect."""
-        traits = event.identity.document.get("traits")
-        if isinstance(traits, Mapping) and "trouble" in traits:
-            path = Path(os.environ[TROUBLES], str(traits["call"]))
-            if _times(path) < int(str(traits["troubles"])):
-                with path.open("ab") as times:
-                    times.write(b".")
-                TROUBLE[str(traits["trouble"])](self._effects)
+        if trouble := _trouble(event):
+            TROUBLE[trouble](self._effects)
         self._effects.write_now(event.id, self.name)
+
+
+class KeepOrder(
+    Consumer[
+        KratosIdentityUpdated | IdentityRegistered | IdentityDiscovered | IdentityTraitsChanged
+    ]
+):
+    """Leave an effect of every webhook and fact, in order: each identity's one after another.
+
+    Where an event means trouble, raise after the effect, so that it is rolled back.
+    """
+
+    name = "KeepOrder"
+    ordered = True
+    first_backoff = timedelta(seconds=0.2)
+
+    def __init__(self, effects: Effects) -> None:
+        self._effects = effects
+
+    def consume(self, event: DomainEvent) -> None:
+        """Leave the effect."""
+        self._effects.write_in_turn(event.id, self.name)
+        if _trouble(event, ".order"):
+            raise Trouble("told to")
+
+
+class WriteElsewhere(Consumer[KratosIdentityUpdated]):
+    """Leave an effect of every webhook outside the database, many at once."""
+
+    name = "WriteElsewhere"
+    first_backoff = timedelta(seconds=0.2)
+
+    def __init__(self, elsewhere: Elsewhere) -> None:
+        self._elsewhere = elsewhere
+
+    async def consume(self, event: KratosIdentityUpdated) -> None:
+        """Wait as for an answer, and leave the effect."""
+        await asyncio.sleep(ANSWER_SECONDS)
+        if _trouble(event, ".elsewhere"):
+            raise Trouble("told to")
+        self._elsewhere.write(event.id)
+
+
+def _trouble(event: DomainEvent, of: str = "") -> str | None:
+    """The trouble that the event still means, which is counted; None if there is none left.
+
+    ``of`` tells the counts of several consumers apart.
+    """
+    if not isinstance(event, KratosIdentityUpdated):
+        return None
+    traits = event.identity.document.get("traits")
+    if not isinstance(traits, Mapping) or "trouble" not in traits:
+        return None
+    path = Path(os.environ[TROUBLES], f"{traits['call']}{of}")
+    if _times(path) >= int(str(traits["troubles"])):
+        return None
+    with path.open("ab") as times:
+        times.write(b".")
+    return str(traits["trouble"])
 
 
 def _times(path: Path) -> int:

@@ -20,7 +20,7 @@ LAST_ANSWERS_SECONDS: Final = 3 * ATTEMPT_SECONDS + sum(PAUSES) + 5
 NEW_PEOPLE: Final = 0.4
 """The part of the calls that are about somebody new."""
 LIVELY_PEOPLE: Final = 200
-"""The newest, whom the other calls are about."""
+"""The newest, whom the other calls are about: there are so many before there are others."""
 
 
 @dataclass(slots=True, eq=False)
@@ -104,7 +104,7 @@ class Kratos:
         return call
 
     def _new_call(self) -> Call:
-        if not self._people or self._random.random() < NEW_PEOPLE:
+        if len(self._people) < LIVELY_PEOPLE or self._random.random() < NEW_PEOPLE:
             person = str(UUID(int=self._random.getrandbits(128), version=4))
             self._people[person] = _now()
         else:

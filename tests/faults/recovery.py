@@ -9,7 +9,7 @@ from tests.faults.outside import Outside
 LOOK_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 90.0
 """What has not recovered by then has not recovered."""
-EFFECTS_OF_A_CALL: Final = 2
+EFFECTS_OF_A_CALL: Final = 3
 EFFECTS: Final = """
     SELECT count(*) AS effects FROM fault_effects
     WHERE event_id = (SELECT id FROM kratos_sync.events WHERE left(dedupe_key, 44) = %s)

@@ -15,6 +15,7 @@ from tests.faults.run import Outcome, Result
 
 BEFORE_ANY: Final = "(before any fault)"
 UNKNOWN: Final = "(when is not known)"
+HEADINGS: Final = {"forgotten": "left", "disordered": "order"}
 
 
 @dataclass(slots=True)
@@ -26,6 +27,7 @@ class Line:
     missed: int = 0
     lost: int = 0
     doubled: int = 0
+    disordered: int = 0
     forgotten: int = 0
     blamed: int = 0
     too_late: int = 0
@@ -67,7 +69,7 @@ def failures(told: Sequence[Line]) -> Iterator[str]:
 def table(told: Sequence[Line]) -> Table:
     """Give the table that people read; a recovery is the longest, of what is allowed."""
     columns = ("times", *get_args(Sort), "recovery")
-    headings = ["left" if name == "forgotten" else name for name in columns]
+    headings = [HEADINGS.get(name, name) for name in columns]
     drawn = Table("fault", *headings, box=None, pad_edge=False)
     drawn.columns[0].no_wrap = True
     for column in drawn.columns[1:]:

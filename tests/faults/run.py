@@ -4,10 +4,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 import psycopg
 
 from tests.faults.checks import Wrong, what_is_wrong
+from tests.faults.effects import effects_elsewhere
 from tests.faults.injections import INJECTIONS
 from tests.faults.kratos import Call
 from tests.faults.outside import Outside
@@ -31,6 +33,8 @@ class Outcome:
     """Why it could not be done."""
     recovered_in: float | None = None
     """Seconds from its end on; None if there was no recovery."""
+    over_at: float | None = None
+    """When it had recovered, or was no longer waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,9 @@ def run(stage: Stage, rounds: Sequence[Round], tell: Tell) -> Result:
         except AssertionError:
             tell("something is owed still")
     with psycopg.connect(stage.url) as connection:
-        wrong = what_is_wrong(connection, stage.kratos.calls)
+        spans = [(each.started_at, each.over_at or inf) for each in outcomes]
+        elsewhere = effects_elsewhere(stage.elsewhere)
+        wrong = what_is_wrong(connection, stage.kratos.calls, elsewhere, spans)
     return Result(outcomes, stage.kratos.calls, wrong, time.monotonic() - began)
 
 
@@ -83,6 +89,7 @@ def _one(stage: Stage, fault: Fault, outcomes: list[Outcome], tell: Tell) -> Non
         outcome.missed = f"{type(error).__name__}: {error}"
     with Outside(stage.url) as outside:
         outcome.recovered_in = seconds_to_recover(stage.kratos, outside, PATIENCE_SECONDS)
+    outcome.over_at = time.time()
     ending = "did not recover"
     if outcome.recovered_in is not None:
         ending = f"recovered in {outcome.recovered_in:.1f} s"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.faults import clock, consumers, program
+from tests.faults import clock, consumers, effects, program
 from tests.faults.kinds import API, LEASE_SECONDS, PROCESSES, WORKERS
 from tests.faults.processes import ServiceProcess, end_all
 from tests.faults.wires import Wire
@@ -32,6 +32,7 @@ def service(
         # Should the suite be killed, the processes end by themselves.
         "KRATOS_SYNC_PARENT_PIPE": str(parent_pipe),
         consumers.TROUBLES: str(folder / "troubles"),
+        effects.ELSEWHERE: str(folder / "elsewhere"),
     }
     processes = {}
     for name in PROCESSES:

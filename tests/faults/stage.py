@@ -12,8 +12,11 @@ import httpx
 import psycopg
 from pydantic import SecretStr
 
+from kratos_sync.infrastructure.application import subscriptions_with
+from kratos_sync.infrastructure.ledger.subscriptions import PostgresSubscriptions
 from kratos_sync.infrastructure.migrations import migrate
 from kratos_sync.infrastructure.postgres.engine import connect
+from tests.faults.application import app
 from tests.faults.disk import Disk, small_disk
 from tests.faults.effects import CREATE
 from tests.faults.keeper import Keeper, Kept
@@ -49,6 +52,11 @@ class Stage:
     def troubles(self) -> Path:
         """The folder with a file for each event that has got its consumer into trouble."""
         return self.folder / "troubles"
+
+    @property
+    def elsewhere(self) -> Path:
+        """The file of the effects outside the database."""
+        return self.folder / "elsewhere"
 
     def clock_of(self, process: str) -> Path:
         """The file that says how far ahead the process' clock is."""
@@ -98,16 +106,19 @@ def _tidy(folder: Path) -> None:
     (folder / "troubles").mkdir()
     for left in (*folder.glob("*.log"), *folder.glob("*.clock")):
         left.unlink()
+    (folder / "elsewhere").write_text("")
 
 
 def _new_database(server: str) -> str:
-    """Make a migrated database, with the table of effects, and give its URL."""
+    """Make a migrated database, with all subscriptions and the effects' table; give its URL."""
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)".encode())
         connection.execute(f"CREATE DATABASE {DATABASE}".encode())
     url = urlsplit(server)._replace(path=f"/{DATABASE}").geturl()
     engine = connect(SecretStr(url), pool_size=2)
     migrate(engine)
+    # As `migrate` does, before the api records anything.
+    PostgresSubscriptions(engine, subscriptions_with(app)).add_missing()
     engine.dispose()
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(CREATE.encode())

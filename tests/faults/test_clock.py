@@ -1,11 +1,13 @@
 """A clock that jumps tells another time, and otherwise changes nothing."""
 
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
 
 import pytest
 
+from kratos_sync.application.pipeline import batch
 from tests.faults import clock
-from tests.faults.clock import JumpingDatetime
+from tests.faults.clock import JumpingDatetime, tell_modules
 
 
 def test_now_is_as_far_ahead_as_the_clock_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,3 +19,11 @@ def test_now_is_as_far_ahead_as_the_clock_is(monkeypatch: pytest.MonkeyPatch) ->
 def test_every_datetime_is_one_of_its_kind() -> None:
     assert isinstance(datetime.now(UTC), JumpingDatetime)
     assert not isinstance("2026-01-01", JumpingDatetime)
+
+
+def test_the_services_modules_are_told_and_no_others() -> None:
+    copies = {batch.__name__: ModuleType("ours"), "logging": ModuleType("theirs")}
+    for copy in copies.values():
+        vars(copy)["datetime"] = datetime
+    tell_modules(copies)
+    assert [vars(copy)["datetime"] for copy in copies.values()] == [JumpingDatetime, datetime]

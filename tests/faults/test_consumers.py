@@ -1,5 +1,6 @@
 """The suite's own consumers leave their effect once they have been in trouble often enough."""
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,14 @@ import pytest
 
 from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.domain.identity import Identity
-from tests.faults.consumers import TROUBLES, GetIntoTrouble, Trouble, WriteEffect
+from tests.faults.consumers import (
+    TROUBLES,
+    GetIntoTrouble,
+    KeepOrder,
+    Trouble,
+    WriteEffect,
+    WriteElsewhere,
+)
 
 
 @dataclass
@@ -22,7 +30,7 @@ class RecordingEffects:
     def write(self, event_id: UUID, consumer: str) -> None:
         self.written.append((event_id, consumer))
 
-    write_now = write
+    write_now = write_in_turn = write
 
     def sleep(self, seconds: float) -> None:
         raise NotImplementedError
@@ -50,6 +58,34 @@ def test_an_event_gets_its_consumer_into_trouble_as_often_as_it_says(
     assert effects.written == []
     GetIntoTrouble(effects).consume(event)
     assert effects.written == [(event.id, "GetIntoTrouble")]
+
+
+def test_an_ordered_consumer_raises_after_its_effect_as_often_as_the_event_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TROUBLES, str(tmp_path))
+    effects, event = RecordingEffects(), heard(trouble="exits", troubles=1)
+    with pytest.raises(Trouble):
+        KeepOrder(effects).consume(event)
+    KeepOrder(effects).consume(event)
+    assert effects.written == 2 * [(event.id, "KeepOrder")]
+
+
+def test_an_async_consumer_raises_before_its_effect_as_often_as_the_event_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TROUBLES, str(tmp_path))
+    event = heard(trouble="exits", troubles=1)
+    written: list[UUID] = []
+
+    class Written:
+        def write(self, event_id: UUID) -> None:
+            written.append(event_id)
+
+    with pytest.raises(Trouble):
+        asyncio.run(WriteElsewhere(Written()).consume(event))
+    asyncio.run(WriteElsewhere(Written()).consume(event))
+    assert written == [event.id]
 
 
 def test_an_event_that_says_nothing_causes_no_trouble() -> None:
