@@ -24,17 +24,26 @@ RATE = float(os.environ.get("OUTAGE_RATE", "20"))
 BEFORE_AND_AFTER_SECONDS = 2
 
 
-@pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[ReturningPostgres]:
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What each test's PostgreSQL begins with."""
     from pydantic import SecretStr
 
+    from kratos_sync.infrastructure.embedded import EmbeddedPostgres
     from kratos_sync.infrastructure.migrations import migrate
     from kratos_sync.infrastructure.postgres.engine import connect
 
-    with ReturningPostgres(tmp_path / "postgres") as server:
+    folder = tmp_path_factory.mktemp("migrated")
+    with EmbeddedPostgres(folder) as server:
         engine = connect(SecretStr(server.url), pool_size=2)
         migrate(engine)
         engine.dispose()
+    return folder
+
+
+@pytest.fixture
+def postgres(tmp_path: Path, migrated: Path) -> Iterator[ReturningPostgres]:
+    with ReturningPostgres(tmp_path / "postgres", copied_from=migrated) as server:
         yield server
 
 
