@@ -215,7 +215,7 @@ def test_a_full_scan_that_times_out_stops_no_relay(
     engine: Engine, database_url: str, clock: Clock
 ) -> None:
     recent, old = owe(engine, SYNC), owe(engine, SYNC, due_in=-HOUR)
-    hurried = connect(SecretStr(database_url), 1, statement_timeout=timedelta(milliseconds=200))
+    hurried = connect(SecretStr(database_url), 1, statement_timeout=timedelta(seconds=1))
     claims = PostgresClaims(hurried, LEASE)
     with engine.begin() as blocking:
         blocking.execute(text("LOCK TABLE kratos_sync.deliveries IN ACCESS EXCLUSIVE MODE"))
