@@ -44,6 +44,12 @@ def notice_updates_too() -> None:
     os.environ["KRATOS_SYNC_APP"] = f"{__name__}:two_consumers"
 
 
+def notice_updates_in_order() -> None:
+    """Add the second consumer, to which the events about one identity come one after another."""
+    NoticeUpdates.ordered = True
+    notice_updates_too()
+
+
 def fail_on_poison() -> None:
     """Have SyncKratosIdentity fail, its work done, on the events that are poison."""
     consume = SyncKratosIdentity.consume

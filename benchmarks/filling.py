@@ -18,7 +18,8 @@ COPY_EVENTS = """
     COPY kratos_sync.events (id, name, subject, occurred_at, payload, source, footprint) FROM STDIN
 """
 COPY_DELIVERIES = """
-    COPY kratos_sync.deliveries (event_id, consumer, subject, owed_at, due_at, footprint) FROM STDIN
+    COPY kratos_sync.deliveries
+        (event_id, consumer, subject, owed_at, due_at, footprint, ordered) FROM STDIN
 """
 APART = timedelta(milliseconds=1)
 
@@ -59,23 +60,26 @@ def fill(
     events: Sequence[Waiting],
     consumers: Sequence[str] = (SYNC,),
     at: datetime | None = None,
+    *,
+    in_order: bool = False,
 ) -> None:
     """Record the events, due in this order, a thousand a second until now.
 
-    They occurred `at` that time: by default now.
+    They occurred `at` that time: by default now. ``in_order`` says that the consumers are ordered.
     """
     now = datetime.now(UTC)
     with psycopg.connect(url) as connection, connection.cursor() as cursor:
         with cursor.copy(COPY_EVENTS) as copy:
             for event in events:
                 name = "kratos_identity.updated"
-                row = (event.id, name, event.subject, at or now, event.payload, "benchmark")
-                copy.write_row((*row, event.footprint))
+                told = (event.id, name, event.subject, at or now, event.payload, "benchmark")
+                copy.write_row((*told, event.footprint))
         with cursor.copy(COPY_DELIVERIES) as copy:
             for number, event in enumerate(events):
                 due = now - APART * (len(events) - number)
                 for consumer in consumers:
-                    copy.write_row((event.id, consumer, event.subject, due, due, event.footprint))
+                    row = (event.id, consumer, event.subject, due, due, event.footprint, in_order)
+                    copy.write_row(row)
     settle(url)
 
 

@@ -73,6 +73,7 @@ def _memory(process: str) -> Callable[[Results], float]:
 
 PER_SECOND, TIMES, PERCENT = "{:,.0f}/s", "{:.1f} ×", "{:.0f} %"
 FINE_TIMES, MILLISECONDS, MEGABYTES = "{:.2f} ×", "{:.1f} ms", "{:.0f} MB"
+SECONDS = "{:.2f} s"
 
 ROWS = (
     Row("Events delivered, a worker for each core", _rate("deliver"), PER_SECOND, at_least=10_000),
@@ -95,6 +96,12 @@ ROWS = (
         60,
     ),
     Row(
+        "An ordered consumer, of the same one unordered beside it",
+        _percent_of_plain("ordered"),
+        PERCENT,
+        50,
+    ),
+    Row(
         "With 1 % that are no identity, of a plain run beside it",
         _percent_of_plain("garbage"),
         PERCENT,
@@ -105,6 +112,23 @@ ROWS = (
         _percent_of_plain("failure"),
         PERCENT,
         80,
+    ),
+    Row(
+        "A consumer paused under load: until its last attempt has ended",
+        lambda results: results["pause"]["stops_in"],
+        SECONDS,
+        less_than=1,
+    ),
+    Row(
+        "… resumed: until its first attempt begins",
+        lambda results: results["pause"]["resumes_in"],
+        SECONDS,
+    ),
+    Row(
+        "… another consumer's rate meanwhile, of that before",
+        _percent_of_plain("pause"),
+        PERCENT,
+        90,
     ),
     Row("Webhooks taken in", lambda results: results["take_in"]["ours"]["rate"], PER_SECOND),
     Row("… against FastAPI + SQLAlchemy", _taken_in_against("fastapi"), TIMES, at_least=4),

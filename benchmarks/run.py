@@ -13,6 +13,7 @@ from benchmarks.measures.deliver import SECOND, backlog, deliver
 from benchmarks.measures.idle import idle
 from benchmarks.measures.latency import at_rate, to_its_row
 from benchmarks.measures.limit import limit
+from benchmarks.measures.pause import pause
 from benchmarks.measures.profiles import profiles
 from benchmarks.measures.rivals import rivals
 from benchmarks.measures.stored import with_stored
@@ -73,6 +74,11 @@ def measures(stage: Stage, size: Size, results: Results) -> Iterator[tuple[str, 
 
         return lambda: beside(plain, measure, size.pairs)
 
+    def ordered(*, in_order: bool) -> Measure:
+        change = "notice_updates_in_order()" if in_order else "notice_updates_too()"
+        waiting = partial(backlog, size.events_of_pairs)
+        return lambda: deliver(stage, waiting(), (SECOND,), change, in_order=in_order)
+
     def at_half(of: str, *, delivering: bool) -> Measure:
         rate, seconds = results["take_in"][of]["rate"] / 2, size.taking_in_seconds
         return lambda: at_rate(stage, rate, seconds, delivering=delivering)
@@ -87,6 +93,8 @@ def measures(stage: Stage, size: Size, results: Results) -> Iterator[tuple[str, 
 
     yield "deliver", lambda: repeated(lambda: plain(size.events), size.runs)
     yield "second", paired(consumers=(SYNC, SECOND), change="notice_updates_too()")
+    sides = ordered(in_order=False), ordered(in_order=True)
+    yield "ordered", lambda: beside(*sides, size.pairs)
     yield "garbage", paired("garbage")
     yield "failure", paired("failure", change="fail_on_poison()")
     rounds = size.rounds, size.round_seconds, size.taking_in_seconds
@@ -94,6 +102,8 @@ def measures(stage: Stage, size: Size, results: Results) -> Iterator[tuple[str, 
     yield "to_its_row", lambda: to_its_row(stage, size.people_first_seen)
     yield "at_half", at_half("ours", delivering=False)
     yield "both_at_half", at_half("ours_delivering", delivering=True)
+    steady = results["take_in"]["ours_delivering"]["rate"] / 4
+    yield "pause", lambda: pause(stage, steady, size.pauses, size.pause_seconds)
     yield "idle", lambda: idle(stage, size.idle_seconds)
     yield "rivals", lambda: rivals(stage, size.events_of_rivals, size.events_to_try, ours)
     yield (

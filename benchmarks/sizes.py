@@ -33,6 +33,9 @@ class Size:
     round_seconds: int
     taking_in_seconds: int
     people_first_seen: int
+    pauses: int
+    pause_seconds: int
+    """How long a consumer is paused, and how long all are at work before it."""
     idle_seconds: int
     events_of_rivals: int
     events_beside_rivals: int
@@ -59,6 +62,8 @@ FULL = Size(
     round_seconds=2,
     taking_in_seconds=10,
     people_first_seen=300,
+    pauses=5,
+    pause_seconds=3,
     idle_seconds=20,
     events_of_rivals=6_000,
     events_beside_rivals=20_000,
@@ -82,6 +87,8 @@ SMALL = Size(
     round_seconds=1,
     taking_in_seconds=1,
     people_first_seen=15,
+    pauses=2,
+    pause_seconds=2,
     idle_seconds=1,
     events_of_rivals=900,
     events_beside_rivals=0,

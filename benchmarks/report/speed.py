@@ -112,6 +112,7 @@ def beside(results: Results) -> str:
     """What was measured by turns with plain runs: pair by pair."""
     names = {
         "second": "two consumers",
+        "ordered": "an ordered consumer alone; plain: unordered",
         "garbage": "1 % no identity",
         "failure": "a consumer fails on 1 %",
     }
@@ -120,6 +121,23 @@ def beside(results: Results) -> str:
         (
             (name, *(_rates(run["rate"] for run in results[key][of]) for of in SIDES))
             for key, name in names.items()
+            if key in results
+        ),
+    )
+
+
+def pauses(results: Results) -> str:
+    """Each pause under load, and what the other consumer did meanwhile."""
+    if "pause" not in results:  # a published run may be older
+        return "Not measured yet."
+    return table(
+        ("its last attempt ended after", "it went on after", "the other one, events/s", "before"),
+        (
+            (
+                *(f"{each[name]:.2f} s" for name in ("stops_in", "resumes_in")),
+                *(f"{each[name]:,.0f}" for name in ("others_meanwhile", "others_before")),
+            )
+            for each in results["pause"]["pauses"]
         ),
     )
 
