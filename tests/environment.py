@@ -3,14 +3,17 @@
 import os
 from typing import Any
 
+from pydantic import SecretStr
+
 from kratos_sync.application.application import Application, Subscriptions
 from kratos_sync.infrastructure.application import (
     application_path,
     load_application,
     subscriptions_at,
 )
-from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.ledger.subscriptions import PostgresSubscriptions
 from kratos_sync.infrastructure.migrations import History, migrate, migrate_application
+from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.settings import Settings
 
 
@@ -42,11 +45,9 @@ def application_history() -> History | None:
 
 def migrate_all(database_url: str) -> None:
     """Make all schemas, and subscribe all consumers, as `kratos-sync migrate` does."""
-    container = Container()
-    settings = Settings(_env_file=None, database_url=database_url, broker_url="redis://127.0.0.1:9")
-    container.settings.override(settings)
-    migrate(container.engine())
+    engine = connect(SecretStr(database_url), pool_size=2)
+    migrate(engine)
     if (history := application_history()) is not None:
-        migrate_application(container.engine(), history)
-    container.kept_subscriptions().add_missing()
-    container.engine().dispose()
+        migrate_application(engine, history)
+    PostgresSubscriptions(engine, subscriptions()).add_missing()
+    engine.dispose()
