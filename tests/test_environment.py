@@ -11,7 +11,6 @@ from sqlalchemy import Engine, text
 
 from tests.end_to_end.processes import Processes
 from tests.environment import subscriptions
-from tests.waiting import DEADLINE_SECONDS
 
 ROOT = Path(__file__).parents[1]
 FOREIGN = "tests.foreign_app:app"
@@ -72,10 +71,6 @@ def test_a_part_of_all_tests_passes_with_three_consumers_more(
         capture_output=True,
         check=False,
         text=True,
-<<<<<<< Updated upstream
         timeout=840,  # only guards against hanging
-=======
-        timeout=2 * DEADLINE_SECONDS,
->>>>>>> Stashed changes
     )
     assert ran.returncode == 0, ran.stdout[-3_000:]
