@@ -10,16 +10,22 @@ import psutil
 
 DEADLINE_SECONDS: Final = 120.0
 """Far more than anything takes on a busy machine."""
+SHORTEST_PAUSE: Final = 0.003
+LONGEST_PAUSE: Final = 0.1
 
 T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], seconds: float = DEADLINE_SECONDS) -> T:
-    """Give what the condition gives as soon as that is true; fail when it never is."""
-    deadline = time.monotonic() + seconds
+    """Give what the condition gives as soon as that is true; fail when it never is.
+
+    It looks ever less often, by a tenth of the time: else looking would take what it waits for.
+    """
+    began = time.monotonic()
     while not (answer := condition()):
-        assert time.monotonic() < deadline, f"not so after {seconds} s (last: {answer!r})"
-        time.sleep(0.004)
+        waited = time.monotonic() - began
+        assert waited < seconds, f"not so after {seconds} s (last: {answer!r})"
+        time.sleep(min(max(waited / 10, SHORTEST_PAUSE), LONGEST_PAUSE))
     return answer
 
 
