@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import psycopg
@@ -12,6 +12,16 @@ from tests.waiting import until
 
 COPIES_FILES: Final = 15_00_00
 """The version from which PostgreSQL can be told to copy a template's files, twice as quickly."""
+
+
+def empty_tables(administrator: psycopg.Connection[Any]) -> None:
+    """Leave nothing of what the service has recorded."""
+    ((tables,),) = administrator.execute(
+        "SELECT string_agg('kratos_sync.' || tablename, ', ') FROM pg_tables"
+        " WHERE schemaname = 'kratos_sync'"
+        " AND tablename NOT IN ('alembic_version', 'deployment', 'subscriptions')"
+    )
+    administrator.execute(f"TRUNCATE {tables}".encode())
 
 
 @contextmanager

@@ -3,9 +3,8 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from random import Random
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,6 +14,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from kratos_sync.testing.kratos import InMemoryDocuments
+from tests.databases import database, empty_tables
 from tests.end_to_end.processes import Processes
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.persons import person
@@ -62,11 +62,15 @@ class Refetching:
             yield stand_in
 
 
-@pytest.fixture
-def refetching(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Refetching]:
-    town, kratos_port = InMemoryDocuments(), free_port()
+@pytest.fixture(scope="module")
+def running(
+    postgres_url: str,
+    migrated_template: str,
+    broker_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Refetching]:
+    kratos_port = free_port()
     settings = {
-        "DATABASE_URL": database_url,
         "BROKER_URL": broker_url,
         "KRATOS_WEBHOOK_API_KEYS": KEY,
         "KRATOS_ADMIN_URL": f"http://127.0.0.1:{kratos_port}",
@@ -74,11 +78,23 @@ def refetching(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[R
         "LEASE_SECONDS": "5",
         "LOG_FORMAT": "json",
     }
-    with Processes(tmp_path, settings) as processes:
+    folder = tmp_path_factory.mktemp("refetching")
+    with (
+        database(postgres_url, migrated_template) as url,
+        Processes(folder, {"DATABASE_URL": url, **settings}) as processes,
+    ):
         for name in ("relay", "worker"):
             processes.start(name, name)
         processes.start_api()
-        yield Refetching(database_url, processes, town, kratos_port)
+        yield Refetching(url, processes, InMemoryDocuments(), kratos_port)
+
+
+@pytest.fixture
+def refetching(running: Refetching) -> Iterator[Refetching]:
+    """The same, begun anew: nobody is in Kratos, and nobody here."""
+    yield replace(running, town=InMemoryDocuments())
+    with psycopg.connect(running.url, autocommit=True) as connection:
+        empty_tables(connection)
 
 
 def held(refetching: Refetching) -> dict[str, dict[str, Any]]:
@@ -189,3 +205,5 @@ def test_a_worker_that_knows_no_kratos_starts_and_leaves_hints(refetching: Refet
 
     assert '"hints_wait"' in refetching.processes.said("ignorant")
     assert refetching.count("deliveries WHERE attempts = 0 AND failed_at IS NULL") == 1
+    refetching.processes.stop("ignorant")
+    refetching.processes.start("worker", "worker")

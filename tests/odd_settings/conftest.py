@@ -14,6 +14,7 @@ from sqlalchemy import Engine, make_url
 from kratos_sync.infrastructure.migrations import migrate
 from kratos_sync.infrastructure.postgres.connections import connection_arguments, open_connection
 from kratos_sync.infrastructure.postgres.engine import connect
+from tests.databases import empty_tables
 from tests.odd_settings.pooler import DroppingPooler
 from tests.suites.ledgers import PostgresLedger
 
@@ -93,13 +94,7 @@ def database_url(odd_database: tuple[str, str]) -> str:
     url, admin_url = odd_database
     arguments = connection_arguments(SecretStr(admin_url))
     with open_connection(arguments, autocommit=True) as within:
-        tables = within.execute(
-            "SELECT string_agg('kratos_sync.' || tablename, ', ') FROM pg_tables"
-            " WHERE schemaname = 'kratos_sync'"
-            " AND tablename NOT IN ('alembic_version', 'deployment', 'subscriptions')"
-        ).fetchone()
-        assert tables is not None
-        within.execute(f"TRUNCATE {tables[0]}".encode())
+        empty_tables(within)
     return url
 
 
