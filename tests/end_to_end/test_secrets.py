@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.api.cli.invoking import kratos_sync
 from tests.end_to_end.canaries import forms
 from tests.end_to_end.flow import QUOTING, ROLE, Flow, logs_in
 from tests.end_to_end.guarded_servers import GuardedPostgres, GuardedValkey, Monitor
@@ -154,9 +155,10 @@ def test_a_start_that_fails_says_so_in_one_line_and_without_a_password(
             assert (code, said[command].count("\n")) == (1, 1), said[command]
         for name, urls in (("DATABASE_URL", WRONG_DATABASES), ("BROKER_URL", WRONG_BROKERS)):
             for url in urls:
-                given = url.format(password=password)
-                code, said[url] = processes.run("status", **{name: given})
-                assert (code, name in said[url]) == (2, True), said[url]
+                given = {**right, name: url.format(password=password)}
+                ran = kratos_sync("status", **given)
+                said[url] = ran.output
+                assert (ran.exit_code, name in ran.output) == (2, True), ran.output
         odd = {"LOG_LEVEL": password, "LEASE_SECONDS": password, "KRATOS_WEBHOOK_API_KEYS": ","}
         code, said["settings"] = processes.run("api", **odd)
         assert code == 2
