@@ -161,6 +161,13 @@ class Settings(BaseSettings):
     """How long attempts are kept, or ``forever``."""
     purge_every_hours: Hours = 1
     """How often the relay purges; ``never`` leaves it to `kratos-sync purge`."""
+    metrics_port: Annotated[Annotated[int, Field(ge=1, le=65535)] | None, _none_if("")] = None
+    """Where `/metrics` and `/health/*` of a process are served; off by default.
+
+    Each process on a machine needs a port of its own.
+    """
+    metrics_host: str = "127.0.0.1"
+    """The address to listen on there; ``0.0.0.0`` in a container, for a network that you trust."""
 
     @classmethod
     def settings_customise_sources(  # type: ignore[override]  # any callable is a source

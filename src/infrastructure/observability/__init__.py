@@ -1,0 +1,1 @@
+"""What a process shows to those who operate it: metrics, traces, health and errors."""
