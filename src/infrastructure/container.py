@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from kratos_sync.application.application import Application, Subscriptions
 from kratos_sync.application.consumer_factory import ConsumerFactory
+from kratos_sync.application.pipeline import Deliver, pipeline
 from kratos_sync.application.ports.deletions import DeletionFinalizer
 from kratos_sync.application.ports.kratos import KratosAnswers
 from kratos_sync.application.ports.registration_counts import RegistrationCounts
@@ -47,6 +48,7 @@ from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
 from kratos_sync.infrastructure.ledger.status import DatabaseReadiness, PostgresStatus
 from kratos_sync.infrastructure.ledger.subscriptions import PostgresSubscriptions
 from kratos_sync.infrastructure.migrations import deployment_id
+from kratos_sync.infrastructure.observability.observer import Observer, reporting
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
@@ -65,6 +67,10 @@ def _kratos_admin(*arguments: Any, **options: Any) -> "HttpKratosAdmin":
     from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
 
     return HttpKratosAdmin(*arguments, **options)
+
+
+def _deliver(observer: Observer) -> Deliver:
+    return pipeline(reporting(observer))
 
 
 def broker_namespace(engine: Engine) -> str:
@@ -88,6 +94,8 @@ class Container(containers.DeclarativeContainer):
     """Everything a process may need; nothing is made before it is asked for."""
 
     settings = providers.Singleton(Settings)
+    observer = providers.Singleton(Observer)
+    """Overridden where metrics are exported."""
     application_path = providers.Singleton(application_path, settings.provided.kratos_sync_app)
     application = providers.Singleton(load_application, application_path)
     subscriptions = providers.Singleton(subscriptions_with, application)
@@ -100,10 +108,15 @@ class Container(containers.DeclarativeContainer):
         providers.Callable(broker_namespace, engine),
     )
     wake_relay = providers.Singleton(RelayWakeUp, settings.provided.database_url)
-    event_bus = providers.Singleton(PostgresEventBus, settings.provided.database_url)
+    event_bus = providers.Singleton(
+        PostgresEventBus, settings.provided.database_url, observer=observer
+    )
     hook_log = providers.Singleton(PostgresHookLog, settings.provided.database_url)
     kratos_admin = providers.Singleton(
-        _kratos_admin, settings.provided.kratos_admin_url, settings.provided.kratos_admin_token
+        _kratos_admin,
+        settings.provided.kratos_admin_url,
+        settings.provided.kratos_admin_token,
+        observer=observer,
     )
 
     adapters_in_transaction = providers.Dict(
@@ -134,13 +147,17 @@ class Container(containers.DeclarativeContainer):
         providers.Singleton(PostgresFailures, spare_engine),
         providers.Singleton(PostgresClaims, spare_engine, settings.provided.lease),
         in_flight,
+        observer=observer,
     )
     policies = providers.Singleton(PostgresConsumerPolicies, engine)
     pauses = providers.Singleton(
         Pauses, providers.Singleton(PostgresConsumerPolicies, spare_engine)
     )
     listener = providers.Singleton(WakeUpListener, settings.provided.database_url)
-    relay = providers.Singleton(Relay, claims, broker, listener, subscriptions, policies)
+    deliver = providers.Singleton(_deliver, observer)
+    relay = providers.Singleton(
+        Relay, claims, broker, listener, subscriptions, policies, observer=observer
+    )
 
     database_readiness = providers.Singleton(DatabaseReadiness, engine)
     status = providers.Singleton(PostgresStatus, engine)
@@ -156,5 +173,9 @@ class Container(containers.DeclarativeContainer):
     erasure_schedule = providers.Singleton(ErasureSchedule, erasures)
     purge = providers.Singleton(PostgresPurge, engine)
     purge_schedule = providers.Singleton(
-        PurgeSchedule, purge, settings.provided.retention, settings.provided.purge_every
+        PurgeSchedule,
+        purge,
+        settings.provided.retention,
+        settings.provided.purge_every,
+        observer=observer,
     )

@@ -1,5 +1,6 @@
 """The steps between a message and its consumer; the commit is the last."""
 
+from collections.abc import Callable
 from functools import partial
 
 from kratos_sync.application.pipeline.batch import Batch, CallNext, Middleware, Result, bound_memory
@@ -33,18 +34,28 @@ def compose(middlewares: tuple[Middleware, ...], core: CallNext) -> CallNext:
     return call
 
 
-_run: CallNext = compose(PIPELINE, consume)
+Deliver = Callable[[Batch], Result]
 
 
-def deliver(batch: Batch) -> Result:
-    """Deliver a batch to its consumer, and record what fails.
+def pipeline(*observers: Middleware) -> Deliver:
+    """Make the function that delivers a batch to its consumer, and records what fails.
 
-    Raises LedgerUnavailable, an error that is not a consumer's, and one that cannot be recorded.
+    It raises LedgerUnavailable, an error that is not a consumer's, and one that cannot be recorded.
+    The observers are around each try of a batch, or of a part of it, with the recording of its
+    failure: they see what was committed, and see it once.
     """
-    result = _run(batch)
-    if result.error is not None:
-        raise result.error
-    return result
+    isolating, *others = PIPELINE
+    run = compose((isolating, *observers, *others), consume)
+
+    def deliver(batch: Batch) -> Result:
+        result = run(batch)
+        if result.error is not None:
+            raise result.error
+        return result
+
+    return deliver
 
 
-__all__ = ["PIPELINE", "Batch", "Result", "compose", "deliver"]
+deliver: Deliver = pipeline()
+
+__all__ = ["PIPELINE", "Batch", "CallNext", "Deliver", "Result", "compose", "deliver", "pipeline"]

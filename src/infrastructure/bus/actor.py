@@ -17,13 +17,14 @@ from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.errors import summary
 from kratos_sync.application.footprint import OpenBatches
 from kratos_sync.application.grouping import EventTimes
-from kratos_sync.application.pipeline import Batch, Result, deliver
+from kratos_sync.application.pipeline import Batch, Deliver, Result, deliver
 from kratos_sync.application.ports.dead_letters import Failures
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import UnitOfWork
 from kratos_sync.infrastructure.bus import wire_format
 from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
 from kratos_sync.infrastructure.ledger.policies import Pauses
+from kratos_sync.infrastructure.observability.observer import UNOBSERVED, Observer
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ def declare(
     open_batches: OpenBatches | None = None,
     pauses: Pauses | None = None,
     release: Callable[[str, Sequence[UUID]], None] | None = None,
+    deliver: Deliver = deliver,
+    observer: Observer = UNOBSERVED,
 ) -> None:
     """Declare the actor, and a queue for each consumer, on the broker.
 
@@ -89,6 +92,7 @@ def declare(
         try:
             broker.enqueue_many(wire_format.messages(consumer.name, parts))
         except BrokerUnavailable as error:
+            observer.broker_unavailable()
             log.warning("broker_unavailable", error=str(error))
             return event_ids
         return event_ids[:size]
@@ -106,6 +110,7 @@ def declare(
                         replace(batch, events=events, is_paused=is_paused or batch.is_paused)
                     )
             except LedgerUnavailable:
+                observer.ledger_unavailable()
                 if monotonic() + PAUSE_SECONDS > until or stopping.wait(PAUSE_SECONDS):
                     raise
 

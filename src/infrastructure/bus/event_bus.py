@@ -10,6 +10,7 @@ from kratos_sync.application.ports.event_bus import Provenance, Publishable
 from kratos_sync.infrastructure.ledger.group_commit import GroupCommit
 from kratos_sync.infrastructure.ledger.notifications import LoopWakeUp
 from kratos_sync.infrastructure.ledger.recording import EventRow
+from kratos_sync.infrastructure.observability.observer import UNOBSERVED, Observer
 from kratos_sync.infrastructure.postgres.connections import connection_arguments
 
 # Kratos gives a webhook 30 s, in which several attempts have to fit.
@@ -20,7 +21,10 @@ class PostgresEventBus:
     """The EventBus port: callers that publish at the same time share a commit."""
 
     def __init__(
-        self, database_url: SecretStr, wake_relay: Callable[[], None] | None = None
+        self,
+        database_url: SecretStr,
+        wake_relay: Callable[[], None] | None = None,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         """Connect when first used; `wake_relay` is called once after each commit.
 
@@ -28,7 +32,7 @@ class PostgresEventBus:
         """
         arguments = connection_arguments(database_url, STATEMENT_TIMEOUT)
         self._wake_up = LoopWakeUp(arguments)
-        self._ledger = GroupCommit(arguments, wake_relay or self._wake_up)
+        self._ledger = GroupCommit(arguments, wake_relay or self._wake_up, observer)
 
     async def publish(self, event: Publishable, provenance: Provenance) -> bool:
         return await self._ledger.record(EventRow.of(event, provenance))

@@ -21,6 +21,7 @@ from kratos_sync.infrastructure.ledger.backlog import Backlog
 from kratos_sync.infrastructure.ledger.claims import Claim, PostgresClaims
 from kratos_sync.infrastructure.ledger.notifications import WakeUpListener
 from kratos_sync.infrastructure.ledger.policies import KnownPolicies, PostgresConsumerPolicies
+from kratos_sync.infrastructure.observability.observer import UNOBSERVED, Observer
 
 FIRST_BATCHES: Final = 4
 MOST_BATCHES: Final = 100
@@ -35,6 +36,8 @@ TURN_SECONDS = 0.002
 """and the shortest, however often the relay is woken."""
 LONGEST_REFUSED_SECONDS = 30.0
 """The longest time between two dispatches to a broker that answers and accepts nothing."""
+REST_SECONDS = 5.0
+"""A longer wait is made of such pieces, so that it is seen that the relay waits and works."""
 MOST_REFUSED = 10
 MOST_WAITING = 2 * MOST_BATCHES
 """Nothing is sent to a consumer with more messages in its queue: its workers are away or slow."""
@@ -113,7 +116,10 @@ class Relay:
         listener: WakeUpListener,
         subscriptions: Subscriptions,
         policies: PostgresConsumerPolicies,
+        *,
+        observer: Observer = UNOBSERVED,
     ) -> None:
+        self._observer = observer
         self._claims = claims
         self._broker = broker
         self._listener = listener
@@ -131,9 +137,11 @@ class Relay:
         """Relay until stopped; while the ledger or the broker is away, retry."""
         while not stopped.is_set():
             began = monotonic()
+            self._observer.turned()
             try:
                 pause = self.turn()
             except LedgerUnavailable as error:
+                self._observer.ledger_unavailable()
                 log.warning("ledger_unavailable", reason=str(error))
                 pause = IDLE_SECONDS
             except (ConcurrencyConflict, SQLAlchemyError, psycopg.Error) as error:
@@ -141,12 +149,18 @@ class Relay:
                 log.warning("turn_abandoned", **summary(error))
                 pause = IDLE_SECONDS
             except BrokerUnavailable as error:
+                self._observer.broker_unavailable()
                 log.warning("broker_unavailable", error=str(error))
-                stopped.wait(self._pause_without_broker())
+                self._rest(self._pause_without_broker(), stopped)
                 continue
             self._listener.wait(pause, stopped)
             stopped.wait(began + TURN_SECONDS - monotonic())
         self._listener.close()
+
+    def _rest(self, seconds: float, stopped: threading.Event) -> None:
+        until = monotonic() + seconds
+        while (left := until - monotonic()) > 0 and not stopped.wait(min(left, REST_SECONDS)):
+            self._observer.turned()
 
     def _pause_without_broker(self) -> float:
         """A second; increasing while the broker answers pings and refuses messages."""
@@ -212,6 +226,7 @@ class Relay:
 
     def _end_lost_leases(self, consumer: str) -> None:
         if lost := self._claims.end_lost_leases(consumer):
+            self._observer.leases_expired(consumer, lost)
             log.warning("leases_lost", consumer=consumer, deliveries=lost)
 
     def _dispatch(
@@ -228,6 +243,7 @@ class Relay:
         )
         if claim.expired:
             window.leases_ran_out()
+            self._observer.leases_expired(consumer, claim.expired)
             log.warning("leases_ran_out", consumer=consumer, deliveries=claim.expired)
         if claim.deliveries:
             self._send(consumer, claim, batch_size)
@@ -243,4 +259,5 @@ class Relay:
             self._refused = min(self._refused + 1, MOST_REFUSED)
             raise
         self._refused = 0
+        self._observer.dispatched(consumer, len(claim.deliveries))
         log.debug("dispatched", consumer=consumer, deliveries=len(claim.deliveries))

@@ -31,6 +31,7 @@ from kratos_sync.infrastructure.kratos.retrying import (
     TimeLimits,
     retry_after,
 )
+from kratos_sync.infrastructure.observability.observer import UNOBSERVED, Observer
 
 LISTING: Final = "/admin/identities"
 PAGE_LIMITS: Final = TimeLimits(attempt=60, total=180, total_if_asked=900)
@@ -79,6 +80,7 @@ class HttpKratosAdmin:
         patient: bool = False,
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         """Raises KratosNotConfigured without a URL, ValueError for a rate that is not above 0."""
         if url is None:
@@ -86,7 +88,9 @@ class HttpKratosAdmin:
         self._endpoint = Endpoint(url, token)
         self._limits = PAGE_LIMITS if patient else CALL_LIMITS
         rate_limiter = None if rate is None else RateLimiter(rate, clock=clock)
-        self._caller = RetryingCaller(CircuitBreaker(clock=clock), rate_limiter, clock, pause)
+        circuit_breaker = CircuitBreaker(clock=clock, observer=observer)
+        self._caller = RetryingCaller(circuit_breaker, rate_limiter, clock, pause)
+        self._observer = observer
 
     def page(self, token: str | None) -> Page:
         if token is not None and not is_token(token):
@@ -115,14 +119,14 @@ class HttpKratosAdmin:
         self._endpoint.close()
 
     def _page(self, target: str, seconds: float) -> Page:
-        response = self._endpoint.call("GET", target, LARGEST_PAGE, seconds)
+        response = self._call("page", "GET", target, LARGEST_PAGE, seconds)
         identities = listing_of(response)
         link = next_token(response.headers.get("link"), self._endpoint.url_of(target))
         return Page(identities, link)
 
     def _find(self, identity_id: UUID, seconds: float) -> Identity | None:
         target = f"{LISTING}/{identity_id}"
-        response = self._endpoint.call("GET", target, LARGEST_IDENTITY, seconds)
+        response = self._call("find", "GET", target, LARGEST_IDENTITY, seconds)
         if is_not_found(response):
             return None
         identity = identity_of(document_of(response))
@@ -133,7 +137,7 @@ class HttpKratosAdmin:
     def _find_some(self, ids: Sequence[UUID], seconds: float) -> dict[UUID, Identity]:
         query = "&".join(f"ids={identity_id}" for identity_id in ids)
         target = f"{LISTING}?{query}&page_size={MOST_AT_ONCE}"
-        documents = document_of(self._endpoint.call("GET", target, LARGEST_PAGE, seconds))
+        documents = document_of(self._call("find_all", "GET", target, LARGEST_PAGE, seconds))
         if not isinstance(documents, list):
             raise KratosRefused("its answer is no listing", OK)
         found = {identity.id: identity for identity in map(identity_of, documents)}
@@ -144,11 +148,22 @@ class HttpKratosAdmin:
 
     def _delete(self, identity_id: UUID, seconds: float) -> bool:
         target = f"{LISTING}/{identity_id}"
-        response = self._endpoint.call("DELETE", target, LARGEST_IDENTITY, seconds)
+        response = self._call("delete", "DELETE", target, LARGEST_IDENTITY, seconds)
         if is_not_found(response):
             return False
         expect(response, NO_CONTENT)
         return True
+
+    def _call(
+        self, operation: str, method: str, target: str, largest: int, seconds: float
+    ) -> Response:
+        began, status = time.perf_counter(), None
+        try:
+            response = self._endpoint.call(method, target, largest, seconds)
+            status = response.status
+            return response
+        finally:
+            self._observer.kratos_answered(operation, status, time.perf_counter() - began)
 
 
 def next_token(link: str | None, asked: str) -> str | None:

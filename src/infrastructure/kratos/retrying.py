@@ -14,6 +14,7 @@ import structlog
 
 from kratos_sync.application.ports.kratos import KratosError, KratosUnavailable
 from kratos_sync.application.rate_limiter import RateLimiter
+from kratos_sync.infrastructure.observability.observer import UNOBSERVED, Observer
 
 FAILURES_IN_A_ROW: Final = 5
 REST: Final = timedelta(seconds=15)
@@ -47,7 +48,9 @@ class CircuitBreaker:
         failures_in_a_row: int = FAILURES_IN_A_ROW,
         rest: timedelta = REST,
         clock: Callable[[], float] = time.monotonic,
+        observer: Observer = UNOBSERVED,
     ) -> None:
+        self._observer = observer
         self._most_failures = failures_in_a_row
         self._rest = rest
         self._clock = clock
@@ -89,6 +92,7 @@ class CircuitBreaker:
             until = self._clock() + rest.total_seconds()
             self._open_until = max(until, self._open_until or until)
         if was_closed:
+            self._observer.circuit(is_open=True)
             _log.warning("kratos_circuit_opened", rest_seconds=round(rest.total_seconds(), 1))
 
     def _answered(self) -> None:
@@ -97,6 +101,7 @@ class CircuitBreaker:
             self._failures = 0
             self._open_until = None
         if was_open:
+            self._observer.circuit(is_open=False)
             _log.info("kratos_circuit_closed")
 
 

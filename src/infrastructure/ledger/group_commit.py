@@ -20,6 +20,7 @@ from kratos_sync.infrastructure.ledger.recording import (
     EventRow,
     arrays_of,
 )
+from kratos_sync.infrastructure.observability.observer import UNOBSERVED, Observer
 from kratos_sync.infrastructure.postgres.connections import CONNECT_TIMEOUT_SECONDS, Arguments
 from kratos_sync.infrastructure.postgres.engine import QUERY_CANCELED, translate_errors
 from kratos_sync.infrastructure.postgres.loop_connection import LastingConnection
@@ -134,8 +135,14 @@ class GroupCommit:
     meanwhile. It can be used again after `stop`, and from another loop.
     """
 
-    def __init__(self, arguments: Arguments, committed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        arguments: Arguments,
+        committed: Callable[[], None],
+        observer: Observer = UNOBSERVED,
+    ) -> None:
         """Connect with these arguments when first used; call `committed` after new events."""
+        self._observer = observer
         self._arguments = arguments
         self._committed = committed
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -197,6 +204,8 @@ class GroupCommit:
             if group:
                 await self._commit(connection, group)
         except Exception as error:  # noqa: BLE001  # the callers get it
+            if isinstance(error, LedgerUnavailable):
+                self._observer.ledger_unavailable()
             fail(group, error)
 
     async def _connect(self, connection: LastingConnection) -> None:
@@ -225,6 +234,7 @@ class GroupCommit:
                 raise
             await self._commit_one_by_one(connection, group)
             return
+        self._observer.committed(len(group))
         if any(recorded):
             self._committed()
         for event, is_new in zip(group, recorded, strict=True):

@@ -21,6 +21,7 @@ from kratos_sync.application.ports.purge import (
     Removed,
     Retention,
 )
+from kratos_sync.infrastructure.observability.observer import UNOBSERVED, Observer
 from kratos_sync.infrastructure.postgres.engine import how_far_ahead, translate_errors
 from kratos_sync.infrastructure.schedule import Schedule
 
@@ -229,8 +230,10 @@ class PurgeSchedule(Schedule):
         retention: Retention,
         every: timedelta | None,
         look_seconds: float = LOOK_SECONDS,
+        observer: Observer = UNOBSERVED,
     ) -> None:
         super().__init__(look_seconds)
+        self._observer = observer
         self._purge = purge
         self._retention = retention
         self._every = every
@@ -251,6 +254,7 @@ class PurgeSchedule(Schedule):
             log.warning(self.abandoned, reason=str(error))
             return
         if report.removed != Removed():
+            self._observer.purged(report.removed)
             log.info(
                 "purged",
                 **report.removed._asdict(),

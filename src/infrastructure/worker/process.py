@@ -19,6 +19,7 @@ from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.infrastructure.bus import actor
 from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.observability.observer import UNOBSERVED, Observer
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 from kratos_sync.infrastructure.worker.supervisor import Supervised
@@ -79,6 +80,7 @@ class WorkerProcess:
                 self._container.failures_without_waiting(),
                 how,
                 requested,
+                observer=self._container.observer(),
             )
         running = dramatiq.Worker(
             self._broker, worker_threads=self._threads, worker_timeout=POLL_MILLISECONDS
@@ -133,6 +135,8 @@ def record_lost_deliveries(
     failures: Failures,
     how: str,
     stopped: threading.Event,
+    *,
+    observer: Observer = UNOBSERVED,
 ) -> None:
     """Record as failed what the predecessor was consuming when it died.
 
@@ -147,25 +151,29 @@ def record_lost_deliveries(
         if consumer := subscriptions.consumers.get(lost.consumer):
             message = f"the worker's process {how} while it consumed this"
             attempts.append(lost_attempt(consumer, lost, WORKER_DIED, message))
-    locked = [attempt for attempt in attempts if not _record(attempt, failures, stopped)]
+    locked = [each for each in attempts if not _record(each, failures, stopped, observer)]
     if stopped.is_set():
         return
     in_flight.clear()
     if locked:
-        threading.Thread(
-            target=_record_locked, args=(locked, failures, stopped), name="lost", daemon=True
-        ).start()
+        arguments = (locked, failures, stopped, observer)
+        threading.Thread(target=_record_locked, args=arguments, name="lost", daemon=True).start()
 
 
 def _record_locked(
-    attempts: Sequence[FailedAttempt], failures: Failures, stopped: threading.Event
+    attempts: Sequence[FailedAttempt],
+    failures: Failures,
+    stopped: threading.Event,
+    observer: Observer,
 ) -> None:
     for attempt in attempts:
-        while not _record(attempt, failures, stopped):
+        while not _record(attempt, failures, stopped, observer):
             stopped.wait(LEDGER_SECONDS)
 
 
-def _record(attempt: FailedAttempt, failures: Failures, stopped: threading.Event) -> bool:
+def _record(
+    attempt: FailedAttempt, failures: Failures, stopped: threading.Event, observer: Observer
+) -> bool:
     """Record an attempt as soon as the ledger can be reached; False if its row is locked."""
     while not stopped.is_set():
         try:
@@ -178,6 +186,8 @@ def _record(attempt: FailedAttempt, failures: Failures, stopped: threading.Event
             continue
         except Exception as error:  # noqa: BLE001  # it must not prevent the start
             log.warning("attempt_not_recorded", **summary(error))
+        else:
+            observer.attempt_lost(attempt)
         break
     return True
 
@@ -199,5 +209,7 @@ def declared_broker(
         open_batches=open_batches,
         pauses=container.pauses(),
         release=container.claims().release,
+        deliver=container.deliver(),
+        observer=container.observer(),
     )
     return broker

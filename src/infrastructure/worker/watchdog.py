@@ -24,6 +24,7 @@ from kratos_sync.application.ports.unit_of_work import (
     UnitOfWork,
 )
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
+from kratos_sync.infrastructure.observability.observer import UNOBSERVED, Observer
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 
 CUT_AFTER: Final = 1.0
@@ -174,7 +175,9 @@ class Watchdog:
         failures: Failures,
         claims: PostgresClaims,
         in_flight: InFlightDeliveries | None = None,
+        observer: Observer = UNOBSERVED,
     ) -> None:
+        self._observer = observer
         self._failures = failures
         self._claims = claims
         self.in_flight = InFlightDeliveries() if in_flight is None else in_flight
@@ -213,6 +216,11 @@ class Watchdog:
     def hung_threads(self) -> set[int]:
         return {watched.thread for watched in list(self._watched.values()) if watched.is_hung}
 
+    @property
+    def busy_threads(self) -> int:
+        """How many threads process a batch."""
+        return len(self._watched)
+
     def release_everything(self) -> None:
         """Cut off all busy threads, and release their deliveries without counting an attempt.
 
@@ -239,6 +247,7 @@ class Watchdog:
         looked, worked = time.monotonic(), time.process_time()
         while not self._stopped.wait(TICK_SECONDS if self._watched else IDLE_SECONDS):
             self.in_flight.beat()
+            self._observer.turned()
             away, busy = time.monotonic() - looked, time.process_time() - worked
             looked, worked = looked + away, worked + busy
             # No consumer's time, unless one holds the interpreter: then the process is busy.
@@ -281,9 +290,9 @@ class Watchdog:
         message = f"took longer than {consumer.time_limit}"
         written = f"The thread's stack:\n{''.join(stack.format())}"
         try:
-            self._failures.record(
-                lost_attempt(consumer, lost, TimeLimitExceeded.__name__, message, written)
-            )
+            attempt = lost_attempt(consumer, lost, TimeLimitExceeded.__name__, message, written)
+            self._failures.record(attempt)
+            self._observer.attempt_lost(attempt)
             watched.settle(delivery)
         except Exception as error:  # noqa: BLE001  # whatever it is, the rest is released
             # It stays noted as in flight: the process after this one records it.

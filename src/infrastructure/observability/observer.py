@@ -1,0 +1,71 @@
+"""What the parts of a process report of their work; by default nobody listens."""
+
+from time import monotonic
+from typing import Final
+
+from kratos_sync.application.pipeline.batch import Batch, CallNext, Middleware, Result
+from kratos_sync.application.ports.dead_letters import FailedAttempt
+from kratos_sync.application.ports.purge import Removed
+
+
+class Observer:
+    """Knows when the process' loop last turned, and nothing else.
+
+    A subclass counts. It is quick, raises nothing, and any thread may call it.
+    """
+
+    def __init__(self) -> None:
+        self._turned_at = monotonic()
+
+    def turned(self) -> None:
+        """The loop of the process has turned once more."""
+        self._turned_at = monotonic()
+
+    @property
+    def loop_age(self) -> float:
+        """The seconds since the loop last turned."""
+        return monotonic() - self._turned_at
+
+    def ledger_unavailable(self) -> None:
+        """PostgreSQL could not be used."""
+
+    def broker_unavailable(self) -> None:
+        """The broker could not be used."""
+
+    def committed(self, events: int) -> None:
+        """Webhooks' events were recorded in one commit."""
+
+    def dispatched(self, consumer: str, deliveries: int) -> None:
+        """Deliveries were sent to the broker."""
+
+    def leases_expired(self, consumer: str, deliveries: int) -> None:
+        """Leases ran out, or their messages were lost."""
+
+    def purged(self, removed: Removed) -> None:
+        """A purge removed rows."""
+
+    def delivered(self, batch: Batch, result: Result) -> None:
+        """A batch, or a part of one, was tried once: this became of it."""
+
+    def attempt_lost(self, attempt: FailedAttempt) -> None:
+        """An attempt was recorded whose thread or process did not come back."""
+
+    def kratos_answered(self, operation: str, status: int | None, seconds: float) -> None:
+        """A request to Kratos has ended; without a status there was no answer."""
+
+    def circuit(self, *, is_open: bool) -> None:
+        """The circuit of requests to Kratos was opened or closed."""
+
+
+UNOBSERVED: Final = Observer()
+
+
+def reporting(observer: Observer) -> Middleware:
+    """Make an observer of the pipeline that reports every batch that was tried."""
+
+    def observe(call_next: CallNext, batch: Batch) -> Result:
+        result = call_next(batch)
+        observer.delivered(batch, result)
+        return result
+
+    return observe
