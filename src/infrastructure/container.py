@@ -8,10 +8,10 @@ from sqlalchemy import Engine
 
 from kratos_sync.application.application import Application, Subscriptions
 from kratos_sync.application.consumer_factory import ConsumerFactory
+from kratos_sync.application.consumers.count_registrations import RegistrationCounts
 from kratos_sync.application.pipeline import Deliver, pipeline
 from kratos_sync.application.ports.deletions import DeletionFinalizer
 from kratos_sync.application.ports.kratos import KratosAnswers
-from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.domain.kratos_identities import KratosIdentities, RecordedWebhooks
 from kratos_sync.infrastructure.application import (
     adapters_in_transaction_of,

@@ -10,12 +10,12 @@ from uuid import UUID
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.consumer_factory import ConsumerFactory, ports_of
+from kratos_sync.application.consumers.count_registrations import RegistrationCounts
 from kratos_sync.application.footprint import Admission, Size, footprint_of
 from kratos_sync.application.ports.dead_letters import QUARANTINED_ERRORS, FailedAttempt
 from kratos_sync.application.ports.deletions import DeletionFinalizer
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.application.ports.kratos import KratosAnswers
-from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.application.ports.unit_of_work import (
     ConcurrencyConflict,
     PendingDelivery,
@@ -170,7 +170,6 @@ class InMemoryUnitOfWork:
         return [each for each in pending if each.event_id in chosen]
 
     def set_aside(self, consumer: str, footprints: Mapping[UUID, int], wait: timedelta) -> None:
-        """Make them due after the wait, when this commits."""
         self._writes.set_aside |= {(consumer, event_id): wait for event_id in footprints}
 
     def settle(
@@ -180,18 +179,15 @@ class InMemoryUnitOfWork:
         started_at: datetime,  # noqa: ARG002  # the port's
         duration: timedelta,  # noqa: ARG002  # the port's
     ) -> None:
-        """Settle when this commits."""
         self._writes.settled |= {(consumer, delivery.event_id) for delivery in deliveries}
 
     def wake_next(self, consumer: str, subjects: Collection[UUID]) -> None:
         """What waits for its turn is due in memory, and not delivered before it."""
 
     def fail(self, attempts: Sequence[FailedAttempt]) -> None:
-        """Log the attempts when this commits."""
         self._writes.failed.extend(attempts)
 
     def savepoint(self, *, in_database: bool = False) -> None:
-        """Remember the state."""
         self._savepoint_in_database = in_database
         self._writes.identities.savepoint()
         self._counts_before = deepcopy(self._writes.counts)
@@ -206,7 +202,6 @@ class InMemoryUnitOfWork:
         """A consumer cannot end what is in memory."""
 
     def is_conflict(self, error: BaseException) -> bool:
-        """Whether it is a ConcurrencyConflict."""
         return isinstance(error, ConcurrencyConflict)
 
     def roll_back_to_savepoint(self, error: BaseException) -> bool:
@@ -230,11 +225,9 @@ class InMemoryUnitOfWork:
         """There is no connection to cut."""
 
     def postpone(self, consumer: str, event_ids: Sequence[UUID], reason: str) -> None:
-        """Postpone when this commits."""
         self._writes.postponed |= {(consumer, event_id): reason for event_id in event_ids}
 
     def consumer(self, kind: type[Consumer[Any]]) -> Consumer[Any]:
-        """Make a consumer with the fakes."""
         writes, ledger = self._writes, self._ledger
         outside = [each for each in ledger.adapters.values() if each not in ledger.in_transaction]
         self._has_ports_in_transaction = any(
@@ -251,12 +244,10 @@ class InMemoryUnitOfWork:
         return ConsumerFactory([kind], own, ledger.adapters)(kind, self)
 
     def collect_events(self) -> list[DomainEvent]:
-        """Take what the identities raised."""
         raised = [event for each in self._writes.identities for event in each.collect_events()]
         return [*self._writes.answers.collect_events(), *raised]
 
     def record(self, events: Sequence[tuple[DomainEvent, Provenance]]) -> None:
-        """Record when this commits."""
         self._writes.recorded.extend(events)
 
     def commit(self) -> None:

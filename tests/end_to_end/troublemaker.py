@@ -20,7 +20,7 @@ from typing import Final
 
 from kratos_sync.application.application import Application
 from kratos_sync.application.consumer import Consumer, RetryLater
-from kratos_sync.application.ports.registration_counts import RegistrationCounts
+from kratos_sync.application.consumers.count_registrations import RegistrationCounts
 from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.infrastructure.worker import supervisor
 

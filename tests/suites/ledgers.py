@@ -11,11 +11,11 @@ from sqlalchemy import Engine, text
 from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.consumer_factory import ConsumerFactory
+from kratos_sync.application.consumers.count_registrations import RegistrationCounts
 from kratos_sync.application.ports.dead_letters import FailedAttempt
 from kratos_sync.application.ports.deletions import DeletionFinalizer
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.application.ports.kratos import KratosAnswers
-from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.application.ports.unit_of_work import UnitOfWork
 from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.domain.events import DomainEvent

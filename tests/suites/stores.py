@@ -8,7 +8,7 @@ from typing import Protocol
 
 from sqlalchemy import Engine, text
 
-from kratos_sync.application.ports.registration_counts import RegistrationCounts
+from kratos_sync.application.consumers.count_registrations import RegistrationCounts
 from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
 from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts

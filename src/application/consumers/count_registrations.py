@@ -1,10 +1,17 @@
 """Counts registrations: an example of a consumer of a fact."""
 
-from datetime import UTC
+from datetime import UTC, date
+from typing import Protocol
 
 from kratos_sync.application.consumer import Consumer
-from kratos_sync.application.ports.registration_counts import RegistrationCounts
 from kratos_sync.domain.events import IdentityRegistered
+
+
+class RegistrationCounts(Protocol):
+    """The port: the registrations of each day (UTC)."""
+
+    def add_one(self, day: date) -> None:
+        """Count one more registration on that day."""
 
 
 class CountRegistrations(Consumer[IdentityRegistered]):
@@ -19,5 +26,4 @@ class CountRegistrations(Consumer[IdentityRegistered]):
         self._counts = counts
 
     def consume(self, event: IdentityRegistered) -> None:
-        """Count one."""
         self._counts.add_one((event.created_at or event.date_occurred).astimezone(UTC).date())

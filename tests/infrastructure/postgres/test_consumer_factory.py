@@ -7,7 +7,7 @@ import pytest
 from kratos_sync.application.application import InvalidApplication, Subscriptions
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.consumer_factory import ConsumerFactory
-from kratos_sync.application.ports.registration_counts import RegistrationCounts
+from kratos_sync.application.consumers.count_registrations import RegistrationCounts
 from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.domain.events import KratosIdentityGone
 from kratos_sync.domain.kratos_identities import KratosIdentities
