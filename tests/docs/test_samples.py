@@ -58,7 +58,7 @@ def test_a_consumer_can_ask_for_an_event_later() -> None:
 
 
 def test_a_parse_handler_may_let_people_in() -> None:
-    handler = run("docs/parse-hooks.md")["PARSE_HANDLER"]
+    handler = run("docs/parse-hooks.md")["parse_handler"]
     assert isinstance(handler, partial)
     assert handler.keywords == {"on_failure": "let_in"}
 

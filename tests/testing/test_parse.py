@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kratos_sync.api.http.webhooks.parse_hooks import PARSE_HANDLER
 from kratos_sync.api.http.webhooks.parse_identity import (
     DetailedMessage,
     IdentityChanges,
@@ -89,8 +88,8 @@ def test_traits_may_be_handed_back_as_they_came() -> None:
     assert answer.traits == {"big": 2**60 + 1}
 
 
-def test_the_service_uses_the_handler_of_the_table() -> None:
-    answer = ask(PARSE_HANDLER(CONFIG), {"email": "ada@example.org"})
+def test_the_services_own_handler_changes_nothing() -> None:
+    answer = ask(KratosIdentityParseHandler(CONFIG), {"email": "ada@example.org"})
     assert isinstance(answer, Stored)
     assert answer.changed == frozenset()
 

@@ -17,7 +17,6 @@ from kratos_sync.api.http.app import create_app
 from kratos_sync.api.http.connections import ConnectionLimits, bounded_http
 from kratos_sync.api.http.webhooks.handler import KratosWebHookHandlerConfig
 from kratos_sync.api.http.webhooks.hook_activity import HookActivityRecorder
-from kratos_sync.api.http.webhooks.parse_hooks import PARSE_HANDLER
 from kratos_sync.api.http.webhooks.parse_identity import KratosIdentityParseHandler
 from kratos_sync.api.http.webhooks.sync_identity import (
     KratosIdentityHintHandler,
@@ -171,7 +170,7 @@ def _parse_handler(
 ) -> KratosIdentityParseHandler:
     """Return the application's parse handler, or the service's own. Raises InvalidApplication."""
     application = container.application()
-    make: Callable[..., object] = PARSE_HANDLER
+    make: Callable[..., object] = KratosIdentityParseHandler
     if application is not None and application.parse_handler is not None:
         make = application.parse_handler
     handler = make(config)
