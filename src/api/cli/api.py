@@ -4,6 +4,7 @@ import asyncio
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -26,6 +27,8 @@ from kratos_sync.application.application import InvalidApplication
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.migrations import SchemaTooOld, require_schema
+from kratos_sync.infrastructure.observability import definitions as define
+from kratos_sync.infrastructure.observability.observer import Observer
 from kratos_sync.infrastructure.postgres.connection_failures import is_refusal, why_unavailable
 from kratos_sync.infrastructure.postgres.engine import translate_errors
 from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
@@ -33,6 +36,7 @@ from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 ABORT_AFTER_SECONDS: Final = 26.0
 """Process managers usually wait half a minute before they kill."""
 STOP_SECONDS: Final = 29
+TURN_SECONDS: Final = 1.0
 MOST_CONNECTIONS: Final = 8_192
 OTHER_FILES: Final = 128
 WAITING_SHARE: Final = 0.75
@@ -84,7 +88,7 @@ def api(host: str, port: int) -> None:
 
     While PostgreSQL is unavailable each call waits up to 25 s for it.
     """
-    with opened_container(migrated=False) as container:
+    with opened_container(migrated=False, process="api") as container:
         _require_database(container)
         limits = ConnectionLimits(most_connections())
         hooks = HookActivityRecorder(container.hook_log())
@@ -107,6 +111,10 @@ def api(host: str, port: int) -> None:
             ),
             sync.abort_waiting,
         )
+        observer = container.observer()
+        observer.watch(define.HELD, lambda: float(sync.held_calls))
+        observer.watch(define.CONNECTIONS, lambda: float(len(server.server_state.connections)))
+        observer.watch(define.REFUSED_CONNECTIONS, lambda: float(limits.refused))
         new_loop = server.config.get_loop_factory()
         server.signals.install()
         # uvicorn raises SystemExit if it cannot listen.
@@ -119,13 +127,22 @@ def api(host: str, port: int) -> None:
 async def _serve(server: DrainingServer, container: Container, hooks: HookActivityRecorder) -> None:
     freeze_garbage_collector()
     hooks.start()
+    turning = asyncio.create_task(_turn(container.observer()))
     try:
         await server.serve()
     finally:
+        turning.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(1 if server.signals.aborted.is_set() else None):
                 await container.event_bus().stop()
                 await hooks.stop()
+
+
+async def _turn(observer: Observer) -> None:
+    """Show that the event loop is not blocked."""
+    while True:
+        observer.turned()
+        await asyncio.sleep(TURN_SECONDS)
 
 
 def _require_database(container: Container) -> None:
@@ -152,9 +169,12 @@ def _handlers(
         api_keys=tuple(key.get_secret_value() for key in settings.kratos_webhook_api_keys),
         api_key_header_name=settings.kratos_webhook_api_key_header,
     )
+    observer = container.observer()
+    of_sync = replace(config, on_answered=observer.webhooks("sync-identity"))
+    of_parse = replace(config, on_answered=observer.webhooks("parse-identity"))
     handler = KratosIdentityHintHandler if settings.kratos_refetch else KratosIdentitySyncHandler
     sync = handler(
-        config,
+        of_sync,
         container.event_bus(),
         uuid7,
         lambda: datetime.now(UTC),
@@ -162,7 +182,7 @@ def _handlers(
         on_accepted=hooks.add,
     )
     with expected_errors():
-        return sync, _parse_handler(container, config)
+        return sync, _parse_handler(container, of_parse)
 
 
 def _parse_handler(

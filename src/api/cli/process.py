@@ -3,7 +3,7 @@
 import gc
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,13 +28,19 @@ log = structlog.get_logger()
 
 @contextmanager
 def opened_container(
-    *, migrated: bool = True, stopped: threading.Event | None = None
+    *,
+    migrated: bool = True,
+    stopped: threading.Event | None = None,
+    process: str | None = None,
+    is_successor: bool = False,
 ) -> "Iterator[Container]":
     """Set up logging and yield a container; its database has the schema, unless not `migrated`.
 
-    With `stopped`, a database that is unavailable or not migrated is waited for until then. Raises
-    click.ClickException for wrong settings and for a database that cannot be used.
+    With `stopped`, a database that is unavailable or not migrated is waited for until then. A
+    long-running `process` is observed, if that is configured; a successor has replaced another one.
+    Raises click.ClickException for wrong settings and for a database that cannot be used.
     """
+    from kratos_sync.api.cli.observing import observed
     from kratos_sync.infrastructure.container import Container
     from kratos_sync.infrastructure.migrations import require_schema
 
@@ -46,7 +52,11 @@ def opened_container(
         package = None if path is None else path.partition(":")[0].partition(".")[0]
         configure_logging(settings.log_format, settings.log_level, package)
         engine = container.engine()
-    try:
+    with ExitStack() as undo:
+        undo.callback(_dispose, container)
+        if process is not None:
+            with expected_errors():
+                undo.enter_context(observed(container, process, is_successor=is_successor))
         if migrated:
             require = partial(require_schema, engine)
             with expected_errors():
@@ -55,16 +65,20 @@ def opened_container(
                 else:
                     wait_for_database(require, stopped)
         yield container
-    finally:
-        container.wake_relay().stop()
-        engine.dispose()
-        container.spare_engine().dispose()
+
+
+def _dispose(container: "Container") -> None:
+    container.wake_relay().stop()
+    container.engine().dispose()
+    container.spare_engine().dispose()
 
 
 @contextmanager
-def command_container(*, migrated: bool = True) -> "Iterator[Container]":
+def command_container(
+    *, migrated: bool = True, process: str | None = None
+) -> "Iterator[Container]":
     """Yield a container to a command that ends by itself; expected errors end it in one line."""
-    with expected_errors(), opened_container(migrated=migrated) as container:
+    with expected_errors(), opened_container(migrated=migrated, process=process) as container:
         yield container
 
 
@@ -136,6 +150,7 @@ def _explained(error: Exception) -> click.ClickException | None:
         MigrationFailed,
         SchemaTooOld,
     )
+    from kratos_sync.infrastructure.observability.http_server import CannotListen
     from kratos_sync.infrastructure.postgres.connection_failures import DATABASE_ERRORS
 
     match error:
@@ -145,7 +160,7 @@ def _explained(error: Exception) -> click.ClickException | None:
             return click.UsageError(f"settings are missing or wrong: {'; '.join(wrong)}{hint}")
         case KratosNotConfigured():
             return click.UsageError(f"{error}: where is Kratos' Admin API?")
-        case SchemaTooOld():
+        case SchemaTooOld() | CannotListen():
             return click.ClickException(str(error))
         case InvalidApplication():
             return click.ClickException(f"The application cannot be used: {error}.")

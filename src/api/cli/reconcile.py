@@ -246,7 +246,7 @@ def reconcile(
         if verbose:
             echo(*(f"{each.identity_id}  {_difference(each)}" for each in differences), err=as_json)
 
-    with command_container() as container:
+    with command_container(process=None if every is None else "reconcile") as container:
         reconciler = Reconciler(container, rate)
         if every is not None:
             for_ever(reconciler, every, allow_deletes, report)

@@ -5,6 +5,7 @@ import threading
 import click
 import structlog
 
+from kratos_sync.api.cli.observing import ledger_export
 from kratos_sync.api.cli.process import expected_errors, freeze_garbage_collector, opened_container
 from kratos_sync.infrastructure.worker.shutdown import exit_when_stopped
 
@@ -18,7 +19,7 @@ log = structlog.get_logger()
 def relay() -> None:
     """Dispatch due deliveries to the broker, purge, and complete erasures. Run one or more."""
     stopped = exit_when_stopped()
-    with opened_container(stopped=stopped) as container:
+    with opened_container(stopped=stopped, process="relay") as container:
         if stopped.is_set():
             return
         with expected_errors():
@@ -27,6 +28,7 @@ def relay() -> None:
         schedules = {
             "purge": container.purge_schedule().run,
             "erase": container.erasure_schedule().run,
+            **ledger_export(container),
         }
         threads = [
             threading.Thread(target=run, args=(stopped,), name=name, daemon=True)

@@ -29,6 +29,8 @@ class ConnectionLimits:
 
     def __init__(self, most: int, most_unread_bytes: int = MOST_UNREAD_BYTES) -> None:
         self.most = most
+        self.refused = 0
+        """How many were ended because there were more."""
         self._most_unread_bytes = most_unread_bytes
         self._draining: dict[Transport, None] = {}
         self._idle: dict[Transport, None] = {}
@@ -58,6 +60,7 @@ class ConnectionLimits:
         """Whether the newest of that many may stay; another one may be ended for it."""
         if number <= self.most:
             return True
+        self.refused += 1
         oldest = next(iter(self._draining), None) or next(iter(self._idle))
         if oldest is newest:
             return False

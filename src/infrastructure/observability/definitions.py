@@ -186,6 +186,9 @@ LEDGER_READ = _define(
     _RELAY,
     "When the relay that exports the metrics of the ledger last read them.",
 )
+LEDGER: Final = tuple(ALL)
+"""All of these are read from the ledger."""
+
 BROKER_MESSAGES = _define(
     "broker_messages",
     "gauge",
@@ -193,8 +196,6 @@ BROKER_MESSAGES = _define(
     "Messages in the queue of a consumer that no worker has fetched; from the same relay.",
     CONSUMER,
 )
-LEDGER: Final = tuple(ALL)
-
 # Every process.
 BUILD = _define(
     "build_info",

@@ -1,11 +1,17 @@
 """What the parts of a process report of their work; by default nobody listens."""
 
+from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import Final
+from typing import Final, TypeAlias
 
 from kratos_sync.application.pipeline.batch import Batch, CallNext, Middleware, Result
 from kratos_sync.application.ports.dead_letters import FailedAttempt
 from kratos_sync.application.ports.purge import Removed
+from kratos_sync.infrastructure.observability.definitions import Metric
+from kratos_sync.infrastructure.observability.http_server import Route
+
+Reading: TypeAlias = float | Mapping[tuple[str, ...], float]
+"""The value of a metric, or a value for each combination of its labels' values, in their order."""
 
 
 class Observer:
@@ -15,7 +21,12 @@ class Observer:
     """
 
     def __init__(self) -> None:
-        self._turned_at = monotonic()
+        self._turned_at: float | None = None
+
+    @property
+    def is_counting(self) -> bool:
+        """Whether metrics are exported."""
+        return False
 
     def turned(self) -> None:
         """The loop of the process has turned once more."""
@@ -23,8 +34,8 @@ class Observer:
 
     @property
     def loop_age(self) -> float:
-        """The seconds since the loop last turned."""
-        return monotonic() - self._turned_at
+        """The seconds since the loop last turned; 0 before it began."""
+        return 0.0 if self._turned_at is None else monotonic() - self._turned_at
 
     def ledger_unavailable(self) -> None:
         """PostgreSQL could not be used."""
@@ -55,6 +66,27 @@ class Observer:
 
     def circuit(self, *, is_open: bool) -> None:
         """The circuit of requests to Kratos was opened or closed."""
+
+    def webhooks(self, endpoint: str) -> Callable[[str, float], None] | None:  # noqa: ARG002
+        """Return what is to be called after each call of an endpoint, with its result and seconds.
+
+        None if nobody listens.
+        """
+        return None
+
+    def watch(self, metric: Metric, read: Callable[[], Reading]) -> None:
+        """Export what `read` returns whenever metrics are read."""
+
+    @property
+    def routes(self) -> Mapping[str, Route]:
+        """What is served about it on the process' port."""
+        return {}
+
+    def watch_ledger(self, check: Callable[[], None]) -> None:
+        """From now on, check every few seconds whether PostgreSQL can be used."""
+
+    def watch_broker(self, check: Callable[[], None]) -> None:
+        """The same for the broker."""
 
 
 UNOBSERVED: Final = Observer()

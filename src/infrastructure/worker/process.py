@@ -19,6 +19,7 @@ from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.infrastructure.bus import actor
 from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.observability import definitions as define
 from kratos_sync.infrastructure.observability.observer import UNOBSERVED, Observer
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
@@ -64,6 +65,7 @@ class WorkerProcess:
         if isinstance(self._broker, WakefulRedisBroker):
             # The predecessor's name: the messages that it had fetched are requeued at once.
             self._broker.broker_id = supervised.name
+        self._report(container.observer())
         if self._threads > settings.database_pool_size:
             connections = settings.database_pool_size
             log.warning("threads_wait", connections=connections, threads=self._threads)
@@ -97,6 +99,15 @@ class WorkerProcess:
         self._watchdog.stop()
         self._broker.close()
         return self._replaced.is_set()
+
+    def _report(self, observer: Observer) -> None:
+        replaced = self._supervised.replacements
+        observer.watch(
+            define.REPLACED,
+            lambda: {(each,): float(replaced.get(each, 0)) for each in define.REPLACEMENTS},
+        )
+        observer.watch(define.THREADS_BUSY, lambda: float(self._watchdog.busy_threads))
+        observer.watch_broker(self._broker.ping)
 
     def _request_replacement(self) -> None:
         self._replaced.set()

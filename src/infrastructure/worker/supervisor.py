@@ -46,13 +46,15 @@ class Supervised(NamedTuple):
 
     ``name`` is common to a child and its successors. ``predecessor`` says how the process before
     this one ended; None for the first. ``deaths`` is how many died lately, most likely of what they
-    had open.
+    had open. ``replacements`` counts all that were replaced: those in which a consumer ``hung``,
+    and those that were ``silent``, ``killed``, or ``crashed``.
     """
 
     memory: int
     name: str
     predecessor: str | None
     deaths: int
+    replacements: dict[str, int]
 
 
 def taken_over(environment: MutableMapping[str, str]) -> Supervised | None:
@@ -78,12 +80,13 @@ class _Supervisor:
         self._memory = memory
         self._pipe = pipe
         self._child: subprocess.Popen[bytes] | None = None
+        self._is_silent = False
         self._shutdown = ShutdownSignals(
             lambda: self._pass_on(signal.SIGTERM), lambda: self._pass_on(ABORT)
         )
 
     def run(self) -> int:
-        supervised, pause = Supervised(self._memory, str(uuid4()), None, 0), SHORTEST_PAUSE
+        supervised, pause = Supervised(self._memory, str(uuid4()), None, 0, {}), SHORTEST_PAUSE
         with self._shutdown:
             while True:
                 began = time.monotonic()
@@ -93,9 +96,12 @@ class _Supervisor:
                 if not self._pulse():
                     return code if code > 0 else 1
                 lived = time.monotonic() - began
+                replaced = self._why_replaced(code)
+                counts = supervised.replacements
                 supervised = supervised._replace(
                     predecessor=_how_it_ended(code),
                     deaths=remaining(supervised.deaths, lived) + (code != REPLACE_ME),
+                    replacements={**counts, replaced: counts.get(replaced, 0) + 1},
                 )
                 pause = min(2 * pause, LONGEST_PAUSE)
                 if code == REPLACE_ME or lived > LIVED_WELL_SECONDS:
@@ -112,6 +118,7 @@ class _Supervisor:
             # Out of the terminal's foreground group: Ctrl-C comes once, from here.
             process_group=0,
         )
+        self._is_silent = False
         if self._shutdown.requested.is_set():
             child.terminate()
         ended = threading.Event()
@@ -128,9 +135,17 @@ class _Supervisor:
             ticks = ticks + 1 if self._pulse() == pulse != first else 0
             pulse = self._pulse()
             stopping += self._shutdown.requested.is_set()
-            if ticks > MOST_TICKS_WITHOUT_PULSE or stopping > MOST_TICKS_TO_STOP:
+            self._is_silent = ticks > MOST_TICKS_WITHOUT_PULSE
+            if self._is_silent or stopping > MOST_TICKS_TO_STOP:
                 self._kill(child)
         return child.wait()
+
+    def _why_replaced(self, code: int) -> str:
+        if self._is_silent:
+            return "silent"
+        if code == REPLACE_ME:
+            return "hung"
+        return "killed" if code < 0 else "crashed"
 
     def _kill(self, child: "subprocess.Popen[bytes]") -> None:
         """Kill a child that does not respond; first it writes the stacks of its threads."""

@@ -1,6 +1,7 @@
 """What every webhook handler does before and around its own part."""
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,12 @@ from kratos_sync.domain.fields import InvalidField
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 LARGE_BODY_BYTES: Final = 16_384
 """A larger body, which is rare, would take the event loop too long to decode."""
+_RESULT: Final = "kratos_sync.result"
+_RESULTS: Final = {
+    HTTPStatus.FORBIDDEN: "unauthorized",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
+    HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
+}
 
 _T = TypeVar("_T")
 
@@ -49,6 +56,8 @@ class KratosWebHookHandlerConfig:
     body_timeout: timedelta = timedelta(seconds=10)
     max_arriving_bytes: int = 67_108_864
     """Of all bodies together that arrive in parts, or are large and wait to be decoded."""
+    on_answered: Callable[[str, float], None] | None = field(default=None, repr=False)
+    """Called after each call with its result and the seconds it took."""
 
 
 class KratosWebHookHandler(ABC):
@@ -78,6 +87,14 @@ class KratosWebHookHandler(ABC):
 
     async def handle(self, request: Request) -> Response:
         """Answer a call; nothing but cancellation is raised."""
+        began = time.perf_counter()
+        response = await self._answer(request)
+        if self._config.on_answered is not None:
+            result = request.scope.get(_RESULT) or _result_of(response.status_code)
+            self._config.on_answered(result, time.perf_counter() - began)
+        return response
+
+    async def _answer(self, request: Request) -> Response:
         try:
             return await self.handle_core(request, await self._read_request(request))
         except (Rejected, NotJson) as error:
@@ -86,6 +103,7 @@ class KratosWebHookHandler(ABC):
             return error_response(rejection(error, hook_label(first_headers(request))))
         except ClientDisconnect:
             _log.info("webhook_disconnected")
+            note_result(request, "disconnected")
             return Response(status_code=HTTPStatus.BAD_REQUEST)
         except LedgerUnavailable as error:
             _log.warning("webhook_not_recorded", reason=str(error), **describe(error))
@@ -121,6 +139,18 @@ class KratosWebHookHandler(ABC):
         check_type(headers)
         limits = self._config.max_body_bytes, self._config.body_timeout, self._body_budget
         return await read_body(request, headers, *limits)
+
+
+def note_result(request: Request, result: str) -> None:
+    """Set the result of a call, where its status does not say it."""
+    request.scope[_RESULT] = result
+
+
+def _result_of(status: int) -> str:
+    if status < HTTPStatus.BAD_REQUEST:
+        return "accepted"
+    otherwise = "failed" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid"
+    return _RESULTS.get(HTTPStatus(status), otherwise)
 
 
 def _reject(error: Rejected | NotJson) -> Response:

@@ -14,7 +14,11 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from kratos_sync.api.http.webhooks.handler import KratosWebHookHandler, KratosWebHookHandlerConfig
+from kratos_sync.api.http.webhooks.handler import (
+    KratosWebHookHandler,
+    KratosWebHookHandlerConfig,
+    note_result,
+)
 from kratos_sync.api.http.webhooks.identity_body import read_document
 from kratos_sync.api.http.webhooks.parsed_identity import (
     IdentityChanges,
@@ -229,13 +233,16 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
         """Answer with what `parse` decides about the identity in the body."""
         hook = hook_label(first_headers(request))
         if not body:
+            note_result(request, "failed")
             return self._failed(ParseFailed(TEMPLATE_FAILED), hook)
         identity = await self.read(_read, body)
         try:
             changes = await self.decide(identity)
         except RefuseIdentity as refusal:
+            note_result(request, "refused")
             return error_response(self._messages_of(refusal, hook))
         except ParseFailed as failure:
+            note_result(request, "failed")
             return self._failed(failure, hook)
         _log.info("identity_parsed", hook=hook, changed=sorted(changes))
         return JSONResponse({"identity": changes} if changes else {})

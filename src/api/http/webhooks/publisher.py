@@ -50,6 +50,8 @@ class RetryingPublisher:
         self._pause = pause.total_seconds()
         self._calls: set[asyncio.Task[object] | None] = set()
         self._bytes = 0
+        self.held_calls = 0
+        """How many calls wait because the ledger is unavailable."""
         self._is_aborted = False
         self._turn = asyncio.Lock()
         self._error: str | None = None
@@ -95,8 +97,19 @@ class RetryingPublisher:
         wait for its success: attempts of thousands every second would leave time for nothing else.
         """
         recorded = None if self._turn.locked() else await self._attempt(event, provenance)
-        if recorded is None:
-            _log.warning("webhook_waiting", error=self._error, reason=self._reason)
+        if recorded is not None:
+            return recorded
+        _log.warning("webhook_waiting", error=self._error, reason=self._reason)
+        self.held_calls += 1
+        try:
+            return await self._publish_later(event, provenance, deadline)
+        finally:
+            self.held_calls -= 1
+
+    async def _publish_later(
+        self, event: Publishable, provenance: Provenance, deadline: float
+    ) -> bool:
+        recorded = None
         while recorded is None:
             async with self._turn_before(deadline):
                 if self._error is not None:

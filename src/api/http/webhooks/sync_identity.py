@@ -11,7 +11,11 @@ import structlog
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from kratos_sync.api.http.webhooks.handler import KratosWebHookHandler, KratosWebHookHandlerConfig
+from kratos_sync.api.http.webhooks.handler import (
+    KratosWebHookHandler,
+    KratosWebHookHandlerConfig,
+    note_result,
+)
 from kratos_sync.api.http.webhooks.identity_body import read_identity
 from kratos_sync.api.http.webhooks.publisher import RetryingPublisher
 from kratos_sync.api.http.webhooks.requests import (
@@ -114,9 +118,16 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
             hook=hook,
         )
         recorded = await self._publisher.publish(event, provenance, len(body))
+        if not recorded:
+            note_result(request, "duplicate")
         self._accepted.add(event, hook, is_duplicate=not recorded)
         self._on_accepted(hook)
         return _ACCEPTED
+
+    @property
+    def held_calls(self) -> int:
+        """How many calls wait because the ledger is unavailable."""
+        return self._publisher.held_calls
 
     def abort_waiting(self) -> None:
         """Answer 503 to every call that waits for the ledger, now and from now on."""

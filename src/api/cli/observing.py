@@ -1,0 +1,109 @@
+"""What a long-running process shows of itself while it runs: metrics and health, on a port."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from kratos_sync.infrastructure.observability import definitions as define
+from kratos_sync.infrastructure.observability import otlp_wanted
+from kratos_sync.infrastructure.observability.http_server import ObservabilityServer
+
+if TYPE_CHECKING:
+    from kratos_sync.infrastructure.container import Container
+
+OTLP_SECONDS: Final = 60.0
+"""How often metrics are exported by OTLP, unless OTEL_METRIC_EXPORT_INTERVAL says otherwise."""
+
+log = structlog.get_logger()
+
+
+@contextmanager
+def observed(container: "Container", process: str, *, is_successor: bool = False) -> Iterator[None]:
+    """Count what this process does, and serve or export it, as far as it is configured.
+
+    To be entered before what is to be counted is taken from the container. The port of a process
+    that replaces another one is taken once it is free. Raises CannotListen.
+    """
+    settings = container.settings()
+    with ExitStack() as undo:
+        exports = _exports_metrics()
+        if exports or settings.metrics_port is not None:
+            _count(container, process, undo, exports=exports)
+        if settings.metrics_port is not None:
+            host, port = settings.metrics_host, settings.metrics_port
+            server = ObservabilityServer(host, port, container.observer().routes)
+            undo.callback(server.stop)
+            (server.start_when_free if is_successor else server.start)()
+        yield
+
+
+def ledger_export(container: "Container") -> Mapping[str, Callable[[threading.Event], None]]:
+    """What a relay runs beside its work, by the name of the thread, to export the ledger's metrics.
+
+    The container's broker must exist already.
+    """
+    observer, broker = container.observer(), container.broker()
+    if not observer.is_counting:
+        return {}
+    from kratos_sync.infrastructure.bus.broker import TIMEOUT_SECONDS
+    from kratos_sync.infrastructure.observability.ledger_exporter import LedgerExporter
+
+    consumers = list(container.subscriptions().consumers)
+    exporter = LedgerExporter(container.settings().database_url, consumers)
+    for metric in define.LEDGER:
+        observer.watch(metric, partial(exporter.values, metric))
+    messages: dict[tuple[str, ...], float] = {}
+
+    def check_broker() -> None:
+        nonlocal messages
+        messages = {}
+        waiting = broker.waiting(consumers, TIMEOUT_SECONDS)
+        messages = {(name,): float(number) for name, number in waiting.items()}
+
+    observer.watch_broker(check_broker)
+    observer.watch(define.BROKER_MESSAGES, lambda: messages if exporter.is_exporting else {})
+    return {"ledger-metrics": exporter.run}
+
+
+def _exports_metrics() -> bool:
+    if not otlp_wanted.is_wanted("METRICS", os.environ):
+        return False
+    if reason := otlp_wanted.why_not("METRICS", os.environ):
+        log.warning("otlp_metrics_off", reason=reason)
+        return False
+    return True
+
+
+def _count(container: "Container", process: str, undo: ExitStack, *, exports: bool) -> None:
+    # Imported only now: most commands, and processes without metrics, need none of it.
+    from kratos_sync.infrastructure.ledger.status import DatabaseReadiness
+    from kratos_sync.infrastructure.observability.metrics import Metrics
+
+    installed = version("kratos-identity-sync")
+    metrics = Metrics(process, installed, container.subscriptions().consumers)
+    undo.callback(metrics.stop)
+    container.observer.override(metrics)
+    # All connections of a worker's pool may be with its threads.
+    engine = container.spare_engine() if process == "worker" else container.engine()
+    metrics.watch_ledger(DatabaseReadiness(engine).check)
+    if exports:
+        from kratos_sync.infrastructure.observability.otlp import OtlpExport
+
+        resource = {
+            "service.name": os.environ.get("OTEL_SERVICE_NAME") or f"kratos-sync-{process}",
+            "service.version": installed,
+        }
+        export = OtlpExport(metrics.registry, resource, _otlp_seconds())
+        undo.callback(export.stop)
+        export.start()
+
+
+def _otlp_seconds() -> float:
+    given = os.environ.get("OTEL_METRIC_EXPORT_INTERVAL", "")
+    return max(int(given) / 1000, 1.0) if given.isdecimal() else OTLP_SECONDS

@@ -1,0 +1,68 @@
+"""Whether the services that a process needs can be used, checked by threads of their own."""
+
+import threading
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+LATE_SECONDS: Final = 8.0
+"""A check that takes longer has failed, even if it returns."""
+
+
+class Dependency:
+    """A service that this process needs.
+
+    It is up after a check that returned, and down after one that raised or does not return, or once
+    a part of this process reports that it could not use it. Until the first check it is down.
+    """
+
+    def __init__(self, name: str, seconds: float) -> None:
+        """It is checked so often."""
+        self._name, self._seconds = name, seconds
+        self._succeeded_at: float | None = None
+        self._outages = 0
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it can be used."""
+        at = self._succeeded_at
+        return at is not None and monotonic() - at < self._seconds + LATE_SECONDS
+
+    @property
+    def outages(self) -> int:
+        """How often it went down after it was up."""
+        return self._outages
+
+    def start(self, check: Callable[[], None]) -> None:
+        """Check it from now on; `check` bounds its own time."""
+        thread = threading.Thread(target=self._run, args=(check,), name=self._name, daemon=True)
+        thread.start()
+
+    def stop(self) -> None:
+        """Check no more."""
+        self._stopped.set()
+
+    def failed(self) -> None:
+        """Note that it could not be used."""
+        with self._lock:
+            if self._succeeded_at is not None:
+                self._outages += 1
+            self._succeeded_at = None
+
+    def _run(self, check: Callable[[], None]) -> None:
+        while not self._stopped.is_set():
+            try:
+                check()
+            except Exception:  # noqa: BLE001  # whatever it is: it cannot be used
+                self.failed()
+            else:
+                self._succeeded()
+            self._stopped.wait(self._seconds)
+
+    def _succeeded(self) -> None:
+        with self._lock:
+            if self._succeeded_at is not None and not self.is_up:
+                self._outages += 1  # the check before this one did not return in time
+            self._succeeded_at = monotonic()

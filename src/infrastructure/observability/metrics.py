@@ -1,0 +1,257 @@
+"""The metrics of a process, counted by prometheus-client.
+
+Only processes with METRICS_PORT, or with an endpoint for OTLP, import this module.
+"""
+
+import re
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
+from datetime import UTC, datetime
+from http import HTTPStatus
+from itertools import product
+from time import monotonic
+from typing import Final, TypeVar
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    GCCollector,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client import (
+    Metric as Family,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from kratos_sync.application.pipeline.batch import Batch, Result
+from kratos_sync.application.ports.dead_letters import FailedAttempt
+from kratos_sync.application.ports.purge import Removed
+from kratos_sync.infrastructure.observability import definitions as define
+from kratos_sync.infrastructure.observability.definitions import Metric
+from kratos_sync.infrastructure.observability.dependencies import Dependency
+from kratos_sync.infrastructure.observability.http_server import Response, Route
+from kratos_sync.infrastructure.observability.observer import Observer, Reading
+
+LEDGER_SECONDS, BROKER_SECONDS = 2.0, 5.0
+"""How often it is checked whether they can be used."""
+MOST_ERROR_TYPES: Final = 50
+OTHER: Final = "other"
+NO_ANSWER: Final = "none"
+_ERROR_TYPE: Final = re.compile(r"(?!.*\d{4})[A-Za-z_][A-Za-z0-9_.<>]{0,119}")
+"""A dotted name, without what may be a number or an id."""
+_OUTCOMES: Final = {"failed": "failed", "gave_up": "dead", "postponed": "postponed"}
+_STATUS: Final = {status.value: str(status.value) for status in HTTPStatus}
+_COUNTED: Final = frozenset(
+    {
+        define.WEBHOOKS,
+        define.WEBHOOK_DURATION,
+        define.EVENTS_PER_COMMIT,
+        define.DISPATCHED,
+        define.EXPIRED_LEASES,
+        define.PURGED,
+        define.ATTEMPTS,
+        define.FAILURES,
+        define.BATCH_SIZE,
+        define.BATCH_DURATION,
+        define.LATENCY,
+        define.KRATOS_REQUESTS,
+        define.KRATOS_DURATION,
+    }
+)
+"""Metrics that are counted as things happen; all others are read when they are exported."""
+
+
+class _Watched(Collector):
+    """Metrics whose values are read when they are exported."""
+
+    def __init__(self) -> None:
+        self._reads: dict[Metric, Callable[[], Reading]] = {}
+
+    def add(self, metric: Metric, read: Callable[[], Reading]) -> None:
+        self._reads[metric] = read
+
+    def collect(self) -> Iterator[Family]:
+        for metric, read in list(self._reads.items()):
+            reading = read()
+            values = reading if isinstance(reading, Mapping) else {(): reading}
+            if values:
+                kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+                family = kind(metric.name, metric.help, labels=list(metric.labels))
+                for labels, value in values.items():
+                    family.add_metric(labels, value)
+                yield family
+
+
+class Metrics(Observer):
+    """Counts what the process does, for consumers of these names."""
+
+    def __init__(self, process: str, version: str, consumers: Collection[str]) -> None:
+        super().__init__()
+        disable_created_metrics()
+        self.registry = CollectorRegistry(auto_describe=False)
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self._process = process
+        self._watched = _Watched()
+        self.registry.register(self._watched)
+        self._error_types: set[str] = set()
+        self._lock = threading.Lock()
+        self._circuit_is_open = False
+        counted = [
+            each for each in define.METRICS if process in each.processes and each in _COUNTED
+        ]
+        self._counters = {
+            each: _with_zeros(_counter(each, self.registry), each, consumers)
+            for each in counted
+            if each.kind == "counter"
+        }
+        self._histograms = {
+            each: _with_zeros(_histogram(each, self.registry), each, consumers)
+            for each in counted
+            if each.kind == "histogram"
+        }
+        self.ledger = Dependency("ledger-check", LEDGER_SECONDS)
+        self.broker = Dependency("broker-check", BROKER_SECONDS)
+        self.watch(define.BUILD, lambda: {(version, process): 1.0})
+        self.watch(define.LOOP_AGE, lambda: self.loop_age)
+        self.watch(define.CIRCUIT_OPEN, lambda: float(self._circuit_is_open))
+
+    @property
+    def is_counting(self) -> bool:
+        return True
+
+    @property
+    def routes(self) -> Mapping[str, Route]:
+        return {"/metrics": self._scrape}
+
+    def _scrape(self) -> Response:
+        return Response(generate_latest(self.registry), CONTENT_TYPE_LATEST)
+
+    def stop(self) -> None:
+        """Check nothing any longer."""
+        self.ledger.stop()
+        self.broker.stop()
+
+    def watch(self, metric: Metric, read: Callable[[], Reading]) -> None:
+        """Export what `read` returns, if this process exports the metric."""
+        if self._process in metric.processes:
+            self._watched.add(metric, read)
+
+    def watch_ledger(self, check: Callable[[], None]) -> None:
+        self.watch(define.LEDGER_UP, lambda: float(self.ledger.is_up))
+        self.watch(define.LEDGER_OUTAGES, lambda: float(self.ledger.outages))
+        self.ledger.start(check)
+
+    def watch_broker(self, check: Callable[[], None]) -> None:
+        self.watch(define.BROKER_UP, lambda: float(self.broker.is_up))
+        self.watch(define.BROKER_OUTAGES, lambda: float(self.broker.outages))
+        self.broker.start(check)
+
+    def ledger_unavailable(self) -> None:
+        self.ledger.failed()
+
+    def broker_unavailable(self) -> None:
+        self.broker.failed()
+
+    def webhooks(self, endpoint: str) -> Callable[[str, float], None]:
+        results: dict[str, Callable[[], None]] = {
+            result: self._counter(define.WEBHOOKS, endpoint, result).inc
+            for result in define.RESULTS
+        }
+        observe = self._histogram(define.WEBHOOK_DURATION, endpoint).observe
+
+        def answered(result: str, seconds: float) -> None:
+            results[result]()
+            observe(seconds)
+
+        return answered
+
+    def committed(self, events: int) -> None:
+        self._histograms[define.EVENTS_PER_COMMIT].observe(events)
+
+    def dispatched(self, consumer: str, deliveries: int) -> None:
+        self._counter(define.DISPATCHED, consumer).inc(deliveries)
+
+    def leases_expired(self, consumer: str, deliveries: int) -> None:
+        self._counter(define.EXPIRED_LEASES, consumer).inc(deliveries)
+
+    def purged(self, removed: Removed) -> None:
+        for table, rows in removed._asdict().items():
+            self._counter(define.PURGED, table).inc(rows)
+
+    def delivered(self, batch: Batch, result: Result) -> None:
+        done = len(result.succeeded) + len(result.failed)
+        if not done:
+            return
+        consumer = batch.consumer.name
+        self._histogram(define.BATCH_SIZE, consumer).observe(done)
+        seconds = monotonic() - batch.started.monotonic
+        self._histogram(define.BATCH_DURATION, consumer).observe(seconds)
+        for failure in result.failed:
+            self.attempt_lost(failure.attempt)
+        if result.succeeded:
+            self._counter(define.ATTEMPTS, consumer, "succeeded").inc(len(result.succeeded))
+            observe, now = self._histogram(define.LATENCY, consumer).observe, datetime.now(UTC)
+            for delivery in result.succeeded:
+                if delivery.recorded_at is not None:
+                    observe(max((now - delivery.recorded_at).total_seconds(), 0.0))
+
+    def attempt_lost(self, attempt: FailedAttempt) -> None:
+        outcome = _OUTCOMES[attempt.outcome]
+        self._counter(define.ATTEMPTS, attempt.consumer, outcome).inc()
+        if not attempt.is_postponed:
+            error_type = self._bounded(attempt.error_type or OTHER)
+            self._counter(define.FAILURES, attempt.consumer, error_type).inc()
+
+    def kratos_answered(self, operation: str, status: int | None, seconds: float) -> None:
+        written = NO_ANSWER if status is None else _STATUS.get(status, OTHER)
+        self._counter(define.KRATOS_REQUESTS, operation, written).inc()
+        self._histogram(define.KRATOS_DURATION, operation).observe(seconds)
+
+    def circuit(self, *, is_open: bool) -> None:
+        self._circuit_is_open = is_open
+
+    def _bounded(self, error_type: str) -> str:
+        """The type itself if it is a plain name, and one of the first MOST_ERROR_TYPES."""
+        with self._lock:
+            if error_type in self._error_types:
+                return error_type
+            is_full = len(self._error_types) >= MOST_ERROR_TYPES
+            if is_full or _ERROR_TYPE.fullmatch(error_type) is None:
+                return OTHER
+            self._error_types.add(error_type)
+            return error_type
+
+    def _counter(self, metric: Metric, *labels: str) -> Counter:
+        return self._counters[metric].labels(*labels)
+
+    def _histogram(self, metric: Metric, *labels: str) -> Histogram:
+        return self._histograms[metric].labels(*labels)
+
+
+Instrument = TypeVar("Instrument", Counter, Histogram)
+
+
+def _counter(metric: Metric, registry: CollectorRegistry) -> Counter:
+    return Counter(metric.name, metric.help, list(metric.labels), registry=registry)
+
+
+def _histogram(metric: Metric, registry: CollectorRegistry) -> Histogram:
+    names, buckets = list(metric.labels), metric.buckets
+    return Histogram(metric.name, metric.help, names, registry=registry, buckets=buckets)
+
+
+def _with_zeros(made: Instrument, metric: Metric, consumers: Collection[str]) -> Instrument:
+    """Add a 0 for each combination of labels that is known: so that rates see the first change."""
+    values = [
+        tuple(consumers) if name == "consumer" else known for name, known in metric.labels.items()
+    ]
+    if values:
+        for labels in product(*values):
+            made.labels(*labels)
+    return made
