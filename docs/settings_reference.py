@@ -54,6 +54,14 @@ DESCRIPTIONS: Final = {
         "How often a relay purges old events and attempts; `never` leaves it to"
         " `kratos-sync purge`."
     ),
+    "metrics_port": (
+        "The port of `/metrics` and `/health/…` of a process; off by default. Each process on a"
+        " machine needs its own ([Metrics](../observability.md#metrics))."
+    ),
+    "metrics_host": (
+        "The address to listen on there. In a container `0.0.0.0`, for a network that you trust:"
+        " whoever reaches it may read all metrics."
+    ),
 }
 FOREVER: Final = {
     "events_retention_days": "forever",
