@@ -29,6 +29,7 @@ ADMIN_URL_AND_TOKEN: Final = {"KRATOS_ADMIN_URL", "KRATOS_ADMIN_TOKEN"}
 OWN_URLS: Final = {"DATABASE_URL", "BROKER_URL"}
 EXPORTED_BY: Final = "KRATOS_SYNC_DEV"
 """The variable that says which directory the other exported variables are about."""
+SERVICE: Final = ("api", "relay", "worker")
 COLOURS: Final = {"migrate": "cyan", "api": "yellow", "relay": "green", "worker": "magenta"}
 FOLDER: Final = click.Path(path_type=Path, file_okay=False)
 
@@ -64,7 +65,8 @@ def dev(data: Path, host: str, port: int) -> None:
             undo.enter_context(children)
             try:
                 _migrate(children, shutdown)
-                reachable = _serve(children, shutdown, host, port)
+                metrics_ports = ports_of(environment.get("METRICS_PORT", ""))
+                reachable = _serve(children, shutdown, host, port, metrics_ports)
                 _say(banner(environment, exports, reachable, port, consumers))
                 while True:
                     _pause(children, shutdown)
@@ -72,6 +74,13 @@ def dev(data: Path, host: str, port: int) -> None:
                 _say("Stopping. Ctrl-C again stops at once.")
     except (EmbeddedServerError, OSError) as error:
         raise click.ClickException(str(error)) from error
+
+
+def ports_of(metrics_port: str) -> dict[str, str]:
+    """Return the METRICS_PORT of each process: the port itself for the api, and those after it."""
+    if not metrics_port.strip().isdecimal():
+        return {}
+    return {name: str(int(metrics_port) + number) for number, name in enumerate(SERVICE)}
 
 
 def program() -> str:
@@ -109,11 +118,14 @@ def banner(
     curl = ["curl", "-i", f"{url}/kratos/sync-identity", "-H", header]
     curl += ["-H", "Content-Type: application/json", "-d", json.dumps({"identity": identity})]
     history = [_nearby(Path(program())), "history", str(identity["id"])]
+    ports = ports_of(environment.get("METRICS_PORT", ""))
+    listed = ", ".join(f"{each} ({name})" for name, each in ports.items())
+    metrics = f"Metrics:   /metrics on the ports {listed}\n" if ports else ""
     return f"""
 Ready:     {url} (Ctrl-C stops everything)
 Key:       {header}
 Consumers: {", ".join(consumers)}
-
+{metrics}
 To register an identity, copy this line into another terminal:
 {shlex.join(curl)}
 
@@ -207,11 +219,18 @@ def _migrate(children: ChildProcesses, shutdown: ShutdownSignals) -> None:
         raise click.ClickException(f"migrate failed with exit code {ended[1]}.")
 
 
-def _serve(children: ChildProcesses, shutdown: ShutdownSignals, host: str, port: int) -> str:
+def _serve(
+    children: ChildProcesses,
+    shutdown: ShutdownSignals,
+    host: str,
+    port: int,
+    metrics_ports: Mapping[str, str],
+) -> str:
     """Start API, relay and worker; return the host that reaches the API once it is ready."""
-    children.start("api", [program(), "api", "--host", host, "--port", str(port)])
-    children.start("relay", [program(), "relay"])
-    children.start("worker", [program(), "worker"])
+    options = {"api": ["--host", host, "--port", str(port)]}
+    for name in SERVICE:
+        own = {"METRICS_PORT": metrics_ports[name]} if name in metrics_ports else {}
+        children.start(name, [program(), name, *options.get(name, [])], own)
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     deadline = time.monotonic() + READY_SECONDS
     while not _is_ready(reachable, port):

@@ -72,11 +72,13 @@ class ChildProcesses:
     def __exit__(self, *_: object) -> None:
         self._undo.close()
 
-    def start(self, name: str, command: Sequence[str]) -> None:
-        """Start a process; its stdout and stderr are shown alike."""
+    def start(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start a process, with more in its environment; its stdout and stderr are shown alike."""
         process = subprocess.Popen(  # noqa: S603
             command,
-            env=self._environment,
+            env={**self._environment, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
