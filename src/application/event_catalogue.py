@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from kratos_sync.domain.events import (
@@ -178,25 +178,3 @@ def _fields(kind: type[DomainEvent]) -> list[EventField]:
         is_required = each.default is dataclasses.MISSING
         found.append(EventField(each.name, _MEANINGS[each.name], schema, example, is_required))
     return found
-
-
-def incompatibilities(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What of published schemas, by the events' names, a change has broken; additions are fine."""
-    found = []
-    for name, old in before.items():
-        if name not in after:
-            found.append(f"{name} is gone")
-            continue
-        new = after[name]
-        for field, schema in old["properties"].items():
-            if field not in new["properties"]:
-                found.append(f"{name}.{field} is gone")
-            elif _type_of(schema) != _type_of(new["properties"][field]):
-                found.append(f"{name}.{field} has another type")
-        lost = set(old["required"]) - set(new["required"])
-        found += [f"{name}.{field} is no longer required" for field in sorted(lost)]
-    return found
-
-
-def _type_of(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in schema.items() if key != "description"}
