@@ -30,7 +30,7 @@ WRONG_SHOWN = 20
 def main(size: str, seed: int | None, only: tuple[str, ...], times: int | None) -> None:
     """Do faults to the running service, and check from outside what became of it.
 
-    Exits with 1 if anything was lost, done twice, forgotten, or not well again in time.
+    Exits with 1 if anything was lost, done twice, left pending, or not well again in time.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     console = Console(highlight=False, soft_wrap=True)
@@ -50,18 +50,18 @@ def main(size: str, seed: int | None, only: tuple[str, ...], times: int | None) 
         starts = {name: keeper.starts for name, keeper in stage.keepers.items()}
     setting = {"size": size, "disk_mounted": stage.disk.is_mounted, "starts": starts}
     (ROOT / ".data" / "faults.json").write_text(report.to_json(result, seed, setting))
-    told = report.lines(result.outcomes, result.wrong)
+    lines = report.lines(result.outcomes, result.wrong)
     console.print()
-    console.print(report.table(told))
+    console.print(report.table(lines))
     counted = report.calls(result)
     console.print(
         f"\n{counted['sent']} webhooks sent, {counted['accepted']} accepted,"
-        f" {counted['given_up']} given up by Kratos; {result.seconds:.0f} s;"
+        f" {counted['dropped']} dropped by Kratos; {result.seconds:.0f} s;"
         f" repeat it with --seed {seed}"
     )
     for wrong in result.wrong[:WRONG_SHOWN]:
         console.print(f"{wrong.sort}: {wrong.what}")
-    if failed := list(report.failures(told)):
+    if failed := list(report.failures(lines)):
         console.print("\n".join(["", "It failed:", *failed]), style="bold red")
         console.print(f"What the processes wrote is in {os.path.relpath(folder)}.")
         sys.exit(1)

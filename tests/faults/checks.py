@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 
 from tests.faults.kratos import Call
 
-Sort: TypeAlias = Literal["lost", "doubled", "disordered", "forgotten", "blamed"]
+Sort: TypeAlias = Literal["lost", "doubled", "disordered", "pending", "failed"]
 Rows: TypeAlias = list[dict[str, Any]]
 Elsewhere: TypeAlias = Mapping[UUID, Sequence[float]]
 Spans: TypeAlias = Sequence[tuple[float, float]]
@@ -24,7 +24,7 @@ RECORDED: Final = """
            recorded_at AS at
     FROM kratos_sync.events WHERE name = 'kratos_identity.updated' ORDER BY recorded_at
 """
-OWED_TO: Final = """
+SUBSCRIBED: Final = """
     (VALUES ('kratos_identity.updated', 'SyncKratosIdentity', false),
             ('kratos_identity.updated', 'WriteEffect', true),
             ('kratos_identity.updated', 'GetIntoTrouble', true),
@@ -35,39 +35,41 @@ OWED_TO: Final = """
             ('identity.traits_changed', 'KeepOrder', true),
             ('identity.traits_changed', 'WriteFactEffect', true),
             ('identity.registered', 'CountRegistrations', false))
-    AS owed (name, consumer, leaves_effect)
+    AS subscribed (name, consumer, leaves_effect)
 """
 EFFECTS: Final = f"""
-    SELECT e.id, owed.consumer, count(f.event_id) AS times, e.recorded_at,
+    SELECT e.id, subscribed.consumer, count(f.event_id) AS times, e.recorded_at,
            (array_agg(f.at ORDER BY f.at))[2] AS again_at
-    FROM kratos_sync.events e JOIN {OWED_TO} ON owed.name = e.name AND owed.leaves_effect
-    LEFT JOIN fault_effects f ON f.event_id = e.id AND f.consumer = owed.consumer
-    GROUP BY e.id, owed.consumer HAVING count(f.event_id) <> 1
+    FROM kratos_sync.events e
+    JOIN {SUBSCRIBED} ON subscribed.name = e.name AND subscribed.leaves_effect
+    LEFT JOIN fault_effects f ON f.event_id = e.id AND f.consumer = subscribed.consumer
+    GROUP BY e.id, subscribed.consumer HAVING count(f.event_id) <> 1
 """
 SUCCESSES: Final = f"""
-    SELECT e.id, owed.consumer, count(a.event_id) AS times, e.recorded_at,
+    SELECT e.id, subscribed.consumer, count(a.event_id) AS times, e.recorded_at,
            (array_agg(a.started_at ORDER BY a.id))[2] AS again_at
-    FROM kratos_sync.events e JOIN {OWED_TO} ON owed.name = e.name
+    FROM kratos_sync.events e JOIN {SUBSCRIBED} ON subscribed.name = e.name
     LEFT JOIN kratos_sync.attempts a
-         ON a.event_id = e.id AND a.consumer = owed.consumer AND a.outcome = 'succeeded'
-    GROUP BY e.id, owed.consumer HAVING count(a.event_id) <> 1
+         ON a.event_id = e.id AND a.consumer = subscribed.consumer AND a.outcome = 'succeeded'
+    GROUP BY e.id, subscribed.consumer HAVING count(a.event_id) <> 1
 """
 UNFOUNDED: Final = """
     SELECT f.event_id AS id, f.consumer, f.at FROM fault_effects f
     WHERE NOT EXISTS (SELECT FROM kratos_sync.events e WHERE e.id = f.event_id)
 """
-LEFT: Final = """
+PENDING: Final = """
     SELECT event_id AS id, consumer, owed_at AS at, attempts, failed_at IS NOT NULL AS gave_up
     FROM kratos_sync.deliveries
 """
-BLAMED: Final = """
+FAILED: Final = """
     SELECT a.event_id AS id, a.consumer, a.started_at AS at
     FROM kratos_sync.attempts a LEFT JOIN kratos_sync.events e ON e.id = a.event_id
     WHERE a.outcome IN ('failed', 'gave_up')
       AND (e.payload -> 'identity' -> 'traits' -> 'trouble') IS NULL
       AND a.error !~ 'WorkerDied|TimeLimitExceeded|MemoryError'
 """
-"""What nobody did but us: one may die beside another, wait too long, and find no memory."""
+"""Failed attempts at events that ask for no trouble, but for those whose cause is another event:
+a death, a time limit or a lack of memory."""
 IN_TURN: Final = """
     SELECT f.event_id AS id, f.consumer, f.at, e.subject, f.owed_at,
            left(e.dedupe_key, 44) AS trigger, (e.payload ->> 'version')::integer AS version
@@ -75,10 +77,10 @@ IN_TURN: Final = """
     WHERE f.owed_at IS NOT NULL ORDER BY e.subject, f.number
 """
 ELSEWHERE: Final = """
-    SELECT e.id, owed.consumer, e.recorded_at AS at
+    SELECT e.id, subscribed.consumer, e.recorded_at AS at
     FROM kratos_sync.events e
-    JOIN (VALUES ('kratos_identity.updated', 'WriteElsewhere')) AS owed (name, consumer)
-         ON owed.name = e.name
+    JOIN (VALUES ('kratos_identity.updated', 'WriteElsewhere')) AS subscribed (name, consumer)
+         ON subscribed.name = e.name
 """
 CHANGED_TWICE: Final = """
     SELECT subject AS id, payload ->> 'version' AS version, max(recorded_at) AS at
@@ -95,9 +97,12 @@ OUTDATED: Final = """
     WHERE i.traits ->> 'number' IS DISTINCT FROM newest.number
 """
 REGISTRATIONS: Final = """
-    SELECT (SELECT count(*) FROM kratos_sync.events WHERE name = 'identity.registered') AS told,
-           (SELECT coalesce(sum(registrations), 0) FROM kratos_sync.registrations_per_day) AS held,
-           (SELECT count(*) FROM kratos_sync.events WHERE name = 'identity.discovered') AS found,
+    SELECT (SELECT count(*) FROM kratos_sync.events
+            WHERE name = 'identity.registered') AS registered,
+           (SELECT coalesce(sum(registrations), 0)
+            FROM kratos_sync.registrations_per_day) AS counted,
+           (SELECT count(*) FROM kratos_sync.events
+            WHERE name = 'identity.discovered') AS discovered,
            (SELECT count(*) FROM kratos_sync.kratos_identities) AS people
 """
 
@@ -113,7 +118,7 @@ class Wrong(NamedTuple):
 def what_is_wrong(
     connection: psycopg.Connection, calls: Sequence[Call], elsewhere: Elsewhere, faults: Spans
 ) -> list[Wrong]:
-    """Give all that is wrong, once nothing should be owed to anybody any more.
+    """Give all that is wrong, once no delivery should be pending any more.
 
     ``faults`` is from when to when there were any: an effect outside the database may then happen
     again.
@@ -123,17 +128,17 @@ def what_is_wrong(
     def ask(statement: str) -> Rows:
         return cursor.execute(statement.encode()).fetchall()
 
-    left = ask(LEFT)
-    waiting = {(row["id"], row["consumer"]) for row in left}
+    pending = ask(PENDING)
+    waiting = {(row["id"], row["consumer"]) for row in pending}
     return [
         *_events(calls, ask(RECORDED)),
         *_each_once("effect", ask(EFFECTS), waiting),
         *_each_once("success", ask(SUCCESSES), waiting),
         *(_wrong("doubled", row, "has an effect and no event") for row in ask(UNFOUNDED)),
-        *(_wrong("forgotten", row, "is still owed") for row in left),
-        *(_wrong("blamed", row, "failed, and was told to do nothing") for row in ask(BLAMED)),
-        *(_wrong("doubled", row, "is a change told twice") for row in ask(CHANGED_TWICE)),
-        *(_wrong("lost", row, "is not as last told") for row in ask(OUTDATED)),
+        *(_wrong("pending", row, "is still pending") for row in pending),
+        *(_wrong("failed", row, "failed without a cause of its own") for row in ask(FAILED)),
+        *(_wrong("doubled", row, "is a change recorded twice") for row in ask(CHANGED_TWICE)),
+        *(_wrong("lost", row, "is not what the newest webhook says") for row in ask(OUTDATED)),
         *_registrations(ask(REGISTRATIONS)[0]),
         *_disordered(calls, ask(IN_TURN)),
         *_elsewhere(ask(ELSEWHERE), elsewhere, faults, waiting),
@@ -172,8 +177,8 @@ def _disordered(calls: Sequence[Call], in_turn: Rows) -> Iterator[Wrong]:
         consumed = list(rows)
         facts = [row for row in consumed if row["version"] is not None]
         for before, after in pairwise(facts):
-            is_owed_in_order = (before["owed_at"], before["id"]) < (after["owed_at"], after["id"])
-            if not (is_owed_in_order and before["version"] <= after["version"]):
+            is_in_order = (before["owed_at"], before["id"]) < (after["owed_at"], after["id"])
+            if not (is_in_order and before["version"] <= after["version"]):
                 yield _wrong("disordered", after, f"came after {before['id']}, recorded later")
         webhooks = [(row, sent[row["trigger"]]) for row in consumed if row["trigger"] in sent]
         for (before, before_call), (after, after_call) in combinations(webhooks, 2):
@@ -183,9 +188,9 @@ def _disordered(calls: Sequence[Call], in_turn: Rows) -> Iterator[Wrong]:
 
 
 def _elsewhere(
-    owed: Rows, effects: Elsewhere, faults: Spans, waiting: set[tuple[Any, str]]
+    expected: Rows, effects: Elsewhere, faults: Spans, waiting: set[tuple[Any, str]]
 ) -> Iterator[Wrong]:
-    for row in owed:
+    for row in expected:
         times = sorted(effects.get(row["id"], ()))
         if not times and (row["id"], row["consumer"]) not in waiting:
             yield _wrong("lost", row, "no effect elsewhere")
@@ -196,13 +201,16 @@ def _elsewhere(
 
 
 def _registrations(row: dict[str, Any]) -> Iterator[Wrong]:
-    told, held, found, people = row["told"], row["held"], row["found"], row["people"]
-    if held != told:
-        yield Wrong("lost" if held < told else "doubled", f"{told} registered, {held} counted")
-    # Whom an api hears of whose clock is ahead was discovered, as it seems to it.
-    if told + found != people:
-        sort: Sort = "lost" if told + found < people else "doubled"
-        yield Wrong(sort, f"{people} people, {told} registered and {found} discovered")
+    registered, counted, discovered, people = itemgetter(
+        "registered", "counted", "discovered", "people"
+    )(row)
+    if counted != registered:
+        sort: Sort = "lost" if counted < registered else "doubled"
+        yield Wrong(sort, f"{registered} registered, {counted} counted")
+    # An api whose clock is ahead takes a registration for a discovery.
+    if registered + discovered != people:
+        sort = "lost" if registered + discovered < people else "doubled"
+        yield Wrong(sort, f"{people} people, {registered} registered, {discovered} discovered")
 
 
 def _wrong(sort: Sort, row: dict[str, Any], why: str) -> Wrong:

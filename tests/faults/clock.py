@@ -1,4 +1,4 @@
-"""A clock that jumps: what this process' Python code is told of the time of day.
+"""A clock that jumps: what this process' Python code takes for the time of day.
 
 `time.time()`, and `datetime.now()` as the service's modules call it, are ahead or behind by so many
 seconds as a file says. What C and Rust libraries ask the kernel themselves stays as it is, and so
@@ -47,11 +47,11 @@ def _follow(path: Path) -> None:
     global _ahead  # noqa: PLW0603
     while True:
         _ahead = float(path.read_text()) if path.exists() else 0.0
-        tell_modules(dict(sys.modules))
+        replace_in_modules(dict(sys.modules))
         time.sleep(LOOK_SECONDS)
 
 
-def tell_modules(modules: Mapping[str, ModuleType]) -> None:
+def replace_in_modules(modules: Mapping[str, ModuleType]) -> None:
     """Let the service's modules, as many as have been imported by now, know this datetime."""
     for name, module in modules.items():
         if name.startswith("kratos_sync.") and vars(module).get("datetime") is dt.datetime:

@@ -118,7 +118,7 @@ class KeepOrder(
         """Leave the effect."""
         self._effects.write_in_turn(event.id, self.name)
         if _trouble(event, ".order"):
-            raise Trouble("told to")
+            raise Trouble("asked for")
 
 
 class WriteElsewhere(Consumer[KratosIdentityUpdated]):
@@ -134,14 +134,14 @@ class WriteElsewhere(Consumer[KratosIdentityUpdated]):
         """Wait as for an answer, and leave the effect."""
         await asyncio.sleep(ANSWER_SECONDS)
         if _trouble(event, ".elsewhere"):
-            raise Trouble("told to")
+            raise Trouble("asked for")
         self._elsewhere.write(event.id)
 
 
 def _trouble(event: DomainEvent, of: str = "") -> str | None:
     """The trouble that the event still means, which is counted; None if there is none left.
 
-    ``of`` tells the counts of several consumers apart.
+    ``of`` separates the counts of several consumers.
     """
     if not isinstance(event, KratosIdentityUpdated):
         return None
@@ -161,11 +161,11 @@ def _times(path: Path) -> int:
 
 
 class Trouble(Exception):
-    """What a consumer raises that was told to."""
+    """What a consumer raises when its event asks for it."""
 
 
 def _raise(_effects: Effects) -> None:
-    raise Trouble("told to")
+    raise Trouble("asked for")
 
 
 def _hang(_effects: Effects) -> None:

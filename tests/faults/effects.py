@@ -56,7 +56,7 @@ class PostgresEffects:
         self._transaction.execute(WRITE, {"event_id": event_id, "consumer": consumer})
 
     def write_in_turn(self, event_id: UUID, consumer: str) -> None:
-        """Write once the batch is consumed, and since when it was owed."""
+        """Write once the batch is consumed, with when each delivery was recorded."""
         self._in_turn.append({"event_id": event_id, "consumer": consumer})
 
     def sleep(self, seconds: float) -> None:

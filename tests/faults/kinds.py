@@ -14,8 +14,8 @@ class Kind(NamedTuple):
     """A kind of fault.
 
     One round does no two faults to one target. ``seconds`` are the shortest and the longest that it
-    lasts; ``recovers_in`` is the longest from its end until all that was owed then is done. A run
-    does it at most ``most_times``. One that keeps others from recovering is done ``alone``.
+    lasts; ``recovers_in`` is the longest from its end until all that was pending then is consumed.
+    A run does it at most ``most_times``. One that keeps others from recovering is done ``alone``.
     """
 
     targets: tuple[str, ...]

@@ -64,11 +64,11 @@ class Kratos:
         self._steady.result(LAST_ANSWERS_SECONDS)
 
     def call(self, **traits: object) -> "Future[Call]":
-        """Send a call beside the others; it comes out when it is answered or given up."""
+        """Send a call beside the others; it comes out when it is answered or dropped."""
         return asyncio.run_coroutine_threadsafe(self._call(traits), self._loop.loop)
 
     def is_waited_for(self, before: float) -> bool:
-        """Whether some call that was sent before then is neither answered nor given up."""
+        """Whether some call that was sent before then is neither answered nor dropped."""
         return any(call.sent_at < before for call in list(self._under_way))
 
     async def _send(self, per_second: float) -> None:

@@ -66,7 +66,7 @@ class ServiceProcess:
         return tree[1:] or tree
 
     def end(self) -> int | None:
-        """Ask it to end, and tell its exit code; None if it had to be killed."""
+        """Ask it to end, and return its exit code; None if it had to be killed."""
         tree = self.tree()
         signal_all(tree, SIGCONT)
         if self._process is None:
@@ -88,10 +88,10 @@ def end_all(processes: Collection[ServiceProcess]) -> None:
 
 
 def signal_all(processes: list[psutil.Process], number: Signals) -> int:
-    """Send each of them the signal, and tell how many were there to hear it."""
-    heard = 0
+    """Send each of them the signal, and return how many received it."""
+    received = 0
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(number)
-            heard += 1
-    return heard
+            received += 1
+    return received

@@ -7,7 +7,7 @@ from tests.faults.kratos import Call, Kratos
 from tests.faults.outside import Outside
 
 LOOK_SECONDS: Final = 0.1
-PATIENCE_SECONDS: Final = 90.0
+MOST_SECONDS: Final = 90.0
 """What has not recovered by then has not recovered."""
 EFFECTS_OF_A_CALL: Final = 3
 EFFECTS: Final = """
@@ -15,20 +15,20 @@ EFFECTS: Final = """
     WHERE event_id = (SELECT id FROM kratos_sync.events WHERE left(dedupe_key, 44) = %s)
 """
 BACKLOG: Final = """
-    SELECT count(*) AS owed FROM kratos_sync.deliveries
+    SELECT count(*) AS pending FROM kratos_sync.deliveries
     WHERE failed_at IS NULL AND owed_at <= to_timestamp(%s)
 """
 
 
-def seconds_to_recover(kratos: Kratos, outside: Outside, patience: float) -> float | None:
+def seconds_to_recover(kratos: Kratos, outside: Outside, most_seconds: float) -> float | None:
     """Wait, from the end of a fault on, until all is well; None if that is not to be.
 
-    All is well when a call sent now was answered and consumed by everybody, and nothing that was
-    owed or sent before is owed or waited for still.
+    All is well when a call sent now was answered and every consumer has consumed it, no delivery
+    recorded before is pending, and no call sent before waits for its answer.
     """
     ended, ended_at = time.monotonic(), time.time()
     probe = kratos.call()
-    while (seconds := time.monotonic() - ended) < patience:
+    while (seconds := time.monotonic() - ended) < most_seconds:
         if probe.done() and not probe.result().is_accepted:
             probe = kratos.call()
         if (

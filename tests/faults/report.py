@@ -1,4 +1,4 @@
-"""What is told of a run: a table for people, JSON for machines, and whether it went well."""
+"""The report of a run: a table for people, JSON for machines, and whether it went well."""
 
 import json
 from bisect import bisect_right
@@ -15,7 +15,7 @@ from tests.faults.run import Outcome, Result
 
 BEFORE_ANY: Final = "(before any fault)"
 UNKNOWN: Final = "(when is not known)"
-HEADINGS: Final = {"forgotten": "left", "disordered": "order"}
+HEADINGS: Final = {"disordered": "order"}
 
 
 @dataclass(slots=True)
@@ -28,8 +28,8 @@ class Line:
     lost: int = 0
     doubled: int = 0
     disordered: int = 0
-    forgotten: int = 0
-    blamed: int = 0
+    pending: int = 0
+    failed: int = 0
     too_late: int = 0
     longest_recovery: float | None = None
 
@@ -37,7 +37,7 @@ class Line:
 def lines(outcomes: Sequence[Outcome], wrong: Sequence[Wrong]) -> list[Line]:
     """Give a line for each kind, in the order of their table.
 
-    What is wrong is laid to the fault that began last before.
+    What is wrong is attributed to the fault that began last before.
     """
     table = {kind: Line(kind) for kind in (*KINDS, BEFORE_ANY, UNKNOWN)}
     for outcome in outcomes:
@@ -49,14 +49,14 @@ def lines(outcomes: Sequence[Outcome], wrong: Sequence[Wrong]) -> list[Line]:
             line.too_late += 1
         if outcome.recovered_in is not None:
             line.longest_recovery = max(line.longest_recovery or 0, outcome.recovered_in)
-    for (kind, sort), times in Counter((_blamed(w, outcomes), w.sort) for w in wrong).items():
+    for (kind, sort), times in Counter((_fault_before(w, outcomes), w.sort) for w in wrong).items():
         setattr(table[kind], sort, times)
-    return [line for line in table.values() if _is_worth_telling(line)]
+    return [line for line in table.values() if _is_shown(line)]
 
 
-def failures(told: Sequence[Line]) -> Iterator[str]:
+def failures(lines: Sequence[Line]) -> Iterator[str]:
     """Say why the run failed, a sentence for each reason; none if it went well."""
-    for line in told:
+    for line in lines:
         for sort in get_args(Sort):
             if number := getattr(line, sort):
                 yield f"{line.kind}: {number} {sort}."
@@ -66,7 +66,7 @@ def failures(told: Sequence[Line]) -> Iterator[str]:
             yield f"{line.kind}: {line.missed} times it could not be done."
 
 
-def table(told: Sequence[Line]) -> Table:
+def table(lines: Sequence[Line]) -> Table:
     """Give the table that people read; a recovery is the longest, of what is allowed."""
     columns = ("times", *get_args(Sort), "recovery")
     headings = [HEADINGS.get(name, name) for name in columns]
@@ -74,46 +74,46 @@ def table(told: Sequence[Line]) -> Table:
     drawn.columns[0].no_wrap = True
     for column in drawn.columns[1:]:
         column.justify = "right"
-    for line in told:
+    for line in lines:
         longest = "-"
         if line.longest_recovery is not None:
             longest = f"{line.longest_recovery:.1f}/{KINDS[line.kind].recovers_in:.0f} s"
         numbers = [str(getattr(line, name)) for name in columns[:-1]]
         drawn.add_row(line.kind, *numbers, longest)
-    total = [sum(getattr(line, name) for line in told) for name in columns[:-1]]
-    worst = max((line.longest_recovery or 0 for line in told), default=0)
+    total = [sum(getattr(line, name) for line in lines) for name in columns[:-1]]
+    worst = max((line.longest_recovery or 0 for line in lines), default=0)
     drawn.add_section()
     drawn.add_row("all", *map(str, total), f"{worst:.1f} s", style="bold")
     return drawn
 
 
 def calls(result: Result) -> dict[str, int]:
-    """Count the calls: sent, accepted, and given up by Kratos without an answer of ours."""
+    """Count the calls: sent, accepted, and dropped by Kratos without an answer of ours."""
     accepted = sum(call.is_accepted for call in result.calls)
     return {
         "sent": len(result.calls),
         "accepted": accepted,
-        "given_up": len(result.calls) - accepted,
+        "dropped": len(result.calls) - accepted,
     }
 
 
 def to_json(result: Result, seed: int, setting: Mapping[str, Any]) -> str:
     """Give all of it for machines."""
-    told = lines(result.outcomes, result.wrong)
+    all_lines = lines(result.outcomes, result.wrong)
     document = {
         "seed": seed,
         **setting,
         "seconds": round(result.seconds, 1),
-        "faults": sum(line.times for line in told),
+        "faults": sum(line.times for line in all_lines),
         "calls": calls(result),
-        "kinds": [asdict(line) for line in told],
+        "kinds": [asdict(line) for line in all_lines],
         "wrong": [wrong._asdict() for wrong in result.wrong],
         "outcomes": [asdict(outcome) for outcome in result.outcomes],
     }
     return json.dumps(document, indent=1) + "\n"
 
 
-def _blamed(wrong: Wrong, outcomes: Sequence[Outcome]) -> str:
+def _fault_before(wrong: Wrong, outcomes: Sequence[Outcome]) -> str:
     if wrong.at is None:
         return UNKNOWN
     begun = sorted(outcomes, key=lambda outcome: outcome.started_at)
@@ -121,5 +121,5 @@ def _blamed(wrong: Wrong, outcomes: Sequence[Outcome]) -> str:
     return begun[before - 1].fault.kind if before else BEFORE_ANY
 
 
-def _is_worth_telling(line: Line) -> bool:
+def _is_shown(line: Line) -> bool:
     return any((line.times, line.missed, *(getattr(line, sort) for sort in get_args(Sort))))

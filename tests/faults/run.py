@@ -13,14 +13,14 @@ from tests.faults.effects import effects_elsewhere
 from tests.faults.injections import INJECTIONS
 from tests.faults.kratos import Call
 from tests.faults.outside import Outside
-from tests.faults.recovery import PATIENCE_SECONDS, seconds_to_recover
+from tests.faults.recovery import MOST_SECONDS, seconds_to_recover
 from tests.faults.schedule import Fault, Round
 from tests.faults.stage import Stage
 from tests.infrastructure.bus.waiting import until
 
 SETTLE_SECONDS = 60.0
 LEFT = "SELECT count(*) AS left FROM kratos_sync.deliveries WHERE failed_at IS NULL"
-Tell = Callable[[str], None]
+Print = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -47,18 +47,18 @@ class Result:
     seconds: float
 
 
-def run(stage: Stage, rounds: Sequence[Round], tell: Tell) -> Result:
+def run(stage: Stage, rounds: Sequence[Round], print_line: Print) -> Result:
     """Do all faults, round by round; a round begins when the one before has recovered."""
     began = time.monotonic()
     outcomes: list[Outcome] = []
     for faults in rounds:
-        outcomes += _do(stage, faults, tell)
+        outcomes += _do(stage, faults, print_line)
     stage.kratos.stop()
     with Outside(stage.url) as outside:
         try:
             until(lambda: outside.ask(LEFT) == [{"left": 0}], SETTLE_SECONDS)
         except AssertionError:
-            tell("something is owed still")
+            print_line("some deliveries are still pending")
     with psycopg.connect(stage.url) as connection:
         spans = [(each.started_at, each.over_at or inf) for each in outcomes]
         elsewhere = effects_elsewhere(stage.elsewhere)
@@ -66,10 +66,10 @@ def run(stage: Stage, rounds: Sequence[Round], tell: Tell) -> Result:
     return Result(outcomes, stage.kratos.calls, wrong, time.monotonic() - began)
 
 
-def _do(stage: Stage, faults: Round, tell: Tell) -> list[Outcome]:
+def _do(stage: Stage, faults: Round, print_line: Print) -> list[Outcome]:
     outcomes: list[Outcome] = []
     threads = [
-        threading.Thread(target=_one, args=(stage, fault, outcomes, tell), daemon=True)
+        threading.Thread(target=_one, args=(stage, fault, outcomes, print_line), daemon=True)
         for fault in faults
     ]
     for thread in threads:
@@ -79,19 +79,19 @@ def _do(stage: Stage, faults: Round, tell: Tell) -> list[Outcome]:
     return outcomes
 
 
-def _one(stage: Stage, fault: Fault, outcomes: list[Outcome], tell: Tell) -> None:
+def _one(stage: Stage, fault: Fault, outcomes: list[Outcome], print_line: Print) -> None:
     time.sleep(fault.starts_after)
     outcome = Outcome(fault, time.time())
     outcomes.append(outcome)
     try:
         INJECTIONS[fault.kind](stage, fault)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is told, and fails the run
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is reported, and fails the run
         outcome.missed = f"{type(error).__name__}: {error}"
     with Outside(stage.url) as outside:
-        outcome.recovered_in = seconds_to_recover(stage.kratos, outside, PATIENCE_SECONDS)
+        outcome.recovered_in = seconds_to_recover(stage.kratos, outside, MOST_SECONDS)
     outcome.over_at = time.time()
     ending = "did not recover"
     if outcome.recovered_in is not None:
         ending = f"recovered in {outcome.recovered_in:.1f} s"
     missed = "" if outcome.missed is None else f", could not be done: {outcome.missed}"
-    tell(f"{fault}: {ending}{missed}")
+    print_line(f"{fault}: {ending}{missed}")

@@ -1,4 +1,4 @@
-"""The check from outside finds what is planted: lost, doubled, disordered and forgotten."""
+"""The check from outside finds what is planted: lost, doubled, disordered and pending."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -17,17 +17,17 @@ from tests.faults.kratos import Call
 
 PERSON = "6f1d2b9e-3c43-4c0b-9d4a-0a3b1c2d3e4f"
 TRIGGER = "0b9a7c1e-52a4-4d86-8d8e-7f6a5b4c3d2e"
-HEARD, REGISTERED, CHANGED, HEARD_NEXT = (
+RECEIVED, REGISTERED, CHANGED, RECEIVED_NEXT = (
     f"01890000-0000-7000-8000-00000000000{n}" for n in (1, 2, 3, 4)
 )
 CALL = Call(TRIGGER, PERSON, number=1, sent_at=100.0, answered_at=101.0, status=200)
 NEXT_CALL = Call(str(uuid4()), PERSON, number=1, sent_at=102.0, answered_at=103.0, status=200)
-ELSEWHERE_ONCE: Elsewhere = {UUID(HEARD): [101.5], UUID(HEARD_NEXT): [103.5]}
+ELSEWHERE_ONCE: Elsewhere = {UUID(RECEIVED): [101.5], UUID(RECEIVED_NEXT): [103.5]}
 
 ALL_WELL = f"""
     INSERT INTO kratos_sync.events
            (id, name, subject, occurred_at, payload, source, dedupe_key)
-    VALUES ('{HEARD}', 'kratos_identity.updated', '{PERSON}', now(),
+    VALUES ('{RECEIVED}', 'kratos_identity.updated', '{PERSON}', now(),
             '{{"identity": {{"updated_at": "2026-01-01T00:00:00Z",
                              "traits": {{"number": 1, "call": "{TRIGGER}"}}}}}}',
             'webhook', 'webhook:{TRIGGER}:0'),
@@ -37,16 +37,16 @@ ALL_WELL = f"""
             'sync', NULL);
     INSERT INTO kratos_sync.attempts (event_id, consumer, number, outcome, started_at, duration)
     SELECT event_id, consumer, 1, 'succeeded', now(), '0'
-    FROM (VALUES ('{HEARD}'::uuid, 'SyncKratosIdentity'), ('{HEARD}', 'WriteEffect'),
-                 ('{HEARD}', 'GetIntoTrouble'), ('{REGISTERED}', 'CountRegistrations'),
-                 ('{CHANGED}', 'WriteFactEffect'), ('{HEARD}', 'WriteElsewhere'),
-                 ('{HEARD}', 'KeepOrder'), ('{REGISTERED}', 'KeepOrder'),
+    FROM (VALUES ('{RECEIVED}'::uuid, 'SyncKratosIdentity'), ('{RECEIVED}', 'WriteEffect'),
+                 ('{RECEIVED}', 'GetIntoTrouble'), ('{REGISTERED}', 'CountRegistrations'),
+                 ('{CHANGED}', 'WriteFactEffect'), ('{RECEIVED}', 'WriteElsewhere'),
+                 ('{RECEIVED}', 'KeepOrder'), ('{REGISTERED}', 'KeepOrder'),
                  ('{CHANGED}', 'KeepOrder')) AS done (event_id, consumer);
     INSERT INTO fault_effects (event_id, consumer)
-    VALUES ('{HEARD}', 'WriteEffect'), ('{HEARD}', 'GetIntoTrouble'),
+    VALUES ('{RECEIVED}', 'WriteEffect'), ('{RECEIVED}', 'GetIntoTrouble'),
            ('{CHANGED}', 'WriteFactEffect');
     INSERT INTO fault_effects (event_id, consumer, owed_at)
-    VALUES ('{HEARD}', 'KeepOrder', now()), ('{REGISTERED}', 'KeepOrder', now()),
+    VALUES ('{RECEIVED}', 'KeepOrder', now()), ('{REGISTERED}', 'KeepOrder', now()),
            ('{CHANGED}', 'KeepOrder', now() + interval '1 s');
     INSERT INTO kratos_sync.kratos_identities (id, traits, synced_at, version)
     VALUES ('{PERSON}', '{{"number": 1}}', now(), 2);
@@ -55,20 +55,20 @@ ALL_WELL = f"""
 TWO_WEBHOOKS = f"""
     INSERT INTO kratos_sync.events
            (id, name, subject, occurred_at, payload, source, dedupe_key)
-    SELECT '{HEARD_NEXT}', name, subject, occurred_at,
+    SELECT '{RECEIVED_NEXT}', name, subject, occurred_at,
            jsonb_set(payload::jsonb, '{{identity,traits,call}}', '"{NEXT_CALL.trigger}"')::json,
            source, 'webhook:{NEXT_CALL.trigger}:0'
-    FROM kratos_sync.events WHERE id = '{HEARD}';
+    FROM kratos_sync.events WHERE id = '{RECEIVED}';
     INSERT INTO kratos_sync.attempts (event_id, consumer, number, outcome, started_at, duration)
-    SELECT '{HEARD_NEXT}', consumer, 1, 'succeeded', now(), '0'
-    FROM kratos_sync.attempts WHERE event_id = '{HEARD}';
+    SELECT '{RECEIVED_NEXT}', consumer, 1, 'succeeded', now(), '0'
+    FROM kratos_sync.attempts WHERE event_id = '{RECEIVED}';
     INSERT INTO fault_effects (event_id, consumer, owed_at)
-    SELECT '{HEARD_NEXT}', consumer, owed_at + interval '1 s'
-    FROM fault_effects WHERE event_id = '{HEARD}';
+    SELECT '{RECEIVED_NEXT}', consumer, owed_at + interval '1 s'
+    FROM fault_effects WHERE event_id = '{RECEIVED}';
 """
-OWE = f"""
+PENDING = f"""
     INSERT INTO kratos_sync.deliveries (event_id, consumer, subject)
-    VALUES ('{HEARD}', 'WriteEffect', '{PERSON}')
+    VALUES ('{RECEIVED}', 'WriteEffect', '{PERSON}')
 """
 
 
@@ -90,18 +90,18 @@ class Planted(NamedTuple):
 
 
 PLANTED = {
-    "an event gone": Planted(f"DELETE FROM kratos_sync.events WHERE id = '{HEARD}'", "lost"),
+    "an event gone": Planted(f"DELETE FROM kratos_sync.events WHERE id = '{RECEIVED}'", "lost"),
     "an event recorded again": Planted(
         "INSERT INTO kratos_sync.events (id, name, subject, occurred_at, payload, source)"
         " SELECT gen_random_uuid(), name, subject, occurred_at, payload, source"
-        f" FROM kratos_sync.events WHERE id = '{HEARD}'",
+        f" FROM kratos_sync.events WHERE id = '{RECEIVED}'",
         "doubled",
     ),
-    "a failure of nobody's": Planted(
+    "a failure without a cause": Planted(
         "INSERT INTO kratos_sync.attempts"
         " (event_id, consumer, number, outcome, started_at, duration, error)"
-        f" VALUES ('{HEARD}', 'WriteEffect', 1, 'failed', now(), '0', 'OperationalError: lost')",
-        "blamed",
+        f" VALUES ('{RECEIVED}', 'WriteEffect', 1, 'failed', now(), '0', 'OperationalError: lost')",
+        "failed",
     ),
     "an effect gone": Planted(
         "DELETE FROM fault_effects WHERE consumer = 'WriteEffect'",
@@ -111,7 +111,7 @@ PLANTED = {
         "DELETE FROM fault_effects WHERE consumer = 'WriteFactEffect'", "lost"
     ),
     "an effect doubled": Planted(
-        f"INSERT INTO fault_effects (event_id, consumer) VALUES ('{HEARD}', 'GetIntoTrouble')",
+        f"INSERT INTO fault_effects (event_id, consumer) VALUES ('{RECEIVED}', 'GetIntoTrouble')",
         "doubled",
     ),
     "an effect of nothing": Planted(
@@ -129,7 +129,7 @@ PLANTED = {
         "doubled",
     ),
     "a fact consumed after a later one": Planted(consumed_last(REGISTERED), "disordered"),
-    "a fact owed before an earlier version's": Planted(
+    "a fact recorded before an earlier version's": Planted(
         f"UPDATE fault_effects SET owed_at = '2026-01-01' WHERE event_id = '{CHANGED}'",
         "disordered",
     ),
@@ -147,9 +147,9 @@ PLANTED = {
         " WHERE consumer = 'SyncKratosIdentity'",
         "doubled",
     ),
-    "a delivery still owed": Planted(OWE, "forgotten"),
+    "a delivery still pending": Planted(PENDING, "pending"),
     "a dead letter": Planted(
-        f"{OWE}; UPDATE kratos_sync.deliveries SET failed_at = now()", "forgotten"
+        f"{PENDING}; UPDATE kratos_sync.deliveries SET failed_at = now()", "pending"
     ),
     "a row outdated": Planted(
         "UPDATE kratos_sync.kratos_identities SET traits = '{\"number\": 0}'", "lost"
@@ -207,16 +207,16 @@ def test_what_is_planted_is_found(tables: psycopg.Connection, name: str) -> None
     assert PLANTED[name].sort in {wrong.sort for wrong in wrong_in(tables)}
 
 
-def test_what_is_owed_still_is_not_lost(tables: psycopg.Connection) -> None:
-    plant(tables, "a delivery still owed", "an effect gone")
+def test_what_is_still_pending_is_not_lost(tables: psycopg.Connection) -> None:
+    plant(tables, "a delivery still pending", "an effect gone")
     tables.execute("DELETE FROM kratos_sync.attempts WHERE consumer = 'WriteEffect'")
-    assert {wrong.sort for wrong in wrong_in(tables)} == {"forgotten"}
+    assert {wrong.sort for wrong in wrong_in(tables)} == {"pending"}
 
 
 @pytest.mark.parametrize("status", [None, 422, 503])
-def test_a_call_that_kratos_gave_up_is_lost(tables: psycopg.Connection, status: int | None) -> None:
-    given_up = Call("another", PERSON, number=2, sent_at=100.0, answered_at=193.0, status=status)
-    [wrong] = wrong_in(tables, [CALL, given_up])
+def test_a_call_that_kratos_dropped_is_lost(tables: psycopg.Connection, status: int | None) -> None:
+    dropped = Call("another", PERSON, number=2, sent_at=100.0, answered_at=193.0, status=status)
+    [wrong] = wrong_in(tables, [CALL, dropped])
     assert (wrong.sort, wrong.at) == ("lost", 100.0)
 
 
@@ -237,15 +237,15 @@ def test_a_webhook_that_is_consumed_after_one_sent_later_is_disordered(
     tables: psycopg.Connection,
 ) -> None:
     tables.execute(TWO_WEBHOOKS.encode())
-    tables.execute(consumed_last(HEARD).encode())
+    tables.execute(consumed_last(RECEIVED).encode())
     [wrong] = wrong_in(tables, [CALL, NEXT_CALL])
     assert wrong.sort == "disordered"
-    assert HEARD in wrong.what
+    assert RECEIVED in wrong.what
 
 
 def test_webhooks_sent_at_the_same_time_may_come_in_any_order(tables: psycopg.Connection) -> None:
     tables.execute(TWO_WEBHOOKS.encode())
-    tables.execute(consumed_last(HEARD).encode())
+    tables.execute(consumed_last(RECEIVED).encode())
     assert wrong_in(tables, [CALL, replace(NEXT_CALL, sent_at=100.5)]) == []
 
 
@@ -256,7 +256,7 @@ def test_an_event_without_effect_elsewhere_is_lost(tables: psycopg.Connection) -
 
 
 def test_an_effect_elsewhere_may_come_again_only_after_a_fault(tables: psycopg.Connection) -> None:
-    twice: Elsewhere = {UUID(HEARD): [101.5, 107.0]}
+    twice: Elsewhere = {UUID(RECEIVED): [101.5, 107.0]}
     assert wrong_in(tables, elsewhere=twice, faults=[(102.0, 110.0)]) == []
     [wrong] = wrong_in(tables, elsewhere=twice, faults=[(90.0, 101.0), (108.0, 110.0)])
     assert (wrong.sort, wrong.at) == ("doubled", 107.0)
@@ -268,8 +268,8 @@ def test_effects_elsewhere_are_read_as_they_were_written(
     file = tmp_path / "elsewhere"
     monkeypatch.setenv(ELSEWHERE, str(file))
     before = time.time()
-    for event in (HEARD, HEARD_NEXT, HEARD):
+    for event in (RECEIVED, RECEIVED_NEXT, RECEIVED):
         FileElsewhere().write(UUID(event))
     effects = effects_elsewhere(file)
-    assert [len(effects[UUID(event)]) for event in (HEARD, HEARD_NEXT)] == [2, 1]
+    assert [len(effects[UUID(event)]) for event in (RECEIVED, RECEIVED_NEXT)] == [2, 1]
     assert all(before - 1 < at < time.time() + 1 for times in effects.values() for at in times)

@@ -1,4 +1,4 @@
-"""A clock that jumps tells another time, and otherwise changes nothing."""
+"""A clock that jumps shows another time, and otherwise changes nothing."""
 
 from datetime import UTC, datetime, timedelta
 from types import ModuleType
@@ -7,7 +7,7 @@ import pytest
 
 from kratos_sync.application.pipeline import batch
 from tests.faults import clock
-from tests.faults.clock import JumpingDatetime, tell_modules
+from tests.faults.clock import JumpingDatetime, replace_in_modules
 
 
 def test_now_is_as_far_ahead_as_the_clock_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,9 +21,9 @@ def test_every_datetime_is_one_of_its_kind() -> None:
     assert not isinstance("2026-01-01", JumpingDatetime)
 
 
-def test_the_services_modules_are_told_and_no_others() -> None:
+def test_the_clock_is_replaced_in_the_services_modules_and_no_others() -> None:
     copies = {batch.__name__: ModuleType("ours"), "logging": ModuleType("theirs")}
     for copy in copies.values():
         vars(copy)["datetime"] = datetime
-    tell_modules(copies)
+    replace_in_modules(copies)
     assert [vars(copy)["datetime"] for copy in copies.values()] == [JumpingDatetime, datetime]

@@ -36,13 +36,13 @@ class RecordingEffects:
         raise NotImplementedError
 
 
-def heard(**traits: object) -> KratosIdentityUpdated:
+def received(**traits: object) -> KratosIdentityUpdated:
     document: dict[str, Any] = {"id": str(uuid4()), "traits": {"call": "a-call", **traits}}
     return KratosIdentityUpdated(uuid4(), datetime.now(UTC), Identity.from_kratos(document))
 
 
 def test_a_consumer_leaves_an_effect_of_every_event() -> None:
-    effects, event = RecordingEffects(), heard()
+    effects, event = RecordingEffects(), received()
     WriteEffect(effects).consume(event)
     assert effects.written == [(event.id, "WriteEffect")]
 
@@ -51,7 +51,7 @@ def test_an_event_gets_its_consumer_into_trouble_as_often_as_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(TROUBLES, str(tmp_path))
-    effects, event = RecordingEffects(), heard(trouble="raises", troubles=2)
+    effects, event = RecordingEffects(), received(trouble="raises", troubles=2)
     for _ in range(2):
         with pytest.raises(Trouble):
             GetIntoTrouble(effects).consume(event)
@@ -64,7 +64,7 @@ def test_an_ordered_consumer_raises_after_its_effect_as_often_as_the_event_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(TROUBLES, str(tmp_path))
-    effects, event = RecordingEffects(), heard(trouble="exits", troubles=1)
+    effects, event = RecordingEffects(), received(trouble="exits", troubles=1)
     with pytest.raises(Trouble):
         KeepOrder(effects).consume(event)
     KeepOrder(effects).consume(event)
@@ -75,7 +75,7 @@ def test_an_async_consumer_raises_before_its_effect_as_often_as_the_event_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(TROUBLES, str(tmp_path))
-    event = heard(trouble="exits", troubles=1)
+    event = received(trouble="exits", troubles=1)
     written: list[UUID] = []
 
     class Written:
@@ -89,6 +89,6 @@ def test_an_async_consumer_raises_before_its_effect_as_often_as_the_event_says(
 
 
 def test_an_event_that_says_nothing_causes_no_trouble() -> None:
-    effects, event = RecordingEffects(), heard()
+    effects, event = RecordingEffects(), received()
     GetIntoTrouble(effects).consume(event)
     assert effects.written == [(event.id, "GetIntoTrouble")]

@@ -1,4 +1,4 @@
-"""The report: what is wrong is laid to a kind of fault, and fails the run."""
+"""The report: what is wrong is attributed to a kind of fault, and fails the run."""
 
 from collections.abc import Sequence
 
@@ -18,31 +18,31 @@ def outcome(kind: str, started_at: float, recovered_in: float | None = 1.0) -> O
 DONE = [outcome("api killed", 100.0), outcome("broker wiped", 200.0)]
 
 
-def told(outcomes: Sequence[Outcome], *wrong: Wrong) -> list[str]:
+def failures_of(outcomes: Sequence[Outcome], *wrong: Wrong) -> list[str]:
     return list(failures(lines(outcomes, wrong)))
 
 
 def test_a_run_in_which_nothing_is_wrong_does_not_fail() -> None:
-    assert told(DONE) == []
+    assert failures_of(DONE) == []
 
 
 @pytest.mark.parametrize(
-    ("at", "blamed"),
+    ("at", "kind"),
     [(50.0, BEFORE_ANY), (150.0, "api killed"), (250.0, "broker wiped"), (None, UNKNOWN)],
 )
-def test_what_is_wrong_is_laid_to_the_fault_that_began_last_before(
-    at: float | None, blamed: str
+def test_what_is_wrong_is_attributed_to_the_fault_that_began_last_before(
+    at: float | None, kind: str
 ) -> None:
-    assert told(DONE, Wrong("lost", "something", at)) == [f"{blamed}: 1 lost."]
+    assert failures_of(DONE, Wrong("lost", "something", at)) == [f"{kind}: 1 lost."]
 
 
 def test_a_fault_that_was_not_recovered_from_fails_the_run() -> None:
-    [failure] = told([outcome("api killed", 100.0, recovered_in=None)])
+    [failure] = failures_of([outcome("api killed", 100.0, recovered_in=None)])
     assert "not recovered in time" in failure
 
 
 def test_a_recovery_that_took_too_long_fails_the_run() -> None:
-    [failure] = told([outcome("api killed", 100.0, recovered_in=50.0)])
+    [failure] = failures_of([outcome("api killed", 100.0, recovered_in=50.0)])
     assert "not recovered in time" in failure
 
 
@@ -51,9 +51,9 @@ def test_a_fault_that_could_not_be_done_is_not_counted_and_fails_the_run() -> No
     missed.missed = "AssertionError: there was none"
     [line] = lines([missed], [])
     assert line.times == 0
-    assert told([missed]) == ["api killed: 1 times it could not be done."]
+    assert failures_of([missed]) == ["api killed: 1 times it could not be done."]
 
 
-def test_the_longest_recovery_is_told() -> None:
+def test_the_longest_recovery_is_reported() -> None:
     [line] = lines([outcome("api killed", 1.0, 0.5), outcome("api killed", 2.0, 2.5)], [])
     assert (line.times, line.longest_recovery) == (2, 2.5)

@@ -16,7 +16,7 @@ class EchoServer:
     """Says what it hears, and keeps it."""
 
     def __init__(self) -> None:
-        self.heard = b""
+        self.received = b""
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -34,7 +34,7 @@ class EchoServer:
     def _echo(self, client: socket.socket) -> None:
         with client, suppress(OSError):
             while data := client.recv(1024):
-                self.heard += data
+                self.received += data
                 client.sendall(data)
 
 
@@ -85,16 +85,16 @@ def test_a_lost_request_never_reaches_the_server(
     wire.lose("request", re.compile(b"commit"), times=1)
     assert ask(client, b"begin") == b"begin"
     assert ask(client, b"commit") == b""
-    assert (server.heard, wire.lost) == (b"begin", 1)
+    assert (server.received, wire.lost) == (b"begin", 1)
 
 
-def test_a_lost_answer_is_to_a_request_that_was_heard(
+def test_a_lost_answer_is_to_a_request_that_was_received(
     wire: Wire, client: socket.socket, server: EchoServer
 ) -> None:
     wire.lose("answer", re.compile(b"commit"), times=1)
     assert ask(client, b"begin") == b"begin"
     assert ask(client, b"commit") == b""
-    assert (server.heard, wire.lost) == (b"begincommit", 1)
+    assert (server.received, wire.lost) == (b"begincommit", 1)
 
 
 def test_a_silent_wire_says_later_what_it_kept(wire: Wire, client: socket.socket) -> None:
@@ -111,8 +111,8 @@ def test_a_silent_wire_says_later_what_it_kept(wire: Wire, client: socket.socket
 def test_a_slow_wire_loses_nothing(wire: Wire, client: socket.socket, server: EchoServer) -> None:
     wire.drip(0.01)
     client.sendall(b"x" * 1000)
-    until(lambda: len(server.heard) >= 1000)
-    assert server.heard == b"x" * 1000
+    until(lambda: len(server.received) >= 1000)
+    assert server.received == b"x" * 1000
 
 
 @pytest.mark.parametrize(

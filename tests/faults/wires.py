@@ -61,7 +61,7 @@ class Wire:
         self.port = loop.run(self._listen())
 
     def cut(self) -> int:
-        """Cut every connection, and tell how many there were."""
+        """Cut every connection, and return how many there were."""
         return self._loop.run(self._cut_all())
 
     def stall(self) -> None:
