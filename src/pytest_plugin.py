@@ -8,7 +8,6 @@ OPTION = "--kratos-sync-postgres"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option."""
     parser.getgroup("kratos-sync").addoption(
         OPTION,
         action="store_true",

@@ -119,7 +119,6 @@ class _AboutIdentity(DomainEvent):
 
     @property
     def subject(self) -> UUID:
-        """The identity's id."""
         return self.identity_id
 
 
@@ -280,7 +279,6 @@ class KratosIdentityUpdated(DomainEvent):
 
     @property
     def subject(self) -> UUID:
-        """The identity's id."""
         return self.identity.id
 
     @property

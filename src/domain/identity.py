@@ -143,7 +143,6 @@ class Identity(NamedTuple):
         )
 
     def __ne__(self, other: object) -> bool:
-        """Whether they say different things."""
         return not self == other
 
     def __hash__(self) -> int:

@@ -27,7 +27,6 @@ class InMemoryKratosIdentities:
         self._before = {}
 
     def roll_back_to_savepoint(self) -> None:
-        """Go back to the savepoint."""
         for identity_id, before in (self._before or {}).items():
             if before is not None:
                 self._identities[identity_id] = before
@@ -36,13 +35,11 @@ class InMemoryKratosIdentities:
         self._before = {}
 
     def find(self, identity_id: UUID) -> KratosIdentity | None:
-        """The identity of that id, or None."""
         if self._before is not None and identity_id not in self._before:
             self._before[identity_id] = deepcopy(self._identities.get(identity_id))
         return self._identities.get(identity_id)
 
     def add(self, identity: KratosIdentity) -> None:
-        """Add an identity that `find` did not return."""
         if identity.id in self._identities:
             raise ValueError(f"identity {identity.id} was added before")
         if self._before is not None:
@@ -79,15 +76,12 @@ class InMemoryKratosAnswers:
         self._collected: set[UUID] = set()
 
     def is_answered(self, hint: KratosIdentityHinted) -> bool:
-        """As the port says."""
         return self._is_recorded(hint)
 
     def ask(self, identity_id: UUID) -> Answer:
-        """Ask Kratos, once for all."""
         return self._lookup.answer(identity_id)
 
     def record(self, identity_id: UUID, answer: Answer) -> None:
-        """Record the answer's event."""
         if identity_id in self.recorded:
             return
         self.recorded[identity_id] = answer.event(
@@ -95,12 +89,10 @@ class InMemoryKratosAnswers:
         )
 
     def observe(self, fact: DomainEvent | None) -> None:
-        """Record a fact, if there is one."""
         if fact is not None:
             self.facts.append(fact)
 
     def collect_events(self) -> list[DomainEvent]:
-        """Take what was recorded since the last call."""
         raised = [event for event in self.recorded.values() if event.id not in self._collected]
         self._collected.update(event.id for event in raised)
         facts, self.facts = self.facts, []
@@ -114,7 +106,6 @@ class InMemoryRegistrationCounts:
         self.by_day: Counter[date] = Counter()
 
     def add_one(self, day: date) -> None:
-        """Count one more registration on that day."""
         self.by_day[day] += 1
 
 
@@ -131,11 +122,9 @@ class InMemoryDeletionFinalizer:
         self.erased: list[tuple[UUID, str, str]] = []
 
     def awaited(self, identity_id: UUID, besides: str) -> Sequence[AwaitedConsumer]:
-        """The consumers with pending deliveries, besides one."""
         return [each for each in self._pending(identity_id) if each.consumer != besides]
 
     def delete_from_kratos(self, identity_id: UUID) -> bool:
-        """Delete it in Kratos."""
         return self._kratos.delete(identity_id)
 
     def request_erasure(self, identity_id: UUID, by: str, reason: str) -> None:

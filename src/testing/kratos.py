@@ -50,22 +50,18 @@ class InMemoryDocuments:
         return identity_id
 
     def listed(self, after: UUID, most: int) -> list[tuple[UUID, bytes]]:
-        """The first that come after an id, without credentials."""
         ids = [identity_id for identity_id in list(self.documents) if identity_id > after]
         return self.chosen(sorted(ids)[:most])
 
     def chosen(self, ids: Sequence[UUID]) -> list[tuple[UUID, bytes]]:
-        """Those of these ids that exist, in order, without credentials."""
         found = [(each, self.documents.get(each)) for each in sorted(set(ids))]
         return [(each, _text(without_credentials(whole))) for each, whole in found if whole]
 
     def shown(self, identity_id: UUID) -> bytes | None:
-        """One, with credentials."""
         document = self.documents.get(identity_id)
         return None if document is None else _text(with_credentials(document))
 
     def search(self, key: str, value: str) -> bytes | None:
-        """The one with this `external_id`, or this `identifier` among its credentials."""
         for document in list(self.documents.values()):
             whole = with_credentials(document)
             identifiers = [
@@ -76,7 +72,6 @@ class InMemoryDocuments:
         return None
 
     def remove(self, identity_id: UUID) -> bool:
-        """Remove one; False if there was none."""
         return self.documents.pop(identity_id, None) is not None
 
 
@@ -126,7 +121,6 @@ class InMemoryKratos:
         self._error, self._failures_left = error, times
 
     def page(self, token: str | None) -> Page:
-        """The page after the identity in the token."""
         self._answer()
         if token is not None and not token.startswith("after-"):
             raise ValueError("this is no page's token")
@@ -139,13 +133,11 @@ class InMemoryKratos:
         return Page(text.encode(), f"after-{page[-1][0]}" if more else None)
 
     def find(self, identity_id: UUID) -> Identity | None:
-        """An identity as it is now, or None."""
         self._answer()
         shown = self.people.shown(identity_id)
         return None if shown is None else Identity.from_admin_api(_storable(shown))
 
     def find_all(self, ids: Sequence[UUID]) -> Mapping[UUID, Identity]:
-        """Those that exist."""
         if len(ids) > MOST_AT_ONCE:
             raise ValueError(f"at most {MOST_AT_ONCE} ids can be asked for at once")
         if ids:
@@ -154,7 +146,6 @@ class InMemoryKratos:
         return {each: Identity.from_admin_api(_storable(text)) for each, text in chosen}
 
     def delete(self, identity_id: UUID) -> bool:
-        """Remove an identity; False if there was none."""
         self._answer()
         return self.people.remove(identity_id)
 

@@ -98,7 +98,6 @@ class InMemoryLedger:
         self.has_savepoints = True
 
     def publish(self, event: DomainEvent, provenance: Provenance) -> bool:
-        """Record the event and its deliveries; False if it was recorded before."""
         self.require_available()
         return self.add(event, provenance)
 
@@ -124,14 +123,12 @@ class InMemoryLedger:
         )
 
     def unit_of_work(self) -> "InMemoryUnitOfWork":
-        """A unit of work on this ledger."""
         from kratos_sync.testing.unit_of_work import InMemoryUnitOfWork
 
         return InMemoryUnitOfWork(self)
 
     @property
     def webhooks(self) -> "InMemoryRecordedWebhooks":
-        """The recorded webhooks."""
         return InMemoryRecordedWebhooks(self)
 
     def due(self, consumer: str) -> tuple[UUID, ...]:
@@ -209,11 +206,9 @@ class InMemoryRecordedWebhooks:
         self._ledger = ledger
 
     def now(self) -> datetime:
-        """The ledger's time."""
         return self._ledger.now
 
     def after(self, identity_id: UUID, moment: datetime) -> list[ReceivedWebhook]:
-        """The webhooks about an identity that were recorded after that moment."""
         return [
             ReceivedWebhook(Identity.from_kratos(json.loads(each.payload)["identity"]), at)
             for each in self._ledger.events.values()

@@ -77,7 +77,6 @@ class PostgresBackend:
         self._subscriptions, self._claims = subscriptions, container.claims()
 
     def close(self) -> None:
-        """Close all connections."""
         self._engine.dispose()
 
     @property

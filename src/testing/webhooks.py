@@ -31,7 +31,6 @@ class Webhook:
 
     @property
     def identity_id(self) -> UUID:
-        """The identity's id."""
         return UUID(str(self.identity["id"]))
 
     @property

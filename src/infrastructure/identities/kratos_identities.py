@@ -44,7 +44,6 @@ class PostgresKratosIdentities:
         return identity
 
     def add(self, identity: KratosIdentity) -> None:
-        """Add a new identity."""
         self._looked_up.add(identity.id)
         self._before.setdefault(identity.id)
         self._identities[identity.id] = identity
@@ -85,7 +84,6 @@ class PostgresKratosIdentities:
             self._stored_versions[identity.id] = identity.version
 
     def collect_events(self) -> list[DomainEvent]:
-        """Take what the identities raised."""
         return [
             event for identity in self._identities.values() for event in identity.collect_events()
         ]

@@ -25,7 +25,6 @@ class PostgresRegistrationCounts:
         transaction.join(self)
 
     def add_one(self, day: date) -> None:
-        """Count one."""
         self._counted[day] += 1
 
     def flush(self) -> None:
@@ -36,11 +35,9 @@ class PostgresRegistrationCounts:
             self._transaction.execute(ADD, rows)
 
     def savepoint(self) -> None:
-        """Remember the counts."""
         self._counted_before = self._counted.copy()
 
     def roll_back_to_savepoint(self) -> None:
-        """Go back to the counts remembered."""
         self._counted = self._counted_before
 
     def collect_events(self) -> list[DomainEvent]:

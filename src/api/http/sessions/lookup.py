@@ -44,7 +44,6 @@ class SessionCache:
         self._entries: OrderedDict[bytes, tuple[KratosSession, float]] = OrderedDict()
 
     def key(self, credential: SessionCredential) -> bytes:
-        """The key of a cookie or a token."""
         text = f"{credential.kind} {credential.value}".encode()
         return blake2b(text, key=self._digest_key, digest_size=32).digest()
 
@@ -80,7 +79,6 @@ class SessionCache:
             self._entries.popitem(last=False)
 
     def forget(self, key: bytes) -> None:
-        """Drop a session."""
         self._entries.pop(key, None)
 
     def _has_expired(self) -> bool:

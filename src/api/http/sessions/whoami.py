@@ -238,7 +238,6 @@ class Whoami:
         return Unknown(retry_after=1)
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._pool.aclose()
 
     async def _ask(self, credential: SessionCredential) -> WhoamiAnswer:

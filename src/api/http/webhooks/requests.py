@@ -133,7 +133,6 @@ class BodyBudget:
         self._left -= size
 
     def release(self, size: int) -> None:
-        """Free so many bytes."""
         self._left += size
 
 

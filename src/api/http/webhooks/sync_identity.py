@@ -102,7 +102,6 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         self._now = now
 
     async def handle_core(self, request: Request, body: bytes) -> Response:
-        """Record the event of a body."""
         headers = first_headers(request)
         hook = hook_label(headers)
         event: Publishable
