@@ -9,6 +9,8 @@ from pathlib import Path
 from traceback import FrameSummary, extract_tb
 from typing import Final
 
+from kratos_sync.domain.json_values import Json
+
 LONGEST_ERROR: Final = 8_000
 LONGEST_SHAPE: Final = 200
 LONGEST_TYPE: Final = 200
@@ -30,6 +32,22 @@ _PARTICULARS: Final = (
 def summary(error: BaseException, of: type | None = None) -> dict[str, str]:
     """The fields of a log line about an error: its type, and its place as `place_of` gives it."""
     return {"error": type(error).__name__, "at": place_of(extract_tb(error.__traceback__), of)}
+
+
+def details(error: BaseException) -> dict[str, Json]:
+    """The types of an error and of its causes, and where it was raised, innermost place last.
+
+    The texts are left out: a driver's or a parser's message may quote what a person typed.
+    """
+    types: list[Json] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        types.append(f"{type(cause).__module__}.{type(cause).__qualname__}")
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    places: list[Json] = [
+        f"{frame.filename}:{frame.lineno} {frame.name}" for frame in extract_tb(error.__traceback__)
+    ]
+    return {"error": types[0], "causes": types[1:], "places": places}
 
 
 def place_of(frames: Sequence[FrameSummary], of: type | None = None) -> str:

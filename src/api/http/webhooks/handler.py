@@ -3,7 +3,7 @@
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from kratos_sync.api.http.webhooks.identity_body import rejection
 from kratos_sync.api.http.webhooks.publisher import TooManyCallsWait
-from kratos_sync.api.http.webhooks.rejections import describe, error_response, status_response
+from kratos_sync.api.http.webhooks.rejections import error_response, status_response
 from kratos_sync.api.http.webhooks.requests import (
     RETRY_AFTER,
     ApiKeys,
@@ -28,6 +28,7 @@ from kratos_sync.api.http.webhooks.requests import (
     hook_label,
     read_body,
 )
+from kratos_sync.application.errors import details
 from kratos_sync.application.json_body import NotJson
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.domain.fields import InvalidField
@@ -36,7 +37,7 @@ _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 LARGE_BODY_BYTES: Final = 16_384
 """A larger body, which is rare, would take the event loop too long to decode."""
 _RESULT: Final = "kratos_sync.result"
-_RESULTS: Final = {
+_RESULTS: Final[Mapping[int, str]] = {
     HTTPStatus.FORBIDDEN: "unauthorized",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
     HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
@@ -81,7 +82,6 @@ class KratosWebHookHandler(ABC):
         self._key_header = self.api_key_header_name.lower().encode("latin-1")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as an ASGI application."""
         response = await self.handle(Request(scope, receive, send))
         await response(scope, receive, send)
 
@@ -106,11 +106,11 @@ class KratosWebHookHandler(ABC):
             note_result(request, "disconnected")
             return Response(status_code=HTTPStatus.BAD_REQUEST)
         except LedgerUnavailable as error:
-            _log.warning("webhook_not_recorded", reason=str(error), **describe(error))
+            _log.warning("webhook_not_recorded", reason=str(error), **details(error))
             headers = RETRY_AFTER if isinstance(error, TooManyCallsWait) else None
             return status_response(HTTPStatus.SERVICE_UNAVAILABLE, "try again later", headers)
         except Exception as error:  # noqa: BLE001 - the server would log its text
-            _log.error("webhook_failed", **describe(error))
+            _log.error("webhook_failed", **details(error))
             return status_response(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong")
 
     @abstractmethod
@@ -150,7 +150,7 @@ def _result_of(status: int) -> str:
     if status < HTTPStatus.BAD_REQUEST:
         return "accepted"
     otherwise = "failed" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid"
-    return _RESULTS.get(HTTPStatus(status), otherwise)
+    return _RESULTS.get(status, otherwise)
 
 
 def _reject(error: Rejected | NotJson) -> Response:

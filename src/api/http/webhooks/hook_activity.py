@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from kratos_sync.api.http.webhooks.rejections import describe
+from kratos_sync.application.errors import details
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.hook_log import MOST_LABELS, NO_LABEL, Calls, HookLog
 
@@ -68,7 +68,7 @@ class HookActivityRecorder:
         except LedgerUnavailable as error:
             self._restore(counted, last_at)
             if not self._is_failing:
-                _log.warning("hook_activity_not_written", **describe(error.__cause__ or error))
+                _log.warning("hook_activity_not_written", **details(error.__cause__ or error))
             self._is_failing = True
         else:
             self._is_failing = False

@@ -31,10 +31,10 @@ from kratos_sync.api.http.webhooks.parsed_identity import (
 from kratos_sync.api.http.webhooks.rejections import (
     DetailedMessage,
     ErrorMessage,
-    describe,
     error_response,
 )
 from kratos_sync.api.http.webhooks.requests import first_headers, hook_label
+from kratos_sync.application.errors import details
 from kratos_sync.domain.json_values import Json
 
 __all__ = [
@@ -193,7 +193,7 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
     ) -> None:
         """Run up to `concurrency` calls of `parse`, and let a person wait up to `budget` for one.
 
-        Raises ValueError if Kratos might have given up by then: it waits 30 s, the body included.
+        Raises ValueError if Kratos might no longer wait by then: it waits 30 s, the body included.
         """
         super().__init__(config)
         if not timedelta() < budget < KRATOS_WAITS - config.body_timeout:
@@ -260,13 +260,13 @@ class KratosIdentityParseHandler(KratosWebHookHandler):
 
     def _failed(self, failure: ParseFailed, hook: str | None) -> Response:
         reason = str(failure)
-        details: dict[str, Json] = {"hook": hook, "reason": reason}
+        facts: dict[str, Json] = {"hook": hook, "reason": reason}
         if reason == RAISED and failure.__cause__ is not None:
-            details.update(describe(failure.__cause__))
+            facts.update(details(failure.__cause__))
         if self._on_failure == "let_in":
-            _log.error("parse_failed_open", **details)
+            _log.error("parse_failed_open", **facts)
             return JSONResponse({})
-        _log.error("parse_failed_closed", **details)
+        _log.error("parse_failed_closed", **facts)
         return error_response([ErrorMessage(None, [self.failure_message])])
 
 
