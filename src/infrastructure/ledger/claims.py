@@ -19,6 +19,9 @@ from kratos_sync.infrastructure.postgres.engine import driver_of, translate_erro
 LEASED_BYTES: Final = 2 * BATCH_BYTES
 """How many bytes the leased large deliveries of one consumer may take together."""
 
+MOST_COUNTED: Final = 30
+"""How many earlier deliveries about its identity are counted, of one that waits for its turn."""
+
 # Expired leases come first: else a backlog that no worker processes would be dispatched bit by bit.
 # Clocks may have been ahead: no lease lasts longer than an hour, and what was never attempted is
 # due whatever its time, unless it was set aside for less than a second.
@@ -90,21 +93,25 @@ _CLAIM: Final = f"""
 CLAIM: Final = _CLAIM.format(waiting="", except_waiting="")
 # Of an ordered consumer: what has an earlier delivery about its identity waits. It is due again
 # when that one is settled (WAKE), or looked at again: that one may have been discarded, or died.
+# The more are before it the later: else every claim would look at most of a backlog in vain.
+_EARLIER: Final = """
+    SELECT FROM kratos_sync.deliveries earlier
+    WHERE earlier.ordered AND earlier.consumer = $1 AND earlier.subject = d.subject
+      AND (earlier.owed_at, earlier.event_id) < (d.owed_at, d.event_id)
+      AND (earlier.failed_at IS NULL OR NOT $6::boolean)
+"""
 _WAITING: Final = f"""
     ), waiting AS MATERIALIZED (
         SELECT d.ctid FROM kratos_sync.deliveries d
-        WHERE d.ctid = ANY(ARRAY(SELECT ctid FROM chosen)) AND EXISTS (
-            SELECT FROM kratos_sync.deliveries earlier
-            WHERE earlier.ordered AND earlier.consumer = $1 AND earlier.subject = d.subject
-              AND (earlier.owed_at, earlier.event_id) < (d.owed_at, d.event_id)
-              AND (earlier.failed_at IS NULL OR NOT $6::boolean)
-            OFFSET 0)
+        WHERE d.ctid = ANY(ARRAY(SELECT ctid FROM chosen)) AND EXISTS ({_EARLIER} OFFSET 0)
     ), set_back AS (
-        UPDATE kratos_sync.deliveries
-        SET due_at = now() + interval '10 s', leased = false,
+        UPDATE kratos_sync.deliveries d
+        SET due_at = now() + interval '10 s' * (
+                SELECT count(*) FROM ({_EARLIER} LIMIT {MOST_COUNTED}) AS earlier),
+            leased = false,
             error_type = CASE WHEN attempts = 0 THEN '{WAITS_FOR_EARLIER}' ELSE error_type END
         WHERE ctid = ANY(ARRAY(SELECT ctid FROM waiting))
-    """  # noqa: S608  # the type is ours
+    """  # noqa: S608  # the numbers and the type are ours
 CLAIM_IN_ORDER: Final = _CLAIM.format(
     waiting=_WAITING.strip().removeprefix(")").rstrip() + "\n    )",
     except_waiting=" WHERE ctid <> ALL(ARRAY(SELECT ctid FROM waiting))",

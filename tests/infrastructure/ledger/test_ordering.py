@@ -102,6 +102,23 @@ def test_the_next_is_due_once_the_one_before_is_settled(
     assert claimed(claims) == {2}
 
 
+def test_what_waits_behind_many_is_looked_at_less_often(
+    ledger: PostgresLedger, claims: PostgresClaims
+) -> None:
+    for number in range(5, 45):
+        ledger.publish(updated(number, GRACE), WEBHOOK)
+    claims.claim(Follow.name, 100, ordered=True)
+
+    rows = ledger.query(
+        "SELECT round(extract(epoch FROM due_at - now()))::int AS seconds"
+        " FROM kratos_sync.deliveries"
+        " WHERE consumer = 'Follow' AND subject = :subject AND error_type = 'WaitsForEarlier'"
+        " ORDER BY owed_at, event_id",
+        subject=GRACE,
+    )
+    assert [row["seconds"] for row in rows] == [*range(10, 310, 10), *[300] * 10]
+
+
 @contextmanager
 def claiming(database_url: str, statement: str = CLAIM_IN_ORDER) -> Iterator[psycopg.Connection]:
     """A claim in a transaction that ends with the block."""
@@ -256,7 +273,7 @@ def test_a_consumer_that_becomes_ordered_is_noted(
     assert [each.ordered for each in PostgresSubscriptions(engine, BOTH).add_missing()] == [True]
 
 
-def test_who_may_not_add_is_told_what_is_missing(engine: Engine) -> None:
+def test_a_role_that_may_not_add_learns_which_right_is_missing(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.exec_driver_sql(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
