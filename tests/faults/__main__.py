@@ -14,7 +14,7 @@ from tests.faults import report
 from tests.faults.disk import can_be_full
 from tests.faults.kinds import KINDS
 from tests.faults.run import run
-from tests.faults.schedule import kinds_for, schedule
+from tests.faults.schedule import TOGETHER, kinds_for, schedule
 from tests.faults.sizes import SIZES
 from tests.faults.stage import set_stage
 
@@ -37,7 +37,8 @@ def main(size: str, seed: int | None, only: tuple[str, ...], times: int | None) 
     seed = secrets.randbelow(10_000) if seed is None else seed
     asked = only or kinds_for(SIZES[size])
     kinds = [kind for kind in asked if kind != "database disk full" or can_be_full()]
-    rounds = schedule(seed, times or SIZES[size].times, kinds)
+    together = 1 if SIZES[size].alone else TOGETHER
+    rounds = schedule(seed, times or SIZES[size].times, kinds, together, SIZES[size].seconds)
     folder = ROOT / ".data" / "faults"
     folder.mkdir(parents=True, exist_ok=True)
     console.print(f"{sum(map(len, rounds))} faults in {len(rounds)} rounds, seed {seed}")
@@ -46,7 +47,10 @@ def main(size: str, seed: int | None, only: tuple[str, ...], times: int | None) 
     with owned(folder, "the fault suite"), set_stage(folder, SIZES[size], seed) as stage:
         if not stage.disk.is_mounted:
             console.print("No disk can be mounted: a limit for the size of files stands in for it.")
-        result = run(stage, rounds, console.print)
+        if stage.prometheus is None:
+            console.print("Prometheus is not installed: alerts are not watched.")
+        result = run(stage, rounds, console.print, alone=SIZES[size].alone)
+        watched = stage.prometheus is not None
         starts = {name: keeper.starts for name, keeper in stage.keepers.items()}
     setting = {"size": size, "disk_mounted": stage.disk.is_mounted, "starts": starts}
     (ROOT / ".data" / "faults.json").write_text(report.to_json(result, seed, setting))
@@ -61,7 +65,12 @@ def main(size: str, seed: int | None, only: tuple[str, ...], times: int | None) 
     )
     for wrong in result.wrong[:WRONG_SHOWN]:
         console.print(f"{wrong.sort}: {wrong.what}")
-    if failed := list(report.failures(lines)):
+    failed = list(report.failures(lines))
+    if watched:
+        console.print(f"\n{report.alerts_in_markdown(lines)}")
+    if watched and SIZES[size].alone:
+        failed += report.without_alert(lines)
+    if failed:
         console.print("\n".join(["", "It failed:", *failed]), style="bold red")
         console.print(f"What the processes wrote is in {os.path.relpath(folder)}.")
         sys.exit(1)

@@ -4,17 +4,19 @@ import json
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final, get_args
 
 from rich.table import Table
 
+from tests.faults.alerts import EXPECTED
 from tests.faults.checks import Sort, Wrong
 from tests.faults.kinds import KINDS
 from tests.faults.run import Outcome, Result
 
 BEFORE_ANY: Final = "(before any fault)"
 UNKNOWN: Final = "(when is not known)"
+LONGEST_ALERT_SECONDS: Final = 60.0
 HEADINGS: Final = {"disordered": "order"}
 
 
@@ -32,6 +34,9 @@ class Line:
     failed: int = 0
     too_late: int = 0
     longest_recovery: float | None = None
+    alerts: dict[str, float] = field(default_factory=dict)
+    """Each alert that it raised, and the longest time until then in seconds."""
+    no_alert: int = 0
 
 
 def lines(outcomes: Sequence[Outcome], wrong: Sequence[Wrong]) -> list[Line]:
@@ -49,6 +54,11 @@ def lines(outcomes: Sequence[Outcome], wrong: Sequence[Wrong]) -> list[Line]:
             line.too_late += 1
         if outcome.recovered_in is not None:
             line.longest_recovery = max(line.longest_recovery or 0, outcome.recovered_in)
+        if outcome.alert is not None:
+            alert, seconds = outcome.alert
+            line.alerts[alert] = max(line.alerts.get(alert, 0.0), seconds)
+        elif not isinstance(EXPECTED[outcome.fault.kind], str):
+            line.no_alert += 1
     for (kind, sort), times in Counter((_fault_before(w, outcomes), w.sort) for w in wrong).items():
         setattr(table[kind], sort, times)
     return [line for line in table.values() if _is_shown(line)]
@@ -85,6 +95,29 @@ def table(lines: Sequence[Line]) -> Table:
     drawn.add_section()
     drawn.add_row("all", *map(str, total), f"{worst:.1f} s", style="bold")
     return drawn
+
+
+def without_alert(lines: Sequence[Line]) -> Iterator[str]:
+    """Say which kinds raised no alert within a minute, though one was expected."""
+    for line in lines:
+        if line.no_alert:
+            yield f"{line.kind}: {line.no_alert} times without an alert."
+        for alert, seconds in line.alerts.items():
+            if seconds > LONGEST_ALERT_SECONDS:
+                yield f"{line.kind}: {alert} fired after {seconds:.0f} s."
+
+
+def alerts_in_markdown(lines: Sequence[Line]) -> str:
+    """The table of the documentation: which fault raises which alert, and after how long."""
+    rows = ["| fault | alert | after |", "|---|---|---|"]
+    for line in lines:
+        expected = EXPECTED.get(line.kind, ())
+        fired = [
+            f"| {line.kind} | {alert} | {seconds:.0f} s |" for alert, seconds in line.alerts.items()
+        ]
+        why = expected if isinstance(expected, str) else "it was over too soon"
+        rows += fired or [f"| {line.kind} | none: {why} | |"]
+    return "\n".join(rows)
 
 
 def calls(result: Result) -> dict[str, int]:

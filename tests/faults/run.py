@@ -4,10 +4,12 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 
 import psycopg
 
+from tests.faults.alerts import raised_by
 from tests.faults.checks import Wrong, what_is_wrong
 from tests.faults.effects import effects_elsewhere
 from tests.faults.injections import INJECTIONS
@@ -19,6 +21,7 @@ from tests.faults.stage import Stage
 from tests.infrastructure.bus.waiting import until
 
 SETTLE_SECONDS = 60.0
+ALERTS_END_SECONDS = 120.0
 LEFT = "SELECT count(*) AS left FROM kratos_sync.deliveries WHERE failed_at IS NULL"
 Print = Callable[[str], None]
 
@@ -35,6 +38,8 @@ class Outcome:
     """Seconds from its end on; None if there was no recovery."""
     over_at: float | None = None
     """When it had recovered, or was no longer waited for."""
+    alert: tuple[str, float] | None = None
+    """The alert that it raised, and after how many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +52,22 @@ class Result:
     seconds: float
 
 
-def run(stage: Stage, rounds: Sequence[Round], print_line: Print) -> Result:
-    """Do all faults, round by round; a round begins when the one before has recovered."""
-    began = time.monotonic()
+def run(stage: Stage, rounds: Sequence[Round], print_line: Print, *, alone: bool = False) -> Result:
+    """Do all faults, round by round; a round begins when the one before has recovered.
+
+    If `alone`, it begins when no alert fires any more.
+    """
+    began, began_at = time.monotonic(), time.time()
     outcomes: list[Outcome] = []
     for faults in rounds:
         outcomes += _do(stage, faults, print_line)
+        if alone:
+            until(partial(_is_calm, stage), ALERTS_END_SECONDS)
+    if stage.prometheus is not None:
+        firings = stage.prometheus.firing(began_at, time.time())
+        for each in outcomes:
+            over = each.over_at or inf
+            each.alert = raised_by(each.fault.kind, each.started_at, over, firings)
     stage.kratos.stop()
     with Outside(stage.url) as outside:
         try:
@@ -64,6 +79,11 @@ def run(stage: Stage, rounds: Sequence[Round], print_line: Print) -> Result:
         elsewhere = effects_elsewhere(stage.elsewhere)
         wrong = what_is_wrong(connection, stage.kratos.calls, elsewhere, spans)
     return Result(outcomes, stage.kratos.calls, wrong, time.monotonic() - began)
+
+
+def _is_calm(stage: Stage) -> bool:
+    now = time.time()
+    return stage.prometheus is None or not stage.prometheus.firing(now - 2, now)
 
 
 def _do(stage: Stage, faults: Round, print_line: Print) -> list[Outcome]:

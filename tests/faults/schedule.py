@@ -31,15 +31,22 @@ class Fault:
 Round = tuple[Fault, ...]
 
 
-def schedule(seed: int, times: int, kinds: Sequence[str] = tuple(KINDS)) -> list[Round]:
+def schedule(
+    seed: int,
+    times: int,
+    kinds: Sequence[str] = tuple(KINDS),
+    together: int = TOGETHER,
+    seconds: tuple[float, float] | None = None,
+) -> list[Round]:
     """Give rounds in which each of the kinds is done so many times, or as often as it may be.
 
-    The faults of a round overlap, and no two of them have one target.
+    The faults of a round overlap, and no two of them have one target. Those that last do so for
+    `seconds`, if given.
     """
     random = Random(seed)
     deck = [kind for kind in kinds for _ in range(min(times, KINDS[kind].most_times))]
     random.shuffle(deck)
-    return list(_rounds(random, deck))
+    return list(_rounds(random, deck, together, seconds))
 
 
 def kinds_for(size: Size) -> list[str]:
@@ -47,22 +54,27 @@ def kinds_for(size: Size) -> list[str]:
     return [name for name, kind in KINDS.items() if kind.recovers_in <= size.longest_recovery]
 
 
-def _rounds(random: Random, deck: list[str]) -> Iterator[Round]:
+def _rounds(
+    random: Random, deck: list[str], together: int, seconds: tuple[float, float] | None
+) -> Iterator[Round]:
     number = 0
     while deck:
         drawn: list[Fault] = []
         free = {target for kind in KINDS.values() for target in kind.targets}
         for kind in list(deck):
             targets = [target for target in KINDS[kind].targets if target in free]
-            if targets and len(drawn) < TOGETHER and not (KINDS[kind].alone and drawn):
+            if targets and len(drawn) < together and not (KINDS[kind].alone and drawn):
                 deck.remove(kind)
                 number += 1
-                drawn.append(_fault(random, number, kind, random.choice(targets)))
+                drawn.append(_fault(random, number, kind, random.choice(targets), seconds))
                 free = set() if KINDS[kind].alone else free - {drawn[-1].target}
         yield tuple(drawn)
 
 
-def _fault(random: Random, number: int, kind: str, target: str) -> Fault:
+def _fault(
+    random: Random, number: int, kind: str, target: str, lasts: tuple[float, float] | None
+) -> Fault:
     starts_after = round(random.uniform(0, LATEST_START_SECONDS), 2)
-    seconds = round(random.uniform(*KINDS[kind].seconds), 2)
+    usual = KINDS[kind].seconds
+    seconds = round(random.uniform(*(lasts if lasts and usual[1] else usual)), 2)
     return Fault(number, kind, target, starts_after, seconds)

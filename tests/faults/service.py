@@ -19,7 +19,11 @@ WORKER_MEMORY_BYTES: Final = 1_500_000_000
 
 @contextmanager
 def service(
-    folder: Path, port: int, database_wires: Mapping[str, Wire], broker_wire: Wire
+    folder: Path,
+    port: int,
+    database_wires: Mapping[str, Wire],
+    broker_wire: Wire,
+    metrics_ports: Mapping[str, int],
 ) -> Iterator[dict[str, ServiceProcess]]:
     """Give its processes, yet to be started; end them on leaving."""
     parent_pipe, our_end = os.pipe()
@@ -40,6 +44,7 @@ def service(
         environment = {
             **common,
             "DATABASE_URL": database,
+            "METRICS_PORT": str(metrics_ports[name]),
             clock.CLOCK: str(folder / f"{name}.clock"),
             **({program.MEMORY: str(WORKER_MEMORY_BYTES)} if name in WORKERS else {}),
         }

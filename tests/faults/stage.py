@@ -16,6 +16,7 @@ from kratos_sync.infrastructure.application import subscriptions_with
 from kratos_sync.infrastructure.ledger.subscriptions import PostgresSubscriptions
 from kratos_sync.infrastructure.migrations import migrate
 from kratos_sync.infrastructure.postgres.engine import connect
+from tests.faults.alerts import Prometheus, prometheus
 from tests.faults.application import app
 from tests.faults.disk import Disk, small_disk
 from tests.faults.effects import CREATE
@@ -28,7 +29,7 @@ from tests.faults.service import DATABASE, KEY, service
 from tests.faults.sizes import Size
 from tests.faults.wires import Loop, Wire, tcp_server, unix_server
 from tests.infrastructure.bus.waiting import until
-from tests.ports import free_port
+from tests.ports import free_port, free_ports
 
 STARTS_SECONDS: Final = 60.0
 
@@ -47,6 +48,7 @@ class Stage:
     processes: Mapping[str, ServiceProcess]
     keepers: Mapping[str, Keeper]
     kratos: Kratos
+    prometheus: Prometheus | None
 
     @property
     def troubles(self) -> Path:
@@ -79,7 +81,11 @@ def set_stage(folder: Path, size: Size, seed: int) -> Iterator[Stage]:
         database_wires = {name: Wire(loop, unix_server(postgres.socket)) for name in PROCESSES}
         broker_wire = Wire(loop, tcp_server(valkey.port))
         port = free_port()
-        processes = undo.enter_context(service(folder, port, database_wires, broker_wire))
+        metrics_ports = dict(zip(PROCESSES, free_ports(len(PROCESSES)), strict=True))
+        processes = undo.enter_context(
+            service(folder, port, database_wires, broker_wire, metrics_ports)
+        )
+        watching = undo.enter_context(prometheus(folder / "prometheus", metrics_ports))
         kept: dict[str, Kept] = {"database": postgres, "broker": valkey, **processes}
         keepers = {name: undo.enter_context(Keeper(name, each)) for name, each in kept.items()}
         address = f"http://127.0.0.1:{port}"
@@ -97,6 +103,7 @@ def set_stage(folder: Path, size: Size, seed: int) -> Iterator[Stage]:
             processes,
             keepers,
             kratos,
+            watching,
         )
 
 

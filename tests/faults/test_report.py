@@ -5,7 +5,14 @@ from collections.abc import Sequence
 import pytest
 
 from tests.faults.checks import Wrong
-from tests.faults.report import BEFORE_ANY, UNKNOWN, failures, lines
+from tests.faults.report import (
+    BEFORE_ANY,
+    UNKNOWN,
+    alerts_in_markdown,
+    failures,
+    lines,
+    without_alert,
+)
 from tests.faults.run import Outcome
 from tests.faults.schedule import Fault
 
@@ -57,3 +64,25 @@ def test_a_fault_that_could_not_be_done_is_not_counted_and_fails_the_run() -> No
 def test_the_longest_recovery_is_reported() -> None:
     [line] = lines([outcome("api killed", 1.0, 0.5), outcome("api killed", 2.0, 2.5)], [])
     assert (line.times, line.longest_recovery) == (2, 2.5)
+
+
+def test_a_kind_without_its_expected_alert_is_named() -> None:
+    [line] = lines([outcome("api killed", 100.0)], [])
+    assert list(without_alert([line])) == ["api killed: 1 times without an alert."]
+
+
+def test_an_alert_that_came_late_is_named() -> None:
+    late = outcome("api killed", 100.0)
+    late.alert = ("KratosSyncProcessRestarted", 75.0)
+    [line] = lines([late], [])
+    assert list(without_alert([line])) == [
+        "api killed: KratosSyncProcessRestarted fired after 75 s."
+    ]
+
+
+def test_the_documentations_table_says_why_a_fault_needs_no_alert() -> None:
+    wiped = outcome("broker wiped", 100.0)
+    table = alerts_in_markdown(lines([wiped], []))
+    assert table.splitlines()[2:] == [
+        "| broker wiped | none: what was in it is dispatched again at once | |"
+    ]

@@ -14,7 +14,7 @@ from tests.infrastructure.bus.waiting import until
 DELAY_SECONDS: Final = 0.03
 LOST_AT_ONCE: Final = 3
 """Commits or answers, at most, that one fault loses."""
-NEXT_SECONDS: Final = 10.0
+NEXT_SECONDS: Final = 30.0
 """How long the next commit or answer is waited for."""
 GATHER_SECONDS: Final = 0.5
 
