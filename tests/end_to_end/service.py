@@ -106,7 +106,7 @@ class Service:
             self._running[name] = subprocess.Popen(
                 [*(program or self._program), *command],
                 cwd=self._folder,
-                env=self._environment,
+                env=self.environment_of(name),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -114,6 +114,10 @@ class Service:
             )
         if command[0] != "api":
             until(lambda: path.read_text().count(line) > before)
+
+    def environment_of(self, name: str) -> dict[str, str]:
+        """The environment of the process of that name."""
+        return self._environment
 
     def stop(self, *names: str) -> dict[str, int]:
         """Ask processes to end, and give their exit codes."""

@@ -58,4 +58,14 @@ def pipeline(*observers: Middleware) -> Deliver:
 
 deliver: Deliver = pipeline()
 
-__all__ = ["PIPELINE", "Batch", "CallNext", "Deliver", "Result", "compose", "deliver", "pipeline"]
+__all__ = [
+    "PIPELINE",
+    "Batch",
+    "CallNext",
+    "Deliver",
+    "Middleware",
+    "Result",
+    "compose",
+    "deliver",
+    "pipeline",
+]

@@ -5,8 +5,12 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
+from kratos_sync.application.errors import name_of
+
 LATE_SECONDS: Final = 8.0
 """A check that takes longer has failed, even if it returns."""
+OURS: Final = "kratos_sync."
+"""The errors of this package say in our own words what is wrong, and quote nobody."""
 
 
 class Dependency:
@@ -21,6 +25,7 @@ class Dependency:
         self._name, self._seconds = name, seconds
         self._succeeded_at: float | None = None
         self._outages = 0
+        self._problem = ""
         self._lock = threading.Lock()
         self._stopped = threading.Event()
 
@@ -29,6 +34,11 @@ class Dependency:
         """Whether it can be used."""
         at = self._succeeded_at
         return at is not None and monotonic() - at < self._seconds + LATE_SECONDS
+
+    @property
+    def problem(self) -> str:
+        """Why it is down, without a URL or a password."""
+        return self._problem or "has not answered"
 
     @property
     def outages(self) -> int:
@@ -55,7 +65,9 @@ class Dependency:
         while not self._stopped.is_set():
             try:
                 check()
-            except Exception:  # noqa: BLE001  # whatever it is: it cannot be used
+            except Exception as error:  # noqa: BLE001  # whatever it is: it cannot be used
+                is_ours = type(error).__module__.startswith(OURS)
+                self._problem = str(error) if is_ours else name_of(type(error))
                 self.failed()
             else:
                 self._succeeded()
@@ -65,4 +77,5 @@ class Dependency:
         with self._lock:
             if self._succeeded_at is not None and not self.is_up:
                 self._outages += 1  # the check before this one did not return in time
+            self._problem = ""
             self._succeeded_at = monotonic()

@@ -98,7 +98,7 @@ class LedgerExporter:
             return is_shared or bool(connection.execute(LOCK, {"key": EXPORT_LOCK}).scalar_one())
 
     def _read(self, connection: Connection) -> Readings:
-        readings = {define.LEDGER_READ: {(): time()}}
+        readings: dict[Metric, Mapping[tuple[str, ...], float]] = {define.LEDGER_READ: {(): time()}}
         for part in self._metrics.parts:
             try:
                 with translate_errors(), connection.begin():

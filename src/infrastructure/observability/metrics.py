@@ -79,12 +79,11 @@ class _Watched(Collector):
         for metric, read in list(self._reads.items()):
             reading = read()
             values = reading if isinstance(reading, Mapping) else {(): reading}
-            if values:
-                kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-                family = kind(metric.name, metric.help, labels=list(metric.labels))
-                for labels, value in values.items():
-                    family.add_metric(labels, value)
-                yield family
+            kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+            family = kind(metric.name, metric.help, labels=list(metric.labels))
+            for labels, value in values.items():
+                family.add_metric(labels, value)
+            yield family
 
 
 class Metrics(Observer):
@@ -92,7 +91,7 @@ class Metrics(Observer):
 
     def __init__(self, process: str, version: str, consumers: Collection[str]) -> None:
         super().__init__()
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # of the library
         self.registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -117,6 +116,7 @@ class Metrics(Observer):
         }
         self.ledger = Dependency("ledger-check", LEDGER_SECONDS)
         self.broker = Dependency("broker-check", BROKER_SECONDS)
+        self._dependencies: dict[str, Dependency] = {}
         self.watch(define.BUILD, lambda: {(version, process): 1.0})
         self.watch(define.LOOP_AGE, lambda: self.loop_age)
         self.watch(define.CIRCUIT_OPEN, lambda: float(self._circuit_is_open))
@@ -145,12 +145,18 @@ class Metrics(Observer):
     def watch_ledger(self, check: Callable[[], None]) -> None:
         self.watch(define.LEDGER_UP, lambda: float(self.ledger.is_up))
         self.watch(define.LEDGER_OUTAGES, lambda: float(self.ledger.outages))
+        self._dependencies["database"] = self.ledger
         self.ledger.start(check)
 
     def watch_broker(self, check: Callable[[], None]) -> None:
         self.watch(define.BROKER_UP, lambda: float(self.broker.is_up))
         self.watch(define.BROKER_OUTAGES, lambda: float(self.broker.outages))
+        self._dependencies["broker"] = self.broker
         self.broker.start(check)
+
+    @property
+    def dependencies(self) -> Mapping[str, Dependency]:
+        return self._dependencies
 
     def ledger_unavailable(self) -> None:
         self.ledger.failed()

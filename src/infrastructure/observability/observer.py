@@ -8,6 +8,7 @@ from kratos_sync.application.pipeline.batch import Batch, CallNext, Middleware, 
 from kratos_sync.application.ports.dead_letters import FailedAttempt
 from kratos_sync.application.ports.purge import Removed
 from kratos_sync.infrastructure.observability.definitions import Metric
+from kratos_sync.infrastructure.observability.dependencies import Dependency
 from kratos_sync.infrastructure.observability.http_server import Route
 
 Reading: TypeAlias = float | Mapping[tuple[str, ...], float]
@@ -87,6 +88,11 @@ class Observer:
 
     def watch_broker(self, check: Callable[[], None]) -> None:
         """The same for the broker."""
+
+    @property
+    def dependencies(self) -> Mapping[str, Dependency]:
+        """What is checked, by name: ``database`` and ``broker``."""
+        return {}
 
 
 UNOBSERVED: Final = Observer()

@@ -108,11 +108,11 @@ def _converted(family: Family, began: int, now: int) -> OtlpMetric:
     elif family.type == "counter":
         data = Sum(list(_points(family, began, now)), CUMULATIVE, is_monotonic=True)
     else:
-        data = Gauge(list(_points(family, None, now)))
+        data = Gauge(list(_points(family, began, now)))
     return OtlpMetric(family.name, family.documentation, _unit(family.name), data)
 
 
-def _points(family: Family, began: int | None, now: int) -> Iterator[NumberDataPoint]:
+def _points(family: Family, began: int, now: int) -> Iterator[NumberDataPoint]:
     for sample in family.samples:
         if not sample.name.endswith("_created"):
             yield NumberDataPoint(sample.labels, began, now, sample.value)
@@ -121,8 +121,8 @@ def _points(family: Family, began: int | None, now: int) -> Iterator[NumberDataP
 def _histogram_points(family: Family, began: int, now: int) -> Iterator[HistogramDataPoint]:
     of_labels: dict[tuple[tuple[str, str], ...], _Buckets] = defaultdict(_Buckets)
     for sample in family.samples:
-        labels = {name: value for name, value in sample.labels.items() if name != "le"}
-        of_labels[tuple(labels.items())].add(sample.name, sample.labels.get("le"), sample.value)
+        labels = tuple(each for each in sample.labels.items() if each[0] != "le")
+        of_labels[labels].add(sample.name, sample.labels.get("le"), sample.value)
     for labels, buckets in of_labels.items():
         yield buckets.point(dict(labels), began, now)
 
@@ -152,8 +152,8 @@ class _Buckets:
             sum=self._sum,
             bucket_counts=counts,
             explicit_bounds=bounds[:-1],
-            min=float("nan"),
-            max=float("nan"),
+            min=None,  # type: ignore[arg-type]  # Prometheus does not keep it; then it is not sent
+            max=None,  # type: ignore[arg-type]
         )
 
 

@@ -107,7 +107,7 @@ class WorkerProcess:
             lambda: {(each,): float(replaced.get(each, 0)) for each in define.REPLACEMENTS},
         )
         observer.watch(define.THREADS_BUSY, lambda: float(self._watchdog.busy_threads))
-        observer.watch_broker(self._broker.ping)
+        observer.watch_broker(self._container.broker().ping)
 
     def _request_replacement(self) -> None:
         self._replaced.set()
