@@ -73,6 +73,8 @@ def _at_once(starts: Sequence[Callable[[], None]]) -> None:
 class Stage:
     """A PostgreSQL and a Valkey of our own; one deployment after the other runs on them."""
 
+    kind: type[Deployment] = Deployment
+
     def __init__(self, folder: Path, postgres: EmbeddedPostgres, valkey: ReturningValkey) -> None:
         self.folder = folder
         self.postgres = postgres
@@ -85,7 +87,7 @@ class Stage:
         folder = self.folder / f"deployment-{next(self._deployments)}"
         folder.mkdir()
         url = self.postgres.url
-        with Deployment(folder, url, self.valkey, DEFAULT_LEASE_SECONDS) as service:
+        with self.kind(folder, url, self.valkey, DEFAULT_LEASE_SECONDS) as service:
             service.flush_redis()
             empty(url, "kratos_sync")
             yield service

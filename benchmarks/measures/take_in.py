@@ -52,13 +52,13 @@ def take_in(stage: Stage, rounds: int, seconds: int, seconds_delivering: int) ->
         service.start_api()
         servers = {
             "bare": Server(bare, stage.server_pids()),
-            "ours": _ours(stage, service),
+            "ours": ours(stage, service),
             "fastapi": Server(fastapi, stage.server_pids(), "rivals"),
         }
         for server in servers.values():
             load(server.address, bodies, WARM_UP_SECONDS)
         loaded = [
-            {name: _load(url, server, bodies, seconds) for name, server in servers.items()}
+            {name: one_round(url, server, bodies, seconds) for name, server in servers.items()}
             for _ in range(rounds)
         ]
     measured = {name: _summary([each[name] for each in loaded]) for name in servers}
@@ -73,15 +73,15 @@ def _while_delivering(stage: Stage, bodies: Path, seconds: int) -> Figures:
     with stage.deployed() as service:
         service.start_all()
         load(service.address, bodies, WARM_UP_SECONDS)
-        return _load(service.database_url, _ours(stage, service), bodies, seconds)
+        return one_round(service.database_url, ours(stage, service), bodies, seconds)
 
 
-def _ours(stage: Stage, service: Deployment) -> Server:
+def ours(stage: Stage, service: Deployment) -> Server:
     watched = {**service.pids(), **stage.server_pids()}
     return Server(service.address, watched, "kratos_sync")
 
 
-def _load(url: str, server: Server, bodies: Path, seconds: int) -> Figures:
+def one_round(url: str, server: Server, bodies: Path, seconds: int) -> Figures:
     """One round; what the watched processes, and PostgreSQL, did in it is part of the figures."""
     before = _recorded(url, server)
     statements.forget(url)
