@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kratos_sync.application.pipeline.logging import trace_id
+from kratos_sync.application.trace_context import trace_id
 
 
 def test_a_trace_id_is_the_second_part_of_a_traceparent() -> None:

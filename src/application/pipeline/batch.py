@@ -10,6 +10,7 @@ from uuid import UUID
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.footprint import Admission, OpenBatches
 from kratos_sync.application.ports.dead_letters import FailedAttempt, Failures
+from kratos_sync.application.ports.tracing import UNTRACED, BatchTrace
 from kratos_sync.application.ports.unit_of_work import UNWATCHED, PendingDelivery, UnitOfWork, Watch
 
 FAILURES: Final = BaseException
@@ -61,6 +62,7 @@ class Batch:
     admission: Admission | None = None
     events: Collection[str] | None = None
     is_paused: Callable[[], bool] = _never
+    trace: BatchTrace = UNTRACED
     deliveries: Sequence[PendingDelivery] = ()
     started: Start = field(default_factory=Start.now)
 

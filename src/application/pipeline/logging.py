@@ -10,6 +10,7 @@ from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.errors import summary
 from kratos_sync.application.pipeline.batch import Batch, CallNext, Failure, Result
 from kratos_sync.application.ports.unit_of_work import PendingDelivery
+from kratos_sync.application.trace_context import trace_id
 
 log = structlog.get_logger()
 
@@ -79,9 +80,3 @@ def describe(consumer: type[Consumer[Any]], delivery: PendingDelivery) -> dict[s
         "event_name": delivery.name,
         "trace_id": trace_id(delivery.traceparent),
     }
-
-
-def trace_id(traceparent: str | None) -> str | None:
-    """The trace id of a ``traceparent`` header (version-traceid-parentid-flags)."""
-    parts = traceparent.split("-") if traceparent else []
-    return parts[1] if len(parts) >= 4 else None  # noqa: PLR2004

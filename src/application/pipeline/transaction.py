@@ -45,6 +45,7 @@ def open_inbox(call_next: CallNext, batch: Batch) -> Result:
         pending = [delivery for delivery in pending if not delivery.is_quarantined]
     opened = replace(batch, deliveries=pending, started=started)
     batch.watch.opened(pending)
+    batch.trace.opened(pending)
     result = Result(started, is_open=True, unprocessed=pending, quarantined=quarantined)
     if not pending:
         return result
@@ -90,23 +91,24 @@ def _settle(batch: Batch, result: Result) -> None:
 
 
 def publish_raised_events(call_next: CallNext, batch: Batch) -> Result:
-    """Record the raised events in the transaction of their cause, each with its cause's trace."""
+    """Record the raised events in the transaction of their causes, each with a trace context."""
     result = call_next(batch)
     if result.error is not None:
         return result
     raised = batch.unit_of_work.collect_events()
     batch.unit_of_work.record(
         [
-            (event, Provenance(batch.consumer.name, traceparent=trace))
-            for event, trace in zip(raised, _traces(raised, result.succeeded), strict=True)
+            (event, Provenance(batch.consumer.name, traceparent=batch.trace.context_after(cause)))
+            for event, cause in zip(raised, _causes(raised, result.succeeded), strict=True)
         ]
     )
     return result
 
 
-def _traces(
+def _causes(
     raised: Sequence[DomainEvent], causes: Sequence[PendingDelivery]
 ) -> Iterator[str | None]:
+    """The trace context of each raised event's cause."""
     # A raised event has the time of its cause: that tells two causes about one identity apart.
     of_cause = {(cause.subject, cause.occurred_at): cause.traceparent for cause in causes}
     of_subject = {cause.subject: cause.traceparent for cause in causes}

@@ -15,6 +15,7 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive
 
+from kratos_sync.application.trace_context import WELL_FORMED
 from kratos_sync.domain.fields import from_text
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
@@ -57,9 +58,7 @@ RawHeaders: TypeAlias = Mapping[bytes, bytes]
 _JSON_MEDIA_TYPE: Final = re.compile(r"application/json|[\w.!#$&^-]+/[\w.!#$&^+-]+\+json", re.ASCII)
 _UNCOMPRESSED: Final = frozenset({b"identity", b""})
 _LABEL: Final = re.compile(rb"[\x20-\x7e]{1,100}")
-_TRACEPARENT: Final = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
-)
+_TRACEPARENT: Final = re.compile(WELL_FORMED.pattern.encode())
 
 
 def first_headers(request: Request) -> RawHeaders:
