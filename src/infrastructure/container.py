@@ -52,6 +52,7 @@ from kratos_sync.infrastructure.observability.observer import Observer, reportin
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
+from kratos_sync.infrastructure.observability.tracing.start import Tracing
 from kratos_sync.infrastructure.reconciliation.runs import PostgresReconciliations
 from kratos_sync.infrastructure.settings import Settings
 from kratos_sync.infrastructure.trial import Trials
@@ -69,8 +70,8 @@ def _kratos_admin(*arguments: Any, **options: Any) -> "HttpKratosAdmin":
     return HttpKratosAdmin(*arguments, **options)
 
 
-def _deliver(observer: Observer) -> Deliver:
-    return pipeline(reporting(observer))
+def _deliver(tracing: Tracing, observer: Observer) -> Deliver:
+    return pipeline(*tracing.observers, reporting(observer))
 
 
 def broker_namespace(engine: Engine) -> str:
@@ -99,6 +100,8 @@ class Container(containers.DeclarativeContainer):
     application_path = providers.Singleton(application_path, settings.provided.kratos_sync_app)
     application = providers.Singleton(load_application, application_path)
     subscriptions = providers.Singleton(subscriptions_with, application)
+    tracing = providers.Singleton(Tracing)
+    """Overridden where traces are."""
     engine = providers.Singleton(
         connect, settings.provided.database_url, settings.provided.database_pool_size
     )
@@ -109,7 +112,10 @@ class Container(containers.DeclarativeContainer):
     )
     wake_relay = providers.Singleton(RelayWakeUp, settings.provided.database_url)
     event_bus = providers.Singleton(
-        PostgresEventBus, settings.provided.database_url, observer=observer
+        PostgresEventBus,
+        settings.provided.database_url,
+        observer=observer,
+        spans=tracing.provided.spans,
     )
     hook_log = providers.Singleton(PostgresHookLog, settings.provided.database_url)
     kratos_admin = providers.Singleton(
@@ -122,6 +128,7 @@ class Container(containers.DeclarativeContainer):
     adapters_in_transaction = providers.Dict(
         {
             DeletionFinalizer: providers.Factory(
+        spans=tracing.provided.spans,
                 PostgresDeletionFinalizer, kratos=kratos_admin.provider
             ).provider,
             KratosAnswers: providers.Factory(
@@ -154,7 +161,7 @@ class Container(containers.DeclarativeContainer):
         Pauses, providers.Singleton(PostgresConsumerPolicies, spare_engine)
     )
     listener = providers.Singleton(WakeUpListener, settings.provided.database_url)
-    deliver = providers.Singleton(_deliver, observer)
+    deliver = providers.Singleton(_deliver, tracing, observer)
     relay = providers.Singleton(
         Relay, claims, broker, listener, subscriptions, policies, observer=observer
     )

@@ -39,6 +39,7 @@ def configure_logging(
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         add_delivery,
+        add_span,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _without_traceback,
@@ -73,6 +74,17 @@ def configure_logging(
     threading.excepthook = _log_thread_crash
     sys.unraisablehook = _log_unraisable
     warnings.showwarning = _log_warning
+
+
+def add_span(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
+    """Add the ids of the current span, if one is sampled, to a log line; a structlog processor."""
+    # Where nothing is traced, nothing of OpenTelemetry is loaded.
+    if (trace := sys.modules.get("opentelemetry.trace")) is not None:
+        context = trace.get_current_span().get_span_context()
+        if context.trace_flags.sampled:
+            event_dict["trace_id"] = f"{context.trace_id:032x}"
+            event_dict["span_id"] = f"{context.span_id:016x}"
+    return event_dict
 
 
 def _without_traceback(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:

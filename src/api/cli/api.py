@@ -14,7 +14,7 @@ import uvicorn
 from uuid_utils.compat import uuid7
 
 from kratos_sync.api.cli.process import expected_errors, freeze_garbage_collector, opened_container
-from kratos_sync.api.http.app import create_app
+from kratos_sync.api.http.app import PARSE, SYNC, create_app
 from kratos_sync.api.http.connections import ConnectionLimits, bounded_http
 from kratos_sync.api.http.webhooks.handler import KratosWebHookHandlerConfig
 from kratos_sync.api.http.webhooks.hook_activity import HookActivityRecorder
@@ -95,7 +95,7 @@ def api(host: str, port: int) -> None:
         sync, parse = _handlers(container, hooks, limits.most)
         server = DrainingServer(
             uvicorn.Config(
-                create_app(sync, parse, [container.database_readiness()]),
+                container.tracing().webhooks(app, (SYNC, PARSE)),
                 host=host,
                 port=port,
                 loop="uvloop",
@@ -105,6 +105,7 @@ def api(host: str, port: int) -> None:
                 access_log=False,
                 server_header=False,
                 log_config=None,
+        app = create_app(sync, parse, [container.database_readiness()])
                 proxy_headers=False,
                 ws="none",
                 timeout_graceful_shutdown=STOP_SECONDS,

@@ -1,4 +1,3 @@
-"""What a long-running process shows of itself while it runs: metrics and health, on a port."""
 
 import os
 import threading
@@ -15,6 +14,7 @@ from kratos_sync.infrastructure.observability import otlp_wanted
 from kratos_sync.infrastructure.observability.http_server import ObservabilityServer
 
 if TYPE_CHECKING:
+from kratos_sync.infrastructure.observability.tracing.start import started
     from kratos_sync.infrastructure.container import Container
 
 OTLP_SECONDS: Final = 60.0
@@ -23,9 +23,11 @@ OTLP_SECONDS: Final = 60.0
 log = structlog.get_logger()
 
 
+TRACED: Final = frozenset({"api", "worker", "reconcile"})
+"""A relay reads pointers, and no events with their traces."""
 @contextmanager
 def observed(container: "Container", process: str, *, is_successor: bool = False) -> Iterator[None]:
-    """Count what this process does, and serve or export it, as far as it is configured.
+    """Count and trace what this process does, and serve or export it, as far as it is configured.
 
     To be entered before what is to be counted is taken from the container. The port of a process
     that replaces another one is taken once it is free. Raises CannotListen.
@@ -39,6 +41,11 @@ def observed(container: "Container", process: str, *, is_successor: bool = False
             host, port = settings.metrics_host, settings.metrics_port
             server = ObservabilityServer(host, port, container.observer().routes)
             undo.callback(server.stop)
+        if process in TRACED:
+            tracing = started(
+                process, settings.traces_per_second, with_statements=settings.traces_statements
+            )
+            container.tracing.override(undo.enter_context(tracing))
             (server.start_when_free if is_successor else server.start)()
         yield
 

@@ -11,6 +11,7 @@ from kratos_sync.infrastructure.ledger.group_commit import GroupCommit
 from kratos_sync.infrastructure.ledger.notifications import LoopWakeUp
 from kratos_sync.infrastructure.ledger.recording import EventRow
 from kratos_sync.infrastructure.observability.observer import UNOBSERVED, Observer
+from kratos_sync.infrastructure.observability.spans import NO_SPANS, Spans
 from kratos_sync.infrastructure.postgres.connections import connection_arguments
 
 # Kratos gives a webhook 30 s, in which several attempts have to fit.
@@ -25,6 +26,7 @@ class PostgresEventBus:
         database_url: SecretStr,
         wake_relay: Callable[[], None] | None = None,
         observer: Observer = UNOBSERVED,
+        spans: Spans = NO_SPANS,
     ) -> None:
         """Connect when first used; `wake_relay` is called once after each commit.
 
@@ -32,7 +34,7 @@ class PostgresEventBus:
         """
         arguments = connection_arguments(database_url, STATEMENT_TIMEOUT)
         self._wake_up = LoopWakeUp(arguments)
-        self._ledger = GroupCommit(arguments, wake_relay or self._wake_up, observer)
+        self._ledger = GroupCommit(arguments, wake_relay or self._wake_up, observer, spans)
 
     async def publish(self, event: Publishable, provenance: Provenance) -> bool:
         return await self._ledger.record(EventRow.of(event, provenance))

@@ -32,8 +32,12 @@ from kratos_sync.infrastructure.kratos.retrying import (
     retry_after,
 )
 from kratos_sync.infrastructure.observability.observer import UNOBSERVED, Observer
+from kratos_sync.infrastructure.observability.spans import NO_SPANS, Spans
 
 LISTING: Final = "/admin/identities"
+ONE: Final = f"{LISTING}/{{id}}"
+TEMPLATES: Final = {"page": LISTING, "find": ONE, "find_all": LISTING, "delete": ONE}
+"""The paths of operations, without ids and queries."""
 PAGE_LIMITS: Final = TimeLimits(attempt=60, total=180, total_if_asked=900)
 CALL_LIMITS: Final = TimeLimits(attempt=5, total=10, total_if_asked=10)
 LARGEST_PAGE: Final = 64 * 1024 * 1024
@@ -81,16 +85,19 @@ class HttpKratosAdmin:
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         observer: Observer = UNOBSERVED,
+        spans: Spans = NO_SPANS,
     ) -> None:
         """Raises KratosNotConfigured without a URL, ValueError for a rate that is not above 0."""
         if url is None:
             raise KratosNotConfigured
         self._endpoint = Endpoint(url, token)
+        self._url = self._endpoint.url_of("")
         self._limits = PAGE_LIMITS if patient else CALL_LIMITS
         rate_limiter = None if rate is None else RateLimiter(rate, clock=clock)
         circuit_breaker = CircuitBreaker(clock=clock, observer=observer)
         self._caller = RetryingCaller(circuit_breaker, rate_limiter, clock, pause)
         self._observer = observer
+        self._spans = spans
 
     def page(self, token: str | None) -> Page:
         if token is not None and not is_token(token):
@@ -159,8 +166,10 @@ class HttpKratosAdmin:
     ) -> Response:
         began, status = time.perf_counter(), None
         try:
-            response = self._endpoint.call(method, target, largest, seconds)
-            status = response.status
+            with self._spans.request(operation, method, self._url, TEMPLATES[operation]) as span:
+                response = self._endpoint.call(method, target, largest, seconds, span.headers)
+                status = response.status
+                span.answered(status)
             return response
         finally:
             self._observer.kratos_answered(operation, status, time.perf_counter() - began)

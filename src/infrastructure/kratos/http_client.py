@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import BoundedSemaphore
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -26,6 +27,7 @@ CONNECT_SECONDS: Final = 5
 IDLE_SECONDS: Final = 30
 LARGEST_ERROR: Final = 65_536
 OK: Final = 200
+NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 _deadline: Final[ContextVar[float | None]] = ContextVar("deadline", default=None)
 
@@ -129,15 +131,26 @@ class Endpoint:
         """Give the whole URL of a path and query, without the password."""
         return self._url + target
 
-    def call(self, method: str, target: str, largest: int, seconds: float) -> Response:
+    def call(
+        self,
+        method: str,
+        target: str,
+        largest: int,
+        seconds: float,
+        headers: Mapping[str, str] = NO_HEADERS,
+    ) -> Response:
         """Send a request without a body, and give the response, within so many seconds.
 
-        ``largest`` bounds a 200's body, in bytes. Raises KratosUnavailable if there is no complete
-        response, KratosRefused for one that is larger and for a certificate that is wrong.
+        ``largest`` bounds a 200's body, in bytes; ``headers`` are sent too. Raises
+        KratosUnavailable if there is no complete response, KratosRefused for one that is larger and
+        for a certificate that is wrong.
         """
         connect, idle = min(CONNECT_SECONDS, seconds), min(IDLE_SECONDS, seconds)
         timeouts = {"connect": connect, "pool": connect, "read": idle, "write": idle}
-        request: dict[str, Any] = {"headers": self._headers, "extensions": {"timeout": timeouts}}
+        request: dict[str, Any] = {
+            "headers": {**self._headers, **headers},
+            "extensions": {"timeout": timeouts},
+        }
         try:
             with (
                 deadline(seconds),

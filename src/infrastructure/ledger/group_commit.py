@@ -5,6 +5,7 @@ import time
 from asyncio import Future
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +22,7 @@ from kratos_sync.infrastructure.ledger.recording import (
     arrays_of,
 )
 from kratos_sync.infrastructure.observability.observer import UNOBSERVED, Observer
+from kratos_sync.infrastructure.observability.spans import NO_SPANS, Spans
 from kratos_sync.infrastructure.postgres.connections import CONNECT_TIMEOUT_SECONDS, Arguments
 from kratos_sync.infrastructure.postgres.engine import QUERY_CANCELED, translate_errors
 from kratos_sync.infrastructure.postgres.loop_connection import LastingConnection
@@ -140,9 +142,11 @@ class GroupCommit:
         arguments: Arguments,
         committed: Callable[[], None],
         observer: Observer = UNOBSERVED,
+        spans: Spans = NO_SPANS,
     ) -> None:
         """Connect with these arguments when first used; call `committed` after new events."""
         self._observer = observer
+        self._spans = spans
         self._arguments = arguments
         self._committed = committed
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -181,7 +185,10 @@ class GroupCommit:
         self._waiting = WaitingEvents()
         self._tending = None
         self._idle: list[asyncio.Future[None]] = []
-        self._writers = [loop.create_task(self._write(loop)) for _ in range(WRITERS)]
+        # Not in the context of the first caller, whose trace would have all that they log.
+        self._writers = [
+            loop.create_task(self._write(loop), context=Context()) for _ in range(WRITERS)
+        ]
 
     async def _write(self, loop: asyncio.AbstractEventLoop) -> None:
         connection = LastingConnection(self._arguments, _prepare)
@@ -227,7 +234,7 @@ class GroupCommit:
 
     async def _commit(self, connection: LastingConnection, group: Sequence[WaitingEvent]) -> None:
         try:
-            with translate_errors():
+            with translate_errors(), self._spans.commit(event.row.traceparent for event in group):
                 recorded = await _record(connection, [event.row for event in group])
         except (psycopg.Error, ConcurrencyConflict):
             if len(group) == 1 or connection.is_lost:

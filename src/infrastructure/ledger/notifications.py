@@ -7,6 +7,7 @@ commit. Behind a pooler in transaction mode LISTEN receives nothing: the relay p
 import asyncio
 import threading
 from contextlib import suppress
+from contextvars import Context
 from typing import Final
 
 import psycopg
@@ -45,7 +46,8 @@ class LoopWakeUp:
         self._wanted = True
         loop = asyncio.get_running_loop()
         if self._task is None or self._task.done() or self._task.get_loop() is not loop:
-            self._task = loop.create_task(self._run())
+            # Not in the context of the caller, whose trace would have what later ones cause.
+            self._task = loop.create_task(self._run(), context=Context())
 
     async def stop(self) -> None:
         """Send a pending wake-up, and disconnect."""

@@ -25,6 +25,10 @@ COLUMN_OIDS: Final = (
 )
 
 
+LENGTH_BYTES: Final = 4
+"""Of a binary field, before its content."""
+
+
 class EventRow(NamedTuple):
     """The columns of `kratos_sync.events` as binary fields."""
 
@@ -38,6 +42,12 @@ class EventRow(NamedTuple):
     trace_context: bytes
     hook: bytes
     footprint: bytes
+
+    @property
+    def traceparent(self) -> str | None:
+        """The trace context."""
+        field = self.trace_context
+        return None if field == binary.NULL else field[LENGTH_BYTES:].decode()
 
     @classmethod
     def of(cls, event: Publishable, provenance: Provenance) -> Self:

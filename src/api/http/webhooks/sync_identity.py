@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextvars import Context
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Final
@@ -52,7 +53,8 @@ class AcceptedCalls:
         calls, self._calls = self._calls, []
         if len(calls) > 1:
             duplicates = sum(is_duplicate for _, _, is_duplicate in calls)
-            _log.info("webhook_accepted", calls=len(calls), duplicates=duplicates)
+            # This is the context of the first call, whose trace is not that of all.
+            Context().run(_log.info, "webhook_accepted", calls=len(calls), duplicates=duplicates)
             return
         for event, hook, is_duplicate in calls:
             _log.info(

@@ -1,0 +1,1 @@
+"""Traces with OpenTelemetry. Only `start` may be imported where none are wanted."""
