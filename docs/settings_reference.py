@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from kratos_sync.infrastructure.secret_files import FROM_FILES
 from kratos_sync.infrastructure.settings import Settings
 
 DESCRIPTIONS: Final = {
@@ -50,6 +51,11 @@ DESCRIPTIONS: Final = {
         " letters are never purged, and neither are identities."
     ),
     "attempts_retention_days": "How long attempts are kept, or `forever`.",
+    "operations_retention_days": (
+        "How long the record of operations is kept"
+        " ([Audit](../observability.md#audit)); `forever` keeps it. Only a relay removes what is"
+        " older."
+    ),
     "purge_every_hours": (
         "How often a relay purges old events and attempts; `never` leaves it to"
         " `kratos-sync purge`."
@@ -62,10 +68,20 @@ DESCRIPTIONS: Final = {
         "The address to listen on there. In a container `0.0.0.0`, for a network that you trust:"
         " whoever reaches it may read all metrics."
     ),
+    "traces_per_second": (
+        "The most traces a second of each process that callers (Kratos, and through it any browser) may"
+        " ask for; without `OTEL_TRACES_SAMPLER` also the most that it begins. Beyond it a share is"
+        " traced ([Traces](../observability.md#traces))."
+    ),
+    "traces_statements": (
+        "With `true` traces have spans of statements to PostgreSQL and Redis too; needs the extra"
+        " `otel-instrumentation`."
+    ),
 }
 FOREVER: Final = {
     "events_retention_days": "forever",
     "attempts_retention_days": "forever",
+    "operations_retention_days": "forever",
     "purge_every_hours": "never",
 }
 REQUIRED: Final = "*required*"
@@ -87,6 +103,8 @@ def _values(name: str, schema: dict[str, Any]) -> str:
     words = [_one(choice) for choice in choices if choice.get("type") != "null"]
     if name in FOREVER:
         words.append(f"`{FOREVER[name]}`")
+    if name in FROM_FILES:
+        words.append(f"`{name.upper()}_FILE`")
     return " or ".join(words)
 
 

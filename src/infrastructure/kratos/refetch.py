@@ -82,7 +82,9 @@ PENDING: Final = text("""
     FROM kratos_sync.deliveries WHERE event_id = ANY(CAST(:event_ids AS uuid[]))
 """)
 HINT: Final = "SELECT kratos_sync.identity_changed(CAST({} AS uuid))"
+TRACEPARENT: Final = "SELECT set_config('kratos_sync.traceparent', {}, true)"
 _BY_NAME: Final = text(HINT.format(":identity_id"))
+_TRACEPARENT_BY_NAME: Final = text(TRACEPARENT.format(":traceparent"))
 
 log = structlog.get_logger()
 
@@ -195,18 +197,26 @@ class PostgresSyncedIdentities:
 
 
 def identity_changed(
-    connection: "Connection | Session | psycopg.Connection[Any]", identity_id: UUID
+    connection: "Connection | Session | psycopg.Connection[Any]",
+    identity_id: UUID,
+    traceparent: str | None = None,
 ) -> UUID:
     """Have Kratos asked what the identity is now, if the connection's transaction commits.
 
     Call it after the change in Kratos, in the transaction that holds what the application itself
-    writes of it. A deletion is a change too. Gives the id of the event. Raises the driver's error
-    for an id of all zeros, and for a role that may not execute `kratos_sync.identity_changed`.
+    writes of it. A deletion is a change too. ``traceparent``, a W3C Trace Context header, is kept
+    with this event and those that the transaction records after it. Gives the id of the event.
+    Raises the driver's error for an id of all zeros, and for a role that may not execute
+    `kratos_sync.identity_changed`.
     """
     if isinstance(connection, psycopg.Connection):
         with connection.cursor(row_factory=scalar_row) as cursor:
+            if traceparent is not None:
+                cursor.execute(TRACEPARENT.format("%s"), [traceparent])
             row = cursor.execute(HINT.format("%s"), [str(identity_id)]).fetchone()
     else:
+        if traceparent is not None:
+            connection.execute(_TRACEPARENT_BY_NAME, {"traceparent": traceparent})
         row = connection.execute(_BY_NAME, {"identity_id": str(identity_id)}).scalar_one()
     return UUID(str(row))
 

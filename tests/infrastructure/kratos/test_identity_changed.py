@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.consumers.fetch_kratos_identity import FetchKratosIdentity
 from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.trace_context import WELL_FORMED
 from kratos_sync.domain.events import KratosIdentityHinted
 from kratos_sync.infrastructure.kratos.refetch import identity_changed
 from kratos_sync.infrastructure.ledger.notifications import CHANNEL
@@ -23,6 +24,7 @@ from tests.suites.occurrences import subscribed
 from tests.waiting import DEADLINE_SECONDS
 
 CALL = "SELECT kratos_sync.identity_changed(%s)"
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 @pytest.fixture
@@ -39,19 +41,19 @@ def applications(database_url: str) -> "Iterator[Engine]":
     engine.dispose()
 
 
-def by_psycopg(engine: Engine) -> UUID:
+def by_psycopg(engine: Engine, traceparent: str | None = None) -> UUID:
     with psycopg.connect(_dsn(engine), row_factory=dict_row) as connection:
-        return identity_changed(connection, ADA)
+        return identity_changed(connection, ADA, traceparent)
 
 
-def by_connection(engine: Engine) -> UUID:
+def by_connection(engine: Engine, traceparent: str | None = None) -> UUID:
     with engine.begin() as connection:
-        return identity_changed(connection, ADA)
+        return identity_changed(connection, ADA, traceparent)
 
 
-def by_session(engine: Engine) -> UUID:
+def by_session(engine: Engine, traceparent: str | None = None) -> UUID:
     with Session(engine) as session, session.begin():
-        return identity_changed(session, ADA)
+        return identity_changed(session, ADA, traceparent)
 
 
 def _dsn(engine: Engine) -> str:
@@ -121,9 +123,9 @@ def test_the_relay_is_woken_by_the_commit(database_url: str, applications: Engin
     with psycopg.connect(database_url, autocommit=True) as listener:
         listener.execute(f"LISTEN {CHANNEL}")
         by_connection(applications)
-        heard = list(listener.notifies(timeout=DEADLINE_SECONDS, stop_after=1))
+        notified = list(listener.notifies(timeout=DEADLINE_SECONDS, stop_after=1))
 
-    assert [notice.channel for notice in heard] == [CHANNEL]
+    assert [notice.channel for notice in notified] == [CHANNEL]
 
 
 @pytest.mark.parametrize("nobody", [None, UUID(int=0)])
@@ -202,3 +204,53 @@ def test_every_subscribed_consumer_receives_what_the_function_records(
         (FetchKratosIdentity.name, event_id),
         (NoticeHints.name, event_id),
     ]
+
+
+@pytest.mark.parametrize("say", [by_psycopg, by_connection, by_session])
+def test_a_hint_carries_the_trace_of_whoever_gives_it(
+    ledger: PostgresLedger, applications: Engine, say: Callable[[Engine, str], UUID]
+) -> None:
+    say(applications, TRACEPARENT)
+
+    (event,) = ledger.events.values()
+    assert event.traceparent == TRACEPARENT
+
+
+def test_a_transaction_names_the_trace_of_all_that_it_records(
+    ledger: PostgresLedger, applications: Engine
+) -> None:
+    with applications.begin() as connection:
+        connection.exec_driver_sql(f"SET LOCAL kratos_sync.traceparent = '{TRACEPARENT}'")
+        identity_changed(connection, ADA)
+        connection.exec_driver_sql("SELECT kratos_sync.delete_identity(%s)", (ADA,))
+    by_connection(applications)
+
+    assert {(event.name, event.traceparent) for event in ledger.events.values()} == {
+        ("kratos_identity.hinted", TRACEPARENT),
+        ("identity.deletion_requested", TRACEPARENT),
+        ("kratos_identity.hinted", None),
+    }
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "ada@example.org",
+        TRACEPARENT.upper(),
+        f"{TRACEPARENT}-extra",
+        f" {TRACEPARENT}",
+        f"{TRACEPARENT}\n",
+        TRACEPARENT.replace("00-4", "ff-4"),
+        f"00-{'0' * 32}-00f067aa0ba902b7-01",
+        f"00-4bf92f3577b34da6a3ce929d0e0e4736-{'0' * 16}-01",
+    ],
+)
+def test_only_a_well_formed_trace_is_kept(
+    ledger: PostgresLedger, applications: Engine, said: str
+) -> None:
+    by_psycopg(applications, said)
+
+    (event,) = ledger.events.values()
+    assert event.traceparent is None
+    assert WELL_FORMED.fullmatch(said) is None

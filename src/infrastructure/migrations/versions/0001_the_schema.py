@@ -53,11 +53,16 @@ DECLARE
 BEGIN
     IF coalesce(identity_id, '00000000-0000-0000-0000-000000000000')
        = '00000000-0000-0000-0000-000000000000' THEN
+    -- The caller's trace context, if it has set one that is well-formed: a W3C traceparent.
+    traceparent text DEFAULT substring(
+        current_setting('kratos_sync.traceparent', true)
+        FROM '^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$');
         RAISE EXCEPTION 'an identity''s id is neither NULL nor all zeros'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    INSERT INTO kratos_sync.events (id, name, subject, occurred_at, payload, source)
-    VALUES (event_id, event_name, identity_id, now, payload, 'application');
+    INSERT INTO kratos_sync.events
+           (id, name, subject, occurred_at, payload, source, trace_context)
+    VALUES (event_id, event_name, identity_id, now, payload, 'application', traceparent);
     INSERT INTO kratos_sync.deliveries (event_id, consumer, subject, owed_at, due_at, ordered)
     SELECT event_id, consumer, identity_id, now, now, ordered FROM kratos_sync.subscriptions
     WHERE event = event_name;
