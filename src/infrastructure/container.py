@@ -49,10 +49,10 @@ from kratos_sync.infrastructure.ledger.status import DatabaseReadiness, Postgres
 from kratos_sync.infrastructure.ledger.subscriptions import PostgresSubscriptions
 from kratos_sync.infrastructure.migrations import deployment_id
 from kratos_sync.infrastructure.observability.observer import Observer, reporting
+from kratos_sync.infrastructure.observability.tracing.start import Tracing
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
-from kratos_sync.infrastructure.observability.tracing.start import Tracing
 from kratos_sync.infrastructure.reconciliation.runs import PostgresReconciliations
 from kratos_sync.infrastructure.settings import Settings
 from kratos_sync.infrastructure.trial import Trials
@@ -97,11 +97,11 @@ class Container(containers.DeclarativeContainer):
     settings = providers.Singleton(Settings)
     observer = providers.Singleton(Observer)
     """Overridden where metrics are exported."""
+    tracing = providers.Singleton(Tracing)
+    """Overridden where traces are."""
     application_path = providers.Singleton(application_path, settings.provided.kratos_sync_app)
     application = providers.Singleton(load_application, application_path)
     subscriptions = providers.Singleton(subscriptions_with, application)
-    tracing = providers.Singleton(Tracing)
-    """Overridden where traces are."""
     engine = providers.Singleton(
         connect, settings.provided.database_url, settings.provided.database_pool_size
     )
@@ -123,12 +123,12 @@ class Container(containers.DeclarativeContainer):
         settings.provided.kratos_admin_url,
         settings.provided.kratos_admin_token,
         observer=observer,
+        spans=tracing.provided.spans,
     )
 
     adapters_in_transaction = providers.Dict(
         {
             DeletionFinalizer: providers.Factory(
-        spans=tracing.provided.spans,
                 PostgresDeletionFinalizer, kratos=kratos_admin.provider
             ).provider,
             KratosAnswers: providers.Factory(

@@ -168,8 +168,6 @@ class Settings(BaseSettings):
     """
     metrics_host: str = "127.0.0.1"
     """The address to listen on there; ``0.0.0.0`` in a container, for a network that you trust."""
-
-    @classmethod
     traces_per_second: int = Field(10, ge=0, le=1_000)
     """The most traces a second of a process that callers, such as Kratos, may ask for.
 
@@ -177,6 +175,8 @@ class Settings(BaseSettings):
     """
     traces_statements: bool = False
     """Whether spans of statements to PostgreSQL and Redis are traced too."""
+
+    @classmethod
     def settings_customise_sources(  # type: ignore[override]  # any callable is a source
         cls,
         settings_cls: type[BaseSettings],  # noqa: ARG003  # pydantic's

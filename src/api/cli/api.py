@@ -93,6 +93,7 @@ def api(host: str, port: int) -> None:
         limits = ConnectionLimits(most_connections())
         hooks = HookActivityRecorder(container.hook_log())
         sync, parse = _handlers(container, hooks, limits.most)
+        app = create_app(sync, parse, [container.database_readiness()])
         server = DrainingServer(
             uvicorn.Config(
                 container.tracing().webhooks(app, (SYNC, PARSE)),
@@ -105,7 +106,6 @@ def api(host: str, port: int) -> None:
                 access_log=False,
                 server_header=False,
                 log_config=None,
-        app = create_app(sync, parse, [container.database_readiness()])
                 proxy_headers=False,
                 ws="none",
                 timeout_graceful_shutdown=STOP_SECONDS,

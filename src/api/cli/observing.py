@@ -12,19 +12,19 @@ import structlog
 from kratos_sync.infrastructure.observability import definitions as define
 from kratos_sync.infrastructure.observability import otlp_wanted
 from kratos_sync.infrastructure.observability.http_server import ObservabilityServer
+from kratos_sync.infrastructure.observability.tracing.start import started
 
 if TYPE_CHECKING:
-from kratos_sync.infrastructure.observability.tracing.start import started
     from kratos_sync.infrastructure.container import Container
 
 OTLP_SECONDS: Final = 60.0
 """How often metrics are exported by OTLP, unless OTEL_METRIC_EXPORT_INTERVAL says otherwise."""
 
+TRACED: Final = frozenset({"api", "worker", "reconcile"})
+"""A relay reads pointers, and no events with their traces."""
 log = structlog.get_logger()
 
 
-TRACED: Final = frozenset({"api", "worker", "reconcile"})
-"""A relay reads pointers, and no events with their traces."""
 @contextmanager
 def observed(container: "Container", process: str, *, is_successor: bool = False) -> Iterator[None]:
     """Count and trace what this process does, and serve or export it, as far as it is configured.
@@ -34,6 +34,11 @@ def observed(container: "Container", process: str, *, is_successor: bool = False
     """
     settings = container.settings()
     with ExitStack() as undo:
+        if process in TRACED:
+            tracing = started(
+                process, settings.traces_per_second, with_statements=settings.traces_statements
+            )
+            container.tracing.override(undo.enter_context(tracing))
         exports = _exports_metrics()
         if exports or settings.metrics_port is not None:
             _count(container, process, undo, exports=exports)
@@ -41,11 +46,6 @@ def observed(container: "Container", process: str, *, is_successor: bool = False
             host, port = settings.metrics_host, settings.metrics_port
             server = ObservabilityServer(host, port, container.observer().routes)
             undo.callback(server.stop)
-        if process in TRACED:
-            tracing = started(
-                process, settings.traces_per_second, with_statements=settings.traces_statements
-            )
-            container.tracing.override(undo.enter_context(tracing))
             (server.start_when_free if is_successor else server.start)()
         yield
 

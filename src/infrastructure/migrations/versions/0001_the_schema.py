@@ -50,13 +50,13 @@ DECLARE
     event_id uuid DEFAULT encode(
         set_byte(overlay(random PLACING substring(int8send(milliseconds) FROM 3) FROM 1), 6,
                  get_byte(random, 6) & 15 | 112), 'hex');
-BEGIN
-    IF coalesce(identity_id, '00000000-0000-0000-0000-000000000000')
-       = '00000000-0000-0000-0000-000000000000' THEN
     -- The caller's trace context, if it has set one that is well-formed: a W3C traceparent.
     traceparent text DEFAULT substring(
         current_setting('kratos_sync.traceparent', true)
         FROM '^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$');
+BEGIN
+    IF coalesce(identity_id, '00000000-0000-0000-0000-000000000000')
+       = '00000000-0000-0000-0000-000000000000' THEN
         RAISE EXCEPTION 'an identity''s id is neither NULL nor all zeros'
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
