@@ -43,6 +43,7 @@ from kratos_sync.infrastructure.ledger.hook_activity import PostgresHookLog
 from kratos_sync.infrastructure.ledger.inbox import A_MOMENT, PostgresFailures
 from kratos_sync.infrastructure.ledger.notifications import RelayWakeUp, WakeUpListener
 from kratos_sync.infrastructure.ledger.policies import Pauses, PostgresConsumerPolicies
+from kratos_sync.infrastructure.ledger.operations import PostgresOperations
 from kratos_sync.infrastructure.ledger.purge import PostgresPurge, PurgeSchedule
 from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
 from kratos_sync.infrastructure.ledger.status import DatabaseReadiness, PostgresStatus
@@ -175,6 +176,7 @@ class Container(containers.DeclarativeContainer):
     recorded_events = providers.Singleton(PostgresRecordedEvents, engine)
     reconciliations = providers.Singleton(PostgresReconciliations, engine)
     synced_identities = providers.Singleton(PostgresSyncedIdentities, engine)
+    operations = providers.Singleton(PostgresOperations, engine)
     deletions = providers.Singleton(PostgresDeletions, engine)
     erasures = providers.Singleton(PostgresErasures, engine)
     erasure_schedule = providers.Singleton(ErasureSchedule, erasures)

@@ -4,6 +4,7 @@ import pytest
 
 from kratos_sync.testing.ledger import InMemoryLedger
 from tests.suites.ledgers import Ledger, PostgresLedger
+from tests.suites.operations import Record, record_in_memory, record_in_postgres
 from tests.suites.stores import (
     Counts,
     CountsInMemory,
@@ -35,3 +36,10 @@ def counts(request: pytest.FixtureRequest) -> Counts:
     if request.param == "in memory":
         return CountsInMemory()
     return CountsInPostgres(request.getfixturevalue("engine"))
+
+
+@both
+def record(request: pytest.FixtureRequest) -> Record:
+    if request.param == "in memory":
+        return record_in_memory()
+    return record_in_postgres(request.getfixturevalue("engine"))

@@ -1,5 +1,7 @@
 """The schema: tables and a view (``0001_tables.sql``), and functions that run as their owner.
 
+The record of operations is in ``0001_operations.sql``.
+
 Revisions are numbered: a service compares its own number with the database's. Migrations only add,
 so that the previous release keeps working during a deploy. A revision that needs an index on an
 existing table lists it in ``INDEXES``, as a ``ConcurrentIndex``.
@@ -13,6 +15,7 @@ revision = "0001"
 down_revision = None
 
 TABLES = Path(__file__).with_name("0001_tables.sql").read_text()
+OPERATIONS = Path(__file__).with_name("0001_operations.sql").read_text()
 
 # What a role without INSERT on events may record: these events, by their source.
 WEBHOOK_EVENTS = (
@@ -306,7 +309,7 @@ REVOKE ALL ON FUNCTION kratos_sync.erase_texts FROM PUBLIC;
 
 def upgrade() -> None:
     """Create everything."""
-    for statements in (TABLES, APPLICATION, PURGES, ERASE_FUNCTION, ERASE_TEXTS):
+    for statements in (TABLES, APPLICATION, PURGES, ERASE_FUNCTION, ERASE_TEXTS, OPERATIONS):
         op.execute(statements)
     for source, names in (("webhook", WEBHOOK_EVENTS), ("erase", ERASE_EVENTS)):
         op.execute(RECORD.format(source=source, names=array(names)))
