@@ -179,7 +179,7 @@ class Container(containers.DeclarativeContainer):
     operations = providers.Singleton(PostgresOperations, engine)
     deletions = providers.Singleton(PostgresDeletions, engine)
     erasures = providers.Singleton(PostgresErasures, engine)
-    erasure_schedule = providers.Singleton(ErasureSchedule, erasures)
+    erasure_schedule = providers.Singleton(ErasureSchedule, erasures, operations)
     purge = providers.Singleton(PostgresPurge, engine)
     purge_schedule = providers.Singleton(
         PurgeSchedule,
@@ -188,3 +188,5 @@ class Container(containers.DeclarativeContainer):
         settings.provided.purge_every,
         observer=observer,
     )
+        operations=operations,
+        operations_kept=settings.provided.operations_kept,

@@ -11,12 +11,14 @@ import structlog
 from sqlalchemy import Connection, Engine, text
 from uuid_utils.compat import uuid7
 
+from kratos_sync.application.operations import RunningOperation, recorded
 from kratos_sync.application.ports.deletions import Erasable, Erased, Erasure, Erasures
 from kratos_sync.application.ports.event_bus import Provenance
+from kratos_sync.application.ports.operations import How, OperationRequest, Operations, Outcome
 from kratos_sync.domain.events import IMPERSONAL
 from kratos_sync.domain.kratos_identities import find_or_add
 from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
-from kratos_sync.infrastructure.ledger.purge import lock_purges
+from kratos_sync.infrastructure.ledger.purge import BY_RELAY, lock_purges
 from kratos_sync.infrastructure.ledger.recording import RECORD_ERASURES, record_many
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
@@ -170,29 +172,54 @@ class PostgresErasures:
 
 
 class ErasureSchedule(Schedule):
-    """Completes erasures that are due; each process gets others."""
+    """Completes erasures that are due; each process gets others.
+
+    What it erases is recorded as an operation.
+    """
 
     abandoned = "erasure_abandoned"
 
-    def __init__(self, erasures: Erasures, look_seconds: float = LOOK_SECONDS) -> None:
+    def __init__(
+        self, erasures: Erasures, operations: Operations, look_seconds: float = LOOK_SECONDS
+    ) -> None:
         super().__init__(look_seconds)
         self._erasures = erasures
+        self._operations = operations
 
     def run_once(self, stopped: threading.Event) -> None:
         while ids := self._erasures.due(MOST_AT_ONCE):
-            erased, held = Erased(), 0
-            for step in self._erasures.erase(ids):
-                erased, held = erased.plus(step), held + step.held
-                if stopped.wait(PAUSE_SECONDS):
+            request = OperationRequest(
+                "erase",
+                BY_RELAY,
+                How.SCHEDULE,
+                subject=ids[0] if len(ids) == 1 else None,
+                scope={"identities": len(ids)},
+            )
+            with recorded(self._operations, request, lazily=True) as operation:
+                if not self._erase(ids, operation, stopped):
+                    operation.ends_as = Outcome.INTERRUPTED
                     return
-            self._erasures.note(ids, is_complete=not held)
-            if erased._replace(held=held) != Erased():
-                log.info(
-                    "erased",
-                    people=len(ids),
-                    events=erased.events,
-                    deliveries=erased.deliveries,
-                    held=held,
-                )
             if stopped.wait(PAUSE_SECONDS):
                 return
+
+    def _erase(
+        self, ids: Sequence[UUID], operation: RunningOperation, stopped: threading.Event
+    ) -> bool:
+        """Erase, and record what was erased, if anything; False if it was stopped."""
+        erased, held = Erased(), 0
+        for step in self._erasures.erase(ids):
+            erased, held = erased.plus(step), held + step.held
+            if step._replace(held=0) != Erased():
+                operation.advance(erased.events, deliveries=erased.deliveries, texts=erased.texts)
+            if stopped.wait(PAUSE_SECONDS):
+                return False
+        self._erasures.note(ids, is_complete=not held)
+        if erased._replace(held=held) != Erased():
+            log.info(
+                "erased",
+                people=len(ids),
+                events=erased.events,
+                deliveries=erased.deliveries,
+                held=held,
+            )
+        return True

@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from kratos_sync.application.errors import summary
+from kratos_sync.application.operations import OperationCancelled, OperationLost
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 
@@ -38,7 +39,7 @@ class Schedule(ABC):
             pause = self._seconds
             try:
                 self.run_once(stopped)
-            except LedgerUnavailable as error:
+            except (LedgerUnavailable, OperationCancelled, OperationLost) as error:
                 log.warning(self.abandoned, reason=str(error))
             except (ConcurrencyConflict, SQLAlchemyError, psycopg.Error) as error:
                 log.warning(self.abandoned, **summary(error))

@@ -156,6 +156,11 @@ class Settings(BaseSettings):
 
     A purge never takes events with pending deliveries. A day is the least: Kratos repeats calls
     within minutes, and they must still be recognised.
+    operations_retention_days: Days = None
+    """How long the record of operations is kept (`kratos-sync audit`), or ``forever``.
+
+    The relay removes what is older. An operation that runs is kept.
+    """
     """
     attempts_retention_days: Days = 30
     """How long attempts are kept, or ``forever``."""
@@ -219,3 +224,9 @@ class Settings(BaseSettings):
     def lease(self) -> timedelta:
         """The lease as a duration."""
         return timedelta(seconds=self.lease_seconds)
+    @property
+    def operations_kept(self) -> timedelta | None:
+        """How long operations are kept; None is for ever."""
+        days = self.operations_retention_days
+        return None if days is None else timedelta(days=days)
+

@@ -58,6 +58,23 @@ HISTORY_IS_NOT_CHANGED = [
     "DELETE FROM kratos_identities",
 ]
 NOBODY = "ARRAY[gen_random_uuid()]"
+RECORD_IS_KEPT = [
+    "SELECT runner FROM operations",
+    "INSERT INTO operations (operation, by) VALUES ('sync', 'ada')",
+    "UPDATE operations SET by = 'ada'",
+    "UPDATE operations SET outcome = 'completed', ended_at = now()",
+    "DELETE FROM operations",
+    "TRUNCATE operations",
+    "DELETE FROM audit",
+    "UPDATE audit SET reason = NULL",
+]
+REMOVE_OPERATIONS = "SELECT purge_operations(now(), 1)"
+CANCEL_OPERATION = "SELECT cancel_operation(1, 'ada')"
+BEGIN_OPERATION = (
+    "SELECT begin_operation('sync', 'ada', 'cli', NULL, NULL, NULL, '{}', NULL,"
+    " gen_random_uuid(), NULL)"
+)
+READ_OPERATIONS = "SELECT FROM audit"
 
 
 def recording(
@@ -108,6 +125,9 @@ FORBIDDEN = {
         f"SELECT record_webhook_events({', '.join(['NULL'] * 10)})",
         "SELECT record_for_application('identity.deletion_requested', gen_random_uuid(), '{}')",
         "SELECT purge_events(now(), '-infinity', gen_random_uuid(), 1, true)",
+        BEGIN_OPERATION,
+        READ_OPERATIONS,
+        REMOVE_OPERATIONS,
     ],
     "kratos_sync_relay": [
         *PEOPLE,
@@ -123,6 +143,8 @@ FORBIDDEN = {
         "SELECT reason FROM erasures",
         "INSERT INTO erasures (identity_id) SELECT gen_random_uuid()",
         "SELECT delete_identity(gen_random_uuid())",
+        READ_OPERATIONS,
+        CANCEL_OPERATION,
     ],
     "kratos_sync_worker": [
         *HISTORY_IS_KEPT,
@@ -131,6 +153,8 @@ FORBIDDEN = {
         "SELECT erase_events('{}', '{}', gen_random_uuid(), 1)",
         "SELECT erase_texts('{}', '{}')",
         "SELECT purge_attempts(now(), 0, 1, true)",
+        CANCEL_OPERATION,
+        REMOVE_OPERATIONS,
     ],
     "kratos_sync_operator": [
         *PEOPLE,
@@ -143,6 +167,7 @@ FORBIDDEN = {
         "UPDATE kratos_identities SET state = 'active'",
         "UPDATE hooks_heard SET calls = 0",
         "UPDATE reconciliations SET outcome = NULL",
+        REMOVE_OPERATIONS,
     ],
     "kratos_sync_eraser": [
         *CONTENT,
@@ -157,6 +182,9 @@ FORBIDDEN = {
         *(recording(e, by="erase", source="erase") for e in EVENTS if e != IdentityDeleted.name),
         recording(IdentityDeleted.name, by="erase", source="webhook"),
         "SELECT delete_identity(gen_random_uuid())",
+        READ_OPERATIONS,
+        CANCEL_OPERATION,
+        REMOVE_OPERATIONS,
     ],
     "application": [
         *CONTENT,
@@ -168,6 +196,8 @@ FORBIDDEN = {
         "SELECT FROM deliveries",
         "SELECT FROM attempts",
         "SELECT FROM alembic_version",
+        BEGIN_OPERATION,
+        READ_OPERATIONS,
         "UPDATE kratos_identities SET state = 'active'",
         "INSERT INTO kratos_identities (id) SELECT gen_random_uuid()",
     ],
@@ -331,6 +361,11 @@ def dead_letter(cluster: Cluster) -> str:
         ("failed", "discard", "EVENT", "--reason", "known", "--yes"),
         ("replay", "--consumer", "SyncKratosIdentity", "--since", "1h", "--yes"),
         ("purge",),
+        ("pause", "SyncKratosIdentity", "--reason", "a migration"),
+        ("resume", "SyncKratosIdentity"),
+        ("limit", "SyncKratosIdentity", "--reset"),
+        ("audit",),
+        ("audit", "--running", "--json"),
     ],
     ids=" ".join,
 )
@@ -353,6 +388,8 @@ def test_old_events_and_attempts_are_purged(cluster: Cluster, role: str) -> None
     assert code == 0, said
     assert cluster.count(f"events WHERE id = '{event}'") == 0
     assert cluster.count(f"attempts WHERE event_id = '{event}'") == 0
+    by_it = f"operations WHERE operation = 'purge' AND role = '{role}' AND outcome = 'completed'"
+    assert cluster.count(by_it)
 
 
 def erased(cluster: Cluster, whom: str) -> int:
@@ -372,12 +409,22 @@ def test_the_eraser_erases_a_person_and_the_relay_what_comes_later(cluster: Clus
     code, said = cluster.run("kratos_sync_eraser", *command)
     assert code == 0, said
     assert erased(cluster, grace) == 1
+    about_her = f"operations WHERE operation = 'erase' AND subject = '{grace}'"
+    assert cluster.count(f"{about_her} AND role = 'kratos_sync_eraser'") == 1
     assert cluster.count(f"attempts WHERE event_id = '{event}' AND error IS NOT NULL") == 0
 
     late = dead_letter_about(cluster, grace)
     cluster.execute("postgres", "UPDATE erasures SET look_at = now()")
     until(lambda: cluster.count(f"events WHERE id = '{late}' AND erased_at IS NOT NULL") == 1)
+    by_relay = "operations WHERE operation = 'erase' AND role = 'kratos_sync_relay'"
+    until(lambda: cluster.count(by_relay))
     assert "InsufficientPrivilege" not in cluster.processes.said("relay")
+
+
+def test_the_relay_removes_old_operations_and_none_of_the_last_day(cluster: Cluster) -> None:
+    cluster.execute("kratos_sync_operator", BEGIN_OPERATION)
+    cluster.execute("kratos_sync_relay", "SELECT purge_operations('infinity', 9999)")
+    assert cluster.count("operations WHERE operation = 'sync' AND by = 'ada'") >= 1
 
 
 def test_the_operator_has_a_person_deleted_and_erased(cluster: Cluster) -> None:
@@ -451,7 +498,7 @@ def test_the_application_says_that_somebody_changed_once_it_may(cluster: Cluster
 @pytest.mark.parametrize(
     ("role", "statement"),
     [(role, statement) for role, statements in FORBIDDEN.items() for statement in statements]
-    + [(role, statement) for role in EVERYBODY for statement in OWNERS_ONLY],
+    + [(role, each) for role in EVERYBODY for each in (*OWNERS_ONLY, *RECORD_IS_KEPT)],
 )
 def test_a_role_cannot_do_what_is_not_its_work(cluster: Cluster, role: str, statement: str) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):

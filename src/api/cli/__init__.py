@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "erase": "Erase all personal data recorded of the identity ID.",
     "failed": "List, show, retry or discard dead letters.",
     "try": "Try the consumer NAME on the recorded event EVENT_ID, and roll back.",
+    "audit": "List what people and schedules changed: who, what, why and when.",
     "pause": "Pause the consumer NAME: deliver nothing to it until it is resumed.",
     "resume": "Resume the consumer NAME after a pause.",
     "limit": "Limit the consumer NAME, over all workers, in place of what its class says.",

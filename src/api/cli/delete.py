@@ -10,7 +10,9 @@ from kratos_sync.api.cli.amounts import amount
 from kratos_sync.api.cli.output import echo, echo_json
 from kratos_sync.api.cli.process import command_container
 from kratos_sync.application.erase import watch_deletion
+from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.deletions import DeletionProgress
+from kratos_sync.application.ports.operations import How, OperationRequest
 
 NOTHING_YET: Final = DeletionProgress(None, (), is_done=False, has_failed=False)
 
@@ -27,10 +29,19 @@ NOTHING_YET: Final = DeletionProgress(None, (), is_done=False, has_failed=False)
     help="Seconds to wait at most.",
 )
 @options.by
+@options.why
 @options.yes
 @options.as_json
 def delete(
-    *, identity_id: UUID, erase: bool, wait: bool, timeout: int, by: str, yes: bool, as_json: bool
+    *,
+    identity_id: UUID,
+    erase: bool,
+    wait: bool,
+    timeout: int,
+    by: str,
+    reason: str | None,
+    yes: bool,
+    as_json: bool,
 ) -> None:
     """Delete the identity ID, here and in Kratos.
 
@@ -43,7 +54,10 @@ def delete(
         also = " and erase what is recorded of it" if erase else ""
         options.confirm(f"Delete identity {identity_id} here and in Kratos{also}?", yes)
         deletions = container.deletions()
-        request = deletions.request(identity_id, by=by, erase=erase)
+        asked = OperationRequest("delete", by, How.CLI, reason, identity_id, None, {"erase": erase})
+        with recorded(container.operations(), asked) as operation:
+            request = deletions.request(identity_id, by=by, erase=erase)
+            operation.advance(1, request=str(request))
         echo(f"Deletion requested: request {request}.", err=as_json)
         container.wake_relay()()
         seen = NOTHING_YET

@@ -10,8 +10,10 @@ from kratos_sync.api.cli.amounts import amount, moment
 from kratos_sync.api.cli.output import echo, echo_json, status_line
 from kratos_sync.api.cli.process import Steps, command_container
 from kratos_sync.application.erase import Erase
+from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.deletions import Erasable, Erased
 from kratos_sync.application.ports.kratos import KratosError, KratosNotConfigured
+from kratos_sync.application.ports.operations import How, OperationRequest
 
 if TYPE_CHECKING:
     from kratos_sync.infrastructure.container import Container
@@ -57,9 +59,17 @@ def erase(
         if not dry_run:
             options.confirm("Erase it for good?", yes)
             erasing = Erase(erasures, container.wake_relay())
-            with steps, status_line("Erasing…") as show:
+            request = OperationRequest("erase", by, How.CLI, reason, identity_id)
+            with (
+                steps,
+                status_line("Erasing…") as show,
+                recorded(container.operations(), request) as operation,
+            ):
                 for erased in erasing.run(identity_id, by=by, reason=reason):
                     show(_in_words(erased))
+                    operation.advance(
+                        erased.events, deliveries=erased.deliveries, texts=erased.texts
+                    )
     if as_json:
         echo_json(
             {

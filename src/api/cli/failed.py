@@ -1,6 +1,5 @@
 """`kratos-sync failed`: list, show, retry and discard dead letters."""
 
-from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Unpack
@@ -22,7 +21,10 @@ from kratos_sync.api.cli.dead_letters import (
 )
 from kratos_sync.api.cli.output import echo, echo_json, progress
 from kratos_sync.api.cli.process import Steps, command_container
+from kratos_sync.application.operation_scopes import DeadLetterScope
+from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.dead_letters import DeadLetterFilter, DeadLetterGroups
+from kratos_sync.application.ports.operations import How, Operation, OperationRequest
 from kratos_sync.application.rate_limiter import RateLimiter
 from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 STEP = 4_000
 """Dead letters in one transaction: enough to be quick, few enough not to block others."""
 MOST_GROUPS = 20
+RETRY, DISCARD = "retry", "discard"
+PARTICIPLES = {RETRY: "retried", DISCARD: "discarded"}
 
 log = structlog.get_logger()
 
@@ -74,12 +78,13 @@ _choice = options.together(
 @failed.command()
 @_choice
 @click.option("--rate", type=click.IntRange(1, 100_000), metavar="N", help="Most per second.")
-def retry(*, rate: int | None, **choice: Unpack[Choice]) -> None:
+@options.why
+def retry(*, rate: int | None, reason: str | None, **choice: Unpack[Choice]) -> None:
     """Retry dead letters, from their first attempt on: that of EVENT_ID, or --all.
 
     Prints what matches, then asks. What fails while the command runs is not retried again.
     """
-    _decide(choice, rate=rate)
+    _decide(RETRY, choice, reason, rate)
 
 
 @failed.command()
@@ -91,18 +96,18 @@ def discard(*, reason: str, **choice: Unpack[Choice]) -> None:
     Prints what matches, then asks. Who did it and why is logged with each of them, and shown by
     `kratos-sync history`.
     """
-    _decide(choice, reason=reason)
+    _decide(DISCARD, choice, reason)
 
 
-def _decide(choice: Choice, *, rate: int | None = None, reason: str | None = None) -> None:
-    """Discard what is chosen if there is a reason, else retry it: unless it is a dry run.
+def _decide(operation: str, choice: Choice, reason: str | None, rate: int | None = None) -> None:
+    """Retry or discard what is chosen, unless it is a dry run.
 
     Raises click.ClickException if it ended early: what was done until then stays done.
     """
-    verb, participle = ("Retry", "retried") if reason is None else ("Discard", "discarded")
+    participle = PARTICIPLES[operation]
     by, dry_run, as_json, steps = choice["by"], choice["dry_run"], choice["as_json"], Steps()
     with command_container() as container:
-        dead_letters, decisions = container.dead_letters(), container.dead_letter_decisions()
+        dead_letters = container.dead_letters()
         at = dead_letters.now()
         wanted = _chosen(container, choice, at)
         groups = dead_letters.groups(wanted, MOST_GROUPS)
@@ -111,13 +116,13 @@ def _decide(choice: Choice, *, rate: int | None = None, reason: str | None = Non
             _require_one(choice["event_id"], choice["consumer"], groups)
         echo(*group_lines(groups, at, verbose=False), err=as_json)
         if number and not dry_run:
-            options.confirm(f"{verb} {amount(number, 'dead letter')}?", choice["yes"])
-            if reason is None:
-                act = partial(decisions.retry, wanted, by)
-            else:
-                act = partial(decisions.discard, wanted, by, reason)
-            with progress(verb, number) as show_done:
-                _carry_out(act, steps, rate, show_done)
+            question = f"{operation.capitalize()} {amount(number, 'dead letter')}?"
+            options.confirm(question, choice["yes"])
+            scope = DeadLetterScope.of_filter(wanted, rate).to_json()
+            request = OperationRequest(
+                operation, by, How.CLI, reason, consumer=wanted.consumer, scope=scope
+            )
+            steps = _carried_out(container, request, wanted, rate, number)
         if steps.done:
             log.info(
                 "dead_letters_decided_on",
@@ -127,8 +132,6 @@ def _decide(choice: Choice, *, rate: int | None = None, reason: str | None = Non
                 consumers=sorted({group.consumer for group in groups.groups}),
                 deliveries=steps.done,
             )
-            if reason is None:
-                container.wake_relay()()
         left = number - steps.done
         if left and not dry_run and not steps.ended_early:
             left = dead_letters.count(wanted)
@@ -173,17 +176,42 @@ def _require_one(event_id: UUID, consumer: str | None, found: DeadLetterGroups) 
         raise click.UsageError(f"the event failed at {names}: say which with --consumer.")
 
 
-def _carry_out(
-    act: Callable[[int], Iterator[int]],
-    steps: Steps,
+def _carried_out(
+    container: "Container",
+    request: OperationRequest,
+    wanted: DeadLetterFilter,
     rate: int | None,
-    show_done: Callable[[int], None],
-) -> None:
-    with ShutdownSignals() as shutdown, steps:
-        limiter = RateLimiter(rate, pause=shutdown.pause) if rate else None
+    number: int,
+) -> Steps:
+    """Retry or discard that many, step by step, recorded as an operation."""
+    decisions, steps = container.dead_letter_decisions(), Steps()
+    act = (
+        partial(decisions.retry, wanted, request.by)
+        if request.operation == RETRY
+        else partial(decisions.discard, wanted, request.by, request.reason or "")
+    )
+    with (
+        ShutdownSignals() as shutdown,
+        progress(request.operation.capitalize(), number) as show_done,
+        steps,
+        recorded(container.operations(), request, number) as operation,
+    ):
+        limiter = RateLimiter(rate, pause=operation.pausing(shutdown.pause)) if rate else None
         for done in act(min(STEP, limiter.step) if limiter else STEP):
             steps.done += done
             show_done(steps.done)
+            operation.advance(steps.done)
             shutdown.pause(0)
             if limiter:
                 limiter.spend(done)
+    if steps.done and request.operation == RETRY:
+        container.wake_relay()()
+    return steps
+
+
+def resume_decision(container: "Container", past: Operation, request: OperationRequest) -> Steps:
+    """Retry or discard what an earlier operation left. Raises ScopeNotKept, CannotBeResumed."""
+    scope = DeadLetterScope.of(past)
+    wanted = scope.to_filter(past.consumer)
+    number = container.dead_letters().count(wanted)
+    return _carried_out(container, request, wanted, scope.rate, number)

@@ -1,13 +1,22 @@
 """`kratos-sync migrate`: brings the database schemas up to this release and its application."""
 
+from typing import TYPE_CHECKING
+
 import click
 
+from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import echo
 from kratos_sync.api.cli.process import command_container
+from kratos_sync.application.operations import recorded
+from kratos_sync.application.ports.operations import How, OperationRequest
+
+if TYPE_CHECKING:
+    from kratos_sync.infrastructure.container import Container
 
 
 @click.command()
-def migrate() -> None:
+@options.by
+def migrate(by: str) -> None:
     """Bring the database schema up to this release.
 
     Then the schema of your application, if it has migrations, and its subscriptions. Safe to run
@@ -20,11 +29,27 @@ def migrate() -> None:
         own = None
         if application is not None and application.migrations is not None:
             own = migrations.History.at(application.migrations)
-        _report("The schema", *migrations.migrate(engine))
+        moved = migrations.migrate(engine)
+        _report("The schema", *moved)
+        _record(container, by, "kratos_sync", *moved)
         if own is not None:
-            _report(f"The schema {own.schema}", *migrations.migrate_application(engine, own))
+            own_moved = migrations.migrate_application(engine, own)
+            _report(f"The schema {own.schema}", *own_moved)
+            _record(container, by, own.schema, *own_moved)
         for subscription in container.kept_subscriptions().add_missing():
             echo(f"{subscription.consumer} is now subscribed to {subscription.event}.")
+
+
+def _record(
+    container: "Container", by: str, schema: str, before: str | None, after: str | None
+) -> None:
+    """Record what was done, and not before: the record itself may have been made by it."""
+    if before != after:
+        scope = {"schema": schema, "from": before, "to": after}
+        with recorded(
+            container.operations(), OperationRequest("migrate", by, How.CLI, scope=scope)
+        ):
+            pass
 
 
 def _report(what: str, before: str | None, after: str | None) -> None:

@@ -12,6 +12,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from kratos_sync.api.cli.output import harmless
+from kratos_sync.application.ports.operations import LONGEST_NAME, LONGEST_REASON
 from kratos_sync.application.ports.purge import SHORTEST_RETENTION
 
 if TYPE_CHECKING:
@@ -88,19 +89,32 @@ def consumers(
     return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-def _operator(_ctx: click.Context, _param: click.Parameter, given: str | None) -> str:
-    if given and given.strip():
-        return given.strip()
+def os_user() -> str:
+    """The user of the operating system who runs this."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a container's user may have no name
         return f"user {os.getuid()}"
 
 
-def _reason(_ctx: click.Context, _param: click.Parameter, given: str) -> str:
+def _operator(_ctx: click.Context, _param: click.Parameter, given: str | None) -> str:
+    if given and given.strip():
+        return _bounded(given.strip(), LONGEST_NAME)
+    return os_user()
+
+
+def _reason(_ctx: click.Context, _param: click.Parameter, given: str | None) -> str | None:
+    if given is None:
+        return None
     if not given.strip():
         raise click.BadParameter("say why: it is kept.")
-    return given.strip()
+    return _bounded(given.strip(), LONGEST_REASON)
+
+
+def _bounded(given: str, most: int) -> str:
+    if len(given) > most:
+        raise click.BadParameter(f"at most {most:,} characters.")
+    return given
 
 
 def known_consumer(subscriptions: "Subscriptions", name: str, besides: Sequence[str] = ()) -> str:
@@ -142,6 +156,7 @@ by = click.option(
 reason = click.option(
     "--reason", required=True, callback=_reason, help="Why. It is kept: name no person."
 )
+why = click.option("--reason", callback=_reason, help="Why; optional. It is kept: name no person.")
 verbose = click.option(
     "--verbose", is_flag=True, help="Print errors in full: they may quote personal data."
 )

@@ -8,6 +8,8 @@ import structlog
 from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import echo
 from kratos_sync.api.cli.process import command_container
+from kratos_sync.application.operations import recorded
+from kratos_sync.application.ports.operations import How, OperationRequest
 from kratos_sync.application.ports.policies import InvalidRate, events_per_second
 
 log = structlog.get_logger()
@@ -26,7 +28,9 @@ def pause(consumer: str, reason: str, by: str) -> None:
     """
     with command_container() as container:
         options.known_consumer(container.subscriptions(), consumer)
-        container.policies().pause(consumer, by=by, reason=reason)
+        request = OperationRequest("pause", by, How.CLI, reason, consumer=consumer)
+        with recorded(container.operations(), request):
+            container.policies().pause(consumer, by=by, reason=reason)
     log.info("consumer_paused", consumer=consumer, by=by, reason=reason)
     echo(f"{consumer} is paused. `kratos-sync resume {consumer}` resumes it.")
 
@@ -34,11 +38,15 @@ def pause(consumer: str, reason: str, by: str) -> None:
 @click.command()
 @consumer_name
 @options.by
-def resume(consumer: str, by: str) -> None:
+@options.why
+def resume(consumer: str, by: str, reason: str | None) -> None:
     """Resume the consumer NAME after a pause."""
     with command_container() as container:
         options.known_consumer(container.subscriptions(), consumer)
-        was_paused = container.policies().resume(consumer)
+        request = OperationRequest("resume", by, How.CLI, reason, consumer=consumer)
+        with recorded(container.operations(), request) as operation:
+            was_paused = container.policies().resume(consumer)
+            operation.advance(int(was_paused))
     if not was_paused:
         echo(f"{consumer} was not paused.")
         return
@@ -61,7 +69,8 @@ def _rate(_ctx: click.Context, _param: click.Parameter, given: str | None) -> st
 @click.option("--concurrency", type=click.IntRange(1, 10_000), help="The most events at once.")
 @click.option("--reset", is_flag=True, help="What the consumer's class says.")
 @options.by
-def limit(consumer: str, *, by: str, reset: bool, **limits: Any) -> None:
+@options.why
+def limit(consumer: str, *, by: str, reason: str | None, reset: bool, **limits: Any) -> None:
     """Limit the consumer NAME, over all workers, in place of what its class says.
 
     Both limits are set: one that is not given is that of the class again.
@@ -70,7 +79,9 @@ def limit(consumer: str, *, by: str, reset: bool, **limits: Any) -> None:
         raise click.UsageError("say --rate, --concurrency or both; or --reset.")
     with command_container() as container:
         options.known_consumer(container.subscriptions(), consumer)
-        container.policies().limit(consumer, **limits)
+        request = OperationRequest("limit", by, How.CLI, reason, consumer=consumer, scope=limits)
+        with recorded(container.operations(), request):
+            container.policies().limit(consumer, **limits)
     log.info("consumer_limited", consumer=consumer, by=by, **limits)
     said = ", ".join(f"{name} {value}" for name, value in limits.items() if value)
     echo(f"{consumer}: {said or 'as its class says'}.")

@@ -142,7 +142,9 @@ def _explained(error: Exception) -> click.ClickException | None:
     import pydantic
 
     from kratos_sync.application.application import InvalidApplication
+    from kratos_sync.application.operation_scopes import ScopeNotKept
     from kratos_sync.application.ports.kratos import KratosNotConfigured
+    from kratos_sync.application.ports.operations import CannotBeResumed
     from kratos_sync.application.ports.purge import AnotherPurge, ClocksDiffer
     from kratos_sync.infrastructure.ledger.subscriptions import MayNotSubscribe
     from kratos_sync.infrastructure.migrations import (
@@ -170,6 +172,8 @@ def _explained(error: Exception) -> click.ClickException | None:
             | AnotherPurge()
             | ClocksDiffer()
             | MayNotSubscribe()
+            | CannotBeResumed()
+            | ScopeNotKept()
         ):
             return click.ClickException(f"Not done: {error}.")
     hint = ": is DATABASE_URL right?" if isinstance(error, DATABASE_ERRORS) else "."
@@ -179,6 +183,7 @@ def _explained(error: Exception) -> click.ClickException | None:
 
 def _reason(error: BaseException) -> str | None:
     from kratos_sync.application.erase import StillInFlight
+    from kratos_sync.application.operations import OperationCancelled, OperationLost
     from kratos_sync.application.ports.kratos import KratosError
     from kratos_sync.application.ports.reconciliation import ReconciliationLost
     from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
@@ -199,7 +204,7 @@ def _reason(error: BaseException) -> str | None:
             return f"{error} (is a worker running?)"
         case StillInFlight():
             return f"Not all of it: {error}; a relay erases the rest"
-        case KratosError() | ReconciliationLost():
+        case KratosError() | ReconciliationLost() | OperationCancelled() | OperationLost():
             return str(error)
     return why_unavailable(error) if isinstance(error, DATABASE_ERRORS) else None
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
@@ -16,6 +17,9 @@ from kratos_sync.api.cli.amounts import amount, duration
 from kratos_sync.api.cli.drift import by_field
 from kratos_sync.api.cli.output import echo, echo_json, progress
 from kratos_sync.api.cli.process import Steps, command_container
+from kratos_sync.application.operation_scopes import ReconcileScope
+from kratos_sync.application.operations import RunningOperation, recorded
+from kratos_sync.application.ports.operations import How, Operation, OperationRequest
 from kratos_sync.application.ports.reconciliation import (
     AnotherReconciliation,
     Difference,
@@ -54,16 +58,23 @@ class Outcome:
 
 
 class Reconciler:
-    """Runs reconciliations; a signal ends one after a page."""
+    """Runs reconciliations; a signal ends one after a page, and so does a request to cancel it.
 
-    def __init__(self, container: "Container", rate: float | None) -> None:
+    Each is recorded as an operation: on a schedule from its first repair on, and no dry run.
+    """
+
+    def __init__(
+        self, container: "Container", rate: float | None, request: OperationRequest
+    ) -> None:
         """Raises KratosNotConfigured."""
         self._container = container
+        self._request = request
+        self._operation: RunningOperation | None = None
         settings = container.settings()
         urls = (settings.kratos_public_url, settings.kratos_browser_url)
         self._public_urls = [url.get_secret_value() for url in urls if url is not None]
         self.shutdown = ShutdownSignals()
-        self._kratos = container.kratos_admin(rate=rate, patient=True, pause=self.shutdown.pause)
+        self._kratos = container.kratos_admin(rate=rate, patient=True, pause=self._pause)
 
     def is_due(self, every: timedelta) -> bool:
         """Whether none began for so long; False while the database is unavailable."""
@@ -78,8 +89,9 @@ class Reconciler:
         """Reconcile once."""
         outcome, began, steps = Outcome(dry_run), time.monotonic(), Steps()
         try:
-            with steps:
-                self._run(outcome, allow_deletes, show)
+            with steps, self._recorded(dry_run) as operation:
+                self._operation = operation
+                self._run(outcome, allow_deletes, show, operation)
         except (DeletesRefused, AnotherKratos, ListingUnordered) as error:
             outcome.outcome = f"refused: {error}"
             outcome.went_wrong = f"No identity was deleted: {error}."
@@ -91,14 +103,25 @@ class Reconciler:
         outcome.seconds = time.monotonic() - began
         return outcome
 
-    def _run(self, outcome: Outcome, allow_deletes: int, show: Show) -> None:
+    def _recorded(self, dry_run: bool) -> AbstractContextManager[RunningOperation]:
+        lazily = dry_run or self._request.how is How.SCHEDULE
+        return recorded(self._container.operations(), self._request, lazily=lazily)
+
+    def _pause(self, seconds: float) -> None:
+        self.shutdown.pause(seconds)
+        if self._operation is not None:
+            self._operation.check()
+
+    def _run(
+        self, outcome: Outcome, allow_deletes: int, show: Show, operation: RunningOperation
+    ) -> None:
         reconcile = Reconcile(
             self._kratos,
             self._container.reconciliations(),
             public_urls=self._public_urls,
             now=self._container.synced_identities().now,
             wake_relay=self._container.wake_relay(),
-            pause=self.shutdown.pause,
+            pause=self._pause,
         )
         runs = reconcile.run(dry_run=outcome.dry_run, allow_deletes=allow_deletes)
         begun = next(runs)
@@ -114,7 +137,20 @@ class Reconciler:
                     logged_at = now
                     _log_progress(run.findings, (run.findings.identities - first) / (now - began))
                 self.shutdown.pause(0)
+                if not outcome.dry_run and (operation.id is not None or run.findings.repairs):
+                    _advance(operation, run.findings)
         outcome.outcome = "completed"
+
+
+def _advance(operation: RunningOperation, found: Findings) -> None:
+    operation.advance(
+        found.identities,
+        found.held,
+        missing=found.missing,
+        stale=found.stale,
+        deleted=found.deleted,
+        unlisted=found.unlisted,
+    )
 
 
 def _log_progress(found: Findings, rate: float) -> None:
@@ -145,6 +181,19 @@ def for_ever(
                         report(outcome)
         except ShutdownRequested:
             log.info("stopping")
+
+
+def resume_reconcile(container: "Container", past: Operation, request: OperationRequest) -> Steps:
+    """Go on with an interrupted run, if it is not a day old, or begin one.
+
+    Raises CannotBeResumed or KratosNotConfigured.
+    """
+    scope = ReconcileScope.of(past)
+    reconciler = Reconciler(container, scope.rate, request)
+    with reconciler.shutdown:
+        outcome = reconciler.run(False, scope.allow_deletes, lambda _: None)
+    repairs = 0 if outcome.findings is None else outcome.findings.repairs
+    return Steps(repairs, outcome.went_wrong and outcome.went_wrong.removesuffix("."))
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
@@ -216,6 +265,8 @@ def _difference(difference: Difference) -> str:
     metavar="N",
     help="Delete up to N identities; by default 1 % of all, or 10 if that is more.",
 )
+@options.by
+@options.why
 @options.as_json
 def reconcile(
     *,
@@ -224,6 +275,8 @@ def reconcile(
     every: timedelta | None,
     rate: float | None,
     allow_deletes: int,
+    by: str,
+    reason: str | None,
     as_json: bool,
 ) -> None:
     """Compare all identities with Kratos, and repair what differs.
@@ -247,7 +300,10 @@ def reconcile(
             echo(*(f"{each.identity_id}  {_difference(each)}" for each in differences), err=as_json)
 
     with command_container(process=None if every is None else "reconcile") as container:
-        reconciler = Reconciler(container, rate)
+        how = How.CLI if every is None else How.SCHEDULE
+        scope = ReconcileScope(allow_deletes, rate).to_json()
+        request = OperationRequest("reconcile", by, how, reason, scope=scope)
+        reconciler = Reconciler(container, rate, request)
         if every is not None:
             for_ever(reconciler, every, allow_deletes, report)
             return

@@ -1,9 +1,8 @@
 """`kratos-sync replay`: recorded events become pending again for one consumer."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
@@ -14,9 +13,15 @@ from kratos_sync.api.cli.amounts import amount, duration, iso, moment
 from kratos_sync.api.cli.output import echo, echo_json, progress
 from kratos_sync.api.cli.process import Steps, command_container
 from kratos_sync.application.application import Subscriptions
-from kratos_sync.application.ports.replay import EventRange, RecordedEvents
+from kratos_sync.application.operation_scopes import ReplayScope
+from kratos_sync.application.operations import recorded
+from kratos_sync.application.ports.operations import How, Operation, OperationRequest
+from kratos_sync.application.ports.replay import EventRange
 from kratos_sync.application.replay import Replay
 from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
+
+if TYPE_CHECKING:
+    from kratos_sync.infrastructure.container import Container
 
 log = structlog.get_logger()
 
@@ -47,6 +52,8 @@ class Outcome(Steps):
     metavar="N",
     help="At most so many events a second.",
 )
+@options.by
+@options.why
 @options.dry_run
 @options.yes
 @options.as_json
@@ -58,6 +65,8 @@ def replay(
     identity: UUID | None,
     event: str | None,
     rate: int,
+    by: str,
+    reason: str | None,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -71,7 +80,6 @@ def replay(
     with command_container() as container:
         subscriptions = container.subscriptions()
         names = _names(subscriptions, consumer, event)
-        batch_size = subscriptions.consumers[consumer].batch_size
         events = container.recorded_events()
         now = events.now()
         begin = options.resolved(since, now) or now
@@ -85,14 +93,9 @@ def replay(
         outcome = Outcome()
         if number and not dry_run:
             options.confirm(f"Replay {amount(number, 'event')}?", yes)
-            outcome = replayed(
-                events,
-                container.wake_relay(),
-                wanted,
-                batch_size=batch_size,
-                rate=rate,
-                number=number,
-            )
+            scope = ReplayScope.of_range(wanted, rate).to_json()
+            request = OperationRequest("replay", by, How.CLI, reason, identity, consumer, scope)
+            outcome = replayed(container, request, wanted, rate, number)
     if as_json:
         echo_json(to_json(wanted, number, outcome, dry_run))
     elif dry_run and number:
@@ -108,31 +111,47 @@ def replay(
 
 
 def replayed(
-    events: RecordedEvents,
-    wake_relay: Callable[[], None],
+    container: "Container",
+    request: OperationRequest,
     wanted: EventRange,
-    *,
-    batch_size: int,
     rate: int,
     number: int,
 ) -> Outcome:
-    """Replay a range of that many events; SIGINT and SIGTERM end it between two steps."""
+    """Replay a range of that many events, recorded as an operation.
+
+    SIGINT and SIGTERM end it between two steps.
+    """
     outcome, last = Outcome(), wanted.since
+    batch_size = container.subscriptions().consumers[wanted.consumer].batch_size
     with (
         ShutdownSignals() as shutdown,
         progress(f"Replay to {wanted.consumer}", number) as show,
         outcome,
+        recorded(container.operations(), request, number) as operation,
     ):
-        replay = Replay(events, wake_relay, pause=shutdown.pause)
+        pause = operation.pausing(shutdown.pause)
+        replay = Replay(container.recorded_events(), container.wake_relay(), pause=pause)
         for step in replay.run(wanted, batch_size, rate):
             outcome.done, outcome.left = step.replayed, step.left
             last = step.position.recorded_at
-            show(step.replayed + step.left)
+            seen = step.replayed + step.left
+            show(seen)
+            operation.advance(seen, left=step.left, go_on_since=last.isoformat())
     if outcome.ended_early:
         outcome.go_on_since = last
     if outcome.done:
         log.info("replayed", consumer=wanted.consumer, deliveries=outcome.done)
     return outcome
+
+
+def resume_replay(container: "Container", past: Operation, request: OperationRequest) -> Outcome:
+    """Replay what an earlier operation left. Raises CannotBeResumed."""
+    scope = ReplayScope.of(past)
+    wanted = scope.to_range(past)
+    options.known_consumer(container.subscriptions(), wanted.consumer)
+    number = container.recorded_events().count(wanted)
+    left = replace(request, scope=ReplayScope.of_range(wanted, scope.rate).to_json())
+    return replayed(container, left, wanted, scope.rate, number)
 
 
 def to_json(wanted: EventRange, number: int, outcome: Outcome, dry_run: bool) -> dict[str, Any]:

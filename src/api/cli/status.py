@@ -9,6 +9,7 @@ import click
 
 from kratos_sync.api.cli import options
 from kratos_sync.api.cli.amounts import ago, amount, duration, moment, roughly, size
+from kratos_sync.api.cli.audit import in_one_line
 from kratos_sync.api.cli.drift import drift_attention, drift_json, drift_rows, print_drift
 from kratos_sync.api.cli.output import (
     Line,
@@ -131,6 +132,7 @@ def print_report(
     """Print the report; `can_ask` is whether the address of Kratos' Admin API is known."""
     echo(f"kratos-sync, {moment(report.at)}", "")
     if not echo_attention(attention(report, broker, can_ask=can_ask)):
+        "operations": report.operations,
         echo(Styled("All is well.", "bold green"))
     echo("")
     for heading, line in _overview(report, broker, retention, can_ask=can_ask):
@@ -261,6 +263,8 @@ def _overview(
 
 
 def _count(count: Count) -> str:
+    for number, operation in enumerate(report.operations):
+        yield "" if number else "Operations", in_one_line(operation, report.at)
     return roughly(count.number) if count.estimated else f"{count.number:,}"
 
 

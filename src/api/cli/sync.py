@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -12,12 +13,14 @@ from kratos_sync.api.cli import options
 from kratos_sync.api.cli.amounts import amount
 from kratos_sync.api.cli.output import echo, echo_json
 from kratos_sync.api.cli.process import Steps, command_container
+from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.kratos import (
     MOST_AT_ONCE,
     SyncedIdentities,
     SyncOutcome,
     SyncResult,
 )
+from kratos_sync.application.ports.operations import How, OperationRequest, Outcome
 from kratos_sync.application.sync import SyncIdentities
 
 WAIT_SECONDS: Final = 60.0
@@ -38,8 +41,9 @@ IN_WORDS: Final = {
 @click.option(
     "--wait", is_flag=True, help=f"Wait until every consumer is done, {WAIT_SECONDS:.0f} s at most."
 )
+@options.by
 @options.as_json
-def sync(*, ids: tuple[str, ...], wait: bool, as_json: bool) -> None:
+def sync(*, ids: tuple[str, ...], wait: bool, by: str, as_json: bool) -> None:
     """Fetch the identities ID... from Kratos now, and record them.
 
     ID is a UUID, or - to read many from stdin. Every consumer receives it. An identity that
@@ -50,10 +54,16 @@ def sync(*, ids: tuple[str, ...], wait: bool, as_json: bool) -> None:
     with command_container() as container:
         kratos, known = container.kratos_admin(), container.synced_identities()
         asked: list[SyncResult] = []
-        steps = Steps()
-        with steps:
+        steps, counts = Steps(), Counter[str]()
+        subject = wanted[0] if len(wanted) == 1 else None
+        request = OperationRequest("sync", by, How.CLI, subject=subject)
+        with steps, recorded(container.operations(), request, len(wanted)) as operation:
             for each in SyncIdentities(kratos, known, container.wake_relay()).run(wanted):
                 asked.append(each)
+                counts[each.outcome.name.lower()] += 1
+                operation.advance(len(asked), **counts)
+                if each.outcome is SyncOutcome.REFUSED:
+                    operation.ends_as = Outcome.FAILED
                 if not as_json:
                     problem = "" if each.problem is None else f": {each.problem}"
                     echo(f"{each.identity_id}  {IN_WORDS[each.outcome]}{problem}")

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, Protocol
 
 from kratos_sync.application.drift import Drift
 from kratos_sync.application.ports.hook_log import HookActivity
+from kratos_sync.application.ports.operations import Operation
 from kratos_sync.application.ports.purge import PastPurge
 
 
@@ -126,6 +127,8 @@ class StatusReport:
     ``asynchronous_standby`` (no commit waits for a standby)."""
     template_failures: Sequence[HookActivity] = ()
     """Calls with an empty body since the last completed reconciliation began."""
+    operations: Sequence[Operation] = ()
+    """Those that run; and for a day those whose process died, unless they were resumed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from time import monotonic
 from typing import Final
 from uuid import UUID
@@ -11,6 +12,14 @@ from uuid import UUID
 import structlog
 from sqlalchemy import Connection, Engine, text
 
+from kratos_sync.application.operation_scopes import PurgeScope
+from kratos_sync.application.operations import RunningOperation, recorded
+from kratos_sync.application.ports.operations import (
+    How,
+    OperationRequest,
+    Operations,
+    Outcome,
+)
 from kratos_sync.application.ports.purge import (
     MOST_CLOCK_DIFFERENCE,
     AnotherPurge,
@@ -40,6 +49,8 @@ PAUSE: Final = 2.0
 """The pause after a step, in multiples of what the step took."""
 LONGEST_PAUSE_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 60.0
+BY_RELAY: Final = "relay"
+"""Who requests what a relay does on its schedule."""
 
 # A time in the future was written by a clock that was ahead, and does not count.
 BEGIN: Final = text("""
@@ -220,7 +231,11 @@ def _since(began: float) -> timedelta:
 
 
 class PurgeSchedule(Schedule):
-    """Purges when no process has begun a purge for ``every``; None is never."""
+    """Purges when no process has begun a purge for ``every``; None is never.
+
+    A purge that removes something is recorded as an operation. ``operations_kept`` is how long
+    those are kept; None is for ever.
+    """
 
     abandoned = "purge_abandoned"
 
@@ -229,6 +244,9 @@ class PurgeSchedule(Schedule):
         purge: Purge,
         retention: Retention,
         every: timedelta | None,
+        *,
+        operations: Operations,
+        operations_kept: timedelta | None = None,
         look_seconds: float = LOOK_SECONDS,
         observer: Observer = UNOBSERVED,
     ) -> None:
@@ -237,6 +255,8 @@ class PurgeSchedule(Schedule):
         self._purge = purge
         self._retention = retention
         self._every = every
+        self._operations = operations
+        self._operations_kept = operations_kept
 
     def run(self, stopped: threading.Event) -> None:
         if self._every:
@@ -246,7 +266,7 @@ class PurgeSchedule(Schedule):
         try:
             if not self._every or not self._purge.is_due(self._every):
                 return
-            report = self._purge.run(self._retention, stopped, lambda _: None)
+            report = self._run(stopped)
         except AnotherPurge as error:
             log.info("purge_left_to_another", reason=str(error))
             return
@@ -261,3 +281,28 @@ class PurgeSchedule(Schedule):
                 seconds=round(report.took.total_seconds(), 3),
                 completed=report.completed,
             )
+        self._remove_old_operations(stopped)
+
+    def _run(self, stopped: threading.Event) -> PurgeReport:
+        scope = PurgeScope.of_retention(self._retention).to_json()
+        request = OperationRequest("purge", BY_RELAY, How.SCHEDULE, scope=scope)
+        with recorded(self._operations, request, lazily=True) as operation:
+            report = self._purge.run(self._retention, stopped, partial(_note, operation))
+            if not report.completed:
+                operation.ends_as = Outcome.INTERRUPTED
+        return report
+
+    def _remove_old_operations(self, stopped: threading.Event) -> None:
+        if self._operations_kept is None:
+            return
+        removed, last = 0, MOST_ROWS
+        while last == MOST_ROWS and not stopped.is_set():
+            last = self._operations.remove_older(self._operations_kept, MOST_ROWS)
+            removed += last
+        if removed:
+            log.info("operations_removed", operations=removed)
+
+
+def _note(operation: RunningOperation, removed: Removed) -> None:
+    if removed != Removed():
+        operation.advance(sum(removed), **removed._asdict())

@@ -20,6 +20,7 @@ from kratos_sync.application.ports.status import (
     UnknownEvents,
 )
 from kratos_sync.infrastructure.ledger.hook_activity import hook_activity, template_failures
+from kratos_sync.infrastructure.ledger.operations import unended_operations
 from kratos_sync.infrastructure.ledger.purge import last_purge
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.migrations import current_revision, newest_revision, require_schema
@@ -168,6 +169,7 @@ class PostgresStatus:
                 clock_ahead=how_far_ahead(connection),
                 unsafe=tuple(connection.execute(UNSAFE).scalars()),
                 template_failures=template_failures(connection),
+                operations=unended_operations(connection),
             )
 
 

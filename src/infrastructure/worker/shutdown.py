@@ -7,10 +7,12 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Final, Self
 
+from kratos_sync.application.ports.operations import Interrupted
+
 EXIT_SECONDS: Final = 20.0
 
 
-class ShutdownRequested(Exception):
+class ShutdownRequested(Interrupted):
     """This process was asked to stop."""
 
 

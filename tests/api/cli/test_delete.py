@@ -56,7 +56,7 @@ def at_work(
     )
     declare_actor(container)
     stopped = threading.Event()
-    schedule = ErasureSchedule(container.erasures(), look_seconds=0.1)
+    schedule = ErasureSchedule(container.erasures(), container.operations(), look_seconds=0.1)
     erasing = threading.Thread(target=schedule.run, args=(stopped,))
     with ExitStack() as stack:
         # Else a worker might log to the command's own output, before that sets up its logs.

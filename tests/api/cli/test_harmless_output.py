@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
+from enum import Enum
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
-from kratos_sync.api.cli import check, dev, status
+from kratos_sync.api.cli import audit, check, dev, status
 from kratos_sync.api.cli.dead_letters import each_lines, group_lines
 from kratos_sync.api.cli.history import history_lines
 from kratos_sync.api.cli.output import echo, echo_json
@@ -34,6 +35,7 @@ from kratos_sync.application.ports.history import (
     RecordedEvent,
 )
 from kratos_sync.application.ports.hook_log import HookActivity
+from kratos_sync.application.ports.operations import How, Operation, OperationRequest, Outcome
 from kratos_sync.application.ports.purge import Retention
 from kratos_sync.application.ports.reconciliation import Findings, PastReconciliation
 from kratos_sync.application.ports.status import (
@@ -45,6 +47,7 @@ from kratos_sync.application.ports.status import (
     Storage,
     UnknownEvents,
 )
+from kratos_sync.infrastructure.ledger.operations import PostgresOperations
 from tests.api.cli.invoking import kratos_sync
 from tests.infrastructure.ledger.rows import (
     A_MINUTE,
@@ -100,6 +103,27 @@ HISTORY = IdentityHistory(
         ),
     ),
 )
+OPERATION = Operation(
+    1,
+    "retry",
+    "ada",
+    "operator",
+    How.CLI,
+    "the server is back",
+    SOMEBODY,
+    "Greet",
+    {"exception": "OSError", "names": ["a.b"], "rate": 5},
+    None,
+    AGO,
+    AGO,
+    AGO,
+    Outcome.CANCELLED,
+    1,
+    2,
+    {"error": "OSError"},
+    "grace",
+    AGO,
+)
 STATUS = StatusReport(
     at=NOW,
     revision="0004",
@@ -121,6 +145,7 @@ STATUS = StatusReport(
         (PastReconciliation(AGO, AGO, AGO, "refused: no", Findings(stale=1, fields={"traits": 1})),)
     ),
     hooks=(HookActivity("settings.after", AGO, AGO, 3),),
+    operations=(OPERATION,),
 )
 GROUPS = DeadLetterGroups(
     2, 2, (DeadLetterGroup("Greet", "KeyError", "1", 2, AGO, AGO, SOMEBODY, "KeyError: 1\n  x"),)
@@ -136,7 +161,7 @@ CHECKED = Report(
 
 def poisoned(value: Any, poison: str) -> Any:
     """The value with the poison behind every text in it."""
-    if isinstance(value, str) and not isinstance(value, Severity):
+    if isinstance(value, str) and not isinstance(value, Enum):
         return value + poison
     if is_dataclass(value) and not isinstance(value, type):
         changes = {
@@ -169,6 +194,7 @@ PRINTED: dict[str, Callable[[str], None]] = {
     "failed list --each": lambda poison: echo(
         *each_lines([poisoned(LETTER, poison)], 2, NOW, True)
     ),
+    "audit": lambda poison: echo(*audit.table([poisoned(OPERATION, poison)])),
     "check": lambda poison: check.print_report(f"kratos.yml{poison}", poisoned(CHECKED, poison)),
     "anything": lambda poison: echo(f"Said: {poison}"),
     "JSON": lambda poison: echo_json({poison: [poison]}),
@@ -229,6 +255,10 @@ def poisoned_ledger(
     owe(engine, f"Other{STORABLE}", event_id, age=10 * A_MINUTE, last_error=error)
     log_attempt(engine, STORABLE, event_id, outcome="failed", error=error)
     log_attempt(engine, STORABLE, event_id, number=2, outcome="discarded", error=error)
+    request = OperationRequest(
+        STORABLE, STORABLE, How.CLI, STORABLE, SOMEBODY, STORABLE, {STORABLE: STORABLE}
+    )
+    PostgresOperations(engine).begin(request, event_id)
     return event_id
 
 
@@ -249,6 +279,8 @@ def poisoned_ledger(
         "failed retry --all --dry-run",
         "failed discard --all --dry-run --reason why",
         f"erase {SOMEBODY} --dry-run --reason why",
+        "audit",
+        "audit --json",
     ],
 )
 def test_data_from_the_ledger_is_made_harmless(poisoned_ledger: UUID, command: str) -> None:

@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 
 from kratos_sync.api.cli import (
+    audit,
     check,
     delete,
     erase,
@@ -40,7 +41,16 @@ from kratos_sync.application.ports.replay import EventRange
 from kratos_sync.application.ports.status import BrokerStatus
 from kratos_sync.domain.events import IdentityDeleted
 from kratos_sync.infrastructure.trial import Trial, Writes
-from tests.api.cli.test_harmless_output import AGO, CHECKED, GROUPS, HISTORY, LETTER, NOW, STATUS
+from tests.api.cli.test_harmless_output import (
+    AGO,
+    CHECKED,
+    GROUPS,
+    HISTORY,
+    LETTER,
+    NOW,
+    OPERATION,
+    STATUS,
+)
 from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY
 
 DOCUMENTS: dict[str, Any] = json.loads(Path(__file__).with_name("json_documents.json").read_text())
@@ -73,6 +83,7 @@ DELETED = IdentityDeleted(UUID(int=9), NOW, SOMEBODY, 2)
 TRIED = Trial(DELETED, [Writes("acme_sync.letters", 1, 0, 0)], [DELETED], None, 0.0123)
 PRINTED: dict[str, Callable[[], dict[str, Any]]] = {
     "status": lambda: status.to_json(REPORT, BrokerStatus({"Greet": 1}), KEPT),
+    "audit": lambda: audit.to_json(NOW, [OPERATION], 1),
     "history": lambda: history.to_json(HISTORY, False),
     "history verbose": lambda: history.to_json(HISTORY, True),
     "failed list": lambda: {"at": NOW, **groups_json(GROUPS, False)},
@@ -112,7 +123,7 @@ def shape(document: Any) -> Any:
     return [shape(each) for each in document[:1]] if isinstance(document, list) else None
 
 
-DYNAMIC = {"tables", "fields", "unheard", "payload"}
+DYNAMIC = {"tables", "fields", "unheard", "payload", "scope", "result"}
 """Objects whose keys are names."""
 
 

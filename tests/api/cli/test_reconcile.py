@@ -19,8 +19,16 @@ from structlog.testing import LogCapture
 from kratos_sync.api.cli import reconcile as reconcile_run
 from kratos_sync.api.cli.process import opened_container
 from kratos_sync.api.cli.reconcile import Outcome, Reconciler, for_ever, in_words
+from kratos_sync.application.ports.operations import (
+    How,
+    Operation,
+    OperationFilter,
+    OperationRequest,
+)
+from kratos_sync.application.ports.operations import Outcome as HowItEnded
 from kratos_sync.application.ports.reconciliation import Findings
 from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.ledger.operations import PostgresOperations
 from kratos_sync.infrastructure.worker.shutdown import ShutdownRequested, ShutdownSignals
 from kratos_sync.testing.kratos import Document
 from tests.api.cli.invoking import kratos_sync, process_state_kept
@@ -37,6 +45,7 @@ pytestmark = pytest.mark.usefixtures("settings", "kratos")
 LATER = "2026-03-01T00:00:00Z"
 ENOUGH = 501
 """People of two pages."""
+ON_SCHEDULE = OperationRequest("reconcile", "ada", How.SCHEDULE)
 
 
 @pytest.fixture
@@ -340,6 +349,10 @@ def opened_container_kept() -> Iterator[Container]:
         yield container
 
 
+def reconciler(container: Container) -> Reconciler:
+    return Reconciler(container, None, ON_SCHEDULE)
+
+
 def for_a_while(every: timedelta, until: Callable[[list[Outcome]], bool]) -> list[Outcome]:
     """Reconcile for ever, until what was told is enough."""
     outcomes: list[Outcome] = []
@@ -350,7 +363,7 @@ def for_a_while(every: timedelta, until: Callable[[list[Outcome]], bool]) -> lis
             os.kill(os.getpid(), signal.SIGTERM)
 
     with opened_container_kept() as container:
-        for_ever(Reconciler(container, None), every, 0, tell)
+        for_ever(reconciler(container), every, 0, tell)
     return outcomes
 
 
@@ -364,13 +377,93 @@ def test_every_reconciles_again_when_it_is_due(world: World) -> None:
     assert second - first >= timedelta(seconds=0.2)
 
 
+def recorded(engine: Engine) -> list[Operation]:
+    return list(PostgresOperations(engine).newest(OperationFilter(), 9))
+
+
+def test_a_reconciliation_is_an_operation_and_a_dry_run_is_none(
+    world: World, engine: Engine
+) -> None:
+    world.town.put(person())
+    assert reconcile("--dry-run").exit_code == 0
+    assert recorded(engine) == []
+
+    reason = ("--by", "ada", "--reason", "an import", "--allow-deletes", "5")
+    assert reconcile(*reason).exit_code == 0
+    (operation,) = recorded(engine)
+    assert (operation.operation, operation.by, operation.reason) == (
+        "reconcile",
+        "ada",
+        "an import",
+    )
+    assert (operation.outcome, operation.done) == (HowItEnded.COMPLETED, 1)
+    assert operation.scope == {"allow_deletes": 5}
+    assert operation.result == {"missing": 1, "stale": 0, "deleted": 0, "unlisted": 0}
+
+
+def test_one_that_deleted_nobody_failed_and_its_reason_is_recorded(
+    world: World, engine: Engine
+) -> None:
+    world.copy(*many(3))
+    for document in list(world.town.documents):
+        world.town.remove(document)
+    assert reconcile().exit_code == 1
+    assert [(each.outcome, each.result["error"]) for each in recorded(engine)] == [
+        (HowItEnded.FAILED, "DeletesRefused")
+    ]
+
+
+def test_on_a_schedule_only_those_that_repaired_something_are_operations(
+    world: World, engine: Engine
+) -> None:
+    world.copy(person())
+
+    def is_enough(outcomes: list[Outcome]) -> bool:
+        if len(outcomes) == 1:
+            assert recorded(engine) == []
+            world.town.put(person())
+        return len(outcomes) == 2
+
+    for_a_while(timedelta(seconds=0.2), is_enough)
+    assert [(each.how, each.outcome) for each in recorded(engine)] == [
+        (How.SCHEDULE, HowItEnded.COMPLETED)
+    ]
+
+
+def test_one_that_is_cancelled_stops_after_its_page_and_is_resumed(
+    world: World, engine: Engine, kratos: AdminStandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_pages_that_differ(world)
+    monkeypatch.setattr("kratos_sync.application.operations.BEAT_SECONDS", 0.01)
+    operations = PostgresOperations(engine)
+
+    def cancel() -> None:
+        (running,) = operations.newest(OperationFilter(only_running=True), 9)
+        assert operations.request_cancel(running.id, "grace")
+
+    after(kratos, 1, cancel)
+    kratos.next(too_many(1))
+    result = reconcile()
+    assert result.exit_code == 1
+    assert "Cancelled by grace." in result.stderr
+    (cancelled,) = recorded(engine)
+    assert (cancelled.outcome, cancelled.done) == (HowItEnded.CANCELLED, 0)
+
+    resumed = kratos_sync("audit", "resume", str(cancelled.id), "--yes")
+    assert (resumed.exit_code, f"{ENOUGH} done" in resumed.stdout) == (0, True)
+    assert [each.outcome for each in recorded(engine)] == [
+        HowItEnded.COMPLETED,
+        HowItEnded.CANCELLED,
+    ]
+
+
 def test_every_skips_while_a_recent_reconciliation_exists(
     world: World, kratos: AdminStandIn
 ) -> None:
     reconcile()
     with opened_container_kept() as container:
-        assert not Reconciler(container, None).is_due(timedelta(hours=1))
-        assert Reconciler(container, None).is_due(timedelta(0))
+        assert not reconciler(container).is_due(timedelta(hours=1))
+        assert reconciler(container).is_due(timedelta(0))
 
 
 def test_every_reports_a_failure_and_tries_again(world: World, kratos: AdminStandIn) -> None:
@@ -401,7 +494,7 @@ def test_every_reports_nothing_while_another_is_running(world: World) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     with opened_container_kept() as container:
-        for_ever(Looking(container, None), timedelta(seconds=0.2), 0, tell)
+        for_ever(Looking(container, None, ON_SCHEDULE), timedelta(seconds=0.2), 0, tell)
     assert looks == 2
     assert [each.outcome for each in outcomes] == ["completed"]
 
@@ -419,9 +512,9 @@ def test_processes_with_every_check_at_different_times(
 
     monkeypatch.setattr(reconcile_run, "ShutdownSignals", Interrupted)
     with opened_container_kept() as container:
-        reconciler = Reconciler(container, None)
-        monkeypatch.setattr(reconciler, "is_due", lambda every: False)
-        for_ever(reconciler, timedelta(hours=1), 0, lambda _: None)
+        waiting = reconciler(container)
+        monkeypatch.setattr(waiting, "is_due", lambda every: False)
+        for_ever(waiting, timedelta(hours=1), 0, lambda _: None)
     assert len(set(pauses)) == 20
     assert 6 <= min(pauses) <= max(pauses) <= 60
 
@@ -433,7 +526,7 @@ def test_progress_is_logged_with_the_rate(world: World, monkeypatch: pytest.Monk
     logs = LogCapture()
     monkeypatch.setattr(reconcile_run, "log", structlog.wrap_logger(None, processors=[logs]))
     with opened_container_kept() as container:
-        Reconciler(container, None).run(True, 0, lambda _: None)
+        reconciler(container).run(True, 0, lambda _: None)
     (line, *_) = [each for each in logs.entries if each["identities"]]
     assert line["identities"] == 500
     assert line["a_second"] > 0

@@ -19,6 +19,7 @@ from kratos_sync.application.ports.replay import EventRange
 from kratos_sync.domain.events import IMPERSONAL, IdentityDeleted
 from kratos_sync.infrastructure.erasure import ErasureSchedule, PostgresErasures
 from kratos_sync.infrastructure.ledger.history import PostgresHistory
+from kratos_sync.infrastructure.ledger.operations import PostgresOperations
 from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
 from tests.infrastructure.erasure.life import TRACE, Life, Nosy, heard
 from tests.infrastructure.kratos.clock import Clock
@@ -179,7 +180,9 @@ def due_now(ledger: PostgresLedger) -> None:
 @contextmanager
 def scheduled(engine: Engine) -> Iterator[None]:
     stopped = threading.Event()
-    schedule = ErasureSchedule(PostgresErasures(engine), look_seconds=0.05)
+    schedule = ErasureSchedule(
+        PostgresErasures(engine), PostgresOperations(engine), look_seconds=0.05
+    )
     thread = threading.Thread(target=schedule.run, args=(stopped,))
     thread.start()
     try:

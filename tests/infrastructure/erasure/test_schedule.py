@@ -8,8 +8,10 @@ from sqlalchemy import Engine, text
 
 from kratos_sync.application.ports.deletions import Erased
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.application.ports.operations import How, OperationFilter, Outcome
 from kratos_sync.infrastructure.erasure import ErasureSchedule, PostgresErasures
 from kratos_sync.infrastructure.ledger.purge import hold_off_purges
+from tests.fakes.operations import InMemoryOperations
 from tests.infrastructure.erasure.life import Life
 from tests.suites.ledgers import PostgresLedger
 from tests.waiting import DEADLINE_SECONDS, until
@@ -18,7 +20,9 @@ from tests.waiting import DEADLINE_SECONDS, until
 class Flickering:
     """Erasures of one person, in a database that is away at first."""
 
-    def __init__(self) -> None:
+    def __init__(self, *steps: Erased) -> None:
+        self.steps = steps or (Erased(events=2, held=1), Erased(texts=1))
+        self.people: list[UUID] = []
         self.looks = 0
         self.noted = threading.Event()
         self.complete: list[bool] = []
@@ -27,11 +31,12 @@ class Flickering:
         self.looks += 1
         if self.looks == 1:
             raise LedgerUnavailable("it is away")
-        return [uuid4()] if self.looks == 2 else []
+        found = [uuid4()] if self.looks == 2 else []
+        self.people += found
+        return found
 
     def erase(self, ids: Sequence[UUID]) -> Iterator[Erased]:
-        yield Erased(events=2, held=1)
-        yield Erased(texts=1)
+        yield from self.steps
 
     def note(self, ids: Sequence[UUID], *, is_complete: bool) -> None:
         self.complete.append(is_complete)
@@ -40,7 +45,8 @@ class Flickering:
 
 def test_a_database_that_was_away_is_asked_again_and_what_was_held_is_not_complete() -> None:
     erasures, stopped = Flickering(), threading.Event()
-    schedule = ErasureSchedule(erasures, look_seconds=0.02)  # type: ignore[arg-type]  # what it uses
+    operations = InMemoryOperations()
+    schedule = ErasureSchedule(erasures, operations, look_seconds=0.02)  # type: ignore[arg-type]  # what it uses
     thread = threading.Thread(target=schedule.run, args=(stopped,))
     thread.start()
     try:
@@ -49,6 +55,19 @@ def test_a_database_that_was_away_is_asked_again_and_what_was_held_is_not_comple
         stopped.set()
         thread.join(DEADLINE_SECONDS)
     assert erasures.complete == [False]
+    (recorded,) = operations.newest(OperationFilter(), 9)
+    assert (recorded.operation, recorded.by, recorded.how) == ("erase", "relay", How.SCHEDULE)
+    assert (recorded.outcome, recorded.done) == (Outcome.COMPLETED, 2)
+    assert recorded.result == {"deliveries": 0, "texts": 1}
+    assert recorded.subject in erasures.people
+
+
+def test_an_erasure_that_finds_nothing_to_erase_is_no_operation() -> None:
+    erasures, operations = Flickering(Erased()), InMemoryOperations()
+    erasures.looks = 1
+    ErasureSchedule(erasures, operations).run_once(threading.Event())  # type: ignore[arg-type]  # what it uses
+    assert erasures.complete == [True]
+    assert operations.newest(OperationFilter(), 9) == []
 
 
 WAITING = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
