@@ -28,7 +28,9 @@ from uuid_utils.compat import uuid7
 from benchmarks.stage import Deployment, Stage, raised
 from kratos_sync.application.ports.event_bus import Provenance, UnreadEvent
 from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.infrastructure.application import subscriptions_with
 from kratos_sync.infrastructure.ledger.recording import RECORD, EventRow, arrays_of
+from kratos_sync.infrastructure.ledger.subscriptions import PostgresSubscriptions
 from kratos_sync.infrastructure.postgres.engine import connect, driver_of
 from tests.end_to_end.service import KEY
 
@@ -192,8 +194,9 @@ def _event(person: UUID, content: bytes) -> UnreadEvent:
 
 
 def fill(url: str, events: Sequence[UnreadEvent]) -> None:
-    """Record events as the api does."""
+    """Record events as the api does, each with a delivery to every consumer of the service."""
     engine = connect(SecretStr(url), pool_size=2)
+    PostgresSubscriptions(engine, subscriptions_with(None)).add_missing()
     for event in events:
         with engine.begin() as connection:
             row = EventRow.of(event, Provenance("benchmark"))
@@ -213,7 +216,10 @@ def measure(stage: Stage, bios: Sequence[str], limit_mb: float, longest: float) 
     with stage.deployed() as service:
         service.start_api()
         sender, ordinary = Sender(service.address), list[UUID]()
-        fill(service.database_url, list(_events(bios)))
+        fill(service.database_url, events := list(_events(bios)))
+        (waiting,) = service.ask("SELECT count(*) AS n FROM kratos_sync.deliveries")
+        if waiting["n"] < len(events):
+            raise RuntimeError(f"{waiting['n']} deliveries wait, of {len(events)} events")
         service.start_relay()
         service.start_workers()
         began = monotonic()
@@ -239,7 +245,7 @@ def measure(stage: Stage, bios: Sequence[str], limit_mb: float, longest: float) 
 
 
 def _settled(service: Deployment, until: float) -> str:
-    """Wait until nothing large is left, and tell how many of the deliveries were settled."""
+    """Wait until nothing large is left, and return how many of the deliveries were settled."""
     left = "SELECT count(*) AS n FROM kratos_sync.deliveries d JOIN kratos_sync.events e"
     left += " ON e.id = d.event_id WHERE pg_column_size(e.payload) > 3000"
     while monotonic() < until:
