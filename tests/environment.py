@@ -23,7 +23,11 @@ def environment(**settings: str) -> dict[str, str]:
     The application, its settings and everything else are as in the run.
     """
     ours = {name.upper() for name in Settings.model_fields} - {"KRATOS_SYNC_APP"}
-    given = {name: value for name, value in os.environ.items() if name.upper() not in ours}
+    given = {
+        name: value
+        for name, value in os.environ.items()
+        if name.upper().removesuffix("_FILE") not in ours
+    }
     return {**given, **settings}
 
 

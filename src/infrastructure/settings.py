@@ -1,5 +1,6 @@
-"""The settings of a deployment, from the environment or a ``.env`` file."""
+"""The settings of a deployment, from the environment, files that it names, or a ``.env`` file."""
 
+import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
@@ -16,6 +17,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -23,6 +25,12 @@ from pydantic_settings import (
 
 from kratos_sync.application.ports.purge import Retention
 from kratos_sync.infrastructure.postgres.connections import parse_database_url
+from kratos_sync.infrastructure.secret_files import (
+    FROM_FILES,
+    Refused,
+    from_files,
+    refused_in_dotenv,
+)
 
 SHORTEST_KEY: Final = 16
 # HTTP's own headers, those that Kratos always sends, and those that proxies set or remove.
@@ -86,21 +94,16 @@ def _key_header(header: str) -> str:
     return header
 
 
-class _FromDifferentSources:
-    """In place of an admin URL in `.env` whose token is in the environment, or the reverse."""
-
-
-def _same_source(given: object) -> object:
-    if isinstance(given, _FromDifferentSources):
-        raise ValueError(  # noqa: TRY004  # pydantic's
-            "KRATOS_ADMIN_URL and KRATOS_ADMIN_TOKEN must both be in the environment, or both in"
-            " .env: who writes one of them must not choose where the other's token goes"
-        )
-    return given
+FROM_DIFFERENT_SOURCES: Final = Refused(
+    "KRATOS_ADMIN_URL and KRATOS_ADMIN_TOKEN must both be in the environment, or both in"
+    " .env: who writes one of them must not choose where the other's token goes"
+)
 
 
 def _split(keys: object) -> object:
-    return tuple(k.strip() for k in keys.split(",") if k.strip()) if isinstance(keys, str) else keys
+    if not isinstance(keys, str):
+        return keys
+    return tuple(key.strip() for key in re.split("[,\n]", keys) if key.strip())
 
 
 def _none_if(word: str) -> BeforeValidator:
@@ -118,7 +121,6 @@ ApiKeys = Annotated[tuple[ApiKey, ...], NoDecode, BeforeValidator(_split)]
 KeyHeader = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$"), AfterValidator(_key_header)]
 Days = Annotated[Annotated[int, Field(ge=1, le=36_500)] | None, _none_if("forever")]
 Hours = Annotated[Annotated[int, Field(ge=1, le=720)] | None, _none_if("never")]
-_SameSource = BeforeValidator(_same_source)
 
 
 class Settings(BaseSettings):
@@ -136,12 +138,12 @@ class Settings(BaseSettings):
     kratos_webhook_api_keys: ApiKeys = ()
     """Any of them is accepted, so that a key can be changed without a gap."""
     kratos_webhook_api_key_header: KeyHeader = "X-Api-Key"
-    kratos_admin_url: Annotated[HttpUrl | None, _none_if(""), _SameSource] = None
+    kratos_admin_url: Annotated[HttpUrl | None, _none_if("")] = None
     """Where Kratos' Admin API is, with the path before `/admin` if there is one."""
     kratos_public_url: Annotated[HttpUrl | None, _none_if("")] = None
     kratos_browser_url: Annotated[HttpUrl | None, _none_if("")] = None
     """Where browsers find Kratos' public API, if that is elsewhere than where services do."""
-    kratos_admin_token: Annotated[Token | None, _none_if(""), _SameSource] = None
+    kratos_admin_token: Annotated[Token | None, _none_if("")] = None
     """A bearer token for the Admin API, as Ory Network wants one."""
     kratos_refetch: bool = False
     """Take a webhook as a hint only, and ask the Admin API what the identity is."""
@@ -190,17 +192,33 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[Callable[[], dict[str, Any]], ...]:
-        """Take an admin URL or token from `.env` only if the other is not in the environment."""
+        """The environment, and the files that it names, come before `.env`.
+
+        An admin URL or token is taken from `.env` only if the other is not in the environment.
+        """
+        first = {**env_settings(), **from_files(os.environ)}
+
+        def environment() -> dict[str, Any]:
+            return first
 
         def dotenv() -> dict[str, Any]:
-            found, first = dotenv_settings(), env_settings()
+            found = dotenv_settings()
+            if isinstance(dotenv_settings, DotEnvSettingsSource):
+                found |= refused_in_dotenv(dotenv_settings.env_vars)
             for name in ADMIN_URL_AND_TOKEN & found.keys() - first.keys():
                 (other,) = ADMIN_URL_AND_TOKEN - {name}
                 if found[name] and first.get(other) and first[other] != found.get(other):
-                    found[name] = _FromDifferentSources()
+                    found[name] = FROM_DIFFERENT_SOURCES
             return found
 
-        return init_settings, env_settings, dotenv, file_secret_settings
+        return init_settings, environment, dotenv, file_secret_settings
+
+    @field_validator(*FROM_FILES, mode="before")
+    @classmethod
+    def _is_not_refused(cls, given: object) -> object:
+        if isinstance(given, Refused):
+            raise ValueError(given.reason)  # noqa: TRY004  # pydantic's
+        return given
 
     @field_validator("kratos_refetch")
     @classmethod

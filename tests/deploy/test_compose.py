@@ -1,6 +1,8 @@
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,50 @@ UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "mb": 2**20}
 def bytes_of(size: str) -> int:
     number, unit = re.fullmatch(r"(\d+)([a-z]+)", size).groups()  # type: ignore[union-attr]
     return int(number) * UNITS[unit]
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as after `sh deploy/secrets.sh`."""
+    folder = tmp_path_factory.mktemp("checkout")
+    make_secrets(folder)
+    return folder
+
+
+def make_secrets(folder: Path) -> "subprocess.CompletedProcess[str]":
+    (folder / "deploy").mkdir(exist_ok=True)
+    for name in (".env.example", "deploy/secrets.sh"):
+        shutil.copy(ROOT / name, folder / name)
+    return subprocess.run(
+        ["sh", str(folder / "deploy/secrets.sh")], capture_output=True, text=True, check=False
+    )
+
+
+def dotenv(folder: Path) -> dict[str, str]:
+    return dict(
+        line.split("=", 1)
+        for line in (folder / ".env").read_text().splitlines()
+        if line and not line.startswith("#")
+    )
+
+
+@pytest.fixture(scope="session")
+def settings_of(checkout: Path) -> Callable[[str], dict[str, str]]:
+    """What a service is given, with the content of the secrets that are mounted."""
+
+    def settings(name: str) -> dict[str, str]:
+        service = SERVICES[name]
+        mounted = {}
+        for each in service.get("secrets", []):
+            secret = {"source": each, "target": each} if isinstance(each, str) else each
+            file = checkout / COMPOSE["secrets"][secret["source"]]["file"]
+            mounted[f"/run/secrets/{secret['target']}"] = file.read_text().strip()
+        return {
+            variable.removesuffix("_FILE"): mounted.get(value, value)
+            for variable, value in service.get("environment", {}).items()
+        }
+
+    return settings
 
 
 def test_the_compose_file_follows_the_compose_specification() -> None:
@@ -115,7 +161,73 @@ def test_a_service_is_given_every_setting_without_which_it_cannot_start(name: st
         setting.upper() for setting, field in Settings.model_fields.items() if field.is_required()
     }
 
-    assert needed | {"KRATOS_WEBHOOK_API_KEYS"} <= SERVICES[name]["environment"].keys()
+    if name == "api":
+        needed.add("KRATOS_WEBHOOK_API_KEYS")
+    given = SERVICES[name]["environment"]
+    assert needed <= {variable.removesuffix("_FILE") for variable in given}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_service_can_use_what_its_secrets_say(
+    name: str, settings_of: Callable[[str], dict[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kratos_sync.infrastructure.settings import Settings
+
+    for setting in Settings.model_fields:
+        monkeypatch.delenv(setting.upper(), raising=False)
+    for variable, value in settings_of(name).items():
+        monkeypatch.setenv(variable, value)
+
+    keys = Settings(_env_file=None).kratos_webhook_api_keys  # type: ignore[call-arg]
+    assert len(keys) == (name == "api")
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_secret_that_a_service_names_is_mounted_and_no_other(name: str) -> None:
+    service = SERVICES[name]
+    mounted = [each if isinstance(each, str) else each["target"] for each in service["secrets"]]
+    named = {
+        value for variable, value in service["environment"].items() if variable.endswith("_FILE")
+    }
+
+    assert {f"/run/secrets/{each}" for each in mounted} == named
+
+
+def test_secrets_are_random_and_for_nobody_else(checkout: Path) -> None:
+    values = list(dotenv(checkout).values())
+
+    assert all(re.fullmatch("[0-9a-f]{32}", value) for value in values)
+    assert len({*values}) == len(values)
+    assert (checkout / ".env").stat().st_mode & 0o777 == 0o600
+    assert (checkout / "secrets").stat().st_mode & 0o777 == 0o700
+    # The containers' own user reads them.
+    assert all(each.stat().st_mode & 0o777 == 0o644 for each in (checkout / "secrets").iterdir())
+    declared = {secret["file"] for secret in COMPOSE["secrets"].values()}
+    assert declared == {f"./secrets/{each.name}" for each in (checkout / "secrets").iterdir()}
+    assert "/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_what_stands_in_dotenv_is_kept_and_used(tmp_path: Path) -> None:
+    make_secrets(tmp_path)
+    changed = {**dotenv(tmp_path), "VALKEY_PASSWORD": "mine", "KRATOS_WEBHOOK_API_KEYS": "a,b"}
+    (tmp_path / ".env").write_text("".join(f"{k}={v}\n" for k, v in changed.items()))
+
+    assert make_secrets(tmp_path).returncode == 0
+    assert dotenv(tmp_path) == changed
+    assert (tmp_path / "secrets/broker_url").read_text() == "redis://:mine@valkey:6379/0\n"
+    assert (tmp_path / "secrets/webhook_api_keys").read_text() == "a,b\n"
+
+
+@pytest.mark.parametrize("password", ["", "p@ss", "pass word", "$(id)"])
+def test_a_password_that_does_not_go_into_a_url_is_refused(tmp_path: Path, password: str) -> None:
+    make_secrets(tmp_path)
+    changed = {**dotenv(tmp_path), "POSTGRES_PASSWORD": password}
+    (tmp_path / ".env").write_text("".join(f"{k}={v}\n" for k, v in changed.items()))
+
+    refused = make_secrets(tmp_path)
+
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("POSTGRES_PASSWORD in .env: letters, digits and")
 
 
 def test_kratos_starts_no_more_template_processes_than_its_limits_hold() -> None:
@@ -228,11 +340,13 @@ def test_what_is_published_is_on_a_network_with_a_way_out() -> None:
         assert is_open >= ("ports" in service)
 
 
-def test_a_service_shares_a_network_with_all_that_its_urls_lead_to() -> None:
+def test_a_service_shares_a_network_with_all_that_its_urls_lead_to(
+    settings_of: Callable[[str], dict[str, str]],
+) -> None:
     # A relay has the settings of all, and asks no Kratos. Browsers are outside of all networks.
     asking = {"worker", "reconcile", "kratos", "kratos-migrate", "kratos-courier"}
-    for name, service in SERVICES.items():
-        for variable, value in service.get("environment", {}).items():
+    for name in SERVICES:
+        for variable, value in settings_of(name).items():
             if variable == "KRATOS_BROWSER_URL":
                 continue
             if "://" in value and (name in asking or not variable.startswith("KRATOS_")):
@@ -241,22 +355,28 @@ def test_a_service_shares_a_network_with_all_that_its_urls_lead_to() -> None:
     assert "api" in neighbours_of("kratos")
 
 
-def test_the_api_is_an_ordinary_role_and_no_owner() -> None:
-    url = SERVICES["api"]["environment"]["DATABASE_URL"]
+def test_the_api_is_an_ordinary_role_and_no_owner(
+    checkout: Path, settings_of: Callable[[str], dict[str, str]]
+) -> None:
+    password = dotenv(checkout)["API_POSTGRES_PASSWORD"]
 
-    assert url.startswith("postgresql://kratos_sync_api:${API_POSTGRES_PASSWORD:?")
+    url = settings_of("api")["DATABASE_URL"]
+    assert url.startswith(f"postgresql://kratos_sync_api:{password}@")
     assert SERVICES["postgres"]["environment"]["POSTGRES_USER"] == "kratos_sync"
     assert {"migrate", "api-role"} <= SERVICES["api"]["depends_on"].keys()
     assert SERVICES["api-role"]["environment"]["PGUSER"] == "kratos_sync"
-    assert "POSTGRES_PASSWORD:" not in str(SERVICES["api"]).replace("API_POSTGRES_PASSWORD:", "")
+    assert "database_url" not in SERVICES["api"]["secrets"]
+    assert "POSTGRES_PASSWORD:" not in str(SERVICES["api"])
 
 
-def test_redis_asks_for_a_password_and_everybody_has_it() -> None:
+def test_redis_asks_for_a_password_and_everybody_has_it(
+    checkout: Path, settings_of: Callable[[str], dict[str, str]]
+) -> None:
     password = "${VALKEY_PASSWORD:?set it in .env, see .env.example}"
 
     assert SERVICES["valkey"]["environment"]["REDISCLI_AUTH"] == password
-    assert {SERVICES[name]["environment"]["BROKER_URL"] for name in OURS} == {
-        f"redis://:{password}@valkey:6379/0"
+    assert {settings_of(name)["BROKER_URL"] for name in OURS} == {
+        f"redis://:{dotenv(checkout)['VALKEY_PASSWORD']}@valkey:6379/0"
     }
 
 
@@ -266,7 +386,9 @@ def test_no_secret_stands_in_the_compose_file(name: str) -> None:
     secret = re.compile("PASSWORD|SECRET|KEY|TOKEN")
 
     for variable, value in environment.items():
-        if secret.search(variable):
+        if variable.endswith("_FILE"):
+            assert value.startswith("/run/secrets/")
+        elif secret.search(variable):
             assert REQUIRED.fullmatch(value)
         for password in re.findall(r"://[^:/@]*:(.*)@", value):
             assert REQUIRED.fullmatch(password)
@@ -312,11 +434,13 @@ def test_the_databases_are_asked_by_tcp_as_those_who_use_them_do() -> None:
         assert "--host 127.0.0.1" in SERVICES[name]["healthcheck"]["test"][1]
 
 
-def test_the_urls_that_a_service_is_given_lead_to_services() -> None:
+def test_the_urls_that_a_service_is_given_lead_to_services(
+    settings_of: Callable[[str], dict[str, str]],
+) -> None:
     given = [
         value
-        for service in SERVICES.values()
-        for name, value in service.get("environment", {}).items()
+        for service in SERVICES
+        for name, value in settings_of(service).items()
         if "://" in value and name != "KRATOS_BROWSER_URL"  # it leads browsers
     ]
     hosts = {re.search(r"://(?:.*@)?([a-z-]+):\d+", value).group(1) for value in given}  # type: ignore[union-attr]

@@ -174,11 +174,13 @@ def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
     from dotenv import dotenv_values
 
     from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
+    from kratos_sync.infrastructure.secret_files import names_a_file
 
     given = {k: v for k, v in {**dotenv_values(".env"), **os.environ}.items() if v}
     if given.get(EXPORTED_BY) == str(data.absolute()):
         # From `. .data/env`: its servers ended with the dev that started them.
         given = {k: v for k, v in given.items() if k not in OWN_URLS}
+    _read_files(given)
     for name in ("DATABASE_URL", "BROKER_URL"):
         if name in given:
             _say(f"Using {name} from the environment, and no server of our own for it.")
@@ -188,14 +190,28 @@ def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
         given["BROKER_URL"] = undo.enter_context(EmbeddedValkey(data / "valkey")).url
     if "KRATOS_WEBHOOK_API_KEYS" not in given:
         given["KRATOS_WEBHOOK_API_KEYS"] = kept_key(data)
-    # Children read .env themselves: they must know whether these two come from there.
+    # Children read .env themselves: they must know whether these come from there.
     from_file = given.keys() - os.environ.keys()
     kept = {
         name: value
         for name, value in given.items()
-        if name not in from_file or name.upper() not in ADMIN_URL_AND_TOKEN
+        if name not in from_file or not (name.upper() in ADMIN_URL_AND_TOKEN or names_a_file(name))
     }
     return {"LOG_FORMAT": "console", **kept}
+
+
+def _read_files(given: dict[str, str]) -> None:
+    """Replace DATABASE_URL_FILE and the like by what the file says. Raises click.UsageError."""
+    from kratos_sync.infrastructure.secret_files import SUFFIX, Refused, from_files
+
+    of_processes = {name: given[name] for name in given.keys() & os.environ.keys()}
+    names = [name.lower() for name in (*OWN_URLS, "KRATOS_WEBHOOK_API_KEYS")]
+    for name, value in from_files(of_processes, names).items():
+        if isinstance(value, Refused):
+            raise click.UsageError(f"{name.upper()}: {value.reason}")
+        for variable in [each for each in given if each.lower() == name + SUFFIX]:
+            del given[variable]
+        given[name.upper()] = value
 
 
 def _consumers(environment: Mapping[str, str]) -> list[str]:

@@ -34,6 +34,7 @@ SETTINGS = {
     "KRATOS_WEBHOOK_API_KEYS",
     "KRATOS_ADMIN_URL",
     "KRATOS_ADMIN_TOKEN",
+    "DATABASE_URL_FILE",
     "LOG_FORMAT",
     "STAND_IN",
 }
@@ -304,6 +305,28 @@ def test_what_an_env_file_says_of_the_admin_api_does_not_become_the_environments
     dev.shows("See what became of it")
     assert "KRATOS_ADMIN_TOKEN=of-no-worth" in dev.text
     assert "evil.example" not in dev.text
+
+
+def test_urls_in_files_are_used_in_place_of_servers_of_its_own(
+    started: list[Dev], directory: Path
+) -> None:
+    (directory / "secret").write_text("postgresql://db/app\n")
+    dev = stand_in_dev(
+        started, directory, DATABASE_URL_FILE="secret", BROKER_URL="redis://broker/0"
+    )
+    dev.shows("See what became of it")
+    assert "DATABASE_URL=postgresql://db/app" in dev.text
+    assert "DATABASE_URL_FILE=" not in dev.text
+    assert not (directory / ".data" / "postgresql").exists()
+
+
+def test_a_file_that_an_env_file_names_does_not_become_the_environments(
+    started: list[Dev], directory: Path
+) -> None:
+    (directory / ".env").write_text("KRATOS_ADMIN_TOKEN_FILE=/run/secrets/another\n")
+    urls = {"DATABASE_URL": "postgresql://db/app", "BROKER_URL": "redis://broker/0"}
+    dev = stand_in_dev(started, directory, **urls).shows("See what became of it")
+    assert "/run/secrets/another" not in dev.text
 
 
 def test_the_key_is_kept_and_private(tmp_path: Path) -> None:
