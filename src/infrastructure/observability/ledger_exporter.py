@@ -27,6 +27,11 @@ LOCK: Final = text("SELECT pg_try_advisory_lock(:key)")
 PING: Final = text("SELECT")
 STATEMENT_TIMEOUT: Final = timedelta(seconds=2)
 READ_SECONDS: Final = 15.0
+"""How often the ledger is read;"""
+PART_OF_TIME: Final = 1 / 20
+"""less often, so that reading takes no more than this share of the time,"""
+LONGEST_SECONDS: Final = 60.0
+"""but no less often than this."""
 TICK_SECONDS: Final = 2.0
 """How often a relay tries to get the lock, and the one that has it looks whether it lost it."""
 STALE_SECONDS: Final = 10.0
@@ -84,8 +89,10 @@ class LedgerExporter:
             if stopped.wait(TICK_SECONDS):
                 return
         while not stopped.is_set():
+            began = monotonic()
             self._values = self._read(connection)
-            until = monotonic() + READ_SECONDS
+            took = monotonic() - began
+            until = began + max(READ_SECONDS, min(took / PART_OF_TIME, LONGEST_SECONDS))
             while monotonic() < until and not stopped.wait(TICK_SECONDS):
                 with connection.begin():
                     connection.execute(PING)

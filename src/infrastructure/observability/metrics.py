@@ -6,18 +6,16 @@ Only processes with METRICS_PORT, or with an endpoint for OTLP, import this modu
 import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from datetime import UTC, datetime
 from http import HTTPStatus
 from itertools import product
-from time import monotonic
-from typing import Final, TypeVar
+from time import monotonic, time
+from typing import Final
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
     Counter,
     GCCollector,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
@@ -34,6 +32,7 @@ from kratos_sync.application.ports.purge import Removed
 from kratos_sync.infrastructure.observability import definitions as define
 from kratos_sync.infrastructure.observability.definitions import Metric
 from kratos_sync.infrastructure.observability.dependencies import Dependency
+from kratos_sync.infrastructure.observability.histograms import Histogram, Observations
 from kratos_sync.infrastructure.observability.http_server import Response, Route
 from kratos_sync.infrastructure.observability.observer import Observer, Reading
 
@@ -105,15 +104,17 @@ class Metrics(Observer):
             each for each in define.METRICS if process in each.processes and each in _COUNTED
         ]
         self._counters = {
-            each: _with_zeros(_counter(each, self.registry), each, consumers)
+            each: _counter(each, self.registry, consumers)
             for each in counted
             if each.kind == "counter"
         }
         self._histograms = {
-            each: _with_zeros(_histogram(each, self.registry), each, consumers)
+            each: Histogram(each, _values_of(each, consumers))
             for each in counted
             if each.kind == "histogram"
         }
+        for histogram in self._histograms.values():
+            self.registry.register(histogram)
         self.ledger = Dependency("ledger-check", LEDGER_SECONDS)
         self.broker = Dependency("broker-check", BROKER_SECONDS)
         self._dependencies: dict[str, Dependency] = {}
@@ -169,7 +170,7 @@ class Metrics(Observer):
             result: self._counter(define.WEBHOOKS, endpoint, result).inc
             for result in define.RESULTS
         }
-        observe = self._histogram(define.WEBHOOK_DURATION, endpoint).observe
+        observe = self._observations(define.WEBHOOK_DURATION, endpoint).add
 
         def answered(result: str, seconds: float) -> None:
             results[result]()
@@ -178,7 +179,7 @@ class Metrics(Observer):
         return answered
 
     def committed(self, events: int) -> None:
-        self._histograms[define.EVENTS_PER_COMMIT].observe(events)
+        self._observations(define.EVENTS_PER_COMMIT).add(events)
 
     def dispatched(self, consumer: str, deliveries: int) -> None:
         self._counter(define.DISPATCHED, consumer).inc(deliveries)
@@ -195,17 +196,17 @@ class Metrics(Observer):
         if not done:
             return
         consumer = batch.consumer.name
-        self._histogram(define.BATCH_SIZE, consumer).observe(done)
+        self._observations(define.BATCH_SIZE, consumer).add(done)
         seconds = monotonic() - batch.started.monotonic
-        self._histogram(define.BATCH_DURATION, consumer).observe(seconds)
+        self._observations(define.BATCH_DURATION, consumer).add(seconds)
         for failure in result.failed:
             self.attempt_lost(failure.attempt)
         if result.succeeded:
             self._counter(define.ATTEMPTS, consumer, "succeeded").inc(len(result.succeeded))
-            observe, now = self._histogram(define.LATENCY, consumer).observe, datetime.now(UTC)
-            for delivery in result.succeeded:
-                if delivery.recorded_at is not None:
-                    observe(max((now - delivery.recorded_at).total_seconds(), 0.0))
+            recorded = [each.recorded_at for each in result.succeeded if each.recorded_at]
+            now = time()
+            late = [max(now - at.timestamp(), 0.0) for at in recorded]
+            self._observations(define.LATENCY, consumer).add(*late)
 
     def attempt_lost(self, attempt: FailedAttempt) -> None:
         outcome = _OUTCOMES[attempt.outcome]
@@ -217,7 +218,7 @@ class Metrics(Observer):
     def kratos_answered(self, operation: str, status: int | None, seconds: float) -> None:
         written = NO_ANSWER if status is None else _STATUS.get(status, OTHER)
         self._counter(define.KRATOS_REQUESTS, operation, written).inc()
-        self._histogram(define.KRATOS_DURATION, operation).observe(seconds)
+        self._observations(define.KRATOS_DURATION, operation).add(seconds)
 
     def circuit(self, *, is_open: bool) -> None:
         self._circuit_is_open = is_open
@@ -236,28 +237,19 @@ class Metrics(Observer):
     def _counter(self, metric: Metric, *labels: str) -> Counter:
         return self._counters[metric].labels(*labels)
 
-    def _histogram(self, metric: Metric, *labels: str) -> Histogram:
-        return self._histograms[metric].labels(*labels)
+    def _observations(self, metric: Metric, *labels: str) -> Observations:
+        return self._histograms[metric].of(*labels)
 
 
-Instrument = TypeVar("Instrument", Counter, Histogram)
-
-
-def _counter(metric: Metric, registry: CollectorRegistry) -> Counter:
-    return Counter(metric.name, metric.help, list(metric.labels), registry=registry)
-
-
-def _histogram(metric: Metric, registry: CollectorRegistry) -> Histogram:
-    names, buckets = list(metric.labels), metric.buckets
-    return Histogram(metric.name, metric.help, names, registry=registry, buckets=buckets)
-
-
-def _with_zeros(made: Instrument, metric: Metric, consumers: Collection[str]) -> Instrument:
-    """Add a 0 for each combination of labels that is known: so that rates see the first change."""
-    values = [
-        tuple(consumers) if name == "consumer" else known for name, known in metric.labels.items()
-    ]
-    if values:
-        for labels in product(*values):
-            made.labels(*labels)
+def _counter(metric: Metric, registry: CollectorRegistry, consumers: Collection[str]) -> Counter:
+    """A counter with 0 for each combination of labels that is known: rates see the first change."""
+    made = Counter(metric.name, metric.help, list(metric.labels), registry=registry)
+    for labels in _values_of(metric, consumers):
+        made.labels(*labels)
     return made
+
+
+def _values_of(metric: Metric, consumers: Collection[str]) -> Iterator[tuple[str, ...]]:
+    """Every combination of the values of labels, as far as they are known in advance."""
+    known = {**metric.labels, "consumer": tuple(consumers)}
+    return product(*(known[name] for name in metric.labels))
