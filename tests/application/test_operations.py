@@ -1,8 +1,7 @@
 """Carrying out an operation that is recorded."""
 
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from uuid import UUID
@@ -73,6 +72,16 @@ def only(operations: Away) -> Operation:
     return found
 
 
+def repeat(step: Callable[[], None]) -> None:
+    """Repeat a step until it raises."""
+
+    def is_over() -> bool:
+        step()
+        return False
+
+    until(is_over)
+
+
 def test_it_runs_before_its_first_step_and_completes_after_the_last(operations: Away) -> None:
     with running(operations) as operation:
         assert only(operations).outcome is Outcome.RUNNING
@@ -127,9 +136,7 @@ def test_it_stops_at_its_next_step_once_somebody_asked_for_it(operations: Away) 
     def carry_out() -> None:
         with running(operations) as operation:
             assert operations.request_cancel(only(operations).id, "grace")
-            while True:
-                operation.advance(next(steps))
-                time.sleep(0.001)
+            repeat(lambda: operation.advance(next(steps)))
 
     with pytest.raises(OperationCancelled, match="Cancelled by grace"):
         carry_out()
@@ -140,16 +147,11 @@ def test_it_stops_at_its_next_step_once_somebody_asked_for_it(operations: Away) 
 def test_it_stops_during_a_pause_too(operations: Away) -> None:
     pauses: list[float] = []
 
-    def pause(seconds: float) -> None:
-        pauses.append(seconds)
-        time.sleep(0.001)
-
     def carry_out() -> None:
         with running(operations) as operation:
             operations.request_cancel(only(operations).id, "grace")
-            wait = operation.pausing(pause)
-            while True:
-                wait(0.1)
+            wait = operation.pausing(pauses.append)
+            repeat(lambda: wait(0.1))
 
     with pytest.raises(OperationCancelled):
         carry_out()
@@ -166,9 +168,7 @@ def test_it_stops_once_somebody_resumed_it_elsewhere(operations: Away) -> None:
             resuming = OperationRequest("replay", "hedy", How.CLI, resumes=operation.id)
             operations.begin(resuming, UUID(int=1))
             operations.is_away = False
-            while True:
-                operation.check()
-                time.sleep(0.001)
+            repeat(operation.check)
 
     with pytest.raises(OperationLost):
         carry_out()

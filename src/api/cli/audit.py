@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from kratos_sync.api.amounts import duration, moment
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.amounts import duration, moment
 from kratos_sync.api.cli.output import Line, Styled, echo, echo_json, rows
 from kratos_sync.api.cli.process import Steps, command_container
 from kratos_sync.application.ports.operations import (
@@ -31,6 +32,7 @@ STYLES: Final = {
     Outcome.CANCELLED: "yellow",
     Outcome.INTERRUPTED: "bold red",
 }
+LONGEST_REASON_SHOWN: Final = 60
 operation_id = click.argument("operation_id", metavar="ID", type=click.IntRange(1))
 
 
@@ -175,7 +177,7 @@ def table(operations: Sequence[Operation]) -> Iterator[Line]:
     if not operations:
         yield "No operations."
         return
-    headings = ("ID", "STARTED", "OPERATION", "BY", "ON", "DONE", "TOOK", "OUTCOME", "REASON")
+    headings = ("ID", "STARTED", "OPERATION", "BY", "DONE", "TOOK", "OUTCOME", "REASON", "ON")
 
     def cells(each: Operation) -> tuple[str, ...]:
         by = each.by if each.how is How.CLI else f"{each.by} ({each.how})"
@@ -185,11 +187,11 @@ def table(operations: Sequence[Operation]) -> Iterator[Line]:
             moment(each.started_at),
             each.operation,
             by,
-            _on(each),
             _done(each),
             took,
             Styled(_state(each), STYLES[each.outcome]),
-            each.reason or "",
+            shorten(each.reason or "", LONGEST_REASON_SHOWN, placeholder="…"),
+            _on(each),
         )
 
     yield from rows(headings, map(cells, operations), right=("ID", "TOOK"))
@@ -201,14 +203,16 @@ def _on(operation: Operation) -> str:
     if operation.subject is not None:
         about.append(f"identity {operation.subject}")
     for name, value in operation.scope.items():
-        if value not in (None, False):
-            shown = "" if value is True else f" {_value(name, value)}"
-            about.append(f"{name.replace('_', ' ')}{shown}")
+        # Only the JSON has the pace, and the time at which the command began.
+        if value in (None, False) or name == "until" or (name, type(value)) == ("rate", int):
+            continue
+        shown = "" if value is True else f" {_value(name, value)}"
+        about.append(f"{name.replace('_', ' ')}{shown}")
     return ", ".join(about)
 
 
 def _value(name: str, value: Json) -> str:
-    if name in {"since", "until"} and isinstance(value, str):
+    if name == "since" and isinstance(value, str):
         return moment(datetime.fromisoformat(value))
     if name.endswith("_older_than") and isinstance(value, int | float):
         return duration(timedelta(seconds=value))

@@ -145,7 +145,7 @@ class Reconciler:
 def _advance(operation: RunningOperation, found: Findings) -> None:
     operation.advance(
         found.identities,
-        found.held,
+        max(found.held, found.identities),
         missing=found.missing,
         stale=found.stale,
         deleted=found.deleted,

@@ -5,12 +5,14 @@ import json
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 from click.testing import Result
 from sqlalchemy import Engine
@@ -264,6 +266,17 @@ def test_filters_narrow_it(engine: Engine, operations: PostgresOperations) -> No
     assert "grace (console)" in done("audit").stdout
 
 
+def test_a_long_reason_is_shown_in_part_and_is_whole_in_the_json() -> None:
+    reason = "the mail server was away " * 30
+    done("purge", "--reason", reason)
+    table = done("audit").stdout
+    assert "the mail server was away the mail server was" in table
+    assert "…" in table
+    assert reason.strip() not in table
+    (shown,) = json.loads(done("audit", "--json").stdout)["operations"]
+    assert shown["reason"] == reason.strip()
+
+
 def test_the_json_has_the_documented_keys(operations: PostgresOperations) -> None:
     done("pause", SYNC, *BY_ADA, "--reason", "a migration")
     (document,) = json.loads(done("audit", "--json").stdout)["operations"]
@@ -392,6 +405,8 @@ def test_a_replay_whose_process_ends_is_interrupted_and_resumed_where_it_was(
 
     resumed = newest(operations)
     assert (resumed.outcome, resumed.resumes) == (Outcome.COMPLETED, interrupted.id)
+    at = datetime.fromisoformat(str(interrupted.result["go_on_since"]))
+    assert datetime.fromisoformat(str(resumed.scope["since"])) == at
     # From the last event on that was known to be replayed.
     assert resumed.done == len(ids) - interrupted.done + 1
     again = {event_id for _, event_id in PostgresLedger(engine).deliveries}
@@ -400,6 +415,38 @@ def test_a_replay_whose_process_ends_is_interrupted_and_resumed_where_it_was(
         Outcome.COMPLETED,
         Outcome.INTERRUPTED,
     ]
+
+
+def test_an_outcome_is_recorded_once_the_database_is_back(
+    engine: Engine, operations: PostgresOperations, postgres_url: str
+) -> None:
+    for _ in range(3):
+        fail(engine)
+    name = engine.url.database
+
+    def ask(statement: str) -> None:
+        with psycopg.connect(postgres_url, autocommit=True) as administrator:
+            administrator.execute(statement.encode())
+
+    def go_away(_done: int) -> None:
+        ask(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        ask(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        back = f"ALTER DATABASE {name} ALLOW_CONNECTIONS true"
+        threading.Timer(1, ask, [back]).start()
+
+    @contextmanager
+    def going_away(_what: str, _total: int) -> Iterator[Callable[[int], None]]:
+        yield go_away
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kratos_sync.api.cli.failed.progress", going_away)
+        result = kratos_sync("failed", "retry", "--all", "--yes")
+    assert result.exit_code == 1
+    assert "PostgreSQL" in result.stderr
+    failed = newest(operations)
+    assert (failed.outcome, failed.done) == (Outcome.FAILED, 3)
+    assert failed.result == {"error": "LedgerUnavailable"}
+    assert "was resumed: 0 done." in done("audit", "resume", str(failed.id), "--yes").stdout
 
 
 def test_a_purge_that_died_is_resumed_once(engine: Engine, operations: PostgresOperations) -> None:
