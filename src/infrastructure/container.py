@@ -51,6 +51,7 @@ from kratos_sync.infrastructure.ledger.subscriptions import PostgresSubscription
 from kratos_sync.infrastructure.migrations import deployment_id
 from kratos_sync.infrastructure.observability.observer import Observer, reporting
 from kratos_sync.infrastructure.observability.tracing.start import Tracing
+from kratos_sync.infrastructure.observability.health import Health
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
@@ -103,6 +104,8 @@ class Container(containers.DeclarativeContainer):
     application_path = providers.Singleton(application_path, settings.provided.kratos_sync_app)
     application = providers.Singleton(load_application, application_path)
     subscriptions = providers.Singleton(subscriptions_with, application)
+    health = providers.Singleton(Health, "", observer)
+    """Overridden in long-running processes."""
     engine = providers.Singleton(
         connect, settings.provided.database_url, settings.provided.database_pool_size
     )

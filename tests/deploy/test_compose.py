@@ -250,6 +250,15 @@ def test_a_service_that_stays_says_how_it_is_and_comes_back(name: str) -> None:
     assert "stop_grace_period" in service
 
 
+@pytest.mark.parametrize("name", ["relay", "worker", "reconcile"])
+def test_what_serves_nobody_is_asked_for_its_health_on_its_own_port(name: str) -> None:
+    service = SERVICES[name]
+
+    assert service["healthcheck"]["test"] == ["CMD", "kratos-sync", "healthcheck", name]
+    assert int(service["environment"]["METRICS_PORT"])
+    assert "METRICS_HOST" not in service["environment"] or "ports" not in service
+
+
 @pytest.mark.parametrize("name", sorted(ONE_SHOTS))
 def test_a_one_shot_is_tried_again_but_not_for_ever(name: str) -> None:
     assert re.fullmatch(r"on-failure:\d", SERVICES[name]["restart"])

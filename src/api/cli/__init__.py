@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "api": "Receive Kratos' webhooks.",
     "relay": "Dispatch due deliveries to the broker, purge, and complete erasures.",
     "worker": "Run consumers.",
+    "healthcheck": "Ask a process on this machine how it is: exit code 0 if it is ready, else 1.",
     "migrate": "Bring the database schema up to this release.",
     "status": "Show backlog, lag and dead letters of each consumer.",
     "history": "Show every event of the identity ID, and what each consumer did with it.",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from socket import socket
 from typing import Final
 
 import click
@@ -28,6 +29,7 @@ from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.migrations import SchemaTooOld, require_schema
 from kratos_sync.infrastructure.observability import definitions as define
+from kratos_sync.infrastructure.observability.health import Health
 from kratos_sync.infrastructure.observability.observer import Observer
 from kratos_sync.infrastructure.postgres.connection_failures import is_refusal, why_unavailable
 from kratos_sync.infrastructure.postgres.engine import translate_errors
@@ -48,10 +50,13 @@ log = structlog.get_logger()
 class DrainingServer(uvicorn.Server):
     """Drains calls, then aborts them, as ShutdownSignals requests."""
 
-    def __init__(self, config: uvicorn.Config, abort_waiting: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, abort_waiting: Callable[[], None], health: Health
+    ) -> None:
         """`abort_waiting` has waiting calls answered at once."""
         super().__init__(config)
         self._abort_waiting = abort_waiting
+        self._health = health
         self._loop: asyncio.AbstractEventLoop | None = None
         self.signals = ShutdownSignals(self._drain, self._abort, abort_after=ABORT_AFTER_SECONDS)
 
@@ -61,8 +66,15 @@ class DrainingServer(uvicorn.Server):
         self._loop = asyncio.get_running_loop()
         yield
 
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._health.started()
+
     def _drain(self) -> None:
         self.should_exit = True
+        self._health.stopping()
 
     def _abort(self) -> None:
         if self._loop is not None:
@@ -111,6 +123,7 @@ def api(host: str, port: int) -> None:
                 timeout_graceful_shutdown=STOP_SECONDS,
             ),
             sync.abort_waiting,
+            container.health(),
         )
         observer = container.observer()
         observer.watch(define.HELD, lambda: float(sync.held_calls))

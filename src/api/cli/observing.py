@@ -1,3 +1,4 @@
+"""What a long-running process shows of itself while it runs: metrics and health, and traces."""
 
 import os
 import threading
@@ -11,7 +12,9 @@ import structlog
 
 from kratos_sync.infrastructure.observability import definitions as define
 from kratos_sync.infrastructure.observability import otlp_wanted
+from kratos_sync.infrastructure.observability.health import LONGEST_TURN_SECONDS, Health
 from kratos_sync.infrastructure.observability.http_server import ObservabilityServer
+from kratos_sync.infrastructure.observability.service_manager import ServiceManager
 from kratos_sync.infrastructure.observability.tracing.start import started
 
 if TYPE_CHECKING:
@@ -22,6 +25,10 @@ OTLP_SECONDS: Final = 60.0
 
 TRACED: Final = frozenset({"api", "worker", "reconcile"})
 """A relay reads pointers, and no events with their traces."""
+
+LONGEST_TURN: Final = {"api": 30.0, "worker": 30.0}
+"""Seconds in which these loops turn many times: an event loop, and the worker's watchdog."""
+
 log = structlog.get_logger()
 
 
@@ -29,7 +36,7 @@ log = structlog.get_logger()
 def observed(container: "Container", process: str, *, is_successor: bool = False) -> Iterator[None]:
     """Count and trace what this process does, and serve or export it, as far as it is configured.
 
-    To be entered before what is to be counted is taken from the container. The port of a process
+    To be entered before what is to be observed is taken from the container. The port of a process
     that replaces another one is taken once it is free. Raises CannotListen.
     """
     settings = container.settings()
@@ -42,9 +49,15 @@ def observed(container: "Container", process: str, *, is_successor: bool = False
         exports = _exports_metrics()
         if exports or settings.metrics_port is not None:
             _count(container, process, undo, exports=exports)
+        longest = LONGEST_TURN.get(process, LONGEST_TURN_SECONDS)
+        health = Health(process, container.observer(), ServiceManager(os.environ), longest)
+        container.health.override(health)
+        # A worker's supervisor goes on if this process ends by itself.
+        undo.callback(health.stopping, is_replaced=process == "worker")
         if settings.metrics_port is not None:
             host, port = settings.metrics_host, settings.metrics_port
-            server = ObservabilityServer(host, port, container.observer().routes)
+            routes = {**container.observer().routes, **health.routes}
+            server = ObservabilityServer(host, port, routes)
             undo.callback(server.stop)
             (server.start_when_free if is_successor else server.start)()
         yield

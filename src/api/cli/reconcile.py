@@ -78,6 +78,7 @@ class Reconciler:
 
     def is_due(self, every: timedelta) -> bool:
         """Whether none began for so long; False while the database is unavailable."""
+        self._container.observer().turned()
         steps, due = Steps(), False
         with steps:
             due = self._container.reconciliations().is_due(every)
@@ -108,6 +109,7 @@ class Reconciler:
         return recorded(self._container.operations(), self._request, lazily=lazily)
 
     def _pause(self, seconds: float) -> None:
+        self._container.observer().turned()
         self.shutdown.pause(seconds)
         if self._operation is not None:
             self._operation.check()
@@ -305,6 +307,7 @@ def reconcile(
         request = OperationRequest("reconcile", by, how, reason, scope=scope)
         reconciler = Reconciler(container, rate, request)
         if every is not None:
+            container.health().started()
             for_ever(reconciler, every, allow_deletes, report)
             return
         with reconciler.shutdown:

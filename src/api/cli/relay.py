@@ -25,11 +25,9 @@ def relay() -> None:
         with expected_errors():
             container.kept_subscriptions().add_missing()
             relaying = container.relay()
-        schedules = {
-            "purge": container.purge_schedule().run,
-            "erase": container.erasure_schedule().run,
-            **ledger_export(container),
-        }
+        schedules = {"erase": container.erasure_schedule().run, **ledger_export(container)}
+        if container.settings().purge_every is not None:
+            schedules["purge"] = container.purge_schedule().run
         threads = [
             threading.Thread(target=run, args=(stopped,), name=name, daemon=True)
             for name, run in schedules.items()
@@ -38,9 +36,13 @@ def relay() -> None:
         log.info("relay_started")
         for thread in threads:
             thread.start()
+        health = container.health()
+        health.watch_threads(lambda: [] if stopped.is_set() else threads)
+        health.started()
         try:
             relaying.run(stopped)
         finally:
+            health.stopping()
             stopped.set()
             for thread in threads:
                 thread.join(JOIN_SECONDS)

@@ -189,6 +189,7 @@ class Relay:
         return min([*pauses, BUSY_SECONDS if len(wanted) < len(self._windows) else IDLE_SECONDS])
 
     def _serve(self, consumer: str, backlog: Backlog) -> float:
+        self._observer.turned()  # however many consumers, each of which may take its time
         policy = self._known_policies.of(consumer).of(self._consumers[consumer])
         if policy.paused_at is not None:
             return IDLE_SECONDS

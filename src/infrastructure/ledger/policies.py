@@ -131,11 +131,11 @@ class Pauses:
     def __init__(self, policies: PostgresConsumerPolicies) -> None:
         self._known = KnownPolicies(policies)
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="pauses", daemon=True)
+        self.thread = threading.Thread(target=self._run, name="pauses", daemon=True)
 
     def start(self) -> None:
         """Begin to keep up."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """Stop keeping up."""

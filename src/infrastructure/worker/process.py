@@ -87,12 +87,17 @@ class WorkerProcess:
         running = dramatiq.Worker(
             self._broker, worker_threads=self._threads, worker_timeout=POLL_MILLISECONDS
         )
+        health = self._container.health()
         if not requested.is_set():
             running.start()
+            pauses = self._container.pauses().thread
+            health.watch_threads(lambda: [*running.workers, *running.consumers.values(), pauses])
+            health.started()
         log.info("worker_started", threads=self._threads)
         requested.wait()
         log.info("stopping")
         replaced = self._replaced.is_set()
+        health.stopping(is_replaced=replaced)
         seconds = DRAIN_WHEN_REPLACED_SECONDS if replaced else DRAIN_SECONDS
         drain(running, self._watchdog, self._shutdown.aborted, seconds)
         self._container.pauses().stop()

@@ -1,0 +1,145 @@
+"""The units of systemd: what they run, what they may, and that systemd reads them."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import click
+import pytest
+
+from kratos_sync.api.cli import main
+from kratos_sync.infrastructure.observability.health import LONGEST_TURN_SECONDS
+from kratos_sync.infrastructure.secret_files import FROM_FILES
+from kratos_sync.infrastructure.settings import Settings
+
+ROOT: Final = Path(__file__).parents[2]
+FOLDER: Final = ROOT / "deploy" / "systemd"
+COMMON: Final = "kratos-sync-.service.d/common.conf"
+PROGRAM: Final = "/opt/kratos-sync/bin/kratos-sync"
+SERVICES: Final = sorted(path.name for path in FOLDER.glob("*.service"))
+MOST_EXPOSED: Final = 20
+"""In tenths of systemd's measure, from 0 to 10."""
+
+
+def lines_of(name: str) -> list[tuple[str, str]]:
+    """A unit's lines, those that all units have first."""
+    text = (FOLDER / COMMON).read_text() + (FOLDER / name).read_text()
+    return re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)
+
+
+def last(name: str, key: str) -> str:
+    return [value for found, value in lines_of(name) if found == key][-1]
+
+
+@pytest.fixture(scope="module")
+def analyze() -> str:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("systemd-analyze is not installed here (Debian: apt-get install systemd)")
+    return program
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The units as on a machine where the service is installed, with a program that exists."""
+    folder = tmp_path_factory.mktemp("units")
+    shutil.copytree(FOLDER, folder, dirs_exist_ok=True)
+    for unit in folder.glob("*.service"):
+        unit.write_text(unit.read_text().replace(PROGRAM, "/bin/true"))
+    shutil.copy(folder / "kratos-sync-worker@.service", folder / "kratos-sync-worker@1.service")
+    return folder
+
+
+def run(analyze: str, folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [analyze, *arguments],
+        cwd=folder,
+        env={"SYSTEMD_UNIT_PATH": f"{folder}:", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", [*SERVICES, "kratos-sync.target"])
+def test_systemd_finds_nothing_wrong(analyze: str, installed: Path, name: str) -> None:
+    verified = run(analyze, installed, "verify", "--man=no", f"./{name.replace('@.', '@1.')}")
+
+    assert (verified.returncode, verified.stdout, verified.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_may_do_little(analyze: str, installed: Path, name: str) -> None:
+    unit = f"./{name.replace('@.', '@1.')}"
+    exposed = run(
+        analyze, installed, "security", "--offline=yes", f"--threshold={MOST_EXPOSED}", unit
+    )
+
+    assert exposed.returncode == 0, exposed.stdout[-200:]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_unit_runs_a_command_of_ours_with_options_that_exist(name: str) -> None:
+    program, called, *words = shlex.split(last(name, "ExecStart"))
+
+    assert program == PROGRAM
+    command = main.get_command(click.Context(main), called)
+    assert command is not None
+    assert name.startswith(f"kratos-sync-{called}")
+    _, left, _ = command.make_parser(click.Context(command)).parse_args(words)
+    assert left == []
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_unit_is_watched_for_longer_than_a_turn_may_take(name: str) -> None:
+    assert last(name, "Type") == "notify"
+    assert int(last(name, "WatchdogSec")) >= LONGEST_TURN_SECONDS
+    assert last(name, "Restart") == "always"
+    # The first start waits for the database, however long that takes.
+    assert last(name, "TimeoutStartSec") == "infinity"
+
+
+def test_of_a_worker_the_process_that_consumes_is_heard_and_the_supervisor_is_stopped() -> None:
+    assert last("kratos-sync-worker@.service", "NotifyAccess") == "all"
+    assert last("kratos-sync-worker@.service", "KillMode") == "mixed"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_the_settings_of_a_unit_exist_and_its_secrets_are_credentials(name: str) -> None:
+    lines = lines_of(name)
+    given = dict(value.split("=", 1) for key, value in lines if key == "Environment")
+    credentials = {value.split(":")[0] for key, value in lines if key == "LoadCredential"}
+
+    for variable, value in given.items():
+        setting = variable.removesuffix("_FILE").lower()
+        assert setting in Settings.model_fields
+        if setting in FROM_FILES:
+            assert value == f"%d/{setting.removeprefix('kratos_')}"
+            assert value.removeprefix("%d/") in credentials
+    needed = {name for name, field in Settings.model_fields.items() if field.is_required()}
+    assert needed <= {variable.removesuffix("_FILE").lower() for variable in given}
+
+
+def test_processes_on_a_machine_have_ports_of_their_own() -> None:
+    ports = {
+        value.replace("%i", number)
+        for name in SERVICES
+        for number in ("1", "2", "9")
+        for key, value in lines_of(name)
+        if key == "Environment" and value.startswith("METRICS_PORT=")
+    }
+
+    assert len(ports) == len(SERVICES) - 1 + 3
+
+
+def test_the_target_starts_every_service() -> None:
+    wanted = " ".join(
+        re.findall(r"^Wants=(.*)$", (FOLDER / "kratos-sync.target").read_text(), re.MULTILINE)
+    )
+
+    assert {re.sub(r"@\d", "@", each) for each in wanted.split()} == {*SERVICES}
+    assert all(last(name, "WantedBy") == "kratos-sync.target" for name in SERVICES)
+    assert all(last(name, "PartOf") == "kratos-sync.target" for name in SERVICES)
