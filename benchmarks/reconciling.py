@@ -30,14 +30,14 @@ from kratos_sync.infrastructure.embedded import EmbeddedPostgres
 from kratos_sync.infrastructure.identities.rows import STORE, to_arrays
 from kratos_sync.infrastructure.migrations import migrate
 from kratos_sync.infrastructure.postgres.engine import connect
-from tests.kratos.population import Crowd
+from tests.kratos.population import Population
 
 SEEDED_AT_ONCE: Final = 2_000
 LOOK_SECONDS: Final = 0.05
 NOBODY: Final = UUID(int=1)
 
 
-def seed(url: str, population: Crowd) -> None:
+def seed(url: str, population: Population) -> None:
     """Store the whole population as it would be after its first webhooks and a reconciliation."""
     with psycopg.connect(url) as connection:
         cursor = psycopg.RawCursor(connection)
@@ -119,7 +119,7 @@ def main(identities: int, changed_every: int, missing_every: int) -> None:
             migrate(engine)
             engine.dispose()
             began = time.monotonic()
-            seed(postgres.url, Crowd(identities))
+            seed(postgres.url, Population(identities))
             print(f"{identities:,} identities stored in {time.monotonic() - began:.0f} s")
             environment = {"DATABASE_URL": postgres.url, "BROKER_URL": "redis://127.0.0.1:1"}
             population = ("--identities", str(identities))

@@ -35,7 +35,7 @@ def life(engine: Engine, kratos: AdminStandIn) -> Life:
     somebody = Life(PostgresLedger(engine))
     assert isinstance(kratos.people, InMemoryDocuments)
     kratos.people.put(somebody.document())
-    somebody.tell()
+    somebody.receive()
     somebody.consume_everything()
     return somebody
 
@@ -93,11 +93,12 @@ def test_it_deletes_here_then_in_kratos_and_erases_in_the_end(
 def test_json_is_one_object(life: Life) -> None:
     result = delete(life, "--yes", "--wait", "--timeout", "60", "--json")
 
-    told = json.loads(result.stdout)
-    assert (told["identity_id"], told["by"], told["waited"]) == (str(life.id), "ada", True)
-    assert (told["deleted_from_kratos"], told["failed"], told["erased"]) == (True, False, False)
-    assert told["awaited"] == []
-    assert told["deleted_here_at"]
+    report = json.loads(result.stdout)
+    assert (report["identity_id"], report["by"], report["waited"]) == (str(life.id), "ada", True)
+    assert report["deleted_from_kratos"] is True
+    assert (report["failed"], report["erased"]) == (False, False)
+    assert report["awaited"] == []
+    assert report["deleted_here_at"]
 
 
 def test_without_wait_the_deletion_is_only_requested(life: Life, kratos: AdminStandIn) -> None:

@@ -1,4 +1,4 @@
-"""What `kratos-sync status` tells of comparisons with Kratos."""
+"""What `kratos-sync status` reports of comparisons with Kratos."""
 
 import json
 from datetime import timedelta

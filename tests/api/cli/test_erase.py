@@ -47,21 +47,21 @@ def test_the_history_shows_who_erased_it_and_why(life: Life) -> None:
     erase(life, "--yes", "--by", "ada")
 
     shown = kratos_sync("history", str(life.id))
-    told = json.loads(kratos_sync("history", str(life.id), "--json").stdout)
+    report = json.loads(kratos_sync("history", str(life.id), "--json").stdout)
 
     assert shown.exit_code == 0
     assert "ERASED by ada" in shown.stdout
     assert "DELETED, version" in shown.stdout
-    assert (told["erasure"]["by"], told["erasure"]["reason"]) == ("ada", "by letter")
-    assert told["identity"]["forgotten_at"]
-    erased = [event for event in told["events"] if event["erased_at"]]
+    assert (report["erasure"]["by"], report["erasure"]["reason"]) == ("ada", "by letter")
+    assert report["identity"]["forgotten_at"]
+    erased = [event for event in report["events"] if event["erased_at"]]
     assert {event["name"] for event in erased} >= {"kratos_identity.updated", "identity.registered"}
 
 
 def test_an_erased_event_has_no_payload(life: Life) -> None:
     erase(life, "--yes")
-    told = json.loads(kratos_sync("history", str(life.id), "--json").stdout)
-    event = told["events"][0]["id"]
+    report = json.loads(kratos_sync("history", str(life.id), "--json").stdout)
+    event = report["events"][0]["id"]
 
     shown = kratos_sync("failed", "show", event, "--payload")
 
@@ -77,11 +77,11 @@ def test_a_dry_run_only_counts(life: Life) -> None:
 
     result = erase(life, "--dry-run", "--json")
 
-    told = json.loads(result.stdout)
-    assert (told["dry_run"], told["completed"], told["kratos"]) == (True, False, "not asked")
-    assert told["found"]["kratos_identities"] == 1
-    assert told["found"]["events"] > 5
-    assert told["erased"] == {"events": 0, "deliveries": 0, "texts": 0}
+    report = json.loads(result.stdout)
+    assert (report["dry_run"], report["completed"], report["kratos"]) == (True, False, "not asked")
+    assert report["found"]["kratos_identities"] == 1
+    assert report["found"]["events"] > 5
+    assert report["erased"] == {"events": 0, "deliveries": 0, "texts": 0}
     assert life.left() == before
 
 

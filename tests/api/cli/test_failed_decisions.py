@@ -217,8 +217,8 @@ def test_a_retry_wakes_the_relay(engine: Engine, database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as listener:
         listener.execute(f"LISTEN {CHANNEL}")
         failed(RETRY, "--all", "--yes")
-        heard = list(listener.notifies(timeout=DEADLINE_SECONDS, stop_after=1))
-    assert [notice.channel for notice in heard] == [CHANNEL]
+        notified = list(listener.notifies(timeout=DEADLINE_SECONDS, stop_after=1))
+    assert [notice.channel for notice in notified] == [CHANNEL]
 
 
 @BOTH

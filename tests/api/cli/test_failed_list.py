@@ -8,7 +8,13 @@ from click.testing import Result
 from sqlalchemy import Engine
 
 from tests.api.cli.invoking import kratos_sync
-from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY, add_event, log_attempt, owe
+from tests.infrastructure.ledger.rows import (
+    A_MINUTE,
+    SOMEBODY,
+    add_delivery,
+    add_event,
+    log_attempt,
+)
 from tests.infrastructure.ledger.test_dead_letters import fail
 
 pytestmark = pytest.mark.usefixtures("settings")
@@ -120,7 +126,7 @@ def test_an_event_is_shown_with_every_attempt_and_the_last_traceback(engine: Eng
     log_attempt(engine, "Greet", event_id, number=2, outcome="gave_up", error=ERROR)
     log_attempt(engine, "Count", event_id)
     shown = failed("show", str(event_id)).stdout
-    for told in (
+    for expected in (
         f"Event {event_id}  kratos_identity.updated",
         f"about identity {SOMEBODY}, from webhook",
         "KeyError: 'first'",
@@ -128,7 +134,7 @@ def test_an_event_is_shown_with_every_attempt_and_the_last_traceback(engine: Eng
         "DEAD LETTER after 12 attempts",
         'File "/app/greet.py", line 7, in consume',
     ):
-        assert told in shown
+        assert expected in shown
     assert shown.count("Traceback") == 1
     assert "Count" in shown
     assert "Count" not in failed("show", str(event_id), "--consumer", "Greet").stdout
@@ -177,7 +183,7 @@ def test_an_event_that_was_never_recorded_is_a_failure(engine: Engine) -> None:
     unknown = str(uuid4())
     result = failed("show", unknown)
     assert (result.exit_code, result.stderr) == (1, f"Error: There is no event {unknown}.\n")
-    event_id = str(owe(engine, "Greet"))
+    event_id = str(add_delivery(engine, "Greet"))
     result = failed("show", event_id, "--consumer", "Tickle")
     assert result.exit_code == 1
     assert "Tickle has no delivery of" in result.stderr

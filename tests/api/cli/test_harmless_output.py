@@ -52,10 +52,10 @@ from tests.api.cli.invoking import kratos_sync
 from tests.infrastructure.ledger.rows import (
     A_MINUTE,
     SOMEBODY,
+    add_delivery,
     add_event,
     add_identity,
     log_attempt,
-    owe,
 )
 
 NOW = datetime(2026, 7, 1, 12, 0, 0, tzinfo=UTC)
@@ -159,21 +159,26 @@ CHECKED = Report(
 )
 
 
-def poisoned(value: Any, poison: str) -> Any:
-    """The value with the poison behind every text in it."""
+def with_hostile_text(value: Any, hostile: str) -> Any:
+    """The value with the hostile text behind every text in it."""
     if isinstance(value, str) and not isinstance(value, Enum):
-        return value + poison
+        return value + hostile
     if is_dataclass(value) and not isinstance(value, type):
         changes = {
-            f.name: poisoned(getattr(value, f.name), poison) for f in fields(value) if f.init
+            f.name: with_hostile_text(getattr(value, f.name), hostile)
+            for f in fields(value)
+            if f.init
         }
         return replace(value, **changes)
     if isinstance(value, tuple) and hasattr(value, "_replace"):
-        return type(value)(*(poisoned(each, poison) for each in value))
+        return type(value)(*(with_hostile_text(each, hostile) for each in value))
     if isinstance(value, tuple | list):
-        return type(value)(poisoned(each, poison) for each in value)
+        return type(value)(with_hostile_text(each, hostile) for each in value)
     if isinstance(value, dict):
-        return {poisoned(key, poison): poisoned(each, poison) for key, each in value.items()}
+        return {
+            with_hostile_text(key, hostile): with_hostile_text(each, hostile)
+            for key, each in value.items()
+        }
     return value
 
 
@@ -184,22 +189,26 @@ def assert_harmless(output: str) -> None:
 
 
 PRINTED: dict[str, Callable[[str], None]] = {
-    "status": lambda poison: status.print_report(
-        poisoned(STATUS, poison),
-        poisoned(BrokerStatus({"Greet": 1}, "ConnectionError"), poison),
+    "status": lambda hostile: status.print_report(
+        with_hostile_text(STATUS, hostile),
+        with_hostile_text(BrokerStatus({"Greet": 1}, "ConnectionError"), hostile),
         Retention(None, None),
     ),
-    "history": lambda poison: echo(*history_lines(poisoned(HISTORY, poison), True)),
-    "failed list": lambda poison: echo(*group_lines(poisoned(GROUPS, poison), NOW, True)),
-    "failed list --each": lambda poison: echo(
-        *each_lines([poisoned(LETTER, poison)], 2, NOW, True)
+    "history": lambda hostile: echo(*history_lines(with_hostile_text(HISTORY, hostile), True)),
+    "failed list": lambda hostile: echo(
+        *group_lines(with_hostile_text(GROUPS, hostile), NOW, True)
     ),
-    "audit": lambda poison: echo(*audit.table([poisoned(OPERATION, poison)])),
-    "check": lambda poison: check.print_report(f"kratos.yml{poison}", poisoned(CHECKED, poison)),
-    "anything": lambda poison: echo(f"Said: {poison}"),
-    "JSON": lambda poison: echo_json({poison: [poison]}),
-    "a child of dev": lambda poison: dev.show_line(
-        "api", poison.encode(errors="surrogateescape") if poison.isascii() else b"\x9b"
+    "failed list --each": lambda hostile: echo(
+        *each_lines([with_hostile_text(LETTER, hostile)], 2, NOW, True)
+    ),
+    "audit": lambda hostile: echo(*audit.table([with_hostile_text(OPERATION, hostile)])),
+    "check": lambda hostile: check.print_report(
+        f"kratos.yml{hostile}", with_hostile_text(CHECKED, hostile)
+    ),
+    "anything": lambda hostile: echo(f"Said: {hostile}"),
+    "JSON": lambda hostile: echo_json({hostile: [hostile]}),
+    "a child of dev": lambda hostile: dev.show_line(
+        "api", hostile.encode(errors="surrogateescape") if hostile.isascii() else b"\x9b"
     ),
 }
 
@@ -208,15 +217,15 @@ PRINTED: dict[str, Callable[[str], None]] = {
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts)
 def test_output_never_contains_control_characters(
-    capsys: pytest.CaptureFixture[str], printed: str, poison: str
+    capsys: pytest.CaptureFixture[str], printed: str, hostile: str
 ) -> None:
     capsys.readouterr()
-    PRINTED[printed](poison)
+    PRINTED[printed](hostile)
     assert_harmless(capsys.readouterr().out)
 
 
 @pytest.fixture
-def poisoned_ledger(
+def hostile_ledger(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     engine: Engine,
@@ -242,7 +251,7 @@ def poisoned_ledger(
             text("UPDATE kratos_sync.events SET payload = CAST(:p AS jsonb)"), {"p": payload}
         )
     error = f"Error: {STORABLE}"
-    owe(
+    add_delivery(
         engine,
         STORABLE,
         event_id,
@@ -252,7 +261,7 @@ def poisoned_ledger(
         error_type=STORABLE,
         error_shape=STORABLE,
     )
-    owe(engine, f"Other{STORABLE}", event_id, age=10 * A_MINUTE, last_error=error)
+    add_delivery(engine, f"Other{STORABLE}", event_id, age=10 * A_MINUTE, last_error=error)
     log_attempt(engine, STORABLE, event_id, outcome="failed", error=error)
     log_attempt(engine, STORABLE, event_id, number=2, outcome="discarded", error=error)
     request = OperationRequest(
@@ -283,8 +292,8 @@ def poisoned_ledger(
         "audit --json",
     ],
 )
-def test_data_from_the_ledger_is_made_harmless(poisoned_ledger: UUID, command: str) -> None:
-    result = kratos_sync(*command.replace("EVENT", str(poisoned_ledger)).split())
+def test_data_from_the_ledger_is_made_harmless(hostile_ledger: UUID, command: str) -> None:
+    result = kratos_sync(*command.replace("EVENT", str(hostile_ledger)).split())
     assert result.exit_code == 0, result.output
     assert_harmless(result.stdout)
     assert_harmless(result.stderr)

@@ -8,10 +8,10 @@ from tests.api.cli.invoking import kratos_sync
 from tests.infrastructure.ledger.rows import (
     A_MINUTE,
     SOMEBODY,
+    add_delivery,
     add_event,
     add_identity,
     log_attempt,
-    owe,
 )
 
 pytestmark = pytest.mark.usefixtures("settings")
@@ -28,32 +28,36 @@ def history(*options: str) -> Result:
 
 def test_every_event_is_shown_with_what_each_consumer_did(engine: Engine) -> None:
     add_identity(engine, version=3)
-    event_id = owe(
+    event_id = add_delivery(
         engine, "Greet", age=2 * A_MINUTE, attempts=2, failed_ago=A_MINUTE, last_error=ERROR
     )
     log_attempt(engine, "Greet", event_id, outcome="failed", error=ERROR)
     log_attempt(engine, "Greet", event_id, number=2, outcome="gave_up", error=ERROR)
     log_attempt(engine, "Count", event_id)
-    owe(engine, "Count", age=A_MINUTE, due_in=A_MINUTE, attempts=1, last_error="KeyError: 1")
-    owe(engine, "Count", due_in=A_MINUTE, leased=True)
+    add_delivery(
+        engine, "Count", age=A_MINUTE, due_in=A_MINUTE, attempts=1, last_error="KeyError: 1"
+    )
+    add_delivery(engine, "Count", due_in=A_MINUTE, leased=True)
     result = history()
     assert result.exit_code == 0
-    told = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert "active, version 3" in told
-    assert "3 events, oldest first." in told
-    assert [line.split(" UTC ")[1] for line in told if "Rudeness" in line and "UTC" in line][
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "active, version 3" in lines
+    assert "3 events, oldest first." in lines
+    assert [line.split(" UTC ")[1] for line in lines if "Rudeness" in line and "UTC" in line][
         :2
     ] == [
         "failed 8 ms Rudeness",
         "gave up 8 ms Rudeness",
     ]
-    assert any(line.startswith("DEAD LETTER after 2 attempts, since") for line in told)
-    assert any(line.startswith("PENDING after 1 attempt: due") for line in told)
-    assert any(line.startswith("PENDING and not tried yet: leased") for line in told)
+    assert any(line.startswith("DEAD LETTER after 2 attempts, since") for line in lines)
+    assert any(line.startswith("PENDING after 1 attempt: due") for line in lines)
+    assert any(line.startswith("PENDING and not tried yet: leased") for line in lines)
 
 
 def test_the_name_of_an_unknown_event_is_shown(engine: Engine) -> None:
-    owe(engine, "Greet", due_in=A_MINUTE, last_error="UnknownEvent: kratos_identity.merged")
+    add_delivery(
+        engine, "Greet", due_in=A_MINUTE, last_error="UnknownEvent: kratos_identity.merged"
+    )
     assert "last error UnknownEvent: kratos_identity.merged" in history().stdout
 
 
@@ -66,26 +70,26 @@ def test_an_event_without_consumers_says_so(engine: Engine) -> None:
 @pytest.mark.parametrize("options", [[], ["--json"]])
 def test_only_the_type_of_an_error_is_shown(engine: Engine, options: list[str]) -> None:
     add_identity(engine)
-    log_attempt(engine, "Greet", owe(engine, "Greet", last_error=ERROR), error=ERROR)
+    log_attempt(engine, "Greet", add_delivery(engine, "Greet", last_error=ERROR), error=ERROR)
     result = history(*options)
     assert "Rudeness" in result.stdout
     assert "dalia" not in result.stdout
 
 
 def test_verbose_shows_each_error_in_full_and_once(engine: Engine) -> None:
-    log_attempt(engine, "Greet", owe(engine, "Greet", last_error=ERROR), error=ERROR)
+    log_attempt(engine, "Greet", add_delivery(engine, "Greet", last_error=ERROR), error=ERROR)
     result = history("--verbose")
     assert result.stdout.count("Rudeness: dalia@example.org") == 1
     assert "greet(name)" in result.stdout
 
 
 def test_verbose_shows_an_error_that_no_attempt_logged(engine: Engine) -> None:
-    owe(engine, "Greet", last_error=ERROR)
+    add_delivery(engine, "Greet", last_error=ERROR)
     assert history("--verbose").stdout.count("Rudeness: dalia@example.org") == 1
 
 
 def test_errors_are_made_harmless(engine: Engine) -> None:
-    owe(engine, "Greet", last_error=ERROR)
+    add_delivery(engine, "Greet", last_error=ERROR)
     assert "\x1b" not in history("--verbose").stdout
 
 
@@ -100,7 +104,7 @@ def test_a_history_cut_by_the_limit_says_so(engine: Engine) -> None:
 
 def test_the_json_has_the_documented_keys(engine: Engine) -> None:
     add_identity(engine)
-    event_id = owe(engine, "Greet", attempts=1, due_in=A_MINUTE, last_error=ERROR)
+    event_id = add_delivery(engine, "Greet", attempts=1, due_in=A_MINUTE, last_error=ERROR)
     log_attempt(engine, "Greet", event_id, outcome="failed", error=ERROR)
     document = json.loads(history("--json", "--verbose").stdout)
     assert list(document) == [

@@ -11,7 +11,7 @@ from kratos_sync.api.cli.options import FOREVER
 from kratos_sync.api.cli.options import age as read_age
 from kratos_sync.infrastructure.ledger.purge import begin
 from tests.api.cli.invoking import kratos_sync
-from tests.infrastructure.ledger.rows import add_event, log_attempt, owe
+from tests.infrastructure.ledger.rows import add_delivery, add_event, log_attempt
 from tests.infrastructure.ledger.test_purge import ids
 
 pytestmark = pytest.mark.usefixtures("settings")
@@ -59,7 +59,7 @@ def test_the_settings_may_say_forever(engine: Engine) -> None:
 
 def test_a_dry_run_counts_what_would_be_removed(engine: Engine) -> None:
     add_event(engine, age=100 * DAY)
-    owe(engine, "Greet", age=100 * DAY, failed_ago=DAY)
+    add_delivery(engine, "Greet", age=100 * DAY, failed_ago=DAY)
 
     result = kratos_sync("purge", "--dry-run")
 

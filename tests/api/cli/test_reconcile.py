@@ -64,7 +64,7 @@ def reconcile(*arguments: str, **settings: str | None) -> Result:
     return kratos_sync("reconcile", *arguments, **settings)
 
 
-def told(result: Result) -> dict[str, Any]:
+def document_of(result: Result) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(result.stdout)
     return document
 
@@ -125,7 +125,7 @@ def test_the_json_has_the_documented_keys(world: World) -> None:
     people = many(3)
     world.copy(*people)
     world.town.put(changed(people[0], state="inactive"))
-    document = told(reconcile("--json"))
+    document = document_of(reconcile("--json"))
     assert 0 < document.pop("seconds") < 60
     assert document.pop("started_at").endswith("Z")
     for later in ("unheard",):
@@ -159,7 +159,7 @@ def test_verbose_names_identities_and_fields_once_and_never_values(world: World)
     assert result.stderr.count(f"{people[0]['id']}  missing here\n") == 1
     assert result.stderr.count(f"{people[1]['id']}  differs: traits, updated_at\n") == 1
     assert result.stderr.count(f"{people[2]['id']}  deleted in Kratos\n") == 1
-    assert told(result)["gone"] == 1
+    assert document_of(result)["gone"] == 1
     assert "example.org" not in result.output
 
 
@@ -173,7 +173,7 @@ def test_refused_deletions_are_a_failure_and_delete_nothing(
 
     assert result.exit_code == 1
     assert result.stderr.endswith("Error: No identity was deleted: Kratos lists no identity.\n")
-    assert told(result)["outcome"] == "refused: Kratos lists no identity"
+    assert document_of(result)["outcome"] == "refused: Kratos lists no identity"
     assert len(world.alive()) == 3
 
 
@@ -242,7 +242,7 @@ def test_failed_calls_to_kratos_are_retried(world: World, kratos: AdminStandIn) 
     two_pages_that_differ(world)
     kratos.next(too_many("1"), broken(503), None, cut_at(100))
 
-    document = told(reconcile("--json"))
+    document = document_of(reconcile("--json"))
 
     assert (document["outcome"], document["identities"]) == ("completed", ENOUGH)
     assert document["seconds"] > 1
@@ -254,7 +254,7 @@ def test_calls_to_kratos_keep_to_the_rate(world: World) -> None:
     world.copy(*people)
     for document in people[1:]:
         world.town.remove(UUID(document["id"]))
-    assert told(reconcile("--json", "--rate", "20"))["seconds"] > 7 / 20
+    assert document_of(reconcile("--json", "--rate", "20"))["seconds"] > 7 / 20
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -269,10 +269,10 @@ def test_a_signal_ends_it_after_the_page_and_the_same_command_resumes(
         result = reconcile("--json")
     finally:
         signal.signal(number, kept)
-    assert (result.exit_code, told(result)["outcome"]) == (1, "failed: Interrupted")
-    assert (told(result)["pages"], len(world.events()) - before) == (1, 500)
+    assert (result.exit_code, document_of(result)["outcome"]) == (1, "failed: Interrupted")
+    assert (document_of(result)["pages"], len(world.events()) - before) == (1, 500)
 
-    document = told(reconcile("--json"))
+    document = document_of(reconcile("--json"))
     assert (document["resumed"], document["pages"], document["stale"]) == (True, 2, ENOUGH)
     assert len(world.events()) - before == ENOUGH
 
@@ -299,7 +299,7 @@ def test_after_a_kill_it_resumes_and_records_nothing_twice(
         assert process.wait(DEADLINE_SECONDS) == -signal.SIGKILL
 
     result = reconcile("--json")
-    assert told(result)["outcome"] == "completed"
+    assert document_of(result)["outcome"] == "completed"
     events = world.events()[before:]
     assert len(events) == len(set(events)) == len(world.town.documents) + 1
     world.consume()
@@ -322,9 +322,9 @@ def test_after_losing_the_database_it_fails_and_can_be_resumed(
     result = reconcile("--json")
     assert result.exit_code == 1
     assert "PostgreSQL" in result.stderr
-    assert told(result)["outcome"].startswith("failed: PostgreSQL")
+    assert document_of(result)["outcome"].startswith("failed: PostgreSQL")
 
-    assert told(reconcile("--json"))["resumed"] is True
+    assert document_of(reconcile("--json"))["resumed"] is True
     assert len(world.events()) - before == ENOUGH
 
 
@@ -354,16 +354,16 @@ def reconciler(container: Container) -> Reconciler:
 
 
 def for_a_while(every: timedelta, until: Callable[[list[Outcome]], bool]) -> list[Outcome]:
-    """Reconcile for ever, until what was told is enough."""
+    """Reconcile for ever, until the outcomes are enough."""
     outcomes: list[Outcome] = []
 
-    def tell(outcome: Outcome) -> None:
+    def collect(outcome: Outcome) -> None:
         outcomes.append(outcome)
         if until(outcomes):
             os.kill(os.getpid(), signal.SIGTERM)
 
     with opened_container_kept() as container:
-        for_ever(reconciler(container), every, 0, tell)
+        for_ever(reconciler(container), every, 0, collect)
     return outcomes
 
 
@@ -489,12 +489,12 @@ def test_every_reports_nothing_while_another_is_running(world: World) -> None:
 
     outcomes: list[Outcome] = []
 
-    def tell(outcome: Outcome) -> None:
+    def collect(outcome: Outcome) -> None:
         outcomes.append(outcome)
         os.kill(os.getpid(), signal.SIGTERM)
 
     with opened_container_kept() as container:
-        for_ever(Looking(container, None, ON_SCHEDULE), timedelta(seconds=0.2), 0, tell)
+        for_ever(Looking(container, None, ON_SCHEDULE), timedelta(seconds=0.2), 0, collect)
     assert looks == 2
     assert [each.outcome for each in outcomes] == ["completed"]
 

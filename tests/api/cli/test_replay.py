@@ -15,7 +15,7 @@ from kratos_sync.api.cli import replay as replay_run
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.infrastructure.ledger.notifications import CHANNEL
 from tests.api.cli.invoking import kratos_sync
-from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY, add_event, owe
+from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY, add_delivery, add_event
 from tests.suites.ledgers import PostgresLedger
 from tests.waiting import DEADLINE_SECONDS
 
@@ -36,7 +36,7 @@ def pending(engine: Engine) -> set[UUID]:
 
 def test_recorded_events_are_pending_again_and_counted(engine: Engine) -> None:
     ids = {add_event(engine, age=age * A_MINUTE) for age in (1, 2, 70)}
-    ids.add(owe(engine, SYNC, age=A_MINUTE))
+    ids.add(add_delivery(engine, SYNC, age=A_MINUTE))
     result = replay("--yes")
     assert result.exit_code == 0
     assert "3 events kratos_identity.updated, recorded from " in result.stdout
@@ -65,8 +65,8 @@ def test_the_relay_is_woken(engine: Engine, database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as listener:
         listener.execute(f"LISTEN {CHANNEL}")
         replay("--yes")
-        heard = list(listener.notifies(timeout=DEADLINE_SECONDS, stop_after=1))
-    assert [notice.channel for notice in heard] == [CHANNEL]
+        notified = list(listener.notifies(timeout=DEADLINE_SECONDS, stop_after=1))
+    assert [notice.channel for notice in notified] == [CHANNEL]
 
 
 def test_a_dry_run_counts_and_changes_nothing(engine: Engine) -> None:

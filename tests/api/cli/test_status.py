@@ -22,7 +22,7 @@ from kratos_sync.infrastructure.ledger.purge import PostgresPurge
 from kratos_sync.infrastructure.migrations import newest_revision
 from tests.api.cli.invoking import kratos_sync
 from tests.environment import subscriptions
-from tests.infrastructure.ledger.rows import A_MINUTE, add_identity, log_attempt, owe
+from tests.infrastructure.ledger.rows import A_MINUTE, add_delivery, add_identity, log_attempt
 
 NOW = datetime(2026, 7, 1, 12, 0, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -241,7 +241,9 @@ def test_the_json_has_the_documented_keys(
     name = NAMES[0]
     log_attempt(engine, name)
     merged = "UnknownEvent: kratos_identity.merged"
-    owe(engine, name, age=HOUR, due_in=A_MINUTE, last_error=merged, error_type="UnknownEvent")
+    add_delivery(
+        engine, name, age=HOUR, due_in=A_MINUTE, last_error=merged, error_type="UnknownEvent"
+    )
     PostgresPurge(engine).run(RETENTION, threading.Event(), lambda _: None)
     result = kratos_sync(
         "status",
@@ -311,7 +313,7 @@ def test_the_report_has_no_personal_data(
     engine: Engine, database_url: str, broker_url: str
 ) -> None:
     add_identity(engine)
-    owe(engine, "Greet", attempts=1, last_error="KeyError: 'dalia@example.org'")
+    add_delivery(engine, "Greet", attempts=1, last_error="KeyError: 'dalia@example.org'")
     for options in ([], ["--json"]):
         result = kratos_sync("status", *options, DATABASE_URL=database_url, BROKER_URL=broker_url)
         assert result.exit_code == 0

@@ -1,4 +1,4 @@
-"""What `kratos-sync status` tells of Kratos' hooks."""
+"""What `kratos-sync status` reports of Kratos' hooks."""
 
 import asyncio
 import json

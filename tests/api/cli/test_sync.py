@@ -172,9 +172,9 @@ def test_the_relay_is_woken(kratos: AdminStandIn, database_url: str) -> None:
     with psycopg.connect(database_url, autocommit=True) as listener:
         listener.execute(f"LISTEN {CHANNEL}")
         sync(ada)
-        heard = list(listener.notifies(timeout=DEADLINE_SECONDS, stop_after=1))
+        notified = list(listener.notifies(timeout=DEADLINE_SECONDS, stop_after=1))
 
-    assert [notice.channel for notice in heard] == [CHANNEL]
+    assert [notice.channel for notice in notified] == [CHANNEL]
 
 
 def test_an_unavailable_kratos_is_reported_in_one_line(

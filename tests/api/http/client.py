@@ -68,7 +68,7 @@ def _recorded(name: str, call: dict[str, Any]) -> Recorded:
 
 
 def dedupe_key(call: Recorded, trigger: str | None = None) -> str:
-    """The key that tells the attempts of one call from other calls."""
+    """The key that the attempts of one call share, and no other call."""
     trigger = trigger or call.headers["Ory-Webhook-Trigger-Id"]
     return f"webhook:{trigger}:{blake2b(call.content, digest_size=16).hexdigest()}"
 

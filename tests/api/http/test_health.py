@@ -1,4 +1,4 @@
-"""What processes are told about this one."""
+"""What probes learn about this process."""
 
 import asyncio
 from datetime import timedelta
@@ -92,8 +92,8 @@ def test_a_check_that_hangs_is_down_and_is_not_started_again() -> None:
     async def probe() -> list[int]:
         answers = [(await health.ready(request)).status_code for _ in range(3)]
         hanging.release.set()
-        patient = Health([hanging])
-        return [*answers, (await patient.ready(request)).status_code]
+        again = Health([hanging])
+        return [*answers, (await again.ready(request)).status_code]
 
     assert asyncio.run(probe()) == [503, 503, 503, 200]
     assert hanging.calls == 2

@@ -9,8 +9,8 @@ from tests.domain.people import ADA, NOON, cause, minutes, written
 from tests.suites.occurrences import PEOPLE, WEBHOOK, updated
 
 
-def registered(created_at: datetime | None, *, heard: datetime = NOON) -> IdentityRegistered:
-    return IdentityRegistered(cause(), heard, ADA, 1, {}, created_at)
+def registered(created_at: datetime | None, *, at: datetime = NOON) -> IdentityRegistered:
+    return IdentityRegistered(cause(), at, ADA, 1, {}, created_at)
 
 
 def test_a_registration_counts_on_the_day_that_it_happened() -> None:
@@ -18,13 +18,13 @@ def test_a_registration_counts_on_the_day_that_it_happened() -> None:
     consumer = CountRegistrations(counts)
 
     consumer.consume(registered(NOON))
-    consumer.consume(registered(NOON, heard=NOON + timedelta(days=3)))
+    consumer.consume(registered(NOON, at=NOON + timedelta(days=3)))
     consumer.consume(registered(NOON + timedelta(days=1)))
 
     assert counts.by_day == {date(2026, 11, 23): 2, date(2026, 11, 24): 1}
 
 
-def test_a_registration_without_a_time_counts_on_the_day_that_we_heard_of_it() -> None:
+def test_a_registration_without_a_time_counts_on_the_day_of_its_event() -> None:
     counts = InMemoryRegistrationCounts()
 
     CountRegistrations(counts).consume(registered(None))

@@ -24,7 +24,7 @@ def kratos() -> InMemoryKratos:
 
 
 @pytest.fixture
-def departures(kratos: InMemoryKratos) -> InMemoryDeletionFinalizer:
+def finalizer(kratos: InMemoryKratos) -> InMemoryDeletionFinalizer:
     return InMemoryDeletionFinalizer(kratos)
 
 
@@ -37,20 +37,20 @@ def requested(
     return IdentityDeletionRequested(cause(1), at, identity_id, "ada", erase)
 
 
-def test_once_nobody_is_owed_anything_it_deletes(
-    kratos: InMemoryKratos, departures: InMemoryDeletionFinalizer
+def test_it_deletes_once_no_other_consumer_has_a_delivery(
+    kratos: InMemoryKratos, finalizer: InMemoryDeletionFinalizer
 ) -> None:
     event = requested(kratos)
 
-    DeleteFromKratos(departures).consume(event)
+    DeleteFromKratos(finalizer).consume(event)
 
     assert kratos.find(event.identity_id) is None
-    assert departures.erased == []
+    assert finalizer.erased == []
 
 
 def test_it_waits_for_others_and_names_them(kratos: InMemoryKratos) -> None:
     event = requested(kratos, ago=timedelta(seconds=40))
-    departures = InMemoryDeletionFinalizer(
+    finalizer = InMemoryDeletionFinalizer(
         kratos,
         lambda _: [
             AwaitedConsumer("SendGoodbye", 2, 1),
@@ -59,7 +59,7 @@ def test_it_waits_for_others_and_names_them(kratos: InMemoryKratos) -> None:
     )
 
     with pytest.raises(WaitsForOthers) as raised:
-        DeleteFromKratos(departures).consume(event)
+        DeleteFromKratos(finalizer).consume(event)
 
     assert raised.value.__notes__ == [
         "SendGoodbye has 2 pending, 1 of them dead letters, ForgetIdentity has 1 pending"
@@ -70,52 +70,52 @@ def test_it_waits_for_others_and_names_them(kratos: InMemoryKratos) -> None:
 
 def test_who_waits_for_days_is_looked_at_now_and_then(kratos: InMemoryKratos) -> None:
     awaited = [AwaitedConsumer("SendGoodbye", 1, 1)]
-    departures = InMemoryDeletionFinalizer(kratos, lambda _: awaited)
+    finalizer = InMemoryDeletionFinalizer(kratos, lambda _: awaited)
 
     with pytest.raises(WaitsForOthers) as raised:
-        DeleteFromKratos(departures).consume(requested(kratos, ago=timedelta(days=3)))
+        DeleteFromKratos(finalizer).consume(requested(kratos, ago=timedelta(days=3)))
 
     assert LONGEST_WAIT <= raised.value.delay <= 1.3 * LONGEST_WAIT
 
 
 def test_a_worker_that_does_not_know_where_kratos_is_leaves_it_to_another(
-    kratos: InMemoryKratos, departures: InMemoryDeletionFinalizer
+    kratos: InMemoryKratos, finalizer: InMemoryDeletionFinalizer
 ) -> None:
     kratos.fail(error=KratosNotConfigured())
 
     with pytest.raises(RetryLater) as raised:
-        DeleteFromKratos(departures).consume(requested(kratos))
+        DeleteFromKratos(finalizer).consume(requested(kratos))
 
     assert raised.value.delay >= WAIT_FOR_A_URL
 
 
 def test_a_kratos_that_is_away_is_no_failure(
-    kratos: InMemoryKratos, departures: InMemoryDeletionFinalizer
+    kratos: InMemoryKratos, finalizer: InMemoryDeletionFinalizer
 ) -> None:
     kratos.fail(error=KratosUnavailable("it is away", timedelta(minutes=9)))
 
     with pytest.raises(RetryLater) as raised:
-        DeleteFromKratos(departures).consume(requested(kratos, erase=True))
+        DeleteFromKratos(finalizer).consume(requested(kratos, erase=True))
 
     assert raised.value.delay == timedelta(minutes=9)
-    assert departures.erased == []
+    assert finalizer.erased == []
 
 
 def test_a_kratos_that_refuses_is_a_failure(
-    kratos: InMemoryKratos, departures: InMemoryDeletionFinalizer
+    kratos: InMemoryKratos, finalizer: InMemoryDeletionFinalizer
 ) -> None:
     kratos.fail(error=KratosRefused("it wants credentials", 401))
 
     with pytest.raises(KratosRefused):
-        DeleteFromKratos(departures).consume(requested(kratos))
+        DeleteFromKratos(finalizer).consume(requested(kratos))
 
 
 def test_who_was_deleted_before_is_no_failure(
-    kratos: InMemoryKratos, departures: InMemoryDeletionFinalizer
+    kratos: InMemoryKratos, finalizer: InMemoryDeletionFinalizer
 ) -> None:
     event = requested(kratos, erase=True)
 
-    DeleteFromKratos(departures).consume(event)
-    DeleteFromKratos(departures).consume(event)
+    DeleteFromKratos(finalizer).consume(event)
+    DeleteFromKratos(finalizer).consume(event)
 
-    assert {(who, by) for who, by, _ in departures.erased} == {(event.identity_id, "ada")}
+    assert {(who, by) for who, by, _ in finalizer.erased} == {(event.identity_id, "ada")}

@@ -17,7 +17,7 @@ def test_a_tombstone_takes_the_place_of_an_identity() -> None:
     assert [type(event) for event in ada.collect_events()] == [IdentityDeleted]
 
 
-def test_an_identity_never_seen_is_buried_too() -> None:
+def test_an_identity_never_seen_leaves_a_tombstone_too() -> None:
     identities = InMemoryKratosIdentities()
 
     DeleteKratosIdentity(identities).consume(gone(2))

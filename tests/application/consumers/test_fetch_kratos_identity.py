@@ -23,18 +23,18 @@ FETCH = FetchKratosIdentity.name
 ADAS = document(traits={"email": "ada@example.org", "loyalty": LOYAL}, metadata_admin={"n": LOYAL})
 
 
-def hear(ledger: InMemoryLedger, *hints: KratosIdentityHinted) -> None:
+def receive(ledger: InMemoryLedger, *hints: KratosIdentityHinted) -> None:
     for hint in hints:
         assert ledger.publish(hint, WEBHOOK)
 
 
-def told(ledger: InMemoryLedger) -> list[str]:
+def recorded(ledger: InMemoryLedger) -> list[str]:
     return [event.name for event in ledger.events.values() if event.source == FETCH]
 
 
-def test_what_kratos_says_is_told_exactly(ledger: InMemoryLedger) -> None:
+def test_what_kratos_says_is_recorded_exactly(ledger: InMemoryLedger) -> None:
     ledger.kratos.people.put(ADAS)
-    hear(ledger, hinted(1))
+    receive(ledger, hinted(1))
 
     deliver_everything(ledger)
 
@@ -42,26 +42,26 @@ def test_what_kratos_says_is_told_exactly(ledger: InMemoryLedger) -> None:
     assert ada.traits == ADAS["traits"]
     assert ada.metadata_admin == {"n": LOYAL}
     assert ledger.attempts.pop(0).outcome == "succeeded"
-    assert told(ledger) == ["kratos_identity.updated"]
+    assert recorded(ledger) == ["kratos_identity.updated"]
 
 
 def test_who_is_not_there_is_gone(ledger: InMemoryLedger) -> None:
-    hear(ledger, hinted(1))
+    receive(ledger, hinted(1))
 
     deliver_everything(ledger)
 
-    assert told(ledger)[0] == KratosIdentityGone.name
+    assert recorded(ledger)[0] == KratosIdentityGone.name
     assert [each.deleted_at for each in ledger.identities] == [ledger.now]
 
 
 def test_ten_hints_are_one_question_and_one_answer(ledger: InMemoryLedger) -> None:
     ledger.kratos.people.put(ADAS)
-    hear(ledger, *(hinted(number) for number in range(10)))
+    receive(ledger, *(hinted(number) for number in range(10)))
 
     deliver_to(FetchKratosIdentity, ledger)
 
     assert ledger.kratos.requests == 1
-    assert told(ledger) == ["kratos_identity.updated"]
+    assert recorded(ledger) == ["kratos_identity.updated"]
     assert not ledger.due(FETCH)
 
 
@@ -70,17 +70,17 @@ def test_a_batch_about_many_is_one_question_and_one_for_each_who_is_not_there(
 ) -> None:
     ledger.kratos.people.put(ADAS)
     ledger.kratos.people.put(document(id=str(GRACE)))
-    hear(ledger, hinted(1), hinted(2, GRACE), hinted(3, MARY), hinted(4), hinted(5, MARY))
+    receive(ledger, hinted(1), hinted(2, GRACE), hinted(3, MARY), hinted(4), hinted(5, MARY))
 
     deliver_to(FetchKratosIdentity, ledger)
 
     assert ledger.kratos.requests == 2
-    assert sorted(told(ledger)) == ["kratos_identity.gone"] + 2 * ["kratos_identity.updated"]
+    assert sorted(recorded(ledger)) == ["kratos_identity.gone"] + 2 * ["kratos_identity.updated"]
 
 
 def test_a_hint_from_before_the_last_question_is_answered_by_it(ledger: InMemoryLedger) -> None:
     ledger.kratos.people.put(ADAS)
-    hear(ledger, hinted(1), hinted(2))
+    receive(ledger, hinted(1), hinted(2))
     ledger.now += timedelta(seconds=1)
     deliver_to(FetchKratosIdentity, ledger, hinted(2).id)
 
@@ -93,7 +93,7 @@ def test_a_hint_from_before_the_last_question_is_answered_by_it(ledger: InMemory
 def test_a_hint_from_after_it_is_a_question_of_its_own(ledger: InMemoryLedger) -> None:
     ledger.kratos.people.put(ADAS)
     for number in (1, 2):
-        hear(ledger, hinted(number))
+        receive(ledger, hinted(number))
         ledger.now += timedelta(seconds=1)
         deliver_to(FetchKratosIdentity, ledger)
 
@@ -103,7 +103,7 @@ def test_a_hint_from_after_it_is_a_question_of_its_own(ledger: InMemoryLedger) -
 def test_a_kratos_that_is_away_is_nobodys_failure_however_long(ledger: InMemoryLedger) -> None:
     ledger.kratos.people.put(ADAS)
     ledger.kratos.fail(50)
-    hear(ledger, hinted(1), hinted(2, GRACE))
+    receive(ledger, hinted(1), hinted(2, GRACE))
 
     for _ in range(60):
         ledger.now += 2 * LONGEST_WAIT
@@ -117,7 +117,7 @@ def test_a_kratos_that_is_away_is_nobodys_failure_however_long(ledger: InMemoryL
 
 def test_a_kratos_that_is_away_is_asked_once_for_a_whole_batch(ledger: InMemoryLedger) -> None:
     ledger.kratos.fail()
-    hear(ledger, *(hinted(number, who) for number, who in enumerate((ADA, GRACE, MARY))))
+    receive(ledger, *(hinted(number, who) for number, who in enumerate((ADA, GRACE, MARY))))
 
     deliver_to(FetchKratosIdentity, ledger)
 
@@ -129,8 +129,8 @@ def test_a_kratos_that_is_away_is_asked_once_for_a_whole_batch(ledger: InMemoryL
 def test_kratos_is_left_alone_for_as_long_as_it_asks(
     ledger: InMemoryLedger, asked_for: timedelta
 ) -> None:
-    ledger.kratos.fail(error=KratosUnavailable("it was told to rest", asked_for))
-    hear(ledger, hinted(1, at=datetime.now(UTC)))
+    ledger.kratos.fail(error=KratosUnavailable("the test made it rest", asked_for))
+    receive(ledger, hinted(1, at=datetime.now(UTC)))
 
     deliver_to(FetchKratosIdentity, ledger)
 
@@ -140,7 +140,7 @@ def test_kratos_is_left_alone_for_as_long_as_it_asks(
 
 def test_what_is_kept_of_a_wait_says_why_in_a_few_lines(ledger: InMemoryLedger) -> None:
     ledger.kratos.fail(error=KratosUnavailable("no connection"))
-    hear(ledger, hinted(1))
+    receive(ledger, hinted(1))
 
     deliver_to(FetchKratosIdentity, ledger)
 
@@ -152,7 +152,7 @@ def test_what_is_kept_of_a_wait_says_why_in_a_few_lines(ledger: InMemoryLedger) 
 
 def test_a_refusal_is_a_failed_attempt_with_a_backoff(ledger: InMemoryLedger) -> None:
     ledger.kratos.fail(error=KratosRefused("it answered 401", 401))
-    hear(ledger, hinted(1), hinted(2, GRACE))
+    receive(ledger, hinted(1), hinted(2, GRACE))
 
     deliver_to(FetchKratosIdentity, ledger)
 
@@ -161,10 +161,12 @@ def test_a_refusal_is_a_failed_attempt_with_a_backoff(ledger: InMemoryLedger) ->
     assert not ledger.deliveries[FETCH, hinted(1).id].is_dead
 
 
-def test_one_whom_kratos_cannot_tell_of_holds_up_nobody_else(ledger: InMemoryLedger) -> None:
+def test_an_identity_that_kratos_gives_no_answer_about_holds_up_no_other(
+    ledger: InMemoryLedger,
+) -> None:
     ledger.kratos.people.put(ADAS)
     refusal = KratosRefused("its answer is no identity", 200)
-    hear(ledger, hinted(1, GRACE), hinted(2), hinted(3, MARY))
+    receive(ledger, hinted(1, GRACE), hinted(2), hinted(3, MARY))
 
     def spoil(number: int) -> None:
         ledger.kratos.fail(1 if number in {1, 2} else 0, refusal)
@@ -178,12 +180,12 @@ def test_one_whom_kratos_cannot_tell_of_holds_up_nobody_else(ledger: InMemoryLed
         hinted(2).id: "succeeded",
         hinted(3).id: "succeeded",
     }
-    assert sorted(told(ledger)) == ["kratos_identity.gone", "kratos_identity.updated"]
+    assert sorted(recorded(ledger)) == ["kratos_identity.gone", "kratos_identity.updated"]
 
 
 def test_a_worker_that_knows_no_kratos_leaves_hints_to_another(ledger: InMemoryLedger) -> None:
     ledger.kratos.fail(error=KratosNotConfigured())
-    hear(ledger, hinted(1))
+    receive(ledger, hinted(1))
 
     deliver_to(FetchKratosIdentity, ledger)
 
@@ -204,14 +206,14 @@ def test_an_answer_carries_on_the_trace_of_its_hint(ledger: InMemoryLedger) -> N
 
 def test_a_hint_that_is_replayed_brings_a_new_answer(ledger: InMemoryLedger) -> None:
     ledger.kratos.people.put(ADAS)
-    hear(ledger, hinted(1))
+    receive(ledger, hinted(1))
     deliver_to(FetchKratosIdentity, ledger)
     ledger.now += timedelta(minutes=1)
     ledger.deliveries[FETCH, hinted(1).id] = Delivery(ledger.now, recorded_at=ledger.now)
 
     deliver_to(FetchKratosIdentity, ledger)
 
-    assert told(ledger) == 2 * ["kratos_identity.updated"]
+    assert recorded(ledger) == 2 * ["kratos_identity.updated"]
 
 
 def test_what_the_hooks_label_says_is_recorded_for_each_hint(ledger: InMemoryLedger) -> None:

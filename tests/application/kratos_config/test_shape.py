@@ -50,8 +50,8 @@ def test_an_unreachable_hook_is_reported(elsewhere: str, remedy: str) -> None:
     hook = "{hook: web_hook, config: {url: 'http://api:8000/kratos/sync-identity'}}"
     found = checked(flow("recovery", web_hook(), elsewhere=elsewhere.replace("HOOK", hook)))
 
-    (stray,) = [f for f in found.report.findings if f.rule == "stray"]
-    assert remedy in stray.remedy
+    (unreachable,) = [f for f in found.report.findings if f.rule == "stray"]
+    assert remedy in unreachable.remedy
     assert not found.report.passed
 
 

@@ -1,4 +1,4 @@
-"""What the ledger is told of an error: its type, its shape, and a text of bounded size."""
+"""What the ledger keeps of an error: its type, its shape, and a text of bounded size."""
 
 import re
 
@@ -82,11 +82,11 @@ def test_a_shape_quotes_nobody(before: str, name: str, quotes: str, after: str) 
 
 
 @given(WORDS, ADDRESSES, WORDS)
-def test_a_shape_tells_no_address(before: str, address: str, after: str) -> None:
+def test_a_shape_has_no_address(before: str, address: str, after: str) -> None:
     assert "@" not in shape_of(ValueError(f"{before} <{address}>, {after}"))
 
 
-def test_an_error_that_cannot_be_told_has_a_shape_too() -> None:
+def test_an_error_without_a_text_has_a_shape_too() -> None:
     assert shape_of(Unspeakable()) == "(no message)"
 
 

@@ -75,7 +75,7 @@ def test_an_unknown_event_alone_is_postponed_without_an_attempt(ledger: InMemory
     assert ledger.attempts == []
 
 
-def test_an_unknown_event_beside_a_poison_is_still_postponed(ledger: InMemoryLedger) -> None:
+def test_an_unknown_event_beside_a_failing_one_is_still_postponed(ledger: InMemoryLedger) -> None:
     ledger.publish(updated(1), WEBHOOK)
     owe_something_unknown(ledger, 2, "identity.knighted")
     ledger.commit_errors.extend([RuntimeError("of the batch"), RuntimeError("of Ada alone")])

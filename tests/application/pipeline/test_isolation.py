@@ -1,4 +1,4 @@
-"""A poison event never holds the others of its batch."""
+"""A failing event never holds the others of its batch."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -58,7 +58,7 @@ def test_the_others_of_a_batch_succeed(ledger: InMemoryLedger) -> None:
     assert {each.id for each in ledger.identities} == {ADA, MARY, HEDY}
 
 
-def test_the_poison_alone_gets_an_attempt_that_failed_and_a_backoff(ledger: InMemoryLedger) -> None:
+def test_the_failing_event_alone_gets_an_attempt_and_a_backoff(ledger: InMemoryLedger) -> None:
     publish_all(ledger)
 
     deliver_to(AdmitAllButGrace, ledger)
@@ -85,7 +85,7 @@ def test_what_can_be_taken_back_costs_the_others_no_second_run(ledger: InMemoryL
     assert ledger.commits == (1 if ledger.has_savepoints else 2)
 
 
-def test_what_the_poison_raised_is_recorded_nowhere(ledger: InMemoryLedger) -> None:
+def test_what_the_failing_event_raised_is_recorded_nowhere(ledger: InMemoryLedger) -> None:
     publish_all(ledger)
 
     deliver_to(AdmitAllButGrace, ledger)
@@ -157,7 +157,7 @@ def test_a_ledger_that_goes_away_amid_the_single_ones_keeps_what_was_done(
 
 
 def test_what_fails_alone_and_is_nobodys_fault_is_raised_at_once(ledger: InMemoryLedger) -> None:
-    """An event that this release does not know, and a commit that fails: no consumer to blame."""
+    """An event that this release does not know, and a commit that fails: no consumer has failed."""
     publish_all(ledger)
     ledger.events[cause(1)] = replace(ledger.events[cause(1)], name="identity.knighted")
     ledger.commit_errors.append(OSError("the disk is full"))

@@ -69,7 +69,7 @@ def test_a_batch_logs_one_line_that_counts(ledger: InMemoryLedger) -> None:
     )
 
 
-def test_nothing_owed_logs_nothing(ledger: InMemoryLedger) -> None:
+def test_nothing_pending_logs_nothing(ledger: InMemoryLedger) -> None:
     ledger.publish(updated(1), WEBHOOK)
     deliver_to(SyncKratosIdentity, ledger)
 
@@ -152,7 +152,7 @@ def test_a_retry_at_once_is_not_logged_as_giving_up(ledger: InMemoryLedger) -> N
     assert (failed["event"], failed["retry_after_seconds"]) == ("delivery_failed", 0)
 
 
-def test_no_line_tells_of_traits_or_addresses(ledger: InMemoryLedger) -> None:
+def test_no_line_has_traits_or_addresses(ledger: InMemoryLedger) -> None:
     with subscribed(ledger, KratosIdentityUpdated, Greet, SyncKratosIdentity):
         ledger.publish(updated(1, ADA), WEBHOOK)
         ledger.publish(updated(2, GRACE), WEBHOOK)

@@ -30,7 +30,7 @@ def test_a_fact_is_recorded_by_the_commit_that_holds_its_cause(ledger: InMemoryL
     assert ledger.commits == 1
 
 
-def test_a_fact_is_owed_to_its_own_consumers(ledger: InMemoryLedger) -> None:
+def test_a_fact_has_deliveries_for_its_own_consumers(ledger: InMemoryLedger) -> None:
     ledger.publish(updated(1), WEBHOOK)
 
     deliver_to(SyncKratosIdentity, ledger)

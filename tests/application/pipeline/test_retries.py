@@ -33,15 +33,15 @@ class LoseHeart(Consumer[KratosIdentityUpdated]):
 
 @pytest.fixture
 def doomed(ledger: InMemoryLedger) -> InMemoryLedger:
-    """A ledger that owes one event to a consumer who always fails."""
+    """A ledger with a pending delivery for a consumer that always fails."""
     with subscribed(ledger, KratosIdentityUpdated, LoseHeart):
         ledger.publish(updated(1), WEBHOOK)
     return ledger
 
 
 @pytest.fixture
-def owing(ledger: InMemoryLedger) -> InMemoryLedger:
-    """A ledger that owes Ada to SyncKratosIdentity."""
+def pending(ledger: InMemoryLedger) -> InMemoryLedger:
+    """A ledger with a pending delivery about Ada for SyncKratosIdentity."""
     ledger.publish(updated(1), WEBHOOK)
     return ledger
 
@@ -95,61 +95,61 @@ def test_a_dead_letter_is_not_consumed_by_a_message_that_comes_late(doomed: InMe
     assert len(doomed.attempts) == 3
 
 
-def test_a_failing_commit_is_a_failed_attempt(owing: InMemoryLedger) -> None:
-    owing.commit_errors.append(RuntimeError("the disk is full"))
+def test_a_failing_commit_is_a_failed_attempt(pending: InMemoryLedger) -> None:
+    pending.commit_errors.append(RuntimeError("the disk is full"))
 
-    deliver_to(SyncKratosIdentity, owing)
+    deliver_to(SyncKratosIdentity, pending)
 
-    ((attempt),) = owing.attempts
+    ((attempt),) = pending.attempts
     assert (attempt.number, attempt.outcome) == (1, "failed")
     assert "the disk is full" in (attempt.error or "")
-    assert len(owing.identities) == 0
+    assert len(pending.identities) == 0
 
 
-def test_a_second_attempt_may_succeed(owing: InMemoryLedger) -> None:
-    owing.commit_errors.append(RuntimeError("the disk is full"))
-    deliver_to(SyncKratosIdentity, owing)
-    owing.now += timedelta(seconds=1)
+def test_a_second_attempt_may_succeed(pending: InMemoryLedger) -> None:
+    pending.commit_errors.append(RuntimeError("the disk is full"))
+    deliver_to(SyncKratosIdentity, pending)
+    pending.now += timedelta(seconds=1)
 
-    deliver_to(SyncKratosIdentity, owing)
+    deliver_to(SyncKratosIdentity, pending)
 
-    assert [(each.number, each.outcome) for each in owing.attempts] == [
+    assert [(each.number, each.outcome) for each in pending.attempts] == [
         (1, "failed"),
         (2, "succeeded"),
     ]
-    assert owing.identities.find(ADA) is not None
+    assert pending.identities.find(ADA) is not None
 
 
-def test_a_conflict_is_begun_anew_and_counts_no_attempt(owing: InMemoryLedger) -> None:
-    owing.commit_errors.extend([ConcurrencyConflict("one"), ConcurrencyConflict("two")])
+def test_a_conflict_is_begun_anew_and_counts_no_attempt(pending: InMemoryLedger) -> None:
+    pending.commit_errors.extend([ConcurrencyConflict("one"), ConcurrencyConflict("two")])
 
-    deliver_to(SyncKratosIdentity, owing)
+    deliver_to(SyncKratosIdentity, pending)
 
-    assert [(each.number, each.outcome) for each in owing.attempts] == [(1, "succeeded")]
-    assert [each.version for each in owing.identities] == [1]
-
-
-def test_a_conflict_is_not_begun_anew_for_ever(owing: InMemoryLedger) -> None:
-    owing.commit_errors.extend([ConcurrencyConflict("again")] * 100)
-
-    deliver_to(SyncKratosIdentity, owing)
-
-    assert len(owing.commit_errors) == 95
-    assert [(each.number, each.outcome) for each in owing.attempts] == [(1, "failed")]
+    assert [(each.number, each.outcome) for each in pending.attempts] == [(1, "succeeded")]
+    assert [each.version for each in pending.identities] == [1]
 
 
-def test_an_unavailable_ledger_is_raised_and_counts_no_attempt(owing: InMemoryLedger) -> None:
-    owing.is_unavailable = True
+def test_a_conflict_is_not_begun_anew_for_ever(pending: InMemoryLedger) -> None:
+    pending.commit_errors.extend([ConcurrencyConflict("again")] * 100)
+
+    deliver_to(SyncKratosIdentity, pending)
+
+    assert len(pending.commit_errors) == 95
+    assert [(each.number, each.outcome) for each in pending.attempts] == [(1, "failed")]
+
+
+def test_an_unavailable_ledger_is_raised_and_counts_no_attempt(pending: InMemoryLedger) -> None:
+    pending.is_unavailable = True
     with pytest.raises(LedgerUnavailable):
-        deliver_to(SyncKratosIdentity, owing)
-    owing.is_unavailable = False
+        deliver_to(SyncKratosIdentity, pending)
+    pending.is_unavailable = False
 
-    owing.commit_errors.append(LedgerUnavailable("while committing"))
+    pending.commit_errors.append(LedgerUnavailable("while committing"))
     with pytest.raises(LedgerUnavailable):
-        deliver_to(SyncKratosIdentity, owing)
+        deliver_to(SyncKratosIdentity, pending)
 
-    assert owing.attempts == []
-    assert owing.due(SyncKratosIdentity.name) == (cause(1),)
+    assert pending.attempts == []
+    assert pending.due(SyncKratosIdentity.name) == (cause(1),)
 
 
 def test_a_failure_that_cannot_be_written_down_is_raised(doomed: InMemoryLedger) -> None:
@@ -168,12 +168,12 @@ durations = st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=1))
 
 @st.composite
 def policies(draw: st.DrawFn) -> type[Consumer[KratosIdentityUpdated]]:
-    class Patient(SyncKratosIdentity):
+    class Persistent(SyncKratosIdentity):
         max_attempts = draw(st.integers(min_value=1, max_value=1_000_000))
         first_backoff = draw(durations)
         longest_backoff = draw(durations)
 
-    return Patient
+    return Persistent
 
 
 @given(policies(), st.integers(min_value=1, max_value=1_000_000))
@@ -229,7 +229,7 @@ def test_a_long_error_keeps_its_beginning_and_its_end() -> None:
     assert "characters cut" in explained
 
 
-def test_an_error_tells_its_cause_too() -> None:
+def test_an_error_names_its_cause_too() -> None:
     error = LookupError("cannot dress Ada")
     error.__cause__ = KeyError("shoes")
 

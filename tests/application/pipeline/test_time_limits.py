@@ -36,14 +36,14 @@ class Admit(Consumer[KratosIdentityUpdated]):
     """Adds whoever comes; raises what a test sets, after having written, when Grace comes."""
 
     name = "Admit"
-    heard: ClassVar[list[UUID]] = []
+    consumed: ClassVar[list[UUID]] = []
     trouble: ClassVar[BaseException | None] = None
 
     def __init__(self, identities: KratosIdentities) -> None:
         self._identities = identities
 
     def consume(self, event: KratosIdentityUpdated) -> None:
-        self.heard.append(event.id)
+        self.consumed.append(event.id)
         who = KratosIdentity.seen(event.identity, at=event.date_occurred, cause=event.id)
         self._identities.add(who)
         if event.identity.id == GRACE and self.trouble is not None:
@@ -67,13 +67,13 @@ class KeepsGoing(Admit):
         try:
             super().consume(event)
         except Exception:  # noqa: BLE001  # as consumers do
-            self.heard.append(event.id)
+            self.consumed.append(event.id)
 
 
 class LooksAtGrace:
     """A watch that finds that Grace's event took too long, whatever its consumer made of it."""
 
-    def opened(self, owed: Sequence[PendingDelivery]) -> None:
+    def opened(self, deliveries: Sequence[PendingDelivery]) -> None:
         pass
 
     def begin(self, delivery: PendingDelivery) -> None:
@@ -96,8 +96,8 @@ def ledger(request: pytest.FixtureRequest) -> InMemoryLedger:
 
 
 @pytest.fixture(autouse=True)
-def nothing_heard_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Admit, "heard", [])
+def nothing_consumed_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Admit, "consumed", [])
 
 
 def get_into(trouble: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def outcomes(ledger: InMemoryLedger) -> list[tuple[UUID, int, str]]:
     return sorted((each.event_id, each.number, each.outcome) for each in ledger.attempts)
 
 
-def owed(ledger: InMemoryLedger) -> dict[UUID, Delivery]:
+def pending(ledger: InMemoryLedger) -> dict[UUID, Delivery]:
     return {
         event_id: delivery
         for (consumer, event_id), delivery in ledger.deliveries.items()
@@ -139,7 +139,7 @@ def test_who_asks_for_more_time_is_not_counted_and_runs_later(
     run(ledger)
 
     assert outcomes(ledger) == graces("postponed")
-    ((event_id, delivery),) = owed(ledger).items()
+    ((event_id, delivery),) = pending(ledger).items()
     assert event_id == cause(2)
     assert (delivery.attempts, delivery.is_dead) == (0, False)
     assert delivery.due_at == ledger.now + timedelta(minutes=10)
@@ -147,7 +147,7 @@ def test_who_asks_for_more_time_is_not_counted_and_runs_later(
 
 
 class Busy(RetryLater):
-    """Has a constructor of its own, which tells the base nothing."""
+    """Has a constructor of its own, which passes nothing to the base."""
 
     def __init__(self) -> None:
         Exception.__init__(self, "busy")
@@ -161,7 +161,7 @@ def test_who_asks_for_more_time_without_saying_how_much_gets_the_shortest_delay(
     run(ledger)
 
     assert outcomes(ledger) == graces("postponed")
-    (delivery,) = owed(ledger).values()
+    (delivery,) = pending(ledger).values()
     assert delivery.due_at == ledger.now + SHORTEST_DELAY
 
 
@@ -209,7 +209,7 @@ def test_errors_that_a_consumer_gives_up_on_and_their_kinds_are_final(
         run(ledger, KnowsBetter)
 
     assert outcomes(ledger) == graces("gave_up")
-    (delivery,) = owed(ledger).values()
+    (delivery,) = pending(ledger).values()
     assert (delivery.attempts, delivery.is_dead) == (1, True)
     assert [each["event"] for each in logged].count("delivery_gave_up") == 1
 
@@ -229,11 +229,11 @@ def test_a_batch_out_of_time_begins_no_further_event_and_leaves_the_rest_due(
 ) -> None:
     run(ledger, OnlyOnceEach)
 
-    assert Admit.heard == [cause(1)]
+    assert Admit.consumed == [cause(1)]
     assert outcomes(ledger) == [(cause(1), 1, "succeeded")]
     assert ledger.due(Admit.name) == (cause(2), cause(3), cause(4))
     assert ledger.locked == set()
-    assert [delivery.attempts for delivery in owed(ledger).values()] == [0, 0, 0]
+    assert [delivery.attempts for delivery in pending(ledger).values()] == [0, 0, 0]
 
 
 def test_waiting_before_the_inbox_is_open_costs_a_batch_none_of_its_time(
@@ -263,8 +263,8 @@ def test_an_interrupted_event_alone_fails_and_the_others_run_without_it(
 
     assert outcomes(ledger) == graces("failed")
     assert {each.id for each in ledger.identities} == {ADA, MARY, HEDY}
-    assert Admit.heard == [cause(1), cause(2), *OTHERS]
-    (delivery,) = owed(ledger).values()
+    assert Admit.consumed == [cause(1), cause(2), *OTHERS]
+    (delivery,) = pending(ledger).values()
     assert (delivery.attempts, delivery.error_type) == (1, "TimeLimitExceeded")
 
 
@@ -322,7 +322,7 @@ def test_a_quarantined_delivery_runs_alone_and_last(
 
     run(ledger)
 
-    assert Admit.heard == [*OTHERS, cause(2)]
+    assert Admit.consumed == [*OTHERS, cause(2)]
     assert ledger.commits == 2
     assert (cause(2), 2, "succeeded") in outcomes(ledger)
 
@@ -336,7 +336,7 @@ def test_a_quarantined_delivery_that_takes_too_long_again_affects_no_other(
 
     run(ledger)
 
-    assert Admit.heard == [*OTHERS, cause(2)]
+    assert Admit.consumed == [*OTHERS, cause(2)]
     assert (cause(2), 2, "failed") in outcomes(ledger)
     assert len(ledger.attempts) == 4
 
@@ -349,7 +349,7 @@ def test_a_quarantined_delivery_runs_though_the_others_failed(ledger: InMemoryLe
     run(ledger)
 
     assert {each.outcome for each in ledger.attempts} == {"succeeded"}
-    assert sorted(Admit.heard[3:]) == [cause(1), cause(2), cause(3), cause(4)]
+    assert sorted(Admit.consumed[3:]) == [cause(1), cause(2), cause(3), cause(4)]
 
 
 def test_once_its_consumer_is_paused_a_batch_begins_no_further_event(
@@ -357,7 +357,7 @@ def test_once_its_consumer_is_paused_a_batch_begins_no_further_event(
 ) -> None:
     batch = Batch(Admit, ledger.due(Admit.name), ledger.unit_of_work(), ledger)
 
-    deliver(replace(batch, is_paused=lambda: len(Admit.heard) == 2))
+    deliver(replace(batch, is_paused=lambda: len(Admit.consumed) == 2))
 
     assert outcomes(ledger) == [(cause(1), 1, "succeeded"), (cause(2), 1, "succeeded")]
     assert set(ledger.due(Admit.name)) == {cause(3), cause(4)}

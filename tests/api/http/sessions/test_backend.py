@@ -144,18 +144,18 @@ def test_nothing_but_the_session_is_passed_on(kratos: KratosServer, proof: dict[
 
 def test_a_session_has_the_fields_of_kratos_answer(kratos: KratosServer) -> None:
     seen = []
-    Application(kratos.url, scopes=lambda told: seen.append(told) or []).get("/who", AS_COOKIE)
-    (told,) = seen
-    assert told.id == UUID("b6adee81-42d5-4579-a9b7-1a9fc907d603")
-    assert told.identity.traits == {"email": "verified@example.org"}
-    assert (told.aal, told.methods, told.is_active) == ("aal1", ("password",), True)
-    assert told.authenticated_at == datetime(2026, 11, 23, 3, 25, 32, 437297, tzinfo=UTC)
-    assert told.expires_at == datetime(2126, 11, 24, 3, 25, 32, 437297, tzinfo=UTC)
-    assert "example.org" not in repr(told)
+    Application(kratos.url, scopes=lambda shown: seen.append(shown) or []).get("/who", AS_COOKIE)
+    (shown,) = seen
+    assert shown.id == UUID("b6adee81-42d5-4579-a9b7-1a9fc907d603")
+    assert shown.identity.traits == {"email": "verified@example.org"}
+    assert (shown.aal, shown.methods, shown.is_active) == ("aal1", ("password",), True)
+    assert shown.authenticated_at == datetime(2026, 11, 23, 3, 25, 32, 437297, tzinfo=UTC)
+    assert shown.expires_at == datetime(2126, 11, 24, 3, 25, 32, 437297, tzinfo=UTC)
+    assert "example.org" not in repr(shown)
 
 
 def test_an_application_may_name_people(kratos: KratosServer) -> None:
-    application = Application(kratos.url, display_name=lambda told: told.identity.traits["email"])
+    application = Application(kratos.url, display_name=lambda shown: shown.identity.traits["email"])
     assert application.get("/who", AS_COOKIE).json()["name"] == "verified@example.org"
 
 
@@ -356,9 +356,9 @@ def test_a_connection_that_was_just_closed_is_no_reason_to_fail(kratos: KratosSe
 def test_a_cookie_that_kratos_sets_is_not_sent_with_the_next_persons_question(
     kratos: KratosServer,
 ) -> None:
-    told = json.dumps(session()).encode()
+    shown = json.dumps(session()).encode()
     cookie = {"Set-Cookie": f"ory_kratos_session={COOKIE}; Path=/"}
-    kratos.answers = [Answer(200, told, cookie)]
+    kratos.answers = [Answer(200, shown, cookie)]
     Application(kratos.url).get_all([("/who", AS_TOKEN), ("/who", {"X-Session-Token": "other"})])
     assert [call.get("cookie") for call in kratos.calls] == [None, None]
 
@@ -396,7 +396,7 @@ def test_the_cookie_may_have_another_name(kratos: KratosServer) -> None:
     assert kratos.calls[0]["cookie"] == "ory_session_slug=first="
 
 
-def test_a_session_is_remembered_until_it_is_forgotten(kratos: KratosServer) -> None:
+def test_a_session_is_cached_until_it_is_dropped(kratos: KratosServer) -> None:
     application = Application(kratos.url, cache_for=timedelta(minutes=1))
     visits = [("/who", AS_COOKIE), ("/who", AS_COOKIE), ("/logout", AS_COOKIE), ("/who", AS_COOKIE)]
     answers = application.get_all(visits)

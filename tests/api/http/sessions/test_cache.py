@@ -61,9 +61,9 @@ def test_no_session_is_mixed_up_or_kept_beyond_its_end(
         match step:
             case "put":
                 expires_in, took = number
-                told = a_session(clocks.seconds + expires_in)
-                cache.put(cache.key(credential), told, clocks.seconds - took)
-                last[credential] = (clocks.seconds - took, told)
+                kept = a_session(clocks.seconds + expires_in)
+                cache.put(cache.key(credential), kept, clocks.seconds - took)
+                last[credential] = (clocks.seconds - took, kept)
             case "forget":
                 cache.forget(cache.key(credential))
                 last[credential] = None
@@ -74,20 +74,20 @@ def test_no_session_is_mixed_up_or_kept_beyond_its_end(
         known = last.get(asked)
         if found is not None:
             assert known is not None
-            at, told = known
-            assert found is told
-            assert told.expires_at is not None
+            at, kept = known
+            assert found is kept
+            assert kept.expires_at is not None
             assert clocks.seconds < at + TTL
-            assert clocks.now() < told.expires_at
+            assert clocks.now() < kept.expires_at
 
 
 def test_a_fresh_session_is_found() -> None:
     clocks = Clocks()
     cache = SessionCache(timedelta(seconds=TTL), MAX, clocks.monotonic, clocks.now)
-    key, told = cache.key(SessionCredential("token", "a")), a_session(100)
-    cache.put(key, told, clocks.seconds)
+    key, kept = cache.key(SessionCredential("token", "a")), a_session(100)
+    cache.put(key, kept, clocks.seconds)
     clocks.seconds = TTL - 0.1
-    assert cache.get(key) is told
+    assert cache.get(key) is kept
     clocks.seconds = TTL
     assert cache.get(key) is None
     assert len(cache) == 0
@@ -96,24 +96,24 @@ def test_a_fresh_session_is_found() -> None:
 def test_a_session_is_as_old_as_the_question() -> None:
     clocks = Clocks()
     cache = SessionCache(timedelta(seconds=TTL), MAX, clocks.monotonic, clocks.now)
-    key, told = cache.key(SessionCredential("token", "a")), a_session(100)
+    key, kept = cache.key(SessionCredential("token", "a")), a_session(100)
     asked_at = cache.clock()
     clocks.seconds = TTL - 1
-    cache.put(key, told, asked_at)
-    assert cache.get(key) is told
+    cache.put(key, kept, asked_at)
+    assert cache.get(key) is kept
     clocks.seconds = TTL
     assert cache.get(key) is None
-    cache.put(key, told, asked_at)
+    cache.put(key, kept, asked_at)
     assert cache.get(key) is None
 
 
 def test_the_oldest_session_is_evicted_first() -> None:
     cache = SessionCache(timedelta(minutes=1), 2)
-    told = KratosSession.from_kratos(session())
+    kept = KratosSession.from_kratos(session())
     a, b, c = (cache.key(SessionCredential("token", name)) for name in "abc")
     for key in (a, b, a, c):
-        cache.put(key, told, cache.clock())
-    assert [cache.get(key) is told for key in (a, b, c)] == [True, False, True]
+        cache.put(key, kept, cache.clock())
+    assert [cache.get(key) is kept for key in (a, b, c)] == [True, False, True]
 
 
 def test_expired_sessions_do_not_stay_in_memory() -> None:

@@ -30,7 +30,7 @@ def known(**changes: Any) -> KratosSession:
 
 
 class SlowWhoami(Whoami):
-    """Answers when it is told to, with what was true when it was asked."""
+    """Answers when the test says so, with what was true when it was asked."""
 
     def __init__(self) -> None:
         self.begun = self.asked = 0

@@ -1,4 +1,4 @@
-"""The hooks that were heard: added up beside the calls, and written down once in a while."""
+"""Hook activity is counted beside the calls, and written once in a while."""
 
 import asyncio
 import time
@@ -21,7 +21,7 @@ LABEL = "registration.after.password"
 
 
 class RecordingHookLog:
-    """Adds up what it is told, unless it is told to be unavailable."""
+    """Adds up what it is given, unless a test has made it unavailable."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
@@ -34,7 +34,7 @@ class RecordingHookLog:
         self.notes += 1
         if self.failures_left:
             self.failures_left -= 1
-            raise LedgerUnavailable("it was told to be") from ConnectionError("ada@example.org")
+            raise LedgerUnavailable("the test made it so") from ConnectionError("ada@example.org")
         for each in calls:
             self.numbers[each.label] = self.numbers.get(each.label, 0) + each.number
             self.ages.append(each.ago)
@@ -44,14 +44,14 @@ class RecordingHookLog:
 
 
 def posted(label: str | None, body: bytes = REGISTRATION.content) -> list[str | None]:
-    """What is heard where a call with this label is sent."""
-    heard: list[str | None] = []
+    """The labels that are counted where a call with this label is sent."""
+    labels: list[str | None] = []
     bus = RecordingEventBus()
     sync = KratosIdentitySyncHandler(
-        config(KEY), bus, uuid4, lambda: TEATIME, on_accepted=heard.append
+        config(KEY), bus, uuid4, lambda: TEATIME, on_accepted=labels.append
     )
     Api(bus, sync=sync).post(SYNC, body, {**REGISTRATION.headers, "X-Kratos-Hook": label})
-    return heard
+    return labels
 
 
 def test_an_accepted_call_is_counted_by_its_label() -> None:

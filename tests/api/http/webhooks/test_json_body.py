@@ -151,10 +151,10 @@ def test_both_ways_of_reading_agree_on_any_bytes(body: bytes) -> None:
 
 def assert_they_agree(body: bytes) -> None:
     """In values and their types, -0.0 too, in what is replaced, and in what is refused and why."""
-    assert told(decode, body) == told(decode_strictly, body)
+    assert outcome_of(decode, body) == outcome_of(decode_strictly, body)
 
 
-def told(read: Callable[[bytes], JsonBody], body: bytes) -> str:
+def outcome_of(read: Callable[[bytes], JsonBody], body: bytes) -> str:
     try:
         decoded = read(body)
     except NotJson as error:

@@ -38,7 +38,7 @@ class FailingLater(KratosIdentityParseHandler):
 
 
 class Answering(KratosIdentityParseHandler):
-    """Answers whatever it is told to."""
+    """Answers whatever a test wants."""
 
     def __init__(self, answer: Any, **options: Any) -> None:
         super().__init__(config(), **options)

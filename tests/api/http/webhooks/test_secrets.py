@@ -19,11 +19,11 @@ class LeakyBus(RecordingEventBus):
     """A bus whose errors quote what they were given, as drivers do."""
 
     async def publish(self, event: Publishable, provenance: Provenance) -> bool:
-        told = event.read().to_json() if isinstance(event, UnreadEvent) else event.to_json()
+        payload = event.read().to_json() if isinstance(event, UnreadEvent) else event.to_json()
         try:
-            json.loads(f"{told}")
+            json.loads(f"{payload}")
         except ValueError as error:
-            raise RuntimeError(f"could not store {told} with {KEY}") from error
+            raise RuntimeError(f"could not store {payload} with {KEY}") from error
         return True
 
 

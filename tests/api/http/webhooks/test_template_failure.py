@@ -80,7 +80,7 @@ def test_an_empty_body_without_the_key_records_nothing() -> None:
 
 
 class Asked(KratosIdentityParseHandler):
-    """Answers whatever it is told to."""
+    """Answers whatever a test wants."""
 
     failure_message = DetailedMessage(17, "Versuchen Sie es bitte gleich noch einmal.")
     answer: IdentityChanges | None = None
