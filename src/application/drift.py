@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
 from typing import Final, NamedTuple
+from uuid import UUID
 
+from kratos_sync.application.ports.hook_log import HookActivity
 from kratos_sync.application.ports.reconciliation import PastReconciliation
 
 COMPARED_WITH: Final = 10
@@ -67,3 +69,17 @@ class Drift:
         if number <= FEW or number <= TIMES * expected:
             return None
         return Rise(number, expected, within)
+
+
+@dataclass(frozen=True, slots=True)
+class KratosReport:
+    """What the ledger knows of Kratos, at one moment.
+
+    ``unlisted`` are identities that the last reconciliation, which was refused, did not find in
+    Kratos' listing.
+    """
+
+    at: datetime
+    drift: Drift
+    hooks: Sequence[HookActivity]
+    unlisted: Sequence[UUID]

@@ -33,31 +33,36 @@ from kratos_sync.infrastructure.kratos.refetch import (
     PostgresKratosAnswers,
     PostgresSyncedIdentities,
 )
+from kratos_sync.infrastructure.ledger.activity import PostgresActivity
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.ledger.dead_letters import (
     PostgresDeadLetterDecisions,
     PostgresDeadLetters,
 )
-from kratos_sync.infrastructure.ledger.history import PostgresHistory
+from kratos_sync.infrastructure.ledger.event_search import PostgresEventSearch
+from kratos_sync.infrastructure.ledger.history import PostgresHistory, PostgresIdentitySearch
 from kratos_sync.infrastructure.ledger.hook_activity import PostgresHookLog
 from kratos_sync.infrastructure.ledger.inbox import A_MOMENT, PostgresFailures
 from kratos_sync.infrastructure.ledger.notifications import RelayWakeUp, WakeUpListener
-from kratos_sync.infrastructure.ledger.policies import Pauses, PostgresConsumerPolicies
 from kratos_sync.infrastructure.ledger.operations import PostgresOperations
+from kratos_sync.infrastructure.ledger.policies import Pauses, PostgresConsumerPolicies
 from kratos_sync.infrastructure.ledger.purge import PostgresPurge, PurgeSchedule
 from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
 from kratos_sync.infrastructure.ledger.status import DatabaseReadiness, PostgresStatus
 from kratos_sync.infrastructure.ledger.subscriptions import PostgresSubscriptions
 from kratos_sync.infrastructure.migrations import deployment_id
+from kratos_sync.infrastructure.observability.health import Health
 from kratos_sync.infrastructure.observability.observer import Observer, reporting
 from kratos_sync.infrastructure.observability.tracing.start import Tracing
-from kratos_sync.infrastructure.observability.health import Health
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
-from kratos_sync.infrastructure.reconciliation.runs import PostgresReconciliations
+from kratos_sync.infrastructure.reconciliation.runs import (
+    PostgresKratosStatus,
+    PostgresReconciliations,
+)
 from kratos_sync.infrastructure.settings import Settings
-from kratos_sync.infrastructure.trial import Trials
+from kratos_sync.infrastructure.trial import PostgresTrials
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 
@@ -99,13 +104,13 @@ class Container(containers.DeclarativeContainer):
     settings = providers.Singleton(Settings)
     observer = providers.Singleton(Observer)
     """Overridden where metrics are exported."""
+    health = providers.Singleton(Health, "", observer)
+    """Overridden in long-running processes."""
     tracing = providers.Singleton(Tracing)
     """Overridden where traces are."""
     application_path = providers.Singleton(application_path, settings.provided.kratos_sync_app)
     application = providers.Singleton(load_application, application_path)
     subscriptions = providers.Singleton(subscriptions_with, application)
-    health = providers.Singleton(Health, "", observer)
-    """Overridden in long-running processes."""
     engine = providers.Singleton(
         connect, settings.provided.database_url, settings.provided.database_pool_size
     )
@@ -122,13 +127,15 @@ class Container(containers.DeclarativeContainer):
         spans=tracing.provided.spans,
     )
     hook_log = providers.Singleton(PostgresHookLog, settings.provided.database_url)
-    kratos_admin = providers.Singleton(
+    new_kratos_admin = providers.Factory(
         _kratos_admin,
         settings.provided.kratos_admin_url,
         settings.provided.kratos_admin_token,
         observer=observer,
         spans=tracing.provided.spans,
     )
+    """For a process that calls Kratos now and then, each time with its own way to pause."""
+    kratos_admin = providers.Singleton(new_kratos_admin)
 
     adapters_in_transaction = providers.Dict(
         {
@@ -147,7 +154,7 @@ class Container(containers.DeclarativeContainer):
     unit_of_work = providers.Factory(PostgresUnitOfWork, engine, consumers, wake_relay)
     failures = providers.Singleton(PostgresFailures, engine)
     failures_without_waiting = providers.Singleton(PostgresFailures, engine, lock_timeout=A_MOMENT)
-    trials = providers.Singleton(Trials, engine, unit_of_work.provider)
+    trials = providers.Singleton(PostgresTrials, engine, unit_of_work.provider)
 
     in_flight = providers.Singleton(InFlightDeliveries)
     claims = providers.Singleton(PostgresClaims, engine, settings.provided.lease)
@@ -173,13 +180,17 @@ class Container(containers.DeclarativeContainer):
     database_readiness = providers.Singleton(DatabaseReadiness, engine)
     status = providers.Singleton(PostgresStatus, engine)
     kept_subscriptions = providers.Singleton(PostgresSubscriptions, engine, subscriptions)
+    activity = providers.Singleton(PostgresActivity, engine)
     history = providers.Singleton(PostgresHistory, engine)
+    identity_search = providers.Singleton(PostgresIdentitySearch, engine)
+    event_search = providers.Singleton(PostgresEventSearch, engine)
+    operations = providers.Singleton(PostgresOperations, engine)
     dead_letters = providers.Singleton(PostgresDeadLetters, engine)
     dead_letter_decisions = providers.Singleton(PostgresDeadLetterDecisions, engine)
     recorded_events = providers.Singleton(PostgresRecordedEvents, engine)
     reconciliations = providers.Singleton(PostgresReconciliations, engine)
+    kratos_status = providers.Singleton(PostgresKratosStatus, engine)
     synced_identities = providers.Singleton(PostgresSyncedIdentities, engine)
-    operations = providers.Singleton(PostgresOperations, engine)
     deletions = providers.Singleton(PostgresDeletions, engine)
     erasures = providers.Singleton(PostgresErasures, engine)
     erasure_schedule = providers.Singleton(ErasureSchedule, erasures, operations)
@@ -189,7 +200,7 @@ class Container(containers.DeclarativeContainer):
         purge,
         settings.provided.retention,
         settings.provided.purge_every,
-        observer=observer,
-    )
         operations=operations,
         operations_kept=settings.provided.operations_kept,
+        observer=observer,
+    )

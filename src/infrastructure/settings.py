@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -100,6 +101,15 @@ FROM_DIFFERENT_SOURCES: Final = Refused(
 )
 
 
+def _origin(text: str | None) -> str | None:
+    if text is None:
+        return None
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path.strip("/"):
+        raise ValueError("must be a scheme and a host, such as https://console.example")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 def _split(keys: object) -> object:
     if not isinstance(keys, str):
         return keys
@@ -118,7 +128,9 @@ HttpUrl = Annotated[SecretStr, _url(_parse_http_url, "http", "https")]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
 ApiKeys = Annotated[tuple[ApiKey, ...], NoDecode, BeforeValidator(_split)]
-KeyHeader = Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$"), AfterValidator(_key_header)]
+HEADER: Final = r"^[A-Za-z0-9-]+$"
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)]
+KeyHeader = Annotated[str, Field(pattern=HEADER), AfterValidator(_key_header)]
 Days = Annotated[Annotated[int, Field(ge=1, le=36_500)] | None, _none_if("forever")]
 Hours = Annotated[Annotated[int, Field(ge=1, le=720)] | None, _none_if("never")]
 
@@ -158,14 +170,14 @@ class Settings(BaseSettings):
 
     A purge never takes events with pending deliveries. A day is the least: Kratos repeats calls
     within minutes, and they must still be recognised.
+    """
+    attempts_retention_days: Days = 30
+    """How long attempts are kept, or ``forever``."""
     operations_retention_days: Days = None
     """How long the record of operations is kept (`kratos-sync audit`), or ``forever``.
 
     The relay removes what is older. An operation that runs is kept.
     """
-    """
-    attempts_retention_days: Days = 30
-    """How long attempts are kept, or ``forever``."""
     purge_every_hours: Hours = 1
     """How often the relay purges; ``never`` leaves it to `kratos-sync purge`."""
     metrics_port: Annotated[Annotated[int, Field(ge=1, le=65535)] | None, _none_if("")] = None
@@ -175,6 +187,21 @@ class Settings(BaseSettings):
     """
     metrics_host: str = "127.0.0.1"
     """The address to listen on there; ``0.0.0.0`` in a container, for a network that you trust."""
+    console_sign_in: Annotated[Literal["kratos", "proxy"] | None, _none_if("")] = None
+    """How operators sign in to the console: by a session of Kratos, or by a proxy in front.
+
+    With ``kratos`` an operator's roles are the list ``kratos_sync_roles`` in ``metadata_public``.
+    """
+    console_origin: Annotated[str | None, _none_if(""), AfterValidator(_origin)] = None
+    """The console's address in browsers, such as ``https://console.example``, behind a proxy."""
+    console_proxy_addresses: Networks = ()
+    """The addresses of the proxy, such as ``10.0.0.7`` or ``10.0.0.0/24``, separated by commas."""
+    console_user_header: str = Field("X-Forwarded-User", pattern=HEADER)
+    """The proxy's header with the operator's name,"""
+    console_roles_header: str = Field("X-Forwarded-Groups", pattern=HEADER)
+    """the one with the roles, separated by commas: ``viewer``, ``operator``, ``privacy``,"""
+    console_second_factor_header: str = Field("X-Forwarded-Second-Factor", pattern=HEADER)
+    """and the one that is ``true`` after a second factor."""
     traces_per_second: int = Field(10, ge=0, le=1_000)
     """The most traces a second of a process that callers, such as Kratos, may ask for.
 
@@ -234,6 +261,12 @@ class Settings(BaseSettings):
         return Retention(*(None if number is None else timedelta(days=number) for number in days))
 
     @property
+    def operations_kept(self) -> timedelta | None:
+        """How long operations are kept; None is for ever."""
+        days = self.operations_retention_days
+        return None if days is None else timedelta(days=days)
+
+    @property
     def purge_every(self) -> timedelta | None:
         """The time from one purge to the next; None for never."""
         return None if self.purge_every_hours is None else timedelta(hours=self.purge_every_hours)
@@ -242,9 +275,3 @@ class Settings(BaseSettings):
     def lease(self) -> timedelta:
         """The lease as a duration."""
         return timedelta(seconds=self.lease_seconds)
-    @property
-    def operations_kept(self) -> timedelta | None:
-        """How long operations are kept; None is for ever."""
-        days = self.operations_retention_days
-        return None if days is None else timedelta(days=days)
-

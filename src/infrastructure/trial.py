@@ -4,15 +4,15 @@ import asyncio
 import traceback
 from collections.abc import Awaitable, Callable, Collection
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Engine, text
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.pipeline.reading import read_event
+from kratos_sync.application.ports.trials import NoTrial, Trial, Writes
 from kratos_sync.application.ports.unit_of_work import PendingDelivery
-from kratos_sync.domain.events import DomainEvent
 from kratos_sync.infrastructure.postgres.engine import readable, translate_errors
 from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 
@@ -30,46 +30,21 @@ WRITTEN: Final = text("""
 """)
 
 
-class NoTrial(Exception):
-    """There is no such event, or it was erased, or the consumer does not receive it."""
-
-
-class Writes(NamedTuple):
-    """How many rows of a table were written."""
-
-    table: str
-    inserted: int
-    updated: int
-    deleted: int
-
-
-class Trial(NamedTuple):
-    """What a consumer would write and raise; with an ``error``, its traceback, it would fail."""
-
-    event: DomainEvent
-    writes: list[Writes]
-    raised: list[DomainEvent]
-    error: str | None
-    seconds: float
-
-
-class Trials:
-    """Tries consumers, one event at a time."""
+class PostgresTrials:
+    """The Trials port."""
 
     def __init__(self, engine: Engine, unit_of_work: Callable[[], PostgresUnitOfWork]) -> None:
         self._engine = engine
         self._unit_of_work = unit_of_work
 
     def run(self, consumer: type[Consumer[Any]], event_id: UUID, events: Collection[str]) -> Trial:
-        """Consume the event, one of ``events`` by its name, write, look, and roll back.
-
-        No other table than those of the consumer's ports is written: attempts and deliveries stay.
-        Raises NoTrial or LedgerUnavailable; what the consumer raises is in the trial.
-        """
         delivery = self._delivery(event_id)
         if delivery.name not in events:
             raise NoTrial(f"{consumer.name} is not subscribed to {delivery.name}")
-        event = read_event(delivery)
+        try:
+            event = read_event(delivery)
+        except ValueError as error:
+            raise NoTrial(f"the event {event_id} cannot be read ({type(error).__name__})") from None
         unit, began = self._unit_of_work(), monotonic()
         writes, raised, error = [], [], None
         with unit.begin(consumer.time_limit):

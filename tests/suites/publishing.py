@@ -39,10 +39,10 @@ def publish(
     payload: bytes | None = None,
 ) -> bool:
     """Publish one event."""
-    published = event if payload is None else unread(event, payload)
-    return running(bus, lambda: bus.publish(published, provenance))
+    told = event if payload is None else unread(event, payload)
+    return running(bus, lambda: bus.publish(told, provenance))
 
 
 def unread(event: DomainEvent, payload: bytes) -> UnreadEvent:
-    """The event with this payload."""
+    """The event, told by this text."""
     return UnreadEvent(type(event), event.id, event.date_occurred, event.subject, payload)

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import click
 
+from kratos_sync.api.amounts import amount
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.amounts import amount
 from kratos_sync.api.cli.hooks import key_header
 from kratos_sync.api.cli.output import Line, Styled, echo, echo_json, harmless, rows
 from kratos_sync.application.kratos_config.check import Coverage, Report

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import click
 
+from kratos_sync.api.amounts import ago, amount, moment
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.amounts import ago, amount, moment
 from kratos_sync.api.cli.history import attempt_line, delivery_json, outstanding_line, quoted
 from kratos_sync.api.cli.output import Line, Styled, echo, echo_json, fields_of, indented
 from kratos_sync.api.cli.process import command_container

@@ -1,19 +1,15 @@
 """What `kratos-sync status` reports of reconciliations and missed webhooks."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final
 
-from kratos_sync.api.cli.amounts import ago, amount, duration
+from kratos_sync.api.amounts import ago, amount, duration
+from kratos_sync.api.attention import drift_attention
 from kratos_sync.api.cli.output import Line, echo, echo_attention, fold, rows
-from kratos_sync.application.drift import Drift, Rise
-from kratos_sync.application.missed_webhooks import HOOKS, NEWER
+from kratos_sync.application.drift import Drift
 from kratos_sync.application.ports.reconciliation import Findings, PastReconciliation
 
-LATE: Final = timedelta(days=1)
-"""With KRATOS_ADMIN_URL set, a reconciliation is expected once a day."""
-_OF_DELETIONS: Final = "not listed"
-"""Part of a refusal that `--allow-deletes` overrules."""
 NEVER: Final = "never"
 BAR_WIDTH: Final = 12
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉"
@@ -36,75 +32,6 @@ _BY_KIND: Final = {
     "revived": "deleted here, and present in Kratos",
     "other": "differ in other fields",
 }
-
-
-def drift_attention(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[str]:
-    """Yield a sentence for everything that needs attention.
-
-    `can_ask` is whether the address of Kratos' Admin API is known.
-    """
-    newest, last = drift.newest, drift.last
-    if can_ask and not drift.is_running:
-        yield from _late(drift, now)
-    if newest and not newest.ended_at and not drift.is_running:
-        yield (
-            f"The reconciliation that began {ago(newest.started_at, now)} was interrupted:"
-            " `kratos-sync reconcile` resumes it."
-        )
-    if last and last.outcome and last.outcome.startswith("refused"):
-        yield _refused(last, now)
-    if rise := drift.rise:
-        yield _rise(rise, drift.compared[0], now)
-    if last and (newer := last.findings.missed_webhooks.get(NEWER)):
-        yield (
-            f"{amount(newer, 'identity')} {'was' if newer == 1 else 'were'} newer here than in"
-            f" Kratos at the reconciliation {ago(last.started_at, now)}, and repaired: is the clock"
-            " of a Kratos wrong, was Kratos restored from a backup, or does somebody else have a"
-            " webhook key?"
-        )
-    if last and last.findings.unreadable:
-        yield (
-            f"{amount(last.findings.unreadable, 'identity')} of Kratos' cannot be read, and so not"
-            " kept right here: numbers beyond a double's range, for example."
-        )
-
-
-def _late(drift: Drift, now: datetime) -> Iterator[str]:
-    since = next((each.ended_at for each in drift.past if each.outcome == "completed"), None)
-    if not drift.past:
-        did = "ever run"
-    elif since is None:
-        did = "ever completed"
-    elif now - since > LATE:
-        did = f"completed for {duration(now - since)}"
-    else:
-        return
-    yield (
-        f"No reconciliation with Kratos was {did}: run `kratos-sync reconcile`, or keep it running"
-        " with `--every 1h`."
-    )
-
-
-def _refused(last: PastReconciliation, now: datetime) -> str:
-    why = (last.outcome or "").partition(": ")[2]
-    remedy = "Is KRATOS_ADMIN_URL right?"
-    if _OF_DELETIONS in why:
-        remedy = (
-            "Is that right? `kratos-sync reconcile --dry-run --verbose` names them, and"
-            " `--allow-deletes N` permits it."
-        )
-    return f"The reconciliation {ago(last.started_at, now)} deleted no identity: {why}. {remedy}"
-
-
-def _rise(rise: Rise, newest: PastReconciliation, now: datetime) -> str:
-    missing = newest.findings.missed_webhooks
-    by_hook = ", ".join(f"{hook} {missing[hook]:,}" for hook in HOOKS if missing.get(hook))
-    return (
-        f"The reconciliation {ago(newest.started_at, now)} repaired {rise.missed:,} missed webhooks"
-        f" ({by_hook}); by those before, {rise.usual:,.0f} were expected in"
-        f" {duration(rise.within)}. Does a hook fail? `kratos-sync check` reads Kratos'"
-        " configuration, `kratos-sync status --drift` shows more."
-    )
 
 
 def drift_rows(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[tuple[str, str]]:

@@ -5,8 +5,8 @@ from uuid import UUID
 
 import click
 
+from kratos_sync.api.amounts import amount, moment
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.amounts import amount, moment
 from kratos_sync.api.cli.output import echo, echo_json, status_line
 from kratos_sync.api.cli.process import Steps, command_container
 from kratos_sync.application.erase import Erase

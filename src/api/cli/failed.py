@@ -8,8 +8,8 @@ from uuid import UUID
 import click
 import structlog
 
+from kratos_sync.api.amounts import amount
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.amounts import amount
 from kratos_sync.api.cli.dead_letters import (
     Filters,
     filter_of,

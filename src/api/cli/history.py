@@ -7,8 +7,8 @@ from uuid import UUID
 
 import click
 
+from kratos_sync.api.amounts import ago, amount, duration, moment
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.amounts import ago, amount, duration, moment
 from kratos_sync.api.cli.output import Line, Styled, echo, echo_json, fields_of, indented
 from kratos_sync.api.cli.process import command_container
 from kratos_sync.application.ports.dead_letters import RETRY_LATER

@@ -18,7 +18,7 @@ from uuid import UUID
 
 import click
 
-from kratos_sync.api.cli.amounts import iso
+from kratos_sync.api.amounts import iso
 
 REPLACED: Final = "\N{REPLACEMENT CHARACTER}"
 UNFOLDED: Final = 250
@@ -57,9 +57,14 @@ def indented(text: str, margin: int) -> list[str]:
     return [f"{' ' * margin}{harmless(line)}" for line in text.splitlines()]
 
 
+def is_colourless() -> bool:
+    """Whether the terminal's user wants no colours."""
+    return bool(os.environ.get("NO_COLOR"))
+
+
 def echo(*lines: Line, err: bool = False) -> None:
     """Print lines, made harmless; styles appear on a terminal only."""
-    color = False if os.environ.get("NO_COLOR") else None
+    color = False if is_colourless() else None
     for line in lines:
         parts = [line] if isinstance(line, str) else line
         click.echo("".join(map(harmless, parts)).rstrip(), err=err, color=color)
@@ -159,3 +164,41 @@ def status_line(text: str) -> Iterator[Callable[[str], None]]:
         yield show
     finally:
         show("")
+
+
+ENTER_SCREEN, LEAVE_SCREEN = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
+"""Another screen, without a cursor."""
+HOME, END_OF_LINE, BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
+
+
+@contextmanager
+def full_screen() -> Iterator[Callable[[Iterable[Line]], None]]:
+    """Yield a function that draws lines on a terminal's screen, and give the terminal back."""
+
+    def draw(lines: Iterable[Line]) -> None:
+        width, height = shutil.get_terminal_size()
+        fitting = [_cut(line, width) for line in lines]
+        if len(fitting) > height:
+            fitting = [*fitting[: height - 1], f"… {len(fitting) - height + 1} more lines"]
+        text = f"{END_OF_LINE}\r\n".join(fitting)
+        sys.stdout.write(f"{HOME}{text}{END_OF_LINE}{BELOW}")
+        sys.stdout.flush()
+
+    sys.stdout.write(ENTER_SCREEN)
+    try:
+        yield draw
+    finally:
+        sys.stdout.write(LEAVE_SCREEN)
+        sys.stdout.flush()
+
+
+def _cut(line: Line, width: int) -> str:
+    """Make a line harmless, and cut it to the width."""
+    cut, left = "", width
+    for part in [line] if isinstance(line, str) else line:
+        styled = Styled(part)
+        plain = click.unstyle(styled)
+        whole = plain if is_colourless() else styled
+        cut += whole if len(plain) <= left else plain[:left]
+        left = max(left - len(plain), 0)
+    return cut

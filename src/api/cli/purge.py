@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kratos_sync.api.amounts import amount, duration
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.amounts import amount, duration
 from kratos_sync.api.cli.output import echo, echo_json, status_line
 from kratos_sync.api.cli.process import Steps, command_container
 from kratos_sync.application.operation_scopes import PurgeScope

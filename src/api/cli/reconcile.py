@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import structlog
 
+from kratos_sync.api.amounts import amount, duration
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.amounts import amount, duration
 from kratos_sync.api.cli.drift import by_field
 from kratos_sync.api.cli.output import echo, echo_json, progress
 from kratos_sync.api.cli.process import Steps, command_container

@@ -8,8 +8,8 @@ from uuid import UUID
 import click
 import structlog
 
+from kratos_sync.api.amounts import amount, duration, iso, moment
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.amounts import amount, duration, iso, moment
 from kratos_sync.api.cli.output import echo, echo_json, progress
 from kratos_sync.api.cli.process import Steps, command_container
 from kratos_sync.application.application import Subscriptions

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import click
 
+from kratos_sync.api.amounts import ago, amount, duration, moment, roughly, size
+from kratos_sync.api.attention import BEHIND, attention, hook_name
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.amounts import ago, amount, duration, moment, roughly, size
 from kratos_sync.api.cli.audit import in_one_line
-from kratos_sync.api.cli.drift import drift_attention, drift_json, drift_rows, print_drift
+from kratos_sync.api.cli.drift import drift_json, drift_rows, print_drift
 from kratos_sync.api.cli.output import (
     Line,
     Styled,
@@ -22,48 +23,40 @@ from kratos_sync.api.cli.output import (
     rows,
 )
 from kratos_sync.api.cli.process import command_container
-from kratos_sync.application.missed_webhooks import silent_hooks
 from kratos_sync.application.ports.hook_log import HookActivity
-from kratos_sync.application.ports.purge import MOST_CLOCK_DIFFERENCE, PastPurge, Retention
+from kratos_sync.application.ports.purge import PastPurge, Retention
 from kratos_sync.application.ports.status import (
     BrokerStatus,
     ConsumerStatus,
     Count,
-    Holder,
     StatusReport,
 )
 
-CLOCK_DIFFERENCE: Final = timedelta(minutes=1)
-"""Clocks that differ by more need attention."""
-BEHIND: Final = timedelta(minutes=1)
-"""A consumer with a greater lag needs attention."""
 LARGEST: Final = 4
 """How many tables are listed with their sizes."""
 HEADING: Final = 13
 """Width of the headings of the overview."""
 NOTHING: Final = "-"
-UNSAFE: Final = {
-    "fsync": "PostgreSQL has fsync off: a crash of its machine may lose or damage everything.",
-    "full_page_writes": (
-        "PostgreSQL has full_page_writes off: a crash of its machine may damage tables, unless its"
-        " file system never writes half a page."
-    ),
-    "asynchronous_standby": (
-        "PostgreSQL waits for none of its standbys (synchronous_standby_names is empty): a failover"
-        " may lose the webhooks answered just before it. `kratos-sync reconcile` finds them."
-    ),
-}
 
 
 @click.command()
 @click.option("--drift", is_flag=True, help="Show only reconciliations and missed webhooks.")
+@click.option("--watch", is_flag=True, help="Look again and again, with rates, until Ctrl-C.")
 @options.as_json
-def status(drift: bool, as_json: bool) -> None:
+def status(drift: bool, watch: bool, as_json: bool) -> None:
     """Show backlog, lag and dead letters of each consumer.
 
     What needs attention comes first. Exits with 1 only if the database cannot be read; a broker
-    that is down is reported.
+    that is down is reported. With --watch it looks every two seconds, or less often where a look
+    takes long; without a terminal it prints a line each time.
     """
+    if watch:
+        from kratos_sync.api.cli.watch import watch_status
+
+        if drift:
+            raise click.UsageError("--watch and --drift do not go together.")
+        watch_status(as_json)
+        return
     with command_container(migrated=False) as container:
         from kratos_sync.infrastructure.bus.broker import broker_status
 
@@ -123,6 +116,7 @@ def to_json(report: StatusReport, broker: BrokerStatus, retention: Retention) ->
         "hooks": [hook._asdict() for hook in report.hooks],
         "unsafe": report.unsafe,
         "template_failures": [hook._asdict() for hook in report.template_failures],
+        "operations": report.operations,
     }
 
 
@@ -131,8 +125,7 @@ def print_report(
 ) -> None:
     """Print the report; `can_ask` is whether the address of Kratos' Admin API is known."""
     echo(f"kratos-sync, {moment(report.at)}", "")
-    if not echo_attention(attention(report, broker, can_ask=can_ask)):
-        "operations": report.operations,
+    if not echo_attention(each.text for each in attention(report, broker, can_ask=can_ask)):
         echo(Styled("All is well.", "bold green"))
     echo("")
     for heading, line in _overview(report, broker, retention, can_ask=can_ask):
@@ -141,105 +134,6 @@ def print_report(
     echo("", *_consumers(report))
     if report.hooks:
         echo("", *_hooks(report.hooks, report.at))
-
-
-def attention(
-    report: StatusReport, broker: BrokerStatus, *, can_ask: bool = False
-) -> Iterator[str]:
-    """Yield a sentence for everything that needs attention."""
-    if not broker.answers:
-        yield (
-            f"The broker does not answer ({broker.error}). Events are still recorded;"
-            " they are delivered once it is back."
-        )
-    if (difference := abs(report.clock_ahead)) >= CLOCK_DIFFERENCE:
-        how = "ahead of" if report.clock_ahead > timedelta() else "behind"
-        no_purge = " Nothing is purged meanwhile." if difference >= MOST_CLOCK_DIFFERENCE else ""
-        yield (
-            f"The database's clock is {duration(difference)} {how} this machine's: set the one"
-            f" that is wrong.{no_purge}"
-        )
-    for consumer in report.consumers:
-        yield from _consumer_attention(consumer)
-    for event in report.unknown_events:
-        kept = amount(event.deliveries, "delivery")
-        since = "" if event.oldest is None else f", the oldest for {duration(event.oldest)}"
-        yield (
-            f"The event {event.name} is not known to this release: {kept} of it kept for a release"
-            f" that knows it{since}."
-        )
-    yield from drift_attention(report.drift, report.at, can_ask=can_ask)
-    for hook in report.template_failures:
-        yield (
-            f"Kratos' template failed: {amount(hook.calls, 'call')} of the hook"
-            f" {_named(hook.label)} had an empty body, the last {ago(hook.last_at, report.at, 2)}."
-            " Identities are missing or stale here: `kratos-sync reconcile` finds them. Are there"
-            " identities of more than some KiB?"
-        )
-    yield from hooks_attention(report.hooks, report.at)
-    yield from map(_holder, report.storage.holders)
-    yield from (UNSAFE[risk] for risk in report.unsafe)
-
-
-def _consumer_attention(consumer: ConsumerStatus) -> Iterator[str]:
-    if (pause := consumer.paused) is not None:
-        yield (
-            f"{consumer.name} has been paused by {pause.by} since {moment(pause.since)}:"
-            f" {pause.reason}. {amount(consumer.backlog, 'delivery')} pending."
-        )
-    elif consumer.lag is not None and consumer.lag > BEHIND:
-        retried = consumer.waiting - consumer.postponed
-        waiting = f" ({retried:,} waiting for a retry)" if retried else ""
-        yield (
-            f"{consumer.name} is behind: {amount(consumer.backlog, 'delivery')} pending{waiting},"
-            f" the oldest for {duration(consumer.lag)}."
-        )
-    if (retried := consumer.waiting - consumer.postponed) > 0 and consumer.last_error:
-        yield (
-            f"{consumer.name} is retrying {amount(retried, 'delivery')}, the last error:"
-            f" {consumer.last_error}."
-        )
-    if consumer.failed:
-        yield (
-            f"{consumer.name} has {amount(consumer.failed, 'dead letter')}, kept until somebody"
-            " retries or discards them: `kratos-sync failed list` shows why."
-        )
-    if not consumer.known:
-        receives = " It receives new ones: see docs/consumers.md." if consumer.events else ""
-        yield (
-            f"{consumer.name} is not known to this release: its pending deliveries are kept for a"
-            f" release that knows it.{receives}"
-        )
-
-
-def hooks_attention(hooks: Sequence[HookActivity], now: datetime) -> Iterator[str]:
-    """Yield a sentence for each silent hook."""
-    for silence in silent_hooks(hooks, now):
-        what = "any hook" if silence.label is None else f"the hook {_named(silence.label)}"
-        yield (
-            f"No webhook was received from {what} for {duration(now - silence.last_at)}; before"
-            f" that, one came every {duration(silence.usual_gap)} on average. `kratos-sync check`"
-            " reads Kratos' configuration."
-        )
-
-
-def _holder(holder: Holder) -> str:
-    if holder.kind == "transaction":
-        who = f"The transaction of process {holder.name} ({holder.application or 'no name'})"
-        remedy = f"`SELECT pg_terminate_backend({holder.name})` ends it."
-    elif holder.kind == "prepared transaction":
-        who, remedy = f"The prepared transaction {holder.name}", "ROLLBACK PREPARED ends it."
-    else:
-        who, remedy = f"The replication slot {holder.name}", "Its standby should catch up."
-    since = ""
-    if holder.held_for is not None:
-        since = f", open for {duration(holder.held_for)},"
-    elif holder.transactions is not None:
-        since = f", {amount(holder.transactions, 'transaction')} old,"
-    return (
-        f"{who}{since} keeps PostgreSQL from reusing the space of removed rows, and tables grow."
-        f" {remedy}"
-    )
 
 
 def _overview(
@@ -254,6 +148,8 @@ def _overview(
     yield "Identities", f"{_count(report.alive)} alive, {_count(report.deleted)} deleted"
     yield "Ledger", f"{_count(report.events)} events, {_count(report.attempts)} attempts"
     yield from drift_rows(report.drift, report.at, can_ask=can_ask)
+    for number, operation in enumerate(report.operations):
+        yield "" if number else "Operations", in_one_line(operation, report.at)
     largest = [f"{name} {size(number)}" for name, number in storage.tables.items()][:LARGEST]
     yield "Storage", f"{size(storage.bytes)}: {', '.join(largest)}"
     events = _kept("events", storage.oldest_event_at, retention.events)
@@ -263,8 +159,6 @@ def _overview(
 
 
 def _count(count: Count) -> str:
-    for number, operation in enumerate(report.operations):
-        yield "" if number else "Operations", in_one_line(operation, report.at)
     return roughly(count.number) if count.estimated else f"{count.number:,}"
 
 
@@ -312,9 +206,5 @@ def _state(consumer: ConsumerStatus) -> Styled:
 
 
 def _hooks(hooks: Sequence[HookActivity], now: datetime) -> Iterator[Line]:
-    lines = ((_named(hook.label), f"{hook.calls:,}", ago(hook.last_at, now)) for hook in hooks)
+    lines = ((hook_name(hook.label), f"{hook.calls:,}", ago(hook.last_at, now)) for hook in hooks)
     return rows(("HOOK", "CALLS", "LAST CALL"), lines, right=("CALLS", "LAST CALL"))
-
-
-def _named(label: str) -> str:
-    return label or "(no X-Kratos-Hook)"

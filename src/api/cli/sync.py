@@ -9,8 +9,8 @@ from uuid import UUID
 
 import click
 
+from kratos_sync.api.amounts import amount
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.amounts import amount
 from kratos_sync.api.cli.output import echo, echo_json
 from kratos_sync.api.cli.process import Steps, command_container
 from kratos_sync.application.operations import recorded

@@ -2,20 +2,18 @@
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import click
 
+from kratos_sync.api.amounts import amount
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.amounts import amount
 from kratos_sync.api.cli.output import Line, Styled, echo, echo_json, indented
 from kratos_sync.api.cli.process import command_container
 from kratos_sync.application.consumer import is_async
 from kratos_sync.application.consumer_factory import names_of, ports_of
-
-if TYPE_CHECKING:
-    from kratos_sync.infrastructure.trial import Trial
+from kratos_sync.application.ports.trials import NoTrial, Trial
 
 
 @click.command("try")
@@ -31,8 +29,6 @@ def try_(consumer: str, event_id: UUID, *, yes: bool, verbose: bool, as_json: bo
     outside the database are real. Exits with 1 if the consumer would fail.
     """
     with command_container() as container:
-        from kratos_sync.infrastructure.trial import NoTrial
-
         subscriptions = container.subscriptions()
         kind = subscriptions.consumers[options.known_consumer(subscriptions, consumer)]
         outside = container.consumers().outside
@@ -52,7 +48,7 @@ def try_(consumer: str, event_id: UUID, *, yes: bool, verbose: bool, as_json: bo
         raise click.ClickException(f"{consumer} would fail. Everything was rolled back.")
 
 
-def to_json(trial: "Trial", verbose: bool) -> dict[str, Any]:
+def to_json(trial: Trial, verbose: bool) -> dict[str, Any]:
     """Return the document that `docs/reference/json.md` describes."""
     return {
         "event": trial.event.name,
@@ -67,7 +63,7 @@ def to_json(trial: "Trial", verbose: bool) -> dict[str, Any]:
     }
 
 
-def _lines(consumer: str, trial: "Trial", verbose: bool) -> Iterator[Line]:
+def _lines(consumer: str, trial: Trial, verbose: bool) -> Iterator[Line]:
     yield Styled(f"{consumer} on {trial.event.name}, {trial.seconds * 1000:.0f} ms", "bold")
     if trial.error is not None:
         yield from indented(trial.error, 2)

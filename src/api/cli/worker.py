@@ -30,10 +30,10 @@ def worker(threads: int | None) -> None:
 
     shutdown = ShutdownSignals(abort_signal=ABORT).install()
     with opened_container(
-            stopped=shutdown.requested,
-            process="worker",
-            is_successor=supervised.predecessor is not None,
-        ) as container:
+        stopped=shutdown.requested,
+        process="worker",
+        is_successor=supervised.predecessor is not None,
+    ) as container:
         with expected_errors():
             # The names of its queues come from the database, which may be unavailable.
             if wait_for_database(container.broker, shutdown.requested) is None:

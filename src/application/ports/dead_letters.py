@@ -13,8 +13,8 @@ from kratos_sync.application.ports.history import RecordedEvent
 class DeadLetterFilter:
     """Which dead letters: those that match every field that is set.
 
-    ``exception`` is a dotted type or its last part. ``since`` and ``until`` are inclusive bounds of
-    the time of failure.
+    ``exception`` is a dotted type or its last part. ``shape`` is that of a group, empty for none.
+    ``since`` and ``until`` are inclusive bounds of the time of failure.
     """
 
     event_id: UUID | None = None
@@ -23,6 +23,7 @@ class DeadLetterFilter:
     exception: str | None = None
     since: datetime | None = None
     until: datetime | None = None
+    shape: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,8 @@ class DeadLetter:
     exception: str
     shape: str | None
     error: str | None
+    retries: int = 0
+    """How often an operator retried it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

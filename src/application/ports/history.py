@@ -1,7 +1,7 @@
 """The history of one identity: its events and their deliveries."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -63,6 +63,8 @@ class RecordedEvent:
     recorded_at: datetime
     deliveries: tuple[Delivery, ...]
     erased_at: datetime | None = None
+    hook: str | None = None
+    """The label of Kratos' hook that called, if one did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,18 @@ class IdentityHistory:
     erasure: Erasure | None
     recorded: int
     events: tuple[RecordedEvent, ...]
+
+
+class IdentitySearch(Protocol):
+    """Finds identities by what a person knows of them."""
+
+    def find(self, known: str, most: int) -> Sequence[UUID]:
+        """The ids of at most so many identities: by id, external id, or exact address.
+
+        An id is also found where only events are recorded under it. Addresses are compared as they
+        are, and in lower case. Raises LedgerUnavailable, or the reason why the schema cannot be
+        read.
+        """
 
 
 class History(Protocol):

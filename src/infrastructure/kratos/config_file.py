@@ -209,8 +209,10 @@ class JsonnetTemplates:
     mounted with them. Each template runs once, in a process of its own without imports.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, *, reads_files: bool = True) -> None:
+        """With `reads_files` off no file is opened: for a configuration of somebody elsewhere."""
         self._folder = folder
+        self._reads_files = reads_files
         self._left = TIME_LIMIT
         self._read = lru_cache(maxsize=None)(self._read_body)
         self._run = lru_cache(maxsize=None)(self._run_text)
@@ -232,6 +234,8 @@ class JsonnetTemplates:
             return Problem.NOT_LOOKED_AT
         if separator and scheme == "base64":
             return _decoded(rest)
+        if not self._reads_files:
+            return Problem.NOT_LOOKED_AT
         return self._read_file(Path(rest if separator and scheme == "file" else body))
 
     def _read_file(self, path: Path) -> str | Problem:

@@ -41,6 +41,7 @@ _CONDITIONS: Final = {
     """,
     "since": "d.failed_at >= :since",
     "until": "d.failed_at <= :until",
+    "shape": "coalesce(d.error_shape, '') = :shape",
 }
 
 
@@ -77,7 +78,9 @@ GROUPS: Final = f"""
 NEWEST: Final = f"""
     SELECT d.event_id, d.consumer,
            (SELECT e.name FROM kratos_sync.events e WHERE e.id = d.event_id),
-           d.subject, d.attempts, d.failed_at, {EXCEPTION}, d.error_shape, d.last_error
+           d.subject, d.attempts, d.failed_at, {EXCEPTION}, d.error_shape, d.last_error,
+           (SELECT count(*) FROM kratos_sync.attempts a
+            WHERE a.event_id = d.event_id AND a.consumer = d.consumer AND a.outcome = 'retried')
     FROM (SELECT * FROM kratos_sync.deliveries d
           WHERE {{conditions}}
           ORDER BY d.failed_at DESC, d.event_id DESC, d.consumer

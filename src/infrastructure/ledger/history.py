@@ -15,6 +15,7 @@ from kratos_sync.application.ports.history import (
     Outstanding,
     RecordedEvent,
 )
+from kratos_sync.domain.fields import from_text
 from kratos_sync.domain.json_values import Json
 from kratos_sync.infrastructure.erasure import erasure_of
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
@@ -27,7 +28,7 @@ IDENTITY = text("""
 
 EVENTS = text(f"""
     SELECT count(*) OVER () AS recorded, id, name, source,
-           {readable("occurred_at")} AS occurred_at, recorded_at, erased_at
+           {readable("occurred_at")} AS occurred_at, recorded_at, erased_at, hook
     FROM kratos_sync.events WHERE subject = :identity_id
     ORDER BY recorded_at DESC, id DESC
     LIMIT :newest
@@ -49,6 +50,37 @@ COPY = text("""
     SELECT CAST(to_jsonb(i) - CAST(:internal AS text[]) AS text)
     FROM kratos_sync.kratos_identities i WHERE id = :identity_id
 """).bindparams(internal=["footprint", "part_recency", "exact_at", "exact_numbers"])
+
+# Each part by an index of its own: that of the addresses has the values of all of a row's.
+FIND = text("""
+    SELECT id FROM kratos_sync.kratos_identities WHERE id = :id
+    UNION SELECT subject FROM (
+        SELECT subject FROM kratos_sync.events WHERE subject = :id LIMIT 1
+    ) AS recorded
+    UNION SELECT id FROM kratos_sync.kratos_identities WHERE external_id = :known
+    UNION SELECT id FROM kratos_sync.kratos_identities
+    WHERE jsonb_path_query_array(
+        coalesce(verifiable_addresses, '[]') || coalesce(recovery_addresses, '[]'), '$[*].value'
+    ) ?| :addresses
+    LIMIT :most
+""")
+
+
+class PostgresIdentitySearch:
+    """The IdentitySearch port."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def find(self, known: str, most: int) -> Sequence[UUID]:
+        asked = {
+            "id": from_text(known.lower()),
+            "known": known,
+            "addresses": list({known, known.lower()}),
+            "most": most,
+        }
+        with snapshot(self._engine) as connection:
+            return connection.execute(FIND, asked).scalars().all()
 
 
 class PostgresHistory:
@@ -81,6 +113,7 @@ class PostgresHistory:
                     row.recorded_at,
                     deliveries.get(row.id, ()),
                     row.erased_at,
+                    row.hook,
                 )
                 for row in reversed(rows)
             ),

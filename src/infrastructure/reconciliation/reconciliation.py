@@ -61,6 +61,7 @@ KEEP_UNLISTED: Final = text("INSERT INTO kratos_sync.unseen_identities SELECT :r
 FIND_UNLISTED: Final = text(
     "SELECT coalesce(string_agg(uuid_send(id), ''::bytea ORDER BY id), ''::bytea)" + _UNLISTED
 )
+MOST_KEPT_UNLISTED: Final = 10_000
 NEXT_UNLISTED: Final = text("""
     SELECT identity_id FROM kratos_sync.unseen_identities
     WHERE reconciliation = :run ORDER BY identity_id LIMIT :most
@@ -187,7 +188,10 @@ class PostgresReconciliation:
     def end(self, outcome: str) -> None:
         with self._transaction() as connection:
             connection.execute(END, {"run": self._run_id, "outcome": outcome})
-            connection.execute(DELETE_UNLISTED, {"run": self._run_id})
+            # Those of a refused run are kept until the next one: somebody decides about them.
+            is_decided = outcome == "completed" or self.findings.unlisted > MOST_KEPT_UNLISTED
+            last = self._run_id if is_decided else self._run_id - 1
+            connection.execute(DELETE_UNLISTED, {"run": last})
         self.differences = []
 
     def _unrecorded(

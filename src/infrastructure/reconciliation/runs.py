@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
-from kratos_sync.application.drift import Drift
+from kratos_sync.application.drift import Drift, KratosReport
 from kratos_sync.application.ports.reconciliation import (
     SHORTEST_PAUSE,
     AnotherReconciliation,
@@ -18,6 +18,8 @@ from kratos_sync.application.ports.reconciliation import (
     PastReconciliation,
 )
 from kratos_sync.domain.events import NO_IDENTITY, KratosTemplateFailed
+from kratos_sync.infrastructure.ledger.hook_activity import hook_activity
+from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.postgres.engine import translate_errors
 from kratos_sync.infrastructure.reconciliation.reconciliation import (
     DELETE_UNLISTED,
@@ -64,6 +66,15 @@ HELD: Final = text("""
           WHERE deleted_at IS NULL GROUP BY schema_url) AS held
 """)
 NOW: Final = text("SELECT clock_timestamp()")
+# Of a run that was refused: any other has settled them, or goes on with them.
+UNLISTED: Final = text("""
+    SELECT identity_id FROM kratos_sync.unseen_identities
+    WHERE reconciliation = (SELECT id FROM kratos_sync.reconciliations
+                            WHERE ended_at IS NOT NULL AND outcome <> 'completed'
+                            ORDER BY id DESC LIMIT 1)
+    ORDER BY identity_id LIMIT :most
+""")
+MOST_UNLISTED: Final = 100
 DELETE_OLD: Final = text("DELETE FROM kratos_sync.reconciliations WHERE id <= :run - :kept")
 # A run in the future was recorded before a clock was set back, and does not count. A template that
 # failed makes a run due after a pause as long as the last one took.
@@ -120,6 +131,23 @@ class PostgresReconciliations:
         with translate_errors(), self._engine.connect() as connection:
             parameters = {"consumer": SyncKratosIdentity.name, "most": most}
             return int(connection.execute(IN_FLIGHT, parameters).scalar_one())
+
+
+class PostgresKratosStatus:
+    """What the ledger knows of Kratos: reconciliations, hooks, and whom the last one refused."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def report(self) -> KratosReport:
+        """Read it. Raises LedgerUnavailable, or the reason why the schema cannot be read."""
+        with snapshot(self._engine) as connection:
+            return KratosReport(
+                at=connection.execute(text("SELECT now()")).scalar_one(),
+                drift=drift(connection),
+                hooks=hook_activity(connection),
+                unlisted=connection.execute(UNLISTED, {"most": MOST_UNLISTED}).scalars().all(),
+            )
 
 
 def begin_or_resume(connection: Connection) -> Run:

@@ -7,7 +7,8 @@ import pytest
 from psycopg.types.json import Jsonb
 from sqlalchemy import Engine, text
 
-from kratos_sync.api.cli.drift import drift_attention, drift_rows, print_drift
+from kratos_sync.api.attention import drift_attention
+from kratos_sync.api.cli.drift import drift_rows, print_drift
 from kratos_sync.application import missed_webhooks
 from kratos_sync.application.drift import Drift
 from kratos_sync.application.ports.reconciliation import Findings, PastReconciliation

@@ -39,8 +39,8 @@ from kratos_sync.application.ports.purge import PastPurge, PurgeReport, Removed,
 from kratos_sync.application.ports.reconciliation import Findings
 from kratos_sync.application.ports.replay import EventRange
 from kratos_sync.application.ports.status import BrokerStatus
+from kratos_sync.application.ports.trials import Trial, Writes
 from kratos_sync.domain.events import IdentityDeleted
-from kratos_sync.infrastructure.trial import Trial, Writes
 from tests.api.cli.test_harmless_output import (
     AGO,
     CHECKED,

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from kratos_sync.api.cli.amounts import amount, duration, iso, moment, roughly
+from kratos_sync.api.amounts import amount, duration, iso, moment, roughly
 from kratos_sync.api.cli.output import Styled, echo, echo_json, harmless, indented, progress, rows
 
 

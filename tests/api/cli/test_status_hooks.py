@@ -9,7 +9,7 @@ from uuid import uuid4
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from kratos_sync.api.cli.status import hooks_attention
+from kratos_sync.api.attention import hooks_attention
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.application.ports.hook_log import Calls, HookActivity
 from kratos_sync.domain.events import KratosTemplateFailed

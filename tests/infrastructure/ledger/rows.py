@@ -50,7 +50,7 @@ def add_event(
     return event_id
 
 
-def add_delivery(
+def owe(
     engine: Engine,
     consumer: str,
     event_id: UUID | None = None,

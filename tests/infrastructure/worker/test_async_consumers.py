@@ -1,4 +1,4 @@
-"""An async consumer that blocks the event loop is interrupted, and the others do not fail."""
+"""An async consumer that blocks the event loop is interrupted, and the others are not blamed."""
 
 import asyncio
 import sys

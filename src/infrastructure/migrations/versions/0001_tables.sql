@@ -27,6 +27,13 @@ CREATE TABLE kratos_sync.kratos_identities (
 ) WITH (fillfactor = 80);
 CREATE INDEX kratos_identities_deleted ON kratos_sync.kratos_identities (deleted_at)
     WHERE deleted_at IS NOT NULL;
+CREATE INDEX kratos_identities_external_id ON kratos_sync.kratos_identities (external_id)
+    WHERE external_id IS NOT NULL;
+CREATE INDEX kratos_identities_addresses ON kratos_sync.kratos_identities USING gin (
+    jsonb_path_query_array(
+        coalesce(verifiable_addresses, '[]') || coalesce(recovery_addresses, '[]'), '$[*].value'
+    )
+);
 COMMENT ON TABLE kratos_sync.kratos_identities IS 'Our copy of what Kratos knows of its identities';
 COMMENT ON COLUMN kratos_sync.kratos_identities.metadata_admin IS 'Known from the Admin API only: NULL until then';
 COMMENT ON COLUMN kratos_sync.kratos_identities.deleted_at IS 'Set on a tombstone, which has no personal data';

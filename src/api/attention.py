@@ -1,0 +1,237 @@
+"""What needs attention, in sentences that every view of the service shows."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final, Literal, NamedTuple
+
+from kratos_sync.api.amounts import ago, amount, duration, moment
+from kratos_sync.application.drift import Drift, Rise
+from kratos_sync.application.missed_webhooks import HOOKS, NEWER, silent_hooks
+from kratos_sync.application.ports.hook_log import HookActivity
+from kratos_sync.application.ports.purge import MOST_CLOCK_DIFFERENCE
+from kratos_sync.application.ports.reconciliation import PastReconciliation
+from kratos_sync.application.ports.status import (
+    BrokerStatus,
+    ConsumerStatus,
+    Holder,
+    StatusReport,
+)
+
+About = Literal["broker", "consumer", "dead letters", "event", "Kratos", "database"]
+
+
+class Attention(NamedTuple):
+    """A sentence on what is wrong, and what it is about; a consumer or an event has a name."""
+
+    text: str
+    about: About
+    name: str | None = None
+
+
+CLOCK_DIFFERENCE: Final = timedelta(minutes=1)
+"""Clocks that differ by more need attention."""
+BEHIND: Final = timedelta(minutes=1)
+"""A consumer with a greater lag needs attention."""
+LATE: Final = timedelta(days=1)
+"""With KRATOS_ADMIN_URL set, a reconciliation is expected once a day."""
+_OF_DELETIONS: Final = "not listed"
+"""Part of a refusal that `--allow-deletes` overrules."""
+UNSAFE: Final = {
+    "fsync": "PostgreSQL has fsync off: a crash of its machine may lose or damage everything.",
+    "full_page_writes": (
+        "PostgreSQL has full_page_writes off: a crash of its machine may damage tables, unless its"
+        " file system never writes half a page."
+    ),
+    "asynchronous_standby": (
+        "PostgreSQL waits for none of its standbys (synchronous_standby_names is empty): a failover"
+        " may lose the webhooks answered just before it. `kratos-sync reconcile` finds them."
+    ),
+}
+
+
+def attention(
+    report: StatusReport, broker: BrokerStatus | None, *, can_ask: bool = False
+) -> Iterator[Attention]:
+    """Yield what needs attention, the worst first.
+
+    ``broker`` is None where it was not asked; `can_ask` is whether the address of Kratos' Admin
+    API is known.
+    """
+    if broker is not None and not broker.answers:
+        text = (
+            f"The broker does not answer ({broker.error}). Events are still recorded;"
+            " they are delivered once it is back."
+        )
+        yield Attention(text, "broker")
+    if (difference := abs(report.clock_ahead)) >= CLOCK_DIFFERENCE:
+        how = "ahead of" if report.clock_ahead > timedelta() else "behind"
+        no_purge = " Nothing is purged meanwhile." if difference >= MOST_CLOCK_DIFFERENCE else ""
+        text = (
+            f"The database's clock is {duration(difference)} {how} this machine's: set the one"
+            f" that is wrong.{no_purge}"
+        )
+        yield Attention(text, "database")
+    for consumer in report.consumers:
+        about: About = "dead letters" if consumer.failed else "consumer"
+        for text in _consumer_attention(consumer):
+            yield Attention(text, about, consumer.name)
+    for event in report.unknown_events:
+        kept = amount(event.deliveries, "delivery")
+        since = "" if event.oldest is None else f", the oldest for {duration(event.oldest)}"
+        text = (
+            f"The event {event.name} is not known to this release: {kept} of it kept for a release"
+            f" that knows it{since}."
+        )
+        yield Attention(text, "event", event.name)
+    kratos = [
+        *drift_attention(report.drift, report.at, can_ask=can_ask),
+        *map(partial(_template_failure, report.at), report.template_failures),
+        *hooks_attention(report.hooks, report.at),
+    ]
+    yield from (Attention(text, "Kratos") for text in kratos)
+    database = [*map(_holder, report.storage.holders), *(UNSAFE[risk] for risk in report.unsafe)]
+    yield from (Attention(text, "database") for text in database)
+
+
+def _template_failure(at: datetime, hook: HookActivity) -> str:
+    return (
+        f"Kratos' template failed: {amount(hook.calls, 'call')} of the hook {hook_name(hook.label)}"
+        f" had an empty body, the last {ago(hook.last_at, at, 2)}. Identities are missing or stale"
+        " here: `kratos-sync reconcile` finds them. Are there identities of more than some KiB?"
+    )
+
+
+def _consumer_attention(consumer: ConsumerStatus) -> Iterator[str]:
+    if (pause := consumer.paused) is not None:
+        yield (
+            f"{consumer.name} has been paused by {pause.by} since {moment(pause.since)}:"
+            f" {pause.reason}. {amount(consumer.backlog, 'delivery')} pending."
+        )
+    elif consumer.lag is not None and consumer.lag > BEHIND:
+        retried = consumer.waiting - consumer.postponed
+        waiting = f" ({retried:,} waiting for a retry)" if retried else ""
+        yield (
+            f"{consumer.name} is behind: {amount(consumer.backlog, 'delivery')} pending{waiting},"
+            f" the oldest for {duration(consumer.lag)}."
+        )
+    if (retried := consumer.waiting - consumer.postponed) > 0 and consumer.last_error:
+        yield (
+            f"{consumer.name} is retrying {amount(retried, 'delivery')}, the last error:"
+            f" {consumer.last_error}."
+        )
+    if consumer.failed:
+        yield (
+            f"{consumer.name} has {amount(consumer.failed, 'dead letter')}, kept until somebody"
+            " retries or discards them: `kratos-sync failed list` shows why."
+        )
+    if not consumer.known:
+        receives = " It receives new ones: see docs/consumers.md." if consumer.events else ""
+        yield (
+            f"{consumer.name} is not known to this release: its pending deliveries are kept for a"
+            f" release that knows it.{receives}"
+        )
+
+
+def hooks_attention(hooks: Sequence[HookActivity], now: datetime) -> Iterator[str]:
+    """Yield a sentence for each silent hook."""
+    for silence in silent_hooks(hooks, now):
+        what = "any hook" if silence.label is None else f"the hook {hook_name(silence.label)}"
+        yield (
+            f"No webhook was received from {what} for {duration(now - silence.last_at)}; before"
+            f" that, one came every {duration(silence.usual_gap)} on average. `kratos-sync check`"
+            " reads Kratos' configuration."
+        )
+
+
+def _holder(holder: Holder) -> str:
+    if holder.kind == "transaction":
+        who = f"The transaction of process {holder.name} ({holder.application or 'no name'})"
+        remedy = f"`SELECT pg_terminate_backend({holder.name})` ends it."
+    elif holder.kind == "prepared transaction":
+        who, remedy = f"The prepared transaction {holder.name}", "ROLLBACK PREPARED ends it."
+    else:
+        who, remedy = f"The replication slot {holder.name}", "Its standby should catch up."
+    since = ""
+    if holder.held_for is not None:
+        since = f", open for {duration(holder.held_for)},"
+    elif holder.transactions is not None:
+        since = f", {amount(holder.transactions, 'transaction')} old,"
+    return (
+        f"{who}{since} keeps PostgreSQL from reusing the space of removed rows, and tables grow."
+        f" {remedy}"
+    )
+
+
+def drift_attention(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[str]:
+    """Yield a sentence for everything that needs attention.
+
+    `can_ask` is whether the address of Kratos' Admin API is known.
+    """
+    newest, last = drift.newest, drift.last
+    if can_ask and not drift.is_running:
+        yield from _late(drift, now)
+    if newest and not newest.ended_at and not drift.is_running:
+        yield (
+            f"The reconciliation that began {ago(newest.started_at, now)} was interrupted:"
+            " `kratos-sync reconcile` resumes it."
+        )
+    if last and last.outcome and last.outcome.startswith("refused"):
+        yield _refused(last, now)
+    if rise := drift.rise:
+        yield _rise(rise, drift.compared[0], now)
+    if last and (newer := last.findings.missed_webhooks.get(NEWER)):
+        yield (
+            f"{amount(newer, 'identity')} {'was' if newer == 1 else 'were'} newer here than in"
+            f" Kratos at the reconciliation {ago(last.started_at, now)}, and repaired: is the clock"
+            " of a Kratos wrong, was Kratos restored from a backup, or does somebody else have a"
+            " webhook key?"
+        )
+    if last and last.findings.unreadable:
+        yield (
+            f"{amount(last.findings.unreadable, 'identity')} of Kratos' cannot be read, and so not"
+            " kept right here: numbers beyond a double's range, for example."
+        )
+
+
+def _late(drift: Drift, now: datetime) -> Iterator[str]:
+    since = next((each.ended_at for each in drift.past if each.outcome == "completed"), None)
+    if not drift.past:
+        did = "ever run"
+    elif since is None:
+        did = "ever completed"
+    elif now - since > LATE:
+        did = f"completed for {duration(now - since)}"
+    else:
+        return
+    yield (
+        f"No reconciliation with Kratos was {did}: run `kratos-sync reconcile`, or keep it running"
+        " with `--every 1h`."
+    )
+
+
+def _refused(last: PastReconciliation, now: datetime) -> str:
+    why = (last.outcome or "").partition(": ")[2]
+    remedy = "Is KRATOS_ADMIN_URL right?"
+    if _OF_DELETIONS in why:
+        remedy = (
+            "Is that right? `kratos-sync reconcile --dry-run --verbose` names them, and"
+            " `--allow-deletes N` permits it."
+        )
+    return f"The reconciliation {ago(last.started_at, now)} deleted no identity: {why}. {remedy}"
+
+
+def _rise(rise: Rise, newest: PastReconciliation, now: datetime) -> str:
+    missing = newest.findings.missed_webhooks
+    by_hook = ", ".join(f"{hook} {missing[hook]:,}" for hook in HOOKS if missing.get(hook))
+    return (
+        f"The reconciliation {ago(newest.started_at, now)} repaired {rise.missed:,} missed webhooks"
+        f" ({by_hook}); by those before, {rise.usual:,.0f} were expected in"
+        f" {duration(rise.within)}. Does a hook fail? `kratos-sync check` reads Kratos'"
+        " configuration, `kratos-sync status --drift` shows more."
+    )
+
+
+def hook_name(label: str) -> str:
+    """How a hook is called, which may have no label."""
+    return label or "(no X-Kratos-Hook)"

@@ -1,0 +1,185 @@
+"""The console's application: who may open which page, and what happens when something is away."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from anyio import CapacityLimiter, to_thread
+from starlette.applications import Starlette
+from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from kratos_sync.api.http.console.access import Operator, Role
+from kratos_sync.api.http.console.rendering import StaticFiles, Templates
+from kratos_sync.api.http.console.security import Guard
+from kratos_sync.api.http.console.sign_in import NoAnswer, SignIn
+from kratos_sync.application.errors import summary
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
+
+MOST_AT_ONCE: Final = 4
+"""Pages that read the ledger at the same time; others wait."""
+MOST_FIELDS: Final = 1_000
+
+_log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request of an operator who may send it; `form` is empty unless it is a POST."""
+
+    request: Request
+    operator: Operator
+    form: FormData = field(default_factory=FormData)
+
+    def text(self, name: str, longest: int = 1_000) -> str:
+        """A field of the form without surrounding space. Raises WrongInput if it is too long."""
+        value = self.form.get(name, "")
+        text = value.strip() if isinstance(value, str) else ""
+        if len(text) > longest:
+            raise WrongInput(f"{name} is longer than {longest:,} characters")
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A template and what it shows."""
+
+    template: str
+    context: Mapping[str, Any] = field(default_factory=dict)
+    status: HTTPStatus = HTTPStatus.OK
+
+
+@dataclass(frozen=True, slots=True)
+class See:
+    """After a change: the page of the console that shows what became of it."""
+
+    path: str
+
+
+class WrongInput(Exception):
+    """What was asked for makes no sense; the text says why."""
+
+
+class NotFound(Exception):
+    """There is no such thing."""
+
+
+Handler = Callable[[Call], Page | See | Response]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleRoute:
+    """A path, who may use it, and what it does, in a thread."""
+
+    path: str
+    handler: Handler
+    role: Role = Role.VIEWER
+    method: str = "GET"
+
+
+def create_console(
+    sign_in: SignIn, routes: Sequence[ConsoleRoute], *, origin: str | None = None
+) -> Starlette:
+    """The console with these pages. `origin` is its address in browsers, where that differs."""
+    static = StaticFiles()
+    templates = Templates(static)
+    console = _Console(sign_in, templates)
+    served: list[BaseRoute] = [
+        Route("/static/{digest}/{name}", static.serve),
+        *sign_in.routes(templates),
+        *(Route(r.path, console.endpoint(r), methods=[r.method]) for r in routes),
+    ]
+    return Starlette(
+        routes=served,
+        middleware=[Middleware(Guard, origin=origin)],
+        exception_handlers={HTTPException: console.http_error},
+    )
+
+
+class _Console:
+    def __init__(self, sign_in: SignIn, templates: Templates) -> None:
+        self._sign_in = sign_in
+        self._templates = templates
+        self._threads = CapacityLimiter(MOST_AT_ONCE)
+
+    def endpoint(self, route: ConsoleRoute) -> Callable[[Request], Awaitable[Response]]:
+        async def answer(request: Request) -> Response:
+            try:
+                return await self._answer(route, request)
+            except ClientDisconnect:
+                return Response(status_code=HTTPStatus.BAD_REQUEST)
+            except HTTPException:
+                raise
+            except Exception as error:  # noqa: BLE001  # Starlette would answer without the headers
+                _log.error("page_failed", path=route.path, **summary(error))
+                return self._error(request, None, HTTPStatus.INTERNAL_SERVER_ERROR, FAILED)
+
+        return answer
+
+    async def _answer(self, route: ConsoleRoute, request: Request) -> Response:
+        try:
+            operator = await self._sign_in.operator(request)
+        except NoAnswer:
+            return self._error(request, None, HTTPStatus.SERVICE_UNAVAILABLE, SIGN_IN_AWAY)
+        if operator is None:
+            return self._sign_in_first(request)
+        if not operator.may(route.role):
+            text = f"This needs the role {route.role}. You have: {_names(operator)}."
+            return self._error(request, operator, HTTPStatus.FORBIDDEN, text)
+        form = await request.form(max_files=0, max_fields=MOST_FIELDS)
+        call = Call(request, operator, form)
+        try:
+            result = await to_thread.run_sync(route.handler, call, limiter=self._threads)
+        except (NotFound, WrongInput) as error:
+            missing = isinstance(error, NotFound)
+            status = HTTPStatus.NOT_FOUND if missing else HTTPStatus.BAD_REQUEST
+            return self._error(request, operator, status, str(error))
+        except LedgerUnavailable as error:
+            _log.warning("ledger_unavailable", reason=str(error))
+            return self._error(request, operator, HTTPStatus.SERVICE_UNAVAILABLE, LEDGER_AWAY)
+        return self._response(request, operator, result)
+
+    def _response(
+        self, request: Request, operator: Operator, result: Page | See | Response
+    ) -> Response:
+        if isinstance(result, See):
+            return RedirectResponse(result.path, HTTPStatus.SEE_OTHER)
+        if isinstance(result, Page):
+            return self._templates.page(
+                request, operator, result.template, result.context, result.status
+            )
+        return result
+
+    def _sign_in_first(self, request: Request) -> Response:
+        page = self._sign_in.page(request)
+        if page is not None and request.method == "GET" and "hx-request" not in request.headers:
+            return RedirectResponse(page, HTTPStatus.SEE_OTHER)
+        return self._error(request, None, HTTPStatus.UNAUTHORIZED, "Nobody is signed in.")
+
+    async def http_error(self, request: Request, error: Exception) -> Response:
+        status = HTTPStatus(error.status_code if isinstance(error, HTTPException) else 500)
+        return self._error(request, None, status, f"{status.phrase}.")
+
+    def _error(
+        self, request: Request, operator: Operator | None, status: HTTPStatus, text: str
+    ) -> Response:
+        return self._templates.page(
+            request, operator, "error.html", {"status": status, "text": text}, status
+        )
+
+
+SIGN_IN_AWAY: Final = "Who signs operators in does not answer. Try again in a moment."
+FAILED: Final = "The page failed. The console's log names the error."
+LEDGER_AWAY: Final = (
+    "PostgreSQL does not answer. Webhooks wait for it; nothing that was accepted is lost."
+)
+
+
+def _names(operator: Operator) -> str:
+    return ", ".join(sorted(operator.roles))

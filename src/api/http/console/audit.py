@@ -1,0 +1,159 @@
+"""The pages of the audit trail: who changed what and why, and what is running."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import msgspec
+from starlette.responses import Response, StreamingResponse
+
+from kratos_sync.api.http.console.access import Role
+from kratos_sync.api.http.console.app import Call, ConsoleRoute, NotFound, Page, See, WrongInput
+from kratos_sync.api.http.console.changes import new_ticket
+from kratos_sync.application.ports.operations import (
+    OperationFilter,
+    Operations,
+    Outcome,
+)
+
+SHOWN: Final = 50
+MOST_EXPORTED: Final = 100_000
+STEP: Final = 1_000
+PERIODS: Final = {"1": "the last day", "7": "the last 7 days", "90": "the last 90 days", "": "ever"}
+COLUMNS: Final = (
+    "id",
+    "operation",
+    "by",
+    "how",
+    "reason",
+    "subject",
+    "consumer",
+    "scope",
+    "started_at",
+    "ended_at",
+    "outcome",
+    "done",
+    "total",
+    "result",
+)
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet would calculate."""
+
+
+class AuditPages:
+    """Lists operations, shows one with its progress, and asks one to stop."""
+
+    def __init__(self, operations: Operations) -> None:
+        self._operations = operations
+
+    def routes(self) -> Sequence[ConsoleRoute]:
+        """The pages and what their forms do."""
+        return [
+            ConsoleRoute("/audit", self.list),
+            ConsoleRoute("/audit.csv", self.export),
+            ConsoleRoute("/audit/{id:int}", self.show),
+            ConsoleRoute("/audit/{id:int}/stop", self.stop, Role.OPERATOR, "POST"),
+        ]
+
+    def list(self, call: Call) -> Page:
+        """What was changed, the newest first."""
+        query = call.request.query_params
+        wanted = self._wanted(call)
+        found = self._operations.newest(wanted, SHOWN + 1, _number(query.get("before")))
+        kept = {name: value for name, value in query.items() if name != "before" and value}
+        more = None
+        if len(found) > SHOWN:
+            more = "/audit?" + urlencode({**kept, "before": found[SHOWN - 1].id})
+        return Page(
+            "audit.html",
+            {
+                "operations": found[:SHOWN],
+                "at": self._operations.now(),
+                "query": query,
+                "periods": PERIODS,
+                "more": more,
+                "export": "/audit.csv" + (f"?{urlencode(kept)}" if kept else ""),
+            },
+        )
+
+    def export(self, call: Call) -> Response:
+        """The same as a file for a spreadsheet."""
+        return StreamingResponse(
+            self._lines(self._wanted(call)),
+            media_type="text/csv",
+            headers={"content-disposition": 'attachment; filename="audit.csv"'},
+        )
+
+    def show(self, call: Call) -> Page:
+        """One operation; the page follows its progress while it runs."""
+        operation = self._operations.find(call.request.path_params["id"])
+        if operation is None:
+            raise NotFound("There is no such operation.")
+        is_running = operation.outcome is Outcome.RUNNING
+        return Page(
+            "operation.html",
+            {
+                "operation": operation,
+                "is_running": is_running,
+                "at": self._operations.now(),
+                "ticket": new_ticket(),
+            },
+        )
+
+    def stop(self, call: Call) -> See:
+        """Ask an operation to stop at its next step."""
+        number = call.request.path_params["id"]
+        self._operations.request_cancel(number, call.operator.name)
+        return See(f"/audit/{number}")
+
+    def _wanted(self, call: Call) -> OperationFilter:
+        query = call.request.query_params
+        days = query.get("days", "")
+        if days not in PERIODS:
+            raise WrongInput("There is no such period.")
+        since = self._operations.now() - timedelta(days=int(days)) if days else None
+        return OperationFilter(
+            query.get("operation") or None,
+            query.get("by") or None,
+            since,
+            only_running=query.get("running") == "yes",
+        )
+
+    def _lines(self, wanted: OperationFilter) -> Iterator[str]:
+        yield _line(COLUMNS)
+        before, exported = None, 0
+        while exported < MOST_EXPORTED:
+            found = self._operations.newest(wanted, STEP, before)
+            yield "".join(_line([_cell(getattr(each, name)) for name in COLUMNS]) for each in found)
+            exported += len(found)
+            if len(found) < STEP:
+                return
+            before = found[-1].id
+
+
+def _line(cells: Sequence[str]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer).writerow(cells)
+    return buffer.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return msgspec.json.encode(value).decode()
+    text = str(value)
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _number(text: str | None) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal() or len(text) > 18:  # noqa: PLR2004  # of a bigint
+        raise WrongInput("There is no such page.")
+    return int(text)

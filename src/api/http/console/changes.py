@@ -1,0 +1,98 @@
+"""What operators change: each is an operation that is recorded, and carried out in a thread."""
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from kratos_sync.api.http.console.app import Call, See, WrongInput
+from kratos_sync.application.errors import summary
+from kratos_sync.application.operations import RunningOperation, recorded
+from kratos_sync.application.ports.operations import How, OperationRequest, Operations
+from kratos_sync.domain.json_values import Json
+
+AT_ONCE: Final = 2
+MOST_WAITING: Final = 10
+QUICK_SECONDS: Final = 1.0
+"""What takes longer is shown while it runs."""
+MOST_REMEMBERED: Final = 1_000
+LONGEST_REASON: Final = 500
+LONGEST_TICKET: Final = 100
+
+Work = Callable[[RunningOperation], None]
+
+_log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
+
+
+def new_ticket() -> str:
+    """A value for a form: what was sent once with it is not done a second time."""
+    return secrets.token_urlsafe(16)
+
+
+class Changes:
+    """Carries out operations, a few at a time; a form that is sent twice is carried out once."""
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="change")
+        self._running: set[Future[None]] = set()
+        self._begun: OrderedDict[tuple[str, str, int | None], int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def carry_out(
+        self, call: Call, request: OperationRequest, work: Work, total: int | None = None
+    ) -> See:
+        """Begin an operation for whoever sends a form with a ticket; then see what became of it.
+
+        Raises WrongInput, or what Operations raises.
+        """
+        sent = call.text("ticket", LONGEST_TICKET)
+        if not sent:
+            raise WrongInput("The form is incomplete: open the page again.")
+        ticket = sent, request.operation, total
+        with self._lock:
+            if (begun := self._begun.get(ticket)) is not None:
+                return See(f"/audit/{begun}")
+            self._running = {each for each in self._running if not each.done()}
+            if len(self._running) >= MOST_WAITING:
+                raise WrongInput("Too many operations are running: wait for one to end.")
+            stack = ExitStack()
+            running = stack.enter_context(recorded(self.operations, request, total))
+            future = self._threads.submit(_run, stack, running, work)
+            self._running.add(future)
+            self._begun[ticket] = number = running.id or 0
+            while len(self._begun) > MOST_REMEMBERED:
+                self._begun.popitem(last=False)
+        wait([future], QUICK_SECONDS)
+        return See(f"/audit/{number}")
+
+
+def requested(
+    call: Call,
+    operation: str,
+    *,
+    subject: UUID | None = None,
+    consumer: str | None = None,
+    scope: Mapping[str, Json] | None = None,
+) -> OperationRequest:
+    """What the operator asks for, with the `reason` in the form. Raises WrongInput without one."""
+    reason = call.text("reason", LONGEST_REASON)
+    if not reason:
+        raise WrongInput("Say why: others will read it in the audit trail.")
+    return OperationRequest(
+        operation, call.operator.name, How.CONSOLE, reason, subject, consumer, scope or {}
+    )
+
+
+def _run(stack: ExitStack, running: RunningOperation, work: Work) -> None:
+    try:
+        with stack:
+            work(running)
+    except Exception as error:  # noqa: BLE001  # it is recorded as failed
+        _log.warning("operation_failed", operation=running.id, **summary(error))

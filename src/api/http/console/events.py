@@ -1,0 +1,225 @@
+"""The pages of events: search the log, look at one event, try a consumer on it, replay."""
+
+import json
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from starlette.datastructures import QueryParams
+
+from kratos_sync.api.http.console.access import Role
+from kratos_sync.api.http.console.app import Call, ConsoleRoute, NotFound, Page, See, WrongInput
+from kratos_sync.api.http.console.changes import Changes, new_ticket, requested
+from kratos_sync.api.http.console.identity import timeline
+from kratos_sync.application.actions import ReplayActions
+from kratos_sync.application.application import Subscriptions
+from kratos_sync.application.consumer import is_async
+from kratos_sync.application.operations import recorded
+from kratos_sync.application.ports.dead_letters import DeadLetters, DeliveredEvent
+from kratos_sync.application.ports.event_search import OUTCOMES, EventFilter, EventSearch
+from kratos_sync.application.ports.replay import EventRange, Position
+from kratos_sync.application.ports.trials import NoTrial, Trial, Trials
+from kratos_sync.domain.fields import from_text
+from kratos_sync.domain.json_values import Json
+
+SHOWN: Final = 50
+TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
+LOCAL_TIME: Final = "%Y-%m-%dT%H:%M"
+"""As the browser's field for a time sends it, which is read as UTC."""
+TEXTS: Final = ("name", "source", "hook", "consumer", "outcome", "trace_id")
+LONGEST_TEXT: Final = 200
+
+
+class EventPages:
+    """Searches events, shows one, tries a consumer on it, and replays what was found."""
+
+    def __init__(
+        self,
+        *,
+        search: EventSearch,
+        dead_letters: DeadLetters,
+        trials: Trials,
+        subscriptions: Subscriptions,
+        actions: ReplayActions,
+        changes: Changes,
+    ) -> None:
+        self._search = search
+        self._dead_letters = dead_letters
+        self._trials = trials
+        self._subscriptions = subscriptions
+        self._actions = actions
+        self._changes = changes
+
+    def routes(self) -> Sequence[ConsoleRoute]:
+        """The pages and what their forms do."""
+        one = "/events/{id:uuid}"
+        return [
+            ConsoleRoute("/events", self.list),
+            ConsoleRoute("/events/replay", self.replay, Role.OPERATOR, "POST"),
+            ConsoleRoute(one, self.show),
+            ConsoleRoute(f"{one}/data", self.data, Role.PRIVACY, "POST"),
+            ConsoleRoute(f"{one}/try", self.try_, Role.OPERATOR, "POST"),
+        ]
+
+    def list(self, call: Call) -> Page:
+        """The events that match, the newest first, a page at a time."""
+        query = call.request.query_params
+        wanted = event_filter(query)
+        found = self._search.newest(wanted, SHOWN, _position(query.get("before")))
+        given = {name: value for name, value in query.items() if name != "before" and value}
+        more = None
+        if found.next is not None:
+            before = f"{found.next.recorded_at.isoformat()} {found.next.event_id}"
+            more = "/events?" + urlencode({**given, "before": before})
+        return Page(
+            "events.html",
+            {
+                "events": found.events,
+                "searched_to": found.next and found.next.recorded_at,
+                "more": more,
+                "query": query,
+                "given": given,
+                "names": sorted({name for name, _ in self._subscriptions}),
+                "consumers": sorted(self._subscriptions.consumers),
+                "outcomes": OUTCOMES,
+                "ticket": new_ticket(),
+            },
+        )
+
+    def replay(self, call: Call) -> See:
+        """Deliver the events of a name and a time to one consumer again."""
+        consumer = call.text("consumer", LONGEST_TEXT)
+        known = self._subscriptions.consumers.get(consumer)
+        if known is None:
+            raise WrongInput("Choose a consumer.")
+        names = self._subscriptions.events_of(consumer)
+        if name := call.text("name", LONGEST_TEXT):
+            if name not in names:
+                raise WrongInput(f"{consumer} is not subscribed to {name}.")
+            names = (name,)
+        since, until = _time(call.text("since")), _time(call.text("until"))
+        if since is None:
+            raise WrongInput("Say from when on: replaying everything is done by its beginning.")
+        now = self._actions.now()
+        wanted = EventRange(consumer, tuple(names), since, min(until or now, now))
+        scope: dict[str, Json] = {
+            "names": [*names],
+            "since": since.isoformat(),
+            "until": wanted.until.isoformat(),
+        }
+        request = requested(call, "replay", consumer=consumer, scope=scope)
+        work = partial(self._actions.replay, wanted)
+        return self._changes.carry_out(call, request, work)
+
+    def show(self, call: Call) -> Page:
+        """One event and its deliveries, without its payload and without texts of errors."""
+        return Page("event.html", self._context(call))
+
+    def data(self, call: Call) -> Page:
+        """The same with payload and errors; that they were seen, and why, is recorded."""
+        event = self._event(call)
+        request = requested(call, "view", subject=event.identity_id, scope={"event": str(event.id)})
+        with recorded(self._changes.operations, request):
+            payload = json.dumps(json.loads(event.payload), indent=2, ensure_ascii=False)
+            errors = [
+                (delivery.consumer, attempt.number, attempt.error)
+                for delivery in event.deliveries
+                for attempt in (*delivery.attempts,)
+                if attempt.error
+            ] + [
+                (delivery.consumer, delivery.outstanding.attempts, delivery.outstanding.error)
+                for delivery in event.deliveries
+                if delivery.outstanding and delivery.outstanding.error
+            ]
+        return Page("event.html", self._context(call, payload=payload, errors=errors))
+
+    def try_(self, call: Call) -> Page:
+        """Try a consumer on the event; everything it writes is rolled back."""
+        name = call.text("consumer", LONGEST_TEXT)
+        consumer = self._subscriptions.consumers.get(name)
+        if consumer is None:
+            raise WrongInput("Choose a consumer.")
+        if is_async(consumer) and call.text("really") != "yes":
+            raise WrongInput(f"{name} has effects elsewhere, which are real: say so first.")
+        event = self._event(call)
+        request = requested(call, "try", consumer=name, scope={"event": str(event.id)})
+        with recorded(self._changes.operations, request) as operation:
+            try:
+                trial = self._trials.run(consumer, event.id, self._subscriptions.events_of(name))
+            except NoTrial as error:
+                raise WrongInput(f"Not tried: {error}.") from None
+            operation.advance(1, error=trial.error is not None)
+        return Page("event.html", self._context(call, trial=trial, tried=name))
+
+    def _event(self, call: Call) -> DeliveredEvent:
+        event = self._dead_letters.event(call.request.path_params["id"])
+        if event is None:
+            raise NotFound("There is no such event: it was removed, or never recorded.")
+        return event
+
+    def _context(
+        self,
+        call: Call,
+        *,
+        payload: str | None = None,
+        errors: Sequence[tuple[str, int, str]] = (),
+        trial: Trial | None = None,
+        tried: str | None = None,
+    ) -> dict[str, Any]:
+        event = self._event(call)
+        subscribed = [
+            name
+            for name in self._subscriptions.consumers
+            if event.name in self._subscriptions.events_of(name)
+        ]
+        return {
+            "event": event,
+            "entry": timeline([event])[0],
+            "subscribed": sorted(subscribed),
+            "payload": payload,
+            "errors": errors,
+            "trial": trial,
+            "failed": trial is not None and trial.error is not None,
+            "tried": tried,
+            "ticket": new_ticket(),
+        }
+
+
+def event_filter(query: QueryParams) -> EventFilter:
+    """The filter in a URL. Raises WrongInput."""
+    texts = {name: query.get(name, "").strip() or None for name in TEXTS}
+    if any(text is not None and len(text) > LONGEST_TEXT for text in texts.values()):
+        raise WrongInput("That is too long to search for.")
+    if (trace := texts["trace_id"]) is not None and not TRACE_ID.fullmatch(trace):
+        raise WrongInput("A trace id has 32 digits, 0 to 9 and a to f.")
+    if (outcome := texts["outcome"]) is not None and outcome not in OUTCOMES:
+        raise WrongInput("There is no such outcome.")
+    return EventFilter(
+        **texts, since=_time(query.get("since", "")), until=_time(query.get("until", ""))
+    )
+
+
+def _time(text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        return datetime.strptime(text, LOCAL_TIME).replace(tzinfo=UTC)
+    except ValueError:
+        raise WrongInput("Write a time as 2026-11-29T13:45, in UTC.") from None
+
+
+def _position(text: str | None) -> Position | None:
+    if not text:
+        return None
+    at, _, event_id = text.partition(" ")
+    found = from_text(event_id)
+    try:
+        recorded_at = datetime.fromisoformat(at)
+    except ValueError:
+        found = None
+    if found is None or recorded_at.tzinfo is None:
+        raise WrongInput("There is no such page.")
+    return Position(recorded_at, found)

@@ -1,0 +1,125 @@
+"""The pages of failures: dead letters in groups, and what can be done about a group."""
+
+from collections.abc import Sequence
+from functools import partial
+from hashlib import sha256
+from typing import Final
+
+from kratos_sync.api.http.console.access import Role
+from kratos_sync.api.http.console.app import Call, ConsoleRoute, NotFound, Page, See, WrongInput
+from kratos_sync.api.http.console.changes import Changes, new_ticket, requested
+from kratos_sync.application.actions import DeadLetterActions
+from kratos_sync.application.ports.dead_letters import (
+    DeadLetterFilter,
+    DeadLetterGroup,
+    DeadLetters,
+)
+
+MOST_GROUPS: Final = 200
+MOST_SHOWN: Final = 50
+ONE, ALL = "one", "all"
+
+
+def group_key(group: DeadLetterGroup) -> str:
+    """The name of a group in a URL, which quotes nothing of its errors."""
+    parts = "\0".join((group.consumer, group.exception, group.shape or ""))
+    return sha256(parts.encode()).hexdigest()[:16]
+
+
+class FailurePages:
+    """Lists the groups of dead letters, shows one, and retries or discards it."""
+
+    def __init__(
+        self, dead_letters: DeadLetters, actions: DeadLetterActions, changes: Changes
+    ) -> None:
+        self._dead_letters = dead_letters
+        self._actions = actions
+        self._changes = changes
+
+    def routes(self) -> Sequence[ConsoleRoute]:
+        """The pages and what their forms do."""
+        one = "/failures/{key}"
+        return [
+            ConsoleRoute("/failures", self.list),
+            ConsoleRoute(one, self.show),
+            ConsoleRoute(f"{one}/retry", self.retry, Role.OPERATOR, "POST"),
+            ConsoleRoute(f"{one}/discard", self.discard, Role.OPERATOR, "POST"),
+        ]
+
+    def list(self, call: Call) -> Page:
+        """The groups, the largest first."""
+        consumer = call.request.query_params.get("consumer") or None
+        found = self._dead_letters.groups(DeadLetterFilter(consumer=consumer), MOST_GROUPS)
+        groups = [(group_key(group), group) for group in found.groups]
+        return Page(
+            "failures.html",
+            {
+                "found": found,
+                "groups": groups,
+                "consumer": consumer,
+                "consumers": self._dead_letters.consumers(),
+                "at": self._dead_letters.now(),
+            },
+        )
+
+    def show(self, call: Call) -> Page:
+        """One group with its newest dead letters."""
+        group = self._group(call)
+        letters = self._dead_letters.newest(_all_of(group), MOST_SHOWN)
+        return Page(
+            "failure.html",
+            {
+                "key": group_key(group),
+                "group": group,
+                "letters": letters,
+                "retried": sum(letter.retries > 0 for letter in letters),
+                "at": self._dead_letters.now(),
+                "ticket": new_ticket(),
+            },
+        )
+
+    def retry(self, call: Call) -> See:
+        """Retry the newest of a group, to see whether it succeeds, or all of it."""
+        group = self._group(call)
+        wanted, number = self._chosen(call, group)
+        request = requested(
+            call, "retry", consumer=group.consumer, scope={"exception": group.exception}
+        )
+        work = partial(self._actions.retry, request, wanted)
+        return self._changes.carry_out(call, request, work, number)
+
+    def discard(self, call: Call) -> See:
+        """Discard the newest of a group, or all of it, for good."""
+        group = self._group(call)
+        wanted, number = self._chosen(call, group)
+        request = requested(
+            call, "discard", consumer=group.consumer, scope={"exception": group.exception}
+        )
+        work = partial(self._actions.discard, request, wanted)
+        return self._changes.carry_out(call, request, work, number)
+
+    def _group(self, call: Call) -> DeadLetterGroup:
+        key = call.request.path_params["key"]
+        found = self._dead_letters.groups(DeadLetterFilter(), MOST_GROUPS)
+        for group in found.groups:
+            if group_key(group) == key:
+                return group
+        raise NotFound("There are no such dead letters any more.")
+
+    def _chosen(self, call: Call, group: DeadLetterGroup) -> tuple[DeadLetterFilter, int]:
+        which = call.text("which")
+        if which == ALL:
+            # Not what fails while it is being decided on.
+            return _all_of(group), group.dead_letters
+        if which != ONE:
+            raise WrongInput("Choose one or all.")
+        return DeadLetterFilter(event_id=group.example_event_id, consumer=group.consumer), 1
+
+
+def _all_of(group: DeadLetterGroup) -> DeadLetterFilter:
+    return DeadLetterFilter(
+        consumer=group.consumer,
+        exception=group.exception,
+        shape=group.shape or "",
+        until=group.last_failed_at,
+    )

@@ -1,0 +1,147 @@
+"""The page of Kratos: reconciliations, hooks, and which of its flows call this service."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from kratos_sync.api.http.console.access import Role
+from kratos_sync.api.http.console.app import Call, ConsoleRoute, Page, See, WrongInput
+from kratos_sync.api.http.console.changes import Changes, new_ticket, requested
+from kratos_sync.application.actions import ReconcileActions
+from kratos_sync.application.drift import KratosReport
+from kratos_sync.application.kratos_config.check import Coverage, Report
+from kratos_sync.application.kratos_config.hooks import METHODS
+from kratos_sync.application.missed_webhooks import HOOKS, silent_hooks
+from kratos_sync.application.ports.hook_log import HookActivity
+from kratos_sync.application.ports.reconciliation import PastReconciliation
+
+MOST_DELETES: Final = 1_000_000
+PLOT_WIDTH, PLOT_HEIGHT = 600, 150
+
+
+class UnreadableConfiguration(Exception):
+    """What was pasted is no Kratos configuration; the text says why, and quotes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A reconciliation in the plot: its place, and its part for each hook from below upwards."""
+
+    x: float
+    width: float
+    parts: Sequence[tuple[str, float, float]]
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class HookRow:
+    """A hook, when it last called, and whether it is silent."""
+
+    activity: HookActivity
+    is_silent: bool
+
+
+class KratosPages:
+    """Shows how our copy and Kratos drift apart, and reconciles them."""
+
+    def __init__(
+        self,
+        report: Callable[[], KratosReport],
+        check: Callable[[bytes], Report],
+        actions: ReconcileActions,
+        changes: Changes,
+    ) -> None:
+        """`check` raises UnreadableConfiguration."""
+        self._report = report
+        self._check = check
+        self._actions = actions
+        self._changes = changes
+
+    def routes(self) -> Sequence[ConsoleRoute]:
+        """The pages and what their forms do."""
+        return [
+            ConsoleRoute("/kratos", self.show),
+            ConsoleRoute("/kratos/check", self.check, method="POST"),
+            ConsoleRoute("/kratos/reconcile", self.reconcile, Role.OPERATOR, "POST"),
+        ]
+
+    def show(self, call: Call) -> Page:  # noqa: ARG002
+        """Reconciliations, and what was missed; hooks, and when they last called."""
+        return Page("kratos.html", self._context())
+
+    def check(self, call: Call) -> Page:
+        """The same, with what a pasted configuration covers. It is not kept."""
+        pasted = call.form.get("configuration")
+        if not isinstance(pasted, str) or not pasted.strip():
+            raise WrongInput("Paste Kratos' configuration.")
+        try:
+            checked = self._check(pasted.encode())
+        except UnreadableConfiguration as error:
+            raise WrongInput(f"It cannot be read: {error}.") from None
+        return Page("kratos.html", self._context(checked))
+
+    def reconcile(self, call: Call) -> See:
+        """Compare everybody with Kratos now; a dry run changes nothing."""
+        number = call.text("allow_deletes") or "0"
+        if not number.isdecimal() or int(number[:9]) > MOST_DELETES:
+            raise WrongInput("Write how many identities may be deleted.")
+        allowed = int(number)
+        if allowed and not call.operator.may(Role.PRIVACY):
+            raise WrongInput("Deleting more than the guard allows needs the role privacy.")
+        if call.text("dry_run") == "yes":
+            request = requested(call, "reconcile", scope={"dry_run": True})
+            return self._changes.carry_out(call, request, self._actions.compare)
+        request = requested(call, "reconcile", scope={"allow_deletes": allowed})
+        return self._changes.carry_out(call, request, partial(self._actions.repair, allowed))
+
+    def _context(self, checked: Report | None = None) -> dict[str, Any]:
+        report = self._report()
+        silent = {each.label for each in silent_hooks(report.hooks, report.at)}
+        hooks = [HookRow(each, each.label in silent or None in silent) for each in report.hooks]
+        last = report.drift.last
+        return {
+            "at": report.at,
+            "drift": report.drift,
+            "last": last,
+            "is_refused": last is not None and (last.outcome or "").startswith("refused"),
+            "bars": bars(report.drift.past),
+            "width": PLOT_WIDTH,
+            "height": PLOT_HEIGHT,
+            "hook_names": HOOKS,
+            "hooks": hooks,
+            "unlisted": report.unlisted,
+            "checked": checked,
+            "matrix": None if checked is None else matrix(checked.coverage),
+            "methods": sorted({method for methods in METHODS.values() for method in methods}),
+            "ticket": new_ticket(),
+        }
+
+
+def bars(past: Sequence[PastReconciliation]) -> list[Bar]:
+    """The runs that ended, oldest first, as bars of the webhooks that were missed by hook."""
+    ended = [each for each in reversed(past) if each.ended_at is not None]
+    most = max((each.findings.missed for each in ended), default=0) or 1
+    width = PLOT_WIDTH / max(len(ended), 1)
+    drawn = []
+    for number, each in enumerate(ended):
+        parts, top = [], float(PLOT_HEIGHT)
+        for hook in HOOKS:
+            missed = each.findings.missed_webhooks.get(hook, 0)
+            height = missed / most * PLOT_HEIGHT
+            top -= height
+            if missed:
+                parts.append((hook, round(top, 1), round(height, 1)))
+        label = f"{each.started_at:%Y-%m-%d %H:%M} UTC: {each.findings.missed} missed"
+        drawn.append(Bar(round(number * width, 1), round(width * 0.8, 1), parts, label))
+    return drawn
+
+
+def matrix(coverage: Sequence[Coverage]) -> Mapping[str, Mapping[str | None, str]]:
+    """By flow and method: covered, missing, or off; None is the flow itself."""
+    cells: dict[str, dict[str | None, str]] = defaultdict(dict)
+    for each in coverage:
+        state = "off" if not each.is_on else "covered" if each.is_covered else "missing"
+        cells[each.place.flow][each.place.method] = state
+    return cells

@@ -1,0 +1,119 @@
+"""Pages as HTML: templates that escape everything, and static files named by their content."""
+
+import gzip
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+
+from kratos_sync.api import amounts
+from kratos_sync.api.http.console.access import Operator, Role
+from kratos_sync.api.http.console.security import STATIC_CACHE
+
+PACKAGE: Final = "kratos_sync.api.http.console"
+MEDIA_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+NAVIGATION: Final = {
+    "/": "Now",
+    "/failures": "Failures",
+    "/identity": "Identity",
+    "/events": "Events",
+    "/kratos": "Kratos",
+    "/audit": "Audit",
+}
+
+
+class StaticFiles:
+    """The files of the folder `static`, in memory, compressed; nothing else can be asked for."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, tuple[bytes, str]] = {}
+        self.urls: dict[str, str] = {}
+        """The URL of each file, by its name."""
+        for file in files(PACKAGE).joinpath("static").iterdir():
+            suffix = "." + file.name.rpartition(".")[2]
+            if suffix in MEDIA_TYPES:
+                content = file.read_bytes()
+                url = f"/static/{sha256(content).hexdigest()[:12]}/{file.name}"
+                self._files[url] = gzip.compress(content, mtime=0), MEDIA_TYPES[suffix]
+                self.urls[file.name] = url
+
+    async def serve(self, request: Request) -> Response:
+        """Answer with a file; 404 if there is none."""
+        found = self._files.get(request.url.path)
+        if found is None:
+            return PlainTextResponse("Not found.", 404)
+        content, media_type = found
+        headers = {"cache-control": STATIC_CACHE, "content-encoding": "gzip"}
+        return Response(content, media_type=media_type, headers=headers)
+
+
+class Templates:
+    """Renders the templates of this package."""
+
+    def __init__(self, static: StaticFiles) -> None:
+        self._environment = Environment(
+            loader=PackageLoader(PACKAGE),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._environment.filters |= {
+            "time": time,
+            "ago": ago,
+            "number": number,
+            "duration": duration,
+        }
+        self._environment.globals |= {"static": static.urls, "navigation": NAVIGATION, "Role": Role}
+
+    def page(
+        self,
+        request: Request,
+        operator: Operator | None,
+        template: str,
+        context: Mapping[str, Any],
+        status: int = 200,
+    ) -> HTMLResponse:
+        """A page, or the part of a page that a request by htmx asks for."""
+        text = self._environment.get_template(template).render(
+            context,
+            operator=operator,
+            path=request.url.path,
+            part="hx-request" in request.headers,
+        )
+        return HTMLResponse(text, status)
+
+
+def time(at: datetime | None) -> Markup:
+    """A time in UTC, which a script shows in the zone of who looks."""
+    if at is None:
+        return Markup("–")
+    return Markup('<time datetime="{0}" title="{1}">{1}</time>').format(
+        at.isoformat(), amounts.moment(at)
+    )
+
+
+def ago(at: datetime | None, now: datetime) -> Markup:
+    """How long ago something was, with the time itself on hover."""
+    if at is None:
+        return Markup("never")
+    return Markup('<time datetime="{}" title="{}" data-ago>{}</time>').format(
+        at.isoformat(), amounts.moment(at), amounts.ago(at, now)
+    )
+
+
+def duration(span: timedelta | None) -> str:
+    """A duration in its largest units."""
+    return "–" if span is None else amounts.duration(span)
+
+
+def number(value: float) -> str:
+    """A number with separators for thousands."""
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"

@@ -1,0 +1,231 @@
+"""Ways to sign in: a session of Kratos, a proxy in front, or a link that was printed."""
+
+import secrets
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from hashlib import sha256
+from http import HTTPStatus
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from time import monotonic
+from typing import Final, Protocol
+from urllib.parse import urlencode
+
+import structlog
+from starlette.authentication import AuthenticationBackend
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from kratos_sync.api.http.console.access import Operator
+from kratos_sync.api.http.console.rendering import Templates
+from kratos_sync.api.http.sessions.whoami import KratosAway, KratosUser, SecondFactorRequired
+from kratos_sync.domain.session import KratosSession
+
+ROLES_FIELD: Final = "kratos_sync_roles"
+"""The list of roles in an identity's `metadata_public`, which administrators alone can write."""
+LINK_SECONDS: Final = 15 * 60.0
+SESSION_SECONDS: Final = 8 * 3_600.0
+MOST_SESSIONS: Final = 100
+COOKIE: Final = "kratos_sync_console"
+MOST_TRIES: Final = 10
+TRIES_SECONDS: Final = 60.0
+"""After so many wrong links within this time, no link is accepted for the rest of it."""
+
+_log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
+
+
+class NoAnswer(Exception):
+    """Who keeps the operators' sessions does not answer."""
+
+
+class SignIn(Protocol):
+    """A way to find out who sends a request."""
+
+    def routes(self, templates: Templates) -> Sequence[BaseRoute]:
+        """Pages of its own, which anybody may open."""
+
+    async def operator(self, connection: HTTPConnection) -> Operator | None:
+        """The operator who sends it; None if nobody is signed in. Raises NoAnswer."""
+
+    def page(self, connection: HTTPConnection) -> str | None:
+        """The URL of the page where people sign in; None if there is none to offer."""
+
+
+def roles_in_metadata(session: KratosSession) -> Iterable[object]:
+    """The roles that an administrator gave an identity."""
+    metadata = session.identity.metadata_public
+    roles = metadata.get(ROLES_FIELD) if isinstance(metadata, Mapping) else None
+    return roles if isinstance(roles, list) else ()
+
+
+class SignInByKratos:
+    """Operators are identities of Kratos: each request carries its session."""
+
+    def __init__(
+        self,
+        backend: AuthenticationBackend,
+        browser_url: str,
+        roles: Callable[[KratosSession], Iterable[object]] = roles_in_metadata,
+    ) -> None:
+        """`browser_url` is Kratos' public API as browsers find it."""
+        self._backend = backend
+        self._login = f"{browser_url.rstrip('/')}/self-service/login/browser"
+        self._roles = roles
+
+    def routes(self, templates: Templates) -> Sequence[BaseRoute]:  # noqa: ARG002
+        return ()
+
+    async def operator(self, connection: HTTPConnection) -> Operator | None:
+        try:
+            found = await self._backend.authenticate(connection)
+        except SecondFactorRequired:
+            return None
+        except KratosAway as error:
+            raise NoAnswer from error
+        if found is None or not isinstance(user := found[1], KratosUser):
+            return None
+        return Operator.with_roles(
+            str(user.id),
+            self._roles(user.session),
+            second_factor=user.session.aal == "aal2",
+        )
+
+    def page(self, connection: HTTPConnection) -> str | None:
+        here = connection.url.replace(query="", fragment="")
+        return f"{self._login}?{urlencode({'return_to': str(here)})}"
+
+
+class SignInByProxy:
+    """A proxy in front signs operators in, and says so in headers.
+
+    They count from the proxy's addresses alone, and only if they came once: a repeated one may be
+    the visitor's beside the proxy's. Roles are separated by commas.
+    """
+
+    def __init__(
+        self,
+        addresses: Collection[IPv4Network | IPv6Network],
+        name_header: str,
+        roles_header: str,
+        second_factor_header: str,
+    ) -> None:
+        self._addresses = addresses
+        self._name_header = name_header
+        self._roles_header = roles_header
+        self._second_factor_header = second_factor_header
+
+    def routes(self, templates: Templates) -> Sequence[BaseRoute]:  # noqa: ARG002
+        return ()
+
+    async def operator(self, connection: HTTPConnection) -> Operator | None:
+        if connection.client is None or not self._is_proxy(connection.client.host):
+            return None
+        name = _only(connection, self._name_header)
+        if not name or not name.isprintable():
+            return None
+        roles = (_only(connection, self._roles_header) or "").split(",")
+        second_factor = _only(connection, self._second_factor_header) == "true"
+        return Operator.with_roles(name, map(str.strip, roles), second_factor=second_factor)
+
+    def page(self, connection: HTTPConnection) -> str | None:  # noqa: ARG002
+        return None
+
+    def _is_proxy(self, host: str) -> bool:
+        try:
+            address = ip_address(host)
+        except ValueError:
+            return False
+        return any(address in network for network in self._addresses)
+
+
+class SignInByLink:
+    """Whoever opens the link that was printed is the operator: for `kratos-sync dev`.
+
+    A link is good for one use within a quarter of an hour, a session for eight hours; both end with
+    the process.
+    """
+
+    def __init__(self, operator: Operator, clock: Callable[[], float] = monotonic) -> None:
+        self._operator = operator
+        self._clock = clock
+        self._links: dict[str, float] = {}
+        self._sessions: dict[str, float] = {}
+        self._wrong_tries: list[float] = []
+
+    def new_link(self, address: str) -> str:
+        """Return a link to the console at this address."""
+        token = secrets.token_urlsafe(32)
+        self._links[_digest(token)] = self._clock() + LINK_SECONDS
+        return f"{address.rstrip('/')}/sign-in/{token}"
+
+    def routes(self, templates: Templates) -> Sequence[BaseRoute]:
+        async def ask(request: Request) -> Response:
+            # A button, because whatever looks at links before people do opens them.
+            return templates.page(
+                request, None, "sign_in.html", {"token": request.path_params.get("token")}
+            )
+
+        async def enter(request: Request) -> Response:
+            session = self._session_for(request.path_params["token"])
+            if session is None:
+                context = {"status": HTTPStatus.FORBIDDEN, "text": LINK_ENDED}
+                return templates.page(request, None, "error.html", context, HTTPStatus.FORBIDDEN)
+            response = RedirectResponse("/", HTTPStatus.SEE_OTHER)
+            response.set_cookie(
+                COOKIE,
+                session,
+                max_age=round(SESSION_SECONDS),
+                secure=request.url.scheme == "https",
+                httponly=True,
+                samesite="strict",
+            )
+            return response
+
+        async def leave(request: Request) -> Response:
+            self._sessions.pop(_digest(request.cookies.get(COOKIE, "")), None)
+            response = RedirectResponse("/sign-in", HTTPStatus.SEE_OTHER)
+            response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+            return response
+
+        return [
+            Route("/sign-in", ask, methods=["GET"]),
+            Route("/sign-in/{token}", ask, methods=["GET"]),
+            Route("/sign-in/{token}", enter, methods=["POST"]),
+            Route("/sign-out", leave, methods=["POST"]),
+        ]
+
+    async def operator(self, connection: HTTPConnection) -> Operator | None:
+        ends = self._sessions.get(_digest(connection.cookies.get(COOKIE, "")))
+        return self._operator if ends is not None and self._clock() < ends else None
+
+    def page(self, connection: HTTPConnection) -> str | None:  # noqa: ARG002
+        return "/sign-in"
+
+    def _session_for(self, token: str) -> str | None:
+        now = self._clock()
+        self._wrong_tries = [at for at in self._wrong_tries if now - at < TRIES_SECONDS]
+        if len(self._wrong_tries) >= MOST_TRIES:
+            _log.warning("console_sign_in_refused", reason="too many wrong links")
+            return None
+        ends = self._links.pop(_digest(token), None)
+        if ends is None or now >= ends:
+            self._wrong_tries.append(now)
+            return None
+        session = secrets.token_urlsafe(32)
+        newest = sorted(self._sessions.items(), key=lambda each: each[1])[-MOST_SESSIONS + 1 :]
+        self._sessions = {**dict(newest), _digest(session): now + SESSION_SECONDS}
+        return session
+
+
+LINK_ENDED: Final = (
+    "This link was used already, or is older than a quarter of an hour. Start the console again for"
+    " another."
+)
+
+
+def _digest(token: str) -> str:
+    return sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _only(connection: HTTPConnection, header: str) -> str | None:
+    values = connection.headers.getlist(header)
+    return values[0] if len(values) == 1 else None

@@ -1,0 +1,25 @@
+from collections.abc import Callable
+
+import pytest
+
+from kratos_sync.api.cli.console import console_routes
+from kratos_sync.api.http.console.access import Operator
+from kratos_sync.api.http.console.app import create_console
+from kratos_sync.api.http.console.rates import Rates
+from kratos_sync.infrastructure.container import Container
+from tests.api.http.console.visiting import EVERYTHING, SignedIn, Visitor
+
+Visit = Callable[[Operator], Visitor]
+
+
+@pytest.fixture
+def visit(container: Container) -> Visit:
+    """Opens the whole console on the test's database, as an operator."""
+    routes = console_routes(container, Rates(container.activity()))
+    return lambda operator: Visitor(create_console(SignedIn(operator), routes))
+
+
+@pytest.fixture
+def visitor(visit: Visit) -> Visitor:
+    """With every role."""
+    return visit(EVERYTHING)

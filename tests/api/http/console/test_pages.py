@@ -1,0 +1,421 @@
+"""The pages on a real ledger: what they show, to whom, and what their forms change."""
+
+import json
+import re
+from datetime import timedelta
+from http import HTTPStatus
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Engine, text
+
+from kratos_sync.api.cli.console import console_routes
+from kratos_sync.api.http.console.access import Operator, Role
+from kratos_sync.api.http.console.app import create_console
+from kratos_sync.api.http.console.rates import Rates
+from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.settings import Settings
+from tests.api.http.client import ADA, recorded_webhooks
+from tests.api.http.console.conftest import Visit
+from tests.api.http.console.visiting import EVERYTHING, SignedIn, Visitor
+from tests.infrastructure.ledger.rows import (
+    SOMEBODY,
+    add_delivery,
+    add_event,
+    add_identity,
+    log_attempt,
+)
+from tests.ports import free_port
+from tests.waiting import until
+
+VIEWER = Operator("vera", frozenset({Role.VIEWER}))
+OPERATOR = Operator("olga", frozenset({Role.VIEWER, Role.OPERATOR}))
+PRIVACY = Operator("petra", frozenset({Role.VIEWER, Role.PRIVACY}))
+SYNC = "SyncKratosIdentity"
+CANARY = "dalia@example.org"
+XSS = "<script>alert('xss')</script>"
+PAGES = ["/", "/failures", "/identity", "/events", "/kratos", "/audit"]
+
+
+def fail(engine: Engine, error: str = f"ValueError: {CANARY} {XSS}", shape: str = "… ") -> UUID:
+    """A dead letter of an event about somebody."""
+    event_id = add_event(engine)
+    log_attempt(engine, SYNC, event_id, outcome="gave_up", error=error)
+    return add_delivery(
+        engine,
+        SYNC,
+        event_id,
+        attempts=12,
+        failed_ago=timedelta(minutes=5),
+        last_error=error,
+        error_type="ValueError",
+        error_shape=shape,
+    )
+
+
+def group_of(visitor: Visitor) -> str:
+    """The page of the only group of dead letters."""
+    found = re.search(r'href="(/failures/[0-9a-f]{16})"', visitor.get("/failures").text)
+    assert found is not None
+    return found[1]
+
+
+def sent(visitor: Visitor, path: str, **form: str) -> str:
+    """Send a form with a reason and a ticket; the page of the operation that follows."""
+    answer = visitor.post(path, {"reason": "a test", "ticket": uuid4().hex, **form})
+    assert answer.status_code == HTTPStatus.SEE_OTHER, answer.text
+    return answer.headers["location"]
+
+
+def ended(visitor: Visitor, operation: str) -> str:
+    """The page of an operation once it has ended."""
+    return until(lambda: None if "running" in (page := visitor.get(operation).text) else page)
+
+
+def one(engine: Engine, statement: str) -> object:
+    with engine.connect() as connection:
+        return connection.execute(text(statement)).scalar_one()
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("operator", [VIEWER, OPERATOR, PRIVACY], ids=lambda each: each.name)
+def test_a_page_shows_no_personal_data(
+    visit: Visit, engine: Engine, path: str, operator: Operator
+) -> None:
+    add_identity(engine)
+    fail(engine)
+    answer = visit(operator).get(path)
+    assert answer.status_code == HTTPStatus.OK
+    assert CANARY not in answer.text
+    assert "<script>alert" not in answer.text
+
+
+def test_the_first_page_names_what_needs_attention_and_leads_to_it(
+    visitor: Visitor, engine: Engine
+) -> None:
+    fail(engine)
+    page = visitor.get("/").text
+    assert f"{SYNC} has 1 dead letter" in page
+    assert f'href="/failures?consumer={SYNC}"' in page
+
+
+def test_an_identity_is_found_by_id_external_id_and_address(
+    visitor: Visitor, engine: Engine
+) -> None:
+    add_identity(engine)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE kratos_sync.kratos_identities SET external_id = 'customer-7',"
+                """ verifiable_addresses = '[{"value": "dalia@example.org"}]',"""
+                """ recovery_addresses = '[{"value": "+4912345"}]'"""
+            )
+        )
+    for known in (str(SOMEBODY), "customer-7", CANARY, CANARY.upper(), "+4912345"):
+        answer = visitor.post("/identity", {"known": known})
+        assert answer.headers.get("location") == f"/identity/{SOMEBODY}", known
+    for unknown in ("dalia", "example.org", "%", str(uuid4()), "' OR true --"):
+        assert "Nobody is known by this" in visitor.post("/identity", {"known": unknown}).text
+
+
+def test_the_story_of_an_identity_names_hook_attempts_and_errors_types(
+    visitor: Visitor, engine: Engine
+) -> None:
+    add_identity(engine)
+    fail(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE kratos_sync.events SET hook = 'settings'"))
+    page = visitor.get(f"/identity/{SOMEBODY}").text
+    assert "by the hook <strong>settings</strong>" in page
+    assert "dead letter" in page
+    assert "<code>ValueError</code>" in page
+    assert CANARY not in page
+
+
+def test_an_unknown_identity_has_no_page(visitor: Visitor) -> None:
+    assert visitor.get(f"/identity/{uuid4()}").status_code == HTTPStatus.NOT_FOUND
+
+
+@pytest.mark.parametrize("path", [f"/identity/{SOMEBODY}/data", "/events/{event}/data"])
+def test_personal_data_is_shown_for_a_reason_that_is_recorded(
+    visit: Visit, engine: Engine, path: str
+) -> None:
+    add_identity(engine)
+    path = path.format(event=fail(engine))
+    privacy = visit(PRIVACY)
+
+    without = privacy.post(path, {"reason": " "})
+    assert (without.status_code, CANARY in without.text) == (HTTPStatus.BAD_REQUEST, False)
+    page = privacy.post(path, {"reason": "she asked"}).text
+    assert CANARY in page
+    assert "<script>alert" not in page
+
+    audit = visit(VIEWER).get("/audit").text
+    assert "view" in audit
+    assert "she asked" in audit
+    assert "petra" in audit
+    assert CANARY not in audit
+
+
+@pytest.mark.parametrize(
+    ("path", "role"),
+    [
+        (f"/identity/{SOMEBODY}/data", Role.PRIVACY),
+        (f"/identity/{SOMEBODY}/delete", Role.PRIVACY),
+        (f"/identity/{SOMEBODY}/erase", Role.PRIVACY),
+        (f"/identity/{SOMEBODY}/sync", Role.OPERATOR),
+        (f"/identity/{SOMEBODY}/replay", Role.OPERATOR),
+        (f"/events/{SOMEBODY}/data", Role.PRIVACY),
+        (f"/events/{SOMEBODY}/try", Role.OPERATOR),
+        ("/events/replay", Role.OPERATOR),
+        ("/failures/0000000000000000/retry", Role.OPERATOR),
+        ("/failures/0000000000000000/discard", Role.OPERATOR),
+        ("/kratos/reconcile", Role.OPERATOR),
+        ("/consumers/pause", Role.OPERATOR),
+        ("/consumers/resume", Role.OPERATOR),
+        ("/audit/1/stop", Role.OPERATOR),
+    ],
+)
+def test_a_change_needs_its_role(visit: Visit, path: str, role: Role) -> None:
+    form = {"reason": "I want to", "ticket": "t"}
+    for operator in (VIEWER, OPERATOR, PRIVACY):
+        if role not in operator.roles:
+            answer = visit(operator).post(path, form)
+            assert answer.status_code == HTTPStatus.FORBIDDEN
+            assert f"needs the role {role}" in answer.text
+
+
+def test_one_dead_letter_is_retried_to_see_whether_it_succeeds(
+    visitor: Visitor, engine: Engine
+) -> None:
+    for _ in range(3):
+        fail(engine)
+    done = ended(visitor, sent(visitor, f"{group_of(visitor)}/retry", which="one"))
+    assert "retry by ada" in done
+    assert "1 of 1 done" in done
+    assert one(engine, "SELECT count(*) FROM kratos_sync.deliveries WHERE failed_at IS NULL") == 1
+
+
+def test_all_dead_letters_of_a_group_are_retried_and_no_others(
+    visitor: Visitor, engine: Engine
+) -> None:
+    for _ in range(3):
+        fail(engine, shape="one")
+    page = group_of(visitor)
+    fail(engine, shape="another")
+    assert "3 of 3 done" in ended(visitor, sent(visitor, f"{page}/retry", which="all"))
+    assert one(engine, "SELECT count(*) FROM kratos_sync.deliveries WHERE failed_at IS NULL") == 3
+
+
+def test_discarding_says_why_in_the_history(visitor: Visitor, engine: Engine) -> None:
+    add_identity(engine)
+    fail(engine)
+    page = f"{group_of(visitor)}/discard"
+    ended(visitor, sent(visitor, page, which="all", reason="of a test run"))
+    assert "Discarded by ada: of a test run" in visitor.get(f"/identity/{SOMEBODY}").text
+
+
+def test_a_second_click_changes_nothing_more(visitor: Visitor, engine: Engine) -> None:
+    for _ in range(3):
+        fail(engine)
+    page = f"{group_of(visitor)}/retry"
+    first = sent(visitor, page, which="one", ticket="the same")
+    assert sent(visitor, page, which="one", ticket="the same") == first
+    ended(visitor, first)
+    assert one(engine, "SELECT count(*) FROM kratos_sync.deliveries WHERE failed_at IS NULL") == 1
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"reason": "why", "ticket": "", "which": "one"},
+        {"reason": "", "ticket": "t", "which": "one"},
+        {"reason": "x" * 501, "ticket": "t", "which": "one"},
+        {"reason": "why", "ticket": "t", "which": "some"},
+    ],
+    ids=["no ticket", "no reason", "a long reason", "no choice"],
+)
+def test_an_incomplete_form_is_explained_and_changes_nothing(
+    visitor: Visitor, engine: Engine, form: dict[str, str]
+) -> None:
+    fail(engine)
+    answer = visitor.post(f"{group_of(visitor)}/retry", form)
+    assert answer.status_code == HTTPStatus.BAD_REQUEST
+    assert one(engine, "SELECT count(*) FROM kratos_sync.operations") == 0
+
+
+def test_a_consumer_is_paused_and_resumed(visitor: Visitor) -> None:
+    ended(visitor, sent(visitor, "/consumers/pause", consumer=SYNC, reason="its mail is down"))
+    assert "by ada: its mail is down" in visitor.get("/").text
+    ended(visitor, sent(visitor, "/consumers/resume", consumer=SYNC))
+    assert "its mail is down" not in visitor.get("/").text
+
+
+def test_an_identity_is_deleted_and_erased_with_a_second_factor(
+    visit: Visit, visitor: Visitor, engine: Engine
+) -> None:
+    add_identity(engine)
+    add_event(engine)
+    refused = visit(PRIVACY).post(
+        f"/identity/{SOMEBODY}/erase", {"reason": "she asked", "ticket": "t"}
+    )
+    assert "second factor" in refused.text
+    ended(visitor, sent(visitor, f"/identity/{SOMEBODY}/delete"))
+    assert "identity.deletion_requested" in visitor.get(f"/identity/{SOMEBODY}").text
+    ended(visitor, sent(visitor, f"/identity/{SOMEBODY}/erase", reason="she asked"))
+    assert "Erased" in visitor.get(f"/identity/{SOMEBODY}").text
+    assert (
+        one(engine, f"SELECT count(*) FROM kratos_sync.events WHERE payload::text ~ '{CANARY}'")
+        == 0
+    )
+
+
+def test_events_are_searched_by_what_they_are(visitor: Visitor, engine: Engine) -> None:
+    dead, plain = fail(engine), add_event(engine, name="identity.registered", source="SyncX")
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE kratos_sync.events SET hook = 'login',"
+                " trace_context = '00-0123456789abcdef0123456789abcdef-0123456789abcdef-01'"
+                " WHERE id = :id"
+            ),
+            {"id": dead},
+        )
+    found = {
+        "": {dead, plain},
+        "?name=identity.registered": {plain},
+        "?source=SyncX": {plain},
+        "?hook=login": {dead},
+        "?trace_id=0123456789abcdef0123456789abcdef": {dead},
+        f"?consumer={SYNC}": {dead},
+        "?outcome=dead": {dead},
+        f"?outcome=dead&consumer={SYNC}": {dead},
+        "?outcome=dead&consumer=CountRegistrations": set(),
+        "?outcome=pending": set(),
+        "?outcome=failed": set(),
+        "?since=2000-01-01T00:00": {dead, plain},
+        "?until=2000-01-01T00:00": set(),
+    }
+    for query, expected in found.items():
+        page = visitor.get(f"/events{query}").text
+        assert {each for each in (dead, plain) if f"/events/{each}" in page} == expected, query
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "trace_id=xyz",
+        "outcome=great",
+        "since=yesterday",
+        "before=nothing",
+        f"name={'x' * 201}",
+    ],
+)
+def test_a_search_that_makes_no_sense_is_explained(visitor: Visitor, query: str) -> None:
+    assert visitor.get(f"/events?{query}").status_code == HTTPStatus.BAD_REQUEST
+
+
+def test_many_events_are_shown_page_by_page_each_once(visitor: Visitor, engine: Engine) -> None:
+    events = {str(add_event(engine)) for _ in range(120)}
+    seen: list[str] = []
+    path = "/events"
+    for _ in range(10):
+        page = visitor.get(path).text
+        seen += re.findall(r'<td><a href="/events/([0-9a-f-]{36})"', page)
+        more = re.search(r'href="(/events\?before=[^"]+)"', page)
+        if more is None:
+            break
+        path = more[1].replace("&amp;", "&")
+    assert len(seen) == len(events)
+    assert set(seen) == events
+
+
+def test_a_consumer_is_tried_on_an_event_without_changing_anything(
+    visitor: Visitor, engine: Engine
+) -> None:
+    event_id = add_event(engine, subject=ADA)
+    with engine.begin() as connection:
+        payload = json.dumps(recorded_webhooks()[0].body)
+        connection.execute(text("UPDATE kratos_sync.events SET payload = :p"), {"p": payload})
+    form = {"reason": "to see", "ticket": "t", "consumer": SYNC}
+    answer = visitor.post(f"/events/{event_id}/try", form)
+    assert "was tried, and everything was rolled back" in answer.text
+    assert "kratos_sync.kratos_identities: 1 inserted" in answer.text
+    assert one(engine, "SELECT count(*) FROM kratos_sync.kratos_identities") == 0
+
+
+def test_an_event_that_cannot_be_read_is_not_tried(visitor: Visitor, engine: Engine) -> None:
+    form = {"reason": "to see", "ticket": "t", "consumer": SYNC}
+    answer = visitor.post(f"/events/{add_event(engine)}/try", form)
+    assert answer.status_code == HTTPStatus.BAD_REQUEST
+    assert "Not tried" in answer.text
+
+
+def test_events_of_a_time_are_replayed(visitor: Visitor, engine: Engine) -> None:
+    for _ in range(3):
+        add_event(engine)
+    form = {"consumer": SYNC, "name": "kratos_identity.updated", "since": "2020-01-01T00:00"}
+    assert "3 of 3 done" in ended(visitor, sent(visitor, "/events/replay", **form))
+    assert one(engine, "SELECT count(*) FROM kratos_sync.deliveries") == 3
+
+
+def test_a_pasted_configuration_is_checked_and_reads_no_file(visitor: Visitor) -> None:
+    configuration = """
+selfservice:
+  flows:
+    login:
+      after:
+        hooks:
+          - hook: web_hook
+            config: {url: "http://x/kratos/sync-identity", method: POST, body: "file:///etc/passwd"}
+"""
+    page = visitor.post("/kratos/check", {"configuration": configuration}).text
+    assert "login" in page
+    assert "root:" not in page
+    wrong = visitor.post("/kratos/check", {"configuration": "a: [1"})
+    assert wrong.status_code == HTTPStatus.BAD_REQUEST
+
+
+def test_a_reconciliation_without_kratos_is_recorded_as_failed(visitor: Visitor) -> None:
+    assert "failed" in ended(visitor, sent(visitor, "/kratos/reconcile"))
+
+
+def test_deleting_beyond_the_guard_needs_the_role_privacy(visit: Visit) -> None:
+    form = {"reason": "sure", "ticket": "t", "allow_deletes": "500"}
+    answer = visit(OPERATOR).post("/kratos/reconcile", form)
+    assert answer.status_code == HTTPStatus.BAD_REQUEST
+    assert "privacy" in answer.text
+
+
+def test_the_audit_trail_is_exported_without_formulas(visitor: Visitor, engine: Engine) -> None:
+    fail(engine)
+    ended(visitor, sent(visitor, f"{group_of(visitor)}/retry", which="all", reason="=cmd()"))
+    answer = visitor.get("/audit.csv")
+    assert answer.headers["content-type"].startswith("text/csv")
+    header, row = answer.text.splitlines()
+    assert header.startswith("id,operation,by,how,reason")
+    assert ",retry,ada,console,'=cmd()," in row
+
+
+def test_an_operation_is_asked_to_stop(visitor: Visitor, container: Container) -> None:
+    from kratos_sync.application.ports.operations import How, OperationRequest
+
+    number = container.operations().begin(
+        OperationRequest("replay", "cleo", How.CLI, consumer=SYNC), uuid4(), 10
+    )
+    assert "Stop operation" in visitor.get(f"/audit/{number}").text
+    visitor.post(f"/audit/{number}/stop")
+    assert "ada asked it to stop" in visitor.get(f"/audit/{number}").text
+
+
+def test_pages_say_so_when_postgresql_is_away() -> None:
+    away = Container()
+    url = f"postgresql://postgres@127.0.0.1:{free_port()}/away"
+    settings = Settings(_env_file=None, database_url=url, broker_url="redis://127.0.0.1:1")
+    away.settings.override(settings)
+    routes = console_routes(away, Rates(away.activity()))
+    visitor = Visitor(create_console(SignedIn(EVERYTHING), routes))
+    for path in set(PAGES) - {"/identity"}:
+        answer = visitor.get(path)
+        assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE, path
+        assert "PostgreSQL does not answer" in answer.text

@@ -1,0 +1,76 @@
+"""A visitor of the console who is not a browser: requests to the application in this process."""
+
+import asyncio
+from collections.abc import AsyncIterable, Mapping, Sequence
+
+import httpx
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
+from starlette.routing import BaseRoute
+
+from kratos_sync.api.http.console.access import Operator, Role
+from kratos_sync.api.http.console.rendering import Templates
+
+OWN = {"sec-fetch-site": "same-origin"}
+ADDRESS = "http://127.0.0.1:8100"
+VIEWER = Operator("vera", frozenset({Role.VIEWER}))
+EVERYTHING = Operator("ada", frozenset(Role), second_factor=True)
+
+
+class SignedIn:
+    """Everybody is this operator; None is nobody, an error that it cannot be known."""
+
+    def __init__(self, operator: Operator | Exception | None) -> None:
+        self._operator = operator
+
+    def routes(self, templates: Templates) -> Sequence[BaseRoute]:
+        return ()
+
+    async def operator(self, connection: HTTPConnection) -> Operator | None:
+        if isinstance(self._operator, Exception):
+            raise self._operator
+        return self._operator
+
+    def page(self, connection: HTTPConnection) -> str | None:
+        return "https://sign-in.example/"
+
+
+class Visitor:
+    """Opens pages and sends forms, which an own page sends unless the headers say otherwise."""
+
+    def __init__(self, app: Starlette, peer: str = "127.0.0.1") -> None:
+        self._app = app
+        self._peer = peer
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+        return self.request("GET", path, headers=headers or {})
+
+    def post(
+        self,
+        path: str,
+        form: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> httpx.Response:
+        return self.request(
+            "POST", path, form=form or {}, headers=OWN if headers is None else headers
+        )
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        form: Mapping[str, str] | None = None,
+        content: AsyncIterable[bytes] | None = None,
+        headers: Mapping[str, str],
+    ) -> httpx.Response:
+        async def send() -> httpx.Response:
+            transport = httpx.ASGITransport(
+                self._app, raise_app_exceptions=False, client=(self._peer, 50_000)
+            )
+            async with httpx.AsyncClient(transport=transport, base_url=ADDRESS) as client:
+                return await client.request(
+                    method, path, data=form, content=content, headers=dict(headers)
+                )
+
+        return asyncio.run(send())
