@@ -59,7 +59,7 @@ class Erase:
             if not held:
                 return
             if self._clock() > deadline:
-                raise StillInFlight(f"a worker has had {held:,} of it in hand for a minute")
+                raise StillInFlight(f"a worker has had {held:,} of it in flight for a minute")
             self._pause(POLL_SECONDS)
 
 

@@ -12,7 +12,7 @@ MOST_TOGETHER: Final = 32
 """The most events of a message and of a commit;"""
 LONGEST_SECONDS: Final = 0.1
 """no further event begins in a transaction after this time."""
-FORGETTING: Final = 0.8
+DECAY: Final = 0.8
 """How much of a slow event's time counts for the next message."""
 
 
@@ -36,7 +36,7 @@ class EventTimes:
         """Note that so many events took so many seconds of the consumer."""
         if events:
             before = self._seconds.get(consumer.name, 0.0)
-            self._seconds[consumer.name] = max(seconds / events, before * FORGETTING)
+            self._seconds[consumer.name] = max(seconds / events, before * DECAY)
 
     def fitting(self, consumer: type[Consumer[Any]]) -> int:
         """How many events one message should have: one until it is known that they are quick."""

@@ -58,12 +58,12 @@ class Replay:
         ConcurrencyConflict; steps before stay committed.
         """
         most = BATCHES_IN_FLIGHT * batch_size
-        pace = RateLimiter(rate, clock=self._clock, pause=self._pause)
+        limiter = RateLimiter(rate, clock=self._clock, pause=self._pause)
         replayed, left, position = 0, 0, None
         while True:
             self._wait_until_below(wanted.consumer, most)
             step = retry_on_conflict(
-                partial(self._events.redeliver, wanted, position, min(pace.step, most)),
+                partial(self._events.redeliver, wanted, position, min(limiter.step, most)),
                 MOST_CONFLICTS,
                 self._pause,
                 POLL_SECONDS,
@@ -74,7 +74,7 @@ class Replay:
             if step.replayed:
                 self._wake_relay()
             yield Progress(replayed, left, position)
-            pace.spend(step.replayed)
+            limiter.spend(step.replayed)
 
     def _wait_until_below(self, consumer: str, most: int) -> None:
         deadline = self._clock() + BUSY_SECONDS

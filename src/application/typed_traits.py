@@ -98,8 +98,8 @@ def _problems_of_object(value: Json, kind: Any, where: str) -> Iterator[str]:
 def _problems_of_either(value: Json, kinds: tuple[Any, ...], where: str) -> Iterator[str]:
     problems = {kind: next(_problems(value, kind, where), None) for kind in kinds}
     if all(problems.values()):
-        told = [problem for each, problem in problems.items() if each is not types.NoneType]
-        yield str(told[0]) if len(told) == 1 else f"{where} fits none of its types"
+        shown = [problem for each, problem in problems.items() if each is not types.NoneType]
+        yield str(shown[0]) if len(shown) == 1 else f"{where} fits none of its types"
 
 
 @cache

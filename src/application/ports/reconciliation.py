@@ -26,7 +26,7 @@ class ReconciliationLost(Exception):
 
 
 class ListingUnordered(Exception):
-    """The listing is not ordered by id, so that missing identities cannot be told from it."""
+    """The listing is not ordered by id, so that it does not show which identities are missing."""
 
 
 class NoKnownIdentity(Exception):
