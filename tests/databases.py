@@ -11,7 +11,7 @@ from sqlalchemy import make_url
 from tests.waiting import until
 
 COPIES_FILES: Final = 15_00_00
-"""The version from which PostgreSQL can be told to copy a template's files, twice as quickly."""
+"""The version from which PostgreSQL can copy a template's files, twice as quickly."""
 
 
 def empty_tables(administrator: psycopg.Connection[Any]) -> None:

@@ -45,7 +45,7 @@ class Call:
         return cls(headers, json.dumps(call["body"]).encode(), identity["id"])
 
     def anew(self) -> "Call":
-        """The same news, told by another call of Kratos."""
+        """The same change, in another call of Kratos."""
         headers = {**self.headers, "Ory-Webhook-Trigger-Id": str(uuid4())}
         return Call(headers, self.body, self.person)
 

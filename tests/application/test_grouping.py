@@ -176,7 +176,7 @@ def test_a_message_has_one_event_until_it_is_known_that_they_are_quick() -> None
     assert times.fitting(Mail) == 5
 
     times.note(Mail, events=5, seconds=0.001)
-    assert times.fitting(Mail) == 6, "a slow event is forgotten bit by bit"
+    assert times.fitting(Mail) == 6, "a slow event counts less and less"
 
     for _ in range(20):
         times.note(Mail, events=5, seconds=0.001)

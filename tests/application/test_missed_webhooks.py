@@ -32,12 +32,12 @@ VERIFIED: Json = [address(verified_at=minutes(5))]
 
 
 def held(**changes: Json) -> KratosIdentity:
-    """Our row, as the Admin API once told it; or a webhook, where there is no metadata_admin."""
-    told = document(**{**EXACT, **changes})
+    """Our row, as the Admin API once showed it; or a webhook, where there is no metadata_admin."""
+    shown = document(**{**EXACT, **changes})
     read = Identity.from_admin_api
-    if told["metadata_admin"] == "absent":
+    if shown["metadata_admin"] == "absent":
         read = Identity.from_kratos
-    row = KratosIdentity.seen(read(told), at=NOON, cause=cause())
+    row = KratosIdentity.seen(read(shown), at=NOON, cause=cause())
     row.mark_stored()
     return row
 
@@ -201,7 +201,7 @@ def test_silence_of_all_hooks_is_reported_once() -> None:
     assert timedelta() < silence.usual_gap < HOUR
 
 
-def test_a_quiet_time_of_all_hooks_blames_none() -> None:
+def test_a_quiet_time_of_all_hooks_makes_none_silent() -> None:
     night = 2 * DAY
     both = [
         hook(label, every=HOUR, silent_for=night + age)

@@ -101,7 +101,7 @@ def test_a_choice_of_titled_values_is_an_enumeration(keyword: str) -> None:
     assert reduced(trait) == {"type": "string", "enum": ["de", "pl"]}
 
 
-def test_a_choice_that_types_do_not_tell_apart_is_none() -> None:
+def test_a_choice_that_types_do_not_distinguish_is_none() -> None:
     formats: list[Json] = [{"format": "email"}, {"format": "tel"}]
     assert reduced({"type": "string", "oneOf": formats}) == {"type": "string"}
     typed: list[Json] = [{"type": "string", **each} for each in formats if isinstance(each, dict)]

@@ -52,7 +52,7 @@ def _imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _origin(node: ast.expr, names: dict[str, str]) -> str | None:
-    """The dotted name of what an expression is, as far as imports tell."""
+    """The dotted name of what an expression is, as far as imports show."""
     if isinstance(node, ast.Name):
         return names.get(node.id)
     if isinstance(node, ast.Subscript):

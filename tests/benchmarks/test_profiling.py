@@ -7,7 +7,7 @@ main (app.py:1);loads (json/decoder.py:3) 40
 """
 
 
-def test_a_profile_tells_who_was_on_top_whatever_the_line() -> None:
+def test_a_profile_shows_who_was_on_top_whatever_the_line() -> None:
     profile = summary(STACKS)
 
     assert profile["looks"] == 100

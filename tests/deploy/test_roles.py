@@ -293,8 +293,8 @@ def _set_up(cluster: Cluster) -> Cluster:
     return cluster
 
 
-def tell(cluster: Cluster, trigger: str | None = None) -> int:
-    """Let Kratos call once more, with the same news."""
+def call_webhook(cluster: Cluster, trigger: str | None = None) -> int:
+    """Let Kratos call once more, about the same change."""
     trigger = trigger or str(uuid4())
     headers = {**CALL.headers, "X-Api-Key": KEY, "Ory-Webhook-Trigger-Id": trigger}
     http = cluster.processes.http
@@ -303,7 +303,7 @@ def tell(cluster: Cluster, trigger: str | None = None) -> int:
 
 def test_a_webhook_becomes_a_row_with_each_process_in_its_own_role(cluster: Cluster) -> None:
     before = cluster.count("attempts")
-    assert tell(cluster) == 200
+    assert call_webhook(cluster) == 200
     until(lambda: cluster.count("deliveries") == 0 and cluster.count("attempts") > before)
     assert cluster.count(f"kratos_identities WHERE id = '{CALL.person}'") == 1
     assert cluster.count("attempts WHERE outcome <> 'succeeded'") == 0
@@ -313,15 +313,15 @@ def test_a_webhook_becomes_a_row_with_each_process_in_its_own_role(cluster: Clus
 
 def test_kratos_second_attempt_is_known_to_the_api(cluster: Cluster) -> None:
     trigger = str(uuid4())
-    assert [tell(cluster, trigger), tell(cluster, trigger)] == [200, 200]
+    assert [call_webhook(cluster, trigger), call_webhook(cluster, trigger)] == [200, 200]
     assert cluster.count(f"events WHERE dedupe_key LIKE 'webhook:{trigger}:%'") == 1
 
 
-def test_the_api_remembers_which_hooks_were_heard_and_the_operator_sees_it(
+def test_the_api_records_which_hooks_called_and_the_operator_sees_it(
     cluster: Cluster,
 ) -> None:
     label = CALL.headers["X-Kratos-Hook"]
-    assert tell(cluster) == 200
+    assert call_webhook(cluster) == 200
     until(lambda: cluster.count(f"hooks_heard WHERE label = '{label}'") == 1)
     code, said = cluster.run("kratos_sync_operator", "status")
     assert (code, label in said) == (0, True)
@@ -329,7 +329,7 @@ def test_the_api_remembers_which_hooks_were_heard_and_the_operator_sees_it(
 
 
 def dead_letter(cluster: Cluster) -> str:
-    """An event of long ago that somebody gave up on."""
+    """An event of long ago whose delivery became a dead letter."""
     event = str(uuid4())
     cluster.execute(
         "postgres",
@@ -445,7 +445,7 @@ def test_the_operator_has_a_person_deleted_and_erased(cluster: Cluster) -> None:
 
 
 def test_the_application_reads_people_and_their_addresses(cluster: Cluster) -> None:
-    assert tell(cluster) == 200
+    assert call_webhook(cluster) == 200
     until(lambda: cluster.count("deliveries") == 0)
     with psycopg.connect(cluster.url_of("application")) as connection:
         people = connection.execute("SELECT traits FROM kratos_sync.kratos_identities").fetchall()
@@ -596,7 +596,7 @@ def rights(cluster: Cluster) -> str:
     return "\n".join(lines)
 
 
-def test_the_page_tells_what_each_role_may_do(cluster: Cluster) -> None:
+def test_the_page_says_what_each_role_may_do(cluster: Cluster) -> None:
     assert rights(cluster) in SECTION
 
 
@@ -620,7 +620,7 @@ def test_the_owner_migrates_without_a_privilege_on_the_database(cluster: Cluster
 
 def test_the_grants_may_run_again_while_the_service_runs(cluster: Cluster) -> None:
     cluster.execute("kratos_sync_owner", AFTER)
-    assert tell(cluster) == 200
+    assert call_webhook(cluster) == 200
     until(lambda: cluster.count("deliveries") == 0)
 
 

@@ -51,7 +51,7 @@ def test_every_file_of_ours_that_a_page_names_exists(name: str) -> None:
     examples = {"src/application/consumers/send_welcome_email.py"}
     missing = [file for file in files if not (ROOT / file).exists() and file not in examples]
     if name == "CHANGELOG.md":
-        missing = []  # it tells of files as they were called then
+        missing = []  # it names files as they were called then
     assert missing == []
 
 
@@ -81,7 +81,7 @@ def texts_of_the_code() -> set[str]:
 @pytest.mark.parametrize("name", [name for name in NAMES if "decisions" not in name])
 def test_every_name_that_a_page_quotes_is_one_of_the_code(name: str) -> None:
     if name == "CHANGELOG.md":
-        return  # it tells of names as they were then
+        return  # it has names as they were then
     known = words_of_the_code() | OTHERS_WORDS
     quoted = set(_NAME.findall(prose(ROOT / name)))
     names = {each for each in quoted if "_" in each or re.search("[a-z][A-Z]", each)}

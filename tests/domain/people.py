@@ -1,4 +1,4 @@
-"""Ada, Grace and Mary, as Kratos would tell of them."""
+"""Ada, Grace and Mary, as Kratos would show them."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ def written(moment: datetime) -> str:
 
 
 def cause(number: int = 1) -> UUID:
-    """The id of the event that brings the news."""
+    """The id of the event that causes a change."""
     return UUID(int=0x019A_B000_0000_7000_8000_0000_0000_0000 + (number << 80) + number)
 
 
@@ -56,7 +56,7 @@ def address(
 
 
 def document(updated: float | None = 0, **changes: Json) -> dict[str, Json]:
-    """Ada as a webhook tells of her, `updated` that many minutes past noon."""
+    """Ada as a webhook shows her, `updated` that many minutes past noon."""
     shape: dict[str, Json] = {
         "id": str(ADA),
         "schema_id": "person",
@@ -84,12 +84,12 @@ def webhook(updated: float | None = 0, **changes: Json) -> Identity:
 
 
 def exact(updated: float | None = 0, **changes: Json) -> Identity:
-    """Ada as the Admin API tells of her."""
+    """Ada as the Admin API shows her."""
     return Identity.from_admin_api(document(updated, **{"metadata_admin": None, **changes}))
 
 
 def partial(updated: float | None = 0, **fields: Json) -> Identity:
-    """A snapshot that tells nothing but these fields."""
+    """A snapshot of these fields alone."""
     shape: dict[str, Json] = {"id": str(ADA), **fields}
     if updated is not None:
         shape["updated_at"] = written(minutes(updated))
@@ -146,15 +146,15 @@ def tombstone(at: datetime, number: int = 1) -> KratosIdentity:
 
 
 def row_of(identity: KratosIdentity) -> dict[str, str]:
-    """Every column but those that tell of events, as texts in which 1 and true differ."""
+    """Every column but those about events, as texts in which 1 and true differ."""
     return {
-        column: _told(getattr(identity, column))
+        column: _as_text(getattr(identity, column))
         for column in COLUMNS
         if column not in {"version", "synced_at"}
     }
 
 
-def _told(value: object) -> str:
+def _as_text(value: object) -> str:
     if isinstance(value, tuple):
         return str([(each.via, each.value, *each.order) for each in value])
     if isinstance(value, dict):

@@ -195,10 +195,10 @@ def sent(life: Life, sender: str, random: Random) -> Identity | None:
     st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from(SENDERS)), max_size=8),
     st.randoms(use_true_random=False),
 )
-def test_a_life_as_kratos_tells_it_ends_in_what_kratos_holds(
+def test_a_life_as_kratos_reports_it_ends_in_what_kratos_holds(
     story: list[tuple[str, str]], random: Random
 ) -> None:
-    # Webhooks are recorded up to three minutes after the change that they tell of.
+    # Webhooks are recorded up to three minutes after the change that they report.
     life = Life()
     calls = [Known(Identity.from_admin_api(life.document()), minutes(0))]
     for step, sender in story:
@@ -250,10 +250,10 @@ def test_deletions_and_signs_of_life_end_in_one_row_in_any_order(
                 row = KratosIdentity.seen(snapshot, at=at, cause=cause())
             row.update(snapshot, at=at, cause=cause())
         assert row is not None
-        told = row_of(row)
+        columns = row_of(row)
         if row.deleted_at is not None:
-            del told["created_at"], told["updated_at"]
-        return told
+            del columns["created_at"], columns["updated_at"]
+        return columns
 
     shuffled = [*moments, *random.choices(moments, k=2)]
     random.shuffle(shuffled)

@@ -20,7 +20,7 @@ from tests.domain.people import (
 )
 
 
-def buried(at: float = 70) -> KratosIdentity:
+def deleted(at: float = 70) -> KratosIdentity:
     row = met(exact(traits={"n": LOYAL}, external_id="crm-17", pronouns="she"), webhook(3))
     row.mark_deleted(at=minutes(at), cause=cause(9))
     row.collect_events()
@@ -29,7 +29,7 @@ def buried(at: float = 70) -> KratosIdentity:
 
 
 def test_a_tombstone_keeps_the_id_and_times_and_nothing_of_the_person() -> None:
-    row = buried()
+    row = deleted()
 
     assert (row.id, row.created_at, row.updated_at) == (ADA, NOON, minutes(3))
     assert row.deleted_at == row.synced_at == minutes(70)
@@ -44,7 +44,7 @@ def test_an_identity_we_never_saw_can_be_gone() -> None:
     assert (row.version, row.deleted_at, row.traits) == (1, minutes(61), ABSENT)
 
 
-@pytest.mark.parametrize("row", [buried(), tombstone(NOON)])
+@pytest.mark.parametrize("row", [deleted(), tombstone(NOON)])
 def test_a_late_webhook_brings_nobody_back(row: KratosIdentity) -> None:
     row.collect_events()
     row.mark_stored()
@@ -58,7 +58,7 @@ def test_a_late_webhook_brings_nobody_back(row: KratosIdentity) -> None:
 
 @pytest.mark.parametrize("at", [69, 70])
 def test_an_exact_snapshot_observed_before_the_deletion_brings_nobody_back(at: float) -> None:
-    row = buried()
+    row = deleted()
 
     row.update(exact(60), at=minutes(at), cause=cause(60))
 
@@ -67,7 +67,7 @@ def test_an_exact_snapshot_observed_before_the_deletion_brings_nobody_back(at: f
 
 
 def test_an_exact_snapshot_observed_later_heals_a_deletion_seen_by_mistake() -> None:
-    row = buried()
+    row = deleted()
 
     row.update(
         exact(1, verifiable_addresses=[address(verified_at=minutes(61))]),
@@ -82,7 +82,7 @@ def test_an_exact_snapshot_observed_later_heals_a_deletion_seen_by_mistake() -> 
 
 
 def test_the_healed_row_is_as_if_nothing_had_been_before() -> None:
-    healed = buried()
+    healed = deleted()
     healed.update(exact(1), at=minutes(71), cause=cause(60))
 
     fresh = KratosIdentity.seen(exact(1), at=minutes(71), cause=cause(60))
@@ -91,7 +91,7 @@ def test_the_healed_row_is_as_if_nothing_had_been_before() -> None:
 
 
 def test_a_second_deletion_raises_nothing_and_the_newest_stands() -> None:
-    row = buried()
+    row = deleted()
 
     row.mark_deleted(at=minutes(80), cause=cause(20))
     row.mark_deleted(at=minutes(75), cause=cause(15))
@@ -119,7 +119,7 @@ def test_of_a_deletion_and_a_sign_of_life_at_one_moment_the_deletion_stands() ->
     assert row.deleted_at == minutes(80)
 
 
-def test_a_later_sign_of_life_is_kept_though_nothing_else_is_news() -> None:
+def test_a_later_sign_of_life_is_kept_though_nothing_else_changes() -> None:
     row = met(exact())
 
     row.update(exact(), at=minutes(90), cause=cause(30))

@@ -49,7 +49,7 @@ def test_a_webhook_recorded_after_the_question_makes_no_difference() -> None:
     assert row.differences(exact(1), at=minutes(60.5), later=later) == ()
 
 
-def test_what_no_webhook_tells_is_a_difference() -> None:
+def test_what_no_webhook_carries_is_a_difference() -> None:
     assert met(webhook()).differences(exact(), at=minutes(70)) == ("metadata_admin",)
 
 
@@ -62,7 +62,7 @@ def test_a_tombstone_differs_if_kratos_shows_the_identity_later() -> None:
     assert row.differences(webhook(9), at=minutes(70)) == ()
 
 
-def test_whom_we_were_told_to_forget_nothing_brings_back() -> None:
+def test_nothing_brings_an_erased_identity_back() -> None:
     row = met(exact())
     row.erase(at=minutes(65), cause=cause(2))
     row.mark_stored()

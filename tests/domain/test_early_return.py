@@ -48,7 +48,7 @@ MORE: dict[str, st.SearchStrategy[Json]] = {
     "updated_at": TIMES,
     "state_changed_at": TIMES,
 }
-ALWAYS_TOLD = (
+ALWAYS_SENT = (
     "schema_id",
     "state",
     "traits",
@@ -62,15 +62,15 @@ ALWAYS_TOLD = (
 def person(*always: str, never: str = "") -> st.SearchStrategy[dict[str, Json]]:
     return st.fixed_dictionaries(
         {"id": st.just(str(ADA)), **{name: MORE[name] for name in always}},
-        optional={name: told for name, told in MORE.items() if name not in {*always, never}},
+        optional={name: value for name, value in MORE.items() if name not in {*always, never}},
     )
 
 
 snapshots = st.one_of(
-    person(*ALWAYS_TOLD, never="metadata_admin"),
-    person(*ALWAYS_TOLD, "schema_url", "verifiable_addresses", never="metadata_admin"),
+    person(*ALWAYS_SENT, never="metadata_admin"),
+    person(*ALWAYS_SENT, "schema_url", "verifiable_addresses", never="metadata_admin"),
     person(),
-).map(Identity.from_kratos) | st.one_of(person(*ALWAYS_TOLD, "metadata_admin"), person()).map(
+).map(Identity.from_kratos) | st.one_of(person(*ALWAYS_SENT, "metadata_admin"), person()).map(
     Identity.from_admin_api
 )
 
@@ -98,20 +98,20 @@ def assert_early_return_is_right(row: KratosIdentity, snapshot: Identity) -> dic
 @example([exact(0, traits=LOYAL), exact(1, traits=2**53), webhook(0, traits=LOYAL)])
 @example([partial(1, traits={}), webhook(0), webhook(1), webhook(2)])
 @example([exact(0, traits=LOYAL), exact(1), webhook(2, traits=LOYAL)])
-def test_early_return_is_right_for_any_history(told: list[Identity]) -> None:
+def test_early_return_is_right_for_any_history(history: list[Identity]) -> None:
     row = KratosIdentity(id=ADA, synced_at=NOON, version=0)
-    for snapshot in told:
+    for snapshot in history:
         assert_early_return_is_right(row, snapshot)
         row.update(snapshot, at=LATE, cause=cause())
-    for snapshot in told:
+    for snapshot in history:
         assert_early_return_is_right(row, snapshot)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from([*WEBHOOKS, *CALLS, *LISTING]), max_size=8))
-def test_early_return_is_right_for_recorded_identities(told: list[Identity]) -> None:
+def test_early_return_is_right_for_recorded_identities(history: list[Identity]) -> None:
     row = KratosIdentity(id=ADA, synced_at=NOON, version=0)
-    for snapshot in told:
+    for snapshot in history:
         assert_early_return_is_right(row, snapshot)
         row.update(snapshot, at=LATE, cause=cause())
 

@@ -95,7 +95,7 @@ def test_an_update_is_stored_as_the_webhook_that_brought_it() -> None:
     assert KratosIdentityUpdated.from_json(cause(), NOON, updated.to_json()) == updated
 
 
-def test_an_update_is_read_from_a_webhook_that_tells_more() -> None:
+def test_an_update_is_read_from_a_webhook_with_more_keys() -> None:
     body: dict[str, Json] = {"event": "login.after", "identity": document(), "flow": {"id": 1}}
 
     assert KratosIdentityUpdated.from_json(cause(), NOON, body).identity == webhook()
@@ -113,7 +113,7 @@ def test_an_update_with_a_wrong_identity_is_an_invalid_identity() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(EVENTS.keys() - {"kratos_identity.updated"}))
-def test_a_payload_that_tells_of_nobody_is_invalid(name: str) -> None:
+def test_a_payload_without_an_identity_is_invalid(name: str) -> None:
     with pytest.raises(InvalidField):
         EVENTS[name].from_json(cause(), NOON, {"version": 1})
 
@@ -147,7 +147,7 @@ def test_an_absent_trait_is_a_missing_key_and_a_null_one_is_null() -> None:
 
 def test_an_event_shows_no_personal_data() -> None:
     secret = "ada@example.org"
-    told = [
+    events = [
         KratosIdentityUpdated(cause(), NOON, webhook()),
         IdentityRegistered(cause(), NOON, ADA, 1, {"email": secret}, NOON),
         IdentityDiscovered(cause(), NOON, ADA, 1, {"email": secret}, NOON),
@@ -155,7 +155,7 @@ def test_an_event_shows_no_personal_data() -> None:
         AddressVerified(cause(), NOON, ADA, 2, "email", secret, NOON),
     ]
 
-    assert secret not in repr(told)
+    assert secret not in repr(events)
 
 
 @settings(deadline=None)
@@ -182,7 +182,7 @@ def test_one_moment_has_one_id_for_each_cause() -> None:
     assert len({fact_id(each, "identity.deleted") for each in same_millisecond}) == 50
 
 
-def test_times_of_a_fact_are_told_to_the_microsecond() -> None:
+def test_times_of_a_fact_are_exact_to_the_microsecond() -> None:
     at = NOON + timedelta(microseconds=1)
 
     assert AddressVerified(cause(), at, ADA, 2, "sms", "+36", at).to_json()["verified_at"] == (

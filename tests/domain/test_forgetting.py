@@ -1,4 +1,4 @@
-"""Being told to forget a person is no news from Kratos, and nothing from there undoes it."""
+"""An erasure is requested, not observed in Kratos, and nothing that Kratos shows undoes it."""
 
 from datetime import timedelta
 
@@ -16,7 +16,7 @@ def alive() -> KratosIdentity:
     return row
 
 
-def test_who_is_forgotten_leaves_a_tombstone_and_a_fact() -> None:
+def test_an_erased_identity_leaves_a_tombstone_and_a_fact() -> None:
     row = alive()
 
     row.erase(at=minutes(5), cause=cause(2))
@@ -28,7 +28,7 @@ def test_who_is_forgotten_leaves_a_tombstone_and_a_fact() -> None:
     assert (fact.identity_id, fact.version) == (ADA, row.version)
 
 
-def test_a_person_never_seen_can_be_forgotten_too() -> None:
+def test_an_identity_never_seen_can_be_erased_too() -> None:
     row = KratosIdentity.unseen(ADA, at=minutes(5))
     row.erase(at=minutes(5), cause=cause(1))
 
@@ -36,7 +36,7 @@ def test_a_person_never_seen_can_be_forgotten_too() -> None:
     assert [type(fact) for fact in row.collect_events()] == [IdentityDeleted]
 
 
-def test_nothing_that_kratos_shows_brings_a_forgotten_person_back() -> None:
+def test_nothing_that_kratos_shows_brings_an_erased_identity_back() -> None:
     row = alive()
     row.erase(at=minutes(5), cause=cause(2))
     row.collect_events()
@@ -49,7 +49,7 @@ def test_nothing_that_kratos_shows_brings_a_forgotten_person_back() -> None:
     assert row.collect_events() == []
 
 
-def test_what_kratos_showed_later_does_not_save_a_person_who_is_to_be_forgotten() -> None:
+def test_what_kratos_showed_later_does_not_prevent_an_erasure() -> None:
     """As it would from `gone`: here it is known that Kratos has the identity still."""
     row = alive()
     row.update(exact(updated=9), at=minutes(9), cause=cause(2))
@@ -77,12 +77,12 @@ def test_who_was_gone_already_is_deleted_once(later: int) -> None:
     row = alive()
     row.mark_deleted(at=minutes(5), cause=cause(2))
     row.collect_events()
-    told_at = minutes(5) + timedelta(minutes=later)
+    asked_at = minutes(5) + timedelta(minutes=later)
 
-    row.erase(at=told_at, cause=cause(3))
+    row.erase(at=asked_at, cause=cause(3))
 
     assert row.collect_events() == []
-    assert (row.forgotten_at, row.deleted_at) == (told_at, max(told_at, minutes(5)))
+    assert (row.forgotten_at, row.deleted_at) == (asked_at, max(asked_at, minutes(5)))
 
 
 def test_what_says_nothing_of_a_person_says_who_and_when() -> None:

@@ -1,4 +1,4 @@
-"""What our copy decides when it hears of one identity: which facts, which version."""
+"""What our copy decides about one identity after each snapshot: which facts, which version."""
 
 from datetime import timedelta
 
@@ -35,8 +35,8 @@ from tests.domain.people import (
 )
 
 
-def facts_of(row: KratosIdentity, news: Identity) -> list[DomainEvent]:
-    row.update(news, at=minutes(2), cause=cause(9))
+def facts_of(row: KratosIdentity, snapshot: Identity) -> list[DomainEvent]:
+    row.update(snapshot, at=minutes(2), cause=cause(9))
     return row.collect_events()
 
 
@@ -72,7 +72,7 @@ def test_an_identity_of_unknown_age_is_discovered(identity: Identity) -> None:
     assert [type(fact) for fact in first_facts(identity)] == [IdentityDiscovered]
 
 
-def test_an_address_verified_before_its_registration_arrives_is_told_with_it() -> None:
+def test_an_address_verified_before_its_registration_arrives_is_raised_with_it() -> None:
     verified = webhook(verifiable_addresses=[address(verified_at=minutes(0.1))])
 
     registered, address_verified = first_facts(verified)
@@ -90,13 +90,13 @@ def test_an_address_verified_before_its_registration_arrives_is_told_with_it() -
     )
 
 
-def test_a_discovery_tells_no_verification() -> None:
+def test_a_discovery_raises_no_verification() -> None:
     verified = webhook(verifiable_addresses=[address(verified_at=minutes(0.1))])
 
     assert [type(fact) for fact in first_facts(verified, 3600)] == [IdentityDiscovered]
 
 
-def test_an_identity_first_told_without_traits_has_none() -> None:
+def test_an_identity_first_seen_without_traits_has_none() -> None:
     (discovered,) = first_facts(partial())
 
     assert isinstance(discovered, IdentityDiscovered)
@@ -104,11 +104,11 @@ def test_an_identity_first_told_without_traits_has_none() -> None:
     assert discovered.created_at is None
 
 
-@pytest.mark.parametrize("news", [webhook(), exact(), webhook(7), partial(), webhook(None)])
-def test_a_redelivered_event_changes_nothing(news: Identity) -> None:
-    row = met(news)
+@pytest.mark.parametrize("snapshot", [webhook(), exact(), webhook(7), partial(), webhook(None)])
+def test_a_redelivered_event_changes_nothing(snapshot: Identity) -> None:
+    row = met(snapshot)
 
-    assert facts_of(row, news) == []
+    assert facts_of(row, snapshot) == []
     assert row.version == 1
     assert row.synced_at == minutes(60)
     assert not row.changed - {"seen_alive_at"}
@@ -131,7 +131,7 @@ def test_a_newer_snapshot_moves_the_version_by_one() -> None:
     assert row.collect_events() == []
 
 
-def test_changed_traits_are_told_by_name_old_and_new() -> None:
+def test_changed_traits_are_raised_by_name_old_and_new() -> None:
     row = met(webhook(traits={"email": "ada@example.org", "phone": None, "pages": [1]}))
 
     facts = facts_of(row, webhook(1, traits={"email": "ada@king.org", "name": {}, "pages": [1.0]}))
@@ -169,7 +169,7 @@ def test_traits_that_arrive_late_are_a_change_from_absent() -> None:
     assert changed.changes == (TraitChange("email", ABSENT, "ada@example.org"),)
 
 
-def test_a_changed_state_is_told_old_and_new() -> None:
+def test_a_changed_state_is_raised_old_and_new() -> None:
     row = met(webhook())
 
     facts = facts_of(row, webhook(1, state="inactive", state_changed_at="2026-11-23T12:01:00Z"))
@@ -180,7 +180,7 @@ def test_a_changed_state_is_told_old_and_new() -> None:
     ]
 
 
-def test_a_verification_is_told_though_no_updated_at_moves() -> None:
+def test_a_verification_is_raised_though_no_updated_at_moves() -> None:
     row = met(webhook())
 
     facts = facts_of(row, webhook(verifiable_addresses=[address(verified_at=minutes(1))]))
@@ -189,7 +189,7 @@ def test_a_verification_is_told_though_no_updated_at_moves() -> None:
     assert row.changed == {"verifiable_addresses", "synced_at", "version"}
 
 
-def test_a_new_address_that_arrives_verified_is_told() -> None:
+def test_a_new_address_that_arrives_verified_is_raised() -> None:
     row = met(webhook(verifiable_addresses=[address(verified_at=minutes(1))]))
     both: list[Json] = [
         address(verified_at=minutes(1)),
@@ -202,7 +202,7 @@ def test_a_new_address_that_arrives_verified_is_told() -> None:
     assert verified.value == "ada@king.org"
 
 
-def test_a_second_verification_is_kept_and_not_told() -> None:
+def test_a_second_verification_is_kept_and_not_raised() -> None:
     row = met(webhook(verifiable_addresses=[address(verified_at=minutes(1))]))
 
     assert facts_of(row, webhook(verifiable_addresses=[address(verified_at=minutes(3))])) == []

@@ -53,7 +53,7 @@ def test_what_a_newer_snapshot_leaves_out_stays_as_it_was() -> None:
     assert row.part_recency == {"metadata_admin": [written(minutes(0)), True]}
 
 
-def test_a_part_that_only_an_older_snapshot_tells_is_taken_from_it_though_it_comes_late() -> None:
+def test_a_part_that_only_an_older_snapshot_has_is_taken_from_it_though_it_comes_late() -> None:
     answer, late = known(exact(0, metadata_admin={"plan": "gold"}), webhook(5))
 
     row = consumed([late, answer])
@@ -62,13 +62,13 @@ def test_a_part_that_only_an_older_snapshot_tells_is_taken_from_it_though_it_com
     assert row.updated_at == minutes(5)
 
 
-def test_a_row_that_one_snapshot_told_needs_no_bookkeeping() -> None:
+def test_a_row_of_one_snapshot_needs_no_bookkeeping() -> None:
     row = met(webhook())
 
     assert (row.part_recency, row.exact_at, row.exact_numbers) == ({}, None, None)
 
 
-def test_a_part_is_as_old_as_the_snapshot_that_told_it() -> None:
+def test_a_part_is_as_old_as_the_snapshot_that_had_it() -> None:
     newest_without_addresses = Identity.from_kratos(without(document(9), "verifiable_addresses"))
     late = webhook(4, verifiable_addresses=[address("ada@king.org")])
 
@@ -78,20 +78,20 @@ def test_a_part_is_as_old_as_the_snapshot_that_told_it() -> None:
     assert row.part_recency == {"verifiable_addresses": [written(minutes(4)), False]}
 
 
-def test_a_snapshot_without_a_time_only_fills_in_what_was_never_told() -> None:
+def test_a_snapshot_without_a_time_only_fills_in_what_was_never_sent() -> None:
     row = met(partial(3, state="active"), partial(None, state="inactive", region="eu"))
 
     assert (row.state, row.region, row.updated_at) == ("active", "eu", minutes(3))
     both_ways(partial(3, state="active"), partial(None, state="inactive", region="eu"))
 
 
-def test_null_that_was_told_is_not_filled_in_by_an_older_snapshot() -> None:
+def test_null_that_was_sent_is_not_filled_in_by_an_older_snapshot() -> None:
     row = met(partial(3, external_id=None), partial(1, external_id="crm-17", region="eu"))
 
     assert (row.external_id, row.region) == (None, "eu")
 
 
-def test_null_traits_are_told_apart_from_traits_never_told() -> None:
+def test_null_traits_are_not_traits_that_were_never_sent() -> None:
     assert met(partial()).traits is ABSENT
     assert met(partial(traits=None)).traits is None
 
@@ -169,7 +169,7 @@ def test_recovery_addresses_unite_too() -> None:
     assert len(row.recovery_addresses) == 2
 
 
-def test_a_verification_that_a_webhook_told_outlasts_an_exact_snapshot_before_it() -> None:
+def test_a_verification_that_a_webhook_reported_outlasts_an_exact_snapshot_before_it() -> None:
     verified = webhook(0, verifiable_addresses=[address(verified_at=minutes(1))])
 
     row = met(exact(0), verified)
@@ -301,7 +301,7 @@ def test_a_number_too_large_for_a_double_stays_exact() -> None:
     assert row.traits == {"loyalty_number": 10**400}
 
 
-def test_one_time_in_two_precisions_is_no_news() -> None:
+def test_one_time_in_two_precisions_changes_nothing() -> None:
     row = met(webhook(state_changed_at="2026-11-23T11:59:59.674221999Z"))
 
     again = webhook(state_changed_at="2026-11-23T11:59:59.674221Z")

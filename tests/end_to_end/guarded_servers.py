@@ -99,7 +99,7 @@ class GuardedValkey(ReturningValkey):
 
     @contextmanager
     def wanting(self, other_password: str) -> Iterator[None]:
-        """Refuse everybody, as after a change of password that somebody was not told of."""
+        """Refuse everybody, as after a change of password that somebody does not know of."""
         with self.client() as client:
             client.config_set("requirepass", other_password)
             client.client_kill_filter(_type="normal", skipme=True)
@@ -149,7 +149,7 @@ class Monitor:
     def __init__(self, valkey: GuardedValkey) -> None:
         self._valkey = valkey
         self._stopped = threading.Event()
-        self._heard = bytearray()
+        self._lines = bytearray()
         self._thread = threading.Thread(target=self._listen, daemon=True)
 
     @contextmanager
@@ -162,9 +162,9 @@ class Monitor:
             self._stopped.set()
             self._thread.join(DEADLINE_SECONDS)
 
-    def heard(self) -> bytes:
+    def lines(self) -> bytes:
         """All of it, without what spells bytes that are no ASCII."""
-        return bytes(self._heard)
+        return bytes(self._lines)
 
     def _listen(self) -> None:
         while not self._stopped.is_set():
@@ -173,5 +173,5 @@ class Monitor:
                 connection.send_command("MONITOR")
                 while not self._stopped.is_set():
                     if connection.can_read(timeout=0.2):
-                        self._heard += connection.read_response() + b"\n"
+                        self._lines += connection.read_response() + b"\n"
             self._stopped.wait(0.1)

@@ -51,7 +51,7 @@ class Life:
     took: list[float] = field(default_factory=list)
 
     async def live(self, url: str, stop: asyncio.Event) -> None:
-        """Change somebody and call, at the rate, until told to stop."""
+        """Change somebody and call, at the rate, until it is stopped."""
         async with (
             httpx.AsyncClient(base_url=url, timeout=DEADLINE_SECONDS, trust_env=False) as http,
             asyncio.TaskGroup() as calls,
@@ -99,10 +99,10 @@ class Ledger:
         assert row is not None
         return row["it"]
 
-    def owed(self) -> int:
+    def pending(self) -> int:
         return int(self.one("(SELECT count(*) FROM kratos_sync.deliveries)"))
 
-    def hints_owed(self) -> int:
+    def hints_pending(self) -> int:
         hints = "kratos_sync.deliveries WHERE consumer = 'FetchKratosIdentity'"
         return int(self.one(f"(SELECT count(*) FROM {hints})"))
 
@@ -192,18 +192,18 @@ async def measure(
     before = life.answers.get(200, 0)
     kratos.leave()
     await asyncio.sleep(away)
-    waiting, told = ledger.hints_owed(), life.answers.get(200, 0) - before
+    waiting, sent = ledger.hints_pending(), life.answers.get(200, 0) - before
     meanwhile = kratos.come_back()
     back = time.monotonic()
     await asyncio.sleep(AFTER_SECONDS)
     stop.set()
     await living
-    await asyncio.to_thread(until, lambda: ledger.owed() == 0, 600)
+    await asyncio.to_thread(until, lambda: ledger.pending() == 0, 600)
     settled = time.monotonic() - back
     hints = life.answers.get(200, 0)
     report = {
         "seconds away": away,
-        "hints while it was away": told,
+        "hints while it was away": sent,
         "hints that waited when it came back": waiting,
         "answers to webhooks": life.answers,
         "ms for an answer, p50 and p99": [
@@ -212,10 +212,10 @@ async def measure(
         "asked while it was away": meanwhile,
         "asked since, and hints settled since": [
             kratos.asked_since(),
-            waiting + hints - before - told,
+            waiting + hints - before - sent,
         ],
         "postponed": ledger.attempts("outcome = 'postponed'"),
-        "failed or given up": ledger.attempts("outcome NOT IN ('postponed', 'succeeded')"),
+        "failed or dead": ledger.attempts("outcome NOT IN ('postponed', 'succeeded')"),
         "attempts counted above one": ledger.attempts("number > 1"),
         "seconds until all was settled": round(settled, 1),
         "people": len(life.ids),

@@ -1,6 +1,6 @@
 """`kratos-sync` whose api waits for requests, and lets them wait, as long as it takes.
 
-python patient_api.py api
+python long_waiting_api.py api
 """
 
 from datetime import timedelta

@@ -22,8 +22,8 @@ from kratos_sync.application.consumer import Consumer
 from kratos_sync.domain.events import KratosIdentityUpdated
 
 
-class Telltale:
-    """Fails when it is forgotten."""
+class FailsWhenCollected:
+    """Fails when it is garbage collected."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -49,7 +49,7 @@ class QuotePerson(Consumer[KratosIdentityUpdated]):
         thread = threading.Thread(target=_fail, args=(person,), name="quoting")
         thread.start()
         thread.join()
-        Telltale(person)
+        FailsWhenCollected(person)
         try:
             _fail(person)
         except ValueError as error:
@@ -70,11 +70,11 @@ def _parse(self: KratosIdentityParseHandler, identity: ParsedIdentity) -> NoRetu
 
 
 async def _live(self: Health, request: Request) -> NoReturn:
-    async def forgotten() -> NoReturn:
+    async def abandoned() -> NoReturn:
         _fail(f"{request.headers}")
 
     asyncio.get_running_loop().call_soon(_fail, f"{request.headers} {request.url}")
-    task = asyncio.create_task(forgotten(), name=f"{request.headers}")
+    task = asyncio.create_task(abandoned(), name=f"{request.headers}")
     await asyncio.wait([task])
     del task
     _fail(f"{request.headers} {request.url}")

@@ -97,7 +97,7 @@ class Service:
     def start(self, name: str, *command: str, program: Sequence[str] | None = None) -> None:
         """Start a process of that name; what it writes is appended to one file.
 
-        A relay or worker is waited for: only then does it hear of a signal in order.
+        A relay or worker is waited for: only then does it receive a signal in order.
         """
         line = f'"{command[0]}_started"'
         path = self._folder / f"{name}.log"
@@ -123,7 +123,7 @@ class Service:
         """Ask processes to end, and give their exit codes."""
         for name in names:
             self._running[name].send_signal(signal.SIGTERM)
-            self.signal(name, signal.SIGCONT)  # a halted one would not hear it
+            self.signal(name, signal.SIGCONT)  # a halted one would not receive it
         codes = {name: self._running[name].wait(DEADLINE_SECONDS) for name in names}
         for name in names:
             del self._running[name]
@@ -183,14 +183,18 @@ class Service:
         """Wait until a process has ended; give its exit code."""
         return self._running.pop(name).wait(DEADLINE_SECONDS)
 
-    def is_in_hand(self, person: str, consumer: str) -> bool:
+    def is_in_flight(self, person: str, consumer: str) -> bool:
         """Whether a worker holds the lock of a delivery about that person."""
         statement = (
             "SELECT FROM kratos_sync.deliveries WHERE subject = %s AND consumer = %s"
             " AND leased FOR UPDATE SKIP LOCKED"
         )
-        owed = "SELECT FROM kratos_sync.deliveries WHERE subject = %s AND consumer = %s AND leased"
-        return bool(self.ask(owed, person, consumer) and not self.ask(statement, person, consumer))
+        leased = (
+            "SELECT FROM kratos_sync.deliveries WHERE subject = %s AND consumer = %s AND leased"
+        )
+        return bool(
+            self.ask(leased, person, consumer) and not self.ask(statement, person, consumer)
+        )
 
     def ask(self, statement: str, *parameters: object) -> list[dict[str, Any]]:
         return self._database.execute(statement.encode(), parameters).fetchall()
@@ -210,13 +214,13 @@ class Service:
         }
 
     def settle(self) -> None:
-        """Wait until nothing is owed to anybody."""
+        """Wait until no delivery is pending."""
         until(lambda: self.count("deliveries") == 0)
 
-    def forget(self, *, whatever_is_owed: bool = False) -> None:
+    def forget(self, *, whatever_is_pending: bool = False) -> None:
         """Begin anew, with empty tables, whatever a test left."""
         self._start_what_is_missing()
-        if not whatever_is_owed:
+        if not whatever_is_pending:
             self.settle()
         self._database.execute(
             f"TRUNCATE {', '.join(f'kratos_sync.{table}' for table in TABLES)}".encode()
@@ -269,7 +273,7 @@ def differences(service: Service, expected: Mapping[str, Mapping[str, Any]]) -> 
             for name in held
             if stored[name] != held[name]
         ]
-        # A webhook cannot tell the one, nobody was deleted, and nothing is unknown.
+        # A webhook cannot carry the one, nobody was deleted, and nothing is unknown.
         nothing = {"metadata_admin": None, "deleted_at": None, "unknown": {}}
         wrong += [
             f"{person}.{name}: {people[person][name]!r}"
@@ -279,12 +283,12 @@ def differences(service: Service, expected: Mapping[str, Mapping[str, Any]]) -> 
     return wrong
 
 
-def assert_the_books_are_right(service: Service, told: int, recording: Recording) -> None:
+def assert_the_books_are_right(service: Service, received: int, recording: Recording) -> None:
     """Everything recorded once, consumed once, at the first attempt, and counted once."""
     people = {call.person for call in recording.calls}
     registered = len(people)
     names = Counter(row["name"] for row in service.ask("SELECT name FROM kratos_sync.events"))
-    assert names["kratos_identity.updated"] == told
+    assert names["kratos_identity.updated"] == received
     assert names["identity.registered"] == registered
     assert names["identity.discovered"] == names["identity.deleted"] == 0
     assert service.count("deliveries") == 0
@@ -296,21 +300,21 @@ def assert_the_books_are_right(service: Service, told: int, recording: Recording
     )
     assert [tuple(row.values()) for row in attempts] == [
         ("identity.registered", "CountRegistrations", "succeeded", 1, registered, registered),
-        ("kratos_identity.updated", "SyncKratosIdentity", "succeeded", 1, told, told),
+        ("kratos_identity.updated", "SyncKratosIdentity", "succeeded", 1, received, received),
     ]
-    assert service.count("attempts") == registered + told
+    assert service.count("attempts") == registered + received
 
     days = Counter(as_held(call.identity)["created_at"].date() for call in _first_calls(recording))
     counted = service.ask("SELECT day, registrations FROM kratos_sync.registrations_per_day")
     assert {row["day"]: row["registrations"] for row in counted} == days
-    _assert_facts_tell_the_rows(service)
+    _assert_facts_lead_to_the_rows(service)
 
 
 def _first_calls(recording: Recording) -> Sequence[Call]:
     return list({call.person: call for call in recording.calls}.values())
 
 
-def _assert_facts_tell_the_rows(service: Service) -> None:
+def _assert_facts_lead_to_the_rows(service: Service) -> None:
     """Who begins with the registration and applies each change ends with the row's traits."""
     facts = service.ask(
         "SELECT subject::text AS person, name, payload FROM kratos_sync.events"
@@ -318,10 +322,10 @@ def _assert_facts_tell_the_rows(service: Service) -> None:
         " ORDER BY subject, (payload ->> 'version')::int, name"
     )
     people = service.people()
-    for person, told in groupby(facts, key=itemgetter("person")):
+    for person, of_person in groupby(facts, key=itemgetter("person")):
         traits: dict[str, Any] | None = None
         seen = set()
-        for fact in told:
+        for fact in of_person:
             payload = fact["payload"]
             assert payload["version"] <= people[person]["version"]
             key = fact["name"], payload["version"], payload.get("via"), payload.get("value")

@@ -32,7 +32,7 @@ class SteadySender:
     longest: float = 0
 
     async def send(self, stop: asyncio.Event) -> None:
-        """Send until told to stop, and come back when every call has ended."""
+        """Send until stopped, and come back when every call has ended."""
         async with asyncio.TaskGroup() as calls:
             next_at = time.monotonic()
             while not stop.is_set():

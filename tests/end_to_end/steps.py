@@ -23,7 +23,7 @@ SERVERS_LOG = {
 }
 
 
-def told_of(person: str, **fields: object) -> bytes:
+def body_about(person: str, **fields: object) -> bytes:
     traits = {
         "email": PEOPLE["an e-mail address"],
         "name": {"first": PEOPLE["a name"]},
@@ -50,17 +50,17 @@ def refused_calls() -> Iterator[tuple[bytes, dict[str, str], int]]:
     quoted = json.dumps(SENT["a refused body"]).encode()
     raw = SENT["a refused body"].encode()
     wrong = SENT["a wrong key"]
-    yield told_of(str(uuid4())), {"X_Api_Key": wrong}, 403
-    yield told_of(str(uuid4())), {"X_Api_Key": SECRETS["the new key"] + wrong}, 403
-    yield told_of(str(uuid4())), {"X_Api_Key": SECRETS["the old key"][:-1]}, 403
+    yield body_about(str(uuid4())), {"X_Api_Key": wrong}, 403
+    yield body_about(str(uuid4())), {"X_Api_Key": SECRETS["the new key"] + wrong}, 403
+    yield body_about(str(uuid4())), {"X_Api_Key": SECRETS["the old key"][:-1]}, 403
     yield raw, {"Content_Type": f"text/{SENT['a header']}"}, 415
     yield b'{"identity": {"traits": ' + quoted, {}, 400
     yield b'"' + raw + b'\xff"', {}, 400
     yield b"[" * 1_000 + quoted, {}, 400
     yield b'{"identity": ' + quoted + b"}", {}, 422
     yield b'{"identity": {"id": ' + quoted + b"}}", {}, 422
-    yield told_of(str(uuid4()), updated_at=SENT["a refused body"]), {}, 422
-    yield told_of(str(uuid4()), verifiable_addresses=[SENT["a refused body"]]), {}, 422
+    yield body_about(str(uuid4()), updated_at=SENT["a refused body"]), {}, 422
+    yield body_about(str(uuid4()), verifiable_addresses=[SENT["a refused body"]]), {}, 422
     yield b'{"identity": ' + quoted * 60_000, {}, 413
 
 
@@ -76,7 +76,7 @@ def people_come(flow: Flow) -> None:
             "X_Api_Key": SECRETS[key],
         }
         query = f"?api_key={SENT['a query']}&key={SECRETS[key]}"
-        assert flow.post(SYNC + query, told_of(person), **headers) == 200
+        assert flow.post(SYNC + query, body_about(person), **headers) == 200
         until(lambda person=person: flow.count("kratos_identities WHERE id = %s", person) == 1)
     gave_up = "attempts WHERE consumer = 'QuotePerson' AND outcome = 'gave_up'"
     until(lambda: flow.count(gave_up) == 2)
@@ -87,7 +87,7 @@ def calls_are_refused(flow: Flow) -> None:
         assert flow.post(SYNC, body, **headers) == status
         # Of an identity that is not stored yet less is asked; then our own endpoint fails.
         assert flow.post(PARSE, body, **headers) in {status, 422}
-    assert flow.post(PARSE, told_of(str(uuid4()))) == 422
+    assert flow.post(PARSE, body_about(str(uuid4()))) == 422
     headers = {"X-Api-Key": SECRETS["the new key"], "Cookie": SENT["a header"]}
     path = f"/{SENT['a path']}?key={SENT['a query']}"
     assert flow.call("GET", "/health/live", headers) == 500
@@ -132,11 +132,11 @@ def garbage_comes(flow: Flow) -> None:
 
 def the_broker_refuses_and_goes(flow: Flow) -> None:
     with flow.valkey.wanting(SECRETS["the broker's other password"]):
-        assert flow.post(SYNC, told_of(str(uuid4()))) == 200
+        assert flow.post(SYNC, body_about(str(uuid4()))) == 200
         flow.run("status")
     flow.settle()
     with flow.valkey.away():
-        assert flow.post(SYNC, told_of(str(uuid4()))) == 200
+        assert flow.post(SYNC, body_about(str(uuid4()))) == 200
         flow.run("status", "--json")
     flow.settle()
 
@@ -145,7 +145,7 @@ def postgres_goes(flow: Flow) -> None:
     # As docs/operating.md has it; every connection made from here on.
     for name, value in SERVERS_LOG.items():
         flow.postgres.execute(f"ALTER DATABASE {flow.database} SET {name} = {value}")
-    body = told_of(str(uuid4()), external_id=SENT["what was said meanwhile"])
+    body = body_about(str(uuid4()), external_id=SENT["what was said meanwhile"])
     with ThreadPoolExecutor(1) as other:
         with flow.postgres.away():
             call = other.submit(flow.post, SYNC, body)
@@ -154,7 +154,7 @@ def postgres_goes(flow: Flow) -> None:
     flow.settle()
 
 
-def poison_is_in_the_ledger(flow: Flow) -> None:
+def the_ledger_has_failing_events(flow: Flow) -> None:
     text = SENT["a failed event"]
     for payload in (
         {"identity": {"id": KNOWN.person, "traits": {"email": f"{text}\x00"}}},
@@ -180,7 +180,7 @@ def the_worker_crashes(flow: Flow) -> None:
     (child,) = supervisor.children()
     child.send_signal(signal.SIGABRT)
     until(lambda: [each for each in supervisor.children() if each != child])
-    assert flow.post(SYNC, told_of(str(uuid4()))) == 200
+    assert flow.post(SYNC, body_about(str(uuid4()))) == 200
     flow.settle()
 
 
@@ -200,7 +200,7 @@ STEPS = (
     Flow.look_around,
     the_broker_refuses_and_goes,
     postgres_goes,
-    poison_is_in_the_ledger,
+    the_ledger_has_failing_events,
     the_worker_crashes,
     people_are_looked_at,
     Flow.look_around,

@@ -101,11 +101,11 @@ def post_and_consume(service: Service, identities: list[Any], is_ascii: bool) ->
     assert answers.keys() <= {200, 400, 422}
     assert recorded(service) == before + answers[200]
     try:
-        until(lambda: not is_owed(service))
+        until(lambda: not has_pending(service))
         outcomes = service.ask("SELECT DISTINCT outcome, error FROM kratos_sync.attempts")
         assert [row["outcome"] for row in outcomes] in ([], ["succeeded"]), outcomes
     except BaseException:
-        service.forget(whatever_is_owed=True)
+        service.forget(whatever_is_pending=True)
         raise
 
 
@@ -125,7 +125,7 @@ def recorded(service: Service) -> int:
     return count
 
 
-def is_owed(service: Service) -> bool:
+def has_pending(service: Service) -> bool:
     """Whether something is still to be attempted; what has failed once is not waited for."""
     return service.count("deliveries", "attempts = 0") > 0
 
@@ -139,10 +139,10 @@ def test_whatever_is_accepted_is_stored_at_the_first_attempt(service: Service) -
 def test_a_large_identity_is_stored_at_the_first_attempt(service: Service) -> None:
     addresses = [{"via": "email", "value": f"{n}@example.org"} for n in range(9_000)]
     proved = [{**address, "verified": True} for address in addresses]
-    for told in (addresses, proved[:5_000]):
+    for some in (addresses, proved[:5_000]):
         identity = {
             "id": PEOPLE[0],
-            "verifiable_addresses": told,
+            "verifiable_addresses": some,
             "updated_at": "2026-11-23T07:20:12Z",
         }
         assert send(service, json.dumps({"identity": identity}).encode()) == 200

@@ -238,7 +238,7 @@ REQUESTS: dict[str, tuple[Callable[[], Iterable[bytes]], int, str]] = {
 
 
 @pytest.mark.parametrize(("chunks", "status", "text"), REQUESTS.values(), ids=REQUESTS)
-def test_a_request_that_is_wrong_in_itself_is_told_so(
+def test_a_request_that_is_wrong_in_itself_is_answered_so(
     api: RunningApi, chunks: Callable[[], Iterable[bytes]], status: int, text: str
 ) -> None:
     with api.wire() as wire:

@@ -1,4 +1,4 @@
-"""A hook that fails shows: reconciling repairs what it did not tell, and `status` says which."""
+"""A hook that fails shows: reconciling repairs what it did not send, and `status` says which."""
 
 import json
 from typing import Any
@@ -35,9 +35,9 @@ def verified(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "verifiable_addresses": [{**address, **proof}]}
 
 
-@pytest.mark.parametrize(("number", "is_told"), [(11, True), (10, False)])
-def test_what_a_silent_verification_hook_did_not_tell_is_a_rise(
-    engine: Engine, database_url: str, broker_url: str, number: int, is_told: bool
+@pytest.mark.parametrize(("number", "is_reported"), [(11, True), (10, False)])
+def test_what_a_silent_verification_hook_did_not_send_is_a_rise(
+    engine: Engine, database_url: str, broker_url: str, number: int, is_reported: bool
 ) -> None:
     people = many(PEOPLE)
     hold(engine, people)
@@ -53,8 +53,8 @@ def test_what_a_silent_verification_hook_did_not_tell_is_a_rise(
         assert kratos_sync("reconcile", **settings).exit_code == 0
 
     said = kratos_sync("status", **settings).stdout
-    assert (f"repaired {number} missed webhooks" in said) is is_told
-    assert (f"(verification {number})" in said) is is_told
+    assert (f"repaired {number} missed webhooks" in said) is is_reported
+    assert (f"(verification {number})" in said) is is_reported
     shown = kratos_sync("status", "--drift", **settings).stdout
     assert f"{number}  differ in verifiable_addresses: no webhook of a verification" in shown
     drift = json.loads(kratos_sync("status", "--json", **settings).stdout)["drift"]

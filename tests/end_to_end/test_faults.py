@@ -43,7 +43,7 @@ def introduce(service: Service, person: str) -> int:
 
 
 def test_a_worker_killed_among_a_thousand_events_costs_nothing(service: Service) -> None:
-    told = introduce(service, HELD) + 1_000
+    received = introduce(service, HELD) + 1_000
     service.signal("worker", SIGSTOP)
     assert service.post(a_thousand_calls(1)) == [200] * 1_000
     assert service.count("attempts") == 2  # of the first call, and of the registration
@@ -60,11 +60,11 @@ def test_a_worker_killed_among_a_thousand_events_costs_nothing(service: Service)
 
     print(f"\n{left} events were left, and done {perf_counter() - began:.1f} s after the restart")
     assert differences(service, lives().listing) == []
-    assert_the_books_are_right(service, told, lives())
+    assert_the_books_are_right(service, received, lives())
 
 
 def test_a_flushed_redis_costs_nothing(service: Service) -> None:
-    told = introduce(service, HELD) + 1_000
+    received = introduce(service, HELD) + 1_000
     service.signal("worker", SIGSTOP)
     assert service.post(a_thousand_calls(2)) == [200] * 1_000
     with service.holding(HELD):
@@ -79,7 +79,7 @@ def test_a_flushed_redis_costs_nothing(service: Service) -> None:
 
     print(f"\n{left} events were left, and done after {perf_counter() - began:.1f} s")
     assert differences(service, lives().listing) == []
-    assert_the_books_are_right(service, told, lives())
+    assert_the_books_are_right(service, received, lives())
 
 
 def test_webhooks_are_taken_while_redis_is_away_and_arrive_when_it_is_back(

@@ -1,4 +1,4 @@
-"""The api remembers which of Kratos' hooks it heard, and does without where it cannot."""
+"""The api records which of Kratos' hooks called, and does without where it cannot."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def send(api: RunningApi, label: str) -> int:
     return api.ask(call(identity(), f"X-Kratos-Hook: {label}")).status
 
 
-def test_what_was_heard_is_there_when_the_api_has_stopped(
+def test_hook_activity_is_written_when_the_api_has_stopped(
     tmp_path: Path, database_url: str, engine: Engine
 ) -> None:
     with RunningApi.started(tmp_path, database_url) as api:

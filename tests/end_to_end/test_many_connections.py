@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.databases import database
-from tests.end_to_end import patient_api
+from tests.end_to_end import long_waiting_api
 from tests.end_to_end.running_api import RunningApi
 from tests.end_to_end.wire import Wire, call, head, identity
 from tests.waiting import until
@@ -29,7 +29,7 @@ def api(
     postgres_url: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningApi]:
     """It gives up no connection for being slow: to open so many takes its time."""
-    program = [sys.executable, str(Path(patient_api.__file__))]
+    program = [sys.executable, str(Path(long_waiting_api.__file__))]
     folder = tmp_path_factory.mktemp("api")
     with (
         database(postgres_url, migrated_template) as url,
@@ -73,7 +73,7 @@ def test_10_000_connections_that_ask_nothing_lock_nobody_out(
     until(lambda: api.process.num_fds() <= files + 2)
 
 
-def test_10_000_connections_that_send_at_once_are_answered_or_told_to_come_back(
+def test_10_000_connections_that_send_at_once_are_answered_or_asked_to_come_back(
     api: RunningApi, wires: ExitStack
 ) -> None:
     files, memory = api.process.num_fds(), api.process.memory_info().rss

@@ -141,11 +141,11 @@ def assert_each_is_one_event_and_delivered_once(url: str, sender: SteadySender) 
             "SELECT consumer, outcome, number, count(*) AS attempts,"
             " count(DISTINCT event_id) AS events FROM kratos_sync.attempts GROUP BY 1, 2, 3"
         )
-        told = len(sender.accepted)
+        accepted = len(sender.accepted)
         (ours,) = [row for row in attempts if row["consumer"] == "SyncKratosIdentity"]
-        assert list(ours.values())[1:] == ["succeeded", 1, told, told]
+        assert list(ours.values())[1:] == ["succeeded", 1, accepted, accepted]
         stored = ask("SELECT count(*) AS people FROM kratos_sync.kratos_identities")
-        assert stored == [{"people": told}]
+        assert stored == [{"people": accepted}]
 
 
 def started(folder: Path, url: str) -> Processes:
@@ -294,7 +294,7 @@ def test_a_second_signal_answers_at_once_that_the_ledger_is_away(
 
 
 def ended(processes: Processes) -> int:
-    """Wait for the API, which was told to end, and give its exit code."""
+    """Wait for the API, which was asked to end, and give its exit code."""
     return processes._running.pop("api").wait(DEADLINE_SECONDS)
 
 

@@ -35,7 +35,7 @@ class Refetching:
     town: InMemoryDocuments
     kratos_port: int
 
-    def tell(self, call: Call) -> int:
+    def send(self, call: Call) -> int:
         headers = {**call.headers, "X-Api-Key": KEY}
         http = self.processes.http
         return http.post("/kratos/sync-identity", content=call.body, headers=headers).status_code
@@ -43,7 +43,7 @@ class Refetching:
     def hint(self, identity_id: UUID) -> None:
         body = json.dumps({"identity": {"id": str(identity_id)}}).encode()
         headers = {"Content-Type": "application/json", "Ory-Webhook-Trigger-Id": str(uuid4())}
-        assert self.tell(Call(headers, body, str(identity_id))) == 200
+        assert self.send(Call(headers, body, str(identity_id))) == 200
 
     def query(self, statement: str) -> list[dict[str, Any]]:
         with psycopg.connect(self.url, autocommit=True, row_factory=dict_row) as connection:
@@ -129,12 +129,12 @@ def test_calls_in_any_order_end_in_what_kratos_lists_exactly(
     Random(seed).shuffle(calls)
 
     with refetching.kratos() as kratos:
-        assert {refetching.tell(call) for call in calls} == {200}
+        assert {refetching.send(call) for call in calls} == {200}
         refetching.settle()
 
-    told = {call.person for call in calls}
-    assert differing({who: listing[who] for who in told & listing.keys()}, held(refetching)) == []
-    assert held(refetching).keys() == told & listing.keys()
+    called = {call.person for call in calls}
+    assert differing({who: listing[who] for who in called & listing.keys()}, held(refetching)) == []
+    assert held(refetching).keys() == called & listing.keys()
     assert refetching.count("kratos_identities WHERE deleted_at IS NOT NULL") == 1
     numbers = [row["traits"].get("loyalty_number") for row in held(refetching).values()]
     assert LOYAL in numbers

@@ -24,17 +24,17 @@ def dated_now() -> None:
 
 
 def as_webhooks_can_know(recording: Recording) -> dict[str, dict[str, object]]:
-    """Each person that a webhook announced, as listed; the one deleted since, as last told."""
-    told = {call.person: call.identity for call in recording.calls}
-    return {person: dict(recording.listing.get(person, last)) for person, last in told.items()}
+    """Each person that a webhook announced, as listed; the one deleted since, as last sent."""
+    announced = {call.person: call.identity for call in recording.calls}
+    return {person: dict(recording.listing.get(person, last)) for person, last in announced.items()}
 
 
 def test_the_recording_is_what_these_tests_take_it_for() -> None:
-    told = {call.person for call in thirteen().calls}
+    announced = {call.person for call in thirteen().calls}
 
-    # Four imported, and Mary, whom an admin made: no webhook told of them.
-    assert len(thirteen().listing.keys() - told) == 5
-    assert told - thirteen().listing.keys() == {DELETED}
+    # Four imported, and Mary, whom an admin made: no webhook was sent for them.
+    assert len(thirteen().listing.keys() - announced) == 5
+    assert announced - thirteen().listing.keys() == {DELETED}
     (ada,) = (p for p in thirteen().listing.values() if "loyalty_number" in p["traits"])
     assert ada["traits"]["loyalty_number"] == 9007199254740993
     assert len(lives().calls) == 866

@@ -72,7 +72,7 @@ def flow(
     flow.said.update(logs_in(flow.processes.folder))
     flow.said["PostgreSQL's log"] = postgres.logged()
     flow.at_the_broker["Valkey's files"] = valkey.written()
-    flow.at_the_broker["MONITOR"] = monitor.heard()
+    flow.at_the_broker["MONITOR"] = monitor.lines()
     yield flow
     postgres.execute(f"DROP DATABASE {database} WITH (FORCE)")
 

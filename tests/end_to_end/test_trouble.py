@@ -45,10 +45,10 @@ def troubled(
 def service(troubled: Service) -> Iterator[Service]:
     """The same, begun anew."""
     yield troubled
-    troubled.forget(whatever_is_owed=True)
+    troubled.forget(whatever_is_pending=True)
 
 
-def tell(service: Service, trouble: str = "") -> str:
+def send(service: Service, trouble: str = "") -> str:
     """Let a person register with that trouble; give the identity's id."""
     person = str(uuid4())
     now = datetime.now(UTC).isoformat()
@@ -101,27 +101,27 @@ def line_of(service: Service, event: str, person: str = "") -> str:
 
 
 def is_settled(service: Service, *people: str) -> bool:
-    owed = service.ask(
-        "SELECT count(*) AS owed FROM kratos_sync.deliveries"
+    pending = service.ask(
+        "SELECT count(*) AS pending FROM kratos_sync.deliveries"
         " WHERE failed_at IS NULL AND subject = ANY(%s::uuid[]) AND consumer = ANY(%s)",
         list(people),
         KNOWN,
     )
-    return bool(owed[0]["owed"] == 0)
+    return bool(pending[0]["pending"] == 0)
 
 
 def others_register(service: Service) -> tuple[list[str], float]:
     """Let some register who get into no trouble: their ids, and the seconds to store them."""
     began = monotonic()
-    others = [tell(service) for _ in range(HARMLESS)]
+    others = [send(service) for _ in range(HARMLESS)]
     until(lambda: all(map(service.has, others)))
     return others, monotonic() - began
 
 
 def test_who_takes_too_long_holds_nobody_up(service: Service) -> None:
     before, calm = others_register(service)
-    once = [tell(service, f"{trouble} once") for trouble in ("spin", "swallow", "sleep", "socket")]
-    always = tell(service, "sleep")
+    once = [send(service, f"{trouble} once") for trouble in ("spin", "swallow", "sleep", "socket")]
+    always = send(service, "sleep")
     until(lambda: any(outcomes(service, person) for person in once))
 
     others, took = others_register(service)
@@ -139,12 +139,12 @@ def test_who_takes_too_long_holds_nobody_up(service: Service) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["await-spin once", "await-sleep once"])
-def test_an_async_consumer_that_blocks_the_event_loop_is_ended_and_blames_nobody_else(
+def test_an_async_consumer_that_blocks_the_event_loop_is_ended_and_fails_no_other(
     service: Service, trouble: str
 ) -> None:
-    others = [tell(service) for _ in range(HARMLESS)]
-    blocking = tell(service, trouble)
-    others += [tell(service) for _ in range(HARMLESS)]
+    others = [send(service) for _ in range(HARMLESS)]
+    blocking = send(service, trouble)
+    others += [send(service) for _ in range(HARMLESS)]
 
     until(lambda: is_settled(service, blocking, *others))
 
@@ -163,8 +163,8 @@ def assert_it_is_named_with_the_place_and_without_the_person(service: Service, w
 
 
 def test_who_ends_the_process_once_is_counted_and_succeeds_later(service: Service) -> None:
-    people = [tell(service, f"{trouble} once") for trouble in ("exit", "segfault")]
-    others = [tell(service) for _ in range(HARMLESS)]
+    people = [send(service, f"{trouble} once") for trouble in ("exit", "segfault")]
+    others = [send(service) for _ in range(HARMLESS)]
 
     until(lambda: is_settled(service, *people, *others))
 
@@ -180,8 +180,8 @@ def test_who_ends_the_process_once_is_counted_and_succeeds_later(service: Servic
 
 
 def test_who_always_ends_the_process_becomes_a_dead_letter(service: Service) -> None:
-    person = tell(service, "kill")
-    others = [tell(service) for _ in range(HARMLESS)]
+    person = send(service, "kill")
+    others = [send(service) for _ in range(HARMLESS)]
 
     until(lambda: is_settled(service, person, *others))
 
@@ -196,27 +196,27 @@ def assert_it_is_a_dead_letter(service: Service, person: str) -> None:
 
 
 def test_a_consumer_may_ask_for_more_time(service: Service) -> None:
-    person = tell(service, "later once")
+    person = send(service, "later once")
 
     until(lambda: outcomes(service, person) == ["postponed"])
-    (owed,) = service.ask(
+    (delivery,) = service.ask(
         "SELECT attempts FROM kratos_sync.deliveries WHERE subject = %s AND consumer = %s",
         person,
         GET_INTO_TROUBLE,
     )
-    assert owed["attempts"] == 0
+    assert delivery["attempts"] == 0
     until(lambda: is_settled(service, person))
     assert outcomes(service, person) == ["postponed", "succeeded"]
 
 
 def test_some_errors_are_final_at_once(service: Service) -> None:
-    person = tell(service, "final")
+    person = send(service, "final")
     until(lambda: is_settled(service, person))
     assert outcomes(service, person) == ["gave_up"]
 
 
 def test_dead_letters_carry_what_their_errors_have_in_common(service: Service) -> None:
-    person = tell(service, "raise")
+    person = send(service, "raise")
     until(lambda: is_settled(service, person))
     (letter,) = service.ask(
         "SELECT error_type, error_shape FROM kratos_sync.deliveries"
@@ -231,7 +231,7 @@ def test_a_worker_killed_by_force_is_replaced_by_its_supervisor(service: Service
     (worker,) = service.children("worker")
     worker.kill()
 
-    person = tell(service)
+    person = send(service)
 
     until(lambda: is_settled(service, person))
     until(lambda: "worker_replaced" in service.log("worker"))
@@ -249,8 +249,8 @@ def test_a_supervisor_that_is_killed_leaves_no_worker_behind(service: Service) -
 
 
 def test_a_worker_in_trouble_stops_in_time_and_gives_back_what_it_has(service: Service) -> None:
-    person = tell(service, "sleep once")
-    until(lambda: service.is_in_hand(person, GET_INTO_TROUBLE))
+    person = send(service, "sleep once")
+    until(lambda: service.is_in_flight(person, GET_INTO_TROUBLE))
     service.signal("relay", signal.SIGSTOP)  # it would lease again what is given back
 
     stopping = service.log("worker").count('"stopping"')
@@ -259,10 +259,10 @@ def test_a_worker_in_trouble_stops_in_time_and_gives_back_what_it_has(service: S
     service.signal_alone("worker", signal.SIGTERM)
     assert service.wait("worker") == 0
 
-    (owed,) = service.ask(
+    (delivery,) = service.ask(
         "SELECT leased FROM kratos_sync.deliveries WHERE subject = %s AND consumer = %s",
         person,
         GET_INTO_TROUBLE,
     )
     service.signal("relay", signal.SIGCONT)
-    assert not owed["leased"]
+    assert not delivery["leased"]

@@ -35,7 +35,7 @@ class RecordingEventBus:
         self.attempts += 1
         if self._failures_left > 0:
             self._failures_left -= 1
-            raise LedgerUnavailable("this bus was told to be unavailable")
+            raise LedgerUnavailable("the test made this bus unavailable")
         keys = {event.id, provenance.dedupe_key or event.id}
         if keys & self._seen:
             return False

@@ -89,8 +89,8 @@ class InMemoryReconciliation:
             fields = held and held.differences(identity, at=at, later=later)
             if fields == ():
                 continue
-            told = KratosIdentityUpdated(uuid7(), at, identity)
-            if self._tell(told, f"{held and held.version}:{identity.updated_at}"):
+            event = KratosIdentityUpdated(uuid7(), at, identity)
+            if self._record(event, f"{held and held.version}:{identity.updated_at}"):
                 found.append(Difference(identity.id, fields))
                 differing.append(Differing(identity, held, fields))
         self.findings = self.findings.with_page(
@@ -121,7 +121,7 @@ class InMemoryReconciliation:
     def settle(self, deleted: Sequence[UUID], existing: Sequence[UUID], at: datetime) -> None:
         """Record that some are deleted."""
         for each in deleted:
-            self._tell(KratosIdentityGone(uuid7(), at, each), "gone")
+            self._record(KratosIdentityGone(uuid7(), at, each), "gone")
         self._unlisted = [each for each in self._unlisted if each not in {*deleted, *existing}]
         self.findings = replace(self.findings, deleted=self.findings.deleted + len(deleted))
         self.differences = [Difference(each, ()) for each in deleted]
@@ -131,7 +131,7 @@ class InMemoryReconciliation:
         self.outcome, self.ended_at = outcome, self._ledger.now
         self.differences = []
 
-    def _tell(self, event: DomainEvent, what: str) -> bool:
+    def _record(self, event: DomainEvent, what: str) -> bool:
         key = f"{self._source}:{event.subject}:{what}"
         return self._dry_run or self._ledger.publish(event, Provenance("reconcile", key))
 
@@ -168,7 +168,7 @@ class InMemoryReconciliations:
         )
 
     def in_flight(self, most: int) -> int:
-        """How much is owed to anybody."""
+        """How many deliveries are pending."""
         return min(len(self._ledger.deliveries), most)
 
     def _dry(self) -> InMemoryReconciliation:

@@ -37,7 +37,7 @@ class ReturningPostgres(EmbeddedPostgres):
         return self._command
 
     def go_away(self) -> None:
-        """End it as a crash would: nobody is told, and nothing is finished."""
+        """End it as a crash would: no client is informed, and nothing is finished."""
         assert self.pid is not None
         os.kill(self.pid, SIGQUIT)
         until(lambda: not self._is_running())

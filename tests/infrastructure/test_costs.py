@@ -1,4 +1,4 @@
-"""What a batch costs, counted: what time would only tell on a quiet machine."""
+"""What a batch costs, counted: what time would show only on a quiet machine."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ def ledger(engine: Engine) -> PostgresLedger:
     return PostgresLedger(engine)
 
 
-def told_of(ledger: PostgresLedger, people: Sequence[UUID], first: int = 1) -> list[UUID]:
+def received_about(ledger: PostgresLedger, people: Sequence[UUID], first: int = 1) -> list[UUID]:
     events = [cause(number) for number in range(first, first + len(people))]
     for number, who in enumerate(people, start=first):
         assert ledger.publish(updated(number, who), WEBHOOK)
@@ -60,7 +60,7 @@ def asked_by(ledger: PostgresLedger, events: Sequence[UUID]) -> list[str]:
 def test_a_batch_of_new_people_takes_nine_statements_however_many_they_are(
     ledger: PostgresLedger, size: int
 ) -> None:
-    events = told_of(ledger, [person(number) for number in range(size)])
+    events = received_about(ledger, [person(number) for number in range(size)])
 
     assert asked_by(ledger, events) == [
         ";",  # is the connection alive?
@@ -69,7 +69,7 @@ def test_a_batch_of_new_people_takes_nine_statements_however_many_they_are(
         "SELECT id,",  # load the identities
         "SELECT pg_advisory_xact_lock(key)",  # wait for whoever adds the same ones
         "SELECT id,",
-        "WITH event",  # record the facts and who is owed them
+        "WITH event",  # record the facts and their deliveries
         "WITH settled",  # remove the deliveries, log the attempts
         "INSERT INTO",  # write the identities
     ]
@@ -77,9 +77,9 @@ def test_a_batch_of_new_people_takes_nine_statements_however_many_they_are(
 
 def test_a_batch_that_changes_nothing_takes_five(ledger: PostgresLedger) -> None:
     people = [person(number) for number in range(100)]
-    asked_by(ledger, told_of(ledger, people))
+    asked_by(ledger, received_about(ledger, people))
 
-    stale = told_of(ledger, people, first=200)
+    stale = received_about(ledger, people, first=200)
     ledger.query("UPDATE kratos_sync.kratos_identities SET updated_at = updated_at + '1 year'")
 
     assert len(asked_by(ledger, stale)) == 5
@@ -149,7 +149,7 @@ def test_no_statement_reads_a_whole_table(engine: Engine, statement: str, believ
 def test_a_dispatch_takes_few_statements_each_on_a_live_connection_and_few_bytes(
     ledger: PostgresLedger, broker: WakefulRedisBroker, database_url: str, engine: Engine
 ) -> None:
-    told_of(ledger, [person(number) for number in range(250)])
+    received_about(ledger, [person(number) for number in range(250)])
     engine.connect().close()  # what SQLAlchemy asks on its first connection
     claims = PostgresClaims(engine, timedelta(seconds=30))
     relay = Relay(

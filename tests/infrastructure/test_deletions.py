@@ -80,7 +80,7 @@ def life(ledger: PostgresLedger, kratos: AdminStandIn) -> Life:
     somebody = Life(ledger)
     assert isinstance(kratos.people, InMemoryDocuments)
     kratos.people.put(somebody.document())
-    somebody.tell()
+    somebody.receive()
     somebody.consume_everything()
     return somebody
 
@@ -187,7 +187,7 @@ def test_a_kratos_that_is_away_is_waited_for(
 def test_an_answer_that_was_lost_is_no_failure(
     ledger: PostgresLedger, life: Life, kratos: AdminStandIn, deletions: PostgresDeletions
 ) -> None:
-    """Kratos deleted the identity, and nobody heard it say so."""
+    """Kratos deleted the identity, and its answer was lost."""
     request = deletions.request(life.id)
     kratos.next(broken())
     settle_all(ledger, life)
@@ -238,7 +238,7 @@ def test_neither_a_webhook_nor_an_answer_brings_the_person_back_in_between(
     )
     ledger.publish(answer, Provenance("reconcile"))
     life.consume_everything()
-    life.tell(updated_at=datetime.now(UTC).isoformat())
+    life.receive(updated_at=datetime.now(UTC).isoformat())
     ledger.publish(
         KratosIdentityUpdated(uuid7(), datetime.now(UTC) + timedelta(hours=1), answer.identity),
         Provenance("reconcile"),

@@ -19,7 +19,7 @@ from kratos_sync.infrastructure.migrations import (
 )
 from kratos_sync.infrastructure.postgres.engine import connect
 from tests.domain.people import ADA, GRACE, address, exact, minutes
-from tests.suites.occurrences import HEDY, MARY, told_of
+from tests.suites.occurrences import HEDY, MARY, snapshot_of
 from tests.suites.stores import identities_in_postgres
 from tests.suites.test_kratos_identities import stored
 from tests.waiting import at_once
@@ -242,9 +242,9 @@ def test_the_view_of_addresses_shows_each_with_whose_it_is(engine: Engine) -> No
     home = address("ada@home.org", verified_at=minutes(3))
     phone = address("+36 1 234", via="sms")
     stored(identities, exact(verifiable_addresses=[home, phone]))
-    stored(identities, told_of(GRACE, verifiable_addresses=[]))
-    stored(identities, told_of(MARY, verifiable_addresses=None))
-    stored(identities, told_of(HEDY))
+    stored(identities, snapshot_of(GRACE, verifiable_addresses=[]))
+    stored(identities, snapshot_of(MARY, verifiable_addresses=None))
+    stored(identities, snapshot_of(HEDY))
     with identities() as store:
         hedy = store.find(HEDY)
         assert hedy is not None

@@ -178,9 +178,9 @@ def test_a_wrong_setting_is_refused_by_name_without_its_value(
     with pytest.raises(ValidationError) as refusal:
         settings_of(monkeypatch, **{name: value})
 
-    told = str(refusal.value)
-    assert f"\n{name.lower()}\n" in told
-    assert "lovelace" not in told.lower()
+    text = str(refusal.value)
+    assert f"\n{name.lower()}\n" in text
+    assert "lovelace" not in text.lower()
 
 
 @pytest.mark.parametrize("keys", ["x", "lovelace", "lovelace-15-let", f"{ADA},x", f"x,{ADA}"])
@@ -267,11 +267,11 @@ def test_an_admin_url_and_a_token_from_one_place_are_used(
 )
 def test_an_odd_password_is_never_quoted(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     try:
-        told = repr(settings_of(monkeypatch, DATABASE_URL=url))
+        text = repr(settings_of(monkeypatch, DATABASE_URL=url))
     except ValidationError as refusal:
-        told = str(refusal)
+        text = str(refusal)
 
-    assert "lace" not in told
+    assert "lace" not in text
 
 
 @pytest.mark.parametrize("name", sorted(REQUIRED))
@@ -301,9 +301,9 @@ def test_no_secret_shows(monkeypatch: pytest.MonkeyPatch) -> None:
         KRATOS_ADMIN_TOKEN="byron",
     )
 
-    told = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    text = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
     for secret in ("lovelace", "byron", "enchantress", "of-numbers"):
-        assert secret not in told
+        assert secret not in text
 
 
 @pytest.mark.parametrize(

@@ -107,7 +107,7 @@ def test_nothing_that_is_logged_steers_the_terminal_that_shows_it() -> None:
         f"""
         said = {STEERING!r}
         log = structlog.get_logger("infrastructure")
-        log.warning("heard" + said, consumer=said, **{{said: [said]}})
+        log.warning("received" + said, consumer=said, **{{said: [said]}})
         logging.getLogger("library").warning("said %s", said)
         """,
         log_format="console",

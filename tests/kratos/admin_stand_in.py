@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Self
 
 from kratos_sync.testing.kratos import Documents
 from tests.kratos.answers import answer, error
-from tests.kratos.population import Crowd
+from tests.kratos.population import Population
 from tests.kratos.reply import HTTPStatus, Reply, Trouble
 
 LOOPBACK = "127.0.0.1"
@@ -157,7 +157,7 @@ def main() -> None:
     parser.add_argument("--missing-every", type=int, default=0, metavar="N")
     parser.add_argument("--changed-every", type=int, default=0, metavar="N")
     given = parser.parse_args()
-    population = Crowd(given.identities, given.seed, given.missing_every, given.changed_every)
+    population = Population(given.identities, given.seed, given.missing_every, given.changed_every)
     with AdminStandIn(population, given.port) as stand_in, suppress(KeyboardInterrupt):
         print(stand_in.url, flush=True)
         threading.Event().wait()

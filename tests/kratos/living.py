@@ -18,7 +18,7 @@ LARGE = 2**53 + 1
 class LivingKratos:
     """People by number, in a town; each action takes a second, and may do nothing.
 
-    No webhook tells of what administrators do or of their metadata; in those that there are numbers
+    No webhook carries what administrators do or of their metadata; in those that there are numbers
     are doubles, and times are to the nanosecond where they have just moved.
     """
 
@@ -59,7 +59,7 @@ class LivingKratos:
         self._call(_id_of(document))
 
     def ask_for_a_code(self, document: Document, value: int) -> None:
-        """A message was sent, to an address that is verified too: no webhook tells."""
+        """A message was sent, to an address that is verified too: no webhook is sent."""
         for address in document["verifiable_addresses"][:1]:
             address.update(status="sent", updated_at=self._now)
 
@@ -150,20 +150,20 @@ class LivingKratos:
         return {"email": email, "n": LARGE + value, "name": {"first": f"Ada {value}"}}
 
     def _call(self, identity_id: UUID, without: str | None = None) -> None:
-        told = deepcopy(self.town.documents[identity_id])
-        del told["metadata_admin"]
-        told.pop(without or "", None)
-        told["traits"] = rounded(told["traits"])
-        told["metadata_public"] = rounded(told["metadata_public"])
-        # Whatever moved just now is told to the nanosecond, and once only.
+        sent = deepcopy(self.town.documents[identity_id])
+        del sent["metadata_admin"]
+        sent.pop(without or "", None)
+        sent["traits"] = rounded(sent["traits"])
+        sent["metadata_public"] = rounded(sent["metadata_public"])
+        # Whatever moved just now is sent in nanoseconds, and once only.
         precise = f"{self._now[:-1]}789Z"
-        if told["state_changed_at"] == self._now:
-            told["state_changed_at"] = precise
-        for address in told.get("verifiable_addresses", ()):
+        if sent["state_changed_at"] == self._now:
+            sent["state_changed_at"] = precise
+        for address in sent.get("verifiable_addresses", ()):
             if address.get("verified_at") == self._now:
                 address["verified_at"] = precise
-        told.get("verifiable_addresses", []).reverse()
-        self._calls.append(told)
+        sent.get("verifiable_addresses", []).reverse()
+        self._calls.append(sent)
 
     def _id(self, number: int) -> UUID:
         # Whoever comes back after a deletion is another identity.

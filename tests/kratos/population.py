@@ -13,7 +13,7 @@ _FREE = 0x0FFF_3FFF_FFFF_FFFF_FFFF
 _WHEN = "2026-01-%02dT%02d:%02d:%02d.%06d"
 
 
-class Crowd:
+class Population:
     """So many people with random-looking ids, of some 700 bytes each.
 
     Another ``seed`` is another Kratos: no id is the same. Of every ``missing_every`` one is not

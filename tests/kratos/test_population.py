@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from kratos_sync.domain.identity import Identity
-from tests.kratos.population import Crowd
+from tests.kratos.population import Population
 
 NOBODY = UUID(int=0)
 LAST = UUID(int=2**128 - 1)
@@ -14,7 +14,7 @@ LAST = UUID(int=2**128 - 1)
 
 @pytest.mark.parametrize("number", [0, 1, 7, 1000])
 def test_every_identity_is_listed_once_in_the_order_of_ids(number: int) -> None:
-    population, found = Crowd(number), [NOBODY]
+    population, found = Population(number), [NOBODY]
     while page := population.listed(found[-1], 300):
         found += [identity_id for identity_id, _ in page]
 
@@ -23,7 +23,7 @@ def test_every_identity_is_listed_once_in_the_order_of_ids(number: int) -> None:
 
 
 def test_an_identity_is_what_kratos_would_list() -> None:
-    for identity_id, text in Crowd(10).listed(NOBODY, 10):
+    for identity_id, text in Population(10).listed(NOBODY, 10):
         identity = Identity.from_admin_api(json.loads(text))
         assert (identity.id, identity.is_exact, identity.is_whole) == (identity_id, True, True)
         assert identity_id.version == 4
@@ -31,7 +31,7 @@ def test_an_identity_is_what_kratos_would_list() -> None:
 
 
 def test_one_is_found_by_id_and_a_stranger_is_not() -> None:
-    population = Crowd(1000)
+    population = Population(1000)
     identity_id = population.id_of(617)
 
     shown = population.shown(identity_id)
@@ -45,7 +45,7 @@ def test_one_is_found_by_id_and_a_stranger_is_not() -> None:
 
 
 def test_a_removed_identity_is_not_found() -> None:
-    population = Crowd(3)
+    population = Population(3)
 
     assert population.remove(population.id_of(1))
     assert not population.remove(population.id_of(1))
@@ -56,13 +56,13 @@ def test_a_removed_identity_is_not_found() -> None:
 
 
 def test_another_seed_is_other_people() -> None:
-    mine, others = Crowd(100), Crowd(100, seed=1)
+    mine, others = Population(100), Population(100, seed=1)
 
     assert not {mine.id_of(n) for n in range(100)} & {others.id_of(n) for n in range(100)}
 
 
-def test_a_crowd_may_have_lost_and_changed_some() -> None:
-    before, after = Crowd(100), Crowd(100, missing_every=10, changed_every=20)
+def test_a_population_may_have_lost_and_changed_some() -> None:
+    before, after = Population(100), Population(100, missing_every=10, changed_every=20)
     was, now = dict(before.listed(NOBODY, 100)), dict(after.listed(NOBODY, 100))
 
     assert len(was.keys() - now.keys()) == 10

@@ -8,7 +8,7 @@ import psutil
 from pydantic import SecretStr
 
 from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
-from tests.kratos.population import Crowd
+from tests.kratos.population import Population
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "tests.kratos.admin_stand_in", "--port", "0"]
@@ -31,7 +31,7 @@ def test_a_million_are_listed_at_the_pace_of_a_benchmark() -> None:
             for _ in range(20):
                 token = admin.page(token).next
             took = worked(process) - began
-            population = Crowd(1_000_000, 3)
+            population = Population(1_000_000, 3)
             assert admin.find(population.id_of(999_998)) is None
             assert admin.find(population.id_of(999_999))
             admin.close()

@@ -41,7 +41,7 @@ OF_SESSIONS: Final = {
     "statement_timeout": "20ms",
     "lock_timeout": "1ms",
     "idle_in_transaction_session_timeout": "100ms",
-    # They end a session before it can be told otherwise, if the machine is that slow.
+    # They end a session before a statement can set another time, if the machine is that slow.
     "idle_session_timeout": "10s",
     "transaction_timeout": "10s",
 }

@@ -81,7 +81,7 @@ def test_a_person_is_recorded_claimed_settled_replayed_reconciled_and_shown(
 ) -> None:
     document = {**person(), "traits": TRAITS}
     world.town.put(document)
-    world.hear(document, consumed=False)
+    world.receive(document, consumed=False)
     claims = PostgresClaims(engine, timedelta(seconds=30))
     (backlog,) = claims.survey([SYNC]).values()
     claim = claims.claim(SYNC, 10)

@@ -35,7 +35,7 @@ def person(number: int) -> UUID:
     return uuid5(ADA, str(number))
 
 
-def told_of(who: UUID, updated: float = 0, **changes: Json) -> Identity:
+def snapshot_of(who: UUID, updated: float = 0, **changes: Json) -> Identity:
     """What Kratos says of a person, in a webhook, so many minutes past noon."""
     return Identity.from_kratos(document(updated, **{"id": str(who), **changes}))
 
@@ -43,8 +43,10 @@ def told_of(who: UUID, updated: float = 0, **changes: Json) -> Identity:
 def updated(
     number: int, who: UUID = ADA, *, at: datetime | None = None, minute: float = 0, **changes: Json
 ) -> KratosIdentityUpdated:
-    """The event of that number: Kratos has told of a person, by default just registered."""
-    return KratosIdentityUpdated(cause(number), at or minutes(1), told_of(who, minute, **changes))
+    """The event of that number: Kratos has called about a person, by default just registered."""
+    return KratosIdentityUpdated(
+        cause(number), at or minutes(1), snapshot_of(who, minute, **changes)
+    )
 
 
 def gone(number: int, who: UUID = ADA, *, at: datetime | None = None) -> KratosIdentityGone:

@@ -39,10 +39,10 @@ def publish(
     payload: bytes | None = None,
 ) -> bool:
     """Publish one event."""
-    told = event if payload is None else unread(event, payload)
-    return running(bus, lambda: bus.publish(told, provenance))
+    published = event if payload is None else unread(event, payload)
+    return running(bus, lambda: bus.publish(published, provenance))
 
 
 def unread(event: DomainEvent, payload: bytes) -> UnreadEvent:
-    """The event, told by this text."""
+    """The event with this payload."""
     return UnreadEvent(type(event), event.id, event.date_occurred, event.subject, payload)

@@ -43,7 +43,7 @@ OLDER = text("""
 class World:
     """What Kratos has, and what we have of it.
 
-    ``admin`` is `kratos`, or whatever else a test asks. ``told`` collects the differences that
+    ``admin`` is `kratos`, or whatever else a test asks. ``found`` collects the differences that
     reconciling named, ``wakes`` counts how often it woke a relay.
     """
 
@@ -52,7 +52,7 @@ class World:
     town: InMemoryDocuments = field(default_factory=InMemoryDocuments)
     public_url: str | None = None
     wakes: int = 0
-    told: list[tuple[UUID, tuple[str, ...] | None]] = field(default_factory=list)
+    found: list[tuple[UUID, tuple[str, ...] | None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.kratos = InMemoryKratos(self.town)
@@ -72,11 +72,11 @@ class World:
         """Reconcile to the end; what was found."""
         found = Findings()
         for run in self.use_case().run(dry_run=dry_run, allow_deletes=allow_deletes):
-            self.told += run.differences
+            self.found += run.differences
             found = run.findings
         return found
 
-    def hear(self, document: Mapping[str, Any], *, consumed: bool = True) -> None:
+    def receive(self, document: Mapping[str, Any], *, consumed: bool = True) -> None:
         """Take in a webhook that says this; administrators' metadata is not in it."""
         said = {key: value for key, value in document.items() if key != "metadata_admin"}
         event = KratosIdentityUpdated(uuid7(), self.now(), Identity.from_kratos(said))
@@ -90,23 +90,23 @@ class World:
             self.town.put(document)
         self.reconcile()
         self.consume()
-        self.told.clear()
+        self.found.clear()
 
     def consume(self) -> None:
-        """Bring every consumer of the ledger what it is owed, until none is owed anything."""
+        """Deliver to every consumer of the ledger until nothing is pending."""
         kinds = self.ledger.subscriptions.consumers
         for _ in range(ROUNDS):
-            owed = [key for key in self.ledger.deliveries if key[0] in kinds]
-            if not owed:
+            pending = [key for key in self.ledger.deliveries if key[0] in kinds]
+            if not pending:
                 return
             for kind in kinds.values():
-                ids = [event_id for name, event_id in owed if name == kind.name]
+                ids = [event_id for name, event_id in pending if name == kind.name]
                 if ids:
                     deliver(Batch(kind, ids, self.ledger.unit_of_work(), self.ledger))
-        raise AssertionError(f"still owed: {[name for name, _ in owed]}")
+        raise AssertionError(f"still pending: {[name for name, _ in pending]}")
 
     def consume_only(self, key: tuple[str, UUID]) -> None:
-        """Bring a consumer one thing that it is owed."""
+        """Deliver one event to a consumer."""
         name, event_id = key
         kind = self.ledger.subscriptions.consumers[name]
         deliver(Batch(kind, [event_id], self.ledger.unit_of_work(), self.ledger))
@@ -143,7 +143,7 @@ class World:
         return [(each.name, each.subject) for each in recorded if each.source == "reconcile"]
 
     def alive(self) -> dict[UUID, dict[str, object]]:
-        """Every column that tells of a person, of those who are alive here."""
+        """Every column about a person, of those who are alive here."""
         return {
             identity_id: held_of(row)
             for identity_id, row in self.rows().items()
@@ -168,19 +168,19 @@ class World:
 
 def held_of(row: KratosIdentity) -> dict[str, object]:
     return {
-        **{name: _told(name, getattr(row, name)) for name in (*PARTS, "updated_at")},
+        **{name: _comparable(name, getattr(row, name)) for name in (*PARTS, "updated_at")},
         "unknown": dict(row.unknown),
     }
 
 
 def said_of(identity: Identity) -> dict[str, object]:
     return {
-        **{name: _told(name, getattr(identity, name)) for name in (*PARTS, "updated_at")},
+        **{name: _comparable(name, getattr(identity, name)) for name in (*PARTS, "updated_at")},
         "unknown": dict(identity.unknown),
     }
 
 
-def _told(name: str, value: object) -> object:
+def _comparable(name: str, value: object) -> object:
     if name.endswith("_addresses"):
         return () if value is ABSENT else value
     if name in {"traits", "metadata_public", "metadata_admin"}:

@@ -1,4 +1,4 @@
-"""Whatever people and administrators did and whatever was heard of it: one reconciliation mends it.
+"""Whatever people and administrators did, and whichever webhooks came: a reconciliation repairs it.
 
 RECONCILE_EXAMPLES says how many histories are tried, on each kind of ledger. Where KRATOS_BINARY
 names a Kratos, they happen in that too.
@@ -34,7 +34,7 @@ EXAMPLES = int(os.environ.get("RECONCILE_EXAMPLES", "0"))
 EXAMPLE_SECONDS = 120
 """A history that takes longer hangs; however many there are, and are shrunk, that is no fault."""
 PEOPLE = 4
-FATES = ["heard", "heard", "lost", "twice", "late"]
+FATES = ["received", "received", "lost", "twice", "late"]
 TABLES = [
     f"kratos_sync.{name}"
     for name in (
@@ -47,7 +47,7 @@ TABLES = [
         "registrations_per_day",
     )
 ]
-HEARD: list[UUID] = []
+CONSUMED: list[UUID] = []
 
 Step = tuple[str, int, int]
 
@@ -65,7 +65,7 @@ class HearOfUpdates(Consumer[KratosIdentityUpdated]):
     name = "HearOfUpdates"
 
     def consume(self, event: KratosIdentityUpdated) -> None:
-        HEARD.append(event.id)
+        CONSUMED.append(event.id)
 
 
 class HearOfDeletions(Consumer[KratosIdentityGone]):
@@ -74,7 +74,7 @@ class HearOfDeletions(Consumer[KratosIdentityGone]):
     name = "HearOfDeletions"
 
     def consume(self, event: KratosIdentityGone) -> None:
-        HEARD.append(event.id)
+        CONSUMED.append(event.id)
 
 
 SUBSCRIBED = Subscriptions(
@@ -85,7 +85,7 @@ TALLY: Counter[str] = Counter()
 
 
 class Kratos(Protocol):
-    """People by number who live, and the webhooks that told of it."""
+    """People by number who live, and the webhooks that were sent of it."""
 
     def does(self, action: str, number: int, value: int) -> None: ...
     def calls(self) -> list[dict[str, Any]]: ...
@@ -103,13 +103,13 @@ def live(world: World, kratos: Kratos, history: list[Step], random: Random) -> N
     for step in history:
         kratos.does(*step)
     fates = [(call, random.choice(FATES)) for call in kratos.calls()]
-    heard = [call for call, fate in fates if fate in {"heard", "twice"}]
-    heard += [call for call, fate in fates if fate == "twice"]
-    random.shuffle(heard)
-    for call in heard:
-        world.hear(call, consumed=False)
+    received = [call for call, fate in fates if fate in {"received", "twice"}]
+    received += [call for call, fate in fates if fate == "twice"]
+    random.shuffle(received)
+    for call in received:
+        world.receive(call, consumed=False)
     world.consume()
-    # Whoever is gone and was never heard of is nobody whom this reconciliation could know.
+    # This reconciliation cannot know who is deleted and of whom no webhook was received.
     listed = world.listing().keys()
     known = world.rows().keys() | listed
     late = [call for call, fate in fates if fate == "late" and UUID(call["id"]) in known]
@@ -118,21 +118,21 @@ def live(world: World, kratos: Kratos, history: list[Step], random: Random) -> N
     before = set(world.ledger.events)
     found = world.reconcile(allow_deletes=1_000)
     for call in late:
-        world.hear(call, consumed=False)
+        world.receive(call, consumed=False)
     world.consume()
 
     events = world.ledger.events
-    sources = {each: events[each].source for each in HEARD}
-    assert {sources[each] for each in HEARD if each not in before} <= {"reconcile", "webhook"}
-    told = [each for each in HEARD if each not in before and sources[each] == "reconcile"]
-    assert sorted(events[each].subject for each in told) == sorted(wrong)
+    sources = {each: events[each].source for each in CONSUMED}
+    assert {sources[each] for each in CONSUMED if each not in before} <= {"reconcile", "webhook"}
+    repaired = [each for each in CONSUMED if each not in before and sources[each] == "reconcile"]
+    assert sorted(events[each].subject for each in repaired) == sorted(wrong)
     assert found.repairs == len(wrong)
     assert differing(world) == set()
     tombstones = {each.id for each in world.rows().values() if each.deleted_at is not None}
     assert tombstones == known - listed
     assert world.reconcile().repairs == 0
     TALLY.update(
-        histories=1, steps=len(history), webhooks=len(heard) + len(late), repairs=len(wrong)
+        histories=1, steps=len(history), webhooks=len(received) + len(late), repairs=len(wrong)
     )
 
 
@@ -166,7 +166,7 @@ def test_one_reconciliation_mends_what_any_history_did_in_memory() -> None:
     @settings(max_examples=EXAMPLES or 100, deadline=None, derandomize=not EXAMPLES, database=None)
     @given(histories, st.randoms(use_true_random=False))
     def run(history: list[Step], random: Random) -> None:
-        HEARD.clear()
+        CONSUMED.clear()
         world = world_in_memory()
         live(world, LivingKratos(world.town), history, random)
 
@@ -178,7 +178,7 @@ def test_one_reconciliation_mends_what_any_history_did_on_postgres(engine: Engin
     @settings(max_examples=EXAMPLES or 40, deadline=None, derandomize=not EXAMPLES, database=None)
     @given(histories, st.randoms(use_true_random=False))
     def run(history: list[Step], random: Random) -> None:
-        HEARD.clear()
+        CONSUMED.clear()
         world = emptied(engine)
         live(world, LivingKratos(world.town), history, random)
 
@@ -198,7 +198,7 @@ def test_one_reconciliation_mends_what_any_history_did_in_a_real_kratos(
         )
         @given(histories, st.randoms(use_true_random=False))
         def run(history: list[Step], random: Random) -> None:
-            HEARD.clear()
+            CONSUMED.clear()
             kratos.begin_anew()
             world = emptied(engine)
             world.admin = admin

@@ -14,7 +14,7 @@ from tests.suites.occurrences import MARY, WEBHOOK, hinted
 FETCH = FetchKratosIdentity.name
 
 
-def hear(ledger: Ledger, *hints: KratosIdentityHinted) -> None:
+def receive(ledger: Ledger, *hints: KratosIdentityHinted) -> None:
     for hint in hints:
         assert ledger.publish(hint, WEBHOOK)
 
@@ -24,8 +24,8 @@ def fetch(ledger: Ledger, *numbers: int) -> None:
     deliver(Batch(FetchKratosIdentity, ids, ledger.unit_of_work(), ledger))
 
 
-def told(ledger: Ledger) -> list[tuple[str, str]]:
-    """What was told, by whom it is about."""
+def recorded(ledger: Ledger) -> list[tuple[str, str]]:
+    """What was recorded, with its identity."""
     return sorted(
         (str(event.subject), event.name)
         for event in ledger.events.values()
@@ -44,11 +44,11 @@ def outcomes(ledger: Ledger) -> dict[int, str]:
 
 def test_an_answer_is_recorded_with_its_consumers(ledger: Ledger) -> None:
     ledger.kratos.people.put(document(metadata_admin={"n": LOYAL}))
-    hear(ledger, hinted(1), hinted(2, GRACE))
+    receive(ledger, hinted(1), hinted(2, GRACE))
 
     fetch(ledger, 1, 2)
 
-    assert told(ledger) == [
+    assert recorded(ledger) == [
         (str(GRACE), "kratos_identity.gone"),
         (str(ADA), "kratos_identity.updated"),
     ]
@@ -62,18 +62,18 @@ def test_an_answer_is_recorded_with_its_consumers(ledger: Ledger) -> None:
 
 def test_ten_hints_of_a_batch_cost_one_question(ledger: Ledger) -> None:
     ledger.kratos.people.put(document())
-    hear(ledger, *map(hinted, range(10)))
+    receive(ledger, *map(hinted, range(10)))
 
     fetch(ledger, *range(10))
 
     assert ledger.kratos.requests == 1
-    assert told(ledger) == [(str(ADA), "kratos_identity.updated")]
+    assert recorded(ledger) == [(str(ADA), "kratos_identity.updated")]
     assert outcomes(ledger) == dict.fromkeys(range(10), "succeeded")
 
 
 def test_one_that_is_refused_is_rolled_back_alone(ledger: Ledger) -> None:
     ledger.kratos.people.put(document())
-    hear(ledger, hinted(1), hinted(2, GRACE), hinted(3, MARY))
+    receive(ledger, hinted(1), hinted(2, GRACE), hinted(3, MARY))
 
     def refuse_first_and_third(number: int) -> None:
         ledger.kratos.fail(1 if number in {1, 3} else 0, KratosRefused("it answered 400", 400))
@@ -83,12 +83,12 @@ def test_one_that_is_refused_is_rolled_back_alone(ledger: Ledger) -> None:
 
     assert outcomes(ledger) == {1: "succeeded", 2: "failed", 3: "succeeded"}
     assert ledger.kratos.requests == 4
-    assert len(told(ledger)) == 2
+    assert len(recorded(ledger)) == 2
 
 
 def test_what_was_answered_is_recorded_though_kratos_fails_then(ledger: Ledger) -> None:
     ledger.kratos.people.put(document())
-    hear(ledger, hinted(1, GRACE), hinted(2), hinted(3, MARY))
+    receive(ledger, hinted(1, GRACE), hinted(2), hinted(3, MARY))
 
     def leave_after_the_first(number: int) -> None:
         ledger.kratos.fail(1 if number > 1 else 0, KratosUnavailable("no connection"))
@@ -98,7 +98,7 @@ def test_what_was_answered_is_recorded_though_kratos_fails_then(ledger: Ledger) 
 
     assert outcomes(ledger) == {1: "postponed", 2: "succeeded", 3: "postponed"}
     assert ledger.kratos.requests == 2
-    assert told(ledger) == [(str(ADA), "kratos_identity.updated")]
+    assert recorded(ledger) == [(str(ADA), "kratos_identity.updated")]
     assert {
         number.attempts for (name, _), number in ledger.deliveries.items() if name == FETCH
     } == {0}
@@ -110,7 +110,7 @@ def test_a_registration_before_kratos_failed_is_still_a_registration(
     created_at, heard_at = minutes(0), minutes(1)
     assert ledger.now - heard_at > timedelta(minutes=30)
     ledger.kratos.people.put(document(created_at=written(created_at)))
-    hear(ledger, hinted(1, at=heard_at), hinted(2, at=ledger.now))
+    receive(ledger, hinted(1, at=heard_at), hinted(2, at=ledger.now))
 
     fetch(ledger, 2)
     (answer,) = [event for event in ledger.events.values() if event.source == FETCH]
@@ -123,7 +123,7 @@ def test_a_registration_before_kratos_failed_is_still_a_registration(
 def test_an_identity_already_held_needs_no_first_hint(ledger: Ledger) -> None:
     ledger.kratos.people.put(document())
     for number in (1, 2):
-        hear(ledger, hinted(number))
+        receive(ledger, hinted(number))
         fetch(ledger, number)
         *_, answer = [event for event in ledger.events.values() if event.source == FETCH]
         deliver(Batch(SyncKratosIdentity, [answer.id], ledger.unit_of_work(), ledger))

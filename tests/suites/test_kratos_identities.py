@@ -27,7 +27,7 @@ from tests.domain.people import (
     webhook,
 )
 from tests.domain.test_recordings import CALLS, WEBHOOKS
-from tests.suites.occurrences import MARY, person, told_of
+from tests.suites.occurrences import MARY, person, snapshot_of
 from tests.suites.stores import Identities
 
 # What the webhook's door lets in: PostgreSQL's text has neither U+0000 nor lone surrogates.
@@ -104,7 +104,7 @@ def kept(identities: Identities, identity_id: UUID) -> KratosIdentity:
 
 
 def stored(identities: Identities, *snapshots: Identity) -> KratosIdentity:
-    """Our copy after these snapshots, each heard in a transaction of its own."""
+    """Our copy after these snapshots, each applied in a transaction of its own."""
     for number, snapshot in enumerate(snapshots, start=1):
         with identities() as store:
             held = store.find(snapshot.id)
@@ -136,13 +136,13 @@ def test_every_field_comes_back_as_it_was(identities: Identities, row: KratosIde
 @pytest.mark.parametrize("seed", range(3))
 def test_recorded_people_come_back_as_they_were(identities: Identities, seed: int) -> None:
     snapshots = Random(seed).sample([*WEBHOOKS, *CALLS], k=40)
-    told: dict[UUID, KratosIdentity] = {}
+    expected: dict[UUID, KratosIdentity] = {}
     for number, snapshot in enumerate(snapshots):
         at, why = minutes(number), cause(number)
-        if snapshot.id in told:
-            told[snapshot.id].update(snapshot, at=at, cause=why)
+        if snapshot.id in expected:
+            expected[snapshot.id].update(snapshot, at=at, cause=why)
         else:
-            told[snapshot.id] = KratosIdentity.seen(snapshot, at=at, cause=why)
+            expected[snapshot.id] = KratosIdentity.seen(snapshot, at=at, cause=why)
         with identities() as store:
             held = store.find(snapshot.id)
             if held is None:
@@ -151,7 +151,7 @@ def test_recorded_people_come_back_as_they_were(identities: Identities, seed: in
                 held.update(snapshot, at=at, cause=why)
 
     with identities() as store:
-        for identity_id, row in told.items():
+        for identity_id, row in expected.items():
             found = store.find(identity_id)
             assert found is not None
             assert differences(found, row) == {}
@@ -212,9 +212,9 @@ def test_what_we_do_not_know_is_kept(identities: Identities) -> None:
 
 
 def test_times_keep_their_microseconds(identities: Identities) -> None:
-    told = "2026-11-23T12:00:00.123456789Z"
+    precise = "2026-11-23T12:00:00.123456789Z"
 
-    ada = stored(identities, webhook(created_at=told, updated_at=told))
+    ada = stored(identities, webhook(created_at=precise, updated_at=precise))
 
     assert ada.created_at == ada.updated_at == datetime(2026, 11, 23, 12, 0, 0, 123456, UTC)
 
@@ -241,7 +241,7 @@ def test_a_tombstone_of_somebody_never_seen_is_kept(identities: Identities) -> N
 
 
 def test_who_was_never_added_is_not_found(identities: Identities) -> None:
-    stored(identities, told_of(GRACE))
+    stored(identities, snapshot_of(GRACE))
 
     with identities() as store:
         assert store.find(ADA) is None
@@ -281,18 +281,18 @@ def test_changes_after_adding_are_stored(identities: Identities) -> None:
 
 
 def test_changes_to_what_was_found_are_stored(identities: Identities) -> None:
-    stored(identities, webhook(), told_of(GRACE), told_of(MARY))
+    stored(identities, webhook(), snapshot_of(GRACE), snapshot_of(MARY))
     with identities() as store:
         for who in (MARY, ADA):
             found = store.find(who)
             assert found is not None
-            found.update(told_of(who, 1, state="inactive"), at=minutes(5), cause=cause(5))
+            found.update(snapshot_of(who, 1, state="inactive"), at=minutes(5), cause=cause(5))
 
     states = {who: kept(identities, who).state for who in (ADA, GRACE, MARY)}
     assert states == {ADA: "inactive", GRACE: "active", MARY: "inactive"}
 
 
-def test_what_is_stored_is_no_news(identities: Identities) -> None:
+def test_what_is_stored_already_changes_nothing(identities: Identities) -> None:
     ada = stored(identities, webhook())
 
     assert ada.changed == frozenset()

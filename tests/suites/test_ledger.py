@@ -41,8 +41,8 @@ def opened(ledger: Ledger, *event_ids: UUID) -> list[PendingDelivery]:
 
 
 def settle(unit: UnitOfWork, *event_ids: UUID) -> None:
-    owed = unit.inbox.open(SYNC, event_ids)
-    unit.inbox.settle(SYNC, owed, NOON, timedelta(milliseconds=5))
+    pending = unit.inbox.open(SYNC, event_ids)
+    unit.inbox.settle(SYNC, pending, NOON, timedelta(milliseconds=5))
 
 
 def settled(ledger: Ledger, *event_ids: UUID) -> None:
@@ -52,7 +52,7 @@ def settled(ledger: Ledger, *event_ids: UUID) -> None:
         unit.commit()
 
 
-def test_an_event_is_recorded_and_owed_to_its_consumers(ledger: Ledger) -> None:
+def test_an_event_is_recorded_with_a_delivery_for_each_consumer(ledger: Ledger) -> None:
     recorded = ledger.publish(updated(1), Provenance("webhook", "key", TRACEPARENT))
 
     event = ledger.events[cause(1)]
@@ -73,7 +73,7 @@ def test_an_event_is_recorded_and_owed_to_its_consumers(ledger: Ledger) -> None:
     assert delivery.due_at <= ledger.now
 
 
-def test_an_event_that_nobody_subscribed_to_is_recorded_and_owed_to_nobody(ledger: Ledger) -> None:
+def test_an_event_without_subscribers_is_recorded_without_deliveries(ledger: Ledger) -> None:
     assert ledger.publish(IdentityDeleted(cause(1), NOON, ADA, 2), Provenance("test"))
 
     assert (len(ledger.events), ledger.deliveries) == (1, {})
@@ -111,15 +111,15 @@ def test_one_event_is_recorded_once(ledger: Ledger) -> None:
     assert ledger.deliveries == {}
 
 
-def test_the_inbox_gives_what_is_owed_in_the_order_of_ids(ledger: Ledger) -> None:
+def test_the_inbox_gives_what_is_pending_in_the_order_of_ids(ledger: Ledger) -> None:
     for number, who in ((3, MARY), (1, ADA), (2, GRACE)):
         ledger.publish(updated(number, who), Provenance("webhook", traceparent=TRACEPARENT))
 
-    owed = opened(ledger, cause(2), cause(3), cause(1))
+    pending = opened(ledger, cause(2), cause(3), cause(1))
 
-    assert [delivery.event_id for delivery in owed] == [cause(1), cause(2), cause(3)]
-    first = owed[0]._replace(payload="")
-    assert json.loads(owed[0].payload) == updated(1).to_json()
+    assert [delivery.event_id for delivery in pending] == [cause(1), cause(2), cause(3)]
+    first = pending[0]._replace(payload="")
+    assert json.loads(pending[0].payload) == updated(1).to_json()
     assert first.recorded_at is not None
     assert first == PendingDelivery(
         event_id=cause(1),
@@ -212,10 +212,10 @@ def test_attempts_are_numbered_on(ledger: Ledger) -> None:
     ledger.publish(updated(1), WEBHOOK)
     ledger.record(replace(FAILED, retry_after=timedelta()))
 
-    (owed,) = opened(ledger, cause(1))
+    (delivery,) = opened(ledger, cause(1))
     settled(ledger, cause(1))
 
-    assert owed.attempt == 2
+    assert delivery.attempt == 2
     assert [(each.number, each.outcome) for each in ledger.attempts] == [
         (1, "failed"),
         (2, "succeeded"),
@@ -292,7 +292,7 @@ def test_postponing_is_undone_without_a_commit(ledger: Ledger) -> None:
 
 
 def lease(ledger: Ledger) -> None:
-    """Lease whatever is owed for an hour; in memory there are no leases."""
+    """Lease whatever is pending for an hour; in memory there are no leases."""
     if isinstance(ledger, PostgresLedger):
         ledger.query(
             "UPDATE kratos_sync.deliveries SET leased = true, due_at = now() + interval '1 hour'"
@@ -459,10 +459,10 @@ def test_a_consumer_works_in_the_transaction(ledger: Ledger) -> None:
         unit.commit()
     with unit.begin(TIME_LIMIT):
         unit.consumer(SyncKratosIdentity).consume(updated(2))
-        heard_before = unit.collect_events()
+        collected_before = unit.collect_events()
 
     assert [event.name for event in raised] == ["identity.registered"]
-    assert again == heard_before == []
+    assert again == collected_before == []
 
 
 def test_what_a_consumer_did_is_undone_without_a_commit(ledger: Ledger) -> None:

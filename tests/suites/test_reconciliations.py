@@ -54,7 +54,7 @@ def test_a_missing_identity_is_recorded_and_copied(world: World) -> None:
     found = world.reconcile()
 
     assert (found.identities, found.known, found.missing, found.stale) == (1, 0, 1, 0)
-    assert world.told == [(id_of(ada), None)]
+    assert world.found == [(id_of(ada), None)]
     assert world.events() == [(UPDATED, id_of(ada))]
     world.consume()
     assert world.alive() == world.listing()
@@ -78,7 +78,7 @@ def test_a_difference_names_its_fields(world: World) -> None:
 
     found = world.reconcile()
 
-    assert world.told == [(id_of(ada), ("state", "traits", "updated_at"))]
+    assert world.found == [(id_of(ada), ("state", "traits", "updated_at"))]
     assert found.fields == {"state": 1, "traits": 1, "updated_at": 1}
     assert (found.stale, found.missing, found.known) == (1, 0, 2)
     world.consume()
@@ -95,26 +95,26 @@ def test_a_verification_that_moves_no_time_is_found(world: World) -> None:
     world.reconcile()
     world.consume()
 
-    assert world.told == [(id_of(ada), ("verifiable_addresses",))]
+    assert world.found == [(id_of(ada), ("verifiable_addresses",))]
     assert world.alive() == world.listing()
 
 
 def test_a_copy_from_a_webhook_lacks_what_only_administrators_see(world: World) -> None:
     ada = person(metadata_admin={"plan": "gold"})
     world.town.put(ada)
-    world.hear(ada)
+    world.receive(ada)
 
     world.reconcile()
     world.consume()
 
-    assert world.told == [(id_of(ada), ("metadata_admin",))]
+    assert world.found == [(id_of(ada), ("metadata_admin",))]
     assert world.alive() == world.listing()
 
 
 def test_a_large_integer_that_a_webhook_rounded_becomes_exact(world: World) -> None:
     ada = person(traits={"n": 9007199254740993})
     world.town.put(ada)
-    world.hear(person(id_of(ada), **{**ada, "traits": {"n": 9007199254740992.0}}))
+    world.receive(person(id_of(ada), **{**ada, "traits": {"n": 9007199254740992.0}}))
 
     world.reconcile()
     world.consume()
@@ -126,7 +126,7 @@ def test_a_webhook_that_is_newer_than_the_page_stands(world: World) -> None:
     ada = person()
     world.copy(ada)
     newer = changed(ada, traits={"email": "newer@example.org"})
-    world.kratos.before = lambda requests: world.hear(newer)
+    world.kratos.before = lambda requests: world.receive(newer)
 
     found = world.reconcile()
 
@@ -152,7 +152,7 @@ def test_an_unlisted_identity_is_looked_up_and_only_deleted_if_kratos_has_none(
     world.consume()
 
     assert (found.unlisted, found.deleted) == (2, 1)
-    assert world.told == [(id_of(ada), ())]
+    assert world.found == [(id_of(ada), ())]
     assert world.alive().keys() == {id_of(grace), id_of(mary)}
     assert world.rows()[id_of(ada)].deleted_at is not None
 
@@ -160,7 +160,7 @@ def test_an_unlisted_identity_is_looked_up_and_only_deleted_if_kratos_has_none(
 def test_an_identity_registered_during_the_run_is_not_looked_up(world: World) -> None:
     world.copy(*many(2))
     new = person(created_at="2999-01-01T00:00:00Z", updated_at="2999-01-01T00:00:00Z")
-    world.kratos.before = lambda _: world.hear(new)
+    world.kratos.before = lambda _: world.receive(new)
 
     found = world.reconcile()
 
@@ -206,12 +206,12 @@ def test_a_tombstone_that_kratos_shows_alive_is_healed(world: World) -> None:
     world.reconcile()
     world.consume()
     world.town.put(ada)
-    world.told.clear()
+    world.found.clear()
 
     found = world.reconcile()
     world.consume()
 
-    assert world.told == [(id_of(ada), ("deleted_at",))]
+    assert world.found == [(id_of(ada), ("deleted_at",))]
     assert (found.stale, found.missing) == (1, 0)
     assert world.alive() == world.listing()
 
@@ -443,8 +443,8 @@ def test_an_interrupted_run_continues_and_records_nothing_twice(world: World, st
     interrupt(world, steps)
     found = world.reconcile()
 
-    told = world.events()[before:]
-    assert sorted(told) == sorted(
+    recorded = world.events()[before:]
+    assert sorted(recorded) == sorted(
         [*((UPDATED, id_of(each)) for each in people[:4]), (GONE, id_of(people[4]))]
     )
     assert (found.stale, found.deleted, found.identities) == (4, 1, 5)
@@ -600,12 +600,12 @@ def test_a_dry_run_finds_the_same_and_records_nothing(world: World) -> None:
     events = world.events()
 
     dry = world.reconcile(dry_run=True)
-    dry_told, world.told = world.told, []
+    dry_found, world.found = world.found, []
 
     assert world.events() == events
     assert not world.ledger.deliveries
     assert world.reconcile() == dry
-    assert sorted(world.told, key=str) == sorted(dry_told, key=str)
+    assert sorted(world.found, key=str) == sorted(dry_found, key=str)
     assert (dry.stale, dry.missing, dry.deleted) == (1, 1, 1)
 
 

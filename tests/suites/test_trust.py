@@ -90,7 +90,7 @@ def test_reconciling_heals_an_identity_newer_here(
 ) -> None:
     now = world.now()
     updated_at = FAR_AHEAD if ahead is None else to_rfc3339(now + ahead)
-    world.hear({**ada, "updated_at": updated_at, "state": "inactive"})
+    world.receive({**ada, "updated_at": updated_at, "state": "inactive"})
     assert world.alive() != world.listing()
 
     assert heal(world) == {"newer": 1}
@@ -101,21 +101,21 @@ def test_reconciling_heals_an_address_that_was_forged_to_be_verified(
 ) -> None:
     (address,) = ada["verifiable_addresses"]
     proof = {"verified": True, "status": "completed", "verified_at": to_rfc3339(world.now())}
-    world.hear({**ada, "verifiable_addresses": [{**address, **proof}]})
+    world.receive({**ada, "verifiable_addresses": [{**address, **proof}]})
     assert world.alive() != world.listing()
 
     assert heal(world) == {"newer": 1}
 
 
 def test_reconciling_heals_a_field_that_kratos_does_not_have(world: World, ada: Document) -> None:
-    world.hear({**ada, "updated_at": to_rfc3339(world.now()), "pronouns": "forged"})
+    world.receive({**ada, "updated_at": to_rfc3339(world.now()), "pronouns": "forged"})
 
     heal(world)
 
 
 def test_a_kratos_that_was_restored_from_a_backup_is_followed(world: World, ada: Document) -> None:
     changed = {**ada, "updated_at": to_rfc3339(world.now()), "traits": {"n": 7}}
-    world.hear(changed)
+    world.receive(changed)
     world.town.put(changed)
     world.reconcile()
     world.consume()
@@ -124,32 +124,32 @@ def test_a_kratos_that_was_restored_from_a_backup_is_followed(world: World, ada:
     assert heal(world) == {"newer": 1}
 
 
-def test_a_second_code_for_a_verified_address_is_taken_in(world: World, ada: Document) -> None:
+def test_a_second_code_for_a_verified_address_is_accepted(world: World, ada: Document) -> None:
     (address,) = ada["verifiable_addresses"]
     proof = {"verified": True, "status": "completed", "verified_at": to_rfc3339(world.now())}
     verified = {**ada, "verifiable_addresses": [{**address, **proof}]}
-    world.hear(verified)
+    world.receive(verified)
     world.town.put({**ada, "verifiable_addresses": [{**address, **proof, "status": "sent"}]})
 
     assert heal(world) == {"untold": 1}
-    world.hear(verified)
+    world.receive(verified)
     assert world.reconcile().repairs == 0
 
 
 def test_a_time_in_the_future_does_not_outrank_what_comes_later(
     world: World, ada: Document
 ) -> None:
-    world.hear({**ada, "updated_at": FAR_AHEAD, "state": "inactive"})
+    world.receive({**ada, "updated_at": FAR_AHEAD, "state": "inactive"})
 
     later = to_rfc3339(world.now() + timedelta(seconds=1))
-    world.hear({**ada, "updated_at": later, "state": "active"})
+    world.receive({**ada, "updated_at": later, "state": "active"})
 
     row = world.rows()[id_of(ada)]
     assert (row.state, row.updated_at) == ("active", datetime.fromisoformat(later))
 
 
 class ChangedMeanwhile:
-    """A Kratos in which something happens, and is told by a webhook, once a page was read."""
+    """A Kratos in which something happens, and a webhook is received, once a page was read."""
 
     def __init__(self, world: World, change: Document) -> None:
         self._world, self._change = world, change
@@ -157,7 +157,7 @@ class ChangedMeanwhile:
     def page(self, token: str | None) -> Page:
         page = self._world.kratos.page(token)
         self._world.town.put(self._change)
-        self._world.hear(self._change, consumed=False)
+        self._world.receive(self._change, consumed=False)
         return page
 
     def __getattr__(self, name: str) -> Any:
@@ -168,8 +168,8 @@ class ChangedMeanwhile:
 def test_what_came_after_the_question_stays(
     world: World, ada: Document, webhook_first: bool
 ) -> None:
-    # Here a forged webhook stands: so the answer is news.
-    world.hear({**ada, "updated_at": FAR_AHEAD, "state": "inactive"})
+    # Here a forged webhook stands: so the answer changes something.
+    world.receive({**ada, "updated_at": FAR_AHEAD, "state": "inactive"})
     change = {**ada, "updated_at": to_rfc3339(world.now()), "metadata_public": {"n": 1}}
     world.admin = ChangedMeanwhile(world, change)  # type: ignore[assignment]  # by __getattr__
 
@@ -247,12 +247,12 @@ NUMBERS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("told_before", [True, False])
-def test_no_number_is_found_different_for_ever(world: World, told_before: bool) -> None:
+@pytest.mark.parametrize("seen_before", [True, False])
+def test_no_number_is_found_different_for_ever(world: World, seen_before: bool) -> None:
     ada = person(traits={"numbers": NUMBERS}, metadata_admin={"numbers": NUMBERS})
     ada |= {"metadata_public": NUMBERS, "shoes": NUMBERS}
-    if told_before:
-        world.hear(ada)
+    if seen_before:
+        world.receive(ada)
     world.copy(ada)
     version = world.rows()[id_of(ada)].version
 

@@ -29,21 +29,21 @@ class Follow(Consumer[KratosIdentityUpdated]):
         self.seen.append(step)
 
 
-class Hurry(Follow):
+class SkipDeadLetters(Follow):
     """Goes on after a dead letter."""
 
-    name, skips_dead_letters = "Hurry", True
+    name, skips_dead_letters = "SkipDeadLetters", True
 
 
 @pytest.fixture(autouse=True)
 def _nothing_seen() -> None:
-    for kind in (Follow, Hurry):
+    for kind in (Follow, SkipDeadLetters):
         kind.seen, kind.failures = [], {}
 
 
 @pytest.fixture
 def harness() -> Harness:
-    return Harness(Application(subscriptions={KratosIdentityUpdated: [Follow, Hurry]}))
+    return Harness(Application(subscriptions={KratosIdentityUpdated: [Follow, SkipDeadLetters]}))
 
 
 def steps(of: Webhook, *numbers: int) -> list[Webhook]:
@@ -86,16 +86,16 @@ def test_they_wait_behind_one_that_fails_and_other_identities_go_on(harness: Har
 
 def test_they_wait_behind_a_dead_letter_unless_the_consumer_skips_it(harness: Harness) -> None:
     ada = webhook()
-    for kind in (Follow, Hurry):
+    for kind in (Follow, SkipDeadLetters):
         kind.failures[ada.identity_id, 1] = kind.max_attempts
     for each in steps(ada, 0, 1, 2):
         harness.receive(each)
 
     let_all_be_tried(harness)
 
-    assert len(harness.dead(Follow)) == len(harness.dead(Hurry)) == 1
+    assert len(harness.dead(Follow)) == len(harness.dead(SkipDeadLetters)) == 1
     assert seen_of(Follow, ada) == [0]
-    assert seen_of(Hurry, ada) == [0, 2]
+    assert seen_of(SkipDeadLetters, ada) == [0, 2]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,4 +1,4 @@
-"""What the bus' tests look at: the ledger's rows, the broker's keys, who heard what."""
+"""What the bus' tests look at: the ledger's rows, the broker's keys, who received what."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -39,7 +39,7 @@ class Ledger:
             result = connection.execute(text(statement), parameters)
             return result.all() if result.returns_rows else []
 
-    def owed(self, consumer: str = "SyncKratosIdentity") -> list[UUID]:
+    def pending(self, consumer: str = "SyncKratosIdentity") -> list[UUID]:
         rows = self.execute(
             "SELECT event_id FROM kratos_sync.deliveries WHERE consumer = :consumer"
             " ORDER BY event_id",
@@ -56,7 +56,7 @@ class Ledger:
         return [row[0] for row in self.execute(statement)]
 
 
-def news(person: UUID | None = None) -> KratosIdentityUpdated:
+def new_event(person: UUID | None = None) -> KratosIdentityUpdated:
     """Kratos said something of somebody."""
     from uuid_utils.compat import uuid7
 

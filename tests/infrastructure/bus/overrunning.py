@@ -82,7 +82,7 @@ class SlowToMake(Overrun):
         getattr(self, f"_{self.trouble}")()
 
 
-class Patient(Overrun):
+class Persistent(Overrun):
     """Has all the time in the world."""
 
     time_limit = timedelta(minutes=1)

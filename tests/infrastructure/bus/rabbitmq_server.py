@@ -71,7 +71,7 @@ class ReturningRabbitmq:
         self._run("epmd")
         try:
             # Else the server would start another, that outlives it.
-            until(self._names_are_told)
+            until(self._names_are_known)
             self.come_back()
         except BaseException:
             self.__exit__()
@@ -155,7 +155,7 @@ class ReturningRabbitmq:
             os.killpg(ending.pid, signal.SIGKILL)
         ending.wait(DEADLINE_SECONDS)
 
-    def _names_are_told(self) -> bool:
+    def _names_are_known(self) -> bool:
         address = ("127.0.0.1", int(self._environment["ERL_EPMD_PORT"]))
         with suppress(OSError), socket.create_connection(address, timeout=2):
             return True

@@ -17,7 +17,7 @@ from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.settings import Settings
 from tests.environment import subscriptions
-from tests.infrastructure.bus.conftest import Ledger, names_logged, news, on_both
+from tests.infrastructure.bus.conftest import Ledger, names_logged, new_event, on_both
 from tests.infrastructure.bus.peeking import AnyBroker, left_behind
 from tests.infrastructure.bus.working import declare_actor, message, working
 from tests.waiting import DEADLINE_SECONDS, until
@@ -54,20 +54,20 @@ def test_every_consumer_has_a_queue_of_its_name(container: Container) -> None:
 
 
 def test_a_message_has_its_events_consumed(container: Container, ledger: Ledger) -> None:
-    events = [news() for _ in range(3)]
+    events = [new_event() for _ in range(3)]
     ledger.record(*events)
 
     declare_actor(container)(
         **wire_format.write("SyncKratosIdentity", [event.id for event in events])
     )
 
-    assert ledger.owed() == []
+    assert ledger.pending() == []
     rows = ledger.execute("SELECT id FROM kratos_sync.kratos_identities")
     assert {row[0] for row in rows} == {event.identity.id for event in events}
 
 
 def test_a_message_that_comes_again_changes_nothing(container: Container, ledger: Ledger) -> None:
-    event = news()
+    event = new_event()
     ledger.record(event)
     perform = declare_actor(container)
     for _ in range(3):
@@ -122,7 +122,7 @@ def test_a_message_about_events_that_there_are_not_does_nothing(
 def test_an_unknown_consumers_message_is_dropped_and_its_delivery_stays(
     container: Container, ledger: Ledger
 ) -> None:
-    event = news()
+    event = new_event()
     ledger.record(event)
     ledger.execute("UPDATE kratos_sync.deliveries SET consumer = 'SendPostcard'")
 
@@ -132,7 +132,7 @@ def test_an_unknown_consumers_message_is_dropped_and_its_delivery_stays(
     assert logged == [
         {"event": "unknown_consumer", "log_level": "warning", "consumer": "SendPostcard"}
     ]
-    assert ledger.owed("SendPostcard") == [event.id]
+    assert ledger.pending("SendPostcard") == [event.id]
     assert ledger.succeeded() == []
 
 
@@ -165,7 +165,7 @@ def test_a_ledger_that_is_away_is_logged_and_fails_nothing(container: Container)
 def test_a_delivery_is_due_again_when_the_worker_could_not_reach_the_ledger(
     container: Container, ledger: Ledger, engine: Engine
 ) -> None:
-    event = news()
+    event = new_event()
     ledger.record(event)
     claims = PostgresClaims(engine, timedelta(minutes=10))
     assert claims.claim("SyncKratosIdentity", 10).event_ids == [event.id]
@@ -202,7 +202,7 @@ def test_what_nobody_foresaw_is_logged_by_its_type_and_place_alone(
 def test_whatever_happens_inside_the_message_is_acknowledged(
     container: Container, ledger: Ledger, broker: AnyBroker
 ) -> None:
-    event = news()
+    event = new_event()
     ledger.record(event)
     declare_actor(container)
     sync = "SyncKratosIdentity"
@@ -222,7 +222,7 @@ def test_whatever_happens_inside_the_message_is_acknowledged(
 
 
 def test_what_comes_for_a_paused_consumer_is_released(container: Container, ledger: Ledger) -> None:
-    event = news()
+    event = new_event()
     ledger.record(event)
     container.policies().pause("SyncKratosIdentity", by="ada", reason="a test")
     container.claims().claim("SyncKratosIdentity", 1)
@@ -234,5 +234,5 @@ def test_what_comes_for_a_paused_consumer_is_released(container: Container, ledg
     finally:
         container.pauses().stop()
 
-    assert ledger.owed() == [event.id]
+    assert ledger.pending() == [event.id]
     assert ledger.count("NOT leased AND attempts = 0 AND due_at <= now()") == 1

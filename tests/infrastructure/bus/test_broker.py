@@ -12,7 +12,7 @@ from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from tests.infrastructure.bus.conftest import on_both
 from tests.infrastructure.bus.peeking import AnyBroker, left_behind, messages_in
 from tests.infrastructure.bus.servers import ReturningValkey
-from tests.infrastructure.bus.working import declare_listener, hear, message, working
+from tests.infrastructure.bus.working import declare_listener, message, take, working
 from tests.waiting import DEADLINE_SECONDS, until
 
 QUEUES = ("mail", "parcels", "telegrams")
@@ -21,8 +21,8 @@ QUEUES = ("mail", "parcels", "telegrams")
 def calls(client: "redis.Redis") -> dict[str, int]:
     """How often each command was called at the server, but for those that only look at it."""
     looks = {"ping", "info", "pubsub", "hello", "client", "scan", "config", "select"}
-    told = client.info("commandstats").items()
-    made = {name.removeprefix("cmdstat_"): command["calls"] for name, command in told}
+    statistics = client.info("commandstats").items()
+    made = {name.removeprefix("cmdstat_"): command["calls"] for name, command in statistics}
     return {name: count for name, count in made.items() if name.split("|")[0] not in looks}
 
 
@@ -36,13 +36,13 @@ def listeners(broker: WakefulRedisBroker) -> int:
 def test_messages_enqueued_together_are_all_consumed_and_leave_nothing(
     broker: AnyBroker,
 ) -> None:
-    heard = declare_listener(broker, *QUEUES)
+    received = declare_listener(broker, *QUEUES)
     broker.enqueue_many([message(QUEUES[number % 3], number=number) for number in range(60)])
 
     with working(broker):
-        assert sorted(hear(heard, 60)) == list(range(60))
+        assert sorted(take(received, 60)) == list(range(60))
         until(lambda: not left_behind(broker))
-    assert heard.empty()
+    assert received.empty()
     assert left_behind(broker) == set()
 
 
@@ -61,21 +61,21 @@ def test_messages_are_enqueued_in_one_transaction(valkey: ReturningValkey) -> No
 def test_messages_are_consumed_in_the_order_in_which_they_were_enqueued(
     broker: AnyBroker,
 ) -> None:
-    heard = declare_listener(broker, "mail")
+    received = declare_listener(broker, "mail")
     broker.enqueue_many([message("mail", number=number) for number in range(40)])
 
     with working(broker, threads=1):
-        assert hear(heard, 40) == list(range(40))
+        assert take(received, 40) == list(range(40))
 
 
 @on_both
 def test_a_busy_worker_does_not_wait_for_its_next_poll(broker: AnyBroker) -> None:
-    heard = declare_listener(broker, "mail")
+    received = declare_listener(broker, "mail")
     broker.enqueue_many([message("mail", number=number) for number in range(300)])
     began = monotonic()
 
     with working(broker, threads=1, poll_milliseconds=1_000):
-        assert len(hear(heard, 300)) == 300
+        assert len(take(received, 300)) == 300
         # Two messages a poll would take two minutes and a half.
         assert monotonic() - began < 75
 
@@ -99,7 +99,7 @@ def test_no_queue_has_a_delay_queue_beside_it(broker: AnyBroker) -> None:
 def test_a_waiting_consumer_is_woken_long_before_it_would_look(valkey: ReturningValkey) -> None:
     broker = WakefulRedisBroker(redis.Redis.from_url(valkey.url, socket_timeout=5))
     broker.declare_queue("mail")
-    heard = declare_listener(broker, "mail")
+    received = declare_listener(broker, "mail")
     consumer = broker.consume("mail", prefetch=1, timeout=3_600_000)
     waits = 0
 
@@ -116,7 +116,7 @@ def test_a_waiting_consumer_is_woken_long_before_it_would_look(valkey: Returning
             found = None
             while found is None:
                 found = next(consumer)
-            heard.put(number)
+            received.put(number)
             consumer.ack(found)
 
     until(lambda: listeners(broker) == 1)
@@ -126,7 +126,7 @@ def test_a_waiting_consumer_is_woken_long_before_it_would_look(valkey: Returning
         waited = number + 1
         until(lambda waited=waited: waits == waited)  # type: ignore[misc]
         broker.enqueue_many([message("mail", number=1)])
-        assert hear(heard, 1) == [number]
+        assert take(received, 1) == [number]
     waiting.join(DEADLINE_SECONDS)
     assert not waiting.is_alive()
     broker.close()
@@ -159,7 +159,7 @@ def test_idle_workers_look_no_more_than_once_a_second_at_each_queue(
 
 
 def test_a_lost_wake_up_costs_one_poll(broker: WakefulRedisBroker) -> None:
-    heard = declare_listener(broker, "mail")
+    received = declare_listener(broker, "mail")
     with working(broker):
         sent = message("mail", number=1)
         key = f"{broker.namespace}:mail"
@@ -167,7 +167,7 @@ def test_a_lost_wake_up_costs_one_poll(broker: WakefulRedisBroker) -> None:
         broker.client.hset(f"{key}.msgs", sent.message_id, encoded)
         broker.client.rpush(key, sent.message_id)
 
-        assert hear(heard, 1) == [1]
+        assert take(received, 1) == [1]
 
 
 @on_both
@@ -178,14 +178,14 @@ def test_a_worker_that_stops_gives_back_what_it_had_not_begun(broker: AnyBroker)
         begun.set()
         assert go_on.wait(DEADLINE_SECONDS)
 
-    heard = declare_listener(broker, "mail", perform=take_time)
+    received = declare_listener(broker, "mail", perform=take_time)
     broker.enqueue_many([message("mail", number=number) for number in range(10)])
     with working(broker, threads=1) as worker:
         assert begun.wait(DEADLINE_SECONDS)
         for thread in worker.workers:
             thread.stop()
         go_on.set()
-    assert hear(heard, 1) == [0]
+    assert take(received, 1) == [0]
 
     until(lambda: len(messages_in(broker, "mail")) == 9)
     assert len(set(messages_in(broker, "mail"))) == 9
@@ -229,7 +229,7 @@ def test_a_consumer_gets_a_message_for_each_thread_but_one_until_something_is_ac
 
 
 @on_both
-def test_what_threads_have_in_hand_counts_when_the_consumer_is_a_new_one(
+def test_what_threads_have_in_flight_counts_when_the_consumer_is_a_new_one(
     broker: AnyBroker,
 ) -> None:
     """Else a consumer that hangs would take all threads, a few more with each reconnection."""
@@ -256,29 +256,29 @@ def test_a_consumer_that_hangs_leaves_a_thread_to_the_others(broker: AnyBroker) 
             hanging.append(number)
             assert go_on.wait(DEADLINE_SECONDS)
 
-    heard = declare_listener(broker, *QUEUES, perform=hang)
+    received = declare_listener(broker, *QUEUES, perform=hang)
     broker.enqueue_many([message("mail", number=number) for number in range(8)])
     with working(broker, threads=3):
         until(lambda: len(hanging) == 2)
         broker.enqueue_many([message("parcels", number=number) for number in range(10, 15)])
 
-        assert hear(heard, 5) == [10, 11, 12, 13, 14]
+        assert take(received, 5) == [10, 11, 12, 13, 14]
         assert len(hanging) == 2
         go_on.set()
 
 
 @on_both
 def test_a_lone_message_does_not_wait_for_the_next_poll(broker: AnyBroker) -> None:
-    heard = declare_listener(broker, "mail")
+    received = declare_listener(broker, "mail")
     delays = []
     with working(broker, poll_milliseconds=3_000):
         broker.enqueue_many([message("mail", number=0)])
-        assert hear(heard, 1) == [0]
+        assert take(received, 1) == [0]
         for number in range(15):
             until(lambda: not left_behind(broker))
             sent = perf_counter()
             broker.enqueue_many([message("mail", number=number)])
-            assert hear(heard, 1) == [number]
+            assert take(received, 1) == [number]
             delays.append(perf_counter() - sent)
 
     print(f"\na lone message: {1000 * median(delays):.1f} ms")

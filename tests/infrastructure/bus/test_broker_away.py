@@ -16,15 +16,15 @@ from kratos_sync.infrastructure.bus import rabbitmq, redis
 from kratos_sync.infrastructure.bus.broker import BrokerUnavailable, connect
 from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
 from kratos_sync.infrastructure.container import Container
-from tests.infrastructure.bus.conftest import Ledger, Server, itself, news, on_both
+from tests.infrastructure.bus.conftest import Ledger, Server, itself, new_event, on_both
 from tests.infrastructure.bus.peeking import AnyBroker, is_back, left_behind, messages_in, wipe
 from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
 from tests.infrastructure.bus.working import (
     declare_actor,
     declare_listener,
-    hear,
     message,
     relaying,
+    take,
     working,
 )
 from tests.suites.publishing import publish
@@ -34,7 +34,7 @@ SYNC = "SyncKratosIdentity"
 
 
 class Pauses(threading.Event):
-    """Tells a relay to stop, and remembers how long it wanted to wait for that."""
+    """Stops a relay, and remembers how long it wanted to wait for that."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ def long_leases(container: Container) -> None:
 
 def say(container: Container, ledger: Ledger) -> None:
     """Let Kratos say something, and see that it is recorded."""
-    assert publish(container.event_bus(), news(), Provenance("test"))
+    assert publish(container.event_bus(), new_event(), Provenance("test"))
 
 
 def synced(ledger: Ledger) -> list[UUID]:
@@ -86,16 +86,16 @@ def test_work_resumes_within_ten_seconds_of_its_return(
     """Those are the pauses between two attempts of relay and worker; all else is a moment."""
     with serving(container, its_broker) as pauses, capture_logs() as logged:
         say(container, ledger)
-        until(lambda: not ledger.owed())
+        until(lambda: not ledger.pending())
 
         server.go_away()
         for _ in range(3):
             say(container, ledger)
         until(lambda: [line["event"] for line in logged].count("broker_unavailable") >= 3)
-        assert len(ledger.owed()) == 3
+        assert len(ledger.pending()) == 3
         server.come_back()
         back = monotonic()
-        until(lambda: not ledger.owed())
+        until(lambda: not ledger.pending())
 
     print(f"\nwork was done {monotonic() - back:.1f} s after the broker's return")
     assert len(synced(ledger)) == 4
@@ -109,12 +109,12 @@ def test_another_server_that_knows_nothing_does_as_well(
 ) -> None:
     with serving(container, its_broker):
         say(container, ledger)
-        until(lambda: not ledger.owed())
+        until(lambda: not ledger.pending())
 
         server.go_away()
         say(container, ledger)
         server.come_back(wiped=True)
-        until(lambda: not ledger.owed())
+        until(lambda: not ledger.pending())
 
     assert len(synced(ledger)) == 2
 
@@ -124,7 +124,7 @@ def test_a_wiped_broker_costs_at_most_a_lease(
     container: Container, ledger: Ledger, broker: AnyBroker
 ) -> None:
     with_lease_of(container, lease_seconds=5)
-    events = [news() for _ in range(50)]
+    events = [new_event() for _ in range(50)]
     ledger.record(*events)
     container.relay().turn()
     assert ledger.count("leased") == 50
@@ -132,22 +132,22 @@ def test_a_wiped_broker_costs_at_most_a_lease(
     assert ledger.count("due_at <= now() + interval '5 s'") == 50
 
     with serving(container, broker):
-        until(lambda: not ledger.owed())
+        until(lambda: not ledger.pending())
 
     assert sorted(synced(ledger)) == [event.id for event in events]
 
 
 @on_both
 def test_a_broker_that_is_wiped_under_a_running_worker_stops_nobody(broker: AnyBroker) -> None:
-    heard = declare_listener(broker, "mail")
+    received = declare_listener(broker, "mail")
     with working(broker):
         broker.enqueue_many([message("mail", number=0)])
-        assert hear(heard, 1) == [0]
+        assert take(received, 1) == [0]
 
         wipe(broker)
 
         broker.enqueue_many([message("mail", number=1)])
-        assert hear(heard, 1) == [1]
+        assert take(received, 1) == [1]
     assert left_behind(broker) == set()
 
 
@@ -160,18 +160,18 @@ def test_what_was_being_processed_meanwhile_is_not_stranded(
         begun.set()
         assert go_on.wait(DEADLINE_SECONDS)
 
-    heard = declare_listener(its_broker, "mail", perform=take_time)
+    received = declare_listener(its_broker, "mail", perform=take_time)
     its_broker.enqueue_many([message("mail", number=number) for number in range(6)])
     with working(its_broker, threads=3):
         assert begun.wait(DEADLINE_SECONDS)
         server.go_away()
         go_on.set()
-        until(lambda: heard.qsize() == 2)
+        until(lambda: received.qsize() == 2)
         server.come_back()
-        until(lambda: heard.qsize() >= 6 and not left_behind(its_broker))
+        until(lambda: received.qsize() >= 6 and not left_behind(its_broker))
 
     assert left_behind(its_broker) == set()
-    assert set(hear(heard, heard.qsize())) == set(range(6))
+    assert set(take(received, received.qsize())) == set(range(6))
 
 
 def test_a_thread_that_is_done_while_the_broker_is_away_does_not_wait_for_it(
@@ -201,7 +201,7 @@ def test_a_broker_that_hangs_is_unavailable_and_what_was_leased_is_given_back(
     relay = container.relay()
     relay.turn()
     its_broker.ping()
-    ledger.record(news())
+    ledger.record(new_event())
 
     server.halt()
     try:
@@ -223,11 +223,11 @@ def test_a_broker_that_hangs_is_unavailable_and_what_was_leased_is_given_back(
 
 
 def test_a_worker_stops_while_the_broker_hangs(server: Server, its_broker: AnyBroker) -> None:
-    heard = declare_listener(its_broker, "mail", "parcels", "telegrams")
+    received = declare_listener(its_broker, "mail", "parcels", "telegrams")
     its_broker.enqueue_many([message("mail", number=0)])
     try:
         with working(its_broker, threads=2):
-            assert hear(heard, 1) == [0]
+            assert take(received, 1) == [0]
             server.halt()
             began = monotonic()
         its_broker.close()
@@ -246,7 +246,7 @@ def test_a_rabbitmq_short_of_disk_is_unavailable_and_nothing_is_leased_over_and_
     broker = connect(SecretStr(rabbitmq_server.url), namespace=f"test-{uuid4().hex}")
     container.broker.override(broker)
     with rabbitmq_server.short_of_disk():
-        ledger.record(news())
+        ledger.record(new_event())
         statement = "SELECT xmin::text, due_at, leased FROM kratos_sync.deliveries"
         with capture_logs() as logged, relaying(container.relay()):
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kratos_sync.infrastructure.container import Container
 from tests.environment import environment
-from tests.infrastructure.bus.conftest import Ledger, news
+from tests.infrastructure.bus.conftest import Ledger, new_event
 from tests.infrastructure.bus.peeking import left_behind
 from tests.infrastructure.bus.working import relaying
 from tests.waiting import DEADLINE_SECONDS, until
@@ -16,12 +16,12 @@ from tests.waiting import DEADLINE_SECONDS, until
 DRAMATIQ = str(Path(sysconfig.get_path("scripts"), "dramatiq"))
 
 
-def test_a_worker_of_dramatiqs_command_consumes_and_stops_when_told(
+def test_a_worker_of_dramatiqs_command_consumes_and_stops_when_asked(
     container: Container, ledger: Ledger, database_url: str, broker_url: str, tmp_path: Path
 ) -> None:
     container.broker.reset_override()
     broker = container.broker()
-    event = news()
+    event = new_event()
     ledger.record(event)
     log = tmp_path / "log"
     with (

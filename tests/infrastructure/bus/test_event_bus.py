@@ -8,20 +8,20 @@ from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenanc
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.ledger.notifications import CHANNEL
 from kratos_sync.infrastructure.postgres.engine import connect
-from tests.infrastructure.bus.conftest import Ledger, news
+from tests.infrastructure.bus.conftest import Ledger, new_event
 from tests.infrastructure.bus.peeking import left_behind
 from tests.suites.publishing import bus_of, publish
 from tests.waiting import DEADLINE_SECONDS
 
 
-def test_an_event_is_recorded_with_what_is_owed_to_its_consumers(
+def test_an_event_is_recorded_with_the_deliveries_of_its_consumers(
     container: Container, ledger: Ledger
 ) -> None:
-    event = news()
+    event = new_event()
 
     assert publish(container.event_bus(), event, Provenance("webhook", "key", "00-1-2-01"))
 
-    assert ledger.owed() == [event.id]
+    assert ledger.pending() == [event.id]
     (row,) = ledger.execute(
         "SELECT id, name, subject, source, dedupe_key, trace_context FROM kratos_sync.events"
     )
@@ -38,18 +38,18 @@ def test_an_event_is_recorded_with_what_is_owed_to_its_consumers(
 def test_the_second_event_of_a_dedupe_key_is_not_recorded(
     container: Container, ledger: Ledger
 ) -> None:
-    first, second = news(), news()
+    first, second = new_event(), new_event()
 
     assert publish(container.event_bus(), first, Provenance("webhook", "key"))
     assert not publish(container.event_bus(), second, Provenance("webhook", "key"))
 
-    assert ledger.owed() == [first.id]
+    assert ledger.pending() == [first.id]
 
 
 def test_publishing_asks_the_broker_for_nothing(container: Container, ledger: Ledger) -> None:
-    publish(container.event_bus(), news(), Provenance("test"))
+    publish(container.event_bus(), new_event(), Provenance("test"))
 
-    assert len(ledger.owed()) == 1
+    assert len(ledger.pending()) == 1
     assert left_behind(container.broker()) == set()
 
 
@@ -57,9 +57,9 @@ def test_publishing_wakes_the_relay_and_a_duplicate_does_not(engine: Engine) -> 
     woken: list[None] = []
     bus = bus_of(engine, lambda: woken.append(None))
 
-    publish(bus, news(), Provenance("test", "key"))
+    publish(bus, new_event(), Provenance("test", "key"))
     assert len(woken) == 1
-    publish(bus, news(), Provenance("test", "key"))
+    publish(bus, new_event(), Provenance("test", "key"))
     assert len(woken) == 1
 
 
@@ -70,10 +70,10 @@ def test_waking_the_relay_notifies_whoever_listens_next_door(
 
     with psycopg.connect(database_url, autocommit=True) as listener:
         listener.execute(f"LISTEN {CHANNEL}")
-        publish(container.event_bus(), news(), Provenance("test"))
-        heard = list(listener.notifies(timeout=DEADLINE_SECONDS, stop_after=1))
+        publish(container.event_bus(), new_event(), Provenance("test"))
+        notified = list(listener.notifies(timeout=DEADLINE_SECONDS, stop_after=1))
 
-    assert [notice.channel for notice in heard] == [CHANNEL]
+    assert [notice.channel for notice in notified] == [CHANNEL]
 
 
 def test_a_ledger_that_is_away_is_said_to_be() -> None:
@@ -82,5 +82,5 @@ def test_a_ledger_that_is_away_is_said_to_be() -> None:
     bus = bus_of(engine, lambda: woken.append(None))
 
     with pytest.raises(LedgerUnavailable):
-        publish(bus, news(), Provenance("test"))
+        publish(bus, new_event(), Provenance("test"))
     assert woken == []

@@ -20,7 +20,7 @@ from kratos_sync.infrastructure.bus.wire_format import MOST_BYTES
 from tests.infrastructure.bus.conftest import names_logged, on_both
 from tests.infrastructure.bus.peeking import AnyBroker, left_behind, put
 from tests.infrastructure.bus.servers import ReturningValkey
-from tests.infrastructure.bus.working import declare_listener, hear, message, working
+from tests.infrastructure.bus.working import declare_listener, message, take, working
 from tests.waiting import until
 
 ID = "an id of its own"
@@ -30,7 +30,7 @@ ID = "an id of its own"
 class Office:
     broker: AnyBroker
     worker: dramatiq.Worker
-    heard: "SimpleQueue[Any]"
+    received: "SimpleQueue[Any]"
 
 
 @pytest.fixture(scope="module", params=["broker_url", "amqp_url"], ids=["valkey", "rabbitmq"])
@@ -38,9 +38,9 @@ def office(request: pytest.FixtureRequest) -> Iterator[Office]:
     """A worker that all kinds of garbage come to, one after the other."""
     url = SecretStr(request.getfixturevalue(request.param))
     broker = connect(url, namespace=f"test-{uuid4().hex}")
-    heard = declare_listener(broker, "mail", "telegrams")
+    received = declare_listener(broker, "mail", "telegrams")
     with working(broker) as worker:
-        yield Office(broker, worker, heard)
+        yield Office(broker, worker, received)
     assert left_behind(broker) == set()
     broker.close()
 
@@ -86,15 +86,15 @@ def changed(**changes: Any) -> bytes:
     ],
 )
 def test_garbage_is_dropped_and_stops_no_neighbour(office: Office, garbage: bytes) -> None:
-    broker, worker, heard = office.broker, office.worker, office.heard
+    broker, worker, received = office.broker, office.worker, office.received
     with capture_logs() as logged:
         broker.enqueue_many([message("mail", number=1)])
         put(broker, "mail", garbage, ID)
         broker.enqueue_many([message("mail", number=2), message("telegrams", number=3)])
 
-        assert sorted(hear(heard, 3)) == [1, 2, 3]
+        assert sorted(take(received, 3)) == [1, 2, 3]
         until(lambda: not left_behind(broker))
-    assert heard.empty()
+    assert received.empty()
     assert all(thread.is_alive() for thread in worker.workers)
     assert all(thread.is_alive() for thread in worker.consumers.values())
     assert "garbage_dropped" in names_logged(logged)
@@ -113,7 +113,7 @@ def test_garbage_is_dropped_and_stops_no_neighbour(office: Office, garbage: byte
 def test_garbage_in_what_only_redis_has_is_dropped(
     broker: WakefulRedisBroker, data: bytes | None, message_id: str | bytes
 ) -> None:
-    heard = declare_listener(broker, "mail")
+    received = declare_listener(broker, "mail")
     if data is None:
         broker.client.rpush(f"{broker.namespace}:mail", message_id)
     else:
@@ -121,7 +121,7 @@ def test_garbage_in_what_only_redis_has_is_dropped(
     broker.enqueue_many([message("mail", number=1)])
 
     with capture_logs() as logged, working(broker):
-        assert hear(heard, 1) == [1]
+        assert take(received, 1) == [1]
         until(lambda: not left_behind(broker))
     assert "garbage_dropped" in names_logged(logged)
 
@@ -162,13 +162,13 @@ def test_a_garbage_log_line_quotes_nothing_of_it(broker: AnyBroker) -> None:
 
 @on_both
 def test_much_garbage_is_no_way_to_hold_up_a_queue(broker: AnyBroker) -> None:
-    heard = declare_listener(broker, "mail")
+    received = declare_listener(broker, "mail")
     put(broker, "mail", b"hello", *(f"garbage {number}" for number in range(600)))
     broker.enqueue_many([message("mail", number=1)])
 
     began = monotonic()
     with working(broker, poll_milliseconds=1_000):
-        assert hear(heard, 1) == [1]
+        assert take(received, 1) == [1]
         until(lambda: not left_behind(broker))
         # A pause of a poll after each handful would take more than two minutes.
         assert monotonic() - began < 75
@@ -176,13 +176,13 @@ def test_much_garbage_is_no_way_to_hold_up_a_queue(broker: AnyBroker) -> None:
 
 @on_both
 def test_garbage_is_dropped_while_good_messages_are_under_way(broker: AnyBroker) -> None:
-    heard = declare_listener(broker, "mail")
+    received = declare_listener(broker, "mail")
     for number in range(100):
         broker.enqueue_many([message("mail", number=number)])
         put(broker, "mail", b"hello", f"garbage {number}")
 
     with working(broker, threads=4):
-        assert sorted(hear(heard, 100)) == list(range(100))
+        assert sorted(take(received, 100)) == list(range(100))
         until(lambda: not left_behind(broker))
-    assert heard.empty()
+    assert received.empty()
     assert left_behind(broker) == set()

@@ -10,7 +10,7 @@ from kratos_sync.infrastructure.bus import wire_format
 from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
 from kratos_sync.infrastructure.bus.relay import FIRST_BATCHES
 from kratos_sync.infrastructure.container import Container
-from tests.infrastructure.bus.conftest import Ledger, news, on_both
+from tests.infrastructure.bus.conftest import Ledger, new_event, on_both
 from tests.infrastructure.bus.peeking import AnyBroker
 from tests.infrastructure.bus.test_relay import dispatched
 from tests.infrastructure.bus.working import declare_actor
@@ -24,7 +24,7 @@ def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def recorded(ledger: Ledger, events: int) -> list[UUID]:
-    new = [news() for _ in range(events)]
+    new = [new_event() for _ in range(events)]
     ledger.record(*new)
     return sorted(event.id for event in new)
 
@@ -37,7 +37,7 @@ def test_the_first_message_is_divided_for_all_threads(
 
     declare_actor(container)(**wire_format.write(SYNC, ids))
 
-    assert ledger.owed() == ids[1:]
+    assert ledger.pending() == ids[1:]
     assert dispatched(broker) == [[each] for each in ids[1:]]
 
 
@@ -52,7 +52,7 @@ def test_quick_events_are_consumed_together(
 
     perform(**wire_format.write(SYNC, others))
 
-    assert ledger.owed() == others[MOST_TOGETHER:]
+    assert ledger.pending() == others[MOST_TOGETHER:]
     assert dispatched(broker) == [others[MOST_TOGETHER:]]
     rows = ledger.execute("SELECT count(DISTINCT xmin::text) FROM kratos_sync.kratos_identities")
     assert rows[0][0] == 2, "one commit for the first, and one for all others"
@@ -71,7 +71,7 @@ def test_without_the_broker_a_message_is_not_divided(
 
     perform(**wire_format.write(SYNC, ids))
 
-    assert ledger.owed() == []
+    assert ledger.pending() == []
 
 
 def test_what_no_time_was_left_for_is_due_at_once(
@@ -89,7 +89,7 @@ def test_what_no_time_was_left_for_is_due_at_once(
 
     declare_actor(container)(**wire_format.write(SYNC, ids))
 
-    assert ledger.owed() == ids[1:]
+    assert ledger.pending() == ids[1:]
     assert ledger.count(f"consumer = '{SYNC}' AND NOT leased AND due_at <= now()") == 2
 
 

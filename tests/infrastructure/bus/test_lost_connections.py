@@ -12,7 +12,7 @@ from dramatiq.errors import ConnectionClosed
 from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from tests.infrastructure.bus.peeking import left_behind, put
 from tests.infrastructure.bus.servers import ReturningValkey, Wire
-from tests.infrastructure.bus.working import declare_listener, hear, message, working
+from tests.infrastructure.bus.working import declare_listener, message, take, working
 from tests.waiting import DEADLINE_SECONDS, until
 
 
@@ -84,7 +84,7 @@ def test_messages_survive_connections_that_are_killed_while_they_are_processed(
         begun.set()
         assert go_on.wait(DEADLINE_SECONDS)
 
-    heard = declare_listener(broker, "mail", perform=take_time)
+    received = declare_listener(broker, "mail", perform=take_time)
     broker.enqueue_many([message("mail", number=number) for number in range(20)])
     with working(broker):
         assert begun.wait(DEADLINE_SECONDS)
@@ -95,7 +95,7 @@ def test_messages_survive_connections_that_are_killed_while_they_are_processed(
         until(lambda: not left_behind(broker))
         broker.enqueue_many([message("mail", number=20)])
         until(lambda: not left_behind(broker))
-    assert {heard.get() for _ in range(heard.qsize())} == set(range(21))
+    assert {received.get() for _ in range(received.qsize())} == set(range(21))
     broker.close()
 
 
@@ -110,10 +110,10 @@ def test_a_dead_workers_messages_come_back_after_its_heartbeat_timeout(
     assert fetched is not None
     dying.close()
 
-    heard = declare_listener(broker, "mail")
+    received = declare_listener(broker, "mail")
     broker.heartbeat_timeout = 400
     with working(broker):
-        assert sorted(hear(heard, 3)) == [0, 1, 2]
+        assert sorted(take(received, 3)) == [0, 1, 2]
         assert monotonic() - last_heartbeat >= 0.4 - 0.01
         until(lambda: not left_behind(broker))
 
@@ -133,11 +133,11 @@ def test_a_living_workers_messages_are_left_to_it(
     # It looks for more now and then, as it does while its threads are busy.
     working_elsewhere.do_fetch("mail", 0)
 
-    heard = declare_listener(broker, "mail")
+    received = declare_listener(broker, "mail")
     with working(broker):
         broker.enqueue_many([message("mail", number=1), message("mail", number=2)])
-        assert hear(heard, 2) == [1, 2]
-        assert heard.empty()
+        assert take(received, 2) == [1, 2]
+        assert received.empty()
     consumer.ack(fetched)
     assert left_behind(broker) == set()
     working_elsewhere.close()

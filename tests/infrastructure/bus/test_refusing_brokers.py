@@ -18,15 +18,15 @@ from kratos_sync.infrastructure.bus.broker import BrokerUnavailable, broker_stat
 from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from kratos_sync.infrastructure.bus.relay import LONGEST_REFUSED_SECONDS
 from kratos_sync.infrastructure.container import Container, broker_namespace
-from tests.infrastructure.bus.conftest import Ledger, names_logged, news
+from tests.infrastructure.bus.conftest import Ledger, names_logged, new_event
 from tests.infrastructure.bus.peeking import messages_in
 from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
 from tests.infrastructure.bus.servers import ReturningValkey
 from tests.infrastructure.bus.working import (
     declare_listener,
-    hear,
     message,
     relaying,
+    take,
     working,
 )
 from tests.waiting import until
@@ -76,12 +76,12 @@ def test_a_redis_that_takes_no_messages_is_away_and_says_why(
 
 
 def test_a_ping_leaves_nothing_behind_and_reaches_nobody(refused: WakefulRedisBroker) -> None:
-    heard = declare_listener(refused, "mail")
+    received = declare_listener(refused, "mail")
     with working(refused):
         for _ in range(3):
             refused.ping()
         refused.enqueue_many([message("mail", number=0)])
-        assert hear(heard, 1) == [0]
+        assert take(received, 1) == [0]
     keys = {key.decode() for key in refused.client.scan_iter(f"{refused.namespace}:*")}
     assert not [key for key in keys if "__ping__" in key]
     refused.close()
@@ -92,7 +92,7 @@ def test_a_relay_leases_nothing_for_a_redis_that_is_full_whatever_wakes_it(
 ) -> None:
     container.broker.override(refused)
     statement = "SELECT xmin::text, due_at, leased FROM kratos_sync.deliveries ORDER BY event_id"
-    ledger.record(*[news() for _ in range(100)])
+    ledger.record(*[new_event() for _ in range(100)])
     with redis.Redis.from_url(valkey.url) as client:
         fill_up(client)
         with capture_logs() as logged, relaying(container.relay()):
@@ -116,7 +116,7 @@ def test_a_relay_leases_nothing_for_a_redis_that_is_full_whatever_wakes_it(
 def test_a_relay_pauses_ever_longer_for_a_broker_that_answers_well_and_then_refuses(
     container: Container, ledger: Ledger, refused: WakefulRedisBroker
 ) -> None:
-    ledger.record(news())
+    ledger.record(new_event())
     relay, paused = container.relay(), []
 
     class Refusing:
@@ -153,7 +153,7 @@ def test_a_key_of_a_wrong_type_is_moved_aside_and_holds_nobody_up(
 ) -> None:
     key = f"{broker.namespace}:{SYNC}{end}"
     broker.client.set(key, "somebody else's")
-    ledger.record(news(), news())
+    ledger.record(new_event(), new_event())
 
     with capture_logs() as logged:
         container.relay().turn()
@@ -169,7 +169,7 @@ def test_a_key_of_a_wrong_type_is_moved_aside_and_holds_nobody_up(
 def test_a_worker_goes_on_after_a_key_of_a_wrong_type(
     broker: WakefulRedisBroker, name: str, running: bool
 ) -> None:
-    heard = declare_listener(broker, "mail")
+    received = declare_listener(broker, "mail")
     key = f"{broker.namespace}:{name.format(worker=broker.broker_id)}"
 
     def spoil() -> None:
@@ -181,14 +181,14 @@ def test_a_worker_goes_on_after_a_key_of_a_wrong_type(
     with working(broker):
         if running:
             broker.enqueue_many([message("mail", number=0)])
-            assert hear(heard, 1) == [0]
+            assert take(received, 1) == [0]
             spoil()
         broker.enqueue_many([message("mail", number=1)])
         if running and "acks" in name:
             # What was just fetched is lost with the key, and would come again with its lease.
             until(lambda: broker.client.exists(f"{key}:wrong-type"))
             broker.enqueue_many([message("mail", number=1)])
-        assert hear(heard, 1) == [1]
+        assert take(received, 1) == [1]
 
 
 def documented_acl() -> list[str]:
@@ -210,13 +210,13 @@ def test_the_documented_rights_at_redis_are_enough_and_no_more(
     broker = connect(SecretStr(url.render_as_string(hide_password=False)), broker_namespace(engine))
     assert isinstance(broker, WakefulRedisBroker)
     container.broker.override(broker)
-    heard = declare_listener(broker, SYNC)
+    received = declare_listener(broker, SYNC)
 
-    ledger.record(news())
+    ledger.record(new_event())
     broker.ping()
     with working(broker):
         container.relay().turn()
-        assert len(hear(heard, 1)) == 1
+        assert len(take(received, 1)) == 1
         assert broker_status(broker, [SYNC]).answers
         broker.do_fetch(SYNC, 1)
         until(lambda: broker.load(SYNC).unacknowledged == 0)
@@ -274,13 +274,13 @@ def test_a_queue_of_rabbitmq_that_is_there_with_other_arguments_is_used_as_it_is
     connection = pika.BlockingConnection(pika.URLParameters(rabbitmq_server.url))
     connection.channel().queue_declare(name, **arguments)  # type: ignore[arg-type]
     container.broker.override(broker)
-    ledger.record(news())
-    heard = declare_listener(broker, SYNC)
+    ledger.record(new_event())
+    received = declare_listener(broker, SYNC)
 
     with capture_logs() as logged:
         container.relay().turn()
         with working(broker):
-            assert len(hear(heard, 1)) == 1
+            assert len(take(received, 1)) == 1
 
     assert "queue_used_as_it_is" in names_logged(logged)
     connection.channel().queue_delete(name)

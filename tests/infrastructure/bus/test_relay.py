@@ -26,7 +26,7 @@ from kratos_sync.infrastructure.ledger.backlog import Backlog
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.ledger.policies import FRESH_SECONDS, PostgresConsumerPolicies
 from tests.domain.people import ADA
-from tests.infrastructure.bus.conftest import Ledger, Server, names_logged, news, on_both
+from tests.infrastructure.bus.conftest import Ledger, Server, names_logged, new_event, on_both
 from tests.infrastructure.bus.peeking import AnyBroker, messages_in
 from tests.infrastructure.bus.working import message, relaying
 from tests.suites.publishing import publish
@@ -92,7 +92,7 @@ def away(container: Container, server: Server, its_broker: AnyBroker) -> AnyBrok
 def test_what_is_due_is_dispatched_in_batches(
     relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
-    events = [news() for _ in range(2 * BATCH + 50)]
+    events = [new_event() for _ in range(2 * BATCH + 50)]
     ledger.record(*events)
 
     relay.turn()
@@ -108,7 +108,7 @@ def test_events_of_one_person_share_a_batch(
     relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
     people = [uuid4() for _ in range(4)]
-    events = [news(people[number % 4]) for number in range(2 * BATCH)]
+    events = [new_event(people[number % 4]) for number in range(2 * BATCH)]
     ledger.record(*events)
 
     relay.turn()
@@ -125,7 +125,7 @@ def test_events_of_one_person_share_a_batch(
 def test_each_consumer_gets_messages_of_its_own(
     relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
-    said, counted, left = news(), registered(), gone()
+    said, counted, left = new_event(), registered(), gone()
     ledger.record(said, counted, left)
 
     relay.turn()
@@ -139,14 +139,14 @@ def test_each_consumer_gets_messages_of_its_own(
 def test_what_is_under_lease_is_not_dispatched_again(
     relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
-    ledger.record(news())
+    ledger.record(new_event())
     for _ in range(5):
         relay.turn()
 
     assert list(map(len, dispatched(broker))) == [1]
 
 
-def test_with_nothing_owed_it_looks_again_in_a_second(relay: Relay) -> None:
+def test_with_nothing_pending_it_looks_again_in_a_second(relay: Relay) -> None:
     assert relay.turn() == IDLE_SECONDS == 1
 
 
@@ -154,7 +154,7 @@ def test_with_nothing_owed_it_looks_again_in_a_second(relay: Relay) -> None:
 def test_it_looks_again_when_the_next_delivery_is_due(
     relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
-    ledger.record(news())
+    ledger.record(new_event())
     ledger.execute("UPDATE kratos_sync.deliveries SET due_at = now() + interval '700 ms'")
 
     assert 0 < relay.turn() <= 0.7
@@ -165,7 +165,7 @@ def test_it_looks_again_when_the_next_delivery_is_due(
 def test_a_failed_delivery_is_sent_when_its_backoff_is_over(
     container: Container, relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
-    event = news()
+    event = new_event()
     ledger.record(event)
     now, backoff = datetime.now(UTC), timedelta(seconds=2)
     failed = FailedAttempt(event.id, SYNC, 1, now, timedelta(), "no luck", backoff)
@@ -186,7 +186,7 @@ def test_a_failed_delivery_is_sent_when_its_backoff_is_over(
 def test_a_lease_that_ran_out_is_sent_again(
     container: Container, engine: Engine, ledger: Ledger, broker: AnyBroker
 ) -> None:
-    event = news()
+    event = new_event()
     ledger.record(event)
 
     with relaying(with_lease(container, engine, timedelta(milliseconds=300))):
@@ -199,7 +199,7 @@ def test_a_lease_that_ran_out_is_sent_again(
 def test_a_relay_dispatches_less_when_leases_ran_out(
     container: Container, engine: Engine, ledger: Ledger, broker: AnyBroker
 ) -> None:
-    ledger.record(*(news() for _ in range(20 * BATCH)))
+    ledger.record(*(new_event() for _ in range(20 * BATCH)))
     relay = with_lease(container, engine, timedelta(seconds=30))
     run_out = "UPDATE kratos_sync.deliveries SET due_at = now() - interval '1 h' WHERE leased"
 
@@ -210,7 +210,7 @@ def test_a_relay_dispatches_less_when_leases_ran_out(
         ledger.execute(run_out)
     first, second, third = (after - before for before, after in pairwise(sent))
 
-    # Nothing tells the second that leases ran out before it has claimed.
+    # The second does not know that leases ran out before it has claimed.
     assert 0 < third < second
     assert first > 0
 
@@ -219,7 +219,7 @@ def test_leases_whose_messages_are_gone_end_within_moments(
     container: Container, engine: Engine, ledger: Ledger, broker: AnyBroker
 ) -> None:
     """Else a Redis that was wiped would hold up new events too, for as long as a lease."""
-    events = [news() for _ in range(20 * BATCH)]
+    events = [new_event() for _ in range(20 * BATCH)]
     ledger.record(*events)
     with relaying(with_lease(container, engine, timedelta(hours=1))):
         until(lambda: dispatched(broker))
@@ -255,7 +255,7 @@ def looks(broker: AnyBroker, monkeypatch: pytest.MonkeyPatch) -> Looks:
 def test_leases_whose_messages_wait_or_are_worked_on_do_not_end(
     container: Container, engine: Engine, ledger: Ledger, broker: AnyBroker, looks: Looks
 ) -> None:
-    ledger.record(news())
+    ledger.record(new_event())
     relay = with_lease(container, engine, timedelta(minutes=10))
     relay.turn()
     ledger.execute("UPDATE kratos_sync.deliveries SET due_at = due_at - interval '5 minutes'")
@@ -270,7 +270,7 @@ def test_leases_whose_messages_wait_or_are_worked_on_do_not_end(
 def test_a_relay_does_not_wait_for_rows_that_a_worker_holds(
     container: Container, engine: Engine, ledger: Ledger, broker: AnyBroker, looks: Looks
 ) -> None:
-    ledger.record(news())
+    ledger.record(new_event())
     relay = with_lease(container, engine, timedelta(minutes=10))
     relay.turn()
     ledger.execute("UPDATE kratos_sync.deliveries SET due_at = due_at - interval '5 minutes'")
@@ -289,7 +289,7 @@ def test_a_relay_survives_a_statement_that_fails(
         ledger.execute("ALTER TABLE kratos_sync.deliveries RENAME TO parcels")
         until(lambda: "turn_abandoned" in names_logged(logged))
         ledger.execute("ALTER TABLE kratos_sync.parcels RENAME TO deliveries")
-        event = news()
+        event = new_event()
         ledger.record(event)
         assert until(lambda: dispatched(broker)) == [[event.id]]
 
@@ -297,7 +297,7 @@ def test_a_relay_survives_a_statement_that_fails(
 @on_both
 def test_a_full_queue_gets_nothing_more(relay: Relay, ledger: Ledger, broker: AnyBroker) -> None:
     broker.enqueue_many([message(SYNC) for _ in range(MOST_WAITING + 1)])
-    ledger.record(news())
+    ledger.record(new_event())
 
     relay.turn()
 
@@ -308,7 +308,7 @@ def test_a_full_queue_gets_nothing_more(relay: Relay, ledger: Ledger, broker: An
 def test_a_backlog_waits_in_the_ledger_and_not_at_the_broker(
     container: Container, engine: Engine, ledger: Ledger, broker: AnyBroker, looks: Looks
 ) -> None:
-    ledger.record(*(news() for _ in range(4 * FIRST_BATCHES * BATCH)))
+    ledger.record(*(new_event() for _ in range(4 * FIRST_BATCHES * BATCH)))
     looks.turn(with_lease(container, engine, timedelta(minutes=10)))
 
     assert sum(map(len, dispatched(broker))) <= 2 * FIRST_BATCHES * BATCH
@@ -316,10 +316,10 @@ def test_a_backlog_waits_in_the_ledger_and_not_at_the_broker(
 
 
 @on_both
-def test_a_consumer_that_this_release_does_not_know_is_owed_as_before(
+def test_a_consumer_that_this_release_does_not_know_keeps_its_deliveries(
     relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
-    known, unknown = news(), news()
+    known, unknown = new_event(), new_event()
     ledger.record(known, unknown)
     ledger.execute(
         "UPDATE kratos_sync.deliveries SET consumer = 'SendPostcard' WHERE event_id = :id",
@@ -337,7 +337,7 @@ def test_a_consumer_that_this_release_does_not_know_is_owed_as_before(
 
 @on_both
 def test_a_dead_letter_is_not_dispatched(relay: Relay, ledger: Ledger, broker: AnyBroker) -> None:
-    ledger.record(news())
+    ledger.record(new_event())
     ledger.execute("UPDATE kratos_sync.deliveries SET failed_at = now()")
 
     assert relay.turn() == IDLE_SECONDS
@@ -347,7 +347,7 @@ def test_a_dead_letter_is_not_dispatched(relay: Relay, ledger: Ledger, broker: A
 def test_leases_are_given_back_when_the_broker_is_away(
     container: Container, ledger: Ledger, away: AnyBroker
 ) -> None:
-    ledger.record(*(news() for _ in range(3)))
+    ledger.record(*(new_event() for _ in range(3)))
 
     with pytest.raises(BrokerUnavailable):
         container.relay().turn()
@@ -361,7 +361,7 @@ def test_everything_is_dispatched_when_the_broker_is_back(
     server: Server,
     away: AnyBroker,
 ) -> None:
-    events = [news() for _ in range(3)]
+    events = [new_event() for _ in range(3)]
     ledger.record(*events)
 
     with capture_logs() as logged, relaying(container.relay()):
@@ -375,7 +375,7 @@ def test_everything_is_dispatched_when_the_broker_is_back(
 def test_while_the_broker_is_away_nothing_is_leased_over_and_over(
     container: Container, ledger: Ledger, away: AnyBroker
 ) -> None:
-    ledger.record(news())
+    ledger.record(new_event())
     statement = "SELECT xmin::text, due_at FROM kratos_sync.deliveries"
     with capture_logs() as logged, relaying(container.relay()):
 
@@ -396,7 +396,7 @@ def test_it_survives_connections_to_postgresql_that_are_terminated(
     import psycopg
 
     database = container.engine().url.database
-    first, second, third = news(), news(), news()
+    first, second, third = new_event(), new_event(), new_event()
     with capture_logs() as logged, relaying(container.relay()):
         ledger.record(first)
         until(lambda: dispatched(broker) == [[first.id]])
@@ -420,7 +420,7 @@ def test_it_survives_connections_to_postgresql_that_are_terminated(
     assert [line["event"] for line in logged].count("wake_ups_interrupted") == 1
 
 
-def test_it_waits_for_a_ledger_that_is_away_and_stops_when_told(
+def test_it_waits_for_a_ledger_that_is_away_and_stops_when_asked(
     container: Container, broker: AnyBroker
 ) -> None:
     from kratos_sync.infrastructure.settings import Settings
@@ -440,7 +440,7 @@ def test_it_waits_for_a_ledger_that_is_away_and_stops_when_told(
 def test_what_another_relay_is_claiming_is_left_to_it(
     relay: Relay, ledger: Ledger, engine: Engine, broker: AnyBroker
 ) -> None:
-    first, second = news(), news()
+    first, second = new_event(), new_event()
     ledger.record(first, second)
     with engine.begin() as other:
         claim = text("SELECT FROM kratos_sync.deliveries WHERE event_id = :id FOR UPDATE")
@@ -455,7 +455,7 @@ def test_what_another_relay_is_claiming_is_left_to_it(
 def test_two_relays_send_nothing_twice(
     container: Container, engine: Engine, ledger: Ledger, broker: AnyBroker
 ) -> None:
-    events = [news() for _ in range(4 * BATCH)]
+    events = [new_event() for _ in range(4 * BATCH)]
     ledger.record(*events)
     relays = [with_lease(container, engine, timedelta(seconds=30)) for _ in range(2)]
     together = threading.Barrier(2)
@@ -485,11 +485,11 @@ def test_an_event_published_next_door_is_dispatched_at_once(
     stopped = threading.Event()
     with relaying(container.relay(), stopped):
         for count in range(1, 9):
-            publish(container.event_bus(), news(), Provenance("test"))
+            publish(container.event_bus(), new_event(), Provenance("test"))
             until(lambda count=count: len(dispatched(broker)) == count)  # type: ignore[misc]
         assert list(map(len, dispatched(broker))) == [1] * 8
         stopped.set()
-        publish(container.event_bus(), news(), Provenance("test"))
+        publish(container.event_bus(), new_event(), Provenance("test"))
 
 
 @pytest.fixture
@@ -506,7 +506,7 @@ def test_a_paused_consumer_is_sent_nothing_and_the_others_are(
     relay: Relay, ledger: Ledger, broker: AnyBroker, policies: PostgresConsumerPolicies
 ) -> None:
     policies.pause(SYNC, by="ada", reason="a test")
-    counted, said = registered(), news()
+    counted, said = registered(), new_event()
     ledger.record(said, counted)
 
     relay.turn()
@@ -522,7 +522,7 @@ def test_no_more_than_the_concurrency_is_under_lease(
     relay: Relay, ledger: Ledger, broker: AnyBroker, policies: PostgresConsumerPolicies
 ) -> None:
     policies.limit(SYNC, None, 2)
-    ledger.record(*(news() for _ in range(5)))
+    ledger.record(*(new_event() for _ in range(5)))
 
     for _ in range(3):
         known_at_once(relay).turn()
@@ -539,7 +539,7 @@ def test_two_relays_that_count_at_the_same_moment_keep_the_concurrency_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     container.policies().limit(SYNC, None, 2)
-    ledger.record(*(news() for _ in range(8)))
+    ledger.record(*(new_event() for _ in range(8)))
     relay = container.relay()
     other = with_lease(container, engine, timedelta(seconds=30))
     survey = other._claims.survey
@@ -564,7 +564,7 @@ def test_no_more_than_the_rate_is_dispatched_by_any_relay(
     policies: PostgresConsumerPolicies,
 ) -> None:
     policies.limit(SYNC, "1/hour", None)
-    ledger.record(*(news() for _ in range(5)))
+    ledger.record(*(new_event() for _ in range(5)))
     relays = [with_lease(container, engine, timedelta(seconds=30)) for _ in range(2)]
 
     for relay in [*relays, *relays]:

@@ -1,4 +1,4 @@
-"""What waits at the broker, told to whoever asks for the status."""
+"""The status of the broker: what waits there."""
 
 import socket
 from time import monotonic
@@ -31,9 +31,9 @@ def message(consumer: str) -> dramatiq.Message[None]:
 @on_both
 def test_what_waits_is_counted_for_each_consumer(broker: AnyBroker) -> None:
     broker.enqueue_many([message("Greet"), message("Greet"), message("Count")])
-    told = broker_status(broker, ["Greet", "Count", "Tickle"])
-    assert told.answers
-    assert told.messages == {"Greet": 2, "Count": 1, "Tickle": 0}
+    status = broker_status(broker, ["Greet", "Count", "Tickle"])
+    assert status.answers
+    assert status.messages == {"Greet": 2, "Count": 1, "Tickle": 0}
 
 
 @on_both
@@ -49,10 +49,10 @@ def test_without_consumers_the_broker_is_asked_all_the_same(broker: AnyBroker) -
     ],
 )
 def test_a_broker_that_is_away_is_an_answer(url: str, error: str) -> None:
-    told = broker_status(connect(SecretStr(url)), ["Greet"])
-    assert not told.answers
-    assert told.error == error
-    assert told.messages == {}
+    status = broker_status(connect(SecretStr(url)), ["Greet"])
+    assert not status.answers
+    assert status.error == error
+    assert status.messages == {}
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])

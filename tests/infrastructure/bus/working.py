@@ -38,22 +38,22 @@ def declare_actor(
 def declare_listener(
     broker: AnyBroker, *queue_names: str, perform: Callable[..., None] | None = None
 ) -> "SimpleQueue[Any]":
-    """Declare an actor that tells what it heard, after it has performed something."""
-    heard: SimpleQueue[Any] = SimpleQueue()
+    """Declare an actor that reports what it received, after it has performed something."""
+    received: SimpleQueue[Any] = SimpleQueue()
 
     def listen(number: Any = None, **_: Any) -> None:
         if perform is not None:
             perform(number)
-        heard.put(number)
+        received.put(number)
 
     dramatiq.actor(actor_name=ACTOR, queue_name=queue_names[0], broker=broker)(listen)
     for queue_name in queue_names[1:]:
         broker.declare_queue(queue_name)
-    return heard
+    return received
 
 
-def hear(heard: "SimpleQueue[Any]", count: int) -> list[Any]:
-    return [heard.get(timeout=DEADLINE_SECONDS) for _ in range(count)]
+def take(received: "SimpleQueue[Any]", count: int) -> list[Any]:
+    return [received.get(timeout=DEADLINE_SECONDS) for _ in range(count)]
 
 
 @contextmanager

@@ -60,7 +60,7 @@ class Life:
             each["value"] = address
         return {**known, **fields}
 
-    def tell(self, **fields: Any) -> KratosIdentityUpdated:
+    def receive(self, **fields: Any) -> KratosIdentityUpdated:
         """Kratos calls, and the call is recorded."""
         identity = Identity.from_kratos(self.document(**fields))
         event = KratosIdentityUpdated(uuid7(), datetime.now(UTC), identity)
@@ -70,8 +70,8 @@ class Life:
 
     def live(self) -> None:
         """Register, verify, change; a consumer gives up on one call, and fails at the next."""
-        with heard(self.ledger, Nosy):
-            first = self.tell()
+        with consumed_by(self.ledger, Nosy):
+            first = self.receive()
             self.consume(SyncKratosIdentity)
             for _ in range(Nosy.max_attempts):
                 self.ledger.query("UPDATE kratos_sync.deliveries SET due_at = now()")
@@ -81,7 +81,7 @@ class Life:
                 "status": "completed",
                 "verified_at": first.date_occurred.isoformat(),
             }
-            self.tell(
+            self.receive(
                 verifiable_addresses=[verified],
                 traits={"email": f"{self.sign}.other"},
                 updated_at=datetime.now(UTC).isoformat(),
@@ -90,7 +90,7 @@ class Life:
             self.consume(Nosy)
             self.ledger.query("UPDATE kratos_sync.deliveries SET due_at = now()")
         self.consume(CountRegistrations)
-        self.tell(updated_at=datetime.now(UTC).isoformat())
+        self.receive(updated_at=datetime.now(UTC).isoformat())
 
     def consume(self, *consumers: type[Consumer[Any]]) -> None:
         """Let consumers consume what is due to them."""
@@ -114,8 +114,10 @@ class Life:
         return traces(self.ledger.engine, [self.sign, TRACE])
 
 
-def heard(ledger: PostgresLedger, *consumers: type[Consumer[Any]]) -> AbstractContextManager[None]:
-    """Let these hear of what Kratos says, beside our own."""
+def consumed_by(
+    ledger: PostgresLedger, *consumers: type[Consumer[Any]]
+) -> AbstractContextManager[None]:
+    """Subscribe these to what Kratos says, beside our own consumers."""
     return subscribed(ledger, KratosIdentityUpdated, SyncKratosIdentity, *consumers)
 
 
@@ -133,7 +135,7 @@ def traces(engine: Engine, signs: Sequence[str]) -> list[str]:
                 .cursor()
                 .copy(f'COPY (SELECT * FROM kratos_sync."{table}") TO STDOUT'.encode()) as copied
             ):
-                told = b"".join(bytes(part) for part in copied).decode()
-            if any(sign in told for sign in signs):
+                copy = b"".join(bytes(part) for part in copied).decode()
+            if any(sign in copy for sign in signs):
                 found.append(table)
     return found

@@ -21,7 +21,7 @@ from kratos_sync.infrastructure.erasure import ErasureSchedule, PostgresErasures
 from kratos_sync.infrastructure.ledger.history import PostgresHistory
 from kratos_sync.infrastructure.ledger.operations import PostgresOperations
 from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
-from tests.infrastructure.erasure.life import TRACE, Life, Nosy, heard
+from tests.infrastructure.erasure.life import TRACE, Life, Nosy, consumed_by
 from tests.infrastructure.kratos.clock import Clock
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import subscribed
@@ -122,8 +122,8 @@ def test_consumers_receive_the_deletion_and_nothing_else(
     with subscribed(ledger, IdentityDeleted, SayGoodbye):
         erase(engine, life.id)
 
-        owed = ledger.query("SELECT consumer, subject FROM kratos_sync.deliveries")
-        assert owed == [{"consumer": "SayGoodbye", "subject": life.id}]
+        pending = ledger.query("SELECT consumer, subject FROM kratos_sync.deliveries")
+        assert pending == [{"consumer": "SayGoodbye", "subject": life.id}]
 
 
 def test_a_large_life_is_erased_in_steps(engine: Engine, life: Life) -> None:
@@ -197,9 +197,9 @@ def test_a_late_webhook_is_erased_by_the_relay_whether_it_was_consumed_or_not(
     engine: Engine, ledger: PostgresLedger, life: Life
 ) -> None:
     erase(engine, life.id)
-    life.tell()
+    life.receive()
     life.consume(SyncKratosIdentity)
-    life.tell()
+    life.receive()
     assert life.left() == ["events"]
 
     with scheduled(engine):
@@ -273,7 +273,7 @@ def test_in_flight_deliveries_are_waited_for_and_not_for_ever(
     clock = Clock()
     process = Erase(PostgresErasures(engine), lambda: None, clock, clock.pause)
     with in_flight(engine, life):
-        with pytest.raises(StillInFlight, match="had 1 of it in hand for a minute"):
+        with pytest.raises(StillInFlight, match="had 1 of it in flight for a minute"):
             list(process.run(life.id, by="ada", reason="asked"))
         assert life.left() == ["events"]
         (row,) = ledger.query(
@@ -300,8 +300,8 @@ def test_a_worker_that_fails_in_the_middle_of_it_leaves_nothing(
             assert go_on.wait(DEADLINE_SECONDS)
             super().consume(event)
 
-    with heard(ledger, Slow):
-        life.tell()
+    with consumed_by(ledger, Slow):
+        life.receive()
         worker = threading.Thread(target=life.consume, args=(Slow,))
         worker.start()
         assert entered.wait(DEADLINE_SECONDS)

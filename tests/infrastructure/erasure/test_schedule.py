@@ -74,7 +74,7 @@ WAITING = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NO
 
 
 def test_nothing_is_erased_during_a_replay(engine: Engine) -> None:
-    """Else what is being replayed would be owed, with nothing left to say."""
+    """Else what is being replayed would be pending, with nothing left to say."""
     life = Life(PostgresLedger(engine))
     life.live()
     erasures = PostgresErasures(engine)

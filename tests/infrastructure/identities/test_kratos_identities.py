@@ -15,7 +15,7 @@ from kratos_sync.infrastructure.identities.kratos_identities import PostgresKrat
 from kratos_sync.infrastructure.postgres.transaction import Transaction
 from tests.domain.people import ADA, GRACE, NOON, cause, exact, met, minutes, webhook
 from tests.infrastructure.statements import statements
-from tests.suites.occurrences import HEDY, MARY, told_of
+from tests.suites.occurrences import HEDY, MARY, snapshot_of
 from tests.suites.stores import identities_in_postgres
 from tests.suites.test_kratos_identities import stored
 from tests.waiting import DEADLINE_SECONDS, until
@@ -58,7 +58,7 @@ def test_the_columns_can_be_queried_as_kratos_names_them(engine: Engine) -> None
 def test_everybody_a_batch_is_about_is_loaded_by_one_statement(engine: Engine) -> None:
     people = (ADA, GRACE, MARY)
     for who in people:
-        stored(identities_in_postgres(engine), told_of(who))
+        stored(identities_in_postgres(engine), snapshot_of(who))
     transaction = Transaction(engine)
 
     with transaction.begin(TIME_LIMIT), statements() as seen:
@@ -72,8 +72,8 @@ def test_everybody_a_batch_is_about_is_loaded_by_one_statement(engine: Engine) -
 
 def test_somebody_else_may_be_looked_up_later(engine: Engine) -> None:
     store = identities_in_postgres(engine)
-    stored(store, told_of(ADA))
-    stored(store, told_of(GRACE))
+    stored(store, snapshot_of(ADA))
+    stored(store, snapshot_of(GRACE))
     transaction = Transaction(engine)
 
     with transaction.begin(TIME_LIMIT):
@@ -100,14 +100,14 @@ def test_who_is_not_there_is_looked_up_once(engine: Engine) -> None:
 
 def test_what_did_not_change_is_not_written(engine: Engine) -> None:
     store = identities_in_postgres(engine)
-    stored(store, told_of(ADA))
-    stored(store, told_of(GRACE))
+    stored(store, snapshot_of(ADA))
+    stored(store, snapshot_of(GRACE))
 
     with statements() as seen, store() as identities:
         for who in (ADA, GRACE):
             found = identities.find(who)
             assert found is not None
-            found.update(told_of(who), at=minutes(9), cause=cause(9))
+            found.update(snapshot_of(who), at=minutes(9), cause=cause(9))
 
     assert [each for each in seen if each.startswith("INSERT")] == []
 
@@ -118,7 +118,7 @@ def test_all_that_changed_is_written_in_one_go(engine: Engine) -> None:
 
     with statements() as seen, store() as identities:
         for who in people:
-            identities.add(KratosIdentity.seen(told_of(who), at=NOON, cause=cause()))
+            identities.add(KratosIdentity.seen(snapshot_of(who), at=NOON, cause=cause()))
 
     assert len([each for each in seen if each.startswith("INSERT")]) == 1
 
@@ -202,7 +202,7 @@ def test_a_conflict_on_one_identity_writes_none_of_the_batch(engine: Engine) -> 
     def add_both() -> None:
         with store() as identities:
             identities.add(met(webhook(7)))
-            identities.add(met(told_of(GRACE)))
+            identities.add(met(snapshot_of(GRACE)))
 
     with pytest.raises(ConcurrencyConflict):
         add_both()
@@ -216,18 +216,18 @@ def test_what_was_done_since_the_checkpoint_can_be_taken_back(engine: Engine) ->
     """Somebody only loaded, somebody changed before, somebody added before, somebody new."""
     store = identities_in_postgres(engine)
     for who in (ADA, GRACE):
-        stored(store, told_of(who))
+        stored(store, snapshot_of(who))
     transaction = Transaction(engine)
 
     with transaction.begin(TIME_LIMIT):
         identities = PostgresKratosIdentities(transaction)
         renamed(identities, GRACE, "before", 1)
-        identities.add(met(told_of(MARY)))
+        identities.add(met(snapshot_of(MARY)))
         identities.collect_events()
         transaction.savepoint()
         for who in (ADA, GRACE, MARY):
             renamed(identities, who, "after", 2)
-        identities.add(met(told_of(HEDY)))
+        identities.add(met(snapshot_of(HEDY)))
 
         assert transaction.roll_back_to_savepoint(ValueError())
         assert identities.collect_events() == []
@@ -250,12 +250,12 @@ def test_who_was_taken_back_can_be_met_again(engine: Engine) -> None:
         identities = PostgresKratosIdentities(transaction)
         transaction.savepoint()
         assert identities.find(ADA) is None
-        identities.add(met(told_of(ADA)))
+        identities.add(met(snapshot_of(ADA)))
         assert transaction.roll_back_to_savepoint(ValueError())
 
         transaction.savepoint()
         assert identities.find(ADA) is None
-        identities.add(met(told_of(ADA)))
+        identities.add(met(snapshot_of(ADA)))
         transaction.commit()
 
     with store() as identities:
@@ -265,8 +265,8 @@ def test_who_was_taken_back_can_be_met_again(engine: Engine) -> None:
 def renamed(identities: KratosIdentities, who: UUID, name: str, minute: int) -> None:
     found = identities.find(who)
     assert found is not None
-    news = webhook(minute, id=str(who), traits={"name": name})
-    found.update(news, at=minutes(minute), cause=cause(minute))
+    snapshot = webhook(minute, id=str(who), traits={"name": name})
+    found.update(snapshot, at=minutes(minute), cause=cause(minute))
 
 
 def name_of(identity: KratosIdentity | None) -> object:

@@ -447,7 +447,7 @@ def test_proxies_of_the_environment_are_not_used(
 
 def test_no_secret_and_no_person_is_in_a_log_or_an_error(kratos: Kratos) -> None:
     url = kratos.url.replace("//", "//byron:lovelace@")
-    told: list[str] = []
+    printed: list[str] = []
     troubles = [
         reply.broken(500),
         reply.broken(403),
@@ -465,11 +465,11 @@ def test_no_secret_and_no_person_is_in_a_log_or_an_error(kratos: Kratos) -> None
                 try:
                     call(admin)
                 except (KratosRefused, KratosUnavailable) as error:
-                    told.append(f"{error!r} {error} {error.__cause__!r}")
-            told.append(repr(admin))
+                    printed.append(f"{error!r} {error} {error.__cause__!r}")
+            printed.append(repr(admin))
 
-    text = f"{told} {lines}"
-    assert len(told) > len(troubles)
+    text = f"{printed} {lines}"
+    assert len(printed) > len(troubles)
     for secret in ("lovelace", "byron", "example.org", "h1"):
         assert secret not in text
 

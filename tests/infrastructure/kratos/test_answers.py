@@ -24,7 +24,7 @@ def fetch(ledger: PostgresLedger, *numbers: int) -> None:
     deliver(Batch(FetchKratosIdentity, ids, ledger.unit_of_work(), ledger))
 
 
-def hear(ledger: PostgresLedger, *numbers: int) -> None:
+def receive(ledger: PostgresLedger, *numbers: int) -> None:
     for number in numbers:
         assert ledger.publish(hinted(number), WEBHOOK)
 
@@ -36,7 +36,7 @@ def left(ledger: PostgresLedger) -> int:
 def test_a_hint_of_another_batch_is_answered_by_a_question_asked_after_it(
     ledger: PostgresLedger,
 ) -> None:
-    hear(ledger, 1, 2, 3)
+    receive(ledger, 1, 2, 3)
     fetch(ledger, 2)
 
     fetch(ledger, 1, 3)
@@ -48,8 +48,8 @@ def test_a_hint_of_another_batch_is_answered_by_a_question_asked_after_it(
 def test_a_hint_that_came_while_kratos_answered_is_a_question_of_its_own(
     ledger: PostgresLedger,
 ) -> None:
-    hear(ledger, 1)
-    ledger.kratos.before = lambda number: hear(ledger, 2) if number == 1 else None
+    receive(ledger, 1)
+    ledger.kratos.before = lambda number: receive(ledger, 2) if number == 1 else None
     fetch(ledger, 1)
 
     fetch(ledger, 2)
@@ -61,7 +61,7 @@ def test_a_hint_that_came_while_kratos_answered_is_a_question_of_its_own(
 def test_a_hint_of_a_time_beyond_the_calendar_is_answered(
     ledger: PostgresLedger, time: str
 ) -> None:
-    hear(ledger, 1)
+    receive(ledger, 1)
     ledger.query(
         "UPDATE kratos_sync.events SET occurred_at = CAST(:time AS timestamptz)", time=time
     )
@@ -72,7 +72,7 @@ def test_a_hint_of_a_time_beyond_the_calendar_is_answered(
 
 
 def test_a_replayed_hint_is_asked_about_again(ledger: PostgresLedger) -> None:
-    hear(ledger, 1)
+    receive(ledger, 1)
     fetch(ledger, 1)
     ledger.query(
         "INSERT INTO kratos_sync.deliveries (event_id, consumer, subject)"
@@ -90,7 +90,7 @@ def test_an_answer_from_the_future_answers_nothing(ledger: PostgresLedger) -> No
     ledger.query(
         "INSERT INTO kratos_sync.kratos_answers VALUES (:who, now() + interval '1 h')", who=ADA
     )
-    hear(ledger, 1)
+    receive(ledger, 1)
 
     fetch(ledger, 1)
 
@@ -100,20 +100,22 @@ def test_an_answer_from_the_future_answers_nothing(ledger: PostgresLedger) -> No
 def test_the_answer_is_dated_by_the_database_before_kratos_is_asked(
     ledger: PostgresLedger,
 ) -> None:
-    hear(ledger, 1)
+    receive(ledger, 1)
     seen = []
     ledger.kratos.before = lambda _: seen.append(ledger.now)
 
     fetch(ledger, 1)
 
-    (told,) = [event for event in ledger.events.values() if event.source == "FetchKratosIdentity"]
+    (recorded,) = [
+        event for event in ledger.events.values() if event.source == "FetchKratosIdentity"
+    ]
     (asked,) = ledger.query("SELECT asked_at FROM kratos_sync.kratos_answers")
-    assert told.occurred_at == asked["asked_at"]
-    assert timedelta(0) <= seen[0] - told.occurred_at < timedelta(seconds=5)
+    assert recorded.occurred_at == asked["asked_at"]
+    assert timedelta(0) <= seen[0] - recorded.occurred_at < timedelta(seconds=5)
 
 
 def test_hints_about_erased_identities_are_not_asked_about(ledger: PostgresLedger) -> None:
-    hear(ledger, 1)
+    receive(ledger, 1)
     ledger.query(
         "INSERT INTO kratos_sync.kratos_identities (id, synced_at, version, forgotten_at)"
         " VALUES (:who, now(), 1, now())",

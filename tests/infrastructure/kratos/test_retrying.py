@@ -24,7 +24,7 @@ LONG = TimeLimits(attempt=60, total=180, total_if_asked=900)
 
 
 class Attempts:
-    """Fails as it is told to, and then succeeds; each attempt takes ``takes`` seconds."""
+    """Fails as a test wants, and then succeeds; each attempt takes ``takes`` seconds."""
 
     def __init__(
         self, *errors: Exception, for_ever: Exception | None = None, takes: float = 0

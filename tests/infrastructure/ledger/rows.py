@@ -50,7 +50,7 @@ def add_event(
     return event_id
 
 
-def owe(
+def add_delivery(
     engine: Engine,
     consumer: str,
     event_id: UUID | None = None,

@@ -18,7 +18,7 @@ from kratos_sync.infrastructure.ledger.purge import PostgresPurge
 from kratos_sync.infrastructure.ledger.status import PostgresStatus
 from kratos_sync.infrastructure.reconciliation import runs
 from kratos_sync.infrastructure.reconciliation.runs import PostgresReconciliations
-from tests.infrastructure.ledger.rows import SOMEBODY, add_event, owe
+from tests.infrastructure.ledger.rows import SOMEBODY, add_delivery, add_event
 from tests.infrastructure.ledger.test_low_water_marks import pages
 from tests.infrastructure.ledger.test_purge import A_MONTH, DAY, ids, purge, run
 from tests.infrastructure.ledger.test_purge_schedule import running
@@ -156,8 +156,8 @@ def test_what_was_never_attempted_is_due_whatever_its_time(
         claims.survey([SYNC])
         for _ in range(2):
             claims._marks.full_scan_took([SYNC], LONGEST_SECONDS)
-    ahead = {owe(engine, SYNC, due_in=due_in) for _ in range(3)}
-    now = owe(engine, SYNC)
+    ahead = {add_delivery(engine, SYNC, due_in=due_in) for _ in range(3)}
+    now = add_delivery(engine, SYNC)
 
     assert claims.survey([SYNC])[SYNC].is_due
     assert claims.claim(SYNC, 1).event_ids == [now]
@@ -167,9 +167,9 @@ def test_what_was_never_attempted_is_due_whatever_its_time(
 
 
 def test_what_was_attempted_or_postponed_waits_for_its_time(engine: Engine) -> None:
-    owe(engine, SYNC, due_in=HOUR, attempts=1, error_type="OSError")
-    owe(engine, SYNC, due_in=HOUR, error_type="RetryLater")
-    owe(engine, SYNC, due_in=HOUR, failed_ago=LEASE)
+    add_delivery(engine, SYNC, due_in=HOUR, attempts=1, error_type="OSError")
+    add_delivery(engine, SYNC, due_in=HOUR, error_type="RetryLater")
+    add_delivery(engine, SYNC, due_in=HOUR, failed_ago=LEASE)
     claims = PostgresClaims(engine, LEASE)
 
     assert not claims.survey([SYNC])[SYNC].is_due
@@ -177,8 +177,8 @@ def test_what_was_attempted_or_postponed_waits_for_its_time(engine: Engine) -> N
 
 
 def test_a_lease_that_lasts_longer_than_any_is_over(engine: Engine) -> None:
-    lost = owe(engine, SYNC, due_in=HOUR + LEASE, leased=True)
-    owe(engine, SYNC, due_in=LEASE, leased=True)
+    lost = add_delivery(engine, SYNC, due_in=HOUR + LEASE, leased=True)
+    add_delivery(engine, SYNC, due_in=LEASE, leased=True)
     claims = PostgresClaims(engine, LEASE)
 
     backlog = claims.survey([SYNC])[SYNC]
@@ -189,8 +189,8 @@ def test_a_lease_that_lasts_longer_than_any_is_over(engine: Engine) -> None:
 
 
 def test_lost_leases_end_also_where_they_last_longer_than_they_were_given(engine: Engine) -> None:
-    owe(engine, SYNC, due_in=10 * LEASE, leased=True)
-    owe(engine, SYNC, due_in=LEASE, leased=True)
+    add_delivery(engine, SYNC, due_in=10 * LEASE, leased=True)
+    add_delivery(engine, SYNC, due_in=LEASE, leased=True)
 
     assert PostgresClaims(engine, LEASE).end_lost_leases(SYNC) == 1
 
@@ -219,7 +219,7 @@ def test_a_claim_does_not_look_through_all_that_waits_for_a_retry(engine: Engine
 def test_status_reports_how_far_apart_the_clocks_are_and_no_negative_lag(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    owe(engine, SYNC, age=-HOUR, due_in=HOUR)
+    add_delivery(engine, SYNC, age=-HOUR, due_in=HOUR)
     set_our_clock(monkeypatch, -HOUR)
 
     report = PostgresStatus(engine).report([SYNC])

@@ -207,7 +207,7 @@ def _find_another_ledger_away_when_collected(_: Surroundings, transaction: Trans
 
 
 class _Odd(Exception):
-    """What cannot be told in a row as it is."""
+    """What a row cannot hold as it is."""
 
 
 _Odd.__qualname__ = "Odd\ud800\x00"
@@ -228,7 +228,7 @@ class _Unspeakable(Exception):
         raise SystemExit(3)
 
 
-def _raise_an_error_that_cannot_be_told(_: Surroundings, __: Transaction) -> None:
+def _raise_an_error_without_a_text(_: Surroundings, __: Transaction) -> None:
     raise _Unspeakable
 
 
@@ -257,7 +257,7 @@ TROUBLES: list[Trouble] = [
     _find_another_ledger_away_when_collected,
     _raise_an_error_of_an_odd_name,
     _raise_an_error_of_no_module,
-    _raise_an_error_that_cannot_be_told,
+    _raise_an_error_without_a_text,
 ]
 
 

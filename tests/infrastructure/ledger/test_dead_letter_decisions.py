@@ -13,7 +13,7 @@ from kratos_sync.application.ports.dead_letters import DeadLetterFilter
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.ledger.dead_letters import PostgresDeadLetterDecisions
 from tests.domain.people import ADA, cause
-from tests.infrastructure.ledger.rows import A_MINUTE, owe
+from tests.infrastructure.ledger.rows import A_MINUTE, add_delivery
 from tests.infrastructure.ledger.test_dead_letters import fail
 from tests.infrastructure.statements import statements
 from tests.suites.ledgers import PostgresLedger
@@ -62,7 +62,7 @@ def test_what_is_retried_is_due_from_its_first_attempt_on(
 
     (row,) = ledger.query(
         "SELECT attempts, leased, failed_at, last_error, due_at <= now() AS due,"
-        " owed_at > now() - interval '10 s' AS owed_since_now FROM kratos_sync.deliveries"
+        " owed_at > now() - interval '10 s' AS is_recorded_now FROM kratos_sync.deliveries"
     )
     assert row == {
         "attempts": 0,
@@ -70,7 +70,7 @@ def test_what_is_retried_is_due_from_its_first_attempt_on(
         "failed_at": None,
         "last_error": "KeyError: 1",
         "due": True,
-        "owed_since_now": True,
+        "is_recorded_now": True,
     }
     assert PostgresClaims(engine, A_MINUTE).survey(["Greet"])["Greet"].is_due
 
@@ -131,7 +131,7 @@ def test_only_what_is_meant_is_touched(
 ) -> None:
     meant = fail(engine, kind="a.Rude")
     others = {fail(engine), fail(engine, "Count", kind="a.Rude")}
-    waiting = owe(engine, "Greet", attempts=1, due_in=A_MINUTE, error_type="a.Rude")
+    waiting = add_delivery(engine, "Greet", attempts=1, due_in=A_MINUTE, error_type="a.Rude")
 
     assert decide(engine, DeadLetterFilter(consumer="Greet", exception="Rude")) == [1]
 

@@ -1,4 +1,4 @@
-"""What failed for good: found, grouped and told."""
+"""What failed for good: found, grouped and listed."""
 
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -12,9 +12,9 @@ from kratos_sync.infrastructure.ledger.dead_letters import PostgresDeadLetters
 from tests.infrastructure.ledger.rows import (
     A_MINUTE,
     SOMEBODY,
+    add_delivery,
     add_event,
     log_attempt,
-    owe,
 )
 
 EVERYTHING = DeadLetterFilter()
@@ -32,7 +32,7 @@ def fail(
     ago: timedelta = A_MINUTE,
     error: str = "KeyError: 'dalia'",
 ) -> UUID:
-    return owe(
+    return add_delivery(
         engine,
         consumer,
         event_id,
@@ -51,7 +51,7 @@ def found(engine: Engine, wanted: DeadLetterFilter) -> set[UUID]:
 
 
 def test_where_nothing_failed_there_are_no_groups(engine: Engine) -> None:
-    owe(engine, "Greet", attempts=3, last_error="KeyError: 1")
+    add_delivery(engine, "Greet", attempts=3, last_error="KeyError: 1")
     assert PostgresDeadLetters(engine).groups(EVERYTHING, MANY).dead_letters == 0
 
 

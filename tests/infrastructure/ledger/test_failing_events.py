@@ -43,7 +43,7 @@ class NotesByRun(NotesByExecute):
 
 
 class NotesOnAConnection(Notes):
-    """Takes the connection once, and does with it what the transaction does not hear of."""
+    """Takes the connection once, and does with it what the transaction does not notice."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._connection = transaction.connection

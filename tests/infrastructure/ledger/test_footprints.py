@@ -81,16 +81,16 @@ def test_a_batch_opens_what_fits_and_gives_the_rest_back_at_once(ledger: Postgre
 
 
 @pytest.mark.parametrize(
-    "forgotten", ["", "UPDATE kratos_sync.kratos_identities SET footprint = NULL"]
+    "statement", ["", "UPDATE kratos_sync.kratos_identities SET footprint = NULL"]
 )
 def test_what_is_held_counts_too_and_the_ledger_learns_of_it(
-    ledger: PostgresLedger, claims: PostgresClaims, forgotten: str
+    ledger: PostgresLedger, claims: PostgresClaims, statement: str
 ) -> None:
     publish(ledger, {"list": [{"a": 0}] * 20_000}, 1, 2, 3)
     for number in (1, 2, 3):
         run(ledger, number)
-    if forgotten:
-        ledger.query(forgotten)
+    if statement:
+        ledger.query(statement)
     for number in (1, 2, 3):
         ledger.publish(gone(10 + number, person(number)), WEBHOOK)
     ids = claims.claim(DELETE, 10).event_ids

@@ -36,7 +36,7 @@ def ledger(engine: Engine) -> PostgresLedger:
 
 @pytest.fixture(autouse=True)
 def long_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While a test lets writers wait, they are not given up."""
+    """While a test lets writers wait, they are not interrupted."""
     monkeypatch.setattr(event_bus, "STATEMENT_TIMEOUT", LONG)
     monkeypatch.setattr(loop_connection, "REPLY_SECONDS", DEADLINE_SECONDS)
     monkeypatch.setattr(group_commit, "QUEUE_SECONDS", DEADLINE_SECONDS)
@@ -60,11 +60,11 @@ class Publishing:
     def begin(self, number: int, key: str | None = None, payload: bytes | None = None) -> Any:
         provenance = Provenance("webhook", key)
         event = updated(number, person(number))
-        told = event if payload is None else unread(event, payload)
+        published = event if payload is None else unread(event, payload)
 
         async def publish() -> bool:
             self.begun += 1
-            return await self.bus.publish(told, provenance)
+            return await self.bus.publish(published, provenance)
 
         return asyncio.create_task(publish())
 

@@ -13,10 +13,10 @@ from kratos_sync.infrastructure.postgres.engine import connect
 from tests.infrastructure.ledger.rows import (
     A_MINUTE,
     SOMEBODY,
+    add_delivery,
     add_event,
     add_identity,
     log_attempt,
-    owe,
 )
 
 EVERYTHING = 1_000
@@ -103,7 +103,7 @@ def test_each_consumers_attempts_stand_in_the_order_they_were_made(engine: Engin
 
 
 def test_a_pending_delivery_has_its_due_time_and_last_error(engine: Engine) -> None:
-    event_id = owe(engine, "Greet", attempts=1, due_in=A_MINUTE, last_error="KeyError")
+    event_id = add_delivery(engine, "Greet", attempts=1, due_in=A_MINUTE, last_error="KeyError")
     log_attempt(engine, "Greet", event_id, outcome="failed", error="KeyError")
     found = history(engine)
     ((greet,),) = [event.deliveries for event in found.events]
@@ -116,7 +116,7 @@ def test_a_pending_delivery_has_its_due_time_and_last_error(engine: Engine) -> N
 
 
 def test_a_dead_letter_has_its_time(engine: Engine) -> None:
-    owe(engine, "Greet", attempts=12, failed_ago=A_MINUTE, last_error="KeyError")
+    add_delivery(engine, "Greet", attempts=12, failed_ago=A_MINUTE, last_error="KeyError")
     ((greet,),) = [event.deliveries for event in history(engine).events]
     assert greet.outstanding is not None
     assert greet.outstanding.failed_at is not None

@@ -1,4 +1,4 @@
-"""Which hooks were heard, added up by many processes."""
+"""Hook activity, added up by many processes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -44,13 +44,13 @@ def note(log: PostgresHookLog, *calls: Calls) -> None:
     run(log, lambda: log.note(calls))
 
 
-def heard(engine: Engine) -> Mapping[str, HookActivity]:
+def activity(engine: Engine) -> Mapping[str, HookActivity]:
     with engine.connect() as connection:
         return {hook.label: hook for hook in hook_activity(connection)}
 
 
 def numbers(engine: Engine) -> dict[str, int]:
-    return {label: hook.calls for label, hook in heard(engine).items()}
+    return {label: hook.calls for label, hook in activity(engine).items()}
 
 
 def test_calls_add_up_hook_by_hook(log: PostgresHookLog, engine: Engine) -> None:
@@ -68,15 +68,15 @@ def test_the_time_is_the_databases(log: PostgresHookLog, engine: Engine) -> None
 
 def test_a_call_of_before_moves_nothing_back(log: PostgresHookLog, engine: Engine) -> None:
     note(log, Calls("login", 1, NOW))
-    first = heard(engine)["login"]
+    first = activity(engine)["login"]
     note(log, Calls("login", 1, HOUR))
-    assert heard(engine)["login"] == first._replace(calls=2)
+    assert activity(engine)["login"] == first._replace(calls=2)
 
 
 def test_the_first_call_is_remembered(log: PostgresHookLog, engine: Engine) -> None:
     note(log, Calls("login", 1, HOUR))
     note(log, Calls("login", 1, NOW))
-    hook = heard(engine)["login"]
+    hook = activity(engine)["login"]
     assert hook.last_at - hook.first_at > timedelta(minutes=59)
 
 
@@ -86,7 +86,7 @@ def test_a_time_beyond_the_calendar_keeps_no_hook_from_being_read(engine: Engine
             text("INSERT INTO kratos_sync.hooks_heard VALUES ('odd', '-infinity', 'infinity', 30)")
         )
 
-    assert heard(engine)["odd"].calls == 30
+    assert activity(engine)["odd"].calls == 30
 
 
 def test_labels_beyond_the_hundredth_are_not_taken_and_the_others_go_on(
@@ -94,7 +94,7 @@ def test_labels_beyond_the_hundredth_are_not_taken_and_the_others_go_on(
 ) -> None:
     note(log, *(Calls(f"{number:03}", 1, NOW) for number in range(MOST_LABELS - 1)))
     note(log, Calls("000", 1, NOW), Calls("new", 1, NOW), Calls("newer", 1, NOW))
-    assert len(heard(engine)) == MOST_LABELS
+    assert len(activity(engine)) == MOST_LABELS
     assert numbers(engine)["000"] == 2
     assert {"new", "newer"} & numbers(engine).keys() == {"new"}
 
@@ -139,7 +139,7 @@ def test_a_connection_that_was_lost_is_made_anew(
         )
 
     async def until_noted() -> None:
-        # The loss may be heard of only by asking.
+        # A loss may be noticed only by asking.
         with suppress(LedgerUnavailable):
             return await log.note([Calls("login", 1, NOW)])
         return await log.note([Calls("login", 1, NOW)])

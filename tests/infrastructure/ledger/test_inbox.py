@@ -23,7 +23,7 @@ MANY = 20
 
 @pytest.fixture
 def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresLedger]:
-    """A ledger that is owed many events, on connections that do not wait long for a lock."""
+    """A ledger with many pending deliveries, on connections that do not wait long for a lock."""
     monkeypatch.setitem(SETTINGS, "lock_timeout", "50")
     engine = connect(SecretStr(database_url), pool_size=2)
     ledger = PostgresLedger(engine)
@@ -63,8 +63,8 @@ def test_a_row_that_somebody_holds_keeps_none_of_the_others(
             work(ledger)
 
     assert seen.count(OPEN.decode().strip()) == 1
-    owed = [event_id for name, event_id in ledger.deliveries if name == SyncKratosIdentity.name]
-    assert owed == [cause(7)]
+    pending = [event_id for name, event_id in ledger.deliveries if name == SyncKratosIdentity.name]
+    assert pending == [cause(7)]
 
 
 @pytest.mark.parametrize("time", ["infinity", "-infinity", "20000-01-01", "0044-03-15 BC"])

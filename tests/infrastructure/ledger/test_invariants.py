@@ -117,7 +117,7 @@ def killed_before_commit(ledger: PostgresLedger) -> Iterator[None]:
 
 @contextmanager
 def killed_while_recording(ledger: PostgresLedger) -> Iterator[None]:
-    """Who records an event loses its connection between the event and what is owed of it."""
+    """Who records an event loses its connection between the event and its deliveries."""
     at_work = (
         "SELECT pid FROM pg_stat_activity"
         " WHERE wait_event_type = 'Lock' AND datname = current_database()"
@@ -262,10 +262,10 @@ def test_invariant_3_a_delivery_goes_away_only_with_the_consumers_own_writes(
 
     with killed_before_commit(ledger), pytest.raises(LedgerUnavailable):
         work(ledger, cause(1), consumer=CountRegistrations)
-    owed_after_the_kill, counted_after_the_kill = list(ledger.deliveries), registrations(ledger)
+    pending_after_the_kill, counted_after_the_kill = list(ledger.deliveries), registrations(ledger)
     work(ledger, cause(1), consumer=CountRegistrations)
 
-    assert owed_after_the_kill == [(CountRegistrations.name, cause(1))]
+    assert pending_after_the_kill == [(CountRegistrations.name, cause(1))]
     assert counted_after_the_kill == 0
     assert (ledger.deliveries, registrations(ledger)) == ({}, 1)
 
@@ -561,7 +561,7 @@ def test_invariant_6_what_one_relay_is_claiming_another_skips(
 def test_invariant_6_two_relays_never_claim_the_same(
     ledger: PostgresLedger, claims: PostgresClaims
 ) -> None:
-    owe_a_crowd(ledger, 500)
+    add_deliveries(ledger, 500)
     claimed: list[UUID] = []
 
     def claim_all() -> None:
@@ -613,8 +613,8 @@ def test_invariant_6_redis_is_asked_outside_the_claims_transaction(
 # 7. What is dispatched is bounded.
 
 
-def owe_a_crowd(ledger: PostgresLedger, count: int) -> None:
-    """So many events, each owed to SyncKratosIdentity, written as record would."""
+def add_deliveries(ledger: PostgresLedger, count: int) -> None:
+    """So many events, each pending for SyncKratosIdentity, written as record would."""
     ledger.publish(updated(1), WEBHOOK)
     for table in ("events", "deliveries"):
         key = "id" if table == "events" else "event_id"
@@ -629,7 +629,7 @@ def owe_a_crowd(ledger: PostgresLedger, count: int) -> None:
 def test_invariant_7_a_backlog_waits_in_the_ledger_and_not_in_redis(
     ledger: PostgresLedger, relay: Relay, broker: WakefulRedisBroker
 ) -> None:
-    owe_a_crowd(ledger, 10_000)
+    add_deliveries(ledger, 10_000)
 
     for _ in range(30):
         relay.turn()
@@ -645,7 +645,7 @@ def test_invariant_7_two_relays_share_one_window(
     broker: WakefulRedisBroker,
     database_url: str,
 ) -> None:
-    owe_a_crowd(ledger, 3_000)
+    add_deliveries(ledger, 3_000)
     second = Relay(
         claims, broker, WakeUpListener(SecretStr(database_url)), SUBSCRIBED, policies_of(claims)
     )
@@ -660,7 +660,7 @@ def test_invariant_7_two_relays_share_one_window(
 def test_invariant_7_a_backlog_without_workers_does_not_pile_up_in_redis(
     ledger: PostgresLedger, relay: Relay, broker: WakefulRedisBroker
 ) -> None:
-    owe_a_crowd(ledger, 10_000)
+    add_deliveries(ledger, 10_000)
 
     dispatched = []
     for _ in range(6):
@@ -870,12 +870,12 @@ def test_a_connection_lost_amid_consumption_leaves_the_delivery_pending_and_coun
 
     with pytest.raises(LedgerUnavailable):
         work(ledger, cause(1), cause(2), consumer=LoseTheConnection)
-    owed, attempts = dict(ledger.deliveries), ledger.attempts
+    pending, attempts = dict(ledger.deliveries), ledger.attempts
     work(ledger, cause(1), cause(2), consumer=LoseTheConnection)
 
     assert killed == [1]
-    assert [key[1] for key in owed] == [cause(1), cause(2)]
-    assert [each.attempts for each in owed.values()] == [0, 0]
+    assert [key[1] for key in pending] == [cause(1), cause(2)]
+    assert [each.attempts for each in pending.values()] == [0, 0]
     assert attempts == []
     assert [(each.number, each.outcome) for each in ledger.attempts] == [(1, "succeeded")] * 2
 

@@ -111,8 +111,8 @@ def test_an_attempt_has_its_start_and_duration(ledger: PostgresLedger) -> None:
     ledger.publish(updated(1), WEBHOOK)
     unit = ledger.unit_of_work()
     with unit.begin(TIME_LIMIT):
-        owed = unit.inbox.open(SYNC, [cause(1)])
-        unit.inbox.settle(SYNC, owed, NOON, timedelta(milliseconds=5, microseconds=7))
+        deliveries = unit.inbox.open(SYNC, [cause(1)])
+        unit.inbox.settle(SYNC, deliveries, NOON, timedelta(milliseconds=5, microseconds=7))
         unit.commit()
 
     (attempt,) = ledger.query("SELECT * FROM kratos_sync.attempts")

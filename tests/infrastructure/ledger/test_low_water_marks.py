@@ -24,7 +24,7 @@ from kratos_sync.infrastructure.ledger.backlog import (
 from kratos_sync.infrastructure.ledger.claims import CLAIM, PostgresClaims
 from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.postgres.engine import connect
-from tests.infrastructure.ledger.rows import owe
+from tests.infrastructure.ledger.rows import add_delivery
 from tests.suites.occurrences import WEBHOOK, updated
 
 SYNC = SyncKratosIdentity.name
@@ -139,7 +139,7 @@ def pages(engine: Engine, statement: str, parameters: object) -> int:
 def test_dead_rows_that_a_snapshot_holds_cost_a_survey_and_a_claim_nothing(engine: Engine) -> None:
     leave_dead(engine, 3_000)
     claims = PostgresClaims(engine, LEASE)
-    owe(engine, SYNC)
+    add_delivery(engine, SYNC)
     claims.survey([SYNC])
     mark = claims._marks.known(SYNC)
     survey = SURVEY.text.replace(":consumers", "%(consumers)s").replace(":soon", "%(soon)s")
@@ -168,8 +168,8 @@ def test_what_lies_below_the_mark_is_found_by_the_next_full_scan(
     claims.survey([SYNC])
     for _ in range(2):
         claims._marks.full_scan_took([SYNC], VERY_SLOW)
-    late = owe(engine, SYNC, due_in=-HOUR)
-    expired = owe(engine, SYNC, due_in=-HOUR, leased=True)
+    late = add_delivery(engine, SYNC, due_in=-HOUR)
+    expired = add_delivery(engine, SYNC, due_in=-HOUR, leased=True)
 
     assert not claims.survey([SYNC])[SYNC].is_due
     assert claims.claim(SYNC, 10).event_ids == []
@@ -201,7 +201,7 @@ def test_above_the_mark_everything_is_found_at_once(engine: Engine, clock: Clock
     for _ in range(2):
         claims._marks.full_scan_took([SYNC], VERY_SLOW)
 
-    first = owe(engine, SYNC)
+    first = add_delivery(engine, SYNC)
     assert claims.survey([SYNC])[SYNC].is_due
     assert another.claim(SYNC, 10).event_ids == [first]
     assert claims.survey([SYNC])[SYNC].leased == 1
@@ -214,7 +214,7 @@ def test_above_the_mark_everything_is_found_at_once(engine: Engine, clock: Clock
 def test_a_full_scan_that_times_out_stops_no_relay(
     engine: Engine, database_url: str, clock: Clock
 ) -> None:
-    recent, old = owe(engine, SYNC), owe(engine, SYNC, due_in=-HOUR)
+    recent, old = add_delivery(engine, SYNC), add_delivery(engine, SYNC, due_in=-HOUR)
     hurried = connect(SecretStr(database_url), 1, statement_timeout=timedelta(seconds=1))
     claims = PostgresClaims(hurried, LEASE)
     with engine.begin() as blocking:

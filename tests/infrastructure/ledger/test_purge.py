@@ -20,7 +20,13 @@ from kratos_sync.infrastructure.ledger.purge import (
 )
 from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
 from kratos_sync.infrastructure.postgres.engine import connect
-from tests.infrastructure.ledger.rows import A_MINUTE, add_event, add_identity, log_attempt, owe
+from tests.infrastructure.ledger.rows import (
+    A_MINUTE,
+    add_delivery,
+    add_event,
+    add_identity,
+    log_attempt,
+)
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import updated
 from tests.waiting import DEADLINE_SECONDS, until
@@ -87,7 +93,7 @@ def test_each_table_has_a_retention_of_its_own(engine: Engine) -> None:
 def test_nothing_is_removed_that_a_delivery_needs(
     engine: Engine, failed_ago: timedelta | None
 ) -> None:
-    event = owe(engine, "Greet", age=50 * DAY, attempts=1, failed_ago=failed_ago)
+    event = add_delivery(engine, "Greet", age=50 * DAY, attempts=1, failed_ago=failed_ago)
     log_attempt(engine, "Greet", event, age=50 * DAY, outcome="failed")
     log_attempt(engine, "Count", event, age=50 * DAY)
 
@@ -96,7 +102,7 @@ def test_nothing_is_removed_that_a_delivery_needs(
 
 
 def test_what_was_done_meanwhile_goes_with_the_next_purge(engine: Engine) -> None:
-    owe(engine, "Greet", age=50 * DAY)
+    add_delivery(engine, "Greet", age=50 * DAY)
     purge(engine)
 
     run(engine, "DELETE FROM kratos_sync.deliveries")
@@ -108,7 +114,7 @@ def test_what_was_done_meanwhile_goes_with_the_next_purge(engine: Engine) -> Non
 def test_steps_of_any_size_pass_over_what_is_kept_and_come_to_an_end(
     engine: Engine, most_rows: int
 ) -> None:
-    kept = {owe(engine, "Greet", age=50 * DAY, failed_ago=A_MINUTE) for _ in range(3)}
+    kept = {add_delivery(engine, "Greet", age=50 * DAY, failed_ago=A_MINUTE) for _ in range(3)}
     for event in kept:
         log_attempt(engine, "Greet", event, age=50 * DAY, outcome="gave_up")
     for _ in range(5):
@@ -162,7 +168,7 @@ def test_a_call_that_kratos_repeats_is_known_as_long_as_its_event_is_kept(engine
 def test_a_preview_removes_nothing_and_counts_the_same(engine: Engine) -> None:
     for _ in range(5):
         log_attempt(engine, "Greet", add_event(engine, age=40 * DAY), age=40 * DAY)
-    owe(engine, "Greet", age=40 * DAY)
+    add_delivery(engine, "Greet", age=40 * DAY)
 
     preview = PostgresPurge(engine, 2).preview(A_MONTH, threading.Event(), lambda _: None)
 
@@ -175,16 +181,16 @@ def test_a_preview_removes_nothing_and_counts_the_same(engine: Engine) -> None:
 def test_a_purge_reports_its_progress_and_stops_between_two_steps(engine: Engine) -> None:
     for _ in range(5):
         add_event(engine, age=40 * DAY)
-    stopped, told = threading.Event(), list[Removed]()
+    stopped, reported = threading.Event(), list[Removed]()
 
     def stop_after_two_steps(removed: Removed) -> None:
-        told.append(removed)
-        if len(told) == 2:
+        reported.append(removed)
+        if len(reported) == 2:
             stopped.set()
 
     report = PostgresPurge(engine, most_rows=2).run(A_MONTH, stopped, stop_after_two_steps)
 
-    assert told == [Removed(2), Removed(4)]
+    assert reported == [Removed(2), Removed(4)]
     assert (report.removed, report.completed) == (Removed(4), False)
     assert len(ids(engine, "events")) == 1
 

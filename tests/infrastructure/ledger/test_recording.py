@@ -19,7 +19,7 @@ from kratos_sync.infrastructure.ledger.recording import (
 )
 from tests.domain.people import GRACE, cause
 from tests.suites.ledgers import PostgresLedger
-from tests.suites.occurrences import gone, person, subscribed, told_of, updated
+from tests.suites.occurrences import gone, person, snapshot_of, subscribed, updated
 from tests.suites.publishing import unread
 
 EVENTS = [
@@ -64,7 +64,7 @@ def test_recorded_events_and_deliveries_stand_in_the_ledger(
         deliveries = connection.execute(
             "SELECT event_id, subject, consumer FROM kratos_sync.deliveries"
         ).fetchall()
-    owed = {
+    wanted = {
         (event.id, event.subject, consumer)
         for event, _ in EVENTS
         for consumer in (
@@ -73,13 +73,13 @@ def test_recorded_events_and_deliveries_stand_in_the_ledger(
             else ["DeleteKratosIdentity"]
         )
     }
-    assert set(deliveries) == owed
-    assert len(deliveries) == len(owed)
+    assert set(deliveries) == wanted
+    assert len(deliveries) == len(wanted)
 
 
 @pytest.mark.parametrize("moment", TIMES)
 def test_times_are_exact_to_the_microsecond(moment: datetime, database_url: str) -> None:
-    event = KratosIdentityUpdated(cause(1), moment, told_of(GRACE))
+    event = KratosIdentityUpdated(cause(1), moment, snapshot_of(GRACE))
     row = EventRow.of(event, Provenance("test"))
     assert stored(database_url, "timestamptz[]", arrays_of([row])[3], "= ARRAY[%s]", moment)
 

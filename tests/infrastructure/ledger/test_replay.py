@@ -15,7 +15,7 @@ from kratos_sync.infrastructure.ledger import replay
 from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
 from tests.domain.people import ADA, GRACE
 from tests.infrastructure.kratos.clock import Clock
-from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY, add_event, owe
+from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY, add_delivery, add_event
 from tests.infrastructure.statements import statements
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import WEBHOOK, updated
@@ -122,8 +122,10 @@ def test_pending_deliveries_and_dead_letters_are_left_as_they_are(
     engine: Engine, ledger: PostgresLedger
 ) -> None:
     error = "KeyError: 1"
-    waiting = owe(engine, SYNC, age=A_MINUTE, attempts=3, due_in=HOUR, last_error=error)
-    dead = owe(engine, SYNC, age=A_MINUTE, attempts=12, failed_ago=A_MINUTE, last_error=error)
+    waiting = add_delivery(engine, SYNC, age=A_MINUTE, attempts=3, due_in=HOUR, last_error=error)
+    dead = add_delivery(
+        engine, SYNC, age=A_MINUTE, attempts=12, failed_ago=A_MINUTE, last_error=error
+    )
     add_event(engine, age=A_MINUTE)
     before = ledger.deliveries
 
@@ -140,7 +142,7 @@ def test_pending_deliveries_and_dead_letters_are_left_as_they_are(
 def test_another_consumers_delivery_of_the_event_is_none_of_its_business(
     engine: Engine, ledger: PostgresLedger
 ) -> None:
-    event_id = owe(engine, "Greet", age=A_MINUTE)
+    event_id = add_delivery(engine, "Greet", age=A_MINUTE)
     run(ledger, event_range(ledger))
     assert set(ledger.deliveries) == {("Greet", event_id), (SYNC, event_id)}
 
@@ -179,11 +181,11 @@ def test_a_step_looks_through_so_many_events_for_a_rare_one(
 
 def test_in_flight_are_due_and_leased_deliveries_up_to_a_bound(engine: Engine) -> None:
     for _ in range(3):
-        owe(engine, SYNC)
-    owe(engine, SYNC, leased=True, due_in=A_MINUTE)
-    owe(engine, SYNC, due_in=A_MINUTE, attempts=1)
-    owe(engine, SYNC, attempts=12, failed_ago=A_MINUTE)
-    owe(engine, "Greet")
+        add_delivery(engine, SYNC)
+    add_delivery(engine, SYNC, leased=True, due_in=A_MINUTE)
+    add_delivery(engine, SYNC, due_in=A_MINUTE, attempts=1)
+    add_delivery(engine, SYNC, attempts=12, failed_ago=A_MINUTE)
+    add_delivery(engine, "Greet")
     events = PostgresRecordedEvents(engine)
     assert events.in_flight(SYNC, MOST) == 4
     assert events.in_flight(SYNC, 2) == 2
@@ -203,5 +205,5 @@ def test_no_purge_removes_what_is_being_redelivered(engine: Engine, ledger: Post
     with statements() as seen:
         PostgresRecordedEvents(engine).redeliver(event_range(ledger), None, MOST)
     (lock,) = [n for n, statement in enumerate(seen) if "lock_shared" in statement]
-    (owes,) = [n for n, statement in enumerate(seen) if "INSERT INTO" in statement]
-    assert lock < owes
+    (inserted,) = [n for n, statement in enumerate(seen) if "INSERT INTO" in statement]
+    assert lock < inserted

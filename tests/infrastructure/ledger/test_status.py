@@ -22,10 +22,10 @@ from kratos_sync.infrastructure.postgres.engine import connect
 from tests.infrastructure.ledger.rows import (
     A_MINUTE,
     AT_ONCE,
+    add_delivery,
     add_event,
     add_identity,
     log_attempt,
-    owe,
 )
 
 HOUR = timedelta(hours=1)
@@ -59,61 +59,61 @@ def test_a_consumer_without_deliveries_is_listed_with_zeros(engine: Engine) -> N
 
 def test_a_pending_delivery_is_due_or_dispatched_or_waiting(engine: Engine) -> None:
     for _ in range(3):
-        owe(engine, "Greet")
+        add_delivery(engine, "Greet")
     for _ in range(2):
-        owe(engine, "Greet", due_in=A_MINUTE, leased=True)
-    owe(engine, "Greet", due_in=A_MINUTE, attempts=1, last_error="KeyError")
+        add_delivery(engine, "Greet", due_in=A_MINUTE, leased=True)
+    add_delivery(engine, "Greet", due_in=A_MINUTE, attempts=1, last_error="KeyError")
     greet = only(engine)
     assert (greet.due, greet.dispatched, greet.waiting, greet.backlog) == (3, 2, 1, 6)
 
 
 def test_a_delivery_whose_lease_ran_out_is_due(engine: Engine) -> None:
-    owe(engine, "Greet", due_in=-A_MINUTE, leased=True)
+    add_delivery(engine, "Greet", due_in=-A_MINUTE, leased=True)
     assert (only(engine).due, only(engine).dispatched) == (1, 0)
 
 
 def test_a_dead_letter_is_failed_and_neither_pending_nor_part_of_the_lag(engine: Engine) -> None:
-    owe(engine, "Greet", age=HOUR, attempts=12, last_error="KeyError", failed_ago=A_MINUTE)
+    add_delivery(engine, "Greet", age=HOUR, attempts=12, last_error="KeyError", failed_ago=A_MINUTE)
     greet = only(engine)
     assert (greet.failed, greet.backlog, greet.lag) == (1, 0, None)
 
 
 def test_the_lag_is_the_age_of_the_oldest_pending_event_whatever_its_state(engine: Engine) -> None:
-    owe(engine, "Greet", age=A_MINUTE)
-    owe(engine, "Greet", age=HOUR, due_in=A_MINUTE, leased=True)
+    add_delivery(engine, "Greet", age=A_MINUTE)
+    add_delivery(engine, "Greet", age=HOUR, due_in=A_MINUTE, leased=True)
     assert about(only(engine).lag, HOUR)
-    owe(engine, "Greet", age=2 * HOUR, due_in=A_MINUTE, attempts=3)
+    add_delivery(engine, "Greet", age=2 * HOUR, due_in=A_MINUTE, attempts=3)
     assert about(only(engine).lag, 2 * HOUR)
 
 
 def test_a_postponed_delivery_is_pending_and_no_lag_until_it_is_due(engine: Engine) -> None:
-    owe(engine, "Greet", age=HOUR, due_in=A_MINUTE, error_type=RETRY_LATER)
+    add_delivery(engine, "Greet", age=HOUR, due_in=A_MINUTE, error_type=RETRY_LATER)
     greet = only(engine)
     assert (greet.backlog, greet.waiting, greet.postponed, greet.lag) == (1, 1, 1, None)
-    owe(engine, "Count", age=HOUR, error_type=RETRY_LATER)
+    add_delivery(engine, "Count", age=HOUR, error_type=RETRY_LATER)
     count = report(engine, "Count").consumers[0]
     assert (count.due, count.postponed) == (1, 0)
     assert about(count.lag, HOUR)
 
 
 def test_the_lag_of_one_consumer_is_not_anothers(engine: Engine) -> None:
-    owe(engine, "Greet", age=A_MINUTE)
-    owe(engine, "Count", age=HOUR)
+    add_delivery(engine, "Greet", age=A_MINUTE)
+    add_delivery(engine, "Count", age=HOUR)
     greet, count = report(engine, "Greet", "Count").consumers
     assert about(greet.lag, A_MINUTE)
     assert about(count.lag, HOUR)
 
 
 def test_an_old_event_that_is_pending_only_since_now_is_no_lag(engine: Engine) -> None:
-    owe(engine, "Greet", add_event(engine, age=HOUR))
+    add_delivery(engine, "Greet", add_event(engine, age=HOUR))
     lag = only(engine).lag
     assert lag is not None
     assert lag < A_MINUTE
 
 
 def test_consumers_that_this_release_does_not_have_come_last(engine: Engine) -> None:
-    owe(engine, "Tickle")
-    owe(engine, "Applaud", attempts=12, failed_ago=A_MINUTE)
+    add_delivery(engine, "Tickle")
+    add_delivery(engine, "Applaud", attempts=12, failed_ago=A_MINUTE)
     consumers = report(engine, "Greet").consumers
     assert [(c.name, c.known) for c in consumers] == [
         ("Greet", True),
@@ -145,10 +145,12 @@ def test_a_success_before_the_recent_attempts_is_not_looked_for(engine: Engine) 
 
 def test_events_that_no_release_here_knows_are_named_and_counted(engine: Engine) -> None:
     merged = "UnknownEvent: kratos_identity.merged"
-    owe(engine, "Greet", age=A_MINUTE, due_in=A_MINUTE, last_error=merged)
-    owe(engine, "Count", age=HOUR, last_error=merged)
-    owe(engine, "Greet", due_in=A_MINUTE, leased=True, last_error="UnknownEvent: identity.split")
-    owe(engine, "Greet", due_in=A_MINUTE, last_error="KeyError: 'UnknownEvent: nothing'")
+    add_delivery(engine, "Greet", age=A_MINUTE, due_in=A_MINUTE, last_error=merged)
+    add_delivery(engine, "Count", age=HOUR, last_error=merged)
+    add_delivery(
+        engine, "Greet", due_in=A_MINUTE, leased=True, last_error="UnknownEvent: identity.split"
+    )
+    add_delivery(engine, "Greet", due_in=A_MINUTE, last_error="KeyError: 'UnknownEvent: nothing'")
     split, merge = sorted(
         report(engine, "Greet").unknown_events, key=lambda event: event.deliveries
     )
@@ -163,9 +165,9 @@ def test_few_rows_are_counted(engine: Engine) -> None:
     add_identity(engine, uuid4(), deleted_at=datetime.now(UTC))
     add_event(engine)
     log_attempt(engine, "Greet")
-    told = report(engine)
-    assert (told.alive, told.deleted) == (Count(2), Count(1))
-    assert (told.events, told.attempts) == (Count(1), Count(1))
+    found = report(engine)
+    assert (found.alive, found.deleted) == (Count(2), Count(1))
+    assert (found.events, found.attempts) == (Count(1), Count(1))
 
 
 @pytest.mark.parametrize("analyzed", [True, False])
@@ -182,11 +184,11 @@ def test_many_identities_are_estimated(engine: Engine, analyzed: bool) -> None:
         )
         if analyzed:
             connection.execute(text("ANALYZE kratos_sync.kratos_identities"))
-    told = report(engine)
-    assert told.alive.estimated
-    assert told.deleted.estimated
-    total = told.alive.number + told.deleted.number
-    assert told.deleted.number == pytest.approx(total / 4, rel=0.01)
+    found = report(engine)
+    assert found.alive.estimated
+    assert found.deleted.estimated
+    total = found.alive.number + found.deleted.number
+    assert found.deleted.number == pytest.approx(total / 4, rel=0.01)
     if analyzed:
         assert total == pytest.approx(many, rel=0.01)
 
@@ -205,8 +207,8 @@ def test_many_events_and_attempts_are_estimated(engine: Engine) -> None:
         ):
             connection.execute(text(statement), {"many": many})
         connection.execute(text("ANALYZE kratos_sync.events, kratos_sync.attempts"))
-    told = report(engine)
-    for count in (told.events, told.attempts):
+    found = report(engine)
+    for count in (found.events, found.attempts):
         assert count.estimated
         assert count.number == pytest.approx(many, rel=0.01)
 
@@ -226,11 +228,11 @@ def test_the_oldest_event_and_attempt_are_reported(engine: Engine) -> None:
     for age in (HOUR, 3 * HOUR):
         add_event(engine, age=age)
     log_attempt(engine, "Greet", age=2 * HOUR)
-    told = report(engine)
-    assert told.storage.oldest_event_at is not None
-    assert told.storage.oldest_attempt_at is not None
-    assert about(told.at - told.storage.oldest_event_at, 3 * HOUR)
-    assert about(told.at - told.storage.oldest_attempt_at, 2 * HOUR)
+    found = report(engine)
+    assert found.storage.oldest_event_at is not None
+    assert found.storage.oldest_attempt_at is not None
+    assert about(found.at - found.storage.oldest_event_at, 3 * HOUR)
+    assert about(found.at - found.storage.oldest_attempt_at, 2 * HOUR)
 
 
 def test_a_snapshot_held_for_long_is_reported_with_its_holder(
@@ -277,12 +279,12 @@ def test_a_role_that_may_not_look_into_the_holder_still_sees_that_it_holds(
 
 
 def test_the_schema_is_reported_with_what_this_release_needs(engine: Engine) -> None:
-    told = report(engine)
-    assert told.revision == told.needed_revision
+    found = report(engine)
+    assert found.revision == found.needed_revision
     with engine.begin() as connection:
         connection.execute(text("UPDATE kratos_sync.alembic_version SET version_num = '9999'"))
     assert report(engine).revision == "9999"
-    assert report(engine).needed_revision == told.needed_revision
+    assert report(engine).needed_revision == found.needed_revision
 
 
 def test_a_database_that_was_not_migrated_is_refused(empty_database_url: str) -> None:
@@ -305,9 +307,9 @@ def test_what_may_lose_commits_is_named(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path / "postgres", careless) as server:
         engine = connect(SecretStr(server.url), pool_size=2)
         migrate(engine)
-        told = report(engine)
+        found = report(engine)
         engine.dispose()
-    assert told.unsafe == ("fsync", "full_page_writes")
+    assert found.unsafe == ("fsync", "full_page_writes")
 
 
 def test_nothing_is_unsafe_by_default(engine: Engine) -> None:

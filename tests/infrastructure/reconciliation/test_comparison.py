@@ -1,4 +1,4 @@
-"""What the database alone suspects, and what it cannot read."""
+"""What the database alone takes for different, and what it cannot read."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from kratos_sync.infrastructure.reconciliation.comparison import FIRST, candidat
 from kratos_sync.testing.kratos import Document, InMemoryDocuments
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.persons import many, person
-from tests.kratos.population import Crowd
+from tests.kratos.population import Population
 from tests.recorded import thirteen_calls, two_hundred_lives
 
 NOW = datetime(2026, 11, 23, 13, tzinfo=UTC)
@@ -55,7 +55,7 @@ def store(cursor: "psycopg.RawCursor[Any]", page: bytes) -> list[UUID]:
 LISTINGS = {
     "two hundred lives": lambda: list(two_hundred_lives().listing.values()),
     "everybody whom an administrator made too": lambda: list(thirteen_calls().listing.values()),
-    "a population": lambda: [json.loads(text) for _, text in Crowd(300).listed(FIRST, 300)],
+    "a population": lambda: [json.loads(text) for _, text in Population(300).listed(FIRST, 300)],
     "made-up people": lambda: many(50),
 }
 
@@ -161,9 +161,9 @@ def test_the_database_finds_exactly_the_differences_of_the_domain(
     cursor.execute(b"DELETE FROM kratos_sync.kratos_identities")
     store(cursor, page_of([one]))
     for field in other:
-        told = {**one, field: other[field]} if field != "id" else one
-        page = page_of([told])
-        said, before = (Identity.from_admin_api(each) for each in (told, one))
+        changed = {**one, field: other[field]} if field != "id" else one
+        page = page_of([changed])
+        said, before = (Identity.from_admin_api(each) for each in (changed, one))
         differ = said.updated_at != before.updated_at or not all(
             same(said.parts().get(part, ABSENT), before.parts().get(part, ABSENT))
             for part in said.parts().keys() | before.parts()
@@ -202,8 +202,8 @@ def test_characters_that_are_replaced_here_are_no_difference(
         admin = HttpKratosAdmin(SecretStr(kratos.url))
         page = admin.page(None).identities
         admin.close()
-    heard = decode(json.dumps([ada]).encode()).value
-    ids = store(cursor, json.dumps(heard).encode())
+    documents = decode(json.dumps([ada]).encode()).value
+    ids = store(cursor, json.dumps(documents).encode())
 
     assert candidates_of(cursor, page, ids) == {}
 

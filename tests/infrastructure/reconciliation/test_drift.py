@@ -20,7 +20,7 @@ from kratos_sync.infrastructure.reconciliation.runs import (
     PostgresReconciliations,
     drift,
 )
-from tests.infrastructure.ledger.rows import owe
+from tests.infrastructure.ledger.rows import add_delivery
 from tests.kratos.persons import THEN, person
 
 ADA = UUID("0199e6a0-0000-7000-8000-00000000ada0")
@@ -81,7 +81,7 @@ def test_a_registration_since_the_run_before_is_a_missed_webhook(engine: Engine)
 
 
 def test_a_pending_webhook_is_not_missed(engine: Engine) -> None:
-    owe(engine, "SyncKratosIdentity")
+    add_delivery(engine, "SyncKratosIdentity")
     assert reconcile(engine, person(SOMEBODY), person(ADA)).missed_webhooks == {
         "on_its_way": 1,
         "old": 1,
@@ -89,7 +89,7 @@ def test_a_pending_webhook_is_not_missed(engine: Engine) -> None:
 
 
 def test_another_consumers_delivery_is_nothing_on_its_way(engine: Engine) -> None:
-    owe(engine, "Greet")
+    add_delivery(engine, "Greet")
     assert reconcile(engine, person(SOMEBODY)).missed_webhooks == {"old": 1}
 
 

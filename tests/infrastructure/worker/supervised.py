@@ -3,7 +3,7 @@
     python supervised.py FOLDER BEHAVIOUR…
 
 The first child behaves as the first word says, the second as the second, and so on; each writes
-what it was told of its predecessor into a file named after its turn. The last word is for all the
+what it knows of its predecessor into a file named after its turn. The last word is for all the
 further ones. The supervisor writes its pauses; they are ten times as short, and those of more than
 three seconds do not end.
 """

@@ -1,4 +1,4 @@
-"""An async consumer that blocks the event loop is interrupted, and the others are not blamed."""
+"""An async consumer that blocks the event loop is interrupted, and the others do not fail."""
 
 import asyncio
 import sys

@@ -27,7 +27,7 @@ class Child(NamedTuple):
 
 
 class Supervised:
-    """A supervisor, and children that behave as they are told to."""
+    """A supervisor, and children that behave as a test wants."""
 
     def __init__(self, folder: Path, *behaviours: str) -> None:
         self._folder = folder
@@ -94,7 +94,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(
-    ("end", "told"),
+    ("end", "predecessor"),
     [
         ("exit=3", "exited with code 3"),
         ("exit=0", "exited with code 0"),
@@ -103,15 +103,15 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         (f"exit={REPLACE_ME}", "was given up"),
     ],
 )
-def test_a_child_that_ends_is_replaced_and_the_next_is_told_how(
-    folder: Path, end: str, told: str
+def test_a_child_that_ends_is_replaced_and_the_next_knows_how(
+    folder: Path, end: str, predecessor: str
 ) -> None:
     with Supervised(folder, end, "live") as supervisor:
         assert supervisor.child(0).predecessor == "None"
-        assert supervisor.child(1).predecessor == told
+        assert supervisor.child(1).predecessor == predecessor
 
 
-def test_a_child_is_told_how_many_died_before_it(folder: Path) -> None:
+def test_a_child_knows_how_many_died_before_it(folder: Path) -> None:
     with Supervised(folder, "exit=3", f"exit={REPLACE_ME}", "exit=3", "live") as supervisor:
         supervisor.child(3)
         assert [child.deaths for child in supervisor.children] == [0, 1, 1, 2]

@@ -22,8 +22,8 @@ from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.ledger.inbox import PostgresInbox
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.worker import watchdog
-from tests.infrastructure.bus.conftest import Ledger, names_logged, news
-from tests.infrastructure.bus.overrunning import Overrun, Patient, SlowToMake, Watching
+from tests.infrastructure.bus.conftest import Ledger, names_logged, new_event
+from tests.infrastructure.bus.overrunning import Overrun, Persistent, SlowToMake, Watching
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import subscribed
 from tests.waiting import DEADLINE_SECONDS, until
@@ -102,7 +102,7 @@ def leased(ledger: Ledger, watching: Watching) -> list[UUID]:
 
 
 def lease(ledger: Ledger, watching: Watching) -> list[UUID]:
-    events = [news() for _ in range(4)]
+    events = [new_event() for _ in range(4)]
     with subscribed(PostgresLedger(ledger.engine), KratosIdentityUpdated, Overrun):
         ledger.record(*events)
     return sorted(watching.claims.claim(Overrun.name, 10).event_ids)
@@ -381,7 +381,7 @@ def test_what_is_given_back_counts_no_attempt_and_waits_for_no_lease(
     trouble: str,
 ) -> None:
     get_into(trouble, leased[1], monkeypatch=monkeypatch)
-    watching.begin(leased, Patient)
+    watching.begin(leased, Persistent)
     until(lambda: list(watching.watchdog.in_flight))
     until(lambda: Overrun.backends)
 
@@ -402,11 +402,11 @@ def test_a_transaction_that_hangs_around_its_events_is_cut_and_counts_no_attempt
     leased: list[UUID],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    soon = 0.5 - 2 * Patient.time_limit.total_seconds()
+    soon = 0.5 - 2 * Persistent.time_limit.total_seconds()
     monkeypatch.setattr(watchdog, "STATEMENTS_SECONDS", soon)
     with engine.connect() as holding, capture_logs() as logged:
         holding.exec_driver_sql("LOCK TABLE kratos_sync.attempts")
-        thread = watching.begin(leased, Patient)
+        thread = watching.begin(leased, Persistent)
         thread.join(DEADLINE_SECONDS)
         assert not thread.is_alive()
 
@@ -425,7 +425,7 @@ def test_a_pulse_is_shown_before_the_first_delivery_comes(
         assert watching.watchdog.in_flight.pulse == 1
 
 
-def test_a_process_that_was_halted_blames_nobody_for_it() -> None:
+def test_a_process_that_was_halted_fails_no_consumer_for_it() -> None:
     command = [sys.executable, "-c", HALTED]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None

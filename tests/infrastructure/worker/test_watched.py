@@ -100,7 +100,7 @@ class Consuming:
         self.watched = watched
         try:
             for number in range(self._times):
-                # Another object each time: an attempt is told from the next one by identity.
+                # Another object each time: attempts are distinguished by identity.
                 delivery = self._pending._replace(attempt=number)
                 try:
                     _watched(batch, delivery, partial(_consume_one, self._consumer, delivery, unit))
