@@ -9,7 +9,7 @@ from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIde
 from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.domain.events import KratosIdentityUpdated
 
-POISON_ONE_IN = 100
+FAILING_ONE_IN = 100
 
 
 class NoticeUpdates(Consumer[KratosIdentityUpdated]):
@@ -50,13 +50,13 @@ def notice_updates_in_order() -> None:
     notice_updates_too()
 
 
-def fail_on_poison() -> None:
-    """Have SyncKratosIdentity fail, its work done, on the events that are poison."""
+def fail_on_some() -> None:
+    """Have SyncKratosIdentity fail, its work done, on the events that are to fail."""
     consume = SyncKratosIdentity.consume
 
-    def consume_all_but_poison(self: SyncKratosIdentity, event: KratosIdentityUpdated) -> None:
+    def consume_all_but_some(self: SyncKratosIdentity, event: KratosIdentityUpdated) -> None:
         consume(self, event)
-        if event.id.int % POISON_ONE_IN == 0:
-            raise ValueError("this event is poison")
+        if event.id.int % FAILING_ONE_IN == 0:
+            raise ValueError("this event is to fail")
 
-    SyncKratosIdentity.consume = consume_all_but_poison  # type: ignore[method-assign]  # the change
+    SyncKratosIdentity.consume = consume_all_but_some  # type: ignore[method-assign]  # the change

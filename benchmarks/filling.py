@@ -9,7 +9,7 @@ from uuid import UUID
 import psycopg
 from uuid_utils.compat import uuid7
 
-from benchmarks.changes import POISON_ONE_IN
+from benchmarks.changes import FAILING_ONE_IN
 from kratos_sync.application.footprint import footprint_of
 from tests.recorded import Call
 
@@ -31,7 +31,7 @@ class Waiting:
     id: UUID
     subject: str
     payload: str
-    poison: bool = False
+    fails: bool = False
 
     @property
     def footprint(self) -> int:
@@ -39,20 +39,20 @@ class Waiting:
         return footprint_of(self.payload.encode())
 
 
-def as_told(calls: Sequence[Call]) -> list[Waiting]:
-    """The events of these calls; none has the id of a poison event."""
-    return [Waiting(_id(poison=False), call.person, _payload(call)) for call in calls]
+def events_of(calls: Sequence[Call]) -> list[Waiting]:
+    """The events of these calls; none has the id of an event that is to fail."""
+    return [Waiting(_id(fails=False), call.person, _payload(call)) for call in calls]
 
 
 def garbage(calls: Sequence[Call]) -> list[Waiting]:
     """For each of these calls, one whose payload is no identity."""
     nothing = json.dumps({"identity": {"traits": "none"}})
-    return [Waiting(_id(poison=True), call.person, nothing, poison=True) for call in calls]
+    return [Waiting(_id(fails=True), call.person, nothing, fails=True) for call in calls]
 
 
-def poison(calls: Sequence[Call]) -> list[Waiting]:
-    """The events of these calls, with ids that ``changes.SyncAllButPoison`` fails on."""
-    return [Waiting(_id(poison=True), call.person, _payload(call), poison=True) for call in calls]
+def failing(calls: Sequence[Call]) -> list[Waiting]:
+    """The events of these calls, with the ids of events that are to fail."""
+    return [Waiting(_id(fails=True), call.person, _payload(call), fails=True) for call in calls]
 
 
 def fill(
@@ -72,8 +72,8 @@ def fill(
         with cursor.copy(COPY_EVENTS) as copy:
             for event in events:
                 name = "kratos_identity.updated"
-                told = (event.id, name, event.subject, at or now, event.payload, "benchmark")
-                copy.write_row((*told, event.footprint))
+                columns = (event.id, name, event.subject, at or now, event.payload, "benchmark")
+                copy.write_row((*columns, event.footprint))
         with cursor.copy(COPY_DELIVERIES) as copy:
             for number, event in enumerate(events):
                 due = now - APART * (len(events) - number)
@@ -94,8 +94,8 @@ def _payload(call: Call) -> str:
     return call.body.decode()
 
 
-def _id(*, poison: bool) -> UUID:
-    while (uuid7_id := uuid7()).int % POISON_ONE_IN == 0 and not poison:
+def _id(*, fails: bool) -> UUID:
+    while (uuid7_id := uuid7()).int % FAILING_ONE_IN == 0 and not fails:
         pass
     # A version 7's last bits are random: moved by less than the modulus, it stays one.
-    return UUID(int=uuid7_id.int - uuid7_id.int % POISON_ONE_IN) if poison else uuid7_id
+    return UUID(int=uuid7_id.int - uuid7_id.int % FAILING_ONE_IN) if fails else uuid7_id

@@ -1,4 +1,4 @@
-"""The recorded events, told of more people than lived them."""
+"""The recorded events, copied for more people."""
 
 import json
 import re

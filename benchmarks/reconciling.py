@@ -125,23 +125,23 @@ def main(identities: int, changed_every: int, missing_every: int) -> None:
             population = ("--identities", str(identities))
             changed = ("--changed-every", str(changed_every), "--missing-every", str(missing_every))
             with kratos(*population) as url:
-                _tell(
+                _print(
                     "unchanged, dry run",
                     reconcile({**environment, "KRATOS_ADMIN_URL": url}, "--dry-run"),
                 )
-                _tell("unchanged", reconcile({**environment, "KRATOS_ADMIN_URL": url}))
+                _print("unchanged", reconcile({**environment, "KRATOS_ADMIN_URL": url}))
             with kratos(*population, *changed) as url:
                 there = {**environment, "KRATOS_ADMIN_URL": url}
-                _tell("changed, dry run", reconcile(there, "--dry-run"))
-                _tell("changed", reconcile(there))
+                _print("changed, dry run", reconcile(there, "--dry-run"))
+                _print("changed", reconcile(there))
             with kratos(*population, "--seed", "1") as url:
-                _tell(
+                _print(
                     "another Kratos",
                     reconcile({**environment, "KRATOS_ADMIN_URL": url}, "--dry-run"),
                 )
 
 
-def _tell(name: str, said: dict[str, Any]) -> None:
+def _print(name: str, said: dict[str, Any]) -> None:
     rate = said["identities"] / max(said["seconds"], 0.001)
     print(
         f"{name:<20} {said['identities']:>9,} compared in {said['seconds']:6.1f} s"

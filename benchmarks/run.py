@@ -68,9 +68,9 @@ def measures(stage: Stage, size: Size, results: Results) -> Iterator[tuple[str, 
     def plain(events: int = size.events_of_pairs, **how: Any) -> Any:
         return deliver(stage, backlog(events), **how)
 
-    def paired(poison: str = "", **how: Any) -> Measure:
+    def paired(failing_by: str = "", **how: Any) -> Measure:
         def measure() -> Any:
-            return deliver(stage, backlog(size.events_of_pairs, poison), **how)
+            return deliver(stage, backlog(size.events_of_pairs, failing_by), **how)
 
         return lambda: beside(plain, measure, size.pairs)
 
@@ -96,7 +96,7 @@ def measures(stage: Stage, size: Size, results: Results) -> Iterator[tuple[str, 
     sides = ordered(in_order=False), ordered(in_order=True)
     yield "ordered", lambda: beside(*sides, size.pairs)
     yield "garbage", paired("garbage")
-    yield "failure", paired("failure", change="fail_on_poison()")
+    yield "failure", paired("failure", change="fail_on_some()")
     rounds = size.rounds, size.round_seconds, size.taking_in_seconds
     yield "take_in", lambda: take_in(stage, *rounds)
     yield "to_its_row", lambda: to_its_row(stage, size.people_first_seen)

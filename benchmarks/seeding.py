@@ -1,8 +1,8 @@
 """Filling the database by SQL with a great many people and events: copies of recorded ones.
 
 The 200 recorded people are delivered by the service itself: their rows, as they stood after each
-one's first webhook and after the last, and their events are then told of others, each copy with ids
-of its own. Copies are numbered; a person's id in copy n is a hash.
+one's first webhook and after the last, and their events are then copied for others, each copy with
+ids of its own. Copies are numbered; a person's id in copy n is a hash.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from benchmarks.filling import SYNC, as_told, fill, settle
+from benchmarks.filling import SYNC, events_of, fill, settle
 from benchmarks.measures.deliver import until_none_is_left
 from benchmarks.population import population
 from benchmarks.stage import Stage
@@ -20,7 +20,7 @@ BEGUN = """
     CREATE SCHEMA benchmark;
     CREATE TABLE benchmark.begun AS SELECT * FROM kratos_sync.kratos_identities;
 """
-TOLD = """
+COPIED = """
     CREATE TABLE benchmark.people AS SELECT * FROM kratos_sync.kratos_identities;
     CREATE TABLE benchmark.calls AS
     SELECT row_number() OVER (ORDER BY id) AS number, subject, payload::text AS payload,
@@ -38,7 +38,7 @@ LINED_UP = """
     CREATE TABLE benchmark.line AS
     SELECT uuidv7() AS id, number, copy
     FROM (SELECT number, copy
-          FROM unnest(%(copies)s::int[]) WITH ORDINALITY AS told (copy, place), benchmark.calls
+          FROM unnest(%(copies)s::int[]) WITH ORDINALITY AS copied (copy, place), benchmark.calls
           ORDER BY (place - 1) / %(wave)s, random()) AS line
 """
 EVENTS = """
@@ -70,7 +70,7 @@ class Seed:
 
 @dataclass(frozen=True)
 class Seeded:
-    """What is there: how many events in a wave, and which copies the first wave tells of."""
+    """What is there: how many events in a wave, and which copies the first wave is about."""
 
     wave_events: int
     first_wave: Sequence[int]
@@ -87,8 +87,8 @@ def remember_templates(stage: Stage) -> None:
         others = [call for call in calls if call not in firsts]
         service.start_workers()
         service.start_relay()
-        for some, keep in ((firsts, BEGUN), (others, TOLD)):
-            fill(url, as_told(some))
+        for some, keep in ((firsts, BEGUN), (others, COPIED)):
+            fill(url, events_of(some))
             until_none_is_left(service)
             connection.execute(keep)
 
@@ -101,18 +101,18 @@ def seed(url: str, wanted: Seed) -> Seeded:
         calls = _count(connection, "calls")
         stored = wanted.stored // people
         wave = max(1, round(wanted.wave_events / calls))
-        told = copies_told(stored, wave * wanted.waves)
+        copies = copies_in_waves(stored, wave * wanted.waves)
         others = [n for n in column_names(connection, "kratos_identities") if n != "id"]
         columns = sql.SQL(", ").join(map(sql.Identifier, others))
         connection.execute(sql.SQL(STORED).format(columns=columns), {"copies": stored})
-        connection.execute(LINED_UP, {"copies": told, "wave": wave})
+        connection.execute(LINED_UP, {"copies": copies, "wave": wave})
         connection.execute(EVENTS)
         connection.execute(DELIVERIES, {"consumer": SYNC})
     settle(url)
-    return Seeded(wave * calls, told[:wave])
+    return Seeded(wave * calls, copies[:wave])
 
 
-def copies_told(stored: int, count: int) -> list[int]:
+def copies_in_waves(stored: int, count: int) -> list[int]:
     """So many copies: every second is stored, spread over all that are, and the rest are new."""
     return [
         1 + number * stored // count if stored and number % 2 == 0 else stored + 1 + number

@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
         self._parser.feed_data(data)
 
     def on_message_complete(self) -> None:
-        """Tell how long it took, and be ready for the next call."""
+        """Return how long it took, and be ready for the next call."""
         self._sender.answered(self, self._parser.get_status_code(), perf_counter() - self._due)
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002

@@ -9,7 +9,7 @@ from time import perf_counter, sleep
 from typing import Any
 
 from benchmarks import statements
-from benchmarks.filling import SYNC, Waiting, as_told, fill, garbage, poison
+from benchmarks.filling import SYNC, Waiting, events_of, failing, fill, garbage
 from benchmarks.pace import pace
 from benchmarks.population import people_for, population, some_twice
 from benchmarks.stage import Deployment, Stage
@@ -21,7 +21,7 @@ from tests.recorded import Recording
 SECOND = "NoticeUpdates"
 LONGEST_SECONDS = 300
 LOOK_SECONDS = 0.05
-POISONED_PERCENT = 1
+FAILING_PERCENT = 1
 A_WORKER_FOR_EACH_CORE = os.cpu_count() or 1
 KEPT_BACKLOGS = 4
 # Events that began before the one before them, about the same identity, had ended.
@@ -37,7 +37,7 @@ OUT_OF_ORDER = """
 
 @dataclass(frozen=True)
 class Backlog:
-    """Events that wait, those of them that are poison last told of, and what must come of them."""
+    """Pending events, some of them to fail, and what the rows must be in the end."""
 
     events: Sequence[Waiting]
     recording: Recording
@@ -51,22 +51,22 @@ class Backlog:
     @property
     def healthy(self) -> int:
         """How many events are to be consumed."""
-        return sum(not event.poison for event in self.events)
+        return sum(not event.fails for event in self.events)
 
 
 @lru_cache(KEPT_BACKLOGS)
-def backlog(count: int, poisoned_by: str = "") -> Backlog:
+def backlog(count: int, failing_by: str = "") -> Backlog:
     """So many recorded events in any order, of about a fifth as many people.
 
-    Poison comes on top of them: ``garbage``, whose payload is no identity, or ``failure``, on which
-    a consumer fails.
+    Those that are to fail come on top: ``garbage``, whose payload is no identity, or ``failure``,
+    on which a consumer fails.
     """
     recording = population(people_for(count))
     calls = some_twice(recording.calls, count, seed=1)
-    events = as_told(calls)
-    some = calls[:: 100 // POISONED_PERCENT] if poisoned_by else []
-    bad = garbage(some) if poisoned_by == "garbage" else poison(some)
-    step = 100 // POISONED_PERCENT
+    events = events_of(calls)
+    some = calls[:: 100 // FAILING_PERCENT] if failing_by else []
+    bad = garbage(some) if failing_by == "garbage" else failing(some)
+    step = 100 // FAILING_PERCENT
     for number, event in enumerate(bad):
         events.insert(number * (step + 1), event)
     return Backlog(events, recording)
@@ -130,8 +130,8 @@ def check(service: Deployment, waiting: Backlog, consumers: Sequence[str]) -> No
         expected = {"attempts": waiting.healthy, "events": waiting.healthy}
         require(rows == [expected], f"{consumer} succeeded {rows}, not {expected}")
     bad = len(waiting.events) - waiting.healthy
-    owed = service.ask("SELECT count(*) AS n FROM kratos_sync.deliveries WHERE attempts > 0")
-    require(owed == [{"n": bad}], f"{owed} events have failed, not {bad}")
+    failed = service.ask("SELECT count(*) AS n FROM kratos_sync.deliveries WHERE attempts > 0")
+    require(failed == [{"n": bad}], f"{failed} events have failed, not {bad}")
     if not bad and SYNC in consumers:
         assert_the_books_are_right(service, waiting.healthy, waiting.recording)
 

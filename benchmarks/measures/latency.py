@@ -35,7 +35,7 @@ def to_its_row(stage: Stage, people: int) -> dict[str, Any]:
 
 
 def first_sights(service: Service, people: int) -> list[float]:
-    """Tell of so many people, and time each from the 200 to the row. Raises WrongResult."""
+    """Call about so many people, and time each from the 200 to the row. Raises WrongResult."""
     first = {call.person: call for call in population(-(-people // 200) * 200).calls}
     milliseconds = []
     for person, call in list(first.items())[:people]:

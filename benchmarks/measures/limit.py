@@ -21,7 +21,7 @@ TABLES = """
     CREATE TABLE benchmark.events (LIKE kratos_sync.events INCLUDING ALL);
     CREATE TABLE benchmark.kratos_identities (LIKE kratos_sync.kratos_identities INCLUDING ALL);
 """
-TOLD = "SELECT {columns} FROM kratos_sync.events AS t ORDER BY id"
+RECORDED = "SELECT {columns} FROM kratos_sync.events AS t ORDER BY id"
 # Of each event's person a row as it stands in the end; the person's own id comes first.
 PEOPLE = """
     SELECT e.subject::text, {columns}
@@ -61,29 +61,29 @@ def limit(stage: Stage, events: int) -> dict[str, Any]:
         seed(url, Seed(stored=0, waves=1, wave_events=events))
         with psycopg.connect(url) as connection:
             names = column_names(connection, "events")
-            told = Table("events", names, _read(connection, TOLD, names))
+            recorded = Table("events", names, _read(connection, RECORDED, names))
             names = column_names(connection, "kratos_identities")
             others = [name for name in names if name != "id"]
             people = Table("kratos_identities", ["id", *others], _read(connection, PEOPLE, others))
     with psycopg.connect(url, autocommit=True) as connection:
-        copied = _by_copy(connection, told, people)
-        stated = _by_statement(connection, told, people)
+        copied = _by_copy(connection, recorded, people)
+        stated = _by_statement(connection, recorded, people)
     return {
-        "events": len(told.rows),
+        "events": len(recorded.rows),
         "batch": BATCH,
-        "copy_rate": round(len(told.rows) / copied, 1),
-        "statement_rate": round(len(told.rows) / stated, 1),
+        "copy_rate": round(len(recorded.rows) / copied, 1),
+        "statement_rate": round(len(recorded.rows) / stated, 1),
     }
 
 
-def _by_copy(connection: psycopg.Connection, told: Table, people: Table) -> float:
+def _by_copy(connection: psycopg.Connection, recorded: Table, people: Table) -> float:
     _prepare(connection)
     began = perf_counter()
     each_once = Table(
         people.name, people.columns, list({row[0]: row for row in people.rows}.values())
     )
     with connection.transaction(), connection.cursor() as cursor:
-        for table in (told, each_once):
+        for table in (recorded, each_once):
             copying = sql.SQL("COPY {} ({}) FROM STDIN").format(table.identifier, table.listed)
             with cursor.copy(copying) as copy:
                 for row in table.rows:
@@ -91,7 +91,7 @@ def _by_copy(connection: psycopg.Connection, told: Table, people: Table) -> floa
     return perf_counter() - began
 
 
-def _by_statement(connection: psycopg.Connection, told: Table, people: Table) -> float:
+def _by_statement(connection: psycopg.Connection, recorded: Table, people: Table) -> float:
     insert = sql.SQL("INSERT INTO {} ({}) VALUES ({})")
     values = {
         table.name: insert.format(
@@ -99,7 +99,7 @@ def _by_statement(connection: psycopg.Connection, told: Table, people: Table) ->
             table.listed,
             sql.SQL(", ").join(sql.Placeholder() * len(table.columns)),
         )
-        for table in (told, people)
+        for table in (recorded, people)
     }
     upsert = sql.SQL("{} ON CONFLICT (id) DO UPDATE SET ({}) = ROW ({})").format(
         values[people.name],
@@ -108,9 +108,9 @@ def _by_statement(connection: psycopg.Connection, told: Table, people: Table) ->
     )
     _prepare(connection)
     began = perf_counter()
-    for start in range(0, len(told.rows), BATCH):
+    for start in range(0, len(recorded.rows), BATCH):
         with connection.transaction(), connection.cursor() as cursor:
-            cursor.executemany(values[told.name], told.rows[start : start + BATCH])
+            cursor.executemany(values[recorded.name], recorded.rows[start : start + BATCH])
             cursor.executemany(upsert, people.rows[start : start + BATCH])
     return perf_counter() - began
 

@@ -85,8 +85,8 @@ def _rate(stage: Stage, url: URL, rival: Rival, setting: Setting, count: int) ->
         "BROKER_URL": stage.valkey.url,
         **setting.environment,
     }
-    told = _write(stage.folder / "told", recording, count)
-    enqueue = [sys.executable, "-m", "benchmarks.rivals.enqueue", rival.module, str(told)]
+    events = _write(stage.folder / "events", recording, count)
+    enqueue = [sys.executable, "-m", "benchmarks.rivals.enqueue", rival.module, str(events)]
     subprocess.run(enqueue, cwd=ROOT, env=environment, check=True)  # noqa: S603
     log = stage.folder / "rival.log"
     with (

@@ -1,4 +1,4 @@
-"""How many webhooks a second are taken in: by us, by FastAPI and SQLAlchemy, by an idle route."""
+"""How many webhooks a second are accepted: by us, by FastAPI and SQLAlchemy, by an idle route."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

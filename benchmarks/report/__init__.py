@@ -9,7 +9,7 @@ SECTIONS: Mapping[str, Callable[[Results], str]] = {
     section.__name__: section
     for section in (
         *(conditions.machine, conditions.paces),
-        *(speed.goals, speed.rivals, speed.taken_in, speed.latencies),
+        *(speed.goals, speed.rivals, speed.accepted, speed.latencies),
         *(speed.beside, speed.pauses, speed.batches, speed.workers, speed.stored),
         *(costs.cpu, costs.memory, costs.limit, costs.statements, costs.profiles),
     )

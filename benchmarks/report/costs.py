@@ -13,8 +13,8 @@ def cpu(results: Results) -> str:
     """What each process spends on an event, and on a webhook."""
     spent = {
         "an event delivered": results["deliver"]["cpu_microseconds"],
-        "a webhook taken in": results["take_in"]["ours"]["cpu_microseconds"],
-        "a webhook taken in and delivered": results["take_in"]["ours_delivering"][
+        "a webhook accepted": results["take_in"]["ours"]["cpu_microseconds"],
+        "a webhook accepted and delivered": results["take_in"]["ours_delivering"][
             "cpu_microseconds"
         ],
     }

@@ -49,8 +49,8 @@ def _compared(results: Results) -> Iterator[Results]:
         yield {**single, "name": f"{single['name']}, ours with a batch size of 1"}
 
 
-def taken_in(results: Results) -> str:
-    """Webhooks a second of everyone, and how many times as many we take in."""
+def accepted(results: Results) -> str:
+    """Webhooks a second of everyone, and how many times as many we accept."""
     names = {
         "ours": "this service, api alone",
         "ours_delivering": "… while relay and worker deliver",

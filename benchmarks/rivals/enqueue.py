@@ -1,4 +1,4 @@
-"""Tells a rival of events: ``python -m benchmarks.rivals.enqueue MODULE FILE``.
+"""Enqueues events for a rival: ``python -m benchmarks.rivals.enqueue MODULE FILE``.
 
 The file has an event in each line, as the arguments of a job.
 """
@@ -16,7 +16,7 @@ Events = Iterable[Sequence[dict[str, Any]]]
 """All events, some hundred at a time."""
 
 
-def told(file: Path) -> Iterator[Sequence[dict[str, Any]]]:
+def events_in(file: Path) -> Iterator[Sequence[dict[str, Any]]]:
     """Read the file."""
     with file.open() as lines:
         while some := [json.loads(line) for line in islice(lines, AT_ONCE)]:
@@ -25,4 +25,4 @@ def told(file: Path) -> Iterator[Sequence[dict[str, Any]]]:
 
 if __name__ == "__main__":
     module, file = sys.argv[1:]
-    import_module(module).enqueue(told(Path(file)))
+    import_module(module).enqueue(events_in(Path(file)))

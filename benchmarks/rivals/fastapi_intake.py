@@ -1,4 +1,4 @@
-"""Webhooks taken in by FastAPI and SQLAlchemy: a transaction each, into two tables like ours.
+"""Webhooks accepted by FastAPI and SQLAlchemy: a transaction each, into two tables like ours.
 
 It is the fastest of what was tried: SQLAlchemy's asyncio engine, used without a session, and a pool
 of 8. With a session it makes about three fifths of the rate; in as many threads as connections
@@ -37,7 +37,7 @@ deliveries = Table(
     Column("subject", Uuid),
 )
 record_once = insert(events).on_conflict_do_nothing().returning(events.c.id)
-owe_once = insert(deliveries).on_conflict_do_nothing()
+add_once = insert(deliveries).on_conflict_do_nothing()
 
 
 class Webhook(BaseModel):
@@ -56,7 +56,7 @@ async def key_checked(x_api_key: Annotated[str, Header()]) -> None:
 async def take_in(
     webhook: Webhook, ory_webhook_trigger_id: Annotated[UUID, Header()]
 ) -> dict[str, Any]:
-    """Record the event once, and what is owed."""
+    """Record the event once, with its delivery."""
     event = {
         "id": uuid4(),
         "name": "kratos_identity.updated",
@@ -64,8 +64,8 @@ async def take_in(
         "payload": webhook.model_dump(),
         "dedupe_key": f"webhook:{ory_webhook_trigger_id}",
     }
-    owed = {"event_id": event["id"], "consumer": "SyncIdentity", "subject": event["subject"]}
+    delivery = {"event_id": event["id"], "consumer": "SyncIdentity", "subject": event["subject"]}
     async with engine.begin() as transaction:
         if await transaction.scalar(record_once, event) is not None:
-            await transaction.execute(owe_once, owed)
+            await transaction.execute(add_once, delivery)
     return {}
