@@ -118,10 +118,10 @@ def screen(look: Look, past: Past, sentences: Iterator[str]) -> Iterator[Line]:
         yield Styled("All is well.", "bold green")
     yield ""
     numbers = ("NOW", "MOST")
-    yield from rows(("", *numbers, "LAST 5 MIN"), _totals(past), right=numbers)
+    yield from rows(("", *numbers, "LATELY"), _totals(past), right=numbers)
     yield ""
     columns = ("PENDING", "LEASED", "WAITING", "DEAD", "LAG", "DONE/S", "FAILED/S")
-    headings = ("CONSUMER", *columns, "DONE, LAST 5 MIN")
+    headings = ("CONSUMER", *columns, "DONE LATELY")
     yield from rows(headings, _consumers(look, past), right=columns)
 
 

@@ -22,10 +22,12 @@ from kratos_sync.api.cli import (
     replay,
     status,
     sync,
+    tail,
     try_,
 )
 from kratos_sync.api.cli.dead_letters import each_json, event_json, groups_json
 from kratos_sync.api.cli.output import echo_json
+from kratos_sync.application.ports.activity import SeenAttempt
 from kratos_sync.application.ports.dead_letters import DeliveredEvent
 from kratos_sync.application.ports.deletions import (
     AwaitedConsumer,
@@ -81,6 +83,9 @@ RECONCILED = reconcile.Outcome(
 )
 DELETED = IdentityDeleted(UUID(int=9), NOW, SOMEBODY, 2)
 TRIED = Trial(DELETED, [Writes("acme_sync.letters", 1, 0, 0)], [DELETED], None, 0.0123)
+ATTEMPT = SeenAttempt(
+    7, EVENT.id, EVENT.name, SOMEBODY, "Greet", 12, "gave_up", NOW, A_MINUTE, "smtplib.SMTPDataError"
+)
 PRINTED: dict[str, Callable[[], dict[str, Any]]] = {
     "status": lambda: status.to_json(REPORT, BrokerStatus({"Greet": 1}), KEPT),
     "audit": lambda: audit.to_json(NOW, [OPERATION], 1),
@@ -104,6 +109,7 @@ PRINTED: dict[str, Callable[[], dict[str, Any]]] = {
         [SyncResult(SOMEBODY, SyncOutcome.UPDATED, UUID(int=9), None)],
         True,
     ),
+    "tail": lambda: tail.to_json(ATTEMPT),
     "reconcile": lambda: reconcile.to_json(RECONCILED),
 }
 
