@@ -16,6 +16,7 @@ sys.path.insert(0, str(DOCS))
 from events_reference import events_sections  # noqa: E402  # they stand beside this file
 from metrics_reference import metrics_tables  # noqa: E402
 from settings_reference import settings_table  # noqa: E402
+from spans_reference import spans_table  # noqa: E402
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
@@ -80,6 +81,7 @@ def links_of_the_site(text: str, folder: str, page: str) -> str:
 def _read_page(_: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = source[0].replace("<!-- settings -->", settings_table())
     source[0] = source[0].replace("<!-- events -->", events_sections())
+    source[0] = source[0].replace("<!-- spans -->", spans_table())
     source[0] = source[0].replace("<!-- metrics -->", metrics_tables())
     if docname == "decisions/README":
         source[0] += EVERY_DECISION

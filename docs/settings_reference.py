@@ -69,9 +69,9 @@ DESCRIPTIONS: Final = {
         " whoever reaches it may read all metrics."
     ),
     "traces_per_second": (
-        "The most traces a second of each process that callers (Kratos, and through it any browser) may"
-        " ask for; without `OTEL_TRACES_SAMPLER` also the most that it begins. Beyond it a share is"
-        " traced ([Traces](../observability.md#traces))."
+        "The most traces a second of each process that callers (Kratos, and through it any browser)"
+        " may ask for; without `OTEL_TRACES_SAMPLER` also the most that it begins. Beyond it a"
+        " share is traced ([Traces](../observability.md#traces))."
     ),
     "traces_statements": (
         "With `true` traces have spans of statements to PostgreSQL and Redis too; needs the extra"

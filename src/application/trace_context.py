@@ -6,7 +6,7 @@ from typing import Final
 WELL_FORMED: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
-SAMPLED: Final = 0x01
+_ODD: Final = frozenset("13579bdf")
 
 
 def trace_id(traceparent: str | None) -> str | None:
@@ -17,8 +17,7 @@ def trace_id(traceparent: str | None) -> str | None:
 
 def is_sampled(traceparent: str | None) -> bool:
     """Whether the spans of this trace are recorded."""
-    return (
-        traceparent is not None
-        and WELL_FORMED.fullmatch(traceparent) is not None
-        and bool(int(traceparent[-2:], 16) & SAMPLED)
-    )
+    # The flag is the last bit; most contexts end here.
+    if traceparent is None or traceparent[-1:] not in _ODD:
+        return False
+    return WELL_FORMED.fullmatch(traceparent) is not None

@@ -20,6 +20,10 @@ _COMMAND: Final = re.compile(r"(?:\.venv/bin/)?kratos-sync ([^…]+)$")
 _NAME: Final = re.compile(r"`([A-Za-z]\w*(?:\.[A-Za-z]\w*)*)(?:\(\))?`")
 # Kratos', PostgreSQL's, PgBouncer's, Docker's and Kubernetes'; and two that the migration composes.
 OTHERS_WORDS: Final = {
+    "OTEL_BSP_MAX_QUEUE_SIZE",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     "maxItems",
     "maxLength",
     "max_prepared_statements",

@@ -1,5 +1,6 @@
 """A span for each call of a webhook, which continues the trace of Kratos."""
 
+import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode, get_current_span
 from structlog.testing import capture_logs
 
+from kratos_sync.api.http.webhooks.sync_identity import AcceptedCalls
 from kratos_sync.application.trace_context import WELL_FORMED, is_sampled, trace_id
 from kratos_sync.infrastructure.observability.tracing.sampling import CappedSampler
 from kratos_sync.infrastructure.telemetry import add_span
@@ -25,6 +27,7 @@ from tests.infrastructure.observability.tracing.traced import (
     parent_of,
     traceparent_of,
 )
+from tests.suites.occurrences import updated
 
 CALL = recorded_webhooks()[0]
 
@@ -193,3 +196,22 @@ def test_lines_of_a_call_carry_the_ids_of_its_span() -> None:
     assert accepted["event"] == "webhook_accepted"
     assert (accepted["trace_id"], accepted["span_id"]) == (TRACE, f"{context.span_id:016x}")
     assert "trace_id" not in idle
+
+
+def test_a_line_about_several_calls_has_the_ids_of_none() -> None:
+    traced = Traced()
+    tracer = traced.provider.get_tracer("test")
+
+    async def accept_two() -> None:
+        accepted = AcceptedCalls()
+        for number in (1, 2):
+            with tracer.start_as_current_span("call"):
+                accepted.add(updated(number), None, is_duplicate=False)
+        await asyncio.sleep(0)
+
+    with capture_logs(processors=[add_span]) as lines:
+        asyncio.run(accept_two())
+
+    (line,) = lines
+    assert line["calls"] == 2
+    assert "trace_id" not in line
