@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from sqlalchemy import make_url
 
+from kratos_sync.api.cli import watching
 from kratos_sync.domain.events import (
     EVENTS,
     IMPERSONAL,
@@ -405,6 +406,21 @@ def dead_letter_about(cluster: Cluster, whom: str) -> str:
 def test_the_eraser_erases_a_person_and_the_relay_what_comes_later(cluster: Cluster) -> None:
     grace = str(uuid4())
     event = dead_letter_about(cluster, grace)
+@pytest.mark.parametrize("command", [("tail",), ("status", "--watch")], ids=" ".join)
+def test_the_operator_can_watch(
+    cluster: Cluster, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter(range(3))
+
+    def pause(_: float) -> None:
+        if next(looks, None) is None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(watching, "sleep", pause)
+    code, said = cluster.run("kratos_sync_operator", *command)
+    assert code == 0, said
+
+
     command = ("erase", grace, "--reason", "by letter", "--yes")
     code, said = cluster.run("kratos_sync_eraser", *command)
     assert code == 0, said
