@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import chdir
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
 
@@ -24,12 +24,15 @@ from kratos_sync.domain.events import (
 )
 from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
 from kratos_sync.infrastructure.migrations import newest_revision
+from kratos_sync.infrastructure.observability import definitions as define
 from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.api.cli.invoking import kratos_sync
+from tests.end_to_end.observed import scrape
 from tests.end_to_end.processes import Processes
 from tests.environment import application_history
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.persons import person
+from tests.ports import free_port
 from tests.recorded import thirteen_calls
 from tests.waiting import until
 
@@ -137,7 +140,10 @@ FORBIDDEN = {
         *HISTORY_IS_KEPT,
         "DELETE FROM deliveries",
         "UPDATE deliveries SET attempts = 0",
-        "SELECT FROM events",
+        "SELECT trace_context FROM events",
+        "SELECT id, external_id FROM kratos_identities",
+        "SELECT event_id FROM attempts",
+        "SELECT page_token, last_id FROM reconciliations",
         *NO_ROWS_BUT_THROUGH_FUNCTIONS,
         recording(),
         recording(by="erase"),
@@ -229,6 +235,9 @@ class Cluster:
     url: str
     processes: Processes
     settings: Mapping[str, str]
+    metrics_ports: Mapping[str, int] = field(
+        default_factory=lambda: {name: free_port() for name in ("api", "relay", "worker")}
+    )
 
     def url_of(self, role: str) -> str:
         return make_url(self.url).set(username=role).render_as_string(hide_password=False)
@@ -288,10 +297,16 @@ def _set_up(cluster: Cluster) -> Cluster:
     cluster.execute("postgres", "CREATE ROLE application LOGIN IN ROLE kratos_sync_reader")
     processes = cluster.processes
     for name in ("relay", "worker"):
-        processes.start(name, name, DATABASE_URL=cluster.url_of(f"kratos_sync_{name}"))
+        processes.start(name, name, **settings_of(cluster, name))
         processes.wait_for(name, f'"{name}_started"')
-    processes.start_api(DATABASE_URL=cluster.url_of("kratos_sync_api"))
+    processes.start_api(**settings_of(cluster, "api"))
     return cluster
+
+
+def settings_of(cluster: Cluster, name: str) -> dict[str, str]:
+    """What a process needs to work in its own role, with metrics."""
+    url, port = cluster.url_of(f"kratos_sync_{name}"), cluster.metrics_ports[name]
+    return {"DATABASE_URL": url, "METRICS_PORT": str(port)}
 
 
 def call_webhook(cluster: Cluster, trigger: str | None = None) -> int:
@@ -310,6 +325,17 @@ def test_a_webhook_becomes_a_row_with_each_process_in_its_own_role(cluster: Clus
     assert cluster.count("attempts WHERE outcome <> 'succeeded'") == 0
     for name in ("api", "relay", "worker"):
         assert "InsufficientPrivilege" not in cluster.processes.said(name)
+
+
+def test_each_role_may_read_what_its_process_exports(cluster: Cluster) -> None:
+    for name, port in cluster.metrics_ports.items():
+        until(lambda port=port: scrape(port).value(define.LEDGER_UP) == 1)
+        assert scrape(port).values(define.BUILD), name
+    relay = cluster.metrics_ports["relay"]
+    until(lambda: scrape(relay).value(define.LEDGER_READ))
+    assert cluster.count("attempts WHERE outcome = 'succeeded'")
+    until(lambda: scrape(relay).values(define.LAST_SUCCESS))
+    assert "ledger_metrics_left_out" not in cluster.processes.said("relay")
 
 
 def test_kratos_second_attempt_is_known_to_the_api(cluster: Cluster) -> None:

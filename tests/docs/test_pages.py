@@ -10,6 +10,7 @@ import click
 import pytest
 
 from kratos_sync.api.cli import main
+from kratos_sync.infrastructure.observability.definitions import METRICS
 from kratos_sync.infrastructure.settings import Settings
 from tests.docs.pages import DOCS, NAMES, ROOT, anchors, blocks, links, prose
 
@@ -86,7 +87,7 @@ def texts_of_the_code() -> set[str]:
 def test_every_name_that_a_page_quotes_is_one_of_the_code(name: str) -> None:
     if name == "CHANGELOG.md":
         return  # it has names as they were then
-    known = words_of_the_code() | OTHERS_WORDS
+    known = words_of_the_code() | OTHERS_WORDS | {metric.name for metric in METRICS}
     quoted = set(_NAME.findall(prose(ROOT / name)))
     names = {each for each in quoted if "_" in each or re.search("[a-z][A-Z]", each)}
     parts = {part for each in names if not each.endswith(".py") for part in each.split(".")}
@@ -150,8 +151,21 @@ def test_every_setting_is_described() -> None:
     assert all(f"| `{name.upper()}` |" in table for name in Settings.model_fields)
 
 
+def test_every_metric_is_described() -> None:
+    assert "<!-- metrics -->" in (DOCS / "observability.md").read_text()
+    tables = _reference("metrics_reference.py").metrics_tables()
+    for metric in METRICS:
+        assert f"| `{metric.name}` | {metric.kind} | " in tables
+        assert metric.help in tables
+        assert all(f"`{name}`" in tables for name in metric.labels)
+
+
 def _settings_reference():  # type: ignore[no-untyped-def]  # a module
-    spec = importlib.util.spec_from_file_location("reference", DOCS / "settings_reference.py")
+    return _reference("settings_reference.py")
+
+
+def _reference(file: str):  # type: ignore[no-untyped-def]  # a module
+    spec = importlib.util.spec_from_file_location("reference", DOCS / file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

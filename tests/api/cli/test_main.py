@@ -20,6 +20,8 @@ HEAVY = {
     "dramatiq",
     "httpcore",
     "msgspec",
+    "opentelemetry",
+    "prometheus_client",
     "psycopg",
     "pydantic",
     "redis",

@@ -59,7 +59,8 @@ def child(given: supervisor.Supervised, folder: Path, behaviours: list[str]) -> 
     if behaviour not in {"refuse", "unready"}:
         in_flight.beat()
     new = folder / f"new-{os.getpid()}"
-    new.write_text(f"{os.getpid()} {given.deaths} {given.predecessor}")
+    counts = ",".join(f"{reason}={number}" for reason, number in given.replacements.items())
+    new.write_text(f"{os.getpid()} {given.deaths} {counts or 'none'} {given.predecessor}")
     new.rename(folder / f"child-{turn}")
     if behaviour in {"exit", "refuse"}:
         os._exit(int(number))

@@ -23,6 +23,7 @@ class Child(NamedTuple):
 
     pid: int
     deaths: int
+    replacements: str
     predecessor: str
 
 
@@ -59,8 +60,8 @@ class Supervised:
             file = self._folder / f"child-{turn}"
             if not file.exists():
                 return found
-            pid, deaths, predecessor = file.read_text().split(maxsplit=2)
-            found.append(Child(int(pid), int(deaths), predecessor))
+            pid, deaths, replacements, predecessor = file.read_text().split(maxsplit=3)
+            found.append(Child(int(pid), int(deaths), replacements, predecessor))
         raise AssertionError
 
     @property
@@ -145,6 +146,14 @@ def test_a_child_without_a_heartbeat_that_ignores_sigabrt_is_killed(folder: Path
         os.kill(first.pid, signal.SIGSTOP)  # it reacts to nothing but SIGKILL
 
         assert supervisor.child(1).predecessor == "was ended by SIGKILL"
+
+
+def test_replacements_are_counted_by_their_reason(folder: Path) -> None:
+    ends = ["exit=3", f"signal={signal.SIGKILL:d}", f"exit={REPLACE_ME}", "exit=0", "live", "live"]
+    with Supervised(folder, *ends) as supervisor:
+        os.kill(supervisor.child(4).pid, signal.SIGSTOP)
+        assert supervisor.child(0).replacements == "none"
+        assert supervisor.child(5).replacements == "crashed=2,killed=1,hung=1,silent=1"
 
 
 def test_a_request_to_stop_is_passed_on_to_its_child(folder: Path) -> None:
@@ -244,8 +253,8 @@ def test_a_process_without_a_supervisor_was_given_nothing() -> None:
 
 
 def test_what_a_child_was_given_is_passed_on_to_nobody() -> None:
-    passed_on = '[7, "a name", "exited with code 1", 2]'
+    passed_on = '[7, "a name", "exited with code 1", 2, {"hung": 3}]'
     environment = {"PATH": "/bin", SUPERVISED: passed_on}
 
-    assert taken_over(environment) == (7, "a name", "exited with code 1", 2)
+    assert taken_over(environment) == (7, "a name", "exited with code 1", 2, {"hung": 3})
     assert environment == {"PATH": "/bin"}
