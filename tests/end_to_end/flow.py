@@ -9,8 +9,10 @@ import httpx
 import psutil
 
 from tests.end_to_end.guarded_servers import GuardedPostgres, GuardedValkey
+from tests.end_to_end.observed import scrape
 from tests.end_to_end.planted import SECRETS
 from tests.end_to_end.processes import Processes
+from tests.ports import free_port
 from tests.waiting import until
 
 QUOTING = (sys.executable, str(Path(__file__).with_name("quoting.py")))
@@ -30,6 +32,16 @@ class Flow:
     said: dict[str, bytes | str] = field(default_factory=dict)
     at_the_broker: dict[str, bytes | str] = field(default_factory=dict)
     statuses: list[int] = field(default_factory=list)
+    metrics_ports: dict[str, int] = field(default_factory=dict)
+
+    def start(self, name: str) -> None:
+        """Start a process, with metrics."""
+        port = self.metrics_ports[name] = free_port()
+        settings = {"METRICS_PORT": str(port)}
+        if name == "api":
+            self.processes.start_api(program=QUOTING, **settings)
+        else:
+            self.processes.start(name, name, program=QUOTING, **settings)
 
     def ask(self, statement: str, *parameters: object) -> list[tuple[object, ...]]:
         return self.postgres.execute(statement, *parameters, database=self.database)
@@ -72,6 +84,9 @@ class Flow:
     def look_around(self) -> None:
         """See what shows of the processes while they run."""
         number = len(self.said)
+        for name, port in self.metrics_ports.items():
+            scraped = until(lambda port=port: scrape(port).text)
+            self.said[f"metrics of {name} ({number})"] = scraped
         for pid in self.processes.pids():
             family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
             self.said[f"arguments of {pid} ({number})"] = "\n".join(

@@ -8,7 +8,7 @@ import pytest
 
 from tests.api.cli.invoking import kratos_sync
 from tests.end_to_end.canaries import forms
-from tests.end_to_end.flow import QUOTING, ROLE, Flow, logs_in
+from tests.end_to_end.flow import ROLE, Flow, logs_in
 from tests.end_to_end.guarded_servers import GuardedPostgres, GuardedValkey, Monitor
 from tests.end_to_end.planted import AT_THE_BROKER, EVERYTHING, GARBAGE, PEOPLE, SECRETS, SENT
 from tests.end_to_end.processes import Processes
@@ -64,9 +64,8 @@ def flow(
     ):
         flow = Flow(level, postgres, valkey, processes, database, settings["DATABASE_URL"])
         flow.run("migrate")
-        for name in ("relay", "worker"):
-            processes.start(name, name, program=QUOTING)
-        processes.start_api(program=QUOTING)
+        for name in ("relay", "worker", "api"):
+            flow.start(name)
         for step in STEPS:
             step(flow)
     flow.said.update(logs_in(flow.processes.folder))
@@ -91,6 +90,7 @@ def test_all_of_it_happened(flow: Flow) -> None:
         "SELECT string_agg(traits::text, '') FROM kratos_sync.kratos_identities"
     )
     ((errors,),) = flow.ask("SELECT string_agg(error, '') FROM kratos_sync.attempts")
+    assert "kratos_sync_failures_total{" in str(flow.said)
     for text in (str(traits), str(errors)):
         assert PEOPLE["an e-mail address"] in text
         assert PEOPLE["a name"] in text
