@@ -406,6 +406,21 @@ def test_the_operator_can_look_and_decide(cluster: Cluster, command: tuple[str, 
     until(lambda: cluster.count("deliveries") == 0)
 
 
+@pytest.mark.parametrize("command", [("tail",), ("status", "--watch")], ids=" ".join)
+def test_the_operator_can_watch(
+    cluster: Cluster, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter(range(3))
+
+    def pause(_: float) -> None:
+        if next(looks, None) is None:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(watching, "sleep", pause)
+    code, said = cluster.run("kratos_sync_operator", *command)
+    assert code == 0, said
+
+
 @pytest.mark.parametrize("role", ["kratos_sync_relay", "kratos_sync_operator"])
 def test_old_events_and_attempts_are_purged(cluster: Cluster, role: str) -> None:
     event = dead_letter(cluster)
@@ -432,21 +447,6 @@ def dead_letter_about(cluster: Cluster, whom: str) -> str:
 def test_the_eraser_erases_a_person_and_the_relay_what_comes_later(cluster: Cluster) -> None:
     grace = str(uuid4())
     event = dead_letter_about(cluster, grace)
-@pytest.mark.parametrize("command", [("tail",), ("status", "--watch")], ids=" ".join)
-def test_the_operator_can_watch(
-    cluster: Cluster, command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looks = iter(range(3))
-
-    def pause(_: float) -> None:
-        if next(looks, None) is None:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(watching, "sleep", pause)
-    code, said = cluster.run("kratos_sync_operator", *command)
-    assert code == 0, said
-
-
     command = ("erase", grace, "--reason", "by letter", "--yes")
     code, said = cluster.run("kratos_sync_eraser", *command)
     assert code == 0, said
@@ -520,6 +520,7 @@ def test_the_worker_s_role_compares_with_kratos(cluster: Cluster) -> None:
         code, said = cluster.run("kratos_sync_worker", "reconcile", KRATOS_ADMIN_URL=kratos.url)
     assert code == 1
     assert "Kratos lists no identity" in said
+    assert cluster.count("operations WHERE operation = 'reconcile' AND outcome = 'failed'") == 1
 
 
 def test_the_application_says_that_somebody_changed_once_it_may(cluster: Cluster) -> None:
