@@ -11,7 +11,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from kratos_sync.api.http import connections
-from kratos_sync.api.http.connections import NOT_HTTP, UNKNOWN_CODING, coding_problem
+from kratos_sync.api.http.connections import (
+    NOT_HTTP,
+    UNKNOWN_CODING,
+    ConnectionLimits,
+    coding_problem,
+)
 
 ATTRIBUTES = {
     *("connections", "cycle", "expect_100_continue", "flow", "headers", "loop", "parser"),
@@ -53,6 +58,29 @@ def names_used(owner: str, source: object) -> set[str]:
     tree = ast.parse(inspect.getsource(source))  # type: ignore[arg-type]
     attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
     return {node.attr for node in attributes if ast.unparse(node.value) == owner}
+
+
+class Connection(asyncio.Transport):
+    """One that knows whether it was ended."""
+
+    is_ended = False
+
+    def abort(self) -> None:
+        self.is_ended = True
+
+
+def test_connections_that_are_too_many_are_counted_whichever_of_them_ends() -> None:
+    limits = ConnectionLimits(2)
+    first, second, third, newest = (Connection() for _ in range(4))
+    for number, connection in enumerate((first, second, third), start=1):
+        limits.idle(connection)
+        assert limits.admit(number, connection)
+    assert (limits.refused, first.is_ended) == (1, True)
+    limits.busy(second)
+    limits.busy(third)
+    limits.idle(newest)
+    assert not limits.admit(3, newest)
+    assert limits.refused == 2
 
 
 def test_the_internals_of_uvicorn_that_are_used_are_these_and_exist() -> None:

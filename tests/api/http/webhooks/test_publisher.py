@@ -101,6 +101,34 @@ def test_no_more_calls_are_held_than_allowed(max_calls: int, max_bytes: int) -> 
     assert [type(answer) for answer in answers] == [bool] * 4 + [TooManyCallsWait] * 2 + [bool]
 
 
+def test_calls_that_wait_for_the_ledger_are_held_until_they_end() -> None:
+    async def scenario() -> tuple[int, int]:
+        bus = RecordingEventBus()
+        bus.be_unavailable()
+        held = publisher(bus)
+        calls = [asyncio.create_task(publish(held)) for _ in range(3)]
+        await until_on_loop(lambda: held.held_calls == 3)
+        bus.be_unavailable(times=0)
+        await asyncio.gather(*calls)
+        return len(bus.events), held.held_calls
+
+    assert asyncio.run(scenario()) == (3, 0)
+
+
+def test_a_call_that_is_recorded_at_once_is_not_held() -> None:
+    async def scenario() -> tuple[int, int]:
+        bus = GatedBus()
+        held = publisher(bus)
+        call = asyncio.create_task(publish(held))
+        await until_on_loop(lambda: bus.calls == 1)
+        during = held.held_calls
+        bus.gate.set()
+        await call
+        return during, held.held_calls
+
+    assert asyncio.run(scenario()) == (0, 0)
+
+
 def test_any_other_error_is_raised_at_once() -> None:
     class BrokenBus(RecordingEventBus):
         async def publish(self, event: Publishable, provenance: Provenance) -> bool:
