@@ -71,7 +71,7 @@ def ledger_export(container: "Container") -> Mapping[str, Callable[[threading.Ev
     observer, broker = container.observer(), container.broker()
     if not observer.is_counting:
         return {}
-    from kratos_sync.infrastructure.bus.broker import TIMEOUT_SECONDS
+    from kratos_sync.infrastructure.bus.broker import TIMEOUT_SECONDS, BrokerUnavailable
     from kratos_sync.infrastructure.observability.ledger_exporter import LedgerExporter
 
     consumers = list(container.subscriptions().consumers)
@@ -82,8 +82,11 @@ def ledger_export(container: "Container") -> Mapping[str, Callable[[threading.Ev
 
     def check_broker() -> None:
         nonlocal messages
-        messages = {}
-        waiting = broker.waiting(consumers, TIMEOUT_SECONDS)
+        try:
+            waiting = broker.waiting(consumers, TIMEOUT_SECONDS)
+        except BrokerUnavailable:
+            messages = {}
+            raise
         messages = {(name,): float(number) for name, number in waiting.items()}
 
     observer.watch_broker(check_broker)
