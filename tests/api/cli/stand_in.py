@@ -21,7 +21,7 @@ class Ready(BaseHTTPRequestHandler):
 def main(name: str, *options: str) -> None:
     end_with_parent(os.environ)
     for setting in os.environ:
-        if setting.upper().startswith(("DATABASE_", "BROKER_", "KRATOS_ADMIN_")):
+        if setting.upper().startswith(("DATABASE_", "BROKER_", "KRATOS_ADMIN_", "METRICS_")):
             print(f"{setting}={os.environ[setting]}")
     played = os.environ.get("STAND_IN")
     if played == f"{name} dies":

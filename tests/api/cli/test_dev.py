@@ -307,6 +307,24 @@ def test_what_an_env_file_says_of_the_admin_api_does_not_become_the_environments
     assert "evil.example" not in dev.text
 
 
+def test_each_process_has_a_port_for_metrics_of_its_own(
+    started: list[Dev], directory: Path
+) -> None:
+    urls = {"DATABASE_URL": "postgresql://db/app", "BROKER_URL": "redis://broker/0"}
+    dev = stand_in_dev(started, directory, METRICS_PORT="9100", **urls)
+    dev.shows("See what became of it")
+    assert "Metrics:   /metrics on the ports 9100 (api), 9101 (relay), 9102 (worker)" in dev.text
+    for name, port in {"api": 9100, "relay": 9101, "worker": 9102}.items():
+        dev.shows(f"{name:>7} | METRICS_PORT={port}")
+
+
+def test_without_a_port_there_are_no_metrics(started: list[Dev], directory: Path) -> None:
+    urls = {"DATABASE_URL": "postgresql://db/app", "BROKER_URL": "redis://broker/0"}
+    dev = stand_in_dev(started, directory, **urls).shows("See what became of it")
+    assert "METRICS_PORT" not in dev.text
+    assert "Metrics" not in dev.text
+
+
 def test_urls_in_files_are_used_in_place_of_servers_of_its_own(
     started: list[Dev], directory: Path
 ) -> None:
