@@ -60,6 +60,11 @@ DESCRIPTIONS: Final = {
         "How often a relay purges old events and attempts; `never` leaves it to"
         " `kratos-sync purge`."
     ),
+    "sentry_dsn": (
+        "Where errors are reported to Sentry; needs the extra `sentry`"
+        " ([Errors](../observability.md#errors))."
+    ),
+    "sentry_environment": "The environment that Sentry shows them in.",
     "metrics_port": (
         "The port of `/metrics` and `/health/…` of a process; off by default. Each process on a"
         " machine needs its own ([Metrics](../observability.md#metrics))."

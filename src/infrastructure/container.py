@@ -10,6 +10,7 @@ from kratos_sync.application.application import Application, Subscriptions
 from kratos_sync.application.consumer_factory import ConsumerFactory
 from kratos_sync.application.consumers.count_registrations import RegistrationCounts
 from kratos_sync.application.pipeline import Deliver, pipeline
+from kratos_sync.application.ports.dead_letters import Failures
 from kratos_sync.application.ports.deletions import DeletionFinalizer
 from kratos_sync.application.ports.kratos import KratosAnswers
 from kratos_sync.domain.kratos_identities import KratosIdentities, RecordedWebhooks
@@ -51,6 +52,7 @@ from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
 from kratos_sync.infrastructure.ledger.status import DatabaseReadiness, PostgresStatus
 from kratos_sync.infrastructure.ledger.subscriptions import PostgresSubscriptions
 from kratos_sync.infrastructure.migrations import deployment_id
+from kratos_sync.infrastructure.observability.errors.start import ErrorReports
 from kratos_sync.infrastructure.observability.health import Health
 from kratos_sync.infrastructure.observability.observer import Observer, reporting
 from kratos_sync.infrastructure.observability.tracing.start import Tracing
@@ -77,8 +79,12 @@ def _kratos_admin(*arguments: Any, **options: Any) -> "HttpKratosAdmin":
     return HttpKratosAdmin(*arguments, **options)
 
 
-def _deliver(tracing: Tracing, observer: Observer) -> Deliver:
-    return pipeline(*tracing.observers, reporting(observer))
+def _deliver(tracing: Tracing, observer: Observer, error_reports: ErrorReports) -> Deliver:
+    return pipeline(*tracing.observers, *error_reports.observers, reporting(observer))
+
+
+def _reported(error_reports: ErrorReports, failures: PostgresFailures) -> Failures:
+    return error_reports.of_lost(failures)
 
 
 def broker_namespace(engine: Engine) -> str:
@@ -108,6 +114,8 @@ class Container(containers.DeclarativeContainer):
     """Overridden in long-running processes."""
     tracing = providers.Singleton(Tracing)
     """Overridden where traces are."""
+    error_reports = providers.Singleton(ErrorReports)
+    """Overridden where errors are reported."""
     application_path = providers.Singleton(application_path, settings.provided.kratos_sync_app)
     application = providers.Singleton(load_application, application_path)
     subscriptions = providers.Singleton(subscriptions_with, application)
@@ -153,7 +161,11 @@ class Container(containers.DeclarativeContainer):
     consumers = providers.Singleton(_consumers, subscriptions, application, adapters_in_transaction)
     unit_of_work = providers.Factory(PostgresUnitOfWork, engine, consumers, wake_relay)
     failures = providers.Singleton(PostgresFailures, engine)
-    failures_without_waiting = providers.Singleton(PostgresFailures, engine, lock_timeout=A_MOMENT)
+    failures_without_waiting = providers.Singleton(
+        _reported,
+        error_reports,
+        providers.Singleton(PostgresFailures, engine, lock_timeout=A_MOMENT),
+    )
     trials = providers.Singleton(PostgresTrials, engine, unit_of_work.provider)
 
     in_flight = providers.Singleton(InFlightDeliveries)
@@ -162,7 +174,9 @@ class Container(containers.DeclarativeContainer):
     spare_engine = providers.Singleton(connect, settings.provided.database_url, 2)
     watchdog = providers.Singleton(
         Watchdog,
-        providers.Singleton(PostgresFailures, spare_engine),
+        providers.Singleton(
+            _reported, error_reports, providers.Singleton(PostgresFailures, spare_engine)
+        ),
         providers.Singleton(PostgresClaims, spare_engine, settings.provided.lease),
         in_flight,
         observer=observer,
@@ -172,7 +186,7 @@ class Container(containers.DeclarativeContainer):
         Pauses, providers.Singleton(PostgresConsumerPolicies, spare_engine)
     )
     listener = providers.Singleton(WakeUpListener, settings.provided.database_url)
-    deliver = providers.Singleton(_deliver, tracing, observer)
+    deliver = providers.Singleton(_deliver, tracing, observer, error_reports)
     relay = providers.Singleton(
         Relay, claims, broker, listener, subscriptions, policies, observer=observer
     )

@@ -16,6 +16,7 @@ FROM_FILES: Final = (
     "kratos_public_url",
     "kratos_browser_url",
     "kratos_admin_token",
+    "sentry_dsn",
 )
 """The settings that may be in files: all secrets, and all URLs."""
 SUFFIX: Final = "_file"

@@ -187,6 +187,10 @@ class Settings(BaseSettings):
     """
     metrics_host: str = "127.0.0.1"
     """The address to listen on there; ``0.0.0.0`` in a container, for a network that you trust."""
+    sentry_dsn: Annotated[HttpUrl | None, _none_if("")] = None
+    """Where errors are reported to Sentry: their types and places, and nothing that they say."""
+    sentry_environment: str = "production"
+    """The environment that Sentry shows errors in."""
     console_sign_in: Annotated[Literal["kratos", "proxy"] | None, _none_if("")] = None
     """How operators sign in to the console: by a session of Kratos, or by a proxy in front.
 

@@ -13,6 +13,7 @@ from tests.end_to_end.guarded_servers import GuardedPostgres, GuardedValkey, Mon
 from tests.end_to_end.planted import AT_THE_BROKER, EVERYTHING, GARBAGE, PEOPLE, SECRETS, SENT
 from tests.end_to_end.processes import Processes
 from tests.end_to_end.steps import STEPS
+from tests.infrastructure.observability.sentry_receiver import receiving
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,10 @@ def flow(
     monitor = Monitor(valkey)
     with (
         monitor.listening(),
-        Processes(tmp_path_factory.mktemp("flow"), settings) as processes,
+        receiving() as sentry,
+        Processes(
+            tmp_path_factory.mktemp("flow"), {**settings, "SENTRY_DSN": sentry.dsn}
+        ) as processes,
     ):
         flow = Flow(level, postgres, valkey, processes, database, settings["DATABASE_URL"])
         flow.run("migrate")
@@ -69,6 +73,8 @@ def flow(
         for step in STEPS:
             step(flow)
     flow.said.update(logs_in(flow.processes.folder))
+    flow.said.update((f"report {number} to Sentry", raw) for number, raw in enumerate(sentry.raw))
+    flow.reported.update(event["tags"]["what"] for event in sentry.events)
     flow.said["PostgreSQL's log"] = postgres.logged()
     flow.at_the_broker["Valkey's files"] = valkey.written()
     flow.at_the_broker["MONITOR"] = monitor.lines()
@@ -94,6 +100,12 @@ def test_all_of_it_happened(flow: Flow) -> None:
     for text in (str(traits), str(errors)):
         assert PEOPLE["an e-mail address"] in text
         assert PEOPLE["a name"] in text
+    assert flow.reported >= {
+        "dead_letter",
+        "parse_failed_closed",
+        "thread_crashed",
+        "uvicorn.error",
+    }
     said = {name: content.decode() for name, content in logs_in(flow.processes.folder).items()}
     assert "parse_failed_closed" in said["api.log"]
     assert "Exception in callback" in said["api.log"]

@@ -1,4 +1,4 @@
-"""What a long-running process shows of itself while it runs: metrics and health, and traces."""
+"""What a long-running process shows of itself: metrics, health, traces and errors."""
 
 import os
 import threading
@@ -8,10 +8,12 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
+import click
 import structlog
 
 from kratos_sync.infrastructure.observability import definitions as define
 from kratos_sync.infrastructure.observability import otlp_wanted
+from kratos_sync.infrastructure.observability.errors import start as errors
 from kratos_sync.infrastructure.observability.health import LONGEST_TURN_SECONDS, Health
 from kratos_sync.infrastructure.observability.http_server import ObservabilityServer
 from kratos_sync.infrastructure.observability.service_manager import ServiceManager
@@ -36,11 +38,16 @@ log = structlog.get_logger()
 def observed(container: "Container", process: str, *, is_successor: bool = False) -> Iterator[None]:
     """Count and trace what this process does, and serve or export it, as far as it is configured.
 
+    Its errors are reported likewise, and what leaves the context as a crash.
     To be entered before what is to be observed is taken from the container. The port of a process
     that replaces another one is taken once it is free. Raises CannotListen.
     """
     settings = container.settings()
     with ExitStack() as undo:
+        reports = errors.started(
+            process, settings.sentry_dsn, settings.sentry_environment, _is_expected
+        )
+        container.error_reports.override(undo.enter_context(reports))
         if process in TRACED:
             tracing = started(
                 process, settings.traces_per_second, with_statements=settings.traces_statements
@@ -61,6 +68,14 @@ def observed(container: "Container", process: str, *, is_successor: bool = False
             undo.callback(server.stop)
             (server.start_when_free if is_successor else server.start)()
         yield
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether it ends the process in one line, and is no crash."""
+    from kratos_sync.api.cli.process import explained
+
+    is_told = isinstance(error, click.ClickException | click.Abort | click.exceptions.Exit)
+    return is_told or explained(error) is not None
 
 
 def ledger_export(container: "Container") -> Mapping[str, Callable[[threading.Event], None]]:

@@ -113,9 +113,9 @@ def expected_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if (explained := _explained(error)) is None:
+        if (in_one_line := explained(error)) is None:
             raise
-        raise explained from None
+        raise in_one_line from None
 
 
 @dataclass(slots=True)
@@ -138,7 +138,7 @@ class Steps:
         return reason is not None
 
 
-def _explained(error: Exception) -> click.ClickException | None:
+def explained(error: Exception) -> click.ClickException | None:
     import pydantic
 
     from kratos_sync.application.application import InvalidApplication

@@ -18,7 +18,7 @@ with opened_container(process="{process}") as container:
     container.deliver()
 print(*sorted({{name.partition(".")[0] for name in sys.modules}}))
 """
-METRICS, OTLP = "prometheus_client", "opentelemetry"
+METRICS, OTLP, SENTRY = "prometheus_client", "opentelemetry", "sentry_sdk"
 
 
 def loaded(database_url: str, process: str = "worker", **settings: str) -> set[str]:
@@ -50,6 +50,11 @@ def test_with_a_port_prometheus_client_is_loaded_and_nothing_of_opentelemetry(
     modules = loaded(database_url, METRICS_PORT=str(free_port()))
     assert METRICS in modules
     assert OTLP not in modules
+
+
+def test_sentry_is_loaded_only_with_a_dsn(database_url: str) -> None:
+    assert SENTRY not in loaded(database_url, METRICS_PORT=str(free_port()))
+    assert SENTRY in loaded(database_url, SENTRY_DSN=f"http://key@127.0.0.1:{free_port()}/7")
 
 
 def test_with_an_endpoint_metrics_are_sent_without_a_port(database_url: str) -> None:
