@@ -43,7 +43,13 @@ def key_header() -> str:
 
 
 def _first_key() -> str:
-    for key in (_setting(KEYS) or "").split(","):
+    from kratos_sync.infrastructure.secret_files import Refused, from_files
+
+    name = KEYS.lower()
+    given = from_files(os.environ, [name]).get(name) or _setting(KEYS) or ""
+    if isinstance(given, Refused):
+        raise click.UsageError(f"{given.reason}.")
+    for key in re.split("[,\n]", given):
         if key.strip():
             return key.strip()
     raise click.UsageError(f"set {KEYS}: it is empty.")

@@ -91,6 +91,17 @@ def test_the_key_is_printed_on_request() -> None:
     assert hook["config"]["auth"]["config"]["value"] == "0123"
 
 
+def test_the_key_may_be_in_a_file_that_the_environment_names(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("\n0123\nold\n")
+
+    flows = printed("--key-from-env", **{f"{KEYS}_FILE": str(keys)})["selfservice"]["flows"]
+    missing = kratos_sync("hooks", "--key-from-env", **{f"{KEYS}_FILE": str(tmp_path / "none")})
+
+    assert flows["login"]["after"]["hooks"][0]["config"]["auth"]["config"]["value"] == "0123"
+    assert (missing.exit_code, f"{KEYS}_FILE names cannot be read" in missing.stderr) == (2, True)
+
+
 def test_asking_for_a_key_that_is_not_set_is_wrong_use() -> None:
     result = kratos_sync("hooks", "--key-from-env", **{KEYS: " , "})
 
