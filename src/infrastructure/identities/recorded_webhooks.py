@@ -53,7 +53,7 @@ AFTER_ANSWERS: Final = f"""
 """  # noqa: S608  # all of it is ours
 
 
-class _Webhooks:
+class SelectedWebhooks:
     """The webhooks that a statement selects, by identity.
 
     However many and large they are, it holds no more of their payloads than a batch may take, and
@@ -74,11 +74,9 @@ class _Webhooks:
                 yield ReceivedWebhook(Identity.from_kratos(document["identity"]), recorded_at)
 
 
-class LaterWebhooks(_Webhooks):
+def later_webhooks(fetch: Fetch, ids: Iterable[UUID], moment: datetime) -> SelectedWebhooks:
     """The webhooks about some identities that were recorded after one moment."""
-
-    def __init__(self, fetch: Fetch, ids: Iterable[UUID], moment: datetime) -> None:
-        super().__init__(fetch, AFTER, [uuid_array(ids), moment])
+    return SelectedWebhooks(fetch, AFTER, [uuid_array(ids), moment])
 
 
 class PostgresRecordedWebhooks:
@@ -86,7 +84,7 @@ class PostgresRecordedWebhooks:
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
-        self._webhooks: _Webhooks | None = None
+        self._webhooks: SelectedWebhooks | None = None
         self._now: datetime | None = None
 
     def now(self) -> datetime:
@@ -99,5 +97,5 @@ class PostgresRecordedWebhooks:
         """Give those after the moment, and after any later answer of the same batch."""
         if self._webhooks is None:
             parameters = [uuid_array(self._transaction.event_ids), sorted(ANSWER_SOURCES)]
-            self._webhooks = _Webhooks(self._transaction.fetch, AFTER_ANSWERS, parameters)
+            self._webhooks = SelectedWebhooks(self._transaction.fetch, AFTER_ANSWERS, parameters)
         return self._webhooks.of(identity_id, moment)

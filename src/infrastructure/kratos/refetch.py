@@ -26,7 +26,7 @@ from kratos_sync.domain.events import (
     KratosIdentityHinted,
 )
 from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
-from kratos_sync.infrastructure.identities.recorded_webhooks import LaterWebhooks
+from kratos_sync.infrastructure.identities.recorded_webhooks import NOW, later_webhooks
 from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.postgres.binary_arrays import (
     TIMESTAMPTZ_OID,
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 SOURCE: Final = "sync"
 TIME_LIMIT: Final = timedelta(seconds=20)
 
-NOW: Final = "SELECT clock_timestamp()"
 NOTE: Final = """
     INSERT INTO kratos_sync.kratos_answers AS answer (identity_id, asked_at)
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[])
@@ -179,7 +178,7 @@ class PostgresSyncedIdentities:
             results, events = [], []
             for each, answer in answers.items():
                 held = copies.find(each)  # locks it: what is read later is complete
-                later = LaterWebhooks(transaction.fetch, [each], answer.asked_at).of(each)
+                later = later_webhooks(transaction.fetch, [each], answer.asked_at).of(each)
                 state = CurrentState(held, each in known, first_hinted.get(each), later)
                 result, event = decide(each, answer, state, now, uuid7())
                 results.append(result)

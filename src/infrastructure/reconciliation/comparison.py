@@ -16,7 +16,7 @@ from kratos_sync.application.ports.kratos import KratosRefused
 from kratos_sync.application.ports.reconciliation import ListingUnordered
 from kratos_sync.domain.fields import text, time, uuid
 from kratos_sync.domain.identity import ADDRESSES, KEYS, SCALARS, Identity, InvalidIdentity
-from kratos_sync.infrastructure.identities.recorded_webhooks import NOW, LaterWebhooks
+from kratos_sync.infrastructure.identities.recorded_webhooks import NOW, later_webhooks
 from kratos_sync.infrastructure.identities.rows import READ, from_row
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 
@@ -162,7 +162,7 @@ def _differing(
     ((now,),) = cast("list[tuple[datetime]]", cursor.execute(NOW).fetchall())
     for copy in held.values():
         copy.ignore_answers_after(now)
-    later = LaterWebhooks(lambda query, given: cursor.execute(query, given).fetchall(), held, at)
+    later = later_webhooks(lambda query, given: cursor.execute(query, given).fetchall(), held, at)
     found: list[Differing] = []
     unreadable = 0
     for document in documents:
