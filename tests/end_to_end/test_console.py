@@ -1,0 +1,315 @@
+"""The console in a real browser: the tasks of its users, by mouse and keyboard, on any screen."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from sqlalchemy import Engine, text
+
+from tests.end_to_end.service import KRATOS_SYNC
+from tests.environment import environment
+from tests.infrastructure.ledger.rows import (
+    SOMEBODY,
+    add_delivery,
+    add_event,
+    add_identity,
+    log_attempt,
+)
+from tests.ports import free_port
+from tests.waiting import DEADLINE_SECONDS, until
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+
+PAGES = ["/", "/failures", "/identity", "/events", "/kratos", "/audit"]
+PICTURES = Path(__file__).parents[2] / "docs/console"
+SYNC = "SyncKratosIdentity"
+ADDRESS = "dalia@example.org"
+VERIFIED = {
+    "id": "7a1f0f0e-5b61-4a53-9c4f-0f7e1c1c8a11",
+    "value": ADDRESS,
+    "via": "email",
+    "verified": True,
+    "status": "completed",
+}
+XSS = (
+    "<img src=x onerror=\"document.title='broken in'\"><script>document.title='broken in'</script>"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        # As root a browser has no sandbox; it opens nothing but this console.
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox"] if os.getuid() == 0 else []
+        )
+        yield browser
+        browser.close()
+
+
+class Console:
+    """A console that runs, and what the browser complained of while it was used."""
+
+    def __init__(self, address: str, link: str) -> None:
+        self.address = address
+        self.link = link
+        self.complaints: list[str] = []
+        self.clicks = 0
+
+    def watch(self, page: Page) -> None:
+        """Note errors, and what the policy has blocked."""
+
+        def note(message: ConsoleMessage) -> None:
+            if message.type in {"error", "warning"}:
+                self.complaints.append(message.text)
+
+        page.on("console", note)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.set_default_timeout(DEADLINE_SECONDS * 1_000)
+
+    def click(self, page: Page, selector: str) -> None:
+        """One click of a person."""
+        self.clicks += 1
+        page.click(selector)
+
+
+@pytest.fixture
+def console(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Console]:
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    log = tmp_path / "console.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [KRATOS_SYNC, "console", "--link", "--port", str(port)],
+            cwd=tmp_path,
+            env=environment(DATABASE_URL=database_url, BROKER_URL=broker_url),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        found = until(lambda: re.search(rf"{address}/sign-in/\S+", log.read_text()))
+        until(lambda: _answers(address))
+        yield Console(address, found[0])
+    finally:
+        process.terminate()
+        process.wait(DEADLINE_SECONDS)
+    assert "page_failed" not in log.read_text()
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/sign-in", trust_env=False).is_success
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture
+def life(engine: Engine) -> UUID:
+    """Somebody with events, a dead letter, and an error and a hook that strangers wrote."""
+    add_identity(engine, version=3)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE kratos_sync.kratos_identities SET verifiable_addresses = CAST(:a AS jsonb)"
+            ),
+            {"a": json.dumps([VERIFIED])},
+        )
+    for minutes in (50, 30):
+        event_id = add_event(engine, age=timedelta(minutes=minutes))
+        log_attempt(engine, SYNC, event_id, age=timedelta(minutes=minutes))
+    add_event(engine, name="identity.registered", source=SYNC, age=timedelta(minutes=49))
+    failed = add_event(engine, age=timedelta(minutes=10))
+    log_attempt(engine, SYNC, failed, outcome="gave_up", number=12, error=f"ValueError: {XSS}")
+    add_delivery(
+        engine,
+        SYNC,
+        failed,
+        attempts=12,
+        failed_ago=timedelta(minutes=5),
+        last_error=f"ValueError: {XSS}",
+        error_type="ValueError",
+        error_shape=XSS,
+    )
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE kratos_sync.events SET hook = :hook"), {"hook": XSS})
+        connection.execute(
+            text(
+                "INSERT INTO kratos_sync.hooks_heard (label, first_at, last_at, calls)"
+                " VALUES ('login', now() - interval '60 d', now() - interval '30 d', 5000),"
+                " (:xss, now() - interval '60 d', now(), 5000)"
+            ),
+            {"xss": XSS},
+        )
+    return SOMEBODY
+
+
+@contextmanager
+def signed_in(
+    browser: Browser,
+    console: Console,
+    *,
+    width: int = 1440,
+    scripts: bool = True,
+    dark: bool = False,
+) -> Iterator[Page]:
+    """A page of somebody who has used the link."""
+    context: BrowserContext = browser.new_context(
+        viewport={"width": width, "height": 900},
+        java_script_enabled=scripts,
+        color_scheme="dark" if dark else "light",
+        reduced_motion="reduce",
+    )
+    try:
+        page = context.new_page()
+        console.watch(page)
+        page.goto(console.link)
+        page.click("button:has-text('Sign in')")
+        page.wait_for_selector("nav")
+        yield page
+    finally:
+        context.close()
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+@pytest.mark.parametrize("width", [375, 1440])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.usefixtures("life")
+def test_every_page_opens_without_a_complaint_of_the_browser(
+    browser: Browser, console: Console, scripts: bool, width: int, dark: bool
+) -> None:
+    with signed_in(browser, console, width=width, scripts=scripts, dark=dark) as page:
+        for path in [*PAGES, f"/identity/{SOMEBODY}"]:
+            answer = page.goto(console.address + path)
+            assert answer is not None
+            assert (answer.status, page.url) == (200, console.address + path)
+            assert page.title() != "broken in"
+            if scripts:
+                overflow = page.evaluate(
+                    "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+                )
+                assert overflow <= 0, f"{path} scrolls sideways"
+            if picture := os.environ.get("CONSOLE_PICTURES"):
+                name = path.strip("/").partition("/")[0] or "now"
+                kind = "dark" if dark else "light"
+                Path(picture).mkdir(parents=True, exist_ok=True)
+                page.screenshot(path=f"{picture}/{name}-{width}-{kind}.png", full_page=True)
+    assert console.complaints == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.usefixtures("life")
+def test_no_page_breaks_a_rule_of_accessibility(
+    browser: Browser, console: Console, dark: bool
+) -> None:
+    with signed_in(browser, console, dark=dark) as page:
+        for path in [*PAGES, f"/identity/{SOMEBODY}"]:
+            page.goto(console.address + path)
+            assert page.url == console.address + path
+            for summary in page.query_selector_all("summary"):
+                summary.click()
+            results = Axe().run(
+                page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"]}
+            )
+            assert results.violations_count == 0, results.generate_report()
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+@pytest.mark.usefixtures("life")
+def test_why_a_persons_address_is_wrong_is_two_clicks_away(
+    browser: Browser, console: Console, scripts: bool
+) -> None:
+    with signed_in(browser, console, scripts=scripts) as page:
+        console.click(page, "nav >> text=Identity")
+        page.fill("#known", ADDRESS)
+        console.click(page, "button:has-text('Find')")
+        assert page.url == f"{console.address}/identity/{SOMEBODY}"
+        assert ADDRESS not in page.url
+        assert "dead letter" in page.inner_text(".timeline")
+        assert "ValueError" in page.inner_text(".timeline")
+    assert console.clicks <= 3
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+@pytest.mark.usefixtures("life")
+def test_a_consumer_that_fails_since_the_deploy_is_retried_in_three_clicks(
+    browser: Browser, console: Console, engine: Engine, scripts: bool
+) -> None:
+    with signed_in(browser, console, scripts=scripts) as page:
+        assert "1 dead letter" in page.inner_text(".attention")
+        console.click(page, ".attention a:has-text('Look')")
+        console.click(page, "td a:has-text('ValueError')")
+        page.fill("#reason-retry", "fixed by the new release")
+        console.click(page, "button:has-text('Retry one')")
+        page.wait_for_selector("text=completed")
+        assert "retry by" in page.inner_text("main")
+    assert console.clicks <= 3
+    with engine.connect() as connection:
+        left = text("SELECT count(*) FROM kratos_sync.deliveries WHERE failed_at IS NOT NULL")
+        assert connection.execute(left).scalar_one() == 0
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+@pytest.mark.usefixtures("life")
+def test_a_person_is_erased_in_three_clicks_from_his_page(
+    browser: Browser, console: Console, engine: Engine, scripts: bool
+) -> None:
+    with signed_in(browser, console, scripts=scripts) as page:
+        page.goto(f"{console.address}/identity/{SOMEBODY}")
+        console.click(page, "summary:has-text('Erase what is recorded')")
+        page.fill("#reason-erase", "asked by letter")
+        console.click(page, "button:has-text('Erase the')")
+        page.wait_for_selector("text=completed")
+    assert console.clicks <= 3
+    with engine.connect() as connection:
+        left = text("SELECT count(*) FROM kratos_sync.events WHERE payload::text ~ 'dalia'")
+        assert connection.execute(left).scalar_one() == 0
+
+
+@pytest.mark.usefixtures("life")
+def test_a_silent_hook_is_seen_at_once(browser: Browser, console: Console) -> None:
+    with signed_in(browser, console) as page:
+        assert "No webhook was received from the hook login" in page.inner_text(".attention")
+        console.click(page, "a:has-text('silent')")
+        assert page.url.endswith("/kratos")
+    assert console.clicks <= 3
+
+
+@pytest.mark.usefixtures("life")
+def test_the_keyboard_is_enough(browser: Browser, console: Console) -> None:
+    with signed_in(browser, console) as page:
+        page.goto(console.address + "/identity")
+        page.keyboard.press("Tab")
+        page.focus("#known")
+        page.keyboard.type(str(SOMEBODY))
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**/identity/{SOMEBODY}")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.className") == "skip"
+
+
+@pytest.mark.usefixtures("life")
+def test_personal_data_is_shown_as_text_whatever_a_stranger_wrote(
+    browser: Browser, console: Console
+) -> None:
+    with signed_in(browser, console) as page:
+        page.goto(console.address + "/events?outcome=dead")
+        page.click("td a >> nth=0")
+        page.click("summary:has-text('Show payload and errors')")
+        page.fill("#reason-data", "to see what it is")
+        page.click("button:has-text('Show them')")
+        assert XSS in page.inner_text("main")
+        assert page.title() != "broken in"
+    assert console.complaints == []
