@@ -73,6 +73,23 @@ DESCRIPTIONS: Final = {
         "The address to listen on there. In a container `0.0.0.0`, for a network that you trust:"
         " whoever reaches it may read all metrics."
     ),
+    "console_sign_in": (
+        "How operators sign in to the [console](../console.md): `kratos` or `proxy`. Without it"
+        " `kratos-sync console` does not start."
+    ),
+    "console_origin": (
+        "The console's address in browsers, such as `https://console.example`, where a proxy is in"
+        " front of it."
+    ),
+    "console_proxy_addresses": (
+        "The proxy's addresses, such as `10.0.0.7` or `10.0.0.0/24`, comma separated: its headers"
+        " count from there alone."
+    ),
+    "console_user_header": "The proxy's header with the operator's name.",
+    "console_roles_header": "The proxy's header with the roles, comma separated.",
+    "console_second_factor_header": (
+        "The proxy's header that is `true` after a second factor, which erasing asks for."
+    ),
     "traces_per_second": (
         "The most traces a second of each process that callers (Kratos, and through it any browser)"
         " may ask for; without `OTEL_TRACES_SAMPLER` also the most that it begins. Beyond it a"
