@@ -43,8 +43,9 @@ class PostgresTrials:
             raise NoTrial(f"{consumer.name} is not subscribed to {delivery.name}")
         try:
             event = read_event(delivery)
-        except ValueError as error:
-            raise NoTrial(f"the event {event_id} cannot be read ({type(error).__name__})") from None
+        except ValueError as unreadable:
+            kind = type(unreadable).__name__
+            raise NoTrial(f"the event {event_id} cannot be read ({kind})") from None
         unit, began = self._unit_of_work(), monotonic()
         writes, raised, error = [], [], None
         with unit.begin(consumer.time_limit):

@@ -84,7 +84,7 @@ class PostgresEventSearch:
             ids = {"event_ids": [row.id for row in found]}
             for event_id, consumer, is_dead in connection.execute(STATES, ids):
                 states[event_id][consumer] = DEAD if is_dead else PENDING
-        events = [FoundEvent(*row, states[row.id]) for row in found]
+        events = [FoundEvent._make([*row, states[row.id]]) for row in found]
         if len(events) == most:
             last = Position(events[-1].recorded_at, events[-1].id)
         return FoundEvents(events, last)

@@ -84,7 +84,16 @@ RECONCILED = reconcile.Outcome(
 DELETED = IdentityDeleted(UUID(int=9), NOW, SOMEBODY, 2)
 TRIED = Trial(DELETED, [Writes("acme_sync.letters", 1, 0, 0)], [DELETED], None, 0.0123)
 ATTEMPT = SeenAttempt(
-    7, EVENT.id, EVENT.name, SOMEBODY, "Greet", 12, "gave_up", NOW, A_MINUTE, "smtplib.SMTPDataError"
+    7,
+    EVENT.id,
+    EVENT.name,
+    SOMEBODY,
+    "Greet",
+    12,
+    "gave_up",
+    NOW,
+    A_MINUTE,
+    "smtplib.SMTPDataError",
 )
 PRINTED: dict[str, Callable[[], dict[str, Any]]] = {
     "status": lambda: status.to_json(REPORT, BrokerStatus({"Greet": 1}), KEPT),
