@@ -150,6 +150,16 @@ def test_a_sentry_that_does_not_answer_holds_up_nobody(
     assert len(received.events) <= sentry.MOST_QUEUED + 1
 
 
+def test_a_report_that_fails_disturbs_nobody(
+    reports: SentryReports, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(reports._client, "capture_event", fail)
+    reports.report("odd")
+
+
 def test_the_end_of_a_process_sends_what_waits(received: SentryReceiver) -> None:
     reports = SentryReports(received.dsn, "relay", "1", "testing")
     with reports.running(lambda _: False):

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -31,8 +31,6 @@ END_SECONDS: Final = 2.0
 """How long the end of a process waits for reports to be sent."""
 LOGGED_FIELDS: Final = ("consumer", "event_name", "event_id", "attempt")
 """What is taken over from log lines: names, and ids of events."""
-REPORTED_ELSEWHERE: Final = ("crashed", "thread_crashed")
-"""Log lines of what is reported with its frames."""
 PARTS: Final = frozenset(
     {
         "environment",
@@ -79,15 +77,8 @@ class SentryReports(ErrorReports):
     @contextmanager
     def running(self, is_expected: Callable[[Exception], bool]) -> Iterator[None]:
         """Report crashes and what is logged as an error until the end, and send what waits."""
-        handler, of_threads = _LoggedErrors(self.report), threading.excepthook
-
-        def thread_crashed(crash: threading.ExceptHookArgs) -> None:
-            of_threads(crash)
-            if crash.exc_value is not None:
-                self.report("thread_crashed", crash.exc_value)
-
+        handler = _LoggedErrors(self.report)
         logging.getLogger().addHandler(handler)
-        threading.excepthook = thread_crashed
         try:
             yield
         except Exception as error:
@@ -95,12 +86,15 @@ class SentryReports(ErrorReports):
                 self.report("crashed", error)
             raise
         finally:
-            threading.excepthook = of_threads
             logging.getLogger().removeHandler(handler)
             self._client.close(END_SECONDS)
 
     def report(self, what: str, error: BaseException | None = None, **fields: object) -> None:
-        """Send a report, unless one of its kind was sent a moment ago."""
+        """Send a report, unless one of its kind was sent a moment ago. Raises nothing."""
+        with suppress(Exception):
+            self._report(what, error, fields)
+
+    def _report(self, what: str, error: BaseException | None, fields: dict[str, object]) -> None:
         exceptions = [{"type": what, "value": ""}] if error is None else exceptions_of(error)
         thrown = exceptions[-1]
         kind = (what, str(thrown["type"]), place_of(thrown), str(fields.get("consumer")))
@@ -174,11 +168,11 @@ class _LoggedErrors(logging.Handler):
         self._report = report
 
     def emit(self, record: logging.LogRecord) -> None:
-        # Our own lines are logged where an error is handled, if there is one.
+        # Our own lines are logged while an error is handled, if there is one: a thread's crash too.
         error = sys.exc_info()[1] if record.exc_info is None else record.exc_info[1]
         if isinstance(line := record.msg, dict):
-            if (what := str(line.get("event"))) not in REPORTED_ELSEWHERE:
-                self._report(what, error, **{name: line.get(name) for name in LOGGED_FIELDS})
+            fields = {name: line.get(name) for name in LOGGED_FIELDS}
+            self._report(str(line.get("event")), error, **fields)
         elif error is not None and not record.name.startswith("sentry_sdk"):
             self._report(record.name, error)
 
