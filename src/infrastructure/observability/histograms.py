@@ -5,7 +5,7 @@ Those of prometheus-client lock and search for each; with 200 deliveries a batch
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client import Metric as Family
@@ -47,7 +47,6 @@ class Histogram(Collector):
     def __init__(self, metric: Metric, labels: Iterable[tuple[str, ...]]) -> None:
         self._metric = metric
         self._of = {each: Observations(metric.buckets) for each in labels}
-        self._names = [floatToGoString(bound) for bound in (*metric.buckets, float("inf"))]  # type: ignore[no-untyped-call]  # of the library
 
     def of(self, *labels: str) -> Observations:
         """Those with these values of the labels."""
@@ -55,12 +54,15 @@ class Histogram(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Give them in the form of Prometheus."""
-        metric = self._metric
-        family = HistogramMetricFamily(metric.name, metric.help, labels=list(metric.labels))
-        for labels, observations in self._of.items():
-            counts, total = observations.read()
-            buckets = [
-                (name, float(count)) for name, count in zip(self._names, counts, strict=True)
-            ]
-            family.add_metric(labels, buckets, total)
-        yield family
+        yield histogram_family(self._metric, self._of)
+
+
+def histogram_family(metric: Metric, of: Mapping[tuple[str, ...], Observations]) -> Family:
+    """A histogram in the form of Prometheus."""
+    names = [floatToGoString(bound) for bound in (*metric.buckets, float("inf"))]  # type: ignore[no-untyped-call]  # of the library
+    family = HistogramMetricFamily(metric.name, metric.help, labels=list(metric.labels))
+    for labels, observations in of.items():
+        counts, total = observations.read()
+        buckets = [(name, float(count)) for name, count in zip(names, counts, strict=True)]
+        family.add_metric(labels, buckets, total)
+    return family

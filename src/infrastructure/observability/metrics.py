@@ -35,6 +35,10 @@ from kratos_sync.infrastructure.observability.dependencies import Dependency
 from kratos_sync.infrastructure.observability.histograms import Histogram, Observations
 from kratos_sync.infrastructure.observability.http_server import Response, Route
 from kratos_sync.infrastructure.observability.observer import Observer, Reading
+from kratos_sync.infrastructure.observability.webhook_metrics import (
+    AnsweredWebhooks,
+    WebhookMetrics,
+)
 
 LEDGER_SECONDS, BROKER_SECONDS = 2.0, 5.0
 """How often it is checked whether they can be used."""
@@ -47,8 +51,6 @@ _OUTCOMES: Final = {"failed": "failed", "gave_up": "dead", "postponed": "postpon
 _STATUS: Final = {status.value: str(status.value) for status in HTTPStatus}
 _COUNTED: Final = frozenset(
     {
-        define.WEBHOOKS,
-        define.WEBHOOK_DURATION,
         define.EVENTS_PER_COMMIT,
         define.DISPATCHED,
         define.EXPIRED_LEASES,
@@ -118,6 +120,9 @@ class Metrics(Observer):
         self.ledger = Dependency("ledger-check", LEDGER_SECONDS)
         self.broker = Dependency("broker-check", BROKER_SECONDS)
         self._dependencies: dict[str, Dependency] = {}
+        self._webhooks = {each: AnsweredWebhooks() for each in define.ENDPOINTS}
+        if process in define.WEBHOOKS.processes:
+            self.registry.register(WebhookMetrics(self._webhooks))
         self.watch(define.BUILD, lambda: {(version, process): 1.0})
         self.watch(define.LOOP_AGE, lambda: self.loop_age)
         self.watch(define.CIRCUIT_OPEN, lambda: float(self._circuit_is_open))
@@ -166,17 +171,7 @@ class Metrics(Observer):
         self.broker.failed()
 
     def webhooks(self, endpoint: str) -> Callable[[str, float], None]:
-        results: dict[str, Callable[[], None]] = {
-            result: self._counter(define.WEBHOOKS, endpoint, result).inc
-            for result in define.RESULTS
-        }
-        observe = self._observations(define.WEBHOOK_DURATION, endpoint).add
-
-        def answered(result: str, seconds: float) -> None:
-            results[result]()
-            observe(seconds)
-
-        return answered
+        return self._webhooks[endpoint].answered
 
     def committed(self, events: int) -> None:
         self._observations(define.EVENTS_PER_COMMIT).add(events)

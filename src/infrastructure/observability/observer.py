@@ -71,7 +71,7 @@ class Observer:
     def webhooks(self, endpoint: str) -> Callable[[str, float], None] | None:  # noqa: ARG002
         """Return what is to be called after each call of an endpoint, with its result and seconds.
 
-        None if nobody listens.
+        From one thread only. None if nobody listens.
         """
         return None
 

@@ -259,3 +259,23 @@ def test_the_help_is_that_of_the_definitions() -> None:
     shown = [metric for metric in counted if f"# HELP {metric.name} {metric.help}\n" in written]
     watched = {define.LEDGER_OUTAGES, define.BROKER_OUTAGES, define.REPLACED}
     assert set(counted) - set(shown) == watched | {define.REFUSED_CONNECTIONS}
+
+
+def test_calls_are_counted_once_however_many_threads_read_them_meanwhile() -> None:
+    metrics, has_ended = metrics_of("api"), threading.Event()
+    answered = metrics.webhooks("sync-identity")
+
+    def scrape() -> None:
+        while not has_ended.is_set():
+            text(metrics)
+
+    threads = [threading.Thread(target=scrape, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(20_000):
+        answered("accepted", 0.003)
+    has_ended.set()
+    for thread in threads:
+        thread.join(60)
+    assert changed(metrics, define.WEBHOOKS) == {("sync-identity", "accepted"): 20_000}
+    assert changed(metrics, define.WEBHOOK_DURATION, "_count") == {("sync-identity",): 20_000}

@@ -75,6 +75,7 @@ class KratosWebHookHandler(ABC):
     def __init__(self, config: KratosWebHookHandlerConfig) -> None:
         """Raises ValueError when the configuration holds no key, or an empty one."""
         self._config = config
+        self._on_answered = config.on_answered
         self._keys = ApiKeys(config.api_keys)
         self.api_key_header_name = config.api_key_header_name or self.api_key_header_name
         self._body_budget = BodyBudget(config.max_arriving_bytes)
@@ -88,30 +89,14 @@ class KratosWebHookHandler(ABC):
     async def handle(self, request: Request) -> Response:
         """Answer a call; nothing but cancellation is raised."""
         began = time.perf_counter()
-        response = await self._answer(request)
-        if self._config.on_answered is not None:
-            result = request.scope.get(_RESULT) or _result_of(response.status_code)
-            self._config.on_answered(result, time.perf_counter() - began)
-        return response
-
-    async def _answer(self, request: Request) -> Response:
         try:
-            return await self.handle_core(request, await self._read_request(request))
-        except (Rejected, NotJson) as error:
-            return _reject(error)
-        except InvalidField as error:
-            return error_response(rejection(error, hook_label(first_headers(request))))
-        except ClientDisconnect:
-            _log.info("webhook_disconnected")
-            note_result(request, "disconnected")
-            return Response(status_code=HTTPStatus.BAD_REQUEST)
-        except LedgerUnavailable as error:
-            _log.warning("webhook_not_recorded", reason=str(error), **details(error))
-            headers = RETRY_AFTER if isinstance(error, TooManyCallsWait) else None
-            return status_response(HTTPStatus.SERVICE_UNAVAILABLE, "try again later", headers)
+            response = await self.handle_core(request, await self._read_request(request))
         except Exception as error:  # noqa: BLE001 - the server would log its text
-            _log.error("webhook_failed", **details(error))
-            return status_response(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong")
+            response = _answer_to(error, request)
+        if self._on_answered is not None:
+            result = request.scope.get(_RESULT) or _RESULT_OF[response.status_code]
+            self._on_answered(result, time.perf_counter() - began)
+        return response
 
     @abstractmethod
     async def handle_core(self, request: Request, body: bytes) -> Response:
@@ -141,6 +126,24 @@ class KratosWebHookHandler(ABC):
         return await read_body(request, headers, *limits)
 
 
+def _answer_to(error: Exception, request: Request) -> Response:
+    match error:
+        case Rejected() | NotJson():
+            return _reject(error)
+        case InvalidField():
+            return error_response(rejection(error, hook_label(first_headers(request))))
+        case ClientDisconnect():
+            _log.info("webhook_disconnected")
+            note_result(request, "disconnected")
+            return Response(status_code=HTTPStatus.BAD_REQUEST)
+        case LedgerUnavailable():
+            _log.warning("webhook_not_recorded", reason=str(error), **details(error))
+            headers = RETRY_AFTER if isinstance(error, TooManyCallsWait) else None
+            return status_response(HTTPStatus.SERVICE_UNAVAILABLE, "try again later", headers)
+    _log.error("webhook_failed", **details(error))
+    return status_response(HTTPStatus.INTERNAL_SERVER_ERROR, "something went wrong")
+
+
 def note_result(request: Request, result: str) -> None:
     """Set the result of a call, where its status does not say it."""
     request.scope[_RESULT] = result
@@ -151,6 +154,9 @@ def _result_of(status: int) -> str:
         return "accepted"
     otherwise = "failed" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid"
     return _RESULTS.get(status, otherwise)
+
+
+_RESULT_OF: Final = {status: _result_of(status) for status in range(100, 600)}
 
 
 def _reject(error: Rejected | NotJson) -> Response:
