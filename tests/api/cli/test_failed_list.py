@@ -117,6 +117,7 @@ def test_the_json_of_each_has_the_documented_keys(engine: Engine) -> None:
         "exception": "KeyError",
         "shape": "'…'",
         "error": None,
+        "retries": 0,
     }
 
 

@@ -134,6 +134,7 @@ def test_the_json_has_the_documented_keys(engine: Engine) -> None:
         "occurred_at",
         "recorded_at",
         "erased_at",
+        "hook",
     ]
     (attempt,) = delivery["attempts"]
     assert attempt.pop("started_at")

@@ -129,15 +129,14 @@ def test_a_relay_pauses_ever_longer_for_a_broker_that_answers_well_and_then_refu
         def enqueue_many(self, _: object) -> None:
             raise BrokerUnavailable("Refused")
 
-    class Stopping(threading.Event):
-        def wait(self, timeout: float | None = None) -> bool:
-            paused.append(timeout or 0.0)
-            if len(paused) == 12:
-                self.set()
-            return self.is_set()
+    def rest(seconds: float, stopped: threading.Event) -> None:
+        paused.append(seconds)
+        if len(paused) == 12:
+            stopped.set()
 
     relay._broker = Refusing()  # type: ignore[assignment]
-    relay.run(Stopping())
+    relay._rest = rest  # type: ignore[method-assign]  # time does not pass
+    relay.run(threading.Event())
 
     assert paused[:6] == [1, 2, 4, 8, 16, LONGEST_REFUSED_SECONDS]
     assert max(paused) == LONGEST_REFUSED_SECONDS
