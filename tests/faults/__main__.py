@@ -47,7 +47,7 @@ def main(size: str, seed: int | None, only: tuple[str, ...], times: int | None) 
     with owned(folder, "the fault suite"), set_stage(folder, SIZES[size], seed) as stage:
         if not stage.disk.is_mounted:
             console.print("No disk can be mounted: a limit for the size of files stands in for it.")
-        if stage.prometheus is None:
+        if SIZES[size].watches_alerts and stage.prometheus is None:
             console.print("Prometheus is not installed: alerts are not watched.")
         result = run(stage, rounds, console.print, alone=SIZES[size].alone)
         watched = stage.prometheus is not None

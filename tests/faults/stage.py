@@ -85,7 +85,9 @@ def set_stage(folder: Path, size: Size, seed: int) -> Iterator[Stage]:
         processes = undo.enter_context(
             service(folder, port, database_wires, broker_wire, metrics_ports)
         )
-        watching = undo.enter_context(prometheus(folder / "prometheus", metrics_ports))
+        watching = None
+        if size.watches_alerts:
+            watching = undo.enter_context(prometheus(folder / "prometheus", metrics_ports))
         kept: dict[str, Kept] = {"database": postgres, "broker": valkey, **processes}
         keepers = {name: undo.enter_context(Keeper(name, each)) for name, each in kept.items()}
         address = f"http://127.0.0.1:{port}"
