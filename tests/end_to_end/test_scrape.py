@@ -99,11 +99,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
         }
         with Processes(folder, settings) as processes:
             service = Observed(processes, ports, postgres, valkey, kratos)
-            service.start("reconcile", "--every", "1min")
+            service.start("reconcile", "--every", "1h")
             for name in ("worker", "relay", "api"):
                 service.start(name)
             for name in PROCESSES:
                 until(lambda name=name: service.scrape(name).value(define.LEDGER_UP) == 1)
+            # While nobody is held here who is not in Kratos.
+            service.until("relay", define.RECONCILED, 1)
             yield service
 
 

@@ -124,9 +124,10 @@ def main() -> None:
     os.environ["KRATOS_SYNC_APP"] = "troublemaker:app"
     supervisor.LIVED_WELL_SECONDS = 0.0
     if "METRICS_PORT" in os.environ:
+        from kratos_sync.api.cli import reconcile
         from kratos_sync.infrastructure.observability import ledger_exporter
 
-        ledger_exporter.READ_SECONDS = 1.0
+        reconcile.POLL_SECONDS = ledger_exporter.READ_SECONDS = 1.0
     if supervisor.SUPERVISED in os.environ:
         from kratos_sync.application.pipeline import concurrently
         from kratos_sync.infrastructure.worker import process, watchdog

@@ -40,8 +40,8 @@ from kratos_sync.infrastructure.observability.webhook_metrics import (
     WebhookMetrics,
 )
 
-LEDGER_SECONDS, BROKER_SECONDS = 2.0, 5.0
-"""How often it is checked whether they can be used."""
+CHECK_SECONDS: Final = 5.0
+"""How often it is checked whether PostgreSQL and the broker can be used."""
 MOST_ERROR_TYPES: Final = 50
 OTHER: Final = "other"
 NO_ANSWER: Final = "none"
@@ -117,8 +117,8 @@ class Metrics(Observer):
         }
         for histogram in self._histograms.values():
             self.registry.register(histogram)
-        self.ledger = Dependency("ledger-check", LEDGER_SECONDS)
-        self.broker = Dependency("broker-check", BROKER_SECONDS)
+        self.ledger = Dependency("ledger-check", CHECK_SECONDS)
+        self.broker = Dependency("broker-check", CHECK_SECONDS)
         self._dependencies: dict[str, Dependency] = {}
         self._webhooks = {each: AnsweredWebhooks() for each in define.ENDPOINTS}
         if process in define.WEBHOOKS.processes:
