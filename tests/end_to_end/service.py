@@ -162,6 +162,13 @@ class Service:
             return list(threads.map(post, calls))
 
     def post_one(self, call: Call) -> int:
+        """Call the webhook; as Kratos does, again if the api was just closing the connection."""
+        try:
+            return self._post(call)
+        except (httpx.ReadError, httpx.RemoteProtocolError):
+            return self._post(call)
+
+    def _post(self, call: Call) -> int:
         answer = self._http.post(
             "/kratos/sync-identity", content=call.body, headers=dict(call.headers)
         )
