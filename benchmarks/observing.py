@@ -9,12 +9,11 @@ import tempfile
 import threading
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
-
-import httpx
 
 from benchmarks.measures.deliver import backlog, deliver
 from benchmarks.measures.take_in import WARM_UP_SECONDS, one_round, ours
@@ -65,8 +64,9 @@ def scraped(ports: Mapping[str, int]) -> Iterator[None]:
     def scrape() -> None:
         while not left.wait(SCRAPE_SECONDS):
             for port in list(ports.values()):
-                with suppress(httpx.TransportError):
-                    httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False, timeout=30)
+                with suppress(OSError, HTTPException), closing(_connection(port)) as connection:
+                    connection.request("GET", "/metrics")
+                    connection.getresponse().read()
 
     thread = threading.Thread(target=scrape, daemon=True)
     thread.start()
@@ -75,6 +75,11 @@ def scraped(ports: Mapping[str, int]) -> Iterator[None]:
     finally:
         left.set()
         thread.join()
+
+
+def _connection(port: int) -> HTTPConnection:
+    # An HTTP client that prepares for TLS each time would cost more than what is measured.
+    return HTTPConnection("127.0.0.1", port, timeout=30)
 
 
 def webhooks(stage: Stage) -> Run:
@@ -91,6 +96,9 @@ def deliveries(stage: Stage) -> Run:
     return deliver(stage, backlog(EVENTS))
 
 
+MEASURES: Final = (webhooks, deliveries)
+
+
 def compared(measure: Callable[[Stage], Run], without: Stage, with_: Stage, pairs: int) -> str:
     """Take turns, the order changing with each pair; a line for the rate and one a process."""
     runs: dict[Stage, list[Run]] = {without: [], with_: []}
@@ -105,13 +113,13 @@ def compared(measure: Callable[[Stage], Run], without: Stage, with_: Stage, pair
         f" {median(run['rate'] for run in off):,.0f}/s without,"
         f" {median(run['rate'] for run in on):,.0f}/s with"
     ]
-    for process in off[0]["memory"]:
-        memory = [median(run["memory"][process]["pss_mb"] for run in of) for of in (off, on)]
+    for process in sorted(off[0]["cpu_microseconds"]):
         cpu = [median(run["cpu_microseconds"][process] for run in of) for of in (off, on)]
-        lines.append(
-            f"  {process:<9} {memory[0]:6.1f} MB {memory[1] - memory[0]:+5.1f} MB"
-            f"  {cpu[0]:6.1f} µs {cpu[1] - cpu[0]:+5.1f} µs of CPU for each"
-        )
+        line = f"  {process:<9} {cpu[0]:6.1f} µs {cpu[1] - cpu[0]:+5.1f} µs of CPU for each"
+        if process in off[0]["memory"]:
+            memory = [median(run["memory"][process]["pss_mb"] for run in of) for of in (off, on)]
+            line += f"  {memory[0]:6.1f} MB {memory[1] - memory[0]:+5.1f} MB"
+        lines.append(line)
     return "\n".join(lines)
 
 
@@ -119,7 +127,8 @@ def main() -> int:
     """Run; say what went wrong in one line."""
     parser = ArgumentParser(prog="python -m benchmarks.observing", description=__doc__)
     parser.add_argument("--pairs", type=int, default=5)
-    pairs = parser.parse_args().pairs
+    parser.add_argument("--only", choices=[each.__name__ for each in MEASURES])
+    given = parser.parse_args()
     try:
         require_wrk()
         with (
@@ -129,8 +138,9 @@ def main() -> int:
             observed_folder = Path(folder) / "observed"
             observed_folder.mkdir()
             observed = ObservedStage(observed_folder, stage.postgres, stage.valkey)
-            for measure in (webhooks, deliveries):
-                print(compared(measure, stage, observed, pairs), flush=True)
+            for measure in MEASURES:
+                if given.only in {None, measure.__name__}:
+                    print(compared(measure, stage, observed, given.pairs), flush=True)
     except (WrkNotInstalled, WrongResult) as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return 1
