@@ -13,6 +13,8 @@ from tests.environment import environment
 from tests.ports import free_port
 from tests.waiting import DEADLINE_SECONDS, until
 
+LINES_SHOWN = 200
+"""Lines of each process that are shown when a test fails."""
 KRATOS_SYNC = (str(Path(sysconfig.get_path("scripts"), "kratos-sync")),)
 
 
@@ -35,9 +37,13 @@ class Processes:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        names = list(self._running)
         try:
-            self.stop(*self._running)
+            self.stop(*names)
+            if failure is not None:
+                for name in names:
+                    print(f"--- {name}", *self.said(name).splitlines()[-LINES_SHOWN:], sep="\n")
         finally:
             self.http.close()
             os.close(self._our_end)
