@@ -99,7 +99,8 @@ def fitting(sizes: Sequence[Size], most: int) -> tuple[Sequence[Size], int]:
 class Admission:
     """Decides which deliveries of a batch are opened now.
 
-    ``left`` has the footprints of the others; ``must_wait`` is set if none is opened.
+    ``later`` are small ones that can be opened when the batch has ended; ``left`` has the
+    footprints of the others. ``must_wait`` is set if none is opened.
     """
 
     def __init__(self, most: int, turn: Lock) -> None:
@@ -107,6 +108,7 @@ class Admission:
         self._turn = turn
         self._has_turn = False
         self.left: Mapping[UUID, int] = {}
+        self.later: Sequence[UUID] = ()
         self.must_wait = False
 
     def choose(self, sizes: Sequence[Size]) -> Collection[UUID]:
@@ -118,7 +120,10 @@ class Admission:
                 chosen, self.must_wait = (), True
         ids = {size.event_id for size in chosen}
         if len(ids) < len(sizes):
-            self.left = {size.event_id: size.total for size in sizes if size.event_id not in ids}
+            others = [size for size in sizes if size.event_id not in ids]
+            aside = [size for size in others if self.must_wait or size.total > SMALL_BYTES]
+            self.left = {size.event_id: size.total for size in aside}
+            self.later = [size.event_id for size in others if size.event_id not in self.left]
         return ids
 
     def end(self) -> None:

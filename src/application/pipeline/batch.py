@@ -77,8 +77,9 @@ class Result:
 
     Each of ``failed`` was rolled back alone. ``unprocessed`` deliveries were opened and are as
     before: no time was left, or ``error`` rolled back everything. ``quarantined`` ones, and those
-    that lost a race, have to run alone. ``interrupted`` is the delivery that exceeded the time
-    limit, if that is the error. The consumer was called for ``seconds``.
+    that lost a race, have to run alone. ``later`` ones did not fit into memory with the others, and
+    were not opened. ``interrupted`` is the delivery that exceeded the time limit, if that is the
+    error. The consumer was called for ``seconds``.
     """
 
     started: Start
@@ -87,6 +88,7 @@ class Result:
     failed: Sequence[Failure] = ()
     unprocessed: Sequence[PendingDelivery] = ()
     quarantined: Sequence[UUID] = ()
+    later: Sequence[UUID] = ()
     error: BaseException | None = None
     interrupted: PendingDelivery | None = None
     seconds: float = 0.0

@@ -30,6 +30,7 @@ def isolate_failures(call_next: CallNext, batch: Batch) -> Result:
         succeeded=[each for one in results for each in one.succeeded],
         failed=[*failed, *(each for one in results for each in one.failed)],
         unprocessed=[each for one in results for each in one.unprocessed],
+        later=[each for one in results for each in one.later],
         error=next((one.error for one in results if one.error is not None), None),
         seconds=sum([one.seconds for one in of_parts], result.seconds),
     )

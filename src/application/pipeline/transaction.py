@@ -46,12 +46,13 @@ def open_inbox(call_next: CallNext, batch: Batch) -> Result:
     opened = replace(batch, deliveries=pending, started=started)
     batch.watch.opened(pending)
     batch.trace.opened(pending)
+    later = () if batch.admission is None else batch.admission.later
     result = Result(started, is_open=True, unprocessed=pending, quarantined=quarantined)
     if not pending:
-        return result
+        return replace(result, later=later)
     try:
         result = call_next(opened)
-        result = replace(result, quarantined=[*quarantined, *result.quarantined])
+        result = replace(result, quarantined=[*quarantined, *result.quarantined], later=later)
         if result.error is None:
             _settle(opened, result)
     except FAILURES as error:
@@ -63,7 +64,7 @@ def _pending(batch: Batch) -> list[PendingDelivery]:
     """Open what is pending and can be consumed now; postpone the rest.
 
     Postponed are events that this release does not know or has no subscription for (another
-    release may), and those that do not fit into memory now.
+    release may), and large ones that do not fit into memory now.
     """
     inbox, name, admission = batch.unit_of_work.inbox, batch.consumer.name, batch.admission
     pending = inbox.open(name, batch.event_ids, admission)

@@ -16,7 +16,7 @@ from kratos_sync.application.pipeline.retries import lost_attempt
 from kratos_sync.application.ports.dead_letters import WORKER_DIED, FailedAttempt, Failures
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
-from kratos_sync.infrastructure.bus import actor
+from kratos_sync.infrastructure.bus.actor import Actor
 from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.observability import definitions as define
@@ -214,7 +214,7 @@ def declared_broker(
     """The broker with the actor on it. Raises InvalidApplication, before the first event comes."""
     container.consumers()
     broker = container.broker()
-    actor.declare(
+    Actor(
         broker,
         container.subscriptions(),
         container.unit_of_work,
@@ -227,5 +227,5 @@ def declared_broker(
         release=container.claims().release,
         deliver=container.deliver(),
         observer=container.observer(),
-    )
+    ).declare()
     return broker

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
@@ -64,6 +65,38 @@ def test_a_message_has_its_events_consumed(container: Container, ledger: Ledger)
     assert ledger.pending() == []
     rows = ledger.execute("SELECT id FROM kratos_sync.kratos_identities")
     assert {row[0] for row in rows} == {event.identity.id for event in events}
+
+
+def test_after_many_deaths_a_message_has_each_event_consumed_alone_and_none_dispatched_again(
+    container: Container, ledger: Ledger, engine: Engine
+) -> None:
+    events = [new_event() for _ in range(3)]
+    ledger.record(*events)
+    claim = PostgresClaims(engine, timedelta(seconds=30)).claim("SyncKratosIdentity", 10)
+    perform = declare_actor(container, deaths=9)
+
+    with capture_logs() as logs:
+        perform(**wire_format.write("SyncKratosIdentity", claim.event_ids))
+
+    assert [line["event_id"] for line in logs if line["event"] == "delivered"] == [
+        str(event_id) for event_id in sorted(claim.event_ids)
+    ]
+    assert ledger.pending() == []
+
+
+def test_what_a_smaller_batch_leaves_of_a_consumer_that_was_paused_is_released(
+    container: Container, ledger: Ledger, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger.record(*[new_event() for _ in range(3)])
+    claim = PostgresClaims(engine, timedelta(seconds=30)).claim("SyncKratosIdentity", 10)
+    perform = declare_actor(container, deaths=9)
+
+    is_paused = Mock(side_effect=[False, True])
+    monkeypatch.setattr(container.pauses(), "is_paused", is_paused)
+    perform(**wire_format.write("SyncKratosIdentity", claim.event_ids))
+
+    assert ledger.pending() == sorted(claim.event_ids)[1:]
+    assert ledger.count("NOT leased AND due_at <= now()") == 2
 
 
 def test_a_message_that_comes_again_changes_nothing(container: Container, ledger: Ledger) -> None:

@@ -24,13 +24,13 @@ def message(queue_name: str, **arguments: Any) -> "dramatiq.Message[None]":
 
 
 def declare_actor(
-    container: Container, stopped: threading.Event | None = None
+    container: Container, stopped: threading.Event | None = None, deaths: int = 0
 ) -> Callable[..., None]:
     """Declare the actor as a worker process does, and give what a worker's thread calls.
 
-    It waits for a ledger that is away, unless `stopped`.
+    It waits for a ledger that is away, unless `stopped`. So many processes have died before it.
     """
-    broker = declared_broker(container, stopped or threading.Event(), OpenBatches())
+    broker = declared_broker(container, stopped or threading.Event(), OpenBatches(deaths=deaths))
     perform: Callable[..., None] = broker.get_actor(ACTOR).fn
     return perform
 
