@@ -157,6 +157,18 @@ ROWS = (
         PERCENT,
         at_least=90,
     ),
+    Row(
+        "The slowest page of the console, ten million events recorded: p95",
+        lambda results: results["console"]["p95_ms"],
+        MILLISECONDS,
+        less_than=50,
+    ),
+    Row(
+        "… webhooks delivered meanwhile, of the rate before",
+        _percent_of_plain("console"),
+        PERCENT,
+        97,
+    ),
     *(
         Row(f"Memory of the {process} at its peak", _memory(process), MEGABYTES, less_than=150)
         for process in ("api", "relay", "worker")

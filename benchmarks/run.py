@@ -9,6 +9,7 @@ from typing import Any
 from benchmarks.filling import SYNC
 from benchmarks.machine import machine
 from benchmarks.measures.beside import beside, in_turns, repeated
+from benchmarks.measures.console import console
 from benchmarks.measures.deliver import SECOND, backlog, deliver
 from benchmarks.measures.idle import idle
 from benchmarks.measures.latency import at_rate, to_its_row
@@ -120,5 +121,6 @@ def measures(stage: Stage, size: Size, results: Results) -> Iterator[tuple[str, 
     workers = {str(n): partial(plain, size.events_of_workers, workers=n) for n in WORKERS}
     yield "workers", lambda: in_turns(workers, size.pairs)
     yield "stored", lambda: [with_stored(stage, s, size.windows, plain) for s in size.stored]
+    yield "console", lambda: console(stage, size.console)
     yield "limit", lambda: limit(stage, size.events_of_limit)
     yield "profiles", lambda: profiles(stage, size.events_of_profile, size.profile_seconds)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from benchmarks.measures.console import Records
 from benchmarks.seeding import Seed
 
 
@@ -45,6 +46,7 @@ class Size:
     events_of_limit: int
     events_of_profile: int
     profile_seconds: int
+    console: Records
 
 
 FULL = Size(
@@ -71,6 +73,13 @@ FULL = Size(
     events_of_limit=30_000,
     events_of_profile=40_000,
     profile_seconds=5,
+    console=Records(
+        identities=1_000_000,
+        dead_letters=100_000,
+        times=60,
+        webhooks_per_second=2_000,
+        seconds=10,
+    ),
 )
 SMALL = Size(
     name="small",
@@ -96,5 +105,8 @@ SMALL = Size(
     events_of_limit=2_600,
     events_of_profile=3_000,
     profile_seconds=1,
+    console=Records(
+        identities=5_000, dead_letters=2_000, times=5, webhooks_per_second=100, seconds=2
+    ),
 )
 SIZES = {size.name: size for size in (FULL, SMALL)}

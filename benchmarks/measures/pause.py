@@ -66,7 +66,7 @@ def pause(stage: Stage, rate: float, times: int, seconds: int) -> dict[str, Any]
         service.start_relay(CHANGE)
         service.start_api()
         longest = (times + 1) * (2 * seconds + LONGEST_SECONDS)
-        with Watch(service.pids()) as watch, _load(stage, service, rate, longest):
+        with Watch(service.pids()) as watch, load(stage, service, rate, longest):
             _until(lambda: service.ask(CONSUMED, SECOND)[0]["n"] > AHEAD_SECONDS * rate, "begin")
             pauses = [_one(service, seconds) for _ in range(times)]
     return {
@@ -111,7 +111,7 @@ def _until(condition: Callable[[], bool], what: str) -> None:
 
 
 @contextmanager
-def _load(stage: Stage, service: Deployment, rate: float, seconds: float) -> Iterator[None]:
+def load(stage: Stage, service: Deployment, rate: float, seconds: float) -> Iterator[None]:
     """Send webhooks at a constant rate, from entering to leaving."""
     bodies = write_bodies(stage.folder, population(PEOPLE).calls)
     port = service.address.rpartition(":")[2]
@@ -120,6 +120,6 @@ def _load(stage: Stage, service: Deployment, rate: float, seconds: float) -> Ite
     with subprocess.Popen([*command, str(rate), str(seconds), written], cwd=ROOT) as sender:  # noqa: S603
         try:
             yield
-            require(sender.poll() is None, "the load ended before the last pause")
+            require(sender.poll() is None, "the load ended too early")
         finally:
             sender.terminate()

@@ -10,7 +10,7 @@ SECTIONS: Mapping[str, Callable[[Results], str]] = {
     for section in (
         *(conditions.machine, conditions.paces),
         *(speed.goals, speed.rivals, speed.accepted, speed.latencies),
-        *(speed.beside, speed.pauses, speed.batches, speed.workers, speed.stored),
+        *(speed.beside, speed.pauses, speed.batches, speed.workers, speed.stored, speed.console),
         *(costs.cpu, costs.memory, costs.limit, costs.statements, costs.profiles),
     )
 }

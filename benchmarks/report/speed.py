@@ -162,5 +162,29 @@ def stored(results: Results) -> str:
     )
 
 
+def console(results: Results) -> str:
+    """Each page of the console, with what is recorded meanwhile."""
+    if "console" not in results:  # a published run may be older
+        return "Not measured yet."
+    of = results["console"]
+    pages = table(
+        ("page", "p50", "p95", "p95 under load"),
+        (
+            (
+                name,
+                *(f"{page[cut]:.1f} ms" for cut in ("p50_ms", "p95_ms")),
+                f"{of['pages_under_load'][name]['p95_ms']:.1f} ms",
+            )
+            for name, page in of["pages"].items()
+        ),
+    )
+    recorded = (
+        f"{of['identities']:,} identities, {of['events']:,} events, {of['dead_letters']:,} dead"
+        f" letters. Under load: {of['rate_meanwhile']:,.0f} webhooks a second are delivered"
+        f" meanwhile; without pages, {of['rate_before']:,.0f}."
+    )
+    return f"{recorded}\n\n{pages}"
+
+
 def _rates(rates: Iterable[float]) -> str:
     return ", ".join(f"{rate:,.0f}" for rate in rates)
