@@ -87,8 +87,9 @@ DEAD_LETTERS: Final = f"""
            (ARRAY['SyncKratosIdentity', 'CountRegistrations', 'DeleteFromKratos'])[1 + number %% 3],
            md5('person' || 1 + number %% %(identities)s)::uuid, 10, at, at,
            repeat(md5(number::text) || E'\\n', 45) || 'RuntimeError: order ' || number,
-           at, 'RuntimeError', 'order number of kind ' || number %% {SHAPES}
+           at, 'RuntimeError', 'order number of kind ' || shape
     FROM (SELECT number::bigint * %(events)s / %(dead_letters)s AS number,
+                 number %% {SHAPES} AS shape,
                  now() - interval '{DAYS} d' * (1 - number::float / %(dead_letters)s) AS at
           FROM generate_series(1, %(dead_letters)s) AS number) AS failed
 """  # noqa: S608  # every part is ours

@@ -13,7 +13,8 @@ from kratos_sync.application.ports.history import RecordedEvent
 class DeadLetterFilter:
     """Which dead letters: those that match every field that is set.
 
-    ``exception`` is a dotted type or its last part. ``shape`` is that of a group, empty for none.
+    ``exception`` is a dotted type or its last part; with ``shape``, which is that of a group, empty
+    for none, it is the whole type.
     ``since`` and ``until`` are inclusive bounds of the time of failure.
     """
 

@@ -21,28 +21,22 @@ from kratos_sync.infrastructure.ledger.snapshot import snapshot, time_of_ledger
 from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, readable, translate_errors
 from kratos_sync.infrastructure.postgres.json import storable
 
-# Where no type was recorded it is read from the error, as application.ports.history.error_type
-# does: the first line after the last frame that is not indented begins with it.
-EXCEPTION: Final = r"""
-    coalesce(d.error_type, substring(
-        substring(regexp_replace(d.last_error, '^.*\n[ |]*File "[^\n]*', '')
-                  from '(?n)^(?: *\| )?(\S.*)$')
-        from '^([\w.<>]+)(?::|$)'), 'unknown error')
-"""
-
 _CONDITIONS: Final = {
     "event_id": "d.event_id = :event_id",
     "consumer": "d.consumer = :consumer",
     # One look-up for each row; in a join the planner might read all events first.
     "event": "(SELECT e.name FROM kratos_sync.events e WHERE e.id = d.event_id) = :event",
-    "exception": f"""
-        right({EXCEPTION}, length(CAST(:exception AS text)) + 1)
+    "exception": """
+        right(d.error_type, length(CAST(:exception AS text)) + 1)
         IN (CAST(:exception AS text), '.' || CAST(:exception AS text))
     """,
     "since": "d.failed_at >= :since",
     "until": "d.failed_at <= :until",
-    "shape": "coalesce(d.error_shape, '') = :shape",
+    "shape": "d.error_shape = :shape",
 }
+# Of a group the type is known in full: the index leads to it.
+_OF_GROUP: Final = _CONDITIONS | {"exception": "d.error_type = :exception"}
+_WITHOUT_SHAPE: Final = _OF_GROUP | {"shape": "coalesce(d.error_shape, '') = :shape"}
 
 
 def with_filter(statement: str, wanted: DeadLetterFilter) -> tuple[TextClause, dict[str, object]]:
@@ -50,43 +44,50 @@ def with_filter(statement: str, wanted: DeadLetterFilter) -> tuple[TextClause, d
 
     Returns the statement, and the filter's parameters.
     """
-    given = {name: getattr(wanted, name) for name in _CONDITIONS}
+    conditions = _CONDITIONS
+    if wanted.shape is not None:
+        conditions = _OF_GROUP if wanted.shape else _WITHOUT_SHAPE
+    given = {name: getattr(wanted, name) for name in conditions}
     parameters = {name: value for name, value in given.items() if value is not None}
-    clauses = ["d.failed_at IS NOT NULL", *(_CONDITIONS[name] for name in parameters)]
+    clauses = ["d.failed_at IS NOT NULL", *(conditions[name] for name in parameters)]
     return text(statement.format(conditions=" AND ".join(clauses))), parameters
 
 
-# The largest id, as text, is that of the newest event.
-GROUPS: Final = f"""
-    SELECT consumer, exception, shape, dead_letters, first_failed_at, last_failed_at, example,
-           (SELECT last_error FROM kratos_sync.deliveries
-            WHERE event_id = example AND consumer = grouped.consumer),
-           in_all, groups_in_all
-    FROM (SELECT d.consumer, {EXCEPTION} AS exception, d.error_shape AS shape,
+# Of a hundred thousand dead letters the index is read, and no row but the examples.
+GROUPS: Final = """
+    SELECT consumer, exception, shape, dead_letters, first_failed_at, last_failed_at,
+           example.event_id, example.last_error, in_all, groups_in_all
+    FROM (SELECT d.consumer, d.error_type AS exception, d.error_shape AS shape,
                  count(*) AS dead_letters, min(d.failed_at) AS first_failed_at,
                  max(d.failed_at) AS last_failed_at,
-                 CAST(max(CAST(d.event_id AS text) COLLATE "C") AS uuid) AS example,
                  CAST(sum(count(*)) OVER () AS bigint) AS in_all,
                  count(*) OVER () AS groups_in_all
           FROM kratos_sync.deliveries d
-          WHERE {{conditions}}
+          WHERE {conditions}
           GROUP BY 1, 2, 3
           ORDER BY dead_letters DESC, 1, 2, 3
           LIMIT :most) AS grouped
-"""  # noqa: S608  # every part is ours
+    CROSS JOIN LATERAL (
+        SELECT d.event_id, d.last_error FROM kratos_sync.deliveries d
+        WHERE {conditions} AND d.consumer = grouped.consumer
+          AND d.failed_at = grouped.last_failed_at AND d.error_type = grouped.exception
+          AND d.error_shape IS NOT DISTINCT FROM grouped.shape
+        LIMIT 1) AS example
+    ORDER BY dead_letters DESC, 1, 2, 3
+"""
 
-NEWEST: Final = f"""
+NEWEST: Final = """
     SELECT d.event_id, d.consumer,
            (SELECT e.name FROM kratos_sync.events e WHERE e.id = d.event_id),
-           d.subject, d.attempts, d.failed_at, {EXCEPTION}, d.error_shape, d.last_error,
+           d.subject, d.attempts, d.failed_at, d.error_type, d.error_shape, d.last_error,
            (SELECT count(*) FROM kratos_sync.attempts a
             WHERE a.event_id = d.event_id AND a.consumer = d.consumer AND a.outcome = 'retried')
     FROM (SELECT * FROM kratos_sync.deliveries d
-          WHERE {{conditions}}
+          WHERE {conditions}
           ORDER BY d.failed_at DESC, d.event_id DESC, d.consumer
           LIMIT :most) AS d
     ORDER BY d.failed_at DESC, d.event_id DESC, d.consumer
-"""  # noqa: S608  # every part is ours
+"""
 
 COUNT: Final = "SELECT count(*) FROM kratos_sync.deliveries d WHERE {conditions}"
 

@@ -50,9 +50,11 @@ LAST_SEARCHED: Final = text(f"""
     SELECT e.recorded_at, e.id FROM kratos_sync.events e WHERE {_RANGE}
     ORDER BY e.recorded_at DESC, e.id DESC OFFSET :read - 1 LIMIT 1
 """)  # noqa: S608  # every part is ours
+# The lower bound is there twice: at that of both columns alone the scan of the index does not end.
 SEARCH: Final = f"""
     SELECT e.id, e.name, e.subject, e.source, e.hook, e.recorded_at FROM kratos_sync.events e
-    WHERE {_RANGE} AND (e.recorded_at, e.id) >= (:last_at, :last_id) {{conditions}}
+    WHERE {_RANGE} AND e.recorded_at >= :last_at
+      AND (e.recorded_at, e.id) >= (:last_at, :last_id) {{conditions}}
     ORDER BY e.recorded_at DESC, e.id DESC LIMIT :most
 """  # noqa: S608  # every part is ours
 STATES: Final = text("""

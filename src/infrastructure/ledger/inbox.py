@@ -38,7 +38,7 @@ RECORD_FAILURE = text("""
             due_at = clock_timestamp() + coalesce(CAST(:retry_after AS interval), '0'),
             leased = false,
             last_error = :error,
-            error_type = :error_type,
+            error_type = coalesce(:error_type, 'unknown error'),
             error_shape = :error_shape,
             failed_at = CASE WHEN :outcome = 'gave_up' THEN clock_timestamp() END
         WHERE consumer = :consumer AND event_id = :event_id AND attempts = :number - 1

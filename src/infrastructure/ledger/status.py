@@ -1,7 +1,6 @@
 """The status report, read in a few statements on one snapshot; and readiness."""
 
 from collections.abc import Collection
-from dataclasses import replace
 from datetime import timedelta
 from itertools import starmap
 from typing import Final
@@ -33,7 +32,7 @@ MANY_TRANSACTIONS: Final = 100_000
 """and so are those older than this many others, where their time is not visible."""
 COUNTED: Final = 10_000
 """Tables with more rows are estimated, not counted."""
-NOTHING: Final = (0, 0, 0, 0, 0, None)
+NOTHING: Final = (0, 0, 0, 0, None)
 
 SIZES = text("""
     SELECT relname, pg_total_relation_size(oid) AS bytes FROM pg_class
@@ -80,30 +79,39 @@ UNSAFE: Final = text("""
     WHERE risk.applies
 """)
 
-PENDING = text("""
+# In two parts: an index leads to each of them, past any number of dead letters.
+_PENDING_ROWS: Final = """
+    (SELECT * FROM kratos_sync.deliveries WHERE failed_at IS NULL AND NOT leased
+     UNION ALL
+     SELECT * FROM kratos_sync.deliveries WHERE failed_at IS NULL AND leased) AS pending
+"""
+PENDING = text(f"""
     SELECT consumer,
-           count(*) FILTER (WHERE failed_at IS NULL AND is_due),
-           count(*) FILTER (WHERE failed_at IS NULL AND NOT is_due AND leased),
-           count(*) FILTER (WHERE failed_at IS NULL AND NOT is_due AND NOT leased),
+           count(*) FILTER (WHERE is_due),
+           count(*) FILTER (WHERE NOT is_due AND leased),
+           count(*) FILTER (WHERE NOT is_due AND NOT leased),
            count(*) FILTER (WHERE is_postponed),
-           count(failed_at),
-           now() - min(least(owed_at, now()))
-               FILTER (WHERE failed_at IS NULL AND NOT is_postponed)
+           now() - min(least(owed_at, now())) FILTER (WHERE NOT is_postponed)
     FROM (SELECT *, due_at <= now() OR NOT leased AND attempts = 0 AND error_type IS NULL
                     AS is_due,
-                    failed_at IS NULL AND due_at > now() AND NOT leased
+                    due_at > now() AND NOT leased
                     AND coalesce(error_type = ANY(:postponed), false) AS is_postponed
-          FROM kratos_sync.deliveries) AS pending
+          FROM {_PENDING_ROWS}) AS pending
     GROUP BY consumer
     ORDER BY consumer
-""").bindparams(postponed=[RETRY_LATER, WAITS_FOR_EARLIER])
+""").bindparams(postponed=[RETRY_LATER, WAITS_FOR_EARLIER])  # noqa: S608  # all of it is ours
 
-RETRIED_AFTER = text("""
+DEAD = text("""
+    SELECT consumer, count(*) FROM kratos_sync.deliveries WHERE failed_at IS NOT NULL
+    GROUP BY consumer ORDER BY consumer
+""")
+
+RETRIED_AFTER = text(f"""
     SELECT DISTINCT ON (consumer) consumer, concat_ws(': ', error_type, nullif(error_shape, ''))
-    FROM kratos_sync.deliveries
-    WHERE failed_at IS NULL AND attempts > 0 AND error_type <> :retry_later
+    FROM {_PENDING_ROWS}
+    WHERE attempts > 0 AND error_type <> :retry_later
     ORDER BY consumer, due_at DESC
-""").bindparams(retry_later=RETRY_LATER)
+""").bindparams(retry_later=RETRY_LATER)  # noqa: S608  # all of it is ours
 
 PAUSED = text("""
     SELECT consumer, paused_at, paused_by, pause_reason FROM kratos_sync.consumer_policies
@@ -116,22 +124,19 @@ SUBSCRIBED = text("""
 """)
 
 # substr, unlike LIKE, reads no more of a long error than its beginning.
-UNKNOWN = text("""
+UNKNOWN = text(f"""
     SELECT substr(last_error, 15), count(*), now() - min(owed_at)
-    FROM kratos_sync.deliveries
-    WHERE failed_at IS NULL AND substr(last_error, 1, 14) = 'UnknownEvent: '
+    FROM {_PENDING_ROWS}
+    WHERE substr(last_error, 1, 14) = 'UnknownEvent: '
     GROUP BY 1
     ORDER BY 1
-""")
+""")  # noqa: S608  # all of it is ours
 
 # No index leads from a consumer to its attempts; going back from the newest is quick if bounded.
 LAST_SUCCESS = text("""
-    SELECT consumer.name,
-           (SELECT a.started_at + a.duration FROM kratos_sync.attempts a
-            WHERE a.consumer = consumer.name AND a.outcome = 'succeeded'
-              AND a.id > (SELECT max(id) FROM kratos_sync.attempts) - :recent
-            ORDER BY a.id DESC LIMIT 1)
-    FROM unnest(CAST(:consumers AS text[])) AS consumer (name)
+    SELECT consumer, max(started_at + duration) FROM kratos_sync.attempts
+    WHERE id > (SELECT max(id) FROM kratos_sync.attempts) - :recent AND outcome = 'succeeded'
+    GROUP BY consumer
 """)
 
 # Counting the tombstones among many rows would read them all: their share is in the statistics.
@@ -175,24 +180,31 @@ class PostgresStatus:
 
 def _consumers(connection: Connection, known: Collection[str]) -> tuple[ConsumerStatus, ...]:
     pending = {name: rest for name, *rest in connection.execute(PENDING)}
+    dead = {row[0]: row[1] for row in connection.execute(DEAD)}
     events = {name: tuple(found) for name, found in connection.execute(SUBSCRIBED)}
     paused = {name: Pause(*rest) for name, *rest in connection.execute(PAUSED)}
     errors = {row[0]: row[1] for row in connection.execute(RETRIED_AFTER)}
-    names = list(dict.fromkeys([*known, *sorted({*pending, *events})]))
-    recent = {"consumers": names, "recent": RECENT_ATTEMPTS}
-    found = (
-        ConsumerStatus(name, name in known, *pending.get(name, NOTHING), *success)
-        for name, *success in connection.execute(LAST_SUCCESS, recent)
-    )
-    return tuple(
-        replace(
-            each,
-            last_error=errors.get(each.name),
-            paused=paused.get(each.name),
-            events=events.get(each.name, ()),
+    recent = {"recent": RECENT_ATTEMPTS}
+    successes = {row[0]: row[1] for row in connection.execute(LAST_SUCCESS, recent)}
+
+    def status(name: str) -> ConsumerStatus:
+        due, dispatched, waiting, postponed, lag = pending.get(name, NOTHING)
+        return ConsumerStatus(
+            name,
+            name in known,
+            due,
+            dispatched,
+            waiting,
+            postponed,
+            dead.get(name, 0),
+            lag,
+            successes.get(name),
+            errors.get(name),
+            paused.get(name),
+            events.get(name, ()),
         )
-        for each in found
-    )
+
+    return tuple(map(status, dict.fromkeys([*known, *sorted({*pending, *dead, *events})])))
 
 
 def _identities(connection: Connection) -> tuple[Count, Count]:

@@ -22,7 +22,8 @@ from kratos_sync.application.consumer_factory import ConsumerFactory
 from kratos_sync.application.pipeline import Batch, deliver
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.domain.events import DomainEvent, KratosIdentityUpdated
-from kratos_sync.infrastructure.bus import actor, wire_format
+from kratos_sync.infrastructure.bus import wire_format
+from kratos_sync.infrastructure.bus.actor import Actor
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.ledger.status import PostgresStatus
 from kratos_sync.infrastructure.postgres import transaction as transactions
@@ -408,14 +409,14 @@ def test_a_database_of_its_own_that_is_away_keeps_no_thread_of_a_worker(
 ) -> None:
     kind = consumer_in(_cannot_connect, here)
     factory = ConsumerFactory([kind], {Port: Port})
-    actor.declare(
+    Actor(
         broker,
         Subscriptions({KratosIdentityUpdated: [kind]}),
         lambda: PostgresUnitOfWork(engine, factory, wake_relay=lambda: None),
         ledger,
         Watchdog(ledger, PostgresClaims(engine, timedelta(minutes=1))),
         ledger_timeout=timedelta(minutes=5),
-    )
+    ).declare()
     event_ids = publish(ledger, kind, MANY)
     perform = broker.get_actor(wire_format.ACTOR).fn
 

@@ -3,11 +3,9 @@
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-import pytest
 from sqlalchemy import Engine
 
 from kratos_sync.application.ports.dead_letters import DeadLetterFilter
-from kratos_sync.application.ports.history import error_type
 from kratos_sync.infrastructure.ledger.dead_letters import PostgresDeadLetters
 from tests.infrastructure.ledger.rows import (
     A_MINUTE,
@@ -87,38 +85,6 @@ def test_of_many_groups_the_largest_are_listed_and_all_are_counted(engine: Engin
     groups = PostgresDeadLetters(engine).groups(EVERYTHING, 2)
     assert [group.shape for group in groups.groups] == ["3", "0"]
     assert (groups.dead_letters, groups.groups_in_all) == (6, 5)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        "UnknownEvent: kratos_identity.merged",
-        f"{TRACEBACK}    greet(name)\nKeyError: 'dalia@example.org'",
-        f"{TRACEBACK}    greet(name)\n    ~~~~~^^^^^^\nStopIteration",
-        f"{TRACEBACK}    x\npydantic.ValidationError: 1 error\nemail\n  dalia: no",
-        f"{TRACEBACK}    x\nKeyError: 1\n\nDuring…:\n\n{TRACEBACK}    x\na.B: 2",
-        f"{TRACEBACK}    x\ngreet.<locals>.Rude: you",
-        f"{TRACEBACK}    x\n… 90 characters cut …\ndalia:\n",
-        f"{TRACEBACK}    x\ndalia@example.org",
-        "",
-        "  + Exception Group Traceback (most recent call last):\n"
-        '  |   File "/app/greet.py", line 7, in consume\n'
-        "  |     greet()\n"
-        "  | ExceptionGroup: both dalia (1 sub-exception)\n"
-        "  +-+---------------- 1 ----------------\n"
-        "    | Traceback (most recent call last):\n"
-        '    |   File "/app/greet.py", line 9, in greet\n'
-        "    |     shout()\n"
-        "    | OSError: dalia\n"
-        "    +------------------------------------",
-    ],
-)
-def test_one_from_before_types_were_kept_has_the_type_that_its_error_begins_with(
-    engine: Engine, error: str
-) -> None:
-    fail(engine, kind=None, shape=None, error=error)
-    (group,) = PostgresDeadLetters(engine).groups(EVERYTHING, MANY).groups
-    assert (group.exception, group.shape) == (error_type(error), None)
 
 
 def test_a_filter_lets_in_only_what_it_names(engine: Engine) -> None:

@@ -27,7 +27,7 @@ from kratos_sync.application.subscriptions import SUBSCRIPTIONS
 from kratos_sync.domain.events import IdentityRegistered, KratosIdentityUpdated
 from kratos_sync.domain.json_values import Json
 from kratos_sync.domain.kratos_identities import KratosIdentities
-from kratos_sync.infrastructure.bus import actor
+from kratos_sync.infrastructure.bus.actor import Actor
 from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
 from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from kratos_sync.infrastructure.bus.relay import FIRST_BATCHES, Relay
@@ -738,9 +738,9 @@ def test_invariant_9_a_failing_consumer_leaves_nothing_in_redis_and_is_retried_b
         ledger.publish(updated(1), WEBHOOK)
         listener = WakeUpListener(SecretStr(database_url))
         relay = Relay(claims, broker, listener, ledger.subscriptions, policies_of(claims))
-        actor.declare(
+        Actor(
             broker, ledger.subscriptions, ledger.unit_of_work, ledger, Watchdog(ledger, claims)
-        )
+        ).declare()
         worker = dramatiq.Worker(broker, worker_threads=1, worker_timeout=50)
         worker.start()
         try:

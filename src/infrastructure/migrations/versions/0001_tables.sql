@@ -100,6 +100,9 @@ CREATE INDEX deliveries_leased ON kratos_sync.deliveries (consumer, due_at)
     WHERE failed_at IS NULL AND leased;
 CREATE INDEX deliveries_failed ON kratos_sync.deliveries (consumer, failed_at)
     WHERE failed_at IS NOT NULL;
+-- Groups of dead letters are counted in it.
+CREATE INDEX deliveries_failures ON kratos_sync.deliveries
+    (consumer, error_type, error_shape, failed_at) WHERE failed_at IS NOT NULL;
 -- Of few rows: large deliveries are claimed by their bytes.
 CREATE INDEX deliveries_large ON kratos_sync.deliveries (consumer, leased, due_at)
     WHERE failed_at IS NULL AND footprint > 65536;
