@@ -27,7 +27,7 @@ from kratos_sync.domain.events import (
 )
 from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
 from kratos_sync.infrastructure.identities.recorded_webhooks import NOW, later_webhooks
-from kratos_sync.infrastructure.ledger.recording import record_many
+from kratos_sync.infrastructure.ledger.recording import RECORD_ANSWERS, record_many
 from kratos_sync.infrastructure.postgres.binary_arrays import (
     TIMESTAMPTZ_OID,
     UUID_OID,
@@ -184,7 +184,8 @@ class PostgresSyncedIdentities:
                 results.append(result)
                 if event is not None:
                     events.append(event)
-            record_many(transaction.connection, [(event, Provenance(SOURCE)) for event in events])
+            recorded = [(event, Provenance(SOURCE)) for event in events]
+            record_many(transaction.connection, recorded, RECORD_ANSWERS)
             _note(transaction, events)
             transaction.commit()
         return results

@@ -155,41 +155,21 @@ CONSUMERS: Final = text("""
 """)
 
 # In the order of the index, each step after the one before: no step reads again what was done or
-# is locked. By ctid, as in a claim.
+# is locked. A function of the schema decides, so that no role needs the right to settle deliveries.
 _DECIDE: Final = """
-    WITH picked AS MATERIALIZED (
-        SELECT d.ctid, d.attempts, d.failed_at, d.event_id FROM kratos_sync.deliveries d
+    WITH seen AS MATERIALIZED (
+        SELECT d.failed_at, d.event_id FROM kratos_sync.deliveries d
         WHERE {{conditions}} AND (d.failed_at, d.event_id) > (:after, :after_id)
         ORDER BY d.failed_at, d.event_id
         LIMIT :step
-        FOR UPDATE OF d SKIP LOCKED
-    ), done AS (
-        {change}
-    ), logged AS (
-        INSERT INTO kratos_sync.attempts
-               (event_id, consumer, number, outcome, started_at, duration, error)
-        SELECT event_id, :consumer, attempts, :outcome, now(), '0', :said FROM done
-        RETURNING 1
     )
-    SELECT (SELECT count(*) FROM logged), failed_at, event_id
-    FROM picked ORDER BY failed_at DESC, event_id DESC LIMIT 1
+    SELECT (SELECT kratos_sync.{function}(
+                :consumer, array_agg(event_id), max(failed_at), :said) FROM seen),
+           failed_at, event_id
+    FROM seen ORDER BY failed_at DESC, event_id DESC LIMIT 1
 """
-# Pending from now on: the time as a dead letter is no lag.
-RETRY: Final = _DECIDE.format(
-    change="""
-        UPDATE kratos_sync.deliveries d
-        SET failed_at = NULL, attempts = 0,
-            owed_at = CASE WHEN d.ordered THEN d.owed_at ELSE clock_timestamp() END,
-            due_at = clock_timestamp(), leased = false
-        FROM picked WHERE d.ctid = picked.ctid
-        RETURNING d.event_id, picked.attempts"""
-)
-DISCARD: Final = _DECIDE.format(
-    change="""
-        DELETE FROM kratos_sync.deliveries
-        WHERE ctid = ANY(ARRAY(SELECT ctid FROM picked))
-        RETURNING event_id, attempts"""
-)
+RETRY: Final = _DECIDE.format(function="retry_dead_letters")
+DISCARD: Final = _DECIDE.format(function="discard_dead_letters")
 BEFORE_ALL: Final = {"after": datetime.min.replace(tzinfo=UTC), "after_id": UUID(int=0)}
 
 
@@ -200,15 +180,15 @@ class PostgresDeadLetterDecisions:
         self._engine = engine
 
     def retry(self, wanted: DeadLetterFilter, by: str, step: int) -> Iterator[int]:
-        return self._decide(RETRY, "retried", f"Retried by {by}", wanted, step)
+        return self._decide(RETRY, f"Retried by {by}", wanted, step)
 
     def discard(self, wanted: DeadLetterFilter, by: str, reason: str, step: int) -> Iterator[int]:
-        return self._decide(DISCARD, "discarded", f"Discarded by {by}: {reason}", wanted, step)
+        return self._decide(DISCARD, f"Discarded by {by}: {reason}", wanted, step)
 
     def _decide(
-        self, statement: str, outcome: str, said: str, wanted: DeadLetterFilter, step: int
+        self, statement: str, said: str, wanted: DeadLetterFilter, step: int
     ) -> Iterator[int]:
-        fixed = {"outcome": outcome, "said": storable(said), "step": step, **BEFORE_ALL}
+        fixed = {"said": storable(said), "step": step, **BEFORE_ALL}
         for consumer in [wanted.consumer] if wanted.consumer else _consumers(self._engine):
             of_one, parameters = with_filter(statement, replace(wanted, consumer=consumer))
             parameters |= fixed

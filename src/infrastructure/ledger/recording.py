@@ -105,10 +105,11 @@ RECORD: Final = b"""
 
 # The same by a function, for a role that may not write the tables: it limits what is recorded.
 _BY_FUNCTION: Final = """
-    SELECT kratos_sync.record_{source}_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    SELECT kratos_sync.record_{kind}_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """
-RECORD_WEBHOOKS: Final = _BY_FUNCTION.format(source="webhook").encode()
-RECORD_ERASURES: Final = _BY_FUNCTION.format(source="erase").encode()
+RECORD_WEBHOOKS: Final = _BY_FUNCTION.format(kind="webhook").encode()
+RECORD_ERASURES: Final = _BY_FUNCTION.format(kind="erase").encode()
+RECORD_ANSWERS: Final = _BY_FUNCTION.format(kind="answer").encode()
 
 
 def arrays_of(rows: Sequence[EventRow]) -> list[BinaryParameter]:

@@ -22,7 +22,7 @@ from kratos_sync.application.ports.reconciliation import (
     ReconciliationLost,
 )
 from kratos_sync.domain.identity import Identity
-from kratos_sync.infrastructure.ledger.recording import record_many
+from kratos_sync.infrastructure.ledger.recording import RECORD_ANSWERS, record_many
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 from kratos_sync.infrastructure.postgres.engine import driver_of, translate_errors
 from kratos_sync.infrastructure.reconciliation.comparison import FIRST, compare, pending_of
@@ -223,6 +223,7 @@ class PostgresReconciliation:
                 (Answer(at, identity).event(uuid7(), identity_id), Provenance(SOURCE, key))
                 for key, (identity_id, identity) in found.items()
             ],
+            RECORD_ANSWERS,
         )
 
     def _note(self, connection: Connection, place: Place, findings: Findings) -> None:

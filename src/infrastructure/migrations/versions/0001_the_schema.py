@@ -1,6 +1,7 @@
 """The schema: tables and a view (``0001_tables.sql``), and functions that run as their owner.
 
-The record of operations is in ``0001_operations.sql``.
+The record of operations is in ``0001_operations.sql``, decisions about dead letters in
+``0001_dead_letters.sql``.
 
 Revisions are numbered: a service compares its own number with the database's. Migrations only add,
 so that the previous release keeps working during a deploy. A revision that needs an index on an
@@ -16,6 +17,7 @@ down_revision = None
 
 TABLES = Path(__file__).with_name("0001_tables.sql").read_text()
 OPERATIONS = Path(__file__).with_name("0001_operations.sql").read_text()
+DEAD_LETTERS = Path(__file__).with_name("0001_dead_letters.sql").read_text()
 
 # What a role without INSERT on events may record: these events, by their source.
 WEBHOOK_EVENTS = (
@@ -24,6 +26,8 @@ WEBHOOK_EVENTS = (
     "kratos_webhook.template_failed",
 )
 ERASE_EVENTS = ("identity.deleted",)
+# What Kratos' Admin API answered, to a reconciliation or to who asked about one identity.
+ANSWER_EVENTS = ("kratos_identity.updated", "kratos_identity.gone")
 # Not erased before they are consumed, whatever names a caller gives.
 IMPERSONAL_EVENTS = (
     "identity.deleted",
@@ -99,21 +103,21 @@ REVOKE ALL ON FUNCTION kratos_sync.delete_identity FROM PUBLIC;
 COMMENT ON FUNCTION kratos_sync.delete_identity IS 'Request the deletion of an identity, here first and in Kratos last, once the transaction commits';
 """
 
-# Both run with the rights of whoever migrates. Deliveries are recorded for new events only, so that
+# They run with the rights of whoever migrates. Deliveries are recorded for new events only, so that
 # a caller cannot add one to an event that was there before.
 RECORD = """
-CREATE FUNCTION kratos_sync.record_{source}_events(
+CREATE FUNCTION kratos_sync.record_{kind}_events(
     ids uuid[], names text[], subjects uuid[], times timestamptz[], payloads json[],
     sources text[], dedupe_keys text[], trace_contexts text[], hooks text[], footprints integer[]
 ) RETURNS SETOF uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF (names <@ {names} AND sources <@ '{{{source}}}'::text[]
+    IF (names <@ {names} AND sources <@ {sources}
         AND NOT EXISTS (SELECT FROM unnest(dedupe_keys) AS key
-                        WHERE NOT starts_with(key, '{source}:'))) IS NOT TRUE
+                        WHERE split_part(key, ':', 1) <> ALL({sources}))) IS NOT TRUE
        AND NOT has_table_privilege(session_user, 'kratos_sync.events', 'INSERT') THEN
-        RAISE EXCEPTION 'role % may record % of source {source} only',
-            session_user, {names} USING ERRCODE = 'insufficient_privilege';
+        RAISE EXCEPTION 'role % may record % of sources % only',
+            session_user, {names}, {sources} USING ERRCODE = 'insufficient_privilege';
     END IF;
     -- The commit is durable also behind a pooler, which drops what its client set for the session.
     PERFORM set_config('synchronous_commit', 'on', true);
@@ -136,8 +140,8 @@ BEGIN
     )
     SELECT event.id FROM event;
 END $$;
-REVOKE ALL ON FUNCTION kratos_sync.record_{source}_events FROM PUBLIC;
-COMMENT ON FUNCTION kratos_sync.record_{source}_events IS 'Record events with their deliveries; returns the ids of those that are new';
+REVOKE ALL ON FUNCTION kratos_sync.record_{kind}_events FROM PUBLIC;
+COMMENT ON FUNCTION kratos_sync.record_{kind}_events IS 'Record events with their deliveries; returns the ids of those that are new';
 """
 
 # Whoever calls them: what has a pending delivery or a dead letter stays, and so does the last day.
@@ -309,7 +313,19 @@ REVOKE ALL ON FUNCTION kratos_sync.erase_texts FROM PUBLIC;
 
 def upgrade() -> None:
     """Create everything."""
-    for statements in (TABLES, APPLICATION, PURGES, ERASE_FUNCTION, ERASE_TEXTS, OPERATIONS):
+    for statements in (
+        TABLES,
+        APPLICATION,
+        PURGES,
+        ERASE_FUNCTION,
+        ERASE_TEXTS,
+        OPERATIONS,
+        DEAD_LETTERS,
+    ):
         op.execute(statements)
-    for source, names in (("webhook", WEBHOOK_EVENTS), ("erase", ERASE_EVENTS)):
-        op.execute(RECORD.format(source=source, names=array(names)))
+    for kind, names, sources in (
+        ("webhook", WEBHOOK_EVENTS, ("webhook",)),
+        ("erase", ERASE_EVENTS, ("erase",)),
+        ("answer", ANSWER_EVENTS, ("reconcile", "sync")),
+    ):
+        op.execute(RECORD.format(kind=kind, names=array(names), sources=array(sources)))
