@@ -18,6 +18,7 @@ from kratos_sync.domain.events import (
     DomainEvent,
     IdentityDeleted,
     IdentityDeletionRequested,
+    KratosIdentityGone,
     KratosIdentityHinted,
     KratosIdentityUpdated,
     KratosTemplateFailed,
@@ -51,6 +52,7 @@ LOGINS = [
     "kratos_sync_worker",
     "kratos_sync_operator",
     "kratos_sync_eraser",
+    "kratos_sync_console",
 ]
 EVERYBODY = [*LOGINS, "application"]
 PEOPLE = ["SELECT traits FROM kratos_identities", "SELECT value FROM identity_addresses"]
@@ -97,12 +99,21 @@ def recording(
 
 
 WEBHOOK_EVENTS = [KratosIdentityUpdated, KratosIdentityHinted, KratosTemplateFailed]
+ANSWERS = {KratosIdentityUpdated.name, KratosIdentityGone.name}
 OTHER_EVENTS = sorted(EVENTS.keys() - {each.name for each in WEBHOOK_EVENTS})
 NO_ROWS_BUT_THROUGH_FUNCTIONS = [
     "INSERT INTO events (name) VALUES ('kratos_identity.updated')",
     "INSERT INTO deliveries (consumer) VALUES ('DeleteFromKratos')",
 ]
 HISTORY_IS_KEPT = [*HISTORY_IS_NOT_CHANGED, "DELETE FROM events", "DELETE FROM attempts"]
+DELIVERIES_ARE_KEPT = [
+    "UPDATE deliveries SET failed_at = now()",
+    "UPDATE deliveries SET due_at = 'infinity'",
+    "UPDATE deliveries SET last_error = NULL",
+    "DELETE FROM deliveries",
+    "INSERT INTO deliveries (event_id, consumer, subject, failed_at)"
+    " SELECT gen_random_uuid(), 'SyncKratosIdentity', gen_random_uuid(), now()",
+]
 FORBIDDEN = {
     "kratos_sync_api": [
         *PEOPLE,
@@ -155,6 +166,8 @@ FORBIDDEN = {
     ],
     "kratos_sync_worker": [
         *HISTORY_IS_KEPT,
+        "SELECT discard_dead_letters('SyncKratosIdentity', '{}', now(), 'by nobody')",
+        "SELECT retry_dead_letters('SyncKratosIdentity', '{}', now(), 'by nobody')",
         "SELECT FROM purges",
         "SELECT error FROM attempts",
         "SELECT erase_events('{}', '{}', gen_random_uuid(), 1)",
@@ -166,14 +179,49 @@ FORBIDDEN = {
     "kratos_sync_operator": [
         *PEOPLE,
         *HISTORY_IS_KEPT,
-        "UPDATE deliveries SET last_error = NULL",
+        *DELIVERIES_ARE_KEPT,
+        "INSERT INTO attempts (consumer) VALUES ('SyncKratosIdentity')",
         recording(),
+        recording(by="answer"),
         "SELECT erase_events('{}', '{}', gen_random_uuid(), 1)",
         "INSERT INTO erasures (identity_id) SELECT gen_random_uuid()",
         "INSERT INTO events (name) VALUES ('kratos_identity.updated')",
         "UPDATE kratos_identities SET state = 'active'",
         "UPDATE hooks_heard SET calls = 0",
         "UPDATE reconciliations SET outcome = NULL",
+        REMOVE_OPERATIONS,
+    ],
+    "kratos_sync_console": [
+        *HISTORY_IS_KEPT,
+        *DELIVERIES_ARE_KEPT,
+        "INSERT INTO events (name) VALUES ('kratos_identity.updated')",
+        "INSERT INTO attempts (consumer) VALUES ('SyncKratosIdentity')",
+        recording(),
+        *(recording(e, by="answer", source="sync") for e in EVENTS if e not in ANSWERS),
+        *(
+            recording(KratosIdentityUpdated.name, by="answer", source=source)
+            for source in ("webhook", "application", "erase", "FetchKratosIdentity")
+        ),
+        recording(KratosIdentityUpdated.name, by="answer", source="sync", key="'webhook:1'"),
+        *(recording(e, by="erase", source="erase") for e in EVENTS if e != IdentityDeleted.name),
+        "SELECT record_for_application('identity.deletion_requested', gen_random_uuid(), '{}')",
+        "SELECT purge_events(now(), '-infinity', gen_random_uuid(), 1, true)",
+        "SELECT purge_attempts(now(), 0, 1, true)",
+        "INSERT INTO purges DEFAULT VALUES",
+        "UPDATE consumer_policies SET rate = '1/s'",
+        "INSERT INTO consumer_policies (consumer, concurrency) VALUES ('SyncKratosIdentity', 1)",
+        "DELETE FROM consumer_policies",
+        "UPDATE hooks_heard SET calls = 0",
+        "DELETE FROM hooks_heard",
+        "INSERT INTO subscriptions VALUES ('kratos_identity.updated', 'DeleteFromKratos')",
+        "UPDATE erasures SET by = 'nobody'",
+        "DELETE FROM erasures",
+        "UPDATE kratos_answers SET identity_id = gen_random_uuid()",
+        "DELETE FROM kratos_answers",
+        "DELETE FROM registrations_per_day",
+        "UPDATE unseen_identities SET identity_id = gen_random_uuid()",
+        "SELECT id FROM deployment",
+        "SELECT value FROM identity_addresses",
         REMOVE_OPERATIONS,
     ],
     "kratos_sync_eraser": [
@@ -585,6 +633,29 @@ def test_nobody_purges_what_is_outstanding_or_of_today(cluster: Cluster, role: s
             f" SELECT purge_events('infinity', '-infinity', {first}, 1, true)",
         )
     cluster.execute("postgres", "DELETE FROM deliveries WHERE failed_at IS NOT NULL")
+
+
+@pytest.mark.parametrize("role", ["kratos_sync_operator", "kratos_sync_console"])
+@pytest.mark.parametrize("function", ["retry_dead_letters", "discard_dead_letters"])
+def test_nobody_decides_about_a_pending_delivery_or_an_unseen_dead_letter(
+    cluster: Cluster, role: str, function: str
+) -> None:
+    pending, unseen = dead_letter(cluster), dead_letter(cluster)
+    far = "due_at = 'infinity'"
+    cluster.execute(
+        "postgres",
+        f"UPDATE deliveries SET failed_at = NULL, {far} WHERE event_id = '{pending}';"
+        f" UPDATE deliveries SET failed_at = now() WHERE event_id = '{unseen}'",
+    )
+    ids = f"'{{{pending},{unseen}}}'"
+    before = "now() - interval '1 minute'"
+    cluster.execute(role, f"SELECT {function}('SyncKratosIdentity', {ids}, {before}, 'by me')")
+    kept = f"event_id = '{pending}' AND {far} OR event_id = '{unseen}' AND failed_at IS NOT NULL"
+    try:
+        assert cluster.count(f"deliveries WHERE {kept}") == 2
+        assert cluster.count(f"attempts WHERE event_id = ANY({ids}) AND error = 'by me'") == 0
+    finally:
+        cluster.execute("postgres", f"DELETE FROM deliveries WHERE event_id = ANY({ids})")
 
 
 def test_the_relay_erases_no_deletion_that_was_asked_for(cluster: Cluster) -> None:

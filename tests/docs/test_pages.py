@@ -19,7 +19,7 @@ DECISIONS: Final = sorted((DOCS / "decisions").glob("0*.md"))
 WORDS_OF_README: Final = 900
 _COMMAND: Final = re.compile(r"(?:\.venv/bin/)?kratos-sync ([^…]+)$")
 _NAME: Final = re.compile(r"`([A-Za-z]\w*(?:\.[A-Za-z]\w*)*)(?:\(\))?`")
-# Kratos', PostgreSQL's, PgBouncer's, Docker's and Kubernetes'; and two that the migration composes.
+# Kratos', PostgreSQL's, PgBouncer's, Docker's and Kubernetes'; and three that a migration composes.
 OTHERS_WORDS: Final = {
     "OTEL_BSP_MAX_QUEUE_SIZE",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -30,6 +30,7 @@ OTHERS_WORDS: Final = {
     "max_prepared_statements",
     "pg_basebackup",
     "pg_read_all_stats",
+    "record_answer_events",
     "record_erase_events",
     "record_webhook_events",
     "stop_grace_period",
