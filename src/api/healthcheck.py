@@ -7,7 +7,7 @@ import os
 import socket
 from typing import Final, NamedTuple
 
-PROCESSES: Final = ("api", "relay", "worker", "reconcile")
+PROCESSES: Final = ("api", "relay", "worker", "reconcile", "console")
 SECONDS: Final = 4.0
 """The most that an answer may take; it takes a millisecond."""
 MOST_BYTES: Final = 65_536

@@ -88,7 +88,7 @@ def create_console(
 ) -> Starlette:
     """The console with these pages. `origin` is its address in browsers, where that differs."""
     static = StaticFiles()
-    templates = Templates(static)
+    templates = Templates(static, can_sign_out=sign_in.can_sign_out)
     console = _Console(sign_in, templates)
     served: list[BaseRoute] = [
         Route("/static/{digest}/{name}", static.serve),
@@ -169,9 +169,7 @@ class _Console:
     def _error(
         self, request: Request, operator: Operator | None, status: HTTPStatus, text: str
     ) -> Response:
-        return self._templates.page(
-            request, operator, "error.html", {"status": status, "text": text}, status
-        )
+        return self._templates.error(request, operator, status, text)
 
 
 SIGN_IN_AWAY: Final = "Who signs operators in does not answer. Try again in a moment."

@@ -4,6 +4,7 @@ import gzip
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from hashlib import sha256
+from http import HTTPStatus
 from importlib.resources import files
 from typing import Any, Final
 
@@ -56,7 +57,7 @@ class StaticFiles:
 class Templates:
     """Renders the templates of this package."""
 
-    def __init__(self, static: StaticFiles) -> None:
+    def __init__(self, static: StaticFiles, *, can_sign_out: bool) -> None:
         self._environment = Environment(
             loader=PackageLoader(PACKAGE),
             autoescape=True,
@@ -71,7 +72,12 @@ class Templates:
             "number": number,
             "duration": duration,
         }
-        self._environment.globals |= {"static": static.urls, "navigation": NAVIGATION, "Role": Role}
+        self._environment.globals |= {
+            "static": static.urls,
+            "navigation": NAVIGATION,
+            "Role": Role,
+            "can_sign_out": can_sign_out,
+        }
 
     def page(
         self,
@@ -89,6 +95,13 @@ class Templates:
             part="hx-request" in request.headers,
         )
         return HTMLResponse(text, status)
+
+    def error(
+        self, request: Request, operator: Operator | None, status: HTTPStatus, text: str
+    ) -> HTMLResponse:
+        """A page that says what is wrong."""
+        context = {"status": status, "text": text}
+        return self.page(request, operator, "error.html", context, status)
 
 
 def time(at: datetime | None) -> Markup:

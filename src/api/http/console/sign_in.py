@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from urllib.parse import urlencode
 
 import structlog
-from starlette.authentication import AuthenticationBackend
+from starlette.authentication import AuthCredentials, BaseUser
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -29,6 +29,8 @@ COOKIE: Final = "kratos_sync_console"
 MOST_TRIES: Final = 10
 TRIES_SECONDS: Final = 60.0
 """After so many wrong links within this time, no link is accepted for the rest of it."""
+NEXT_LINK_SECONDS: Final = 5.0
+"""The shortest time from one link to the next."""
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
@@ -39,6 +41,9 @@ class NoAnswer(Exception):
 
 class SignIn(Protocol):
     """A way to find out who sends a request."""
+
+    can_sign_out: bool
+    """Whether it has a page `/sign-out` for a form without fields."""
 
     def routes(self, templates: Templates) -> Sequence[BaseRoute]:
         """Pages of its own, which anybody may open."""
@@ -57,12 +62,28 @@ def roles_in_metadata(session: KratosSession) -> Iterable[object]:
     return roles if isinstance(roles, list) else ()
 
 
+class KratosSessions(Protocol):
+    """Knows whose session a request carries, as `KratosSessionBackend` does."""
+
+    async def authenticate(
+        self, conn: HTTPConnection
+    ) -> tuple[AuthCredentials, BaseUser] | None: ...
+
+    async def logout_url(
+        self, conn: HTTPConnection, return_to: str | None = None
+    ) -> str | None: ...
+
+    def forget(self, conn: HTTPConnection) -> None: ...
+
+
 class SignInByKratos:
     """Operators are identities of Kratos: each request carries its session."""
 
+    can_sign_out = True
+
     def __init__(
         self,
-        backend: AuthenticationBackend,
+        backend: KratosSessions,
         browser_url: str,
         roles: Callable[[KratosSession], Iterable[object]] = roles_in_metadata,
     ) -> None:
@@ -71,8 +92,20 @@ class SignInByKratos:
         self._login = f"{browser_url.rstrip('/')}/self-service/login/browser"
         self._roles = roles
 
-    def routes(self, templates: Templates) -> Sequence[BaseRoute]:  # noqa: ARG002
-        return ()
+    def routes(self, templates: Templates) -> Sequence[BaseRoute]:
+        async def leave(request: Request) -> Response:
+            front = str(request.url.replace(path="/", query="", fragment=""))
+            try:
+                where = await self._backend.logout_url(request, front)
+            except KratosAway:
+                return templates.error(request, None, HTTPStatus.SERVICE_UNAVAILABLE, AWAY)
+            self._backend.forget(request)
+            if where is None:
+                return RedirectResponse("/", HTTPStatus.SEE_OTHER)
+            # By a page: the policy keeps the answer to a form from leading elsewhere.
+            return templates.page(request, None, "sign_out.html", {"where": where})
+
+        return [Route("/sign-out", leave, methods=["POST"])]
 
     async def operator(self, connection: HTTPConnection) -> Operator | None:
         try:
@@ -100,6 +133,8 @@ class SignInByProxy:
     They count from the proxy's addresses alone, and only if they came once: a repeated one may be
     the visitor's beside the proxy's. Roles are separated by commas.
     """
+
+    can_sign_out = False
 
     def __init__(
         self,
@@ -138,37 +173,59 @@ class SignInByProxy:
 
 
 class SignInByLink:
-    """Whoever opens the link that was printed is the operator: for `kratos-sync dev`.
+    """Whoever opens a link that was printed is the operator: for `kratos-sync dev`.
 
     A link is good for one use within a quarter of an hour, a session for eight hours; both end with
-    the process.
+    the process. Anybody may have another link printed: only who sees where it is printed can use
+    it.
     """
 
-    def __init__(self, operator: Operator, clock: Callable[[], float] = monotonic) -> None:
+    can_sign_out = True
+
+    def __init__(
+        self,
+        operator: Operator,
+        address: str,
+        show: Callable[[str], None],
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """`address` is the console's, `show` prints a link to it."""
         self._operator = operator
+        self._address = address.rstrip("/")
+        self._show = show
         self._clock = clock
         self._links: dict[str, float] = {}
         self._sessions: dict[str, float] = {}
         self._wrong_tries: list[float] = []
+        self._next_link = clock()
 
-    def new_link(self, address: str) -> str:
-        """Return a link to the console at this address."""
+    def print_link(self) -> bool:
+        """Print a new link; False if one was printed a moment ago."""
+        now = self._clock()
+        if now < self._next_link:
+            return False
+        self._next_link = now + NEXT_LINK_SECONDS
         token = secrets.token_urlsafe(32)
-        self._links[_digest(token)] = self._clock() + LINK_SECONDS
-        return f"{address.rstrip('/')}/sign-in/{token}"
+        valid = {link: ends for link, ends in self._links.items() if now < ends}
+        self._links = {**valid, _digest(token): now + LINK_SECONDS}
+        self._show(f"{self._address}/sign-in/{token}")
+        return True
 
     def routes(self, templates: Templates) -> Sequence[BaseRoute]:
+        def page(request: Request, status: HTTPStatus = HTTPStatus.OK, **context: str) -> Response:
+            return templates.page(request, None, "sign_in.html", context, status)
+
         async def ask(request: Request) -> Response:
             # A button, because whatever looks at links before people do opens them.
-            return templates.page(
-                request, None, "sign_in.html", {"token": request.path_params.get("token")}
-            )
+            return page(request, **request.path_params)
+
+        async def print_another(request: Request) -> Response:
+            return page(request, text=PRINTED if self.print_link() else PRINTED_BEFORE)
 
         async def enter(request: Request) -> Response:
             session = self._session_for(request.path_params["token"])
             if session is None:
-                context = {"status": HTTPStatus.FORBIDDEN, "text": LINK_ENDED}
-                return templates.page(request, None, "error.html", context, HTTPStatus.FORBIDDEN)
+                return page(request, HTTPStatus.FORBIDDEN, text=LINK_ENDED)
             response = RedirectResponse("/", HTTPStatus.SEE_OTHER)
             response.set_cookie(
                 COOKIE,
@@ -188,6 +245,7 @@ class SignInByLink:
 
         return [
             Route("/sign-in", ask, methods=["GET"]),
+            Route("/sign-in", print_another, methods=["POST"]),
             Route("/sign-in/{token}", ask, methods=["GET"]),
             Route("/sign-in/{token}", enter, methods=["POST"]),
             Route("/sign-out", leave, methods=["POST"]),
@@ -216,10 +274,10 @@ class SignInByLink:
         return session
 
 
-LINK_ENDED: Final = (
-    "This link was used already, or is older than a quarter of an hour. Start the console again for"
-    " another."
-)
+AWAY: Final = "Kratos does not answer, so that your session cannot be ended. Try again in a moment."
+LINK_ENDED: Final = "This link was used already, or is older than a quarter of an hour."
+PRINTED: Final = "A new link was printed."
+PRINTED_BEFORE: Final = "A link was printed a moment ago."
 
 
 def _digest(token: str) -> str:

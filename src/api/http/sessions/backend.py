@@ -119,6 +119,21 @@ class KratosSessionBackend(AuthenticationBackend):
                 scopes = _asked("scopes", lambda: _texts(self._scopes(session)))
                 return AuthCredentials([AUTHENTICATED, *scopes]), KratosUser(session, name)
 
+    async def logout_url(self, conn: HTTPConnection, return_to: str | None = None) -> str | None:
+        """Where a browser is to go to end the request's session; None if there is none.
+
+        `return_to` is where Kratos sends it afterwards: one of its `allowed_return_urls`. Only the
+        session of a cookie ends so. Raises KratosAway.
+        """
+        credential = credential_of(conn, self._cookie_name, bearer=self._bearer)
+        if credential is None or credential.kind != "cookie":
+            return None
+        match await self._whoami.logout_url(credential, return_to):
+            case Unknown(retry_after):
+                raise KratosAway(retry_after)
+            case where:
+                return where
+
     def forget(self, conn: HTTPConnection) -> None:
         """Drop the request's session from the cache: call it at a logout.
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Final, Literal, TypeAlias
-from urllib.parse import urlsplit
+from typing import Final, Literal, TypeAlias, TypeVar
+from urllib.parse import urlencode, urlsplit
 from uuid import UUID
 
 import httpcore
@@ -143,6 +143,9 @@ def _credential(kind: Literal["cookie", "token"], value: str) -> SessionCredenti
     return SessionCredential(kind, value) if _VALID.fullmatch(value) else None
 
 
+Answer = TypeVar("Answer")
+
+LOGOUT: Final = "/self-service/logout/browser"
 LARGEST_ANSWER: Final = 1_048_576
 LONGEST_PAUSE: Final = 60
 _SECOND_FACTOR: Final = "session_aal2_required"
@@ -206,7 +209,7 @@ class Whoami:
         ssl_context: ssl.SSLContext | None,
     ) -> None:
         """Raises ValueError if the URL is no plain http or https URL."""
-        self._url = f"{base_url(kratos_public_url)}/sessions/whoami"
+        self._url = base_url(kratos_public_url)
         self._cookie_name = cookie_name
         self._timeout = timeout.total_seconds()
         # The pool leaks a connection when a task that waits for one is cancelled just as it comes,
@@ -221,13 +224,32 @@ class Whoami:
 
         `sent` is called just before the request; the timeout includes the wait until then.
         """
+        return await self._ask("/sessions/whoami", credential, _session_in, sent)
+
+    async def logout_url(
+        self, credential: SessionCredential, return_to: str | None
+    ) -> str | Unknown | None:
+        """Return where a browser ends its session; None if there is none. Errors are Unknown."""
+        query = "" if return_to is None else f"?{urlencode({'return_to': return_to})}"
+        return await self._ask(f"{LOGOUT}{query}", credential, _logout_url_in, lambda: None)
+
+    async def aclose(self) -> None:
+        await self._pool.aclose()
+
+    async def _ask(
+        self,
+        path: str,
+        credential: SessionCredential,
+        read: Callable[[int, Json], Answer],
+        sent: Callable[[], None],
+    ) -> Answer | Unknown:
         try:
             async with asyncio.timeout(self._timeout), self._free:
                 sent()
                 try:
-                    return await self._ask(credential)
+                    return await self._get(path, credential, read)
                 except _DROPPED:
-                    return await self._ask(credential)
+                    return await self._get(path, credential, read)
         except _SLOW:
             reason = "it took too long"
         except _NO_ANSWER as error:
@@ -237,10 +259,9 @@ class Whoami:
         _log.warning("kratos_session_unknown", reason=reason)
         return Unknown(retry_after=1)
 
-    async def aclose(self) -> None:
-        await self._pool.aclose()
-
-    async def _ask(self, credential: SessionCredential) -> WhoamiAnswer:
+    async def _get(
+        self, path: str, credential: SessionCredential, read: Callable[[int, Json], Answer]
+    ) -> Answer | Unknown:
         headers = [
             ("Accept", "application/json"),
             ("Accept-Encoding", "identity"),
@@ -249,17 +270,17 @@ class Whoami:
             if credential.kind == "cookie"
             else ("X-Session-Token", credential.value),
         ]
-        async with self._pool.stream("GET", self._url, headers=headers) as response:
+        async with self._pool.stream("GET", self._url + path, headers=headers) as response:
             if response.status not in (
                 HTTPStatus.OK,
                 HTTPStatus.UNAUTHORIZED,
                 HTTPStatus.FORBIDDEN,
             ):
                 return _try_later(response)
-            return _read(response.status, await _body_of_whoami(response))
+            return read(response.status, await _body_of(response))
 
 
-async def _body_of_whoami(response: httpcore.Response) -> Json:
+async def _body_of(response: httpcore.Response) -> Json:
     body = bytearray()
     async for chunk in response.aiter_stream():
         body += chunk
@@ -271,7 +292,7 @@ async def _body_of_whoami(response: httpcore.Response) -> Json:
         raise _UnusableAnswer(f"its answer with status {response.status} is not JSON") from None
 
 
-def _read(status: int, body: Json) -> WhoamiAnswer:
+def _session_in(status: int, body: Json) -> WhoamiAnswer:
     if not isinstance(body, dict):
         raise _UnusableAnswer(f"its answer with status {status} is no object")
     if status == HTTPStatus.OK:
@@ -289,6 +310,15 @@ def _read(status: int, body: Json) -> WhoamiAnswer:
         raise _UnusableAnswer("it forbids the question")
     where = body.get("redirect_browser_to")
     return NeedsSecondFactor(where if isinstance(where, str) else None)
+
+
+def _logout_url_in(status: int, body: Json) -> str | None:
+    if status == HTTPStatus.UNAUTHORIZED:
+        return None
+    where = body.get("logout_url") if isinstance(body, dict) else None
+    if status != HTTPStatus.OK or not isinstance(where, str):
+        raise _UnusableAnswer(f"its answer with status {status} has no URL to log out")
+    return where
 
 
 def _try_later(response: httpcore.Response) -> Unknown:

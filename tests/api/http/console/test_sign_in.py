@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-from starlette.authentication import AuthCredentials, AuthenticationBackend, AuthenticationError
+from starlette.authentication import AuthCredentials, AuthenticationError
 from starlette.requests import HTTPConnection
 
 from kratos_sync.api.http.console.access import Operator, Role
@@ -16,6 +16,7 @@ from kratos_sync.api.http.console.sign_in import (
     COOKIE,
     LINK_SECONDS,
     MOST_TRIES,
+    NEXT_LINK_SECONDS,
     ROLES_FIELD,
     SESSION_SECONDS,
     TRIES_SECONDS,
@@ -30,6 +31,7 @@ from kratos_sync.domain.session import KratosSession
 from tests.api.http.console.visiting import Visitor
 
 ADA = "e52e75c7-afbb-4316-a4ef-3977a428a2ca"
+LOGOUT = "https://kratos.example/self-service/logout?token=of-no-worth"
 PAGE = Page("error.html", {"status": HTTPStatus.OK, "text": "inside"})
 
 
@@ -59,11 +61,12 @@ def session(metadata: object, aal: str = "aal1") -> KratosSession:
     )
 
 
-class Backend(AuthenticationBackend):
+class Sessions:
     """Kratos' answer, whoever asks."""
 
     def __init__(self, answer: KratosSession | AuthenticationError | None) -> None:
         self._answer = answer
+        self.forgotten = 0
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, KratosUser] | None:
         if isinstance(self._answer, AuthenticationError):
@@ -72,9 +75,17 @@ class Backend(AuthenticationBackend):
             return None
         return AuthCredentials(["authenticated"]), KratosUser(self._answer, ADA)
 
+    async def logout_url(self, conn: HTTPConnection, return_to: str | None = None) -> str | None:
+        if isinstance(self._answer, AuthenticationError):
+            raise self._answer
+        return f"{LOGOUT}&return_to={return_to}" if self._answer else None
+
+    def forget(self, conn: HTTPConnection) -> None:
+        self.forgotten += 1
+
 
 def by_kratos(answer: KratosSession | AuthenticationError | None) -> SignInByKratos:
-    return SignInByKratos(Backend(answer), "https://kratos.example/")
+    return SignInByKratos(Sessions(answer), "https://kratos.example/")
 
 
 def operator(sign_in: SignIn, of: HTTPConnection | None = None) -> Operator | None:
@@ -112,6 +123,47 @@ def test_who_has_no_session_or_owes_a_second_factor_signs_in_at_kratos() -> None
 def test_kratos_being_away_makes_nobody_an_operator() -> None:
     with pytest.raises(NoAnswer):
         operator(by_kratos(KratosAway(1)))
+
+
+def visitor_of(sign_in: SignIn) -> Visitor:
+    return Visitor(create_console(sign_in, [ConsoleRoute("/", lambda _: PAGE)]))
+
+
+def test_who_signs_out_is_sent_to_the_logout_of_kratos_and_back_to_the_console() -> None:
+    sessions = Sessions(session({ROLES_FIELD: ["viewer"]}))
+    visitor = visitor_of(SignInByKratos(sessions, "https://kratos.example/"))
+    assert 'action="/sign-out"' in visitor.get("/").text
+    answer = visitor.post("/sign-out")
+    where = f"{LOGOUT}&amp;return_to=http://127.0.0.1:8100/"
+    assert f'content="0; url={where}"' in answer.text
+    assert f'href="{where}"' in answer.text
+    assert sessions.forgotten == 1
+
+
+def test_who_has_no_session_is_signed_out_already() -> None:
+    answer = visitor_of(by_kratos(None)).post("/sign-out")
+    assert (answer.status_code, answer.headers["location"]) == (HTTPStatus.SEE_OTHER, "/")
+
+
+def test_nobody_is_signed_out_while_kratos_is_away_and_the_page_says_so() -> None:
+    answer = visitor_of(by_kratos(KratosAway(1))).post("/sign-out")
+    assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+    assert "Kratos does not answer" in answer.text
+
+
+@pytest.mark.parametrize("headers", [{}, {"sec-fetch-site": "cross-site"}])
+def test_no_other_site_signs_anybody_out(headers: dict[str, str]) -> None:
+    sessions = Sessions(session({ROLES_FIELD: ["viewer"]}))
+    visitor = visitor_of(SignInByKratos(sessions, "https://kratos.example/"))
+    assert visitor.post("/sign-out", headers=headers).status_code == HTTPStatus.FORBIDDEN
+    assert sessions.forgotten == 0
+
+
+def test_behind_a_proxy_the_console_offers_no_sign_out() -> None:
+    visitor = Visitor(create_console(PROXY, [ConsoleRoute("/", lambda _: PAGE)]), "10.0.0.7")
+    page = visitor.get("/", FROM_PROXY).text
+    assert "inside" in page
+    assert "sign-out" not in page
 
 
 PROXY = SignInByProxy([ip_network("10.0.0.0/24")], "X-User", "X-Roles", "X-Second")
@@ -158,12 +210,16 @@ class LinkedConsole:
 
     def __init__(self) -> None:
         self.clock = Clock()
+        self.printed: list[str] = []
         everything = Operator("ada", frozenset(Role), second_factor=True)
-        self.sign_in = SignInByLink(everything, self.clock)
-        self.visitor = Visitor(create_console(self.sign_in, [ConsoleRoute("/", lambda _: PAGE)]))
+        show = self.printed.append
+        self.sign_in = SignInByLink(everything, "http://127.0.0.1:8100", show, self.clock)
+        self.visitor = visitor_of(self.sign_in)
 
     def new_path(self) -> str:
-        return self.sign_in.new_link("http://127.0.0.1:8100").removeprefix("http://127.0.0.1:8100")
+        self.clock.now += NEXT_LINK_SECONDS
+        assert self.sign_in.print_link()
+        return self.printed[-1].removeprefix("http://127.0.0.1:8100")
 
     def enter(self, path: str) -> str | None:
         """The session's cookie; None if the link is not accepted."""
@@ -185,6 +241,33 @@ def test_a_link_is_good_for_one_use(linked: LinkedConsole) -> None:
     assert cookie is not None
     assert linked.opens(cookie)
     assert linked.enter(path) is None
+
+
+def test_a_link_that_was_used_leads_to_where_another_is_printed(linked: LinkedConsole) -> None:
+    used = linked.new_path()
+    linked.enter(used)
+    page = linked.visitor.post(used)
+    assert page.status_code == HTTPStatus.FORBIDDEN
+    assert "was used already" in page.text
+    linked.clock.now += NEXT_LINK_SECONDS
+    answer = linked.visitor.post("/sign-in")
+    assert "A new link was printed" in answer.text
+    assert len(linked.printed) == 2
+    path = linked.printed[-1].removeprefix("http://127.0.0.1:8100")
+    assert path not in answer.text
+    assert linked.enter(path) is not None
+
+
+def test_links_are_printed_one_after_another_with_a_pause(linked: LinkedConsole) -> None:
+    linked.new_path()
+    assert "a moment ago" in linked.visitor.post("/sign-in").text
+    assert len(linked.printed) == 1
+
+
+def test_no_other_site_has_a_link_printed(linked: LinkedConsole) -> None:
+    cross = {"sec-fetch-site": "cross-site"}
+    assert linked.visitor.post("/sign-in", headers=cross).status_code == HTTPStatus.FORBIDDEN
+    assert linked.printed == []
 
 
 def test_looking_at_a_link_does_not_use_it(linked: LinkedConsole) -> None:
@@ -221,6 +304,7 @@ def test_a_session_ends(linked: LinkedConsole) -> None:
 def test_who_signs_out_is_out(linked: LinkedConsole) -> None:
     cookie = linked.enter(linked.new_path()) or ""
     own = {"cookie": f"{COOKIE}={cookie}", "sec-fetch-site": "same-origin"}
+    assert 'action="/sign-out"' in linked.visitor.get("/", own).text
     linked.visitor.post("/sign-out", headers=own)
     assert not linked.opens(cookie)
 

@@ -20,6 +20,8 @@ EVERYTHING = Operator("ada", frozenset(Role), second_factor=True)
 class SignedIn:
     """Everybody is this operator; None is nobody, an error that it cannot be known."""
 
+    can_sign_out = False
+
     def __init__(self, operator: Operator | Exception | None) -> None:
         self._operator = operator
 

@@ -27,6 +27,7 @@ from kratos_sync.api.http.sessions import (
     backend,
     session_error_response,
 )
+from kratos_sync.api.http.sessions.whoami import KratosAway
 from tests.api.http.sessions.kratos_server import (
     COOKIE,
     INACTIVE_TOKEN,
@@ -402,6 +403,51 @@ def test_a_session_is_cached_until_it_is_dropped(kratos: KratosServer) -> None:
     answers = application.get_all(visits)
     assert [answer.status_code for answer in answers] == [200] * 4
     assert len(kratos.calls) == 2
+
+
+def logout_url(url: str, headers: Mapping[str, str], return_to: str | None = None) -> str | None:
+    """Where the backend sends a browser with these headers to end its session."""
+
+    async def ask() -> str | None:
+        asked = KratosSessionBackend(url)
+        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        try:
+            return await asked.logout_url(
+                HTTPConnection({"type": "http", "headers": raw}), return_to
+            )
+        finally:
+            await asked.aclose()
+
+    return asyncio.run(ask())
+
+
+def test_a_browser_logs_out_where_kratos_says_for_its_cookie(kratos: KratosServer) -> None:
+    where = "https://kratos.example/self-service/logout?token=of-no-worth"
+    kratos.answers = [Answer(200, json.dumps({"logout_url": where}).encode())]
+    assert logout_url(kratos.url, AS_COOKIE, "https://acme.example/?a=1") == where
+    assert kratos.paths == [
+        "/self-service/logout/browser?return_to=https%3A%2F%2Facme.example%2F%3Fa%3D1"
+    ]
+    assert kratos.calls[0]["cookie"] == f"ory_kratos_session={COOKIE}"
+
+
+def test_without_a_cookie_there_is_nothing_that_a_browser_could_log_out(
+    kratos: KratosServer,
+) -> None:
+    assert logout_url(kratos.url, {}) is None
+    assert logout_url(kratos.url, AS_TOKEN) is None
+    assert kratos.paths == []
+
+
+def test_a_session_that_has_ended_needs_no_logout(kratos: KratosServer) -> None:
+    assert logout_url(kratos.url, {"Cookie": "ory_kratos_session=ended"}) is None
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b'{"logout_url": 1}', b"<html>"])
+def test_an_answer_without_a_url_to_log_out_is_none(kratos: KratosServer, body: bytes) -> None:
+    kratos.answers = [Answer(200, body)]
+    with pytest.raises(KratosAway):
+        logout_url(kratos.url, AS_COOKIE)
 
 
 def test_an_unknown_session_is_looked_up_again(kratos: KratosServer) -> None:
