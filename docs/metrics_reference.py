@@ -3,6 +3,8 @@
 from typing import Final
 
 from kratos_sync.infrastructure.observability.definitions import (
+    KRATOS,
+    LOOPS,
     METRICS,
     PROCESSES,
     Metric,
@@ -10,9 +12,9 @@ from kratos_sync.infrastructure.observability.definitions import (
 
 TITLES: Final = {
     PROCESSES: "Every process",
-    ("api", "relay", "worker"): "api, relay and worker",
+    LOOPS: "api, relay, worker and console",
     ("relay", "worker"): "relay and worker",
-    ("worker", "reconcile"): "worker and reconcile",
+    KRATOS: "worker, reconcile and console",
 }
 
 

@@ -25,8 +25,9 @@ MOST_EXPOSED: Final = 20
 
 
 def lines_of(name: str) -> list[tuple[str, str]]:
-    """A unit's lines, those that all units have first."""
-    text = (FOLDER / COMMON).read_text() + (FOLDER / name).read_text()
+    """A unit's lines: those that all units have, its own, and those of its drop-ins."""
+    files = [FOLDER / COMMON, FOLDER / name, *sorted((FOLDER / f"{name}.d").glob("*.conf"))]
+    text = "".join(file.read_text() for file in files)
     return re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)
 
 
@@ -123,6 +124,20 @@ def test_the_settings_of_a_unit_exist_and_its_secrets_are_credentials(name: str)
     assert needed <= {variable.removesuffix("_FILE").lower() for variable in given}
 
 
+def test_the_console_has_a_database_role_of_its_own() -> None:
+    given = [
+        value for key, value in lines_of("kratos-sync-console.service") if key == "LoadCredential"
+    ]
+    # An empty value resets the list.
+    assert given[given.index("") + 1 :] == [
+        "database_url:/etc/kratos-sync/console_database_url",
+        "broker_url:/etc/kratos-sync/broker_url",
+    ]
+    # systemd reads drop-ins by their names, whichever folder they are in, and the last one counts.
+    (own,) = (FOLDER / "kratos-sync-console.service.d").iterdir()
+    assert own.name > Path(COMMON).name
+
+
 def test_processes_on_a_machine_have_ports_of_their_own() -> None:
     ports = {
         value.replace("%i", number)
@@ -140,6 +155,8 @@ def test_the_target_starts_every_service() -> None:
         re.findall(r"^Wants=(.*)$", (FOLDER / "kratos-sync.target").read_text(), re.MULTILINE)
     )
 
-    assert {re.sub(r"@\d", "@", each) for each in wanted.split()} == {*SERVICES}
+    # The console says who may sign in first: whoever wants it enables its unit.
+    always = {*SERVICES} - {"kratos-sync-console.service"}
+    assert {re.sub(r"@\d", "@", each) for each in wanted.split()} == always
     assert all(last(name, "WantedBy") == "kratos-sync.target" for name in SERVICES)
     assert all(last(name, "PartOf") == "kratos-sync.target" for name in SERVICES)

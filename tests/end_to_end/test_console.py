@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import product
@@ -18,7 +18,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 from sqlalchemy import Engine, text
 
-from tests.end_to_end.service import KRATOS_SYNC
+from kratos_sync.api.http.console.sign_in import ROLES_FIELD
+from tests.api.http.sessions.kratos_server import COOKIE, Answer, running_kratos, session
+from tests.end_to_end.processes import KRATOS_SYNC
 from tests.environment import environment
 from tests.infrastructure.ledger.rows import (
     SOMEBODY,
@@ -63,9 +65,10 @@ def browser() -> Iterator[Browser]:
 class Console:
     """A console that runs, and what the browser complained of while it was used."""
 
-    def __init__(self, address: str, link: str) -> None:
+    def __init__(self, address: str, links: Callable[[], list[str]]) -> None:
+        """`links` gives those that were printed."""
         self.address = address
-        self.link = link
+        self.links = links
         self.complaints: list[str] = []
         self.clicks = 0
 
@@ -86,35 +89,45 @@ class Console:
         page.click(selector)
 
 
-@pytest.fixture
-def console(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Console]:
+@contextmanager
+def running_console(
+    folder: Path, *options: str, **settings: str
+) -> Iterator[tuple[str, Callable[[], str]]]:
+    """A console in a process: its address, and what it has printed so far."""
     port = free_port()
     address = f"http://127.0.0.1:{port}"
-    log = tmp_path / "console.log"
+    log = folder / "console.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [KRATOS_SYNC, "console", "--link", "--port", str(port)],
-            cwd=tmp_path,
-            env=environment(DATABASE_URL=database_url, BROKER_URL=broker_url),
+            [*KRATOS_SYNC, "console", *options, "--port", str(port)],
+            cwd=folder,
+            env=environment(**settings),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
         )
     try:
-        found = until(lambda: re.search(rf"{address}/sign-in/\S+", log.read_text()))
         until(lambda: _answers(address))
-        yield Console(address, found[0])
+        yield address, log.read_text
     finally:
         process.terminate()
-        process.wait(DEADLINE_SECONDS)
+        assert process.wait(DEADLINE_SECONDS) == 0
     assert "page_failed" not in log.read_text()
+
+
+@pytest.fixture
+def console(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Console]:
+    settings = {"DATABASE_URL": database_url, "BROKER_URL": broker_url}
+    with running_console(tmp_path, "--link", **settings) as (address, printed):
+        yield Console(address, lambda: re.findall(rf"{address}/sign-in/\S+", printed()))
 
 
 def _answers(address: str) -> bool:
     try:
-        return httpx.get(f"{address}/sign-in", trust_env=False).is_success
+        httpx.get(address, trust_env=False)
     except httpx.TransportError:
         return False
+    return True
 
 
 @pytest.fixture
@@ -176,7 +189,7 @@ def signed_in(
     try:
         page = context.new_page()
         console.watch(page)
-        page.goto(console.link)
+        page.goto(console.links()[-1])
         page.click("button:has-text('Sign in')")
         page.wait_for_selector("nav")
         yield page
@@ -318,3 +331,54 @@ def test_personal_data_is_shown_as_text_whatever_a_stranger_wrote(
         assert XSS in page.inner_text("main")
         assert page.title() != "broken in"
     assert console.complaints == []
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+def test_who_signs_out_is_out_and_comes_back_by_a_new_link(
+    browser: Browser, console: Console, scripts: bool
+) -> None:
+    with signed_in(browser, console, width=375, scripts=scripts) as page:
+        console.click(page, "button:has-text('Sign out')")
+        page.wait_for_url(f"{console.address}/sign-in")
+        page.goto(console.address)
+        assert page.url == f"{console.address}/sign-in"
+
+        def is_printed() -> bool:
+            page.click("button:has-text('Print a new link')")
+            return "A new link was printed" in page.inner_text("main")
+
+        until(is_printed)
+        page.goto(until(lambda: console.links()[1:])[0])
+        page.click("button:has-text('Sign in')")
+        page.wait_for_selector("nav")
+    assert console.complaints == []
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+def test_who_came_by_kratos_is_led_to_its_logout(
+    browser: Browser, database_url: str, broker_url: str, tmp_path: Path, scripts: bool
+) -> None:
+    context = browser.new_context(java_script_enabled=scripts)
+    with (
+        running_kratos() as kratos,
+        running_console(
+            tmp_path,
+            DATABASE_URL=database_url,
+            BROKER_URL=broker_url,
+            CONSOLE_SIGN_IN="kratos",
+            KRATOS_PUBLIC_URL=kratos.url,
+        ) as (address, _),
+    ):
+        identity = {**session()["identity"], "metadata_public": {ROLES_FIELD: ["viewer"]}}
+        of_viewer = Answer(200, json.dumps(session(identity=identity)).encode())
+        logout = Answer(200, json.dumps({"logout_url": f"{kratos.url}/logged-out"}).encode())
+        kratos.answers = [of_viewer, logout]
+        cookie = {"name": "ory_kratos_session", "value": COOKIE, "url": address}
+        context.add_cookies([cookie])  # type: ignore[list-item]  # a typed dict
+        page = context.new_page()
+        page.set_default_timeout(DEADLINE_SECONDS * 1_000)
+        page.goto(f"{address}/audit")
+        page.click("button:has-text('Sign out')")
+        page.wait_for_url(f"{kratos.url}/logged-out")
+        context.close()
+    assert "/self-service/logout/browser?" in kratos.paths[1]

@@ -69,6 +69,7 @@ def test_each_process_is_ready_once_it_works_and_no_other_is_taken_for_it(
         "relay": [],
         "worker": ["--threads", "1"],
         "reconcile": ["--every", "1h"],
+        "console": ["--link", "--port", str(free_port())],
     }
     for name, options in commands.items():
         processes.begin(name, *options, KRATOS_ADMIN_URL=f"http://{NOWHERE}")

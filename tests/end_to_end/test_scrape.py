@@ -100,6 +100,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
         with Processes(folder, settings) as processes:
             service = Observed(processes, ports, postgres, valkey, kratos)
             service.start("reconcile", "--every", "1h")
+            service.start("console", "--link", "--port", str(free_port()))
             for name in ("worker", "relay", "api"):
                 service.start(name)
             for name in PROCESSES:

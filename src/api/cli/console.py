@@ -2,12 +2,15 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from socket import socket
 from typing import TYPE_CHECKING, Final
 
 import click
 import structlog
+import uvicorn
 
 from kratos_sync.api.cli.output import echo
 from kratos_sync.api.cli.process import expected_errors, opened_container
@@ -19,11 +22,55 @@ if TYPE_CHECKING:
     from kratos_sync.application.kratos_config.check import Report
     from kratos_sync.application.reconcile import Reconcile
     from kratos_sync.infrastructure.container import Container
+    from kratos_sync.infrastructure.observability.health import Health
+    from kratos_sync.infrastructure.observability.observer import Observer
 
 STOP_SECONDS: Final = 10
 MOST_CONNECTIONS: Final = 100
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+INSTALL: Final = 'pip install "kratos-identity-sync[console]"'
 
 log = structlog.get_logger()
+
+
+def is_installed() -> bool:
+    """Whether the extra `console` is installed."""
+    return all(find_spec(name) is not None for name in ("jinja2", "python_multipart"))
+
+
+class ConsoleServer(uvicorn.Server):
+    """Serves until it is stopped, and shows meanwhile that its event loop turns."""
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        stopped: threading.Event,
+        health: "Health",
+        observer: "Observer",
+    ) -> None:
+        super().__init__(config)
+        self._stopped = stopped
+        self._health = health
+        self._observer = observer
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to whoever sets `stopped`, where uvicorn would handle them itself."""
+        yield
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._health.started()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Return whether to stop; called ten times a second."""
+        self._observer.turned()
+        if self._stopped.is_set():
+            self._health.stopping()
+            self.should_exit = True
+        return await super().on_tick(counter)
 
 
 @click.command()
@@ -38,41 +85,44 @@ def console(host: str, port: int, link: bool) -> None:
     They show what is wrong and whom it is about, and put it right. CONSOLE_SIGN_IN says how
     operators sign in; without it the console does not start.
     """
-    import uvicorn
+    if not is_installed():
+        raise click.ClickException(f"The console needs an extra: {INSTALL}.")
+    if link and host not in LOOPBACK:
+        raise click.UsageError("--link is for this machine alone: leave out --host.")
 
     from kratos_sync.api.http.console.app import create_console
     from kratos_sync.api.http.console.rates import Rates
     from kratos_sync.infrastructure.worker.shutdown import exit_when_stopped
 
     stopped = exit_when_stopped()
-    with opened_container(stopped=stopped) as container:
+    with opened_container(stopped=stopped, process="console") as container:
         if stopped.is_set():
             return
-        settings = container.settings()
-        origin = settings.console_origin
-        address = origin or f"http://{host}:{port}"
-        sign_in = _link_at(address, host) if link else _sign_in(container)
+        origin = container.settings().console_origin
+        address = origin or f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        sign_in = _link_to(address) if link else _sign_in(container)
         rates = Rates(container.activity())
         with expected_errors():
             app = create_console(sign_in, console_routes(container, rates), origin=origin)
         counting = threading.Thread(target=rates.run, args=(stopped,), name="rates", daemon=True)
         counting.start()
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                host=host,
-                port=port,
-                http="h11",
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                server_header=False,
-                log_config=None,
-                proxy_headers=False,
-                limit_concurrency=MOST_CONNECTIONS,
-                timeout_graceful_shutdown=STOP_SECONDS,
-            )
+        health = container.health()
+        health.watch_threads(lambda: [] if stopped.is_set() else [counting])
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            server_header=False,
+            log_config=None,
+            proxy_headers=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_graceful_shutdown=STOP_SECONDS,
         )
+        server = ConsoleServer(config, stopped, health, container.observer())
         log.info("console_started", address=address)
         with suppress(SystemExit):  # if it cannot listen
             asyncio.run(server.serve())
@@ -82,15 +132,14 @@ def console(host: str, port: int, link: bool) -> None:
         raise click.ClickException(f"{host}:{port} is taken or cannot be listened on: set --port.")
 
 
-def _link_at(address: str, host: str) -> "SignIn":
+def _link_to(address: str) -> "SignIn":
     from kratos_sync.api.cli.options import os_user
     from kratos_sync.api.http.console.access import Operator, Role
     from kratos_sync.api.http.console.sign_in import SignInByLink
 
-    if host not in {"127.0.0.1", "::1", "localhost"}:
-        raise click.UsageError("--link is for this machine alone: leave out --host.")
-    sign_in = SignInByLink(Operator(os_user(), frozenset(Role), second_factor=True))
-    echo(f"The console: {sign_in.new_link(address)}", "It is good for one use within 15 minutes.")
+    operator = Operator(os_user(), frozenset(Role), second_factor=True)
+    sign_in = SignInByLink(operator, address, lambda link: echo(f"Sign in, once: {link}"))
+    sign_in.print_link()
     return sign_in
 
 

@@ -3,16 +3,17 @@
 import http.client
 import json
 import os
+import re
 import secrets
 import shlex
 import socket
 import sysconfig
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import uuid4
 
 import click
@@ -30,30 +31,71 @@ OWN_URLS: Final = {"DATABASE_URL", "BROKER_URL"}
 EXPORTED_BY: Final = "KRATOS_SYNC_DEV"
 """The variable that says which directory the other exported variables are about."""
 SERVICE: Final = ("api", "relay", "worker")
-COLOURS: Final = {"migrate": "cyan", "api": "yellow", "relay": "green", "worker": "magenta"}
+CONSOLE: Final = "console"
+CONSOLE_HOST: Final = "127.0.0.1"
+COLOURS: Final = {
+    "migrate": "cyan",
+    "api": "yellow",
+    "relay": "green",
+    "worker": "magenta",
+    CONSOLE: "blue",
+}
+READY_PATHS: Final = {"api": "/health/ready", CONSOLE: "/sign-in"}
+LINK: Final = re.compile(rb"http\S+/sign-in/\S+")
 FOLDER: Final = click.Path(path_type=Path, file_okay=False)
+PORT: Final = click.IntRange(1, 65535)
+
+
+class Address(NamedTuple):
+    """Where a process listens."""
+
+    host: str
+    port: int
+
+    @property
+    def reachable(self) -> str:
+        """The host by which it is found from here."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+
+    @property
+    def url(self) -> str:
+        """The URL of the process, from here."""
+        host = self.reachable
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 @click.command()
 @click.option("--data", type=FOLDER, default=".data", show_default=True, help="Where data is kept.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where the API listens.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
-def dev(data: Path, host: str, port: int) -> None:
+@click.option("--port", type=PORT, default=8000, show_default=True)
+@click.option(
+    "--console-port", type=PORT, default=8100, show_default=True, help="Where the console listens."
+)
+def dev(data: Path, host: str, port: int, console_port: int) -> None:
     """Run everything on this machine, in one terminal, until Ctrl-C.
 
     Starts a PostgreSQL and a Valkey of its own (unless DATABASE_URL and BROKER_URL name others),
-    brings the tables up to date, and runs API, relay and worker.
+    brings the tables up to date, and runs API, relay, worker and, with the extra `console`, the
+    console on 127.0.0.1.
     """
+    from kratos_sync.api.cli.console import INSTALL, is_installed
     from kratos_sync.infrastructure.embedded import EmbeddedServerError, owned
 
-    exports = data / "env"
+    addresses, console = {"api": Address(host, port)}, f"not installed: {INSTALL}"
+    if is_installed():
+        if console_port == port:
+            raise click.UsageError("--port and --console-port are the same: choose another.")
+        addresses[CONSOLE] = Address(CONSOLE_HOST, console_port)
+    exports, output = data / "env", Output()
     try:
         with ShutdownSignals() as shutdown, ExitStack() as undo:
             data.mkdir(mode=0o700, parents=True, exist_ok=True)
             (data / ".gitignore").write_text("*\n")
             undo.enter_context(owned(data, "kratos-sync dev"))
-            # If it exists, the last dev was killed: its children may hold the port for a moment.
-            _require_free(host, port, PORT_SECONDS if exports.exists() else 0)
+            # If it exists, the last dev was killed: its children may hold ports for a moment.
+            seconds = PORT_SECONDS if exports.exists() else 0
+            for name, address in addresses.items():
+                _require_free(name, address, seconds)
             environment = _environment(data, undo)
             consumers = _consumers(environment)
             undo.callback(exports.unlink, missing_ok=True)
@@ -61,13 +103,17 @@ def dev(data: Path, host: str, port: int) -> None:
             environment[EXPORTED_BY] = str(data.absolute())
             lines = [f"export {name}={shlex.quote(environment[name])}\n" for name in names]
             _write_private(exports, "".join(lines))
-            children = ChildProcesses(environment, shutdown.aborted.is_set, show_line)
+            children = ChildProcesses(environment, shutdown.aborted.is_set, output.show)
             undo.enter_context(children)
+            ports = ports_of(environment.get("METRICS_PORT", ""), [*SERVICE, *addresses])
             try:
                 _migrate(children, shutdown)
-                metrics_ports = ports_of(environment.get("METRICS_PORT", ""))
-                reachable = _serve(children, shutdown, host, port, metrics_ports)
-                _say(banner(environment, exports, reachable, port, consumers))
+                _serve(children, shutdown, addresses, ports)
+                if CONSOLE in addresses:
+                    link, again = _link(output, children, shutdown), addresses[CONSOLE].url
+                    console = f"{link} (once, within 15 minutes; for another link open {again})"
+                url = addresses["api"].url
+                _say(banner(environment, exports, url, consumers, ports=ports, console=console))
                 while True:
                     _pause(children, shutdown)
             except ShutdownRequested:
@@ -76,11 +122,12 @@ def dev(data: Path, host: str, port: int) -> None:
         raise click.ClickException(str(error)) from error
 
 
-def ports_of(metrics_port: str) -> dict[str, str]:
+def ports_of(metrics_port: str, processes: Iterable[str]) -> dict[str, str]:
     """Return the METRICS_PORT of each process: the port itself for the api, and those after it."""
     if not metrics_port.strip().isdecimal():
         return {}
-    return {name: str(int(metrics_port) + number) for number, name in enumerate(SERVICE)}
+    names = dict.fromkeys(processes)
+    return {name: str(int(metrics_port) + number) for number, name in enumerate(names)}
 
 
 def program() -> str:
@@ -103,27 +150,43 @@ def show_line(name: str, line: bytes) -> None:
         click.echo(click.style(f"{name:>7} | ", fg=COLOURS.get(name)) + text)
 
 
+class Output:
+    """Prints the lines of children, and keeps the link that the console printed last.
+
+    So the link is on no command line and in no environment.
+    """
+
+    link: str | None = None
+
+    def show(self, name: str, line: bytes) -> None:
+        """Print a line of a child's output after its name."""
+        if name == CONSOLE and (found := LINK.search(line)):
+            self.link = found[0].decode(errors="replace")
+        show_line(name, line)
+
+
 def banner(
     environment: Mapping[str, str],
     exports: Path,
-    host: str,
-    port: int,
-    consumers: Sequence[str] = (),
+    url: str,
+    consumers: Sequence[str],
+    *,
+    ports: Mapping[str, str],
+    console: str,
 ) -> str:
     """Return what to try first: a command that registers an identity, and one that shows it."""
     key = environment["KRATOS_WEBHOOK_API_KEYS"].split(",")[0].strip()
     header = f"{environment.get('KRATOS_WEBHOOK_API_KEY_HEADER', 'X-Api-Key')}: {key}"
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     identity = registration(datetime.now(UTC))
     curl = ["curl", "-i", f"{url}/kratos/sync-identity", "-H", header]
     curl += ["-H", "Content-Type: application/json", "-d", json.dumps({"identity": identity})]
     history = [_nearby(Path(program())), "history", str(identity["id"])]
-    ports = ports_of(environment.get("METRICS_PORT", ""))
     listed = ", ".join(f"{each} ({name})" for name, each in ports.items())
     metrics = f"Metrics:   /metrics on the ports {listed}\n" if ports else ""
     return f"""
 Ready:     {url} (Ctrl-C stops everything)
 Key:       {header}
+Console:   {console}
 Consumers: {", ".join(consumers)}
 {metrics}
 To register an identity, copy this line into another terminal:
@@ -154,17 +217,19 @@ def registration(now: datetime) -> dict[str, object]:
     }
 
 
-def _require_free(host: str, port: int, seconds: float) -> None:
+def _require_free(name: str, address: Address, seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     while True:
         try:
-            return socket.create_server((host, port), family=family).close()
+            return socket.create_server(address, family=family).close()
         except OSError as error:
             if time.monotonic() > deadline:
                 reason = str(error.strerror).partition(" (while")[0]
+                option = "--console-port" if name == CONSOLE else "--port"
                 raise click.ClickException(
-                    f"Cannot listen on {host}, port {port} ({reason}): choose another with --port."
+                    f"Cannot listen on {address.host}, port {address.port} ({reason}):"
+                    f" choose another with {option}."
                 ) from error
         time.sleep(POLL_SECONDS)
 
@@ -238,22 +303,34 @@ def _migrate(children: ChildProcesses, shutdown: ShutdownSignals) -> None:
 def _serve(
     children: ChildProcesses,
     shutdown: ShutdownSignals,
-    host: str,
-    port: int,
+    addresses: Mapping[str, Address],
     metrics_ports: Mapping[str, str],
-) -> str:
-    """Start API, relay and worker; return the host that reaches the API once it is ready."""
-    options = {"api": ["--host", host, "--port", str(port)]}
-    for name in SERVICE:
+) -> None:
+    """Start every process, and wait until those with an address are ready."""
+    options = {
+        name: ["--host", address.host, "--port", str(address.port)]
+        for name, address in addresses.items()
+    }
+    if CONSOLE in options:
+        options[CONSOLE].append("--link")
+    for name in dict.fromkeys([*SERVICE, *addresses]):
         own = {"METRICS_PORT": metrics_ports[name]} if name in metrics_ports else {}
         children.start(name, [program(), name, *options.get(name, [])], own)
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     deadline = time.monotonic() + READY_SECONDS
-    while not _is_ready(reachable, port):
+    for name, address in addresses.items():
+        while not _answers(address, READY_PATHS[name]):
+            _pause(children, shutdown)
+            if time.monotonic() > deadline:
+                raise click.ClickException(
+                    f"The {name} was not ready within {READY_SECONDS:.0f} s."
+                )
+
+
+def _link(output: Output, children: ChildProcesses, shutdown: ShutdownSignals) -> str:
+    """Return the link, which the console prints before it answers."""
+    while output.link is None:
         _pause(children, shutdown)
-        if time.monotonic() > deadline:
-            raise click.ClickException(f"The API was not ready within {READY_SECONDS:.0f} s.")
-    return reachable
+    return output.link
 
 
 def _pause(children: ChildProcesses, shutdown: ShutdownSignals) -> None:
@@ -264,11 +341,11 @@ def _pause(children: ChildProcesses, shutdown: ShutdownSignals) -> None:
         )
 
 
-def _is_ready(host: str, port: int) -> bool:
-    with closing(http.client.HTTPConnection(host, port, timeout=1)) as connection:
+def _answers(address: Address, path: str) -> bool:
+    with closing(http.client.HTTPConnection(address.reachable, address.port, timeout=1)) as caller:
         try:
-            connection.request("GET", "/health/ready")
-            return connection.getresponse().status == http.HTTPStatus.OK
+            caller.request("GET", path)
+            return caller.getresponse().status == http.HTTPStatus.OK
         except (OSError, http.client.HTTPException):
             return False
 

@@ -28,8 +28,8 @@ OTLP_SECONDS: Final = 60.0
 TRACED: Final = frozenset({"api", "worker", "reconcile"})
 """A relay reads pointers, and no events with their traces."""
 
-LONGEST_TURN: Final = {"api": 30.0, "worker": 30.0}
-"""Seconds in which these loops turn many times: an event loop, and the worker's watchdog."""
+LONGEST_TURN: Final = {"api": 30.0, "worker": 30.0, "console": 30.0}
+"""Seconds in which these loops turn many times: event loops, and the worker's watchdog."""
 
 log = structlog.get_logger()
 

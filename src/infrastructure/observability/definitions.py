@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 PREFIX: Final = "kratos_sync_"
-PROCESSES: Final = ("api", "relay", "worker", "reconcile")
-LOOPS: Final = ("api", "relay", "worker")
+PROCESSES: Final = ("api", "relay", "worker", "reconcile", "console")
+LOOPS: Final = ("api", "relay", "worker", "console")
+KRATOS: Final = ("worker", "reconcile", "console")
+"""Those that call Kratos' Admin API."""
 
 Kind = Literal["counter", "gauge", "histogram"]
 Values = tuple[str, ...]
@@ -73,7 +75,7 @@ def _define(
     return metric
 
 
-_RELAY, _API, _WORKER, _KRATOS = ("relay",), ("api",), ("worker",), ("worker", "reconcile")
+_RELAY, _API, _WORKER = ("relay",), ("api",), ("worker",)
 
 # The ledger: of all relays one exports them.
 DELIVERIES = _define(
@@ -229,8 +231,8 @@ LOOP_AGE = _define(
     "service_loop_age_seconds",
     "gauge",
     LOOPS,
-    "Seconds since the loop last turned: the api's event loop, the relay's turns, the watchdog of a"
-    " worker. More than a few mean that the process hangs.",
+    "Seconds since the loop last turned: the event loop of the api and the console, the relay's"
+    " turns, the watchdog of a worker. More than a few mean that the process hangs.",
 )
 
 # The api.
@@ -344,14 +346,14 @@ THREADS_BUSY = _define(
 KRATOS_REQUESTS = _define(
     "kratos_requests_total",
     "counter",
-    _KRATOS,
+    KRATOS,
     "Requests to Kratos' Admin API; the status is that of HTTP, or `none` without an answer.",
     {"operation": OPERATIONS, "status": ANY},
 )
 KRATOS_DURATION = _define(
     "kratos_request_duration_seconds",
     "histogram",
-    _KRATOS,
+    KRATOS,
     "Time of a request to Kratos' Admin API.",
     {"operation": OPERATIONS},
     buckets=SECONDS,
@@ -359,7 +361,7 @@ KRATOS_DURATION = _define(
 CIRCUIT_OPEN = _define(
     "kratos_circuit_open",
     "gauge",
-    _KRATOS,
+    KRATOS,
     "1 while requests to Kratos' Admin API are not sent, because several in a row failed.",
 )
 

@@ -1,4 +1,4 @@
-"""Plays `kratos-sync migrate`, `api`, `relay` and `worker`, without their work."""
+"""Plays `kratos-sync migrate`, `api`, `relay`, `worker` and `console`, without their work."""
 
 import os
 import signal
@@ -7,6 +7,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from kratos_sync.infrastructure.worker.child_processes import end_with_parent
+
+LINK = "of-a-stand-in"
 
 
 class Ready(BaseHTTPRequestHandler):
@@ -28,8 +30,11 @@ def main(name: str, *options: str) -> None:
         sys.exit(7)
     if played == "unstoppable" and name == "relay":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if name == "api":
-        HTTPServer(("127.0.0.1", int(options[-1])), Ready).serve_forever()
+    if "--port" in options:
+        port = int(options[options.index("--port") + 1])
+        if name == "console":
+            print(f"Sign in, once: http://127.0.0.1:{port}/sign-in/{LINK}")
+        HTTPServer(("127.0.0.1", port), Ready).serve_forever()
     if name != "migrate":
         threading.Event().wait()
 

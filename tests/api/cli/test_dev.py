@@ -6,16 +6,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM
 
+import httpx
 import psutil
 import psycopg
 import pytest
 
 from kratos_sync.api.cli.dev import kept_key, registration
 from kratos_sync.infrastructure.worker.child_processes import GRACE_SECONDS
-from tests.ports import free_port
+from tests.api.cli.invoking import kratos_sync
+from tests.api.cli.stand_in import LINK
+from tests.ports import free_port, free_ports
 from tests.waiting import DEADLINE_SECONDS, lives, until
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
@@ -23,6 +27,10 @@ DEV_WITH_STAND_INS = """
 from kratos_sync.api.cli import dev, main
 dev.program = lambda: "./kratos-sync"
 main()
+"""
+WITHOUT_CONSOLE = """
+from kratos_sync.api.cli import console
+console.is_installed = lambda: False
 """
 LONG_GRACE = f"""
 from kratos_sync.infrastructure.worker import child_processes
@@ -46,18 +54,22 @@ class Dev:
 
     def __init__(self, directory: Path, command: list[str], **environment: str) -> None:
         self.directory = directory
-        self.port = free_port()
+        self.port, self.console_port = free_ports(2)
         self.log = directory / "dev.log"
         inherited = {k: v for k, v in os.environ.items() if k not in SETTINGS}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, "dev", "--port", str(self.port)],
+                [*command, "dev", *self.options],
                 cwd=directory,
                 env={**inherited, **environment},
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+
+    @property
+    def options(self) -> list[str]:
+        return ["--port", str(self.port), "--console-port", str(self.console_port)]
 
     @property
     def text(self) -> str:
@@ -96,10 +108,13 @@ def run(line: str, directory: Path) -> str:
     return done.stdout
 
 
-def failed_dev(directory: Path, port: int, code: str = DEV_WITH_STAND_INS) -> str:
+def failed_dev(
+    directory: Path, port: int, code: str = DEV_WITH_STAND_INS, console_port: int | None = None
+) -> str:
     """What a dev that fails at once says."""
+    ports = ["--port", str(port), "--console-port", str(console_port or free_port())]
     done = subprocess.run(
-        [sys.executable, "-c", code, "dev", "--port", str(port)],
+        [sys.executable, "-c", code, "dev", *ports],
         cwd=directory,
         env={k: v for k, v in os.environ.items() if k not in SETTINGS},
         capture_output=True,
@@ -156,11 +171,31 @@ def test_dev_from_nothing_to_a_row_and_back_again(started: list[Dev], directory:
     person = json.loads(re.findall(r"-d '(.*)'$", dev.text, re.MULTILINE)[0])["identity"]
     until(lambda: traits(url, person["id"]) == person["traits"])
     assert person["id"] in run(dev.printed_line("(. .data/env"), directory)
+    look_at_the_console(dev)
 
     dev.ctrl_c()
     assert dev.exit_code() == 0
     assert "Traceback" not in dev.text
     assert not any(map(lives, family))
+
+
+def look_at_the_console(dev: Dev) -> None:
+    """Sign in by the link of the banner, and by another one after it was used."""
+    address = f"http://127.0.0.1:{dev.console_port}"
+    first = dev.printed_line("Console:").split()[1]
+    with httpx.Client(headers={"Sec-Fetch-Site": "same-origin"}, trust_env=False) as browser:
+        assert browser.post(first).status_code == HTTPStatus.SEE_OTHER
+        assert "SyncKratosIdentity" in browser.get(address).text
+        assert browser.post(f"{address}/sign-out").headers["location"] == "/sign-in"
+        assert browser.get(address).headers["location"] == "/sign-in"
+        assert browser.post(first).status_code == HTTPStatus.FORBIDDEN
+        until(lambda: "A new link was printed" in browser.post(f"{address}/sign-in").text)
+        (second,) = until(lambda: links_in(dev.text) - {first})
+        assert browser.post(second).status_code == HTTPStatus.SEE_OTHER
+
+
+def links_in(text: str) -> set[str]:
+    return set(re.findall(r"http\S+/sign-in/\S+", text))
 
 
 def test_the_real_dev_starts_again_after_a_kill(started: list[Dev], directory: Path) -> None:
@@ -258,6 +293,53 @@ def test_a_port_that_is_taken_is_one_line(directory: Path) -> None:
     assert not (directory / ".data" / "postgresql").exists()
 
 
+def test_a_port_of_the_console_that_is_taken_is_one_line(directory: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert failed_dev(directory, free_port(), console_port=port) == (
+            f"Error: Cannot listen on 127.0.0.1, port {port} (Address already in use): "
+            "choose another with --console-port.\n"
+        )
+
+
+def test_one_port_for_both_is_refused(directory: Path) -> None:
+    port = str(free_port())
+    done = kratos_sync("dev", "--port", port, "--console-port", port)
+    assert done.exit_code == 2
+    assert "--port and --console-port are the same" in done.output
+
+
+def test_the_banner_has_a_link_to_the_console_and_says_how_to_get_another(
+    started: list[Dev], directory: Path
+) -> None:
+    dev = stand_in_dev(started, directory).shows("See what became of it")
+    console = f"http://127.0.0.1:{dev.console_port}"
+    assert dev.printed_line("Console:") == (
+        f"Console:   {console}/sign-in/{LINK} (once, within 15 minutes; for another link open"
+        f" {console})"
+    )
+    lines = [process.cmdline() for process in map(psutil.Process, dev.family())]
+    assert any("console" in line for line in lines)
+    assert not any(LINK in word for line in lines for word in line)
+
+
+def test_a_console_that_dies_ends_it_all_and_is_named(started: list[Dev], directory: Path) -> None:
+    dev = stand_in_dev(started, directory, STAND_IN="console dies")
+    assert dev.exit_code() == 1
+    assert "Error: console ended by itself with exit code 7" in dev.text
+
+
+def test_without_the_extra_everything_else_runs_and_a_line_says_how_to_get_it(
+    started: list[Dev], directory: Path
+) -> None:
+    dev = stand_in_dev(started, directory, WITHOUT_CONSOLE + DEV_WITH_STAND_INS)
+    dev.shows("See what became of it")
+    assert dev.printed_line("Console:") == (
+        'Console:   not installed: pip install "kratos-identity-sync[console]"'
+    )
+    assert "console |" not in dev.text
+
+
 def test_a_second_dev_in_the_same_directory_is_one_line(
     started: list[Dev], directory: Path
 ) -> None:
@@ -313,8 +395,10 @@ def test_each_process_has_a_port_for_metrics_of_its_own(
     urls = {"DATABASE_URL": "postgresql://db/app", "BROKER_URL": "redis://broker/0"}
     dev = stand_in_dev(started, directory, METRICS_PORT="9100", **urls)
     dev.shows("See what became of it")
-    assert "Metrics:   /metrics on the ports 9100 (api), 9101 (relay), 9102 (worker)" in dev.text
-    for name, port in {"api": 9100, "relay": 9101, "worker": 9102}.items():
+    ports = {"api": 9100, "relay": 9101, "worker": 9102, "console": 9103}
+    listed = ", ".join(f"{port} ({name})" for name, port in ports.items())
+    assert f"Metrics:   /metrics on the ports {listed}" in dev.text
+    for name, port in ports.items():
         dev.shows(f"{name:>7} | METRICS_PORT={port}")
 
 
