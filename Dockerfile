@@ -12,12 +12,12 @@ RUN pip install --no-cache-dir uv==0.13.9
 WORKDIR /app
 
 COPY pyproject.toml uv.lock ./
-RUN uv sync --locked --no-dev --no-editable --extra otel --extra sentry --no-install-project
+RUN uv sync --locked --no-dev --no-editable --extra console --extra otel --extra sentry --no-install-project
 
 COPY README.md LICENSE ./
 COPY src ./src
 COPY kratos_sync ./kratos_sync
-RUN uv sync --locked --no-dev --no-editable --extra otel --extra sentry
+RUN uv sync --locked --no-dev --no-editable --extra console --extra otel --extra sentry
 
 
 FROM python:3.13.16-slim-trixie@sha256:bf44cdfcb76cd3b41e879bc058fc37ec5872002ccfde7fcb765e218cde0cd79c
@@ -39,7 +39,7 @@ ENV PATH="/app/.venv/bin:$PATH" \
 
 WORKDIR /app
 USER 10001:10001
-EXPOSE 8000
+EXPOSE 8000 8100
 
 ENTRYPOINT ["kratos-sync"]
 CMD ["--help"]

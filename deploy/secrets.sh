@@ -41,6 +41,7 @@ fi
 
 owner=$(value_of POSTGRES_PASSWORD)
 api=$(value_of API_POSTGRES_PASSWORD)
+console=$(value_of CONSOLE_POSTGRES_PASSWORD)
 valkey=$(value_of VALKEY_PASSWORD)
 keys=$(value_of KRATOS_WEBHOOK_API_KEYS)
 
@@ -48,5 +49,6 @@ mkdir -p secrets
 chmod 700 secrets
 write database_url "postgresql://kratos_sync:$owner@postgres:5432/kratos_sync"
 write api_database_url "postgresql://kratos_sync_api:$api@postgres:5432/kratos_sync"
+write console_database_url "postgresql://kratos_sync_console:$console@postgres:5432/kratos_sync"
 write broker_url "redis://:$valkey@valkey:6379/0"
 write webhook_api_keys "$keys"

@@ -92,9 +92,10 @@ def test_the_compose_file_follows_the_compose_specification() -> None:
 
 
 def test_everything_that_the_service_is_made_of_is_there() -> None:
-    assert {"migrate", "api-role", "kratos-migrate"} == ONE_SHOTS
+    assert {"migrate", "roles", "kratos-migrate"} == ONE_SHOTS
     assert {
         "api",
+        "console",
         "kratos",
         "kratos-courier",
         "kratos-postgres",
@@ -105,7 +106,7 @@ def test_everything_that_the_service_is_made_of_is_there() -> None:
         "valkey",
         "worker",
     } == {*STAYING}
-    assert OURS == ["api", "migrate", "reconcile", "relay", "worker"]
+    assert OURS == ["api", "console", "migrate", "reconcile", "relay", "worker"]
 
 
 def test_every_path_of_this_repository_that_compose_names_exists() -> None:
@@ -250,13 +251,14 @@ def test_a_service_that_stays_says_how_it_is_and_comes_back(name: str) -> None:
     assert "stop_grace_period" in service
 
 
-@pytest.mark.parametrize("name", ["relay", "worker", "reconcile"])
-def test_what_serves_nobody_is_asked_for_its_health_on_its_own_port(name: str) -> None:
+@pytest.mark.parametrize("name", ["relay", "worker", "reconcile", "console"])
+def test_what_serves_no_webhooks_is_asked_for_its_health_on_its_own_port(name: str) -> None:
     service = SERVICES[name]
 
     assert service["healthcheck"]["test"] == ["CMD", "kratos-sync", "healthcheck", name]
     assert int(service["environment"]["METRICS_PORT"])
-    assert "METRICS_HOST" not in service["environment"] or "ports" not in service
+    assert "METRICS_HOST" not in service["environment"]
+    assert service["environment"]["METRICS_PORT"] not in str(service.get("ports"))
 
 
 @pytest.mark.parametrize("name", sorted(ONE_SHOTS))
@@ -299,7 +301,7 @@ def test_only_loopback_is_published() -> None:
 def test_the_admin_api_the_databases_and_redis_are_not_published() -> None:
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
 
-    assert {port.rsplit(":", 1)[1] for port in published} == {"8000", "4433", "8025"}
+    assert {port.rsplit(":", 1)[1] for port in published} == {"8000", "4433", "8025", "8100"}
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
@@ -353,7 +355,7 @@ def test_a_service_shares_a_network_with_all_that_its_urls_lead_to(
     settings_of: Callable[[str], dict[str, str]],
 ) -> None:
     # A relay has the settings of all, and asks no Kratos. Browsers are outside of all networks.
-    asking = {"worker", "reconcile", "kratos", "kratos-migrate", "kratos-courier"}
+    asking = {"worker", "reconcile", "console", "kratos", "kratos-migrate", "kratos-courier"}
     for name in SERVICES:
         for variable, value in settings_of(name).items():
             if variable == "KRATOS_BROWSER_URL":
@@ -364,18 +366,42 @@ def test_a_service_shares_a_network_with_all_that_its_urls_lead_to(
     assert "api" in neighbours_of("kratos")
 
 
-def test_the_api_is_an_ordinary_role_and_no_owner(
-    checkout: Path, settings_of: Callable[[str], dict[str, str]]
+@pytest.mark.parametrize("name", ["api", "console"])
+def test_who_faces_the_world_is_an_ordinary_role_and_no_owner(
+    checkout: Path, settings_of: Callable[[str], dict[str, str]], name: str
 ) -> None:
-    password = dotenv(checkout)["API_POSTGRES_PASSWORD"]
+    password = dotenv(checkout)[f"{name.upper()}_POSTGRES_PASSWORD"]
 
-    url = settings_of("api")["DATABASE_URL"]
-    assert url.startswith(f"postgresql://kratos_sync_api:{password}@")
+    url = settings_of(name)["DATABASE_URL"]
+    assert url.startswith(f"postgresql://kratos_sync_{name}:{password}@")
+    assert {"migrate", "roles"} <= SERVICES[name]["depends_on"].keys()
+    assert "database_url" not in SERVICES[name]["secrets"]
     assert SERVICES["postgres"]["environment"]["POSTGRES_USER"] == "kratos_sync"
-    assert {"migrate", "api-role"} <= SERVICES["api"]["depends_on"].keys()
-    assert SERVICES["api-role"]["environment"]["PGUSER"] == "kratos_sync"
-    assert "database_url" not in SERVICES["api"]["secrets"]
-    assert "POSTGRES_PASSWORD:" not in str(SERVICES["api"])
+    assert "POSTGRES_PASSWORD:" not in str(SERVICES[name])
+
+
+def test_the_scripts_of_roles_run_once_the_tables_are_there() -> None:
+    roles = SERVICES["roles"]
+
+    assert "migrate" in roles["depends_on"]
+    assert roles["environment"]["PGUSER"] == "kratos_sync"
+    scripts = [word for word in roles["command"] if word.startswith("--file=")]
+    mounted = roles["volumes"][0].split(":")[1]
+    assert {script.removeprefix(f"--file={mounted}/") for script in scripts} == {
+        path.name for path in (ROOT / "deploy/postgres").iterdir()
+    }
+
+
+def test_the_console_is_for_operators_who_sign_in_at_kratos_on_this_machine() -> None:
+    console = SERVICES["console"]
+    kratos = yaml.safe_load((ROOT / "deploy/kratos/kratos.yml").read_text())
+
+    assert console["environment"]["CONSOLE_SIGN_IN"] == "kratos"
+    assert console["ports"] == ["127.0.0.1:8100:8100"]
+    # A cookie is for all ports of a host, and Kratos leads back only to what it is told of.
+    assert console["environment"]["KRATOS_BROWSER_URL"].startswith("http://127.0.0.1:")
+    assert "http://127.0.0.1:8100" in kratos["selfservice"]["allowed_return_urls"]
+    assert "KRATOS_WEBHOOK_API_KEYS_FILE" not in console["environment"]
 
 
 def test_redis_asks_for_a_password_and_everybody_has_it(
