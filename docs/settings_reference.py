@@ -74,12 +74,12 @@ DESCRIPTIONS: Final = {
         " whoever reaches it may read all metrics."
     ),
     "console_sign_in": (
-        "How operators sign in to the [console](../console.md): `kratos` or `proxy`. Without it"
-        " `kratos-sync console` does not start."
+        "How operators sign in to the [console](../console.md#signing-in): `kratos`, `proxy` or"
+        " `oidc`. Without it `kratos-sync console` does not start."
     ),
     "console_origin": (
         "The console's address in browsers, such as `https://console.example`, where a proxy is in"
-        " front of it."
+        " front of it; always with `oidc`."
     ),
     "console_proxy_addresses": (
         "The proxy's addresses, such as `10.0.0.7` or `10.0.0.0/24`, comma separated: its headers"
@@ -89,6 +89,29 @@ DESCRIPTIONS: Final = {
     "console_roles_header": "The proxy's header with the roles, comma separated.",
     "console_second_factor_header": (
         "The proxy's header that is `true` after a second factor, which erasing asks for."
+    ),
+    "console_oidc_issuer": (
+        "The provider of OpenID Connect, `https://…`, to the letter as it names itself in"
+        " `/.well-known/openid-configuration`."
+    ),
+    "console_oidc_client_id": "The console's client id at the provider,",
+    "console_oidc_client_secret": "and its secret.",
+    "console_oidc_scopes": "The scopes that are asked for, separated by spaces.",
+    "console_oidc_name_claim": (
+        "The claim of the ID token that names an operator in the audit trail: one that nobody can"
+        " change for himself."
+    ),
+    "console_oidc_roles_claim": (
+        "The claim with the list of an operator's roles. With dots it may lead into claims:"
+        " `realm_access.roles`."
+    ),
+    "console_oidc_second_factor_acr": (
+        "Values of the claim `acr` that say that there was a second factor, comma separated. The"
+        " provider is asked for them (`acr_values`). `amr` counts in any case."
+    ),
+    "console_session_hours": (
+        "When a session that began by `oidc` or by a link ends; one by `oidc` ends half an hour"
+        " after its last use too."
     ),
     "traces_per_second": (
         "The most traces a second of each process that callers (Kratos, and through it any browser)"

@@ -17,6 +17,8 @@ FROM_FILES: Final = (
     "kratos_browser_url",
     "kratos_admin_token",
     "sentry_dsn",
+    "console_oidc_issuer",
+    "console_oidc_client_secret",
 )
 """The settings that may be in files: all secrets, and all URLs."""
 SUFFIX: Final = "_file"

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Callable
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -77,6 +77,29 @@ def _parse_http_url(url: str) -> object:
     return parts.port  # raises, where it is no number
 
 
+def is_private(url: str) -> bool:
+    """Whether nobody reads what is sent to this URL: by https, or on this machine."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" or parts.hostname == "localhost":
+        return True
+    try:
+        return ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _private(url: SecretStr) -> SecretStr:
+    if not is_private(url.get_secret_value()):
+        raise ValueError("must be a URL that starts with https, or with http on this machine")
+    return url
+
+
+def _scopes(scopes: str) -> str:
+    if "openid" not in scopes.split():
+        raise ValueError("must have openid among them")
+    return scopes
+
+
 def _token(token: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[!-~]+", token.get_secret_value()):
         raise ValueError("must be printable ASCII without spaces")
@@ -129,6 +152,7 @@ Token = Annotated[SecretStr, AfterValidator(_token)]
 ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
 ApiKeys = Annotated[tuple[ApiKey, ...], NoDecode, BeforeValidator(_split)]
 HEADER: Final = r"^[A-Za-z0-9-]+$"
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)]
 KeyHeader = Annotated[str, Field(pattern=HEADER), AfterValidator(_key_header)]
 Days = Annotated[Annotated[int, Field(ge=1, le=36_500)] | None, _none_if("forever")]
@@ -191,13 +215,13 @@ class Settings(BaseSettings):
     """Where errors are reported to Sentry: their types and places, and nothing that they say."""
     sentry_environment: str = "production"
     """The environment that Sentry shows errors in."""
-    console_sign_in: Annotated[Literal["kratos", "proxy"] | None, _none_if("")] = None
-    """How operators sign in to the console: by a session of Kratos, or by a proxy in front.
+    console_sign_in: Annotated[Literal["kratos", "proxy", "oidc"] | None, _none_if("")] = None
+    """How operators sign in to the console: by Kratos' session, a proxy in front, or OIDC.
 
     With ``kratos`` an operator's roles are the list ``kratos_sync_roles`` in ``metadata_public``.
     """
     console_origin: Annotated[str | None, _none_if(""), AfterValidator(_origin)] = None
-    """The console's address in browsers, such as ``https://console.example``, behind a proxy."""
+    """The console's address in browsers, such as ``https://console.example``."""
     console_proxy_addresses: Networks = ()
     """The addresses of the proxy, such as ``10.0.0.7`` or ``10.0.0.0/24``, separated by commas."""
     console_user_header: str = Field("X-Forwarded-User", pattern=HEADER)
@@ -206,6 +230,29 @@ class Settings(BaseSettings):
     """the one with the roles, separated by commas: ``viewer``, ``operator``, ``privacy``,"""
     console_second_factor_header: str = Field("X-Forwarded-Second-Factor", pattern=HEADER)
     """and the one that is ``true`` after a second factor."""
+    console_oidc_issuer: Annotated[
+        Annotated[HttpUrl, AfterValidator(_private)] | None, _none_if("")
+    ] = None
+    """The provider of OpenID Connect, to the letter as its tokens name it in ``iss``."""
+    console_oidc_client_id: Annotated[str | None, _none_if("")] = None
+    console_oidc_client_secret: Annotated[Token | None, _none_if("")] = None
+    """The console as the provider knows it."""
+    console_oidc_scopes: Annotated[str, AfterValidator(_scopes)] = "openid"
+    """What is asked for, separated by spaces."""
+    console_oidc_name_claim: str = Field("sub", min_length=1)
+    """The claim of the ID token with the name for the audit trail."""
+    console_oidc_roles_claim: str = Field("kratos_sync_roles", min_length=1)
+    """The one with the list of roles; ``realm_access.roles`` leads into a claim."""
+    console_oidc_second_factor_acr: Words = ()
+    """Values of ``acr`` that say that there was a second factor, separated by commas.
+
+    The provider is asked for them. Without them ``amr`` says it.
+    """
+    console_session_hours: int = Field(8, ge=1, le=24)
+    """When a session ends that began by OIDC or a link.
+
+    One that began by OIDC also ends when it was not used for half an hour.
+    """
     traces_per_second: int = Field(10, ge=0, le=1_000)
     """The most traces a second of a process that callers, such as Kratos, may ask for.
 

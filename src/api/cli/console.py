@@ -18,12 +18,14 @@ from kratos_sync.api.cli.process import expected_errors, opened_container
 if TYPE_CHECKING:
     from kratos_sync.api.http.console.app import ConsoleRoute
     from kratos_sync.api.http.console.rates import Rates
+    from kratos_sync.api.http.console.sessions import Sessions
     from kratos_sync.api.http.console.sign_in import SignIn
     from kratos_sync.application.kratos_config.check import Report
     from kratos_sync.application.reconcile import Reconcile
     from kratos_sync.infrastructure.container import Container
     from kratos_sync.infrastructure.observability.health import Health
     from kratos_sync.infrastructure.observability.observer import Observer
+    from kratos_sync.infrastructure.settings import Settings
 
 STOP_SECONDS: Final = 10
 MOST_CONNECTIONS: Final = 100
@@ -35,7 +37,7 @@ log = structlog.get_logger()
 
 def is_installed() -> bool:
     """Whether the extra `console` is installed."""
-    return all(find_spec(name) is not None for name in ("jinja2", "python_multipart"))
+    return all(find_spec(name) is not None for name in ("authlib", "jinja2", "python_multipart"))
 
 
 class ConsoleServer(uvicorn.Server):
@@ -98,9 +100,10 @@ def console(host: str, port: int, link: bool) -> None:
     with opened_container(stopped=stopped, process="console") as container:
         if stopped.is_set():
             return
-        origin = container.settings().console_origin
+        settings = container.settings()
+        origin = settings.console_origin
         address = origin or f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        sign_in = _link_to(address) if link else _sign_in(container)
+        sign_in = _link_to(address, settings) if link else _sign_in(settings)
         rates = Rates(container.activity())
         with expected_errors():
             app = create_console(sign_in, console_routes(container, rates), origin=origin)
@@ -132,23 +135,32 @@ def console(host: str, port: int, link: bool) -> None:
         raise click.ClickException(f"{host}:{port} is taken or cannot be listened on: set --port.")
 
 
-def _link_to(address: str) -> "SignIn":
+def _link_to(address: str, settings: "Settings") -> "SignIn":
     from kratos_sync.api.cli.options import os_user
     from kratos_sync.api.http.console.access import Operator, Role
     from kratos_sync.api.http.console.sign_in import SignInByLink
 
     operator = Operator(os_user(), frozenset(Role), second_factor=True)
-    sign_in = SignInByLink(operator, address, lambda link: echo(f"Sign in, once: {link}"))
+    sessions = _sessions(address, settings)
+    sign_in = SignInByLink(operator, sessions, address, lambda link: echo(f"Sign in, once: {link}"))
     sign_in.print_link()
     return sign_in
 
 
-def _sign_in(container: "Container") -> "SignIn":
+def _sessions(address: str, settings: "Settings", idle: float | None = None) -> "Sessions":
+    from kratos_sync.api.http.console.sessions import Sessions
+
+    lasts = settings.console_session_hours * 3_600.0
+    return Sessions(
+        secure=address.startswith("https://"), lasts=lasts, idle=lasts if idle is None else idle
+    )
+
+
+def _sign_in(settings: "Settings") -> "SignIn":
     """How operators sign in. Raises click.UsageError if the settings do not say it."""
     from kratos_sync.api.http.console.sign_in import SignInByKratos, SignInByProxy
     from kratos_sync.api.http.sessions.backend import KratosSessionBackend
 
-    settings = container.settings()
     match settings.console_sign_in:
         case "kratos":
             if settings.kratos_public_url is None:
@@ -167,9 +179,47 @@ def _sign_in(container: "Container") -> "SignIn":
                 settings.console_roles_header,
                 settings.console_second_factor_header,
             )
+        case "oidc":
+            return _sign_in_by_oidc(settings)
     raise click.UsageError(
-        "say how operators sign in: CONSOLE_SIGN_IN=kratos or proxy; or --link on this machine."
+        "say how operators sign in: CONSOLE_SIGN_IN=kratos, proxy or oidc; or --link on this"
+        " machine."
     )
+
+
+def _sign_in_by_oidc(settings: "Settings") -> "SignIn":
+    from kratos_sync.api.http.console.oidc import CALLBACK, ClaimRules, SignInByOidc
+    from kratos_sync.api.http.console.openid_provider import Client, OpenIdProvider
+    from kratos_sync.api.http.console.sessions import IDLE_SECONDS
+    from kratos_sync.infrastructure.settings import is_private
+
+    issuer, secret = settings.console_oidc_issuer, settings.console_oidc_client_secret
+    client_id, origin = settings.console_oidc_client_id, settings.console_origin
+    if issuer is None or secret is None or client_id is None or origin is None:
+        needed = ("oidc_issuer", "oidc_client_id", "oidc_client_secret", "origin")
+        missing = [name for name in needed if getattr(settings, f"console_{name}") is None]
+        names = " and ".join(f"CONSOLE_{name.upper()}" for name in missing)
+        raise click.UsageError(f"CONSOLE_SIGN_IN=oidc needs {names}.")
+    if not is_private(origin):
+        raise click.UsageError(
+            "CONSOLE_SIGN_IN=oidc needs a CONSOLE_ORIGIN that starts with https://, or is on this"
+            " machine."
+        )
+    client = Client(
+        issuer=issuer.get_secret_value(),
+        client_id=client_id,
+        client_secret=secret.get_secret_value(),
+        redirect_uri=f"{origin}{CALLBACK}",
+        scope=settings.console_oidc_scopes,
+        acr_values=settings.console_oidc_second_factor_acr,
+    )
+    rules = ClaimRules(
+        name=settings.console_oidc_name_claim,
+        roles=settings.console_oidc_roles_claim,
+        second_factor_acr=frozenset(settings.console_oidc_second_factor_acr),
+    )
+    sessions = _sessions(origin, settings, IDLE_SECONDS)
+    return SignInByOidc(OpenIdProvider(client), sessions, rules)
 
 
 def console_routes(container: "Container", rates: "Rates") -> "list[ConsoleRoute]":

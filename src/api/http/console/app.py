@@ -160,7 +160,10 @@ class _Console:
         page = self._sign_in.page(request)
         if page is not None and request.method == "GET" and "hx-request" not in request.headers:
             return RedirectResponse(page, HTTPStatus.SEE_OTHER)
-        return self._error(request, None, HTTPStatus.UNAUTHORIZED, "Nobody is signed in.")
+        answer = self._error(request, None, HTTPStatus.UNAUTHORIZED, "Nobody is signed in.")
+        # A page that updates itself would go on to show what was true when the session ended.
+        answer.headers["hx-refresh"] = "true"
+        return answer
 
     async def http_error(self, request: Request, error: Exception) -> Response:
         status = HTTPStatus(error.status_code if isinstance(error, HTTPException) else 500)

@@ -1,8 +1,10 @@
-"""Ways to sign in: a session of Kratos, a proxy in front, or a link that was printed."""
+"""Ways to sign in: a session of Kratos, a proxy in front, or a link that was printed.
+
+OpenID Connect is in `oidc`.
+"""
 
 import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from hashlib import sha256
 from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from time import monotonic
@@ -17,18 +19,15 @@ from starlette.routing import BaseRoute, Route
 
 from kratos_sync.api.http.console.access import Operator
 from kratos_sync.api.http.console.rendering import Templates
+from kratos_sync.api.http.console.sessions import Sessions, WrongTries, digest
 from kratos_sync.api.http.sessions.whoami import KratosAway, KratosUser, SecondFactorRequired
 from kratos_sync.domain.session import KratosSession
 
 ROLES_FIELD: Final = "kratos_sync_roles"
 """The list of roles in an identity's `metadata_public`, which administrators alone can write."""
 LINK_SECONDS: Final = 15 * 60.0
-SESSION_SECONDS: Final = 8 * 3_600.0
-MOST_SESSIONS: Final = 100
-COOKIE: Final = "kratos_sync_console"
 MOST_TRIES: Final = 10
-TRIES_SECONDS: Final = 60.0
-"""After so many wrong links within this time, no link is accepted for the rest of it."""
+"""After so many wrong links within a minute, no link is accepted for the rest of it."""
 NEXT_LINK_SECONDS: Final = 5.0
 """The shortest time from one link to the next."""
 
@@ -175,9 +174,8 @@ class SignInByProxy:
 class SignInByLink:
     """Whoever opens a link that was printed is the operator: for `kratos-sync dev`.
 
-    A link is good for one use within a quarter of an hour, a session for eight hours; both end with
-    the process. Anybody may have another link printed: only who sees where it is printed can use
-    it.
+    A link is good for one use within a quarter of an hour, and ends with the process. Anybody may
+    have another link printed: only who sees where it is printed can use it.
     """
 
     can_sign_out = True
@@ -185,18 +183,19 @@ class SignInByLink:
     def __init__(
         self,
         operator: Operator,
+        sessions: Sessions,
         address: str,
         show: Callable[[str], None],
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """`address` is the console's, `show` prints a link to it."""
         self._operator = operator
+        self._sessions = sessions
         self._address = address.rstrip("/")
         self._show = show
         self._clock = clock
         self._links: dict[str, float] = {}
-        self._sessions: dict[str, float] = {}
-        self._wrong_tries: list[float] = []
+        self._wrong_tries = WrongTries(MOST_TRIES, clock)
         self._next_link = clock()
 
     def print_link(self) -> bool:
@@ -207,7 +206,7 @@ class SignInByLink:
         self._next_link = now + NEXT_LINK_SECONDS
         token = secrets.token_urlsafe(32)
         valid = {link: ends for link, ends in self._links.items() if now < ends}
-        self._links = {**valid, _digest(token): now + LINK_SECONDS}
+        self._links = {**valid, digest(token): now + LINK_SECONDS}
         self._show(f"{self._address}/sign-in/{token}")
         return True
 
@@ -223,24 +222,10 @@ class SignInByLink:
             return page(request, text=PRINTED if self.print_link() else PRINTED_BEFORE)
 
         async def enter(request: Request) -> Response:
-            session = self._session_for(request.path_params["token"])
-            if session is None:
+            if not self._accepts(request.path_params["token"]):
                 return page(request, HTTPStatus.FORBIDDEN, text=LINK_ENDED)
             response = RedirectResponse("/", HTTPStatus.SEE_OTHER)
-            response.set_cookie(
-                COOKIE,
-                session,
-                max_age=round(SESSION_SECONDS),
-                secure=request.url.scheme == "https",
-                httponly=True,
-                samesite="strict",
-            )
-            return response
-
-        async def leave(request: Request) -> Response:
-            self._sessions.pop(_digest(request.cookies.get(COOKIE, "")), None)
-            response = RedirectResponse("/sign-in", HTTPStatus.SEE_OTHER)
-            response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+            self._sessions.begin(self._operator, request, response)
             return response
 
         return [
@@ -248,40 +233,30 @@ class SignInByLink:
             Route("/sign-in", print_another, methods=["POST"]),
             Route("/sign-in/{token}", ask, methods=["GET"]),
             Route("/sign-in/{token}", enter, methods=["POST"]),
-            Route("/sign-out", leave, methods=["POST"]),
+            self._sessions.sign_out_route(),
         ]
 
     async def operator(self, connection: HTTPConnection) -> Operator | None:
-        ends = self._sessions.get(_digest(connection.cookies.get(COOKIE, "")))
-        return self._operator if ends is not None and self._clock() < ends else None
+        return self._sessions.operator(connection)
 
     def page(self, connection: HTTPConnection) -> str | None:  # noqa: ARG002
         return "/sign-in"
 
-    def _session_for(self, token: str) -> str | None:
-        now = self._clock()
-        self._wrong_tries = [at for at in self._wrong_tries if now - at < TRIES_SECONDS]
-        if len(self._wrong_tries) >= MOST_TRIES:
+    def _accepts(self, token: str) -> bool:
+        if self._wrong_tries.are_too_many():
             _log.warning("console_sign_in_refused", reason="too many wrong links")
-            return None
-        ends = self._links.pop(_digest(token), None)
-        if ends is None or now >= ends:
-            self._wrong_tries.append(now)
-            return None
-        session = secrets.token_urlsafe(32)
-        newest = sorted(self._sessions.items(), key=lambda each: each[1])[-MOST_SESSIONS + 1 :]
-        self._sessions = {**dict(newest), _digest(session): now + SESSION_SECONDS}
-        return session
+            return False
+        ends = self._links.pop(digest(token), None)
+        if ends is None or self._clock() >= ends:
+            self._wrong_tries.add()
+            return False
+        return True
 
 
 AWAY: Final = "Kratos does not answer, so that your session cannot be ended. Try again in a moment."
 LINK_ENDED: Final = "This link was used already, or is older than a quarter of an hour."
 PRINTED: Final = "A new link was printed."
 PRINTED_BEFORE: Final = "A link was printed a moment ago."
-
-
-def _digest(token: str) -> str:
-    return sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _only(connection: HTTPConnection, header: str) -> str | None:

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -7,6 +7,8 @@ from kratos_sync.api.http.console.access import Operator
 from kratos_sync.api.http.console.app import create_console
 from kratos_sync.api.http.console.rates import Rates
 from kratos_sync.infrastructure.container import Container
+from tests.api.http.console.provider import Provider, providing
+from tests.api.http.console.signing_in import Browser, Console
 from tests.api.http.console.visiting import EVERYTHING, SignedIn, Visitor
 
 Visit = Callable[[Operator], Visitor]
@@ -23,3 +25,19 @@ def visit(container: Container) -> Visit:
 def visitor(visit: Visit) -> Visitor:
     """With every role."""
     return visit(EVERYTHING)
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    with providing() as provider:
+        yield provider
+
+
+@pytest.fixture
+def console(provider: Provider) -> Console:
+    return Console(provider)
+
+
+@pytest.fixture
+def browser(console: Console) -> Browser:
+    return console.browser()

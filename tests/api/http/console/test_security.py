@@ -116,7 +116,9 @@ def test_who_is_not_signed_in_is_sent_to_sign_in() -> None:
     page = client.get("/")
     assert page.status_code == HTTPStatus.SEE_OTHER
     assert page.headers["location"] == "https://sign-in.example/"
-    assert client.get("/", headers={"hx-request": "true"}).status_code == HTTPStatus.UNAUTHORIZED
+    update = client.get("/", headers={"hx-request": "true"})
+    assert update.status_code == HTTPStatus.UNAUTHORIZED
+    assert update.headers["hx-refresh"] == "true"
     change = client.post("/change", {"a": "1"})
     assert change.status_code == HTTPStatus.UNAUTHORIZED
 

@@ -12,14 +12,17 @@ from starlette.requests import HTTPConnection
 
 from kratos_sync.api.http.console.access import Operator, Role
 from kratos_sync.api.http.console.app import ConsoleRoute, Page, create_console
-from kratos_sync.api.http.console.sign_in import (
+from kratos_sync.api.http.console.sessions import (
     COOKIE,
+    SESSION_SECONDS,
+    TRIES_SECONDS,
+    Sessions,
+)
+from kratos_sync.api.http.console.sign_in import (
     LINK_SECONDS,
     MOST_TRIES,
     NEXT_LINK_SECONDS,
     ROLES_FIELD,
-    SESSION_SECONDS,
-    TRIES_SECONDS,
     NoAnswer,
     SignIn,
     SignInByKratos,
@@ -61,7 +64,7 @@ def session(metadata: object, aal: str = "aal1") -> KratosSession:
     )
 
 
-class Sessions:
+class KratosAnswer:
     """Kratos' answer, whoever asks."""
 
     def __init__(self, answer: KratosSession | AuthenticationError | None) -> None:
@@ -85,7 +88,7 @@ class Sessions:
 
 
 def by_kratos(answer: KratosSession | AuthenticationError | None) -> SignInByKratos:
-    return SignInByKratos(Sessions(answer), "https://kratos.example/")
+    return SignInByKratos(KratosAnswer(answer), "https://kratos.example/")
 
 
 def operator(sign_in: SignIn, of: HTTPConnection | None = None) -> Operator | None:
@@ -130,7 +133,7 @@ def visitor_of(sign_in: SignIn) -> Visitor:
 
 
 def test_who_signs_out_is_sent_to_the_logout_of_kratos_and_back_to_the_console() -> None:
-    sessions = Sessions(session({ROLES_FIELD: ["viewer"]}))
+    sessions = KratosAnswer(session({ROLES_FIELD: ["viewer"]}))
     visitor = visitor_of(SignInByKratos(sessions, "https://kratos.example/"))
     assert 'action="/sign-out"' in visitor.get("/").text
     answer = visitor.post("/sign-out")
@@ -153,7 +156,7 @@ def test_nobody_is_signed_out_while_kratos_is_away_and_the_page_says_so() -> Non
 
 @pytest.mark.parametrize("headers", [{}, {"sec-fetch-site": "cross-site"}])
 def test_no_other_site_signs_anybody_out(headers: dict[str, str]) -> None:
-    sessions = Sessions(session({ROLES_FIELD: ["viewer"]}))
+    sessions = KratosAnswer(session({ROLES_FIELD: ["viewer"]}))
     visitor = visitor_of(SignInByKratos(sessions, "https://kratos.example/"))
     assert visitor.post("/sign-out", headers=headers).status_code == HTTPStatus.FORBIDDEN
     assert sessions.forgotten == 0
@@ -212,8 +215,9 @@ class LinkedConsole:
         self.clock = Clock()
         self.printed: list[str] = []
         everything = Operator("ada", frozenset(Role), second_factor=True)
-        show = self.printed.append
-        self.sign_in = SignInByLink(everything, "http://127.0.0.1:8100", show, self.clock)
+        sessions, show = Sessions(clock=self.clock), self.printed.append
+        address = "http://127.0.0.1:8100"
+        self.sign_in = SignInByLink(everything, sessions, address, show, self.clock)
         self.visitor = visitor_of(self.sign_in)
 
     def new_path(self) -> str:
