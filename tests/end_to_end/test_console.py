@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, s
 from sqlalchemy import Engine, text
 
 from kratos_sync.api.http.console.sign_in import ROLES_FIELD
+from tests.api.http.console.provider import CLIENT_ID, CLIENT_SECRET, providing
 from tests.api.http.sessions.kratos_server import COOKIE, Answer, running_kratos, session
 from tests.end_to_end.processes import KRATOS_SYNC
 from tests.environment import environment
@@ -101,7 +102,7 @@ def running_console(
         process = subprocess.Popen(
             [*KRATOS_SYNC, "console", *options, "--port", str(port)],
             cwd=folder,
-            env=environment(**settings),
+            env=environment(CONSOLE_ORIGIN=address, **settings),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -382,3 +383,30 @@ def test_who_came_by_kratos_is_led_to_its_logout(
         page.wait_for_url(f"{kratos.url}/logged-out")
         context.close()
     assert "/self-service/logout/browser?" in kratos.paths[1]
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+def test_who_signs_in_on_another_site_comes_back_to_the_page_he_wanted(
+    browser: Browser, database_url: str, broker_url: str, tmp_path: Path, scripts: bool
+) -> None:
+    settings = {"DATABASE_URL": database_url, "BROKER_URL": broker_url, "CONSOLE_SIGN_IN": "oidc"}
+    with providing(host="localhost") as provider:
+        settings["CONSOLE_OIDC_ISSUER"] = provider.issuer
+        settings["CONSOLE_OIDC_CLIENT_ID"] = CLIENT_ID
+        settings["CONSOLE_OIDC_CLIENT_SECRET"] = CLIENT_SECRET
+        with running_console(tmp_path, **settings) as (address, _):
+            console = Console(address, list)
+            context = browser.new_context(java_script_enabled=scripts)
+            page = context.new_page()
+            console.watch(page)
+            page.goto(f"{address}/failures")
+            page.click("a:has-text('Sign in')")
+            page.click("button:has-text('Let me in')")
+            page.wait_for_url(f"{address}/failures")
+            # A link on another site leads in too.
+            page.goto(f"{provider.issuer}/links?to={address}/audit")
+            page.click("a:has-text('To the console')")
+            page.wait_for_url(f"{address}/audit")
+            assert page.inner_text(".who").startswith("ada")
+            context.close()
+    assert console.complaints == []

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from html import escape
 from typing import Any
 from urllib.parse import unquote_plus, urlencode
 
@@ -17,7 +18,7 @@ from joserfc import jws, jwt
 from joserfc.jwk import ECKey, KeySet, RSAKey
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from tests.ports import free_port
@@ -48,9 +49,9 @@ def new_key(kid: str | None = None) -> RSAKey:
 class Provider:
     """Signs in whoever comes, with `claims`. The other attributes are what a test may change."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, host: str, port: int) -> None:
         self.port = port
-        self.issuer = f"http://127.0.0.1:{port}"
+        self.issuer = f"http://{host}:{port}"
         self.claims: Claims = {"sub": "ada", "kratos_sync_roles": ["operator", "privacy"]}
         self.key: Key = new_key("first")
         self.published: list[Key] = [self.key]
@@ -89,6 +90,8 @@ class Provider:
             Route("/keys", self._answering(self._keys)),
             Route("/keys-in-disorder", self._answering(self._keys_in_disorder)),
             Route("/authorize", self._authorize),
+            Route("/let-in", self._let_in, methods=["POST"]),
+            Route("/links", self._links),
             Route("/token", self._answering(self._token), methods=["POST"]),
         ]
 
@@ -122,8 +125,23 @@ class Provider:
         return JSONResponse(self.disorder)
 
     async def _authorize(self, request: Request) -> Response:
-        asked = dict(request.query_params)
-        self.authorized.append(asked)
+        """Send whoever is no browser back at once, and ask a browser for a click."""
+        self.authorized.append(dict(request.query_params))
+        if "text/html" not in request.headers.get("accept", ""):
+            return self._back(dict(request.query_params))
+        url = f"/let-in?{request.url.query}"
+        return HTMLResponse(
+            f'<form method="post" action="{escape(url)}"><button>Let me in</button></form>'
+        )
+
+    async def _let_in(self, request: Request) -> Response:
+        return self._back(dict(request.query_params))
+
+    async def _links(self, request: Request) -> Response:
+        to = request.query_params["to"]
+        return HTMLResponse(f'<a href="{escape(to)}">To the console</a>')
+
+    def _back(self, asked: dict[str, str]) -> Response:
         assert asked["response_type"] == "code"
         assert asked["code_challenge_method"] == "S256"
         answer = {"state": asked["state"]}
@@ -174,9 +192,9 @@ def _challenge(verifier: str) -> str:
 
 
 @contextmanager
-def providing(port: int | None = None) -> Iterator[Provider]:
-    """A provider that runs."""
-    provider = Provider(port or free_port())
+def providing(port: int | None = None, host: str = "127.0.0.1") -> Iterator[Provider]:
+    """A provider that runs; for a browser one at `localhost` is another site than 127.0.0.1."""
+    provider = Provider(host, port or free_port())
     server = uvicorn.Server(
         uvicorn.Config(
             Starlette(routes=list(provider.routes())),
