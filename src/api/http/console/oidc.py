@@ -127,8 +127,8 @@ class SignInByOidc:
             begun = request.cookies.get(cookie, "").split(".")
             if len(begun) != BEGUN_PARTS:
                 return pages.refused(request, NOT_BEGUN)
-            nonce, verifier, to = begun
-            response = await self._finish(request, pages, nonce, verifier, own_path(unquote(to)))
+            secret, verifier, to = begun
+            response = await self._finish(request, pages, secret, verifier, own_path(unquote(to)))
             response.delete_cookie(
                 cookie, secure=self._sessions.secure, httponly=True, samesite="lax"
             )
@@ -156,7 +156,7 @@ class SignInByOidc:
     def _remember(self, begun: Begun, to: str, response: Response) -> None:
         response.set_cookie(
             self._begun_cookie(begun.state),
-            ".".join((begun.nonce, begun.verifier, quote(to, safe="").replace(".", "%2E"))),
+            ".".join((begun.secret, begun.verifier, quote(to, safe="").replace(".", "%2E"))),
             max_age=BEGUN_SECONDS,
             secure=self._sessions.secure,
             httponly=True,
@@ -164,16 +164,15 @@ class SignInByOidc:
         )
 
     async def _finish(
-        self, request: Request, pages: "_Pages", nonce: str, verifier: str, to: str
+        self, request: Request, pages: "_Pages", secret: str, verifier: str, to: str
     ) -> Response:
-        if (error := request.query_params.get("error")) is not None:
+        code, error = map(request.query_params.get, ("code", "error"))
+        if not code or error is not None:
             return pages.refused(request, REFUSED, f"the provider answers {known_error(error)}")
         if self._wrong_tries.are_too_many():
             return pages.ask(request, "/", TOO_MANY, HTTPStatus.TOO_MANY_REQUESTS)
         try:
-            claims = await self._provider.claims(
-                request.query_params.get("code", ""), nonce=nonce, verifier=verifier
-            )
+            claims = await self._provider.claims(code, secret=secret, verifier=verifier)
             operator = self._rules.operator(claims)
         except ProviderAway as away:
             return pages.away(request, away)

@@ -23,6 +23,8 @@ from joserfc.errors import BadSignatureError, ClaimError, InvalidKeyIdError, Jos
 from joserfc.jwk import KeySet
 from joserfc.jws import JWSRegistry
 
+from kratos_sync.api.http.console.sessions import digest
+
 ANSWER_SECONDS: Final = 10.0
 """For one answer of the provider, from the connection to its last byte."""
 LARGEST_ANSWER: Final = 256 * 1024
@@ -99,7 +101,8 @@ class Begun:
 
     url: str
     state: str = field(repr=False)
-    nonce: str = field(repr=False)
+    secret: str = field(repr=False)
+    """The nonce is its digest, so that nobody can make one up for somebody else's ID token."""
     verifier: str = field(repr=False)
 
 
@@ -123,26 +126,26 @@ class OpenIdProvider:
     async def begin(self) -> Begun:
         """Begin a sign-in. Raises ProviderAway."""
         endpoints = await self._endpoints.get()
-        state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
+        state, secret, verifier = (secrets.token_urlsafe(32) for _ in range(3))
         with _explained():
             async with self._session() as session:
                 url, _ = session.create_authorization_url(
                     endpoints.authorization,
                     state=state,
-                    nonce=nonce,
+                    nonce=digest(secret),
                     code_verifier=verifier,
                     acr_values=" ".join(self._client.acr_values) or None,
                 )
-        return Begun(url, state, nonce, verifier)
+        return Begun(url, state, secret, verifier)
 
-    async def claims(self, code: str, *, nonce: str, verifier: str) -> Claims:
+    async def claims(self, code: str, *, secret: str, verifier: str) -> Claims:
         """The claims of the ID token that this code is good for.
 
-        `nonce` and `verifier` are those of the sign-in. Raises ProviderAway and SignInRefused.
+        `secret` and `verifier` are those of the sign-in. Raises ProviderAway and SignInRefused.
         """
         endpoints = await self._endpoints.get()
         token = await self._redeem(endpoints, code, verifier)
-        keys = await self._keys.get()
+        keys, nonce = await self._keys.get(), digest(secret)
         try:
             return self._checked(token, keys, nonce)
         except NoKeyFits:  # it may have changed its keys

@@ -153,6 +153,29 @@ def test_a_callback_without_a_sign_in_asks_the_provider_nothing(
     assert provider.asked == []
 
 
+def test_a_callback_without_a_code_asks_the_provider_nothing(
+    browser: Browser, provider: Provider
+) -> None:
+    state = parse_qs(urlsplit(lead_back(browser)).query)["state"][0]
+    assert_refused(browser, browser.open(f"{CALLBACK}?state={state}", from_elsewhere=True))
+    assert "/token" not in provider.asked
+
+
+def test_who_knows_the_nonce_of_a_sign_in_cannot_finish_it_elsewhere(
+    console: Console, provider: Provider
+) -> None:
+    """Even if the provider ignores PKCE."""
+    provider.checks_verifier = False
+    for known in (True, False):
+        path = lead_back(console.browser())
+        nonce = provider.authorized[-1]["nonce"] if known else ""
+        thief = console.browser()
+        state = parse_qs(urlsplit(path).query)["state"][0]
+        thief.cookies[BEGUN_COOKIE + state] = f"{nonce}.verifier.%2F"
+        assert_refused(thief, thief.open(path, from_elsewhere=True))
+    assert provider.asked.count("/token") == 2
+
+
 def test_the_code_of_another_sign_in_is_refused(console: Console, browser: Browser) -> None:
     stolen = parse_qs(urlsplit(lead_back(console.browser())).query)["code"][0]
     state = parse_qs(urlsplit(lead_back(browser)).query)["state"][0]
