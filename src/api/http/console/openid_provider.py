@@ -207,8 +207,10 @@ class OpenIdProvider:
 
     async def _fetch_keys(self) -> KeySet:
         found = await self._fetch((await self._endpoints.get()).keys)
-        with _explained():
+        try:
             return KeySet.import_key_set(cast("Any", found))
+        except Exception as error:  # noqa: BLE001  # whatever an odd key makes the library raise
+            raise ProviderAway(f"its keys cannot be read: {type(error).__name__}") from None
 
     async def _fetch(self, url: str) -> dict[str, Any]:
         with _explained():
