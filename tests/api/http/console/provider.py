@@ -136,17 +136,14 @@ class Provider:
         self.authorized.append(dict(request.query_params))
         if "text/html" not in request.headers.get("accept", ""):
             return self._back(dict(request.query_params))
-        url = f"/let-in?{request.url.query}"
-        return HTMLResponse(
-            f'<form method="post" action="{escape(url)}"><button>Let me in</button></form>'
-        )
+        url = escape(f"/let-in?{request.url.query}")
+        return _page(f'<form method="post" action="{url}"><button>Let me in</button></form>')
 
     async def _let_in(self, request: Request) -> Response:
         return self._back(dict(request.query_params))
 
     async def _links(self, request: Request) -> Response:
-        to = request.query_params["to"]
-        return HTMLResponse(f'<a href="{escape(to)}">To the console</a>')
+        return _page(f'<a href="{escape(request.query_params["to"])}">To the console</a>')
 
     def _back(self, asked: dict[str, str]) -> Response:
         assert asked["response_type"] == "code"
@@ -182,6 +179,10 @@ class Provider:
         token = {"access_token": "an-access-token", "token_type": "Bearer", "expires_in": 300}
         id_token = self.sign(self.change(claims))
         return JSONResponse({**token, **({"id_token": id_token} if id_token else {})})
+
+
+def _page(body: str) -> Response:
+    return HTMLResponse(f'<!doctype html><link rel="icon" href="data:,">{body}')
 
 
 def _encoded(value: Claims) -> str:
