@@ -71,6 +71,7 @@ class Provider:
         self.checks_verifier = True
         self.error: str | None = None
         self.instead: Response | None = None
+        self.wrap: Callable[[Response], Response] = lambda answer: answer
         self.go = threading.Event()
         self.go.set()
         self.asked: list[str] = []
@@ -111,7 +112,7 @@ class Provider:
             await asyncio.to_thread(self.go.wait, DEADLINE_SECONDS)
             if self.instead is not None:
                 return self.instead
-            return answer(form, request.headers.get("authorization", ""))
+            return self.wrap(answer(form, request.headers.get("authorization", "")))
 
         return endpoint
 

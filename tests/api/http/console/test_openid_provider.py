@@ -181,8 +181,6 @@ ODD: dict[str, Response] = {
     "no JSON": Response("<p>Welcome"),
     "no object": Response("[]"),
     "an empty object": Response("{}"),
-    "a huge answer": Response(b" " * (LARGEST_ANSWER + 1)),
-    "a packed answer": Response(gzip.compress(b"{}"), headers={"content-encoding": "gzip"}),
     "too many requests": Response("slow down", 429),
 }
 
@@ -201,6 +199,28 @@ def test_a_provider_that_cannot_be_used_half_way_is_away(
 ) -> None:
     path = lead_back(browser)
     provider.instead = ODD[kind]
+    assert_refused(browser, browser.open(path, from_elsewhere=True), 503)
+
+
+def _padded(size: int) -> Callable[[Response], Response]:
+    return lambda answer: Response(bytes(answer.body).ljust(size), answer.status_code)
+
+
+def _packed(answer: Response) -> Response:
+    return Response(gzip.compress(bytes(answer.body)), headers={"content-encoding": "gzip"})
+
+
+@pytest.mark.parametrize("wrap", [_padded(LARGEST_ANSWER + 1), _packed], ids=["huge", "packed"])
+def test_an_answer_that_is_huge_or_may_be_when_unpacked_is_not_read(
+    console: Console, provider: Provider, wrap: Callable[[Response], Response]
+) -> None:
+    provider.wrap = wrap
+    browser = console.browser()
+    assert_refused(browser, browser.open("/sign-in/start"), 503)
+    provider.wrap = _padded(LARGEST_ANSWER)
+    console.clock.now += AWAY_SECONDS
+    path = lead_back(browser)
+    provider.wrap = wrap
     assert_refused(browser, browser.open(path, from_elsewhere=True), 503)
 
 
