@@ -3,7 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Self
+from typing import Final, Self
+
+NO_ROLE: Final = "You are signed in, and have no role here: viewer, operator or privacy."
+
+
+class NoRole(Exception):
+    """Somebody is signed in who has no role here: to sign in again would change nothing."""
 
 
 class Role(StrEnum):
@@ -30,15 +36,15 @@ class Operator:
     second_factor: bool = False
 
     @classmethod
-    def with_roles(cls, name: str, roles: Iterable[object], *, second_factor: bool) -> Self | None:
-        """An operator with those of the roles that exist; None without any.
+    def with_roles(cls, name: str, roles: Iterable[object], *, second_factor: bool) -> Self:
+        """An operator with those of the roles that exist; raises NoRole without any.
 
         The other roles include that of a viewer.
         """
         given = list(roles)
         known = {role for role in Role if role in given}
         if not known:
-            return None
+            raise NoRole
         return cls(name, frozenset({*known, Role.VIEWER}), second_factor)
 
     def may(self, role: Role) -> bool:

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from kratos_sync.api.http.console.access import Operator, Role
+from kratos_sync.api.http.console.access import NO_ROLE, NoRole, Operator, Role
 from kratos_sync.api.http.console.rendering import StaticFiles, Templates
 from kratos_sync.api.http.console.security import Guard
 from kratos_sync.api.http.console.sign_in import NoAnswer, SignIn
@@ -125,8 +125,10 @@ class _Console:
     async def _answer(self, route: ConsoleRoute, request: Request) -> Response:
         try:
             operator = await self._sign_in.operator(request)
-        except NoAnswer:
-            return self._error(request, None, HTTPStatus.SERVICE_UNAVAILABLE, SIGN_IN_AWAY)
+        except (NoAnswer, NoRole) as error:
+            away = isinstance(error, NoAnswer)
+            status = HTTPStatus.SERVICE_UNAVAILABLE if away else HTTPStatus.FORBIDDEN
+            return self._error(request, None, status, SIGN_IN_AWAY if away else NO_ROLE)
         if operator is None:
             return self._sign_in_first(request)
         if not operator.may(route.role):

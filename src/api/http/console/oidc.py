@@ -12,7 +12,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from kratos_sync.api.http.console.access import Operator
+from kratos_sync.api.http.console.access import NO_ROLE, NoRole, Operator
 from kratos_sync.api.http.console.openid_provider import (
     Begun,
     Claims,
@@ -52,8 +52,8 @@ class ClaimRules:
     second_factor_acr: frozenset[str] = frozenset()
     """The values of `acr` that say that there was a second factor."""
 
-    def operator(self, claims: Claims) -> Operator | None:
-        """The operator; None without a role. Raises SignInRefused if there is no usable name."""
+    def operator(self, claims: Claims) -> Operator:
+        """The operator. Raises NoRole, and SignInRefused if there is no usable name."""
         name = claim(claims, self.name)
         if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= LONGEST_NAME:
             raise SignInRefused(f"the claim {self.name} is no name")
@@ -179,7 +179,7 @@ class SignInByOidc:
         except SignInRefused as refusal:
             self._wrong_tries.add()
             return pages.refused(request, REFUSED, str(refusal))
-        if operator is None:
+        except NoRole:
             return pages.refused(request, NO_ROLE, "the person has no role")
         response = pages.lead_on(request, to)
         self._sessions.begin(operator, request, response)
@@ -192,9 +192,6 @@ NOT_BEGUN: Final = (
 )
 REFUSED: Final = "The provider did not sign you in. The console's log names the reason."
 TOO_MANY: Final = "Too many sign-ins were refused. Try again in a minute."
-NO_ROLE: Final = (
-    "You are signed in at the provider, and have no role here: viewer, operator or privacy."
-)
 AWAY: Final = "The provider that signs operators in does not answer. Try again in a moment."
 
 

@@ -48,7 +48,7 @@ class SignIn(Protocol):
         """Pages of its own, which anybody may open."""
 
     async def operator(self, connection: HTTPConnection) -> Operator | None:
-        """The operator who sends it; None if nobody is signed in. Raises NoAnswer."""
+        """The operator who sends it; None if nobody is signed in. Raises NoAnswer and NoRole."""
 
     def page(self, connection: HTTPConnection) -> str | None:
         """The URL of the page where people sign in; None if there is none to offer."""

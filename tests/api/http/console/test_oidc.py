@@ -9,11 +9,11 @@ import pytest
 from starlette.responses import Response
 from structlog.testing import capture_logs
 
+from kratos_sync.api.http.console.access import NO_ROLE
 from kratos_sync.api.http.console.oidc import (
     BEGUN_COOKIE,
     CALLBACK,
     MOST_TRIES,
-    NO_ROLE,
     NOT_BEGUN,
 )
 from kratos_sync.api.http.console.sessions import COOKIE

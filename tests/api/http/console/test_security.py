@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 import pytest
 
-from kratos_sync.api.http.console.access import Operator, Role
+from kratos_sync.api.http.console.access import NO_ROLE, NoRole, Operator, Role
 from kratos_sync.api.http.console.app import (
     Call,
     ConsoleRoute,
@@ -158,7 +158,14 @@ def test_who_signs_in_being_away_is_said() -> None:
     assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE
 
 
+def test_who_has_no_role_is_told_so_and_not_sent_to_sign_in_again() -> None:
+    answer = console(operator=NoRole()).get("/")
+    assert answer.status_code == HTTPStatus.FORBIDDEN
+    assert NO_ROLE in answer.text
+
+
 def test_an_operator_without_a_known_role_is_none() -> None:
-    assert Operator.with_roles("eve", ["admin", "root", None, 1], second_factor=False) is None
+    with pytest.raises(NoRole):
+        Operator.with_roles("eve", ["admin", "root", None, 1], second_factor=False)
     found = Operator.with_roles("olga", ["operator"], second_factor=True)
     assert found == Operator("olga", frozenset({Role.VIEWER, Role.OPERATOR}), second_factor=True)

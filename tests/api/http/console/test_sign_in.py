@@ -10,7 +10,7 @@ import pytest
 from starlette.authentication import AuthCredentials, AuthenticationError
 from starlette.requests import HTTPConnection
 
-from kratos_sync.api.http.console.access import Operator, Role
+from kratos_sync.api.http.console.access import NoRole, Operator, Role
 from kratos_sync.api.http.console.app import ConsoleRoute, Page, create_console
 from kratos_sync.api.http.console.sessions import (
     COOKIE,
@@ -110,8 +110,9 @@ def test_a_second_factor_is_known_by_the_sessions_level() -> None:
     "metadata",
     [None, {}, {ROLES_FIELD: []}, {ROLES_FIELD: "operator"}, {ROLES_FIELD: ["root"]}, []],
 )
-def test_an_identity_without_a_role_is_nobody(metadata: Any) -> None:
-    assert operator(by_kratos(session(metadata))) is None
+def test_an_identity_without_a_role_is_no_operator(metadata: Any) -> None:
+    with pytest.raises(NoRole):
+        operator(by_kratos(session(metadata)))
 
 
 def test_who_has_no_session_or_owes_a_second_factor_signs_in_at_kratos() -> None:
@@ -185,8 +186,8 @@ def test_the_same_headers_from_elsewhere_say_nothing(peer: str) -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [{}, {"X-User": "ada"}, {"X-Roles": "operator"}, {**FROM_PROXY, "X-User": ""}],
-    ids=["none", "no roles", "no name", "empty name"],
+    [{}, {"X-Roles": "operator"}, {**FROM_PROXY, "X-User": ""}],
+    ids=["none", "no name", "empty name"],
 )
 def test_a_proxy_that_says_too_little_signs_in_nobody(headers: dict[str, str]) -> None:
     assert operator(PROXY, connection(headers)) is None
@@ -198,7 +199,14 @@ def test_a_header_that_came_twice_does_not_count() -> None:
     assert operator(PROXY, twice) is None
     roles = connection({"X-User": "eve", "X-Roles": "viewer"})
     roles.scope["headers"].append((b"x-roles", b"privacy"))
-    assert operator(PROXY, roles) is None
+    with pytest.raises(NoRole):
+        operator(PROXY, roles)
+
+
+@pytest.mark.parametrize("headers", [{"X-User": "ada"}, {"X-User": "ada", "X-Roles": "root"}])
+def test_whom_the_proxy_gives_no_role_is_no_operator(headers: dict[str, str]) -> None:
+    with pytest.raises(NoRole):
+        operator(PROXY, connection(headers))
 
 
 class Clock:
