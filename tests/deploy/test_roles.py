@@ -412,8 +412,10 @@ def dead_letter(cluster: Cluster) -> str:
         INSERT INTO events (id, name, subject, occurred_at, recorded_at, payload, source)
         VALUES ('{event}', 'kratos_identity.updated', '{CALL.person}', now(),
                 now() - interval '400 d', '{{"identity": {{"id": "{CALL.person}"}}}}', 'webhook');
-        INSERT INTO deliveries (event_id, consumer, subject, attempts, failed_at, last_error)
-        VALUES ('{event}', 'SyncKratosIdentity', '{CALL.person}', 12, now(), 'OSError: gone');
+        INSERT INTO deliveries
+               (event_id, consumer, subject, attempts, failed_at, last_error, error_type)
+        VALUES ('{event}', 'SyncKratosIdentity', '{CALL.person}', 12, now(), 'OSError: gone',
+                'OSError');
         INSERT INTO attempts (event_id, consumer, number, outcome, started_at, duration, error)
         VALUES ('{event}', 'SyncKratosIdentity', 12, 'gave_up', now() - interval '400 d', '1 s',
                 'OSError: gone')
