@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: dev test check fix docs benchmark faults help
+.PHONY: dev test check fix docs sbom benchmark faults help
 
 VENV := .venv
 UV := $(VENV)/bin/uv
@@ -38,6 +38,11 @@ fix: $(READY)  ## Mend what the formatter and the linter can
 docs: $(READY)  ## Build the site of the documentation into .data/docs
 	@$(VENV)/bin/python -m sphinx -q -W --keep-going -b html docs .data/docs
 	@echo ".data/docs/index.html"
+
+sbom: $(READY)  ## List what the image installs, as CycloneDX, in .data/sbom.cdx.json
+	@mkdir -p .data
+	@$(UV) export --locked --no-dev --extra console --extra otel --extra sentry --preview-features sbom-export --quiet --format cyclonedx1.5 --output-file .data/sbom.cdx.json
+	@echo ".data/sbom.cdx.json"
 
 faults: $(READY)  ## Break whatever runs, and count what is lost (SIZE=small, SEED=2)
 	@exec $(VENV)/bin/python -m tests.faults --size $(or $(SIZE),full) --seed $(or $(SEED),1)

@@ -1,0 +1,79 @@
+"""The chart as helm renders it. `python -m tests.deploy.chart` records it for the tests."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from tests.waiting import DEADLINE_SECONDS
+
+ROOT: Final = Path(__file__).parents[2]
+CHART: Final = ROOT / "deploy" / "helm"
+FOLDER: Final = Path(__file__).parent / "helm"
+RELEASE: Final = "kratos-sync"
+NAMESPACE: Final = "identity"
+CASES: Final = ("default", "everything")
+"""Each has its values and what is rendered from them."""
+
+Manifest = dict[str, Any]
+
+
+def helm(*arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":
+    """Run helm, which keeps what it remembers in a folder of the test's."""
+    program = shutil.which("helm")
+    assert program is not None
+    homes = {f"HELM_{kind}_HOME": str(home) for kind in ("CACHE", "CONFIG", "DATA")}
+    return subprocess.run(
+        [program, *arguments],
+        env={**os.environ, **homes},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_SECONDS,
+    )
+
+
+def rendered(*options: str, home: Path) -> list[Manifest]:
+    """The manifests, without comments, in the order of kinds and names."""
+    made = helm("template", RELEASE, str(CHART), "--namespace", NAMESPACE, *options, home=home)
+    assert made.returncode == 0, made.stderr
+    return in_order(each for each in yaml.safe_load_all(made.stdout) if each)
+
+
+def in_order(manifests: Iterable[Manifest]) -> list[Manifest]:
+    return sorted(manifests, key=lambda each: (each["kind"], each["metadata"]["name"]))
+
+
+def values_of(case: str) -> Path:
+    return FOLDER / f"{case}.values.yaml"
+
+
+def golden(case: str) -> list[Manifest]:
+    return list(yaml.safe_load_all((FOLDER / f"{case}.yaml").read_text()))
+
+
+def without_copies(manifests: list[Manifest]) -> list[Manifest]:
+    """The same without the alerts and the dashboard, which are files of their own."""
+    for manifest in manifests:
+        if manifest["kind"] == "PrometheusRule":
+            manifest["spec"] = {"groups": []}
+        elif manifest["metadata"]["name"].endswith("-dashboard"):
+            manifest["data"] = dict.fromkeys(manifest["data"], "")
+    return manifests
+
+
+def write_goldens(home: Path) -> None:
+    for case in CASES:
+        manifests = without_copies(rendered("--values", str(values_of(case)), home=home))
+        (FOLDER / f"{case}.yaml").write_text(yaml.safe_dump_all(manifests, width=100))
+
+
+if __name__ == "__main__":
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
+        write_goldens(Path(folder))

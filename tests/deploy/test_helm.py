@@ -1,0 +1,200 @@
+"""The chart as helm has it: linted, rendered, packed; and values that it refuses."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kratos_sync.infrastructure.secret_files import FROM_FILES
+from tests.deploy.chart import (
+    CASES,
+    CHART,
+    FOLDER,
+    ROOT,
+    golden,
+    helm,
+    rendered,
+    values_of,
+    without_copies,
+)
+
+VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+TEMPLATES = "".join(path.read_text() for path in sorted((CHART / "templates").iterdir()))
+PROCESSES = ("api", "relay", "worker", "reconcile", "console", "migrate")
+
+needs_helm = pytest.mark.skipif(
+    shutil.which("helm") is None,
+    reason="helm is not installed here (go install helm.sh/helm/v4/cmd/helm@latest)",
+)
+
+
+@needs_helm
+@pytest.mark.parametrize("case", CASES)
+def test_helm_finds_nothing_wrong(case: str, tmp_path: Path) -> None:
+    linted = helm("lint", "--strict", str(CHART), "--values", str(values_of(case)), home=tmp_path)
+
+    assert linted.returncode == 0, linted.stdout + linted.stderr
+    assert "[WARNING]" not in linted.stdout
+
+
+@needs_helm
+@pytest.mark.parametrize("case", CASES)
+def test_helm_renders_what_is_recorded(case: str, tmp_path: Path) -> None:
+    """After a change of the chart: `python -m tests.deploy.chart` records it anew."""
+    made = without_copies(rendered("--values", str(values_of(case)), home=tmp_path))
+
+    assert made == golden(case)
+
+
+@needs_helm
+def test_the_alerts_and_the_dashboard_are_rendered_as_they_are(tmp_path: Path) -> None:
+    made = rendered("--values", str(values_of("everything")), home=tmp_path)
+    monitoring = ROOT / "deploy" / "monitoring"
+    (rule,) = [each for each in made if each["kind"] == "PrometheusRule"]
+    (dashboard,) = [each for each in made if each["kind"] == "ConfigMap"]
+
+    assert rule["spec"] == yaml.safe_load((monitoring / "alerts.yaml").read_text())
+    assert dashboard["data"] == {
+        "kratos-sync.json": (monitoring / "dashboard.json").read_text(),
+    }
+
+
+@needs_helm
+def test_a_package_of_the_chart_has_the_alerts_in_it(tmp_path: Path) -> None:
+    packed = helm("package", str(CHART), "--destination", str(tmp_path), home=tmp_path / "home")
+    assert packed.returncode == 0, packed.stderr
+
+    (file,) = tmp_path.glob("*.tgz")
+    with tarfile.open(file) as archive:
+        alerts = archive.extractfile("kratos-identity-sync/alerts.yaml")
+        assert alerts is not None
+        assert alerts.read() == (ROOT / "deploy/monitoring/alerts.yaml").read_bytes()
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("api.replica=3", "'replica'"),
+        ("relay.env.METRICS_PORT=9", "METRICS_PORT"),
+        ("worker.env.WORKER_THREADS=8", "got number, want string"),
+        ("secrets.PASSWORD.name=x", "PASSWORD"),
+        ("console.replicas=2", "maximum: got 2, want 1"),
+        ("reconcile.every=hourly", "hourly"),
+        ("image.digest=latest", "latest"),
+        ("networkPolicy.egress.broker.ports[0]=0", "minimum: got 0, want 1"),
+        ("pod.containers=null", "containers"),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused(option: str, reason: str, tmp_path: Path) -> None:
+    refused = helm("template", "x", str(CHART), "--set", option, home=tmp_path)
+
+    assert refused.returncode == 1
+    assert "don't meet the specifications of the schema" in refused.stderr
+    assert reason in refused.stderr
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("release", "name"),
+    [("kratos-sync", "kratos-sync-api"), ("prod", "prod-kratos-sync-api")],
+)
+def test_objects_are_named_after_the_release_and_what_they_are(
+    release: str, name: str, tmp_path: Path
+) -> None:
+    made = helm("template", release, str(CHART), home=tmp_path)
+    services = [
+        each["metadata"]["name"]
+        for each in yaml.safe_load_all(made.stdout)
+        if each and each["kind"] == "Service"
+    ]
+
+    assert services == [name]
+
+
+def test_the_schema_of_the_values_is_a_schema_and_the_values_follow_it(tmp_path: Path) -> None:
+    (tmp_path / "values.json").write_text(json.dumps(VALUES))
+    for arguments in (
+        ("--check-metaschema", str(CHART / "values.schema.json")),
+        ("--schemafile", str(CHART / "values.schema.json"), str(tmp_path / "values.json")),
+    ):
+        checked = subprocess.run(
+            [sys.executable, "-m", "check_jsonschema", *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert checked.returncode == 0, checked.stdout
+
+
+def paths(values: dict[str, Any], before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = []
+    for key, value in values.items():
+        found.append((*before, key))
+        if isinstance(value, dict):
+            found += paths(value, (*before, key))
+    return found
+
+
+def test_the_schema_knows_every_value_and_no_other() -> None:
+    def known(schema: dict[str, Any], path: tuple[str, ...]) -> bool:
+        while "$ref" in schema:
+            schema = SCHEMA["definitions"][schema["$ref"].rpartition("/")[2]]
+        if not path:
+            return True
+        if path[0] in schema.get("properties", {}):
+            inside = schema["properties"][path[0]]
+            # What is said once for every process has its schema there.
+            shared = [known(part, path) for part in schema.get("allOf", ())]
+            return known(inside, path[1:]) or any(shared)
+        return "properties" not in schema
+
+    assert [path for path in paths(VALUES) if not known(SCHEMA, path)] == []
+    for name in SCHEMA["properties"].keys() - {"global"}:
+        assert name in VALUES
+        inside = SCHEMA["properties"][name].get("properties", {})
+        assert inside.keys() <= VALUES[name].keys() if inside else True
+
+
+def test_a_template_uses_every_value() -> None:
+    leaves = {path[-1] for path in paths(VALUES) if path[0] not in {"env", "secrets"}}
+    words = set(re.findall(r"\w+", TEMPLATES))
+    given = {"podSecurityContext", "securityContext", "readiness", "resources", "labels"}
+    inside = {
+        path[-1]
+        for path in paths(VALUES)
+        if given & set(path[:-1]) or "secrets" in path[:-1] or "dns" in path[:-1]
+    }
+
+    assert leaves - inside - words == set()
+
+
+def test_every_value_is_explained() -> None:
+    text = (CHART / "values.yaml").read_text()
+    table = text.partition("# Every process has these values:")[2].partition("\n\n")[0]
+    shared = set(re.findall(r"[a-z]\w+", table))
+
+    for process in PROCESSES:
+        assert re.search(rf"^# .+\n{process}:$", text, re.MULTILINE)
+    common = {key for process in PROCESSES for key in VALUES[process]} & shared
+    assert {"enabled", "replicas", "env", "secrets", "volumes", "resources"} <= common
+
+
+def test_the_schema_allows_those_secrets_that_may_be_in_files() -> None:
+    allowed = SCHEMA["definitions"]["secrets"]["propertyNames"]["enum"]
+
+    assert allowed == sorted(name.upper() for name in FROM_FILES)
+
+
+def test_the_records_have_no_manifests_of_another_case() -> None:
+    assert sorted(path.name for path in FOLDER.iterdir()) == sorted(
+        name for case in CASES for name in (f"{case}.yaml", f"{case}.values.yaml")
+    )
