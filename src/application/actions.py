@@ -1,215 +1,238 @@
-"""What an operator changes, as an operation that is recorded."""
+"""What an operator changes, as an operation that is recorded: for the commands and the console."""
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
+import structlog
+
 from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.erase import Erase
+from kratos_sync.application.operation_scopes import ReconcileScope
 from kratos_sync.application.operations import RunningOperation
 from kratos_sync.application.ports.dead_letters import DeadLetterDecisions, DeadLetterFilter
-from kratos_sync.application.ports.deletions import Deletions, Erasures
-from kratos_sync.application.ports.kratos import KratosAdmin, SyncedIdentities, SyncOutcome
-from kratos_sync.application.ports.operations import OperationRequest, Outcome
+from kratos_sync.application.ports.deletions import Deletions, Erased, Erasures
+from kratos_sync.application.ports.kratos import (
+    KratosAdmin,
+    SyncedIdentities,
+    SyncOutcome,
+    SyncResult,
+)
+from kratos_sync.application.ports.operations import Outcome
 from kratos_sync.application.ports.policies import ConsumerPolicies
-from kratos_sync.application.ports.reconciliation import Findings
+from kratos_sync.application.ports.reconciliation import (
+    Findings,
+    Reconciliation,
+    Reconciliations,
+)
 from kratos_sync.application.ports.replay import EventRange, RecordedEvents
+from kratos_sync.application.rate_limiter import RateLimiter
 from kratos_sync.application.reconcile import DeletesRefused, Reconcile
-from kratos_sync.application.replay import Replay
+from kratos_sync.application.replay import Progress, Replay
 from kratos_sync.application.sync import SyncIdentities
 
-REPLAYED_A_SECOND: Final = 100
-STEP: Final = 1_000
-"""Dead letters that are decided on in one commit."""
-SINCE_EVER: Final = timedelta(days=36_500)
+STEP: Final = 4_000
+"""Dead letters in one transaction: enough to be quick, few enough not to block others."""
+BEFORE_ALL: Final = datetime(1970, 1, 1, tzinfo=UTC)
+RETRY, DISCARD = "retry", "discard"
+
+log = structlog.get_logger()
 
 
-class ReplayActions:
-    """Delivers recorded events to one consumer again."""
-
-    def __init__(
-        self,
-        events: RecordedEvents,
-        subscriptions: Subscriptions,
-        wake_relay: Callable[[], None],
-    ) -> None:
-        self._events = events
-        self._subscriptions = subscriptions
-        self._wake_relay = wake_relay
-
-    def now(self) -> datetime:
-        """The time by the ledger's clock."""
-        return self._events.now()
-
-    def replay(self, wanted: EventRange, operation: RunningOperation) -> None:
-        """Replay a range, slowly enough for the consumer's live events."""
-        batch_size = self._subscriptions.consumers[wanted.consumer].batch_size
-        operation.advance(0, self._events.count(wanted))
-        pause = operation.pausing(time.sleep)
-        replaying = Replay(self._events, self._wake_relay, pause=pause)
-        for step in replaying.run(wanted, batch_size, REPLAYED_A_SECOND):
-            operation.advance(step.replayed + step.left, left=step.left)
-
-    @property
-    def consumers(self) -> list[str]:
-        """The consumers to which events can be replayed."""
-        return sorted(self._subscriptions.consumers)
-
-    def names_of(self, consumer: str) -> tuple[str, ...]:
-        """The events that a consumer is subscribed to."""
-        return self._subscriptions.events_of(consumer)
+class NotSubscribed(Exception):
+    """A consumer is not subscribed to the event that it should get again."""
 
 
-class IdentityActions:
-    """Syncs, replays, deletes or erases the identity that a request is about.
+def _ignore(_: object) -> None:
+    pass
 
-    `kratos` may raise KratosNotConfigured, when it is called. Every method reports its progress to
-    the operation, and raises what its use case raises.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actions:
+    """Carries out operations that have begun, on these ports.
+
+    Every method says to its operation how far it is, ends where that is to stop, and raises what
+    its use case raises. ``kratos`` takes the options of the Admin API, and may raise
+    KratosNotConfigured; ``public_urls`` are as `Reconcile` takes them.
     """
 
-    def __init__(
+    subscriptions: Subscriptions
+    events: RecordedEvents
+    dead_letters: DeadLetterDecisions
+    policies: ConsumerPolicies
+    kratos: Callable[..., KratosAdmin]
+    synced: SyncedIdentities
+    reconciliations: Reconciliations
+    public_urls: Collection[str]
+    deletions: Deletions
+    erasures: Erasures
+    wake_relay: Callable[[], None]
+
+    def range_of(
         self,
+        consumer: str,
+        name: str | None = None,
         *,
-        kratos: Callable[[], KratosAdmin],
-        synced: SyncedIdentities,
-        replaying: ReplayActions,
-        deletions: Deletions,
-        erasures: Erasures,
-        wake_relay: Callable[[], None],
+        since: datetime | None = None,
+        until: datetime | None = None,
+        identity_id: UUID | None = None,
+    ) -> EventRange:
+        """All events of a consumer that exists, or those that match what is given.
+
+        None is later than now: those are delivered anyway. Raises NotSubscribed.
+        """
+        names = self.subscriptions.events_of(consumer)
+        if name is not None and name not in names:
+            known = ", ".join(names)
+            raise NotSubscribed(f"{consumer} is not subscribed to {name}, but to {known}")
+        now = self.events.now()
+        return EventRange(
+            consumer,
+            names if name is None else (name,),
+            BEFORE_ALL if since is None else since,
+            now if until is None else min(until, now),
+            identity_id,
+        )
+
+    def replay(
+        self,
+        wanted: EventRange,
+        rate: int,
+        operation: RunningOperation,
+        report: Callable[[Progress], None] = _ignore,
     ) -> None:
-        self._kratos = kratos
-        self._synced = synced
-        self._replaying = replaying
-        self._deletions = deletions
-        self._erasures = erasures
-        self._wake_relay = wake_relay
+        """Replay a range, so many events a second at most."""
+        if operation.total is None:
+            operation.advance(0, self.events.count(wanted))
+        batch_size = self.subscriptions.consumers[wanted.consumer].batch_size
+        replaying = Replay(self.events, self.wake_relay, pause=operation.pause)
+        for step in replaying.run(wanted, batch_size, rate):
+            report(step)
+            position = step.position.recorded_at.isoformat()
+            operation.advance(step.replayed + step.left, left=step.left, go_on_since=position)
 
-    @property
-    def consumers(self) -> list[str]:
-        """The consumers to which events can be replayed."""
-        return self._replaying.consumers
-
-    def sync(self, request: OperationRequest, operation: RunningOperation) -> None:
-        """Fetch the identity from Kratos, and record it."""
-        identity_id, counts = subject_of(request), Counter[str]()
-        syncing = SyncIdentities(self._kratos(), self._synced, self._wake_relay)
-        for done, each in enumerate(syncing.run([identity_id]), 1):
+    def sync(
+        self,
+        ids: Sequence[UUID],
+        operation: RunningOperation,
+        report: Callable[[SyncResult], None] = _ignore,
+    ) -> None:
+        """Fetch identities from Kratos, and record them; it failed if Kratos refused one."""
+        counts = Counter[str]()
+        kratos = self.kratos(pause=operation.pause)
+        syncing = SyncIdentities(kratos, self.synced, self.wake_relay)
+        for done, each in enumerate(syncing.run(ids), 1):
+            report(each)
             counts[each.outcome.name.lower()] += 1
             if each.outcome is SyncOutcome.REFUSED:
                 operation.ends_as = Outcome.FAILED
-            operation.advance(done, 1, **counts)
+            operation.advance(done, len(ids), **counts)
 
-    def replay(self, request: OperationRequest, operation: RunningOperation) -> None:
-        """Deliver all events of the identity to the request's consumer again."""
-        consumer, now = request.consumer or "", self._replaying.now()
-        names = self._replaying.names_of(consumer)
-        since = now - SINCE_EVER
-        wanted = EventRange(consumer, names, since, now, subject_of(request))
-        self._replaying.replay(wanted, operation)
-
-    def delete(self, request: OperationRequest, operation: RunningOperation) -> None:
-        """Have workers delete the identity here, and then in Kratos."""
-        erase = request.scope.get("erase") is True
-        event_id = self._deletions.request(subject_of(request), by=request.by, erase=erase)
-        self._wake_relay()
+    def delete(self, operation: RunningOperation) -> UUID:
+        """Have workers delete the subject here, and then in Kratos; give the event's id."""
+        erase, by = operation.request.scope.get("erase") is True, operation.request.by
+        event_id = self.deletions.request(_subject(operation), by=by, erase=erase)
+        self.wake_relay()
         operation.advance(1, request=str(event_id))
+        return event_id
 
-    def erase(self, request: OperationRequest, operation: RunningOperation) -> None:
-        """Erase what is recorded of the identity; a relay erases what is left by an error."""
-        erasing = Erase(self._erasures, self._wake_relay, pause=operation.pausing(time.sleep))
-        reason = request.reason or ""
-        for erased in erasing.run(subject_of(request), by=request.by, reason=reason):
+    def erase(
+        self, operation: RunningOperation, report: Callable[[Erased], None] = _ignore
+    ) -> None:
+        """Erase what is recorded of the subject; a relay erases what is left by an error."""
+        erasing = Erase(self.erasures, self.wake_relay, pause=operation.pause)
+        by, reason = operation.request.by, operation.request.reason or ""
+        for erased in erasing.run(_subject(operation), by=by, reason=reason):
+            report(erased)
             operation.advance(erased.events, deliveries=erased.deliveries, texts=erased.texts)
 
-
-class DeadLetterActions:
-    """Retries or discards dead letters, step by step."""
-
-    def __init__(self, decisions: DeadLetterDecisions, wake_relay: Callable[[], None]) -> None:
-        self._decisions = decisions
-        self._wake_relay = wake_relay
-
-    def retry(
-        self, request: OperationRequest, wanted: DeadLetterFilter, operation: RunningOperation
+    def decide(
+        self, wanted: DeadLetterFilter, operation: RunningOperation, rate: int | None = None
     ) -> None:
-        """Make those that match pending again."""
-        self._decide(self._decisions.retry(wanted, request.by, STEP), operation)
-        self._wake_relay()
-
-    def discard(
-        self, request: OperationRequest, wanted: DeadLetterFilter, operation: RunningOperation
-    ) -> None:
-        """Remove those that match for good."""
-        reason = request.reason or ""
-        self._decide(self._decisions.discard(wanted, request.by, reason, STEP), operation)
-
-    @staticmethod
-    def _decide(steps: Iterator[int], operation: RunningOperation) -> None:
-        done = 0
+        """Make those that match pending again, or remove them for good, as the request says."""
+        request, done = operation.request, 0
+        limiter = RateLimiter(rate, pause=operation.pause) if rate else None
+        step = min(STEP, limiter.step) if limiter else STEP
+        is_retry = request.operation == RETRY
+        if is_retry:
+            steps = self.dead_letters.retry(wanted, request.by, step)
+        else:
+            steps = self.dead_letters.discard(wanted, request.by, request.reason or "", step)
         for number in steps:
             done += number
+            if is_retry:
+                self.wake_relay()
             operation.advance(done)
+            if limiter:
+                limiter.spend(number)
 
-
-class PolicyActions:
-    """Pauses and resumes consumers."""
-
-    def __init__(self, policies: ConsumerPolicies, wake_relay: Callable[[], None]) -> None:
-        self._policies = policies
-        self._wake_relay = wake_relay
-
-    def pause(self, request: OperationRequest, operation: RunningOperation) -> None:
+    def pause_consumer(self, operation: RunningOperation) -> None:
         """Deliver nothing to the request's consumer until it is resumed."""
-        reason = request.reason or ""
-        self._policies.pause(request.consumer or "", by=request.by, reason=reason)
-        operation.advance(1)
+        request = operation.request
+        consumer, by, reason = request.consumer or "", request.by, request.reason or ""
+        self.policies.pause(consumer, by=by, reason=reason)
+        log.info("consumer_paused", consumer=consumer, by=by, reason=reason)
 
-    def resume(self, request: OperationRequest, operation: RunningOperation) -> None:
-        """Deliver to the request's consumer again."""
-        was_paused = self._policies.resume(request.consumer or "")
-        self._wake_relay()
+    def resume_consumer(self, operation: RunningOperation) -> bool:
+        """Deliver to the request's consumer again; False if it was not paused."""
+        consumer = operation.request.consumer or ""
+        if was_paused := self.policies.resume(consumer):
+            self.wake_relay()
+            log.info("consumer_resumed", consumer=consumer, by=operation.request.by)
         operation.advance(int(was_paused))
+        return was_paused
 
+    def limit_consumer(
+        self, operation: RunningOperation, rate: str | None, concurrency: int | None
+    ) -> None:
+        """Set both limits of the request's consumer; None is what its class says."""
+        consumer, by = operation.request.consumer or "", operation.request.by
+        self.policies.limit(consumer, rate, concurrency)
+        log.info("consumer_limited", consumer=consumer, by=by, rate=rate, concurrency=concurrency)
 
-class ReconcileActions:
-    """Compares all identities with Kratos."""
+    def reconcile(
+        self,
+        scope: ReconcileScope,
+        operation: RunningOperation,
+        report: Callable[[Reconciliation], None] = _ignore,
+    ) -> None:
+        """Compare everybody with Kratos, and repair what differs unless it is a dry run.
 
-    def __init__(self, reconcile: Callable[[Callable[[float], None]], Reconcile]) -> None:
-        """`reconcile` takes how to pause; it may raise KratosNotConfigured."""
-        self._reconcile = reconcile
-
-    def compare(self, operation: RunningOperation) -> None:
-        """Find what differs, and change nothing."""
-        self._run(operation, dry_run=True, allow_deletes=0)
-
-    def repair(self, allow_deletes: int, operation: RunningOperation) -> None:
-        """Repair what differs; delete so many, or what is allowed anyway if that is more."""
-        self._run(operation, dry_run=False, allow_deletes=allow_deletes)
-
-    def _run(self, operation: RunningOperation, *, dry_run: bool, allow_deletes: int) -> None:
-        reconcile = self._reconcile(operation.pausing(time.sleep))
+        One that is recorded lazily is recorded from its first repair on.
+        """
+        reconcile = Reconcile(
+            self.kratos(patient=True, rate=scope.rate, pause=operation.pause),
+            self.reconciliations,
+            public_urls=self.public_urls,
+            now=self.synced.now,
+            wake_relay=self.wake_relay,
+            pause=operation.pause,
+        )
         found = Findings()
         try:
-            for run in reconcile.run(dry_run=dry_run, allow_deletes=allow_deletes):
+            for run in reconcile.run(dry_run=scope.dry_run, allow_deletes=scope.allow_deletes):
                 found = run.findings
+                report(run)
+                if operation.id is None and (scope.dry_run or not found.repairs):
+                    operation.pause(0)
+                    continue
                 operation.advance(
                     found.identities,
-                    found.held,
+                    max(found.held, found.identities),
                     missing=found.missing,
                     stale=found.stale,
-                    unlisted=found.unlisted,
                     deleted=found.deleted,
+                    unlisted=found.unlisted,
                 )
         except DeletesRefused as error:
-            operation.advance(found.identities, refused=str(error))
+            operation.note(unlisted=found.unlisted, refused=str(error))
             raise
 
 
-def subject_of(request: OperationRequest) -> UUID:
-    """The identity that a request is about. Raises ValueError if it is about none."""
-    if request.subject is None:
-        raise ValueError(f"{request.operation} is about one identity")
-    return request.subject
+def _subject(operation: RunningOperation) -> UUID:
+    if (subject := operation.request.subject) is None:
+        raise ValueError(f"{operation.request.operation} is about one identity")
+    return subject

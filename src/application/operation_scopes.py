@@ -1,18 +1,22 @@
 """What an operation that can be resumed says of its scope: a filter without personal data."""
 
 import re
+from dataclasses import replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any, Final, Self
 from uuid import UUID
 
 import msgspec
 
-from kratos_sync.application.ports.dead_letters import DeadLetterFilter
-from kratos_sync.application.ports.operations import Operation
+from kratos_sync.application.ports.dead_letters import DeadLetterFilter, DeadLetters
+from kratos_sync.application.ports.history import UNKNOWN_ERROR
+from kratos_sync.application.ports.operations import CannotBeResumed, Operation
 from kratos_sync.application.ports.purge import Retention
 from kratos_sync.application.ports.replay import EventRange
 from kratos_sync.domain.json_values import Json
 
+MOST_GROUPS: Final = 10_000
 NOT_KEPT: Final = "(not kept)"
 """In place of a name that has not the form of one: it may be an address."""
 _PART: Final = r"(?:<locals>|[A-Za-z_][A-Za-z0-9_]{0,99})"
@@ -36,11 +40,17 @@ class Scope(msgspec.Struct, frozen=True, omit_defaults=True):
         """Read the scope of a recorded operation. Raises ScopeNotKept."""
         if NOT_KEPT in operation.scope.values():
             raise ScopeNotKept("its filter was not recorded")
-        return msgspec.convert(operation.scope, cls)
+        try:
+            return msgspec.convert(operation.scope, cls)
+        except msgspec.ValidationError:
+            raise ScopeNotKept("another release recorded it") from None
 
 
 class DeadLetterScope(Scope, frozen=True, omit_defaults=True):
-    """Of `retry` and `discard`; ``rate`` is the most dead letters a second."""
+    """Of `retry` and `discard`; ``rate`` is the most dead letters a second.
+
+    ``shape`` is a digest: the shape itself might quote a person, and what is recorded stays.
+    """
 
     event_id: UUID | None = None
     event: str | None = None
@@ -48,18 +58,33 @@ class DeadLetterScope(Scope, frozen=True, omit_defaults=True):
     since: datetime | None = None
     until: datetime | None = None
     rate: int | None = None
+    shape: str | None = None
 
     @classmethod
     def of_filter(cls, wanted: DeadLetterFilter, rate: int | None = None) -> Self:
         """The scope that says this filter."""
         event, exception = _name(wanted.event), _name(wanted.exception)
-        return cls(wanted.event_id, event, exception, wanted.since, wanted.until, rate)
+        shape = None if wanted.shape is None else _digest(wanted.shape)
+        return cls(wanted.event_id, event, exception, wanted.since, wanted.until, rate, shape)
 
     def to_filter(self, consumer: str | None) -> DeadLetterFilter:
-        """The filter, at a consumer."""
+        """The filter, at a consumer, without the shape."""
         return DeadLetterFilter(
             self.event_id, consumer, self.event, self.exception, self.since, self.until
         )
+
+    def find(self, consumer: str | None, dead_letters: DeadLetters) -> DeadLetterFilter:
+        """The filter, at a consumer; its shape is one of those that there are.
+
+        Raises CannotBeResumed if there are no dead letters of that shape.
+        """
+        wanted = self.to_filter(consumer)
+        if self.shape is None:
+            return wanted
+        for group in dead_letters.groups(wanted, MOST_GROUPS).groups:
+            if _digest(group.shape or "") == self.shape:
+                return replace(wanted, shape=group.shape or "")
+        raise CannotBeResumed("no dead letter of its group is left")
 
 
 class ReplayScope(Scope, frozen=True):
@@ -108,7 +133,13 @@ class ReconcileScope(Scope, frozen=True, omit_defaults=True):
 
     allow_deletes: int = 0
     rate: float | None = None
+    dry_run: bool = False
+
+
+def _digest(shape: str) -> str:
+    return sha256(shape.encode()).hexdigest()[:32]
 
 
 def _name(given: str | None) -> str | None:
-    return given if given is None or _NAME.fullmatch(given) else NOT_KEPT
+    is_name = given is None or given == UNKNOWN_ERROR or _NAME.fullmatch(given)
+    return given if is_name else NOT_KEPT

@@ -42,19 +42,29 @@ class RunningOperation:
     """An operation that this process carries out.
 
     A thread records its progress every ``beat_seconds``, however long a step takes. It ends with
-    the outcome ``ends_as``, unless an error says otherwise.
+    the outcome ``ends_as``, unless an error says otherwise. ``pause`` and ``report`` are as
+    `recorded` takes them.
     """
 
     def __init__(
-        self, operations: Operations, request: OperationRequest, total: int | None, beat: float
+        self,
+        operations: Operations,
+        request: OperationRequest,
+        total: int | None,
+        *,
+        beat_seconds: float,
+        pause: Callable[[float], None],
+        report: Callable[[Progress], None],
     ) -> None:
         self.ends_as = Outcome.COMPLETED
         self.id: int | None = None
         self._operations = operations
-        self._request = request
+        self.request = request
         self._runner: UUID = uuid4()
         self._progress = Progress(0, total)
-        self._beat_seconds = beat
+        self._beat_seconds = beat_seconds
+        self._pause = pause
+        self._report = report
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._cancelled_by: str | None = None
@@ -62,21 +72,29 @@ class RunningOperation:
 
     def begin(self) -> None:
         """Record the operation; it is then running for everybody."""
-        self.id = self._operations.begin(self._request, self._runner, self._progress.total)
+        self.id = self._operations.begin(self.request, self._runner, self._progress.total)
         self._thread = threading.Thread(
             target=self._beat, args=(self.id,), name="operation", daemon=True
         )
         self._thread.start()
 
+    @property
+    def total(self) -> int | None:
+        """How much is to be done, where that is known."""
+        return self._progress.total
+
     def advance(self, done: int, total: int | None = None, **result: Json) -> None:
-        """Say how much is done, after a step; recorded with the next beat. Raises as `check`."""
-        known = self._progress
-        self._progress = Progress(
-            done, known.total if total is None else total, {**known.result, **result}
-        )
+        """Say how much is done, after a step; recorded with the next beat. Raises as `pause`."""
+        total = self.total if total is None else total
+        self._progress = Progress(done, total, {**self._progress.result, **result})
         if self.id is None:
             self.begin()
-        self.check()
+        self._report(self._progress)
+        self.pause(0)
+
+    def note(self, **result: Json) -> None:
+        """Say what came of it; recorded with the next beat, or at the end."""
+        self._progress = self._progress._replace(result={**self._progress.result, **result})
 
     def check(self) -> None:
         """Return if the operation goes on. Raises OperationCancelled or OperationLost."""
@@ -85,14 +103,10 @@ class RunningOperation:
         if self._cancelled_by is not None:
             raise OperationCancelled(f"Cancelled by {self._cancelled_by}")
 
-    def pausing(self, pause: Callable[[float], None]) -> Callable[[float], None]:
-        """The same pause, which also ends where `check` raises."""
-
-        def checked(seconds: float) -> None:
-            pause(seconds)
-            self.check()
-
-        return checked
+    def pause(self, seconds: float) -> None:
+        """Wait. Raises as `check`, or what ends the wait."""
+        self._pause(seconds)
+        self.check()
 
     def end(self, outcome: Outcome, error: BaseException | None = None) -> None:
         """Record the outcome; of an error its type alone. Waits some seconds for the ledger."""
@@ -101,8 +115,7 @@ class RunningOperation:
         self._ended.set()
         self._thread.join()
         if outcome is Outcome.FAILED and error is not None:
-            result = {**self._progress.result, "error": name_of(type(error))}
-            self._progress = self._progress._replace(result=result)
+            self.note(error=name_of(type(error)))
         deadline = time.monotonic() + END_SECONDS
         while True:
             try:
@@ -136,14 +149,20 @@ def recorded(
     *,
     lazily: bool = False,
     beat_seconds: float | None = None,
+    pause: Callable[[float], None] = time.sleep,
+    report: Callable[[Progress], None] = lambda _: None,
 ) -> Iterator[RunningOperation]:
     """Record an operation for as long as the context lasts, and the outcome at its end.
 
     With ``lazily`` it is recorded from its first `advance` on: what does nothing leaves no record.
-    Raises CannotBeResumed, or what a port raises: then nothing was done.
+    ``report`` is called after each step. ``pause`` waits for so many seconds, between two steps for
+    none, and may raise to end the operation. Raises CannotBeResumed, or what a port raises: then
+    nothing was done.
     """
     beat = BEAT_SECONDS if beat_seconds is None else beat_seconds
-    running = RunningOperation(operations, request, total, beat)
+    running = RunningOperation(
+        operations, request, total, beat_seconds=beat, pause=pause, report=report
+    )
     if not lazily:
         running.begin()
     try:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from dependency_injector import containers, providers
 from sqlalchemy import Engine
 
+from kratos_sync.application.actions import Actions
 from kratos_sync.application.application import Application, Subscriptions
 from kratos_sync.application.consumer_factory import ConsumerFactory
 from kratos_sync.application.consumers.count_registrations import RegistrationCounts
@@ -217,4 +218,18 @@ class Container(containers.DeclarativeContainer):
         operations=operations,
         operations_kept=settings.provided.operations_kept,
         observer=observer,
+    )
+    actions = providers.Singleton(
+        Actions,
+        subscriptions=subscriptions,
+        events=recorded_events,
+        dead_letters=dead_letter_decisions,
+        policies=policies,
+        kratos=new_kratos_admin.provider,
+        synced=synced_identities,
+        reconciliations=reconciliations,
+        public_urls=settings.provided.kratos_urls,
+        deletions=deletions,
+        erasures=erasures,
+        wake_relay=wake_relay,
     )

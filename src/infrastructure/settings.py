@@ -326,3 +326,9 @@ class Settings(BaseSettings):
     def lease(self) -> timedelta:
         """The lease as a duration."""
         return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def kratos_urls(self) -> list[str]:
+        """Where Kratos' public API is, for us and for browsers."""
+        urls = (self.kratos_public_url, self.kratos_browser_url)
+        return [url.get_secret_value() for url in urls if url is not None]

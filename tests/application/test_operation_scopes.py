@@ -15,6 +15,7 @@ from kratos_sync.application.operation_scopes import (
     ScopeNotKept,
 )
 from kratos_sync.application.ports.dead_letters import DeadLetterFilter
+from kratos_sync.application.ports.history import UNKNOWN_ERROR
 from kratos_sync.application.ports.operations import How, Operation, OperationRequest
 from kratos_sync.application.ports.purge import Retention
 from kratos_sync.application.ports.replay import EventRange
@@ -39,6 +40,7 @@ def recorded(scope: Scope, **about: object) -> Operation:
         ),
         DeadLetterFilter(exception="acme.mail.<locals>.NotSent"),
         DeadLetterFilter(consumer="Greet", until=minutes(3)),
+        DeadLetterFilter(exception=UNKNOWN_ERROR),
     ],
 )
 def test_a_filter_of_dead_letters_is_read_as_it_was_written(wanted: DeadLetterFilter) -> None:
@@ -81,4 +83,12 @@ def test_a_retention_is_read_as_it_was_written(retention: Retention) -> None:
 def test_a_reconciliation_s_scope_is_read_as_it_was_written() -> None:
     scope = ReconcileScope(7, 2.5)
     assert ReconcileScope.of(recorded(scope)) == scope
+    dry = ReconcileScope(dry_run=True)
+    assert ReconcileScope.of(recorded(dry)) == dry
     assert recorded(ReconcileScope()).scope == {}
+
+
+def test_a_scope_of_another_form_is_not_guessed_at() -> None:
+    without_rate = DeadLetterScope(since=minutes(1))
+    with pytest.raises(ScopeNotKept, match="another release"):
+        ReplayScope.of(recorded(without_rate))

@@ -1,9 +1,10 @@
 """Carrying out an operation that is recorded."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import count
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -61,10 +62,8 @@ def operations(monkeypatch: pytest.MonkeyPatch) -> Away:
     return Away()
 
 
-@contextmanager
-def running(operations: Away, *, lazily: bool = False) -> Iterator[RunningOperation]:
-    with recorded(operations, REQUEST, 4, lazily=lazily, beat_seconds=SOON) as operation:
-        yield operation
+def running(operations: Away, **options: Any) -> AbstractContextManager[RunningOperation]:
+    return recorded(operations, REQUEST, 4, beat_seconds=SOON, **options)
 
 
 def only(operations: Away) -> Operation:
@@ -148,14 +147,54 @@ def test_it_stops_during_a_pause_too(operations: Away) -> None:
     pauses: list[float] = []
 
     def carry_out() -> None:
-        with running(operations) as operation:
+        with running(operations, pause=pauses.append) as operation:
             operations.request_cancel(only(operations).id, "grace")
-            wait = operation.pausing(pauses.append)
-            repeat(lambda: wait(0.1))
+            repeat(lambda: operation.pause(0.1))
 
     with pytest.raises(OperationCancelled):
         carry_out()
     assert set(pauses) == {0.1}
+
+
+def test_it_stops_between_two_steps_where_its_pause_ends_it(operations: Away) -> None:
+    def stop(seconds: float) -> None:
+        assert seconds == 0
+        raise Interrupted("a signal")
+
+    def carry_out() -> None:
+        with running(operations, pause=stop) as operation:
+            operation.advance(1)
+            operation.advance(2)
+
+    with pytest.raises(Interrupted):
+        carry_out()
+    assert (only(operations).outcome, only(operations).done) == (Outcome.INTERRUPTED, 1)
+
+
+def test_each_step_is_reported_also_the_one_that_it_stops_after(operations: Away) -> None:
+    reported: list[Progress] = []
+
+    def report(progress: Progress) -> None:
+        reported.append(progress)
+        if progress.done == 2:
+            raise Interrupted("a signal")
+
+    def carry_out() -> None:
+        with running(operations, report=report) as operation:
+            operation.advance(1, left=1)
+            operation.advance(2)
+
+    with pytest.raises(Interrupted):
+        carry_out()
+    assert reported == [Progress(1, 4, {"left": 1}), Progress(2, 4, {"left": 1})]
+    assert only(operations).done == 2
+
+
+def test_what_came_of_it_is_recorded_with_its_outcome(operations: Away) -> None:
+    with running(operations) as operation:
+        operation.advance(1, left=1)
+        operation.note(refused="too many")
+    assert only(operations).result == {"left": 1, "refused": "too many"}
 
 
 def test_it_stops_once_somebody_resumed_it_elsewhere(operations: Away) -> None:

@@ -33,6 +33,8 @@ STYLES: Final = {
     Outcome.INTERRUPTED: "bold red",
 }
 LONGEST_REASON_SHOWN: Final = 60
+SHAPE_DIGITS_SHOWN: Final = 8
+MOST_NAMED: Final = 5
 operation_id = click.argument("operation_id", metavar="ID", type=click.IntRange(1))
 
 
@@ -214,9 +216,13 @@ def _on(operation: Operation) -> str:
 def _value(name: str, value: Json) -> str:
     if name == "since" and isinstance(value, str):
         return moment(datetime.fromisoformat(value))
+    if name == "shape":
+        return str(value)[:SHAPE_DIGITS_SHOWN]
     if name.endswith("_older_than") and isinstance(value, int | float):
         return duration(timedelta(seconds=value))
-    return " or ".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return " or ".join(map(str, value)) if len(value) <= MOST_NAMED else f"({len(value):,})"
+    return str(value)
 
 
 def _done(operation: Operation) -> str:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from kratos_sync.api.http.console.sessions import Sessions
     from kratos_sync.api.http.console.sign_in import SignIn
     from kratos_sync.application.kratos_config.check import Report
-    from kratos_sync.application.reconcile import Reconcile
     from kratos_sync.infrastructure.container import Container
     from kratos_sync.infrastructure.observability.health import Health
     from kratos_sync.infrastructure.observability.observer import Observer
@@ -231,25 +230,14 @@ def console_routes(container: "Container", rates: "Rates") -> "list[ConsoleRoute
     from kratos_sync.api.http.console.identity import IdentityPages
     from kratos_sync.api.http.console.kratos import KratosPages
     from kratos_sync.api.http.console.now import NowPage
-    from kratos_sync.application import actions
 
     settings, subscriptions = container.settings(), container.subscriptions()
-    wake_relay, changes = container.wake_relay(), Changes(container.operations())
-    replaying = actions.ReplayActions(container.recorded_events(), subscriptions, wake_relay)
-    identities = actions.IdentityActions(
-        kratos=container.new_kratos_admin,
-        synced=container.synced_identities(),
-        replaying=replaying,
-        deletions=container.deletions(),
-        erasures=container.erasures(),
-        wake_relay=wake_relay,
-    )
-    decisions = actions.DeadLetterActions(container.dead_letter_decisions(), wake_relay)
+    changes, actions = Changes(container.operations()), container.actions()
     now = NowPage(
         status=container.status(),
         rates=rates,
         subscriptions=subscriptions,
-        actions=actions.PolicyActions(container.policies(), wake_relay),
+        actions=actions,
         changes=changes,
         can_ask=settings.kratos_admin_url is not None,
     )
@@ -258,42 +246,23 @@ def console_routes(container: "Container", rates: "Rates") -> "list[ConsoleRoute
         dead_letters=container.dead_letters(),
         trials=container.trials(),
         subscriptions=subscriptions,
-        actions=replaying,
+        actions=actions,
         changes=changes,
     )
     pages = (
         now,
-        FailurePages(container.dead_letters(), decisions, changes),
-        IdentityPages(container.identity_search(), container.history(), identities, changes),
+        FailurePages(container.dead_letters(), actions, changes),
+        IdentityPages(container.identity_search(), container.history(), actions, changes),
         events,
         KratosPages(
             container.kratos_status().report,
             _checker(settings.kratos_webhook_api_key_header),
-            actions.ReconcileActions(_reconciler(container)),
+            actions,
             changes,
         ),
         AuditPages(container.operations()),
     )
     return [route for page in pages for route in page.routes()]
-
-
-def _reconciler(container: "Container") -> "Callable[[Callable[[float], None]], Reconcile]":
-    from kratos_sync.application.reconcile import Reconcile
-
-    settings = container.settings()
-    urls = (settings.kratos_public_url, settings.kratos_browser_url)
-
-    def make(pause: Callable[[float], None]) -> Reconcile:
-        return Reconcile(
-            container.new_kratos_admin(patient=True, pause=pause),
-            container.reconciliations(),
-            public_urls=[url.get_secret_value() for url in urls if url is not None],
-            now=container.synced_identities().now,
-            wake_relay=container.wake_relay(),
-            pause=pause,
-        )
-
-    return make
 
 
 def _checker(key_header: str) -> "Callable[[bytes], Report]":

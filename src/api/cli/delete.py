@@ -53,15 +53,13 @@ def delete(
         has_no_url = container.settings().kratos_admin_url is None
         also = " and erase what is recorded of it" if erase else ""
         options.confirm(f"Delete identity {identity_id} here and in Kratos{also}?", yes)
-        deletions = container.deletions()
         asked = OperationRequest("delete", by, How.CLI, reason, identity_id, None, {"erase": erase})
         with recorded(container.operations(), asked) as operation:
-            request = deletions.request(identity_id, by=by, erase=erase)
-            operation.advance(1, request=str(request))
+            request = container.actions().delete(operation)
         echo(f"Deletion requested: request {request}.", err=as_json)
-        container.wake_relay()()
         seen = NOTHING_YET
         if wait:
+            deletions = container.deletions()
             for seen in watch_deletion(deletions, request, timeout, until_erased=erase):
                 echo(_step(seen), err=as_json)
     if as_json:

@@ -9,7 +9,6 @@ from kratos_sync.api.amounts import amount, moment
 from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import echo, echo_json, status_line
 from kratos_sync.api.cli.process import Steps, command_container
-from kratos_sync.application.erase import Erase
 from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.deletions import Erasable, Erased
 from kratos_sync.application.ports.kratos import KratosError, KratosNotConfigured
@@ -49,8 +48,7 @@ def erase(
     deletes there too.
     """
     with command_container() as container:
-        erasures = container.erasures()
-        found = erasures.erasable(identity_id)
+        found = container.erasures().erasable(identity_id)
         if not found.is_known:
             raise click.ClickException(f"Nothing is known of an identity {identity_id}.")
         kratos = _ask_kratos(container, identity_id, anyway)
@@ -58,18 +56,19 @@ def erase(
         erased, steps = Erased(), Steps()
         if not dry_run:
             options.confirm("Erase it for good?", yes)
-            erasing = Erase(erasures, container.wake_relay())
             request = OperationRequest("erase", by, How.CLI, reason, identity_id)
             with (
                 steps,
                 status_line("Erasing…") as show,
                 recorded(container.operations(), request) as operation,
             ):
-                for erased in erasing.run(identity_id, by=by, reason=reason):
-                    show(_in_words(erased))
-                    operation.advance(
-                        erased.events, deliveries=erased.deliveries, texts=erased.texts
-                    )
+
+                def report(so_far: Erased) -> None:
+                    nonlocal erased
+                    erased = so_far
+                    show(_in_words(so_far))
+
+                container.actions().erase(operation, report)
     if as_json:
         echo_json(
             {

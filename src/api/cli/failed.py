@@ -19,22 +19,17 @@ from kratos_sync.api.cli.dead_letters import (
     list_,
     show,
 )
-from kratos_sync.api.cli.output import echo, echo_json, progress
-from kratos_sync.api.cli.process import Steps, command_container
+from kratos_sync.api.cli.output import echo, echo_json
+from kratos_sync.api.cli.process import Steps, carried_out, command_container
+from kratos_sync.application.actions import DISCARD, RETRY
 from kratos_sync.application.operation_scopes import DeadLetterScope
-from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.dead_letters import DeadLetterFilter, DeadLetterGroups
 from kratos_sync.application.ports.operations import How, Operation, OperationRequest
-from kratos_sync.application.rate_limiter import RateLimiter
-from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 
 if TYPE_CHECKING:
     from kratos_sync.infrastructure.container import Container
 
-STEP = 4_000
-"""Dead letters in one transaction: enough to be quick, few enough not to block others."""
 MOST_GROUPS = 20
-RETRY, DISCARD = "retry", "discard"
 PARTICIPLES = {RETRY: "retried", DISCARD: "discarded"}
 
 log = structlog.get_logger()
@@ -122,7 +117,8 @@ def _decide(operation: str, choice: Choice, reason: str | None, rate: int | None
             request = OperationRequest(
                 operation, by, How.CLI, reason, consumer=wanted.consumer, scope=scope
             )
-            steps = _carried_out(container, request, wanted, rate, number)
+            decide = partial(container.actions().decide, wanted, rate=rate)
+            steps = carried_out(container, request, decide, number, request.operation.capitalize())
         if steps.done:
             log.info(
                 "dead_letters_decided_on",
@@ -176,42 +172,11 @@ def _require_one(event_id: UUID, consumer: str | None, found: DeadLetterGroups) 
         raise click.UsageError(f"the event failed at {names}: say which with --consumer.")
 
 
-def _carried_out(
-    container: "Container",
-    request: OperationRequest,
-    wanted: DeadLetterFilter,
-    rate: int | None,
-    number: int,
-) -> Steps:
-    """Retry or discard that many, step by step, recorded as an operation."""
-    decisions, steps = container.dead_letter_decisions(), Steps()
-    act = (
-        partial(decisions.retry, wanted, request.by)
-        if request.operation == RETRY
-        else partial(decisions.discard, wanted, request.by, request.reason or "")
-    )
-    with (
-        ShutdownSignals() as shutdown,
-        progress(request.operation.capitalize(), number) as show_done,
-        steps,
-        recorded(container.operations(), request, number) as operation,
-    ):
-        limiter = RateLimiter(rate, pause=operation.pausing(shutdown.pause)) if rate else None
-        for done in act(min(STEP, limiter.step) if limiter else STEP):
-            steps.done += done
-            show_done(steps.done)
-            operation.advance(steps.done)
-            shutdown.pause(0)
-            if limiter:
-                limiter.spend(done)
-    if steps.done and request.operation == RETRY:
-        container.wake_relay()()
-    return steps
-
-
 def resume_decision(container: "Container", past: Operation, request: OperationRequest) -> Steps:
     """Retry or discard what an earlier operation left. Raises ScopeNotKept, CannotBeResumed."""
     scope = DeadLetterScope.of(past)
-    wanted = scope.to_filter(past.consumer)
-    number = container.dead_letters().count(wanted)
-    return _carried_out(container, request, wanted, scope.rate, number)
+    dead_letters = container.dead_letters()
+    wanted = scope.find(past.consumer, dead_letters)
+    number = dead_letters.count(wanted)
+    decide = partial(container.actions().decide, wanted, rate=scope.rate)
+    return carried_out(container, request, decide, number, request.operation.capitalize())

@@ -1,18 +1,20 @@
 """`kratos-sync pause`, `resume` and `limit`: what is decided of a consumer while it runs."""
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
 
 import click
-import structlog
 
 from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import echo
 from kratos_sync.api.cli.process import command_container
-from kratos_sync.application.operations import recorded
+from kratos_sync.application.actions import Actions
+from kratos_sync.application.operations import RunningOperation, recorded
 from kratos_sync.application.ports.operations import How, OperationRequest
 from kratos_sync.application.ports.policies import InvalidRate, events_per_second
 
-log = structlog.get_logger()
+T = TypeVar("T")
 consumer_name = click.argument("consumer", metavar="NAME", shell_complete=options.consumers)
 
 
@@ -26,12 +28,8 @@ def pause(consumer: str, reason: str, by: str) -> None:
     Within a second, in all processes. What it is consuming now is finished. Its events are recorded
     and kept meanwhile, and other consumers go on.
     """
-    with command_container() as container:
-        options.known_consumer(container.subscriptions(), consumer)
-        request = OperationRequest("pause", by, How.CLI, reason, consumer=consumer)
-        with recorded(container.operations(), request):
-            container.policies().pause(consumer, by=by, reason=reason)
-    log.info("consumer_paused", consumer=consumer, by=by, reason=reason)
+    request = OperationRequest("pause", by, How.CLI, reason, consumer=consumer)
+    _carry_out(Actions.pause_consumer, request)
     echo(f"{consumer} is paused. `kratos-sync resume {consumer}` resumes it.")
 
 
@@ -41,17 +39,16 @@ def pause(consumer: str, reason: str, by: str) -> None:
 @options.why
 def resume(consumer: str, by: str, reason: str | None) -> None:
     """Resume the consumer NAME after a pause."""
+    request = OperationRequest("resume", by, How.CLI, reason, consumer=consumer)
+    was_paused = _carry_out(Actions.resume_consumer, request)
+    echo(f"{consumer} {'is resumed' if was_paused else 'was not paused'}.")
+
+
+def _carry_out(act: Callable[[Actions, RunningOperation], T], request: OperationRequest) -> T:
     with command_container() as container:
-        options.known_consumer(container.subscriptions(), consumer)
-        request = OperationRequest("resume", by, How.CLI, reason, consumer=consumer)
+        options.known_consumer(container.subscriptions(), request.consumer or "")
         with recorded(container.operations(), request) as operation:
-            was_paused = container.policies().resume(consumer)
-            operation.advance(int(was_paused))
-    if not was_paused:
-        echo(f"{consumer} was not paused.")
-        return
-    log.info("consumer_resumed", consumer=consumer, by=by)
-    echo(f"{consumer} is resumed.")
+            return act(container.actions(), operation)
 
 
 def _rate(_ctx: click.Context, _param: click.Parameter, given: str | None) -> str | None:
@@ -77,11 +74,7 @@ def limit(consumer: str, *, by: str, reason: str | None, reset: bool, **limits: 
     """
     if reset == any(limits.values()):
         raise click.UsageError("say --rate, --concurrency or both; or --reset.")
-    with command_container() as container:
-        options.known_consumer(container.subscriptions(), consumer)
-        request = OperationRequest("limit", by, How.CLI, reason, consumer=consumer, scope=limits)
-        with recorded(container.operations(), request):
-            container.policies().limit(consumer, **limits)
-    log.info("consumer_limited", consumer=consumer, by=by, **limits)
+    act = partial(Actions.limit_consumer, **limits)
+    _carry_out(act, OperationRequest("limit", by, How.CLI, reason, None, consumer, limits))
     said = ", ".join(f"{name} {value}" for name, value in limits.items() if value)
     echo(f"{consumer}: {said or 'as its class says'}.")

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 import structlog
 
+from kratos_sync.api.cli.output import progress
 from kratos_sync.infrastructure.telemetry import configure_logging
 
 # The rest is imported on demand: the help of a command and its completion need none of it.
 if TYPE_CHECKING:
+    from kratos_sync.application.operations import RunningOperation
+    from kratos_sync.application.ports.operations import OperationRequest, Progress
     from kratos_sync.infrastructure.container import Container
 
 GARBAGE_THRESHOLD = 20_000
@@ -136,6 +139,33 @@ class Steps:
         reason = None if error is None else _reason(error)
         self.ended_early = reason or self.ended_early
         return reason is not None
+
+
+def carried_out(
+    container: "Container",
+    request: "OperationRequest",
+    work: "Callable[[RunningOperation], None]",
+    total: int,
+    what: str,
+) -> Steps:
+    """Carry out an operation with a progress bar; a signal ends it between two steps.
+
+    Raises CannotBeResumed.
+    """
+    from kratos_sync.application.operations import recorded
+    from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
+
+    steps, operations = Steps(), container.operations()
+
+    def report(so_far: "Progress") -> None:
+        steps.done = so_far.done
+        show(so_far.done)
+
+    with ShutdownSignals() as shutdown, progress(what, total) as show:
+        recording = recorded(operations, request, total, pause=shutdown.pause, report=report)
+        with steps, recording as operation:
+            work(operation)
+    return steps
 
 
 def explained(error: Exception) -> click.ClickException | None:

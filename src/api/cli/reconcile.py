@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import chain
 from random import uniform
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,15 +17,16 @@ from kratos_sync.api.cli.drift import by_field
 from kratos_sync.api.cli.output import echo, echo_json, progress
 from kratos_sync.api.cli.process import Steps, command_container
 from kratos_sync.application.operation_scopes import ReconcileScope
-from kratos_sync.application.operations import RunningOperation, recorded
+from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.operations import How, Operation, OperationRequest
 from kratos_sync.application.ports.reconciliation import (
     AnotherReconciliation,
     Difference,
     Findings,
     ListingUnordered,
+    Reconciliation,
 )
-from kratos_sync.application.reconcile import AnotherKratos, DeletesRefused, Reconcile
+from kratos_sync.application.reconcile import AnotherKratos, DeletesRefused
 from kratos_sync.infrastructure.worker.shutdown import ShutdownRequested, ShutdownSignals
 
 if TYPE_CHECKING:
@@ -67,14 +67,11 @@ class Reconciler:
         self, container: "Container", rate: float | None, request: OperationRequest
     ) -> None:
         """Raises KratosNotConfigured."""
+        container.kratos_admin()  # without its address nothing is recorded
         self._container = container
+        self._rate = rate
         self._request = request
-        self._operation: RunningOperation | None = None
-        settings = container.settings()
-        urls = (settings.kratos_public_url, settings.kratos_browser_url)
-        self._public_urls = [url.get_secret_value() for url in urls if url is not None]
         self.shutdown = ShutdownSignals()
-        self._kratos = container.kratos_admin(rate=rate, patient=True, pause=self._pause)
 
     def is_due(self, every: timedelta) -> bool:
         """Whether none began for so long; False while the database is unavailable."""
@@ -89,10 +86,18 @@ class Reconciler:
     def run(self, dry_run: bool, allow_deletes: int, show: Show) -> Outcome:
         """Reconcile once."""
         outcome, began, steps = Outcome(dry_run), time.monotonic(), Steps()
+        scope = ReconcileScope(allow_deletes, self._rate, dry_run)
+        recording = recorded(
+            self._container.operations(),
+            self._request,
+            lazily=dry_run or self._request.how is How.SCHEDULE,
+            pause=self._pause,
+        )
         try:
-            with steps, self._recorded(dry_run) as operation:
-                self._operation = operation
-                self._run(outcome, allow_deletes, show, operation)
+            with ExitStack() as stack, steps, recording as operation:
+                report = _Report(outcome, show, stack)
+                self._container.actions().reconcile(scope, operation, report)
+                outcome.outcome = "completed"
         except (DeletesRefused, AnotherKratos, ListingUnordered) as error:
             outcome.outcome = f"refused: {error}"
             outcome.went_wrong = f"No identity was deleted: {error}."
@@ -104,55 +109,34 @@ class Reconciler:
         outcome.seconds = time.monotonic() - began
         return outcome
 
-    def _recorded(self, dry_run: bool) -> AbstractContextManager[RunningOperation]:
-        lazily = dry_run or self._request.how is How.SCHEDULE
-        return recorded(self._container.operations(), self._request, lazily=lazily)
-
     def _pause(self, seconds: float) -> None:
         self._container.observer().turned()
         self.shutdown.pause(seconds)
-        if self._operation is not None:
-            self._operation.check()
-
-    def _run(
-        self, outcome: Outcome, allow_deletes: int, show: Show, operation: RunningOperation
-    ) -> None:
-        reconcile = Reconcile(
-            self._kratos,
-            self._container.reconciliations(),
-            public_urls=self._public_urls,
-            now=self._container.synced_identities().now,
-            wake_relay=self._container.wake_relay(),
-            pause=self._pause,
-        )
-        runs = reconcile.run(dry_run=outcome.dry_run, allow_deletes=allow_deletes)
-        begun = next(runs)
-        first, began = begun.findings.identities, time.monotonic()
-        logged_at = began
-        with progress("Reconcile", max(begun.findings.held, 1)) as advance:
-            for run in chain([begun], runs):
-                outcome.started_at, outcome.resumed = run.started_at, run.resumed
-                outcome.findings = run.findings
-                advance(run.findings.identities)
-                show(run.differences)
-                if (now := time.monotonic()) - logged_at >= LOG_SECONDS:
-                    logged_at = now
-                    _log_progress(run.findings, (run.findings.identities - first) / (now - began))
-                self.shutdown.pause(0)
-                if not outcome.dry_run and (operation.id is not None or run.findings.repairs):
-                    _advance(operation, run.findings)
-        outcome.outcome = "completed"
 
 
-def _advance(operation: RunningOperation, found: Findings) -> None:
-    operation.advance(
-        found.identities,
-        max(found.held, found.identities),
-        missing=found.missing,
-        stale=found.stale,
-        deleted=found.deleted,
-        unlisted=found.unlisted,
-    )
+class _Report:
+    """Notes how far a reconciliation is, shows it on a terminal, and logs it now and then."""
+
+    def __init__(self, outcome: Outcome, show: Show, stack: ExitStack) -> None:
+        self._outcome = outcome
+        self._show = show
+        self._stack = stack
+        self._bar: Callable[[int], None] | None = None
+        self._first = 0
+        self._began = self._logged_at = 0.0
+
+    def __call__(self, run: Reconciliation) -> None:
+        found, now = run.findings, time.monotonic()
+        self._outcome.started_at, self._outcome.resumed = run.started_at, run.resumed
+        self._outcome.findings = found
+        if self._bar is None:
+            self._bar = self._stack.enter_context(progress("Reconcile", max(found.held, 1)))
+            self._first, self._began, self._logged_at = found.identities, now, now
+        elif now - self._logged_at >= LOG_SECONDS:
+            self._logged_at = now
+            _log_progress(found, (found.identities - self._first) / (now - self._began))
+        self._bar(found.identities)
+        self._show(run.differences)
 
 
 def _log_progress(found: Findings, rate: float) -> None:
@@ -193,7 +177,7 @@ def resume_reconcile(container: "Container", past: Operation, request: Operation
     scope = ReconcileScope.of(past)
     reconciler = Reconciler(container, scope.rate, request)
     with reconciler.shutdown:
-        outcome = reconciler.run(False, scope.allow_deletes, lambda _: None)
+        outcome = reconciler.run(scope.dry_run, scope.allow_deletes, lambda _: None)
     repairs = 0 if outcome.findings is None else outcome.findings.repairs
     return Steps(repairs, outcome.went_wrong and outcome.went_wrong.removesuffix("."))
 

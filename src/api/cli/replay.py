@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -10,15 +11,13 @@ import structlog
 
 from kratos_sync.api.amounts import amount, duration, iso, moment
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.output import echo, echo_json, progress
-from kratos_sync.api.cli.process import Steps, command_container
-from kratos_sync.application.application import Subscriptions
+from kratos_sync.api.cli.output import echo, echo_json
+from kratos_sync.api.cli.process import Steps, carried_out, command_container
+from kratos_sync.application.actions import NotSubscribed
 from kratos_sync.application.operation_scopes import ReplayScope
-from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.operations import How, Operation, OperationRequest
 from kratos_sync.application.ports.replay import EventRange
-from kratos_sync.application.replay import Replay
-from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
+from kratos_sync.application.replay import Progress
 
 if TYPE_CHECKING:
     from kratos_sync.infrastructure.container import Container
@@ -78,16 +77,20 @@ def replay(
     for it already, or dead letters, are left as they are.
     """
     with command_container() as container:
-        subscriptions = container.subscriptions()
-        names = _names(subscriptions, consumer, event)
+        options.known_consumer(container.subscriptions(), consumer)
         events = container.recorded_events()
         now = events.now()
-        begin = options.resolved(since, now) or now
-        # What is recorded from now on is delivered anyway.
-        end = min(options.resolved(until, now) or now, now)
-        if begin >= end:
-            raise click.UsageError(f"--since {iso(begin)} is not before {iso(end)}.")
-        wanted = EventRange(consumer, names, begin, end, identity)
+        begin, end = options.resolved(since, now), options.resolved(until, now)
+        try:
+            wanted = container.actions().range_of(
+                consumer, event, since=begin, until=end, identity_id=identity
+            )
+        except NotSubscribed as error:
+            raise click.UsageError(f"{error}.") from None
+        if wanted.since >= wanted.until:
+            raise click.UsageError(
+                f"--since {iso(wanted.since)} is not before {iso(wanted.until)}."
+            )
         number = events.count(wanted)
         echo(_plan(wanted, number, rate), err=as_json)
         outcome = Outcome()
@@ -117,28 +120,18 @@ def replayed(
     rate: int,
     number: int,
 ) -> Outcome:
-    """Replay a range of that many events, recorded as an operation.
+    """Replay a range of that many events, recorded as an operation."""
+    outcome = Outcome(go_on_since=wanted.since)
 
-    SIGINT and SIGTERM end it between two steps.
-    """
-    outcome, last = Outcome(), wanted.since
-    batch_size = container.subscriptions().consumers[wanted.consumer].batch_size
-    with (
-        ShutdownSignals() as shutdown,
-        progress(f"Replay to {wanted.consumer}", number) as show,
-        outcome,
-        recorded(container.operations(), request, number) as operation,
-    ):
-        pause = operation.pausing(shutdown.pause)
-        replay = Replay(container.recorded_events(), container.wake_relay(), pause=pause)
-        for step in replay.run(wanted, batch_size, rate):
-            outcome.done, outcome.left = step.replayed, step.left
-            last = step.position.recorded_at
-            seen = step.replayed + step.left
-            show(seen)
-            operation.advance(seen, left=step.left, go_on_since=last.isoformat())
-    if outcome.ended_early:
-        outcome.go_on_since = last
+    def note(step: Progress) -> None:
+        outcome.done, outcome.left = step.replayed, step.left
+        outcome.go_on_since = step.position.recorded_at
+
+    work = partial(container.actions().replay, wanted, rate, report=note)
+    steps = carried_out(container, request, work, number, f"Replay to {wanted.consumer}")
+    outcome.ended_early = steps.ended_early
+    if not outcome.ended_early:
+        outcome.go_on_since = None
     if outcome.done:
         log.info("replayed", consumer=wanted.consumer, deliveries=outcome.done)
     return outcome
@@ -169,16 +162,6 @@ def to_json(wanted: EventRange, number: int, outcome: Outcome, dry_run: bool) ->
         "interrupted": outcome.ended_early is not None,
         "go_on_since": outcome.go_on_since,
     }
-
-
-def _names(subscriptions: Subscriptions, consumer: str, event: str | None) -> tuple[str, ...]:
-    names = subscriptions.events_of(options.known_consumer(subscriptions, consumer))
-    if event is None:
-        return names
-    if event not in names:
-        known = ", ".join(names)
-        raise click.UsageError(f"{consumer} is not subscribed to {event}, but to {known}.")
-    return (event,)
 
 
 def _plan(wanted: EventRange, number: int, rate: int) -> str:

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
@@ -20,8 +19,7 @@ from kratos_sync.application.ports.kratos import (
     SyncOutcome,
     SyncResult,
 )
-from kratos_sync.application.ports.operations import How, OperationRequest, Outcome
-from kratos_sync.application.sync import SyncIdentities
+from kratos_sync.application.ports.operations import How, OperationRequest
 
 WAIT_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 0.05
@@ -51,22 +49,21 @@ def sync(*, ids: tuple[str, ...], wait: bool, by: str, as_json: bool) -> None:
     with --wait not every consumer was done.
     """
     wanted = _ids(ids)
+    asked: list[SyncResult] = []
+
+    def report(each: SyncResult) -> None:
+        asked.append(each)
+        if not as_json:
+            problem = "" if each.problem is None else f": {each.problem}"
+            echo(f"{each.identity_id}  {IN_WORDS[each.outcome]}{problem}")
+
     with command_container() as container:
-        kratos, known = container.kratos_admin(), container.synced_identities()
-        asked: list[SyncResult] = []
-        steps, counts = Steps(), Counter[str]()
+        container.kratos_admin()  # without its address nothing is recorded
+        known, steps = container.synced_identities(), Steps()
         subject = wanted[0] if len(wanted) == 1 else None
         request = OperationRequest("sync", by, How.CLI, subject=subject)
         with steps, recorded(container.operations(), request, len(wanted)) as operation:
-            for each in SyncIdentities(kratos, known, container.wake_relay()).run(wanted):
-                asked.append(each)
-                counts[each.outcome.name.lower()] += 1
-                operation.advance(len(asked), **counts)
-                if each.outcome is SyncOutcome.REFUSED:
-                    operation.ends_as = Outcome.FAILED
-                if not as_json:
-                    problem = "" if each.problem is None else f": {each.problem}"
-                    echo(f"{each.identity_id}  {IN_WORDS[each.outcome]}{problem}")
+            container.actions().sync(wanted, operation, report)
         unfinished = _await_consumers(known, asked) if wait else None
     if as_json:
         echo_json(to_json(wanted, asked, (unfinished is None) if wait else None))

@@ -44,6 +44,16 @@ class DeadLetterGroup:
     example_event_id: UUID
     example_error: str | None
 
+    @property
+    def filter(self) -> DeadLetterFilter:
+        """Those of the group, and none that fail from now on."""
+        return DeadLetterFilter(
+            consumer=self.consumer,
+            exception=self.exception,
+            until=self.last_failed_at,
+            shape=self.shape or "",
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterGroups:

@@ -12,6 +12,8 @@ from kratos_sync.domain.json_values import Json
 
 DECISIONS: Final = ("retried", "discarded")
 """Outcomes that an operator decided on: their error says who and why, without personal data."""
+UNKNOWN_ERROR: Final = "unknown error"
+"""In place of an exception's type, where the error names none."""
 
 _FRAME: Final = re.compile(r'^[ |]*File ".*$', re.MULTILINE)
 _GROUP_MARGIN: Final = re.compile(r"^ *\| ")
@@ -135,4 +137,4 @@ def error_type(error: str) -> str:
     # Any line of the message could look like a type: only the first line is one.
     first = next((line for line in lines if line and not line[0].isspace()), "")
     found = _TYPE.match(first)
-    return found[0] if found else "unknown error"
+    return found[0] if found else UNKNOWN_ERROR

@@ -42,7 +42,7 @@ class Interrupted(Exception):
 
 
 class CannotBeResumed(Exception):
-    """The operation is running, completed, was resumed before, or does not exist."""
+    """The operation is running, completed, was resumed before, does not exist, or has no rest."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -362,8 +362,8 @@ def test_a_decision_that_is_cancelled_stops_after_its_step_and_is_resumed(
         fail(engine)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kratos_sync.application.operations.BEAT_SECONDS", 0.005)
-        patch.setattr("kratos_sync.api.cli.failed.STEP", 2)
-        patch.setattr("kratos_sync.api.cli.failed.progress", cancelling)
+        patch.setattr("kratos_sync.application.actions.STEP", 2)
+        patch.setattr("kratos_sync.api.cli.process.progress", cancelling)
         result = kratos_sync(*command, "--yes", *BY_ADA)
     assert result.exit_code == 1
     assert "Cancelled by grace: 2 of 5 dead letters" in result.stderr
@@ -439,7 +439,7 @@ def test_an_outcome_is_recorded_once_the_database_is_back(
         yield go_away
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kratos_sync.api.cli.failed.progress", going_away)
+        patch.setattr("kratos_sync.api.cli.process.progress", going_away)
         result = kratos_sync("failed", "retry", "--all", "--yes")
     assert result.exit_code == 1
     assert "PostgreSQL" in result.stderr

@@ -246,8 +246,8 @@ def test_an_interruption_keeps_finished_steps_and_reports_their_number(
     def interrupting(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr("kratos_sync.api.cli.failed.STEP", 2)
-    monkeypatch.setattr("kratos_sync.api.cli.failed.progress", interrupting)
+    monkeypatch.setattr("kratos_sync.application.actions.STEP", 2)
+    monkeypatch.setattr("kratos_sync.api.cli.process.progress", interrupting)
     for _ in range(5):
         fail(engine)
     result = failed(verb, "--all", "--yes", "--json")

@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 from sqlalchemy import Engine
 
-from kratos_sync.api.cli import replay as replay_run
+from kratos_sync.api.cli import process
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.infrastructure.ledger.notifications import CHANNEL
 from tests.api.cli.invoking import kratos_sync
@@ -129,7 +129,7 @@ def test_an_interruption_says_where_to_resume(
     def interrupting(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(replay_run, "progress", interrupting)
+    monkeypatch.setattr(process, "progress", interrupting)
     ids = [add_event(engine, age=age * A_MINUTE) for age in (4, 3, 2)]
     result = replay("--yes", "--rate", "4", "--json")
     assert result.exit_code == 1

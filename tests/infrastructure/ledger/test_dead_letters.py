@@ -3,6 +3,7 @@
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+import pytest
 from sqlalchemy import Engine
 
 from kratos_sync.application.ports.dead_letters import DeadLetterFilter
@@ -76,6 +77,19 @@ def test_a_group_has_its_first_and_last_failure_and_an_example(engine: Engine) -
     assert abs(span - 2 * A_MINUTE) < timedelta(seconds=10)
     assert group.example_event_id in ids
     assert group.example_error == "KeyError: 'dalia'"
+
+
+@pytest.mark.parametrize("shape", ["'…'", "Zoë is no int", "", None])
+def test_the_filter_of_a_group_finds_the_group_and_what_it_is_of_now(
+    engine: Engine, shape: str | None
+) -> None:
+    ids = {fail(engine, shape=shape), fail(engine, shape=shape)}
+    fail(engine, shape="other")
+    fail(engine, "Count", shape=shape)
+    fail(engine, kind="ValueError", shape=shape)
+    groups = PostgresDeadLetters(engine).groups(EVERYTHING, MANY).groups
+    fail(engine, shape=shape, ago=-A_MINUTE)
+    assert found(engine, groups[0].filter) == ids
 
 
 def test_of_many_groups_the_largest_are_listed_and_all_are_counted(engine: Engine) -> None:

@@ -6,15 +6,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 import structlog
 
 from kratos_sync.api.http.console.app import Call, See, WrongInput
+from kratos_sync.application.actions import Actions
 from kratos_sync.application.errors import summary
+from kratos_sync.application.operation_scopes import ReplayScope
 from kratos_sync.application.operations import RunningOperation, recorded
 from kratos_sync.application.ports.operations import How, OperationRequest, Operations
+from kratos_sync.application.ports.replay import EventRange
 from kratos_sync.domain.json_values import Json
 
 AT_ONCE: Final = 2
@@ -23,9 +27,10 @@ QUICK_SECONDS: Final = 1.0
 """What takes longer is shown while it runs."""
 MOST_REMEMBERED: Final = 1_000
 LONGEST_REASON: Final = 500
+REPLAYED_A_SECOND: Final = 100
 LONGEST_TICKET: Final = 100
 
-Work = Callable[[RunningOperation], None]
+Work = Callable[[RunningOperation], object]
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
@@ -88,6 +93,18 @@ def requested(
     return OperationRequest(
         operation, call.operator.name, How.CONSOLE, reason, subject, consumer, scope or {}
     )
+
+
+def replay(changes: Changes, actions: Actions, call: Call, wanted: EventRange) -> See:
+    """Deliver a range of events to its consumer again, slowly enough for its live events."""
+    request = requested(
+        call,
+        "replay",
+        subject=wanted.identity_id,
+        consumer=wanted.consumer,
+        scope=ReplayScope.of_range(wanted, REPLAYED_A_SECOND).to_json(),
+    )
+    return changes.carry_out(call, request, partial(actions.replay, wanted, REPLAYED_A_SECOND))
 
 
 def _run(stack: ExitStack, running: RunningOperation, work: Work) -> None:

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -12,18 +11,17 @@ from starlette.datastructures import QueryParams
 
 from kratos_sync.api.http.console.access import Role
 from kratos_sync.api.http.console.app import Call, ConsoleRoute, NotFound, Page, See, WrongInput
-from kratos_sync.api.http.console.changes import Changes, new_ticket, requested
+from kratos_sync.api.http.console.changes import Changes, new_ticket, replay, requested
 from kratos_sync.api.http.console.identity import timeline
-from kratos_sync.application.actions import ReplayActions
+from kratos_sync.application.actions import Actions, NotSubscribed
 from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.consumer import is_async
 from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.dead_letters import DeadLetters, DeliveredEvent
 from kratos_sync.application.ports.event_search import OUTCOMES, EventFilter, EventSearch
-from kratos_sync.application.ports.replay import EventRange, Position
+from kratos_sync.application.ports.replay import Position
 from kratos_sync.application.ports.trials import NoTrial, Trial, Trials
 from kratos_sync.domain.fields import from_text
-from kratos_sync.domain.json_values import Json
 
 SHOWN: Final = 50
 TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -43,7 +41,7 @@ class EventPages:
         dead_letters: DeadLetters,
         trials: Trials,
         subscriptions: Subscriptions,
-        actions: ReplayActions,
+        actions: Actions,
         changes: Changes,
     ) -> None:
         self._search = search
@@ -92,27 +90,17 @@ class EventPages:
     def replay(self, call: Call) -> See:
         """Deliver the events of a name and a time to one consumer again."""
         consumer = call.text("consumer", LONGEST_TEXT)
-        known = self._subscriptions.consumers.get(consumer)
-        if known is None:
+        if consumer not in self._subscriptions.consumers:
             raise WrongInput("Choose a consumer.")
-        names = self._subscriptions.events_of(consumer)
-        if name := call.text("name", LONGEST_TEXT):
-            if name not in names:
-                raise WrongInput(f"{consumer} is not subscribed to {name}.")
-            names = (name,)
         since, until = _time(call.text("since")), _time(call.text("until"))
         if since is None:
             raise WrongInput("Say from when on: replaying everything is done by its beginning.")
-        now = self._actions.now()
-        wanted = EventRange(consumer, tuple(names), since, min(until or now, now))
-        scope: dict[str, Json] = {
-            "names": [*names],
-            "since": since.isoformat(),
-            "until": wanted.until.isoformat(),
-        }
-        request = requested(call, "replay", consumer=consumer, scope=scope)
-        work = partial(self._actions.replay, wanted)
-        return self._changes.carry_out(call, request, work)
+        name = call.text("name", LONGEST_TEXT) or None
+        try:
+            wanted = self._actions.range_of(consumer, name, since=since, until=until)
+        except NotSubscribed as error:
+            raise WrongInput(f"{error}.") from None
+        return replay(self._changes, self._actions, call, wanted)
 
     def show(self, call: Call) -> Page:
         """One event and its deliveries, without its payload and without texts of errors."""

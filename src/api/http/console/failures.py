@@ -8,7 +8,8 @@ from typing import Final
 from kratos_sync.api.http.console.access import Role
 from kratos_sync.api.http.console.app import Call, ConsoleRoute, NotFound, Page, See, WrongInput
 from kratos_sync.api.http.console.changes import Changes, new_ticket, requested
-from kratos_sync.application.actions import DeadLetterActions
+from kratos_sync.application.actions import DISCARD, RETRY, Actions
+from kratos_sync.application.operation_scopes import DeadLetterScope
 from kratos_sync.application.ports.dead_letters import (
     DeadLetterFilter,
     DeadLetterGroup,
@@ -29,9 +30,7 @@ def group_key(group: DeadLetterGroup) -> str:
 class FailurePages:
     """Lists the groups of dead letters, shows one, and retries or discards it."""
 
-    def __init__(
-        self, dead_letters: DeadLetters, actions: DeadLetterActions, changes: Changes
-    ) -> None:
+    def __init__(self, dead_letters: DeadLetters, actions: Actions, changes: Changes) -> None:
         self._dead_letters = dead_letters
         self._actions = actions
         self._changes = changes
@@ -65,7 +64,7 @@ class FailurePages:
     def show(self, call: Call) -> Page:
         """One group with its newest dead letters."""
         group = self._group(call)
-        letters = self._dead_letters.newest(_all_of(group), MOST_SHOWN)
+        letters = self._dead_letters.newest(group.filter, MOST_SHOWN)
         return Page(
             "failure.html",
             {
@@ -80,23 +79,17 @@ class FailurePages:
 
     def retry(self, call: Call) -> See:
         """Retry the newest of a group, to see whether it succeeds, or all of it."""
-        group = self._group(call)
-        wanted, number = self._chosen(call, group)
-        request = requested(
-            call, "retry", consumer=group.consumer, scope={"exception": group.exception}
-        )
-        work = partial(self._actions.retry, request, wanted)
-        return self._changes.carry_out(call, request, work, number)
+        return self._decide(call, RETRY)
 
     def discard(self, call: Call) -> See:
         """Discard the newest of a group, or all of it, for good."""
-        group = self._group(call)
-        wanted, number = self._chosen(call, group)
-        request = requested(
-            call, "discard", consumer=group.consumer, scope={"exception": group.exception}
-        )
-        work = partial(self._actions.discard, request, wanted)
-        return self._changes.carry_out(call, request, work, number)
+        return self._decide(call, DISCARD)
+
+    def _decide(self, call: Call, operation: str) -> See:
+        wanted, number = self._chosen(call)
+        scope = DeadLetterScope.of_filter(wanted).to_json()
+        request = requested(call, operation, consumer=wanted.consumer, scope=scope)
+        return self._changes.carry_out(call, request, partial(self._actions.decide, wanted), number)
 
     def _group(self, call: Call) -> DeadLetterGroup:
         key = call.request.path_params["key"]
@@ -106,20 +99,10 @@ class FailurePages:
                 return group
         raise NotFound("There are no such dead letters any more.")
 
-    def _chosen(self, call: Call, group: DeadLetterGroup) -> tuple[DeadLetterFilter, int]:
-        which = call.text("which")
+    def _chosen(self, call: Call) -> tuple[DeadLetterFilter, int]:
+        group, which = self._group(call), call.text("which")
         if which == ALL:
-            # Not what fails while it is being decided on.
-            return _all_of(group), group.dead_letters
+            return group.filter, group.dead_letters
         if which != ONE:
             raise WrongInput("Choose one or all.")
         return DeadLetterFilter(event_id=group.example_event_id, consumer=group.consumer), 1
-
-
-def _all_of(group: DeadLetterGroup) -> DeadLetterFilter:
-    return DeadLetterFilter(
-        consumer=group.consumer,
-        exception=group.exception,
-        shape=group.shape or "",
-        until=group.last_failed_at,
-    )

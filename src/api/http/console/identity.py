@@ -10,8 +10,8 @@ from uuid import UUID
 
 from kratos_sync.api.http.console.access import Role
 from kratos_sync.api.http.console.app import Call, ConsoleRoute, NotFound, Page, See, WrongInput
-from kratos_sync.api.http.console.changes import Changes, new_ticket, requested
-from kratos_sync.application.actions import IdentityActions
+from kratos_sync.api.http.console.changes import Changes, new_ticket, replay, requested
+from kratos_sync.application.actions import Actions
 from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.history import (
     DECISIONS,
@@ -103,7 +103,7 @@ class IdentityPages:
     """Finds identities, shows one, and changes it."""
 
     def __init__(
-        self, search: IdentitySearch, history: History, actions: IdentityActions, changes: Changes
+        self, search: IdentitySearch, history: History, actions: Actions, changes: Changes
     ) -> None:
         self._search = search
         self._history = history
@@ -155,27 +155,27 @@ class IdentityPages:
     def sync(self, call: Call) -> See:
         """Ask Kratos now."""
         request = requested(call, "sync", subject=_id(call))
-        return self._changes.carry_out(call, request, partial(self._actions.sync, request))
+        return self._changes.carry_out(call, request, partial(self._actions.sync, [_id(call)]))
 
     def replay(self, call: Call) -> See:
         """Deliver the identity's events to one consumer once more."""
         consumer = call.text("consumer")
-        if consumer not in self._actions.consumers:
+        if consumer not in self._actions.subscriptions.consumers:
             raise WrongInput("Choose a consumer.")
-        request = requested(call, "replay", subject=_id(call), consumer=consumer)
-        return self._changes.carry_out(call, request, partial(self._actions.replay, request))
+        wanted = self._actions.range_of(consumer, identity_id=_id(call))
+        return replay(self._changes, self._actions, call, wanted)
 
     def delete(self, call: Call) -> See:
         """Delete the identity here and in Kratos."""
         request = requested(call, "delete", subject=_id(call))
-        return self._changes.carry_out(call, request, partial(self._actions.delete, request))
+        return self._changes.carry_out(call, request, self._actions.delete)
 
     def erase(self, call: Call) -> See:
         """Erase what is recorded of the identity."""
         if not call.operator.second_factor:
             raise WrongInput("Erasing needs a second factor: sign in again with one.")
         request = requested(call, "erase", subject=_id(call))
-        return self._changes.carry_out(call, request, partial(self._actions.erase, request))
+        return self._changes.carry_out(call, request, self._actions.erase)
 
     def _context(self, call: Call, copy: Mapping[str, Json] | None) -> dict[str, Any]:
         found = self._history.of(_id(call), MOST_EVENTS)
@@ -184,7 +184,7 @@ class IdentityPages:
         return {
             "found": found,
             "entries": timeline(found.events),
-            "consumers": self._actions.consumers,
+            "consumers": sorted(self._actions.subscriptions.consumers),
             "copy": None if copy is None else json.dumps(copy, indent=2, ensure_ascii=False),
             "ticket": new_ticket(),
         }

@@ -9,15 +9,16 @@ from typing import Any, Final
 from kratos_sync.api.http.console.access import Role
 from kratos_sync.api.http.console.app import Call, ConsoleRoute, Page, See, WrongInput
 from kratos_sync.api.http.console.changes import Changes, new_ticket, requested
-from kratos_sync.application.actions import ReconcileActions
+from kratos_sync.application.actions import Actions
 from kratos_sync.application.drift import KratosReport
 from kratos_sync.application.kratos_config.check import Coverage, Report
 from kratos_sync.application.kratos_config.hooks import METHODS
 from kratos_sync.application.missed_webhooks import HOOKS, silent_hooks
+from kratos_sync.application.operation_scopes import ReconcileScope
 from kratos_sync.application.ports.hook_log import HookActivity
 from kratos_sync.application.ports.reconciliation import PastReconciliation
 
-MOST_DELETES: Final = 1_000_000
+MOST_DIGITS: Final = 7
 PLOT_WIDTH, PLOT_HEIGHT = 600, 150
 
 
@@ -50,7 +51,7 @@ class KratosPages:
         self,
         report: Callable[[], KratosReport],
         check: Callable[[bytes], Report],
-        actions: ReconcileActions,
+        actions: Actions,
         changes: Changes,
     ) -> None:
         """`check` raises UnreadableConfiguration."""
@@ -84,17 +85,14 @@ class KratosPages:
 
     def reconcile(self, call: Call) -> See:
         """Compare everybody with Kratos now; a dry run changes nothing."""
-        number = call.text("allow_deletes") or "0"
-        if not number.isdecimal() or int(number[:9]) > MOST_DELETES:
+        number = call.text("allow_deletes", MOST_DIGITS) or "0"
+        if not number.isdecimal():
             raise WrongInput("Write how many identities may be deleted.")
-        allowed = int(number)
-        if allowed and not call.operator.may(Role.PRIVACY):
+        scope = ReconcileScope(int(number), dry_run=call.text("dry_run") == "yes")
+        if scope.allow_deletes and not call.operator.may(Role.PRIVACY):
             raise WrongInput("Deleting more than the guard allows needs the role privacy.")
-        if call.text("dry_run") == "yes":
-            request = requested(call, "reconcile", scope={"dry_run": True})
-            return self._changes.carry_out(call, request, self._actions.compare)
-        request = requested(call, "reconcile", scope={"allow_deletes": allowed})
-        return self._changes.carry_out(call, request, partial(self._actions.repair, allowed))
+        request = requested(call, "reconcile", scope=scope.to_json())
+        return self._changes.carry_out(call, request, partial(self._actions.reconcile, scope))
 
     def _context(self, checked: Report | None = None) -> dict[str, Any]:
         report = self._report()

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
 from kratos_sync.api.attention import About, Attention, attention
@@ -10,7 +9,7 @@ from kratos_sync.api.http.console.access import Role
 from kratos_sync.api.http.console.app import Call, ConsoleRoute, Page, See, WrongInput
 from kratos_sync.api.http.console.changes import Changes, new_ticket, requested
 from kratos_sync.api.http.console.rates import RECORDED, Rates, sparkline
-from kratos_sync.application.actions import PolicyActions
+from kratos_sync.application.actions import Actions
 from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.missed_webhooks import silent_hooks
 from kratos_sync.application.ports.status import ConsumerStatus, Status, StatusReport
@@ -54,7 +53,7 @@ class NowPage:
         status: Status,
         rates: Rates,
         subscriptions: Subscriptions,
-        actions: PolicyActions,
+        actions: Actions,
         changes: Changes,
         can_ask: bool,
     ) -> None:
@@ -77,12 +76,12 @@ class NowPage:
     def pause(self, call: Call) -> See:
         """Deliver nothing to a consumer until it is resumed."""
         request = requested(call, "pause", consumer=self._consumer(call))
-        return self._changes.carry_out(call, request, partial(self._actions.pause, request))
+        return self._changes.carry_out(call, request, self._actions.pause_consumer)
 
     def resume(self, call: Call) -> See:
         """Deliver to a consumer again."""
         request = requested(call, "resume", consumer=self._consumer(call))
-        return self._changes.carry_out(call, request, partial(self._actions.resume, request))
+        return self._changes.carry_out(call, request, self._actions.resume_consumer)
 
     def _consumer(self, call: Call) -> str:
         name = call.text("consumer")

@@ -54,7 +54,7 @@ def fail(engine: Engine, error: str = f"ValueError: {CANARY} {XSS}", shape: str 
 
 
 def group_of(visitor: Visitor) -> str:
-    """The page of the only group of dead letters."""
+    """The page of the largest group of dead letters."""
     found = re.search(r'href="(/failures/[0-9a-f]{16})"', visitor.get("/failures").text)
     assert found is not None
     return found[1]
