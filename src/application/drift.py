@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 from kratos_sync.application.ports.hook_log import HookActivity
@@ -73,13 +73,37 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class KratosReport:
-    """What the ledger knows of Kratos, at one moment.
-
-    ``unlisted`` are identities that the last reconciliation, which was refused, did not find in
-    Kratos' listing.
-    """
+    """What the ledger knows of Kratos, at one moment."""
 
     at: datetime
     drift: Drift
     hooks: Sequence[HookActivity]
-    unlisted: Sequence[UUID]
+
+
+class UnlistedIdentity(NamedTuple):
+    """An identity that Kratos did not list; ``traits`` are JSON, and personal data."""
+
+    id: UUID
+    traits: str | None = None
+
+
+class Unlisted(NamedTuple):
+    """Some of them by id, whether there are ``more``, and the ``number`` of all."""
+
+    number: int
+    identities: Sequence[UnlistedIdentity]
+    more: bool
+
+
+class KratosStatus(Protocol):
+    """Every method raises LedgerUnavailable, or the reason why the schema cannot be read."""
+
+    def report(self) -> KratosReport:
+        """Reconciliations and hooks."""
+
+    def unlisted(self, after: UUID, most: int, *, with_traits: bool = False) -> Unlisted:
+        """Those that the last reconciliation, if it was refused, did not find in the listing.
+
+        Without those that are deleted here, or that Kratos answered about since. At most so many
+        with higher ids than ``after``. None are kept of more than MOST_KEPT_UNLISTED.
+        """

@@ -168,6 +168,17 @@ def life(engine: Engine) -> UUID:
             ),
             {"xss": XSS},
         )
+        connection.execute(
+            text(
+                "WITH refused AS ("
+                " INSERT INTO kratos_sync.reconciliations"
+                " (started_at, ended_at, outcome, held, identities, known, unseen)"
+                " VALUES (now(), now(), 'refused: 50 of 100 are not listed, and at most 10 may go',"
+                " 100, 50, 50, 50) RETURNING id)"
+                " INSERT INTO kratos_sync.unseen_identities SELECT id, :somebody FROM refused"
+            ),
+            {"somebody": SOMEBODY},
+        )
     return SOMEBODY
 
 
@@ -304,6 +315,26 @@ def test_a_silent_hook_is_seen_at_once(browser: Browser, console: Console) -> No
         console.click(page, "a:has-text('silent')")
         assert page.url.endswith("/kratos")
     assert console.clicks <= 3
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+@pytest.mark.usefixtures("life")
+def test_who_is_not_listed_is_seen_and_decided_about_in_four_clicks(
+    browser: Browser, console: Console, scripts: bool
+) -> None:
+    with signed_in(browser, console, scripts=scripts) as page:
+        page.goto(console.address + "/kratos")
+        console.click(page, "summary:has-text('Show who they are')")
+        page.fill("#reason-names", "an import was undone")
+        console.click(page, "button:has-text('Show these 1')")
+        assert ADDRESS in page.inner_text("table")
+        console.click(page, "summary:has-text('Delete it here')")
+        page.fill(f"#reason-{SOMEBODY}", "undone on purpose")
+        console.click(page, f"button:has-text('Delete {SOMEBODY} here')")
+        page.wait_for_selector("text=failed")  # this console has no KRATOS_ADMIN_URL
+        assert "sync by" in page.inner_text("main")
+    assert console.clicks <= 4
+    assert console.complaints == []
 
 
 @pytest.mark.usefixtures("life")

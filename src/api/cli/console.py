@@ -255,7 +255,7 @@ def console_routes(container: "Container", rates: "Rates") -> "list[ConsoleRoute
         IdentityPages(container.identity_search(), container.history(), actions, changes),
         events,
         KratosPages(
-            container.kratos_status().report,
+            container.kratos_status(),
             _checker(settings.kratos_webhook_api_key_header),
             actions,
             changes,

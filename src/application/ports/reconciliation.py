@@ -13,6 +13,8 @@ from kratos_sync.application.ports.kratos import Page
 
 SHORTEST_PAUSE: Final = timedelta(minutes=1)
 """Between two runs, where Kratos' template fails again and again."""
+MOST_KEPT_UNLISTED: Final = 10_000
+"""Of a run that was refused: to be decided about one by one."""
 _WRITTEN_AS: Final = {"unlisted": "unseen", "deleted": "gone", "missed_webhooks": "unheard"}
 """Columns and JSON keys keep the names that were given first."""
 

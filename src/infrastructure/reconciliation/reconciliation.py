@@ -16,6 +16,7 @@ from kratos_sync.application.missed_webhooks import Differing, classify
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.application.ports.kratos import Answer, Page
 from kratos_sync.application.ports.reconciliation import (
+    MOST_KEPT_UNLISTED,
     Difference,
     Findings,
     NoKnownIdentity,
@@ -61,7 +62,6 @@ KEEP_UNLISTED: Final = text("INSERT INTO kratos_sync.unseen_identities SELECT :r
 FIND_UNLISTED: Final = text(
     "SELECT coalesce(string_agg(uuid_send(id), ''::bytea ORDER BY id), ''::bytea)" + _UNLISTED
 )
-MOST_KEPT_UNLISTED: Final = 10_000
 NEXT_UNLISTED: Final = text("""
     SELECT identity_id FROM kratos_sync.unseen_identities
     WHERE reconciliation = :run ORDER BY identity_id LIMIT :most

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 import psycopg
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
-from kratos_sync.application.drift import Drift, KratosReport
+from kratos_sync.application.drift import Drift, KratosReport, Unlisted, UnlistedIdentity
 from kratos_sync.application.ports.reconciliation import (
     SHORTEST_PAUSE,
     AnotherReconciliation,
@@ -67,14 +68,21 @@ HELD: Final = text("""
 """)
 NOW: Final = text("SELECT clock_timestamp()")
 # Of a run that was refused: any other has settled them, or goes on with them.
-UNLISTED: Final = text("""
-    SELECT identity_id FROM kratos_sync.unseen_identities
-    WHERE reconciliation = (SELECT id FROM kratos_sync.reconciliations
-                            WHERE ended_at IS NOT NULL AND outcome <> 'completed'
-                            ORDER BY id DESC LIMIT 1)
-    ORDER BY identity_id LIMIT :most
-""")
-MOST_UNLISTED: Final = 100
+UNLISTED: Final = """
+    WITH refused AS (
+        SELECT id, started_at FROM kratos_sync.reconciliations
+        WHERE ended_at IS NOT NULL AND outcome <> 'completed' ORDER BY id DESC LIMIT 1
+    ), undecided AS MATERIALIZED (
+        SELECT identity.id, {traits} AS traits
+        FROM refused JOIN kratos_sync.unseen_identities unseen ON unseen.reconciliation = refused.id
+             JOIN kratos_sync.kratos_identities identity ON identity.id = unseen.identity_id
+        WHERE identity.deleted_at IS NULL AND NOT EXISTS (
+            SELECT FROM kratos_sync.kratos_answers answer
+            WHERE answer.identity_id = identity.id AND answer.asked_at > refused.started_at)
+    )
+    SELECT (SELECT count(*) FROM undecided), id, traits FROM undecided
+    WHERE id > :after ORDER BY id LIMIT :most
+"""
 DELETE_OLD: Final = text("DELETE FROM kratos_sync.reconciliations WHERE id <= :run - :kept")
 # A run in the future was recorded before a clock was set back, and does not count. A template that
 # failed makes a run due after a pause as long as the last one took.
@@ -134,20 +142,29 @@ class PostgresReconciliations:
 
 
 class PostgresKratosStatus:
-    """What the ledger knows of Kratos: reconciliations, hooks, and whom the last one refused."""
+    """The KratosStatus port."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def report(self) -> KratosReport:
-        """Read it. Raises LedgerUnavailable, or the reason why the schema cannot be read."""
         with snapshot(self._engine) as connection:
             return KratosReport(
                 at=connection.execute(text("SELECT now()")).scalar_one(),
                 drift=drift(connection),
                 hooks=hook_activity(connection),
-                unlisted=connection.execute(UNLISTED, {"most": MOST_UNLISTED}).scalars().all(),
             )
+
+    def unlisted(self, after: UUID, most: int, *, with_traits: bool = False) -> Unlisted:
+        # A role that may not read traits can read the rest.
+        statement = text(
+            UNLISTED.format(traits="CAST(identity.traits AS text)" if with_traits else "NULL")
+        )
+        with snapshot(self._engine) as connection:
+            rows = connection.execute(statement, {"after": after, "most": most + 1}).all()
+        number = rows[0][0] if rows else 0
+        found = [UnlistedIdentity(*row) for _, *row in rows[:most]]
+        return Unlisted(number, found, len(rows) > most)
 
 
 def begin_or_resume(connection: Connection) -> Run:

@@ -5,20 +5,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
+from uuid import UUID
 
 from kratos_sync.api.http.console.access import Role
 from kratos_sync.api.http.console.app import Call, ConsoleRoute, Page, See, WrongInput
 from kratos_sync.api.http.console.changes import Changes, new_ticket, requested
 from kratos_sync.application.actions import Actions
-from kratos_sync.application.drift import KratosReport
+from kratos_sync.application.drift import KratosStatus, Unlisted
 from kratos_sync.application.kratos_config.check import Coverage, Report
 from kratos_sync.application.kratos_config.hooks import METHODS
 from kratos_sync.application.missed_webhooks import HOOKS, silent_hooks
 from kratos_sync.application.operation_scopes import ReconcileScope
+from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.hook_log import HookActivity
-from kratos_sync.application.ports.reconciliation import PastReconciliation
+from kratos_sync.application.ports.reconciliation import (
+    MOST_KEPT_UNLISTED,
+    Findings,
+    PastReconciliation,
+)
+from kratos_sync.application.reconcile import allowed
+from kratos_sync.domain.fields import from_text
+from kratos_sync.domain.json_values import Json
 
 MOST_DIGITS: Final = 7
+SHOWN: Final = 50
+FIRST: Final = UUID(int=0)
 PLOT_WIDTH, PLOT_HEIGHT = 600, 150
 
 
@@ -49,13 +60,13 @@ class KratosPages:
 
     def __init__(
         self,
-        report: Callable[[], KratosReport],
+        status: KratosStatus,
         check: Callable[[bytes], Report],
         actions: Actions,
         changes: Changes,
     ) -> None:
         """`check` raises UnreadableConfiguration."""
-        self._report = report
+        self._status = status
         self._check = check
         self._actions = actions
         self._changes = changes
@@ -66,11 +77,22 @@ class KratosPages:
             ConsoleRoute("/kratos", self.show),
             ConsoleRoute("/kratos/check", self.check, method="POST"),
             ConsoleRoute("/kratos/reconcile", self.reconcile, Role.OPERATOR, "POST"),
+            ConsoleRoute("/kratos/unlisted", self.name, Role.PRIVACY, "POST"),
         ]
 
-    def show(self, call: Call) -> Page:  # noqa: ARG002
+    def show(self, call: Call) -> Page:
         """Reconciliations, and what was missed; hooks, and when they last called."""
-        return Page("kratos.html", self._context())
+        after = _after(call.request.query_params.get("after"))
+        return Page("kratos.html", self._context(after))
+
+    def name(self, call: Call) -> Page:
+        """The same with the traits of who is not listed; who saw them, and why, is recorded."""
+        after = _after(call.text("after"))
+        unlisted = self._status.unlisted(after, SHOWN, with_traits=True)
+        ids: list[Json] = [str(each.id) for each in unlisted.identities]
+        request = requested(call, "view", scope={"identities": ids})
+        with recorded(self._changes.operations, request):
+            return Page("kratos.html", self._context(after, unlisted))
 
     def check(self, call: Call) -> Page:
         """The same, with what a pasted configuration covers. It is not kept."""
@@ -81,7 +103,7 @@ class KratosPages:
             checked = self._check(pasted.encode())
         except UnreadableConfiguration as error:
             raise WrongInput(f"It cannot be read: {error}.") from None
-        return Page("kratos.html", self._context(checked))
+        return Page("kratos.html", self._context(checked=checked))
 
     def reconcile(self, call: Call) -> See:
         """Compare everybody with Kratos now; a dry run changes nothing."""
@@ -94,27 +116,48 @@ class KratosPages:
         request = requested(call, "reconcile", scope=scope.to_json())
         return self._changes.carry_out(call, request, partial(self._actions.reconcile, scope))
 
-    def _context(self, checked: Report | None = None) -> dict[str, Any]:
-        report = self._report()
+    def _context(
+        self,
+        after: UUID = FIRST,
+        unlisted: Unlisted | None = None,
+        *,
+        checked: Report | None = None,
+    ) -> dict[str, Any]:
+        report = self._status.report()
         silent = {each.label for each in silent_hooks(report.hooks, report.at)}
         hooks = [HookRow(each, each.label in silent or None in silent) for each in report.hooks]
         last = report.drift.last
+        is_refused = last is not None and (last.outcome or "").startswith("refused")
+        deletions = refused_deletions(last.findings) if last and is_refused else 0
+        are_named = unlisted is not None
+        if unlisted is None:
+            unlisted = self._status.unlisted(after, SHOWN)
+        if not unlisted.number and deletions <= MOST_KEPT_UNLISTED:
+            deletions = 0  # each was decided about
         return {
             "at": report.at,
             "drift": report.drift,
             "last": last,
-            "is_refused": last is not None and (last.outcome or "").startswith("refused"),
+            "is_refused": is_refused,
+            "deletions": deletions,
             "bars": bars(report.drift.past),
             "width": PLOT_WIDTH,
             "height": PLOT_HEIGHT,
             "hook_names": HOOKS,
             "hooks": hooks,
-            "unlisted": report.unlisted,
+            "unlisted": unlisted,
+            "are_named": are_named,
+            "after": after,
             "checked": checked,
             "matrix": None if checked is None else matrix(checked.coverage),
             "methods": sorted({method for methods in METHODS.values() for method in methods}),
             "ticket": new_ticket(),
         }
+
+
+def refused_deletions(found: Findings) -> int:
+    """How many deletions would have to be allowed; 0 if that was not why they were refused."""
+    return found.unlisted if found.known and found.unlisted > allowed(found) else 0
 
 
 def bars(past: Sequence[PastReconciliation]) -> list[Bar]:
@@ -143,3 +186,10 @@ def matrix(coverage: Sequence[Coverage]) -> Mapping[str, Mapping[str | None, str
         state = "off" if not each.is_on else "covered" if each.is_covered else "missing"
         cells[each.place.flow][each.place.method] = state
     return cells
+
+
+def _after(text: str | None) -> UUID:
+    found = from_text(text) if text else FIRST
+    if found is None:
+        raise WrongInput("There is no such page.")
+    return found

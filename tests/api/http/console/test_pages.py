@@ -171,6 +171,7 @@ def test_personal_data_is_shown_for_a_reason_that_is_recorded(
         ("/failures/0000000000000000/retry", Role.OPERATOR),
         ("/failures/0000000000000000/discard", Role.OPERATOR),
         ("/kratos/reconcile", Role.OPERATOR),
+        ("/kratos/unlisted", Role.PRIVACY),
         ("/consumers/pause", Role.OPERATOR),
         ("/consumers/resume", Role.OPERATOR),
         ("/audit/1/stop", Role.OPERATOR),
