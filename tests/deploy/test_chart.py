@@ -363,9 +363,11 @@ def test_the_schema_is_migrated_before_anything_else(case: str) -> None:
         if "helm.sh/hook" in each["metadata"].get("annotations", {})
     }
 
-    assert hooks.keys() == {"Job", "NetworkPolicy"}
+    grants = {"ConfigMap"} if case == "everything" else set()
+    assert hooks.keys() == {"Job", "NetworkPolicy", *grants}
     assert {each["helm.sh/hook"] for each in hooks.values()} == {"pre-install,pre-upgrade"}
-    assert int(hooks["NetworkPolicy"]["helm.sh/hook-weight"]) < 0
+    for needed in hooks.keys() - {"Job"}:
+        assert int(hooks[needed]["helm.sh/hook-weight"]) < 0
     job = of_kind(case, "Job")["migrate"]
     # Whatever the pod needs has to be there before the chart's own objects are.
     assert pod_of(job)["serviceAccountName"] == "default"
@@ -415,9 +417,15 @@ def test_prometheus_scrapes_every_process_as_the_job_that_the_alerts_expect() ->
     assert not of_kind("default", "PodMonitor", "PrometheusRule")
 
 
-def test_the_alerts_and_the_dashboard_are_those_of_the_folder_monitoring() -> None:
-    for name in ("alerts.yaml", "dashboard.json"):
-        assert (CHART / name).resolve() == ROOT / "deploy" / "monitoring" / name
+def test_what_others_need_too_is_linked_and_not_copied() -> None:
+    linked = {path.name: path.resolve() for path in CHART.iterdir() if path.is_symlink()}
+    deploy = ROOT / "deploy"
+
+    assert linked == {
+        "alerts.yaml": deploy / "monitoring" / "alerts.yaml",
+        "dashboard.json": deploy / "monitoring" / "dashboard.json",
+        "grants.sql": deploy / "postgres" / "grants.sql",
+    }
 
 
 def test_each_setting_of_a_secret_may_be_a_file() -> None:

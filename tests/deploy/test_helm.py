@@ -55,28 +55,37 @@ def test_helm_renders_what_is_recorded(case: str, tmp_path: Path) -> None:
 
 
 @needs_helm
-def test_the_alerts_and_the_dashboard_are_rendered_as_they_are(tmp_path: Path) -> None:
+def test_alerts_dashboard_and_grants_are_rendered_as_they_are(tmp_path: Path) -> None:
     made = rendered("--values", str(values_of("everything")), home=tmp_path)
     monitoring = ROOT / "deploy" / "monitoring"
     (rule,) = [each for each in made if each["kind"] == "PrometheusRule"]
-    (dashboard,) = [each for each in made if each["kind"] == "ConfigMap"]
+    data = {
+        name: content
+        for each in made
+        if each["kind"] == "ConfigMap"
+        for name, content in each["data"].items()
+    }
 
     assert rule["spec"] == yaml.safe_load((monitoring / "alerts.yaml").read_text())
-    assert dashboard["data"] == {
+    assert data == {
         "kratos-sync.json": (monitoring / "dashboard.json").read_text(),
+        "grants.sql": (ROOT / "deploy" / "postgres" / "grants.sql").read_text(),
     }
 
 
 @needs_helm
-def test_a_package_of_the_chart_has_the_alerts_in_it(tmp_path: Path) -> None:
+def test_a_package_of_the_chart_has_what_it_only_links_to(tmp_path: Path) -> None:
     packed = helm("package", str(CHART), "--destination", str(tmp_path), home=tmp_path / "home")
     assert packed.returncode == 0, packed.stderr
 
     (file,) = tmp_path.glob("*.tgz")
+    linked = [path for path in CHART.iterdir() if path.is_symlink()]
+    assert len(linked) == 3
     with tarfile.open(file) as archive:
-        alerts = archive.extractfile("kratos-identity-sync/alerts.yaml")
-        assert alerts is not None
-        assert alerts.read() == (ROOT / "deploy/monitoring/alerts.yaml").read_bytes()
+        for path in linked:
+            content = archive.extractfile(f"kratos-identity-sync/{path.name}")
+            assert content is not None
+            assert content.read() == path.read_bytes()
 
 
 @needs_helm

@@ -37,7 +37,9 @@ from tests.ports import free_port
 from tests.recorded import thirteen_calls
 from tests.waiting import until
 
-PAGE = Path(__file__).parents[2] / "docs" / "operating.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "operating.md"
+GRANTS = ROOT / "deploy" / "postgres" / "grants.sql"
 SECTION = PAGE.read_text().partition("## Database roles\n")[2].partition("\n## ")[0]
 SQL = re.compile(r"```sql\n(.*?)```", re.DOTALL)
 BEFORE, AFTER = SQL.findall(SECTION)
@@ -337,9 +339,8 @@ def _set_up(cluster: Cluster) -> Cluster:
     cluster.execute("postgres", BEFORE)
     if own is not None:
         cluster.execute("postgres", BEFORE_OWN.replace("acme_sync", own.schema))
-    code, said = cluster.run("kratos_sync_owner", "migrate")
+    code, said = cluster.run("kratos_sync_owner", "migrate", "--grants", str(GRANTS))
     assert code == 0, said
-    cluster.execute("kratos_sync_owner", AFTER)
     if own is not None:
         cluster.execute("kratos_sync_owner", AFTER_OWN.replace("acme_sync", own.schema))
     cluster.execute("postgres", "CREATE ROLE application LOGIN IN ROLE kratos_sync_reader")
@@ -732,6 +733,28 @@ def test_the_owner_migrates_without_a_privilege_on_the_database(cluster: Cluster
         cluster.execute("kratos_sync_owner", "CREATE SCHEMA mine")
     code, said = cluster.run("kratos_sync_owner", "migrate")
     assert (code, "nothing to do" in said) == (0, True)
+
+
+def test_the_file_of_grants_is_the_pages() -> None:
+    assert GRANTS.read_text().partition("\n")[2] == AFTER
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "sentence"),
+    [
+        (b"BEGIN; GRANT SELECT ON kratos_sync.events TO nobody_there; COMMIT", 1, "nobody_there"),
+        (b"GRANT", 1, "some.sql failed with SQLSTATE 42601 (syntax error at end of input)"),
+        (b"\xff", 2, "--grants some.sql cannot be read as text."),
+    ],
+)
+def test_grants_that_cannot_be_run_are_refused_in_a_sentence(
+    cluster: Cluster, tmp_path: Path, content: bytes, code: int, sentence: str
+) -> None:
+    (tmp_path / "some.sql").write_bytes(content)
+    ran = cluster.run("kratos_sync_owner", "migrate", "--grants", str(tmp_path / "some.sql"))
+
+    assert (ran[0], sentence in ran[1]) == (code, True), ran[1]
+    assert "Traceback" not in ran[1]
 
 
 def test_the_grants_may_run_again_while_the_service_runs(cluster: Cluster) -> None:

@@ -1,5 +1,6 @@
 """`kratos-sync migrate`: brings the database schemas up to this release and its application."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,8 +16,14 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.option(
+    "--grants",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    help="A file of SQL to run afterwards: what each database role may do.",
+)
 @options.by
-def migrate(by: str) -> None:
+def migrate(grants: tuple[Path, ...], by: str) -> None:
     """Bring the database schema up to this release.
 
     Then the schema of your application, if it has migrations, and its subscriptions. Safe to run
@@ -24,6 +31,7 @@ def migrate(by: str) -> None:
     """
     from kratos_sync.infrastructure import migrations
 
+    scripts = {path: _text_of(path) for path in grants}
     with command_container(migrated=False) as container:
         engine, application = container.engine(), container.application()
         own = None
@@ -38,6 +46,16 @@ def migrate(by: str) -> None:
             _record(container, by, own.schema, *own_moved)
         for subscription in container.kept_subscriptions().add_missing():
             echo(f"{subscription.consumer} is now subscribed to {subscription.event}.")
+        for path, script in scripts.items():
+            migrations.run_grants(engine, script, path.name)
+            echo(f"{path.name} was run.")
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        raise click.UsageError(f"--grants {path.name} cannot be read as text.") from None
 
 
 def _record(

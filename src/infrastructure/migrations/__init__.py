@@ -124,7 +124,7 @@ class SchemaTooOld(Exception):
 
 
 class MigrationFailed(Exception):
-    """PostgreSQL refused a statement of a revision; nothing of that revision was changed."""
+    """PostgreSQL refused a statement of a revision, of which nothing was changed, or of grants."""
 
 
 class MigrationBlocked(Exception):
@@ -171,6 +171,23 @@ def migrate_application(engine: Engine, history: History) -> tuple[str | None, s
         for script in reversed(pending):
             _retried(partial(_apply, engine, history, script.revision), script.revision)
     return before, newest
+
+
+def run_grants(engine: Engine, script: str, name: str) -> None:
+    """Run SQL of any number of statements, as psql does; ``name`` is for the error.
+
+    Raises MigrationFailed or sqlalchemy.exc.DBAPIError.
+    """
+    # Several statements at once take a query without parameters.
+    modes = {"isolation_level": "AUTOCOMMIT", "no_parameters": True}
+    with engine.execution_options(**modes).connect() as connection:
+        try:
+            connection.exec_driver_sql(script)
+        except DBAPIError as error:
+            cause = error.orig
+            if not isinstance(cause, psycopg.Error) or cause.sqlstate is None:
+                raise
+            raise MigrationFailed(f"{name} failed with {_sqlstate_of(cause, script)}") from error
 
 
 @cache
@@ -249,8 +266,7 @@ def _retried(step: Callable[[], None], revision: str) -> None:
                 raise
             if cause.sqlstate not in {LOCK_NOT_AVAILABLE, DEADLOCK}:
                 raise MigrationFailed(
-                    f"revision {revision} failed with SQLSTATE {cause.sqlstate}"
-                    f" ({cause.diag.message_primary}), at: {_where(error.statement, cause)}"
+                    f"revision {revision} failed with {_sqlstate_of(cause, error.statement)}"
                 ) from error
             if time.monotonic() > deadline:
                 raise MigrationBlocked(
@@ -258,6 +274,11 @@ def _retried(step: Callable[[], None], revision: str) -> None:
                     " `kratos-sync migrate` again when it has ended"
                 ) from error
             time.sleep(RETRY_SECONDS)
+
+
+def _sqlstate_of(error: psycopg.Error, statement: str | None) -> str:
+    where = _where(statement, error)
+    return f"SQLSTATE {error.sqlstate} ({error.diag.message_primary}), at: {where}"
 
 
 def _where(statement: str | None, error: psycopg.Error) -> str:
