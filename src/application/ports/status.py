@@ -43,7 +43,7 @@ class Storage:
         return sum(self.tables.values())
 
 
-RECENT_ATTEMPTS: Final = 100_000
+RECENT_ATTEMPTS: Final = 20_000
 """How many of the newest attempts, of all consumers, are searched for a success."""
 
 

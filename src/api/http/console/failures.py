@@ -1,6 +1,7 @@
 """The pages of failures: dead letters in groups, and what can be done about a group."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from typing import Final
@@ -13,6 +14,7 @@ from kratos_sync.application.operation_scopes import DeadLetterScope
 from kratos_sync.application.ports.dead_letters import (
     DeadLetterFilter,
     DeadLetterGroup,
+    DeadLetterGroups,
     DeadLetters,
 )
 
@@ -34,6 +36,7 @@ class FailurePages:
         self._dead_letters = dead_letters
         self._actions = actions
         self._changes = changes
+        self._listed: Mapping[str, DeadLetterFilter] = {}
 
     def routes(self) -> Sequence[ConsoleRoute]:
         """The pages and what their forms do."""
@@ -48,7 +51,7 @@ class FailurePages:
     def list(self, call: Call) -> Page:
         """The groups, the largest first."""
         consumer = call.request.query_params.get("consumer") or None
-        found = self._dead_letters.groups(DeadLetterFilter(consumer=consumer), MOST_GROUPS)
+        found = self._groups(DeadLetterFilter(consumer=consumer))
         groups = [(group_key(group), group) for group in found.groups]
         return Page(
             "failures.html",
@@ -91,12 +94,22 @@ class FailurePages:
         request = requested(call, operation, consumer=wanted.consumer, scope=scope)
         return self._changes.carry_out(call, request, partial(self._actions.decide, wanted), number)
 
+    def _groups(self, wanted: DeadLetterFilter) -> DeadLetterGroups:
+        found = self._dead_letters.groups(wanted, MOST_GROUPS)
+        if wanted == DeadLetterFilter():
+            # To find one of them again is quicker than to count them all.
+            self._listed = {
+                group_key(each): replace(each.filter, until=None) for each in found.groups
+            }
+        return found
+
     def _group(self, call: Call) -> DeadLetterGroup:
         key = call.request.path_params["key"]
-        found = self._dead_letters.groups(DeadLetterFilter(), MOST_GROUPS)
-        for group in found.groups:
-            if group_key(group) == key:
-                return group
+        listed = self._listed.get(key)
+        for wanted in ([] if listed is None else [listed]) + [DeadLetterFilter()]:
+            for group in self._groups(wanted).groups:
+                if group_key(group) == key:
+                    return group
         raise NotFound("There are no such dead letters any more.")
 
     def _chosen(self, call: Call) -> tuple[DeadLetterFilter, int]:
