@@ -187,6 +187,7 @@ FORMS: dict[str, dict[str, str]] = {
     "/events/{id:uuid}/try": {"consumer": SYNC},
     "/kratos/check": {"configuration": "selfservice: {}"},
     "/kratos/reconcile": {"allow_deletes": "10"},
+    "/kratos/unlisted": {},
     "/audit/{id:int}/stop": {},
 }
 """What each route by POST is sent."""
