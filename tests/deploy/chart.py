@@ -37,9 +37,11 @@ def helm(*arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def rendered(*options: str, home: Path) -> list[Manifest]:
+def rendered(*options: str, home: Path, release: str = RELEASE) -> list[Manifest]:
     """The manifests, without comments, in the order of kinds and names."""
-    made = helm("template", RELEASE, str(CHART), "--namespace", NAMESPACE, *options, home=home)
+    # Helm 3 that was built from its module takes Kubernetes for 1.20.
+    where = ("--namespace", NAMESPACE, "--kube-version", "1.30")
+    made = helm("template", release, str(CHART), *where, *options, home=home)
     assert made.returncode == 0, made.stderr
     return in_order(each for each in yaml.safe_load_all(made.stdout) if each)
 

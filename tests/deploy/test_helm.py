@@ -119,12 +119,8 @@ def test_a_value_that_means_nothing_is_refused(option: str, reason: str, tmp_pat
 def test_objects_are_named_after_the_release_and_what_they_are(
     release: str, name: str, tmp_path: Path
 ) -> None:
-    made = helm("template", release, str(CHART), home=tmp_path)
-    services = [
-        each["metadata"]["name"]
-        for each in yaml.safe_load_all(made.stdout)
-        if each and each["kind"] == "Service"
-    ]
+    made = rendered(home=tmp_path, release=release)
+    services = [each["metadata"]["name"] for each in made if each["kind"] == "Service"]
 
     assert services == [name]
 
