@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,8 @@ RELEASE: Final = "kratos-sync"
 NAMESPACE: Final = "identity"
 CASES: Final = ("default", "everything")
 """Each has its values and what is rendered from them."""
+
+RENDERED_FROM: Final = FOLDER / "rendered-from.sha256"
 
 Manifest = dict[str, Any]
 
@@ -72,6 +75,14 @@ def write_goldens(home: Path) -> None:
     for case in CASES:
         manifests = without_copies(rendered("--values", str(values_of(case)), home=home))
         (FOLDER / f"{case}.yaml").write_text(yaml.safe_dump_all(manifests, width=100))
+    RENDERED_FROM.write_text(digest() + "\n")
+
+
+def digest() -> str:
+    """Of all that the goldens are rendered from: where helm is missing, it says if they are old."""
+    files = [CHART / "Chart.yaml", CHART / "values.yaml", *sorted((CHART / "templates").iterdir())]
+    files += map(values_of, CASES)
+    return sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 if __name__ == "__main__":

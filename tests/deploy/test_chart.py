@@ -18,7 +18,7 @@ from kratos_sync.infrastructure.observability.health import Health
 from kratos_sync.infrastructure.observability.observer import Observer
 from kratos_sync.infrastructure.secret_files import FROM_FILES
 from kratos_sync.infrastructure.settings import Settings
-from tests.deploy.chart import CASES, CHART, ROOT, Manifest, golden
+from tests.deploy.chart import CASES, CHART, RENDERED_FROM, ROOT, Manifest, digest, golden
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ABOUT = yaml.safe_load((CHART / "Chart.yaml").read_text())
@@ -438,3 +438,7 @@ def test_each_setting_of_a_secret_may_be_a_file() -> None:
     }
 
     assert mounted <= set(FROM_FILES)
+
+
+def test_what_is_recorded_was_rendered_from_the_chart_as_it_is() -> None:
+    assert RENDERED_FROM.read_text().strip() == digest(), "run python -m tests.deploy.chart"

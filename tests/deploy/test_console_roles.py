@@ -11,7 +11,9 @@ from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from kratos_sync.api.http.console.access import Operator, Role
+import pytest
+
+from kratos_sync.api.http.console.access import NoRole, Operator, Role
 from kratos_sync.api.http.console.sign_in import ROLES_FIELD, roles_in_metadata
 from kratos_sync.domain.session import KratosSession
 from tests.waiting import DEADLINE_SECONDS
@@ -70,7 +72,7 @@ def give(url: str, *words: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def operator(identity: dict[str, Any]) -> Operator | None:
+def operator(identity: dict[str, Any]) -> Operator:
     session = KratosSession.from_kratos({"id": ID, "active": True, "identity": identity})
     return Operator.with_roles(ID, roles_in_metadata(session), second_factor=False)
 
@@ -90,9 +92,10 @@ def test_roles_are_taken_away_by_giving_none() -> None:
     ada = {"id": ID, "state": "active", "metadata_public": None}
     with kratos(ada) as url:
         assert give(url, ADDRESS, "viewer").returncode == 0
-        assert operator(ada) is not None
+        assert operator(ada).roles == {Role.VIEWER}
         assert give(url, ADDRESS).returncode == 0
-    assert operator(ada) is None
+    with pytest.raises(NoRole):
+        operator(ada)
 
 
 def test_a_role_that_does_not_exist_and_an_unknown_identity_are_one_line() -> None:
