@@ -9,14 +9,13 @@ from typing import Any, Final, get_args
 
 from rich.table import Table
 
-from tests.faults.alerts import EXPECTED
+from tests.faults.alerts import EXPECTED, LONGEST_ALERT_SECONDS
 from tests.faults.checks import Sort, Wrong
 from tests.faults.kinds import KINDS
 from tests.faults.run import Outcome, Result
 
 BEFORE_ANY: Final = "(before any fault)"
 UNKNOWN: Final = "(when is not known)"
-LONGEST_ALERT_SECONDS: Final = 60.0
 HEADINGS: Final = {"disordered": "order"}
 
 

@@ -3,13 +3,14 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from math import inf
 
 import psycopg
 
-from tests.faults.alerts import raised_by
+from tests.faults.alerts import EXPECTED, LONGEST_ALERT_SECONDS, raised_by
 from tests.faults.checks import Wrong, what_is_wrong
 from tests.faults.effects import effects_elsewhere
 from tests.faults.injections import INJECTIONS
@@ -57,17 +58,17 @@ def run(stage: Stage, rounds: Sequence[Round], print_line: Print, *, alone: bool
 
     If `alone`, it begins when no alert fires any more.
     """
-    began, began_at = time.monotonic(), time.time()
+    began = time.monotonic()
     outcomes: list[Outcome] = []
     for faults in rounds:
-        outcomes += _do(stage, faults, print_line)
+        done = _do(stage, faults, print_line)
+        outcomes += done
         if alone:
+            with suppress(AssertionError):  # it is reported in the end
+                until(partial(_has_raised, stage, done), LONGEST_ALERT_SECONDS)
             until(partial(_is_calm, stage), ALERTS_END_SECONDS)
-    if stage.prometheus is not None:
-        firings = stage.prometheus.firing(began_at, time.time())
-        for each in outcomes:
-            over = each.over_at or inf
-            each.alert = raised_by(each.fault.kind, each.started_at, over, firings)
+        else:
+            _has_raised(stage, done)
     stage.kratos.stop()
     with Outside(stage.url) as outside:
         try:
@@ -79,6 +80,16 @@ def run(stage: Stage, rounds: Sequence[Round], print_line: Print, *, alone: bool
         elsewhere = effects_elsewhere(stage.elsewhere)
         wrong = what_is_wrong(connection, stage.kratos.calls, elsewhere, spans)
     return Result(outcomes, stage.kratos.calls, wrong, time.monotonic() - began)
+
+
+def _has_raised(stage: Stage, outcomes: Sequence[Outcome]) -> bool:
+    """Whether each has raised an alert, if one is expected; notes which."""
+    if stage.prometheus is None:
+        return True
+    firings = stage.prometheus.firing(min(each.started_at for each in outcomes), time.time())
+    for each in outcomes:
+        each.alert = raised_by(each.fault.kind, each.started_at, firings)
+    return all(each.alert or isinstance(EXPECTED[each.fault.kind], str) for each in outcomes)
 
 
 def _is_calm(stage: Stage) -> bool:
