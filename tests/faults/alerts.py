@@ -125,9 +125,11 @@ def spans(times: Sequence[float]) -> Iterator[tuple[float, float]]:
 
 def raised_by(kind: str, start: float, firings: Sequence[Firing]) -> tuple[str, float] | None:
     """The first expected alert that fired since a fault began, and after how many seconds."""
-    expected = EXPECTED[kind]
+    expected, latest = EXPECTED[kind], start + LONGEST_ALERT_SECONDS
+    if isinstance(expected, str):
+        return None
     for firing in firings:
-        if not isinstance(expected, str) and firing.alert in expected and firing.until >= start:
+        if firing.alert in expected and firing.since <= latest and firing.until >= start:
             return firing.alert, max(firing.since - start, 0.0)
     return None
 
