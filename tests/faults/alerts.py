@@ -20,6 +20,7 @@ from tests.ports import free_port
 RULES: Final = Path(__file__).parents[2] / "deploy/monitoring/alerts.yaml"
 WINDOW: Final = "15s"
 SCRAPE_SECONDS: Final = 1
+LONG_ENOUGH: Final = "5s"
 STARTS_SECONDS: Final = 30.0
 LONGEST_ALERT_SECONDS: Final = 60.0
 """So soon after its beginning a fault has raised its alert."""
@@ -63,7 +64,7 @@ EXPECTED: Final[Mapping[str, tuple[str, ...] | str]] = {
     "consumer hangs": (FAILED, REPLACED),
     "consumer hangs in a call": (FAILED, REPLACED),
     "consumer hangs in SQL": (FAILED, REPLACED),
-    "consumer keeps the interpreter": (REPLACED,),
+    "consumer keeps the interpreter": (REPLACED, DOWN),
     "consumer eats memory": (FAILED, REPLACED),
     "consumer exits": (REPLACED,),
 }
@@ -83,6 +84,16 @@ class Prometheus:
 
     def __init__(self, address: str) -> None:
         self._address = address
+
+    def scrapes(self, processes: int) -> bool:
+        """Whether it has scraped so many processes for some seconds: it sees what changes then."""
+        answer = httpx.get(
+            f"{self._address}/api/v1/query",
+            params={"query": f"count(min_over_time(up[{LONG_ENOUGH}]) == 1)"},
+            trust_env=False,
+        )
+        result: list[Mapping[str, Any]] = answer.json()["data"]["result"]
+        return bool(result) and int(result[0]["value"][1]) == processes
 
     def firing(self, start: float, end: float) -> list[Firing]:
         """Every alert that fired between these times, oldest first."""

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -92,6 +93,8 @@ def set_stage(folder: Path, size: Size, seed: int) -> Iterator[Stage]:
         keepers = {name: undo.enter_context(Keeper(name, each)) for name, each in kept.items()}
         address = f"http://127.0.0.1:{port}"
         until(lambda: _is_ready(address), STARTS_SECONDS)
+        if watching is not None:
+            until(partial(watching.scrapes, len(metrics_ports)), STARTS_SECONDS)
         kratos = Kratos(loop, f"{address}/kratos/sync-identity", KEY, seed)
         kratos.start(size.webhooks_per_second)
         yield Stage(
