@@ -204,7 +204,7 @@ class Actions:
         One that is recorded lazily is recorded from its first repair on.
         """
         reconcile = Reconcile(
-            self.kratos(patient=True, rate=scope.rate, pause=operation.pause),
+            self.kratos(keeps_trying=True, rate=scope.rate, pause=operation.pause),
             self.reconciliations,
             public_urls=self.public_urls,
             now=self.synced.now,

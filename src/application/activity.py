@@ -69,7 +69,7 @@ def _per_second(counted: Counted, seconds: float) -> Rates:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class NewActivity:
     """What is new, in the order of its times; ``is_cut`` if there was more than can be shown."""
 
     seen: tuple[SeenEvent | SeenAttempt, ...]
@@ -93,11 +93,11 @@ class Tail:
         self._looks: deque[tuple[float, Position]] = deque()
         self._seen: set[object] = set()
 
-    def look(self) -> News:
+    def look(self) -> NewActivity:
         """Return what is new since the last look. Raises as Activity does."""
         if not self._looks:
             self._looks.append((self._clock(), self._activity.position()))
-            return News(())
+            return NewActivity(())
         position = self._activity.position()
         after, most = self._looks[0][1], self._most + 1
         attempts = self._activity.attempts(after.attempt, self._wanted, most)
@@ -112,7 +112,7 @@ class Tail:
         if is_cut:  # or the rest would come with what is new at the next look
             self._looks.clear()
         self._remember(position)
-        return News(tuple(sorted(new, key=_time_of)), is_cut)
+        return NewActivity(tuple(sorted(new, key=_time_of)), is_cut)
 
     def _is_too_much(self, newest: Sequence[SeenEvent | SeenAttempt]) -> bool:
         return len(newest) > self._most and newest[self._most].id not in self._seen

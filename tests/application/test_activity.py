@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from kratos_sync.application.activity import LATE_SECONDS, Meter, News, Rates, Tail
+from kratos_sync.application.activity import LATE_SECONDS, Meter, NewActivity, Rates, Tail
 from kratos_sync.application.ports.activity import (
     ActivityFilter,
     Counted,
@@ -191,7 +191,7 @@ def test_more_than_can_be_shown_is_cut_to_the_newest_and_said(ledger: Ledger) ->
     assert (len(as_many.seen), as_many.is_cut) == (MOST, False)
     assert [each.id for each in more.seen] == made[2:]
     assert more.is_cut
-    assert tail.look() == News(())
+    assert tail.look() == NewActivity(())
 
 
 def test_events_have_no_consumer_and_no_outcome(ledger: Ledger) -> None:

@@ -10,7 +10,7 @@ from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import Line, Styled, echo, echo_json
 from kratos_sync.api.cli.process import command_container
 from kratos_sync.api.cli.watching import look_again, until_ctrl_c
-from kratos_sync.application.activity import News, Tail
+from kratos_sync.application.activity import NewActivity, Tail
 from kratos_sync.application.ports.activity import (
     FAILURES,
     OUTCOMES,
@@ -49,16 +49,16 @@ def tail(
         look_again(following.look, show, lambda why: echo(why, err=True), LOOK_SECONDS)
 
 
-def show_lines(news: News) -> None:
+def show_lines(found: NewActivity) -> None:
     """Print a line for each event and attempt."""
-    echo(*lines(news))
+    echo(*lines(found))
 
 
-def show_json(news: News) -> None:
+def show_json(found: NewActivity) -> None:
     """Print an object for each event and attempt."""
-    if news.is_cut:
+    if found.is_cut:
         echo_json({"kind": "cut"})
-    for seen in news.seen:
+    for seen in found.seen:
         echo_json(to_json(seen))
 
 
@@ -87,11 +87,11 @@ def to_json(seen: SeenEvent | SeenAttempt) -> dict[str, Any]:
     }
 
 
-def lines(news: News) -> Iterator[Line]:
+def lines(found: NewActivity) -> Iterator[Line]:
     """Yield what is new, a line each."""
-    if news.is_cut:
+    if found.is_cut:
         yield Styled(CUT, "dim")
-    for seen in news.seen:
+    for seen in found.seen:
         if isinstance(seen, SeenEvent):
             yield (
                 f"{seen.recorded_at:%H:%M:%S}  {seen.name}  event {seen.id}"

@@ -67,5 +67,5 @@ class ConsumerPolicies(Protocol):
     def take(self, consumer: str, rate: float, most: int) -> int:
         """Take up to so many of the events that the rate allows now, over all relays."""
 
-    def give_back(self, consumer: str, events: int) -> None:
+    def return_tokens(self, consumer: str, events: int) -> None:
         """Return what was taken and not used."""

@@ -222,7 +222,7 @@ class Relay:
         allowed = self._policies.take(consumer, per_second, room)
         sent = self._dispatch(consumer, policy, leased, allowed, batch_size) if allowed else 0
         if sent < allowed:
-            self._policies.give_back(consumer, allowed - sent)
+            self._policies.return_tokens(consumer, allowed - sent)
         return min(max(1 / per_second, BUSY_SECONDS), IDLE_SECONDS)
 
     def _end_lost_leases(self, consumer: str) -> None:

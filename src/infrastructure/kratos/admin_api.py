@@ -70,8 +70,8 @@ _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 class HttpKratosAdmin:
     """The KratosAdmin port over HTTP. It connects when it is first used.
 
-    ``rate`` bounds the calls a second, retries included. With ``patient`` every call is retried for
-    as long as a page. ``pause`` waits for so many seconds, half a second at a time and before each
+    ``rate`` bounds the calls a second, retries included. With ``keeps_trying`` every call is
+    retried for as long as a page. ``pause`` waits for so many seconds, half a second at a time and before each
     attempt, and may raise to end a call.
     """
 
@@ -81,7 +81,7 @@ class HttpKratosAdmin:
         token: SecretStr | None = None,
         *,
         rate: float | None = None,
-        patient: bool = False,
+        keeps_trying: bool = False,
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         observer: Observer = UNOBSERVED,
@@ -92,7 +92,7 @@ class HttpKratosAdmin:
             raise KratosNotConfigured
         self._endpoint = Endpoint(url, token)
         self._url = self._endpoint.url_of("")
-        self._limits = PAGE_LIMITS if patient else CALL_LIMITS
+        self._limits = PAGE_LIMITS if keeps_trying else CALL_LIMITS
         rate_limiter = None if rate is None else RateLimiter(rate, clock=clock)
         circuit_breaker = CircuitBreaker(clock=clock, observer=observer)
         self._caller = RetryingCaller(circuit_breaker, rate_limiter, clock, pause)

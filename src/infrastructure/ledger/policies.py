@@ -61,7 +61,7 @@ TAKE: Final = text("""
     FROM bucket WHERE policy.consumer = bucket.consumer
     RETURNING CAST(least(floor(bucket.available), :most) AS integer)
 """)
-GIVE_BACK: Final = text("""
+RETURN_TOKENS: Final = text("""
     UPDATE kratos_sync.consumer_policies SET tokens = tokens + :events WHERE consumer = :consumer
 """)
 
@@ -94,8 +94,8 @@ class PostgresConsumerPolicies:
             taken: int = connection.execute(TAKE, wanted).scalar_one()
         return taken
 
-    def give_back(self, consumer: str, events: int) -> None:
-        self._run(GIVE_BACK, consumer=consumer, events=events)
+    def return_tokens(self, consumer: str, events: int) -> None:
+        self._run(RETURN_TOKENS, consumer=consumer, events=events)
 
     def _run(self, statement: TextClause, **parameters: object) -> object:
         with translate_errors(), self._engine.begin() as connection:

@@ -73,8 +73,8 @@ class EventRow(NamedTuple):
 
 
 # Due by the clock and not since the transaction began, which may be long ago: else a delivery could
-# lie below a relay's low-water mark. Owed a microsecond apart, in the order given: the ids of facts
-# that are raised together may have one time. set_config: a pooler drops settings of the session.
+# lie below a relay's low-water mark. A microsecond apart, in the order given: the ids of facts that
+# are raised together may have one time. set_config: a pooler drops settings of the session.
 RECORD: Final = b"""
     WITH event AS (
         INSERT INTO kratos_sync.events

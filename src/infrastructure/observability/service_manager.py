@@ -1,4 +1,4 @@
-"""Tells systemd how this process is, where it wants to know: the protocol of sd_notify."""
+"""Reports to systemd how this process is, where it asks for that: the protocol of sd_notify."""
 
 import socket
 from collections.abc import MutableMapping

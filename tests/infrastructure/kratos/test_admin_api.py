@@ -155,10 +155,12 @@ def test_a_scan_obeys_a_429_and_goes_on(kratos: Kratos) -> None:
     assert 240 <= kratos.waited < 242
 
 
-def test_a_patient_client_retries_every_call_for_as_long_as_a_page(kratos: Kratos) -> None:
+def test_a_client_that_keeps_trying_retries_every_call_for_as_long_as_a_page(
+    kratos: Kratos,
+) -> None:
     kratos.next(reply.too_many("120"))
 
-    assert kratos.asked(patient=True).find(ADA)
+    assert kratos.asked(keeps_trying=True).find(ADA)
 
     assert 120 <= kratos.waited < 121
 

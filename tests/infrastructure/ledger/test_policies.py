@@ -103,7 +103,7 @@ def test_what_was_not_taken_for_long_does_not_pile_up_beyond_a_second(
 
 def test_what_is_given_back_can_be_taken_again(policies: PostgresConsumerPolicies) -> None:
     assert policies.take("SendMail", 0.01, 10) == 1
-    policies.give_back("SendMail", 1)
+    policies.return_tokens("SendMail", 1)
 
     assert policies.take("SendMail", 0.01, 10) == 1
 
