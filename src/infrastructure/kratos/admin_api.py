@@ -71,8 +71,8 @@ class HttpKratosAdmin:
     """The KratosAdmin port over HTTP. It connects when it is first used.
 
     ``rate`` bounds the calls a second, retries included. With ``keeps_trying`` every call is
-    retried for as long as a page. ``pause`` waits for so many seconds, half a second at a time and before each
-    attempt, and may raise to end a call.
+    retried for as long as a page. ``pause`` waits for so many seconds, half a second at a time and
+    before each attempt, and may raise to end a call.
     """
 
     def __init__(
