@@ -2,12 +2,12 @@
 
 import asyncio
 import traceback
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from time import monotonic
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.pipeline.reading import read_event
@@ -21,7 +21,8 @@ EVENT: Final = text(f"""
            recorded_at, hook, erased_at
     FROM kratos_sync.events WHERE id = :event_id
 """)  # noqa: S608  # the columns are ours
-# Counted by PostgreSQL for the current transaction, rolled back or not.
+# Counted by PostgreSQL, rolled back or not; with what the connection wrote shortly before the
+# transaction, until that is added to the statistics of all.
 WRITTEN: Final = text("""
     SELECT schemaname || '.' || relname, n_tup_ins, n_tup_upd, n_tup_del
     FROM pg_stat_xact_user_tables
@@ -50,12 +51,13 @@ class PostgresTrials:
         writes, raised, error = [], [], None
         with unit.begin(consumer.time_limit):
             unit.subjects = (event.subject,)
+            before = _written(unit.connection)
             try:
                 if (awaitable := unit.consumer(consumer).consume(event)) is not None:
                     asyncio.run(_wait_for(awaitable))
                 raised = unit.collect_events()
                 unit.flush()
-                writes = [Writes(*row) for row in unit.connection.execute(WRITTEN)]
+                writes = list(_more(_written(unit.connection), before))
             except Exception:  # noqa: BLE001  # it is what one wants to see
                 error = traceback.format_exc()
         return Trial(event, writes, raised, error, monotonic() - began)
@@ -70,6 +72,18 @@ class PostgresTrials:
             raise NoTrial(f"the event {event_id} was erased")
         delivery = PendingDelivery(event_id, 1, name, subject, occurred_at, payload, trace)
         return delivery._replace(source=source, recorded_at=recorded_at, hook=hook)
+
+
+def _written(connection: Connection) -> dict[str, Writes]:
+    return {row[0]: Writes(*row) for row in connection.execute(WRITTEN)}
+
+
+def _more(written: Mapping[str, Writes], before: Mapping[str, Writes]) -> Iterator[Writes]:
+    for table, each in written.items():
+        _, inserted, updated, deleted = before.get(table, Writes(table, 0, 0, 0))
+        more = (each.inserted - inserted, each.updated - updated, each.deleted - deleted)
+        if any(more):
+            yield Writes(table, *more)
 
 
 async def _wait_for(awaitable: Awaitable[None]) -> None:
