@@ -18,7 +18,7 @@ from kratos_sync.application.ports.status import (
     StatusReport,
 )
 
-About = Literal["broker", "consumer", "dead letters", "event", "Kratos", "database"]
+About = Literal["broker", "consumer", "dead letters", "event", "Kratos", "hooks", "database"]
 
 
 class Attention(NamedTuple):
@@ -87,9 +87,9 @@ def attention(
     kratos = [
         *drift_attention(report.drift, report.at, can_ask=can_ask),
         *map(partial(_template_failure, report.at), report.template_failures),
-        *hooks_attention(report.hooks, report.at),
     ]
     yield from (Attention(text, "Kratos") for text in kratos)
+    yield from (Attention(text, "hooks") for text in hooks_attention(report.hooks, report.at))
     database = [*map(_holder, report.storage.holders), *(UNSAFE[risk] for risk in report.unsafe)]
     yield from (Attention(text, "database") for text in database)
 

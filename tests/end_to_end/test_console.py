@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, s
 from sqlalchemy import Engine, text
 
 from kratos_sync.api.http.console.sign_in import ROLES_FIELD
+from kratos_sync.application.missed_webhooks import HOOKS
 from tests.api.http.console.provider import CLIENT_ID, CLIENT_SECRET, providing
 from tests.api.http.sessions.kratos_server import COOKIE, Answer, running_kratos, session
 from tests.end_to_end.processes import KRATOS_SYNC
@@ -285,6 +286,12 @@ def test_a_consumer_that_fails_since_the_deploy_is_retried_in_three_clicks(
         console.click(page, "button:has-text('Retry one')")
         page.wait_for_selector("text=completed")
         assert "retry by" in page.inner_text("main")
+        assert "pending" in page.inner_text("#progress ol")
+        with engine.begin() as connection:  # what a worker does
+            connection.execute(text("DELETE FROM kratos_sync.deliveries"))
+        if not scripts:
+            page.reload()
+        page.wait_for_selector("#progress ol:not(:has-text('pending'))")
     assert console.clicks <= 3
     with engine.connect() as connection:
         left = text("SELECT count(*) FROM kratos_sync.deliveries WHERE failed_at IS NOT NULL")
@@ -313,7 +320,7 @@ def test_a_silent_hook_is_seen_at_once(browser: Browser, console: Console) -> No
     with signed_in(browser, console) as page:
         assert "No webhook was received from the hook login" in page.inner_text(".attention")
         console.click(page, "a:has-text('silent')")
-        assert page.url.endswith("/kratos")
+        assert page.url.endswith("/kratos#hooks")
     assert console.clicks <= 3
 
 
@@ -335,6 +342,25 @@ def test_who_is_not_listed_is_seen_and_decided_about_in_four_clicks(
         assert "sync by" in page.inner_text("main")
     assert console.clicks <= 4
     assert console.complaints == []
+
+
+@pytest.mark.usefixtures("life")
+def test_each_hook_has_a_colour_of_its_own_in_the_plot(browser: Browser, console: Console) -> None:
+    with signed_in(browser, console) as page:
+        page.goto(console.address + "/kratos")
+        colours = page.eval_on_selector_all(
+            ".legend rect", "all => all.map(each => getComputedStyle(each).fill)"
+        )
+        assert len(set(colours)) == len(HOOKS)
+
+
+@pytest.mark.usefixtures("life")
+def test_an_id_stays_on_one_line_in_tables_on_a_phone(browser: Browser, console: Console) -> None:
+    with signed_in(browser, console, width=375) as page:
+        page.goto(console.address + "/events")
+        box = page.locator("td .id").first.bounding_box()
+        assert box is not None
+        assert box["height"] < 30
 
 
 @pytest.mark.usefixtures("life")

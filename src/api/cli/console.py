@@ -260,7 +260,7 @@ def console_routes(container: "Container", rates: "Rates") -> "list[ConsoleRoute
             actions,
             changes,
         ),
-        AuditPages(container.operations()),
+        AuditPages(container.operations(), container.dead_letters()),
     )
     return [route for page in pages for route in page.routes()]
 

@@ -2,22 +2,27 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import urlencode
+from uuid import UUID
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from kratos_sync.api.http.console.access import Role
 from kratos_sync.api.http.console.app import Call, ConsoleRoute, NotFound, Page, See, WrongInput
-from kratos_sync.api.http.console.changes import new_ticket
+from kratos_sync.api.http.console.identity import timeline
+from kratos_sync.application.actions import DISCARD, RETRY
+from kratos_sync.application.ports.dead_letters import DeadLetters
 from kratos_sync.application.ports.operations import (
+    Operation,
     OperationFilter,
     Operations,
     Outcome,
 )
+from kratos_sync.domain.fields import from_text
 
 SHOWN: Final = 50
 MOST_EXPORTED: Final = 100_000
@@ -46,8 +51,9 @@ FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 class AuditPages:
     """Lists operations, shows one with its progress, and asks one to stop."""
 
-    def __init__(self, operations: Operations) -> None:
+    def __init__(self, operations: Operations, dead_letters: DeadLetters) -> None:
         self._operations = operations
+        self._dead_letters = dead_letters
 
     def routes(self) -> Sequence[ConsoleRoute]:
         """The pages and what their forms do."""
@@ -88,18 +94,26 @@ class AuditPages:
         )
 
     def show(self, call: Call) -> Page:
-        """One operation; the page follows its progress while it runs."""
+        """One operation; the page follows it while it runs, and then the event that it was about.
+
+        A retry has completed as soon as its dead letter is pending again: whether the consumer
+        succeeds is seen at the event.
+        """
         operation = self._operations.find(call.request.path_params["id"])
         if operation is None:
             raise NotFound("There is no such operation.")
         is_running = operation.outcome is Outcome.RUNNING
+        event_id = _event(operation)
+        event = None if event_id is None else self._dead_letters.event(event_id)
+        entry = None if event is None else timeline([event])[0]
         return Page(
             "operation.html",
             {
                 "operation": operation,
                 "is_running": is_running,
-                "at": self._operations.now(),
-                "ticket": new_ticket(),
+                "is_followed": is_running or (entry is not None and entry.is_pending),
+                "entry": entry,
+                "see_also": _see_also(operation),
             },
         )
 
@@ -132,6 +146,22 @@ class AuditPages:
             if len(found) < STEP:
                 return
             before = found[-1].id
+
+
+def _event(operation: Operation) -> UUID | None:
+    """The one event that a retry, a discard or a deletion is about."""
+    written = operation.scope.get("event_id") or operation.result.get("request")
+    return from_text(written) if isinstance(written, str) else None
+
+
+def _see_also(operation: Operation) -> Mapping[str, str]:
+    """The pages where one goes on, by what is there."""
+    if operation.operation in {RETRY, DISCARD} and operation.consumer:
+        query = urlencode({"consumer": operation.consumer})
+        return {f"Dead letters of {operation.consumer}": f"/failures?{query}"}
+    if operation.operation == "reconcile":
+        return {"What was found": "/kratos"}
+    return {}
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ from kratos_sync.application.consumer import is_async
 from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.dead_letters import DeadLetters, DeliveredEvent
 from kratos_sync.application.ports.event_search import OUTCOMES, EventFilter, EventSearch
+from kratos_sync.application.ports.history import error_type
 from kratos_sync.application.ports.replay import Position
 from kratos_sync.application.ports.trials import NoTrial, Trial, Trials
 from kratos_sync.domain.fields import from_text
@@ -158,6 +159,8 @@ class EventPages:
         tried: str | None = None,
     ) -> dict[str, Any]:
         event = self._event(call)
+        entry = timeline([event])[0]
+        broken = {each.consumer for each in entry.consumptions if each.is_broken}
         subscribed = [
             name
             for name in self._subscriptions.consumers
@@ -165,12 +168,12 @@ class EventPages:
         ]
         return {
             "event": event,
-            "entry": timeline([event])[0],
-            "subscribed": sorted(subscribed),
+            "entry": entry,
+            "subscribed": sorted(subscribed, key=lambda name: (name not in broken, name)),
             "payload": payload,
             "errors": errors,
             "trial": trial,
-            "failed": trial is not None and trial.error is not None,
+            "failed": trial and trial.error and error_type(trial.error),
             "tried": tried,
             "ticket": new_ticket(),
         }

@@ -54,6 +54,16 @@ class Consumption:
     consumer: str
     steps: Sequence[Step]
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether it failed last."""
+        return bool(self.steps) and self.steps[-1].is_broken
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it is to be tried."""
+        return bool(self.steps) and self.steps[-1].outcome in {"pending", "leased"}
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -70,7 +80,12 @@ class Entry:
     @property
     def is_broken(self) -> bool:
         """Whether a delivery of it failed last."""
-        return any(each.steps and each.steps[-1].is_broken for each in self.consumptions)
+        return any(each.is_broken for each in self.consumptions)
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a delivery of it is to be tried."""
+        return any(each.is_pending for each in self.consumptions)
 
 
 def timeline(events: Sequence[RecordedEvent]) -> list[Entry]:

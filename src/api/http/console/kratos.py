@@ -30,7 +30,7 @@ from kratos_sync.domain.json_values import Json
 MOST_DIGITS: Final = 7
 SHOWN: Final = 50
 FIRST: Final = UUID(int=0)
-PLOT_WIDTH, PLOT_HEIGHT = 600, 150
+PLOT_WIDTH, PLOT_HEIGHT, WIDEST_BAR = 600, 150, 30
 
 
 class UnreadableConfiguration(Exception):
@@ -164,7 +164,7 @@ def bars(past: Sequence[PastReconciliation]) -> list[Bar]:
     """The runs that ended, oldest first, as bars of the webhooks that were missed by hook."""
     ended = [each for each in reversed(past) if each.ended_at is not None]
     most = max((each.findings.missed for each in ended), default=0) or 1
-    width = PLOT_WIDTH / max(len(ended), 1)
+    width = min(PLOT_WIDTH / max(len(ended), 1), WIDEST_BAR)
     drawn = []
     for number, each in enumerate(ended):
         parts, top = [], float(PLOT_HEIGHT)

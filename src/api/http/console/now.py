@@ -12,13 +12,14 @@ from kratos_sync.api.http.console.rates import RECORDED, Rates, sparkline
 from kratos_sync.application.actions import Actions
 from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.missed_webhooks import silent_hooks
-from kratos_sync.application.ports.status import ConsumerStatus, Status, StatusReport
+from kratos_sync.application.ports.status import ConsumerStatus, Status
 
 PAGES: Final[Mapping[About, str]] = {
     "consumer": "/#{}",
     "dead letters": "/failures?consumer={}",
     "event": "/events?name={}",
     "Kratos": "/kratos",
+    "hooks": "/kratos#hooks",
 }
 """Where what needs attention can be put right, by what it is about."""
 
@@ -98,7 +99,8 @@ class NowPage:
             "now.html",
             {
                 "report": report,
-                "sentence": in_one_sentence(report),
+                "compared": next((e for e in report.drift.past if e.outcome == "completed"), None),
+                "backlog": sum(each.backlog for each in report.consumers),
                 "attention": [(each.text, _page(each)) for each in needed],
                 "consumers": [self._row(each) for each in report.consumers],
                 "recorded": self._rates.a_minute(RECORDED),
@@ -117,18 +119,6 @@ class NowPage:
             sparkline(self._rates.a_minute(consumer.name)),
             self._rates.in_the_last_hour(consumer.name),
         )
-
-
-def in_one_sentence(report: StatusReport) -> str:
-    """Whether our copy equals Kratos, as far as is known."""
-    completed = next((each for each in report.drift.past if each.outcome == "completed"), None)
-    backlog = sum(each.backlog for each in report.consumers)
-    pending = f" {backlog:,} deliveries are pending." if backlog else " Nothing is pending."
-    if completed is None or completed.ended_at is None:
-        return f"Our copy was never compared with Kratos.{pending}"
-    repaired = completed.findings.repairs
-    at = f"{completed.started_at:%H:%M} UTC on {completed.started_at:%d %B}"
-    return f"Copy equals Kratos as of {at}; {repaired:,} repaired then.{pending}"
 
 
 def _page(needed: Attention) -> str | None:

@@ -70,6 +70,7 @@ class Templates:
             "time": time,
             "ago": ago,
             "number": number,
+            "amount": amounts.amount,
             "duration": duration,
         }
         self._environment.globals |= {

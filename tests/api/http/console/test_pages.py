@@ -197,6 +197,40 @@ def test_one_dead_letter_is_retried_to_see_whether_it_succeeds(
     assert one(engine, "SELECT count(*) FROM kratos_sync.deliveries WHERE failed_at IS NULL") == 1
 
 
+def test_a_retry_of_one_is_followed_until_its_consumer_is_done(
+    visitor: Visitor, engine: Engine
+) -> None:
+    event_id = fail(engine)
+    place = sent(visitor, f"{group_of(visitor)}/retry", which="one")
+    pending = ended(visitor, place)
+    assert f'href="/events/{event_id}"' in pending
+    assert ">pending</span>" in pending
+    assert "hx-trigger" in pending
+    assert f'href="/failures?consumer={SYNC}"' in pending
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM kratos_sync.deliveries"))
+    log_attempt(engine, SYNC, event_id, number=13)
+    settled = visitor.get(place).text
+    assert '<span class="good">succeeded</span> at attempt 13' in settled
+    assert "hx-trigger" not in settled
+
+
+def test_the_first_page_says_when_the_copy_was_last_right(visitor: Visitor, engine: Engine) -> None:
+    assert "Our copy was never compared with Kratos." in visitor.get("/").text
+    run = (
+        "INSERT INTO kratos_sync.reconciliations"
+        " (started_at, ended_at, outcome, held, identities, known)"
+        " VALUES (:at, :at, :outcome, 1, 1, 1)"
+    )
+    for at, outcome, sentence in [
+        ("2026-11-29T09:00Z", "refused: too few", "No comparison of our copy with Kratos has comp"),
+        ("2026-11-29T10:00Z", "completed", "Copy equals Kratos as of <time datetime="),
+    ]:
+        with engine.begin() as connection:
+            connection.execute(text(run), {"at": at, "outcome": outcome})
+        assert sentence in visitor.get("/").text
+
+
 def test_all_dead_letters_of_a_group_are_retried_and_no_others(
     visitor: Visitor, engine: Engine
 ) -> None:
@@ -342,7 +376,20 @@ def test_a_consumer_is_tried_on_an_event_without_changing_anything(
     answer = visitor.post(f"/events/{event_id}/try", form)
     assert "was tried, and everything was rolled back" in answer.text
     assert "kratos_sync.kratos_identities: 1 inserted" in answer.text
+    assert "kratos_sync.operations" not in answer.text  # it is the console that wrote this
     assert one(engine, "SELECT count(*) FROM kratos_sync.kratos_identities") == 0
+
+
+def test_who_tries_a_consumer_is_offered_the_one_that_failed(
+    visitor: Visitor, engine: Engine
+) -> None:
+    event_id = add_event(engine, name="identity.deletion_requested")
+    offered = re.compile(r"<option>(\w+)</option>")
+    consumers = ["DeleteFromKratos", "ForgetIdentity"]
+    assert offered.findall(visitor.get(f"/events/{event_id}").text) == consumers
+    log_attempt(engine, "DeleteFromKratos", event_id)
+    log_attempt(engine, "ForgetIdentity", event_id, outcome="gave_up", error="ValueError")
+    assert offered.findall(visitor.get(f"/events/{event_id}").text) == consumers[::-1]
 
 
 def test_an_event_that_cannot_be_read_is_not_tried(visitor: Visitor, engine: Engine) -> None:
