@@ -186,7 +186,7 @@ def _events(bios: Sequence[str]) -> Iterator[UnreadEvent]:
         person = uuid4()
         yield _event(person, body(person, bio, 0))
         if number % 2 and len(bios) < MANY:
-            yield _event(person, body(person, bio.replace("0", "1"), 1))
+            yield _event(person, body(person, bio.replace("0", "1", 1), 1))
 
 
 def _event(person: UUID, content: bytes) -> UnreadEvent:
