@@ -6,8 +6,8 @@ imported before a test asks for it: the domain's tests need only pytest and hypo
 """
 
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 import pytest
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from tests.infrastructure.bus.peeking import AnyBroker
     from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
 
+
+OTHER_SERVERS: Final = ("postgresql", "pgbouncer", "redis")
+"""Servers beside those of the wheels, on which the tests can be run."""
 
 # A busy machine is slow, and that is no failure.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -56,27 +59,55 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return by_group(config, log) if config.option.dist == "loadfile" else None
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--server",
+        action="append",
+        default=[],
+        choices=OTHER_SERVERS,
+        help="Run the tests on this server, which is installed here; may be given several times.",
+    )
+
+
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def servers(request: pytest.FixtureRequest) -> frozenset[str]:
+    """Those of OTHER_SERVERS that the run is for; skips where one of them is not installed."""
+    from tests.servers.installed import MISSING
+
+    asked = frozenset(request.config.option.server)
+    for server in sorted(asked):
+        if reason := MISSING[server]():
+            pytest.skip(reason)
+    return asked
+
+
+@pytest.fixture(scope="session")
+def postgres_url(
+    tmp_path_factory: pytest.TempPathFactory, servers: frozenset[str]
+) -> Iterator[str]:
     """A server's maintenance database."""
     if given := os.environ.get("TEST_DATABASE_URL"):
         yield given
         return
     from kratos_sync.infrastructure.embedded import EmbeddedPostgres
+    from tests.servers.installed import InstalledPostgres
 
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as server:
+    kind = InstalledPostgres if "postgresql" in servers else EmbeddedPostgres
+    with kind(tmp_path_factory.mktemp("postgres")) as server:
         yield server.url
 
 
 @pytest.fixture(scope="session")
-def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def broker_url(tmp_path_factory: pytest.TempPathFactory, servers: frozenset[str]) -> Iterator[str]:
     """A Redis-compatible server."""
     if given := os.environ.get("TEST_BROKER_URL"):
         yield given
         return
     from kratos_sync.infrastructure.embedded import EmbeddedValkey
+    from tests.servers.installed import InstalledRedis
 
-    with EmbeddedValkey(tmp_path_factory.mktemp("valkey")) as server:
+    kind = InstalledRedis if "redis" in servers else EmbeddedValkey
+    with kind(tmp_path_factory.mktemp("valkey")) as server:
         yield server.url
 
 
@@ -111,13 +142,29 @@ def migrated_template(postgres_url: str) -> Iterator[str]:
         yield str(make_url(url).database)
 
 
+@pytest.fixture(scope="session")
+def to_service(
+    tmp_path_factory: pytest.TempPathFactory, postgres_url: str, servers: frozenset[str]
+) -> Iterator[Callable[[str], str]]:
+    """Turns a database's URL into the one that the service is given: by way of a pooler, or not."""
+    if "pgbouncer" not in servers:
+        yield str
+        return
+    from tests.servers.pgbouncer import Pgbouncer
+
+    with Pgbouncer(tmp_path_factory.mktemp("pgbouncer"), postgres_url) as pooler:
+        yield pooler.leading_to
+
+
 @pytest.fixture
-def database_url(postgres_url: str, migrated_template: str) -> Iterator[str]:
+def database_url(
+    postgres_url: str, migrated_template: str, to_service: Callable[[str], str]
+) -> Iterator[str]:
     """A fresh, migrated database of the test's own."""
     from tests.databases import database
 
     with database(postgres_url, migrated_template) as url:
-        yield url
+        yield to_service(url)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, Literal, NamedTuple
 
-from kratos_sync.api.amounts import ago, amount, duration, moment
+from kratos_sync.api.amounts import ago, amount, duration, moment, size
 from kratos_sync.application.drift import Drift, Rise
 from kratos_sync.application.missed_webhooks import HOOKS, NEWER, silent_hooks
 from kratos_sync.application.ports.hook_log import HookActivity
@@ -14,6 +14,7 @@ from kratos_sync.application.ports.reconciliation import PastReconciliation
 from kratos_sync.application.ports.status import (
     BrokerStatus,
     ConsumerStatus,
+    Failover,
     Holder,
     StatusReport,
 )
@@ -72,6 +73,8 @@ def attention(
             f" that is wrong.{no_purge}"
         )
         yield Attention(text, "database")
+    if report.failover is not None:
+        yield Attention(_failover(report.failover, report.at), "database")
     for consumer in report.consumers:
         about: About = "dead letters" if consumer.failed else "consumer"
         for text in _consumer_attention(consumer):
@@ -92,6 +95,25 @@ def attention(
     yield from (Attention(text, "hooks") for text in hooks_attention(report.hooks, report.at))
     database = [*map(_holder, report.storage.holders), *(UNSAFE[risk] for risk in report.unsafe)]
     yield from (Attention(text, "database") for text in database)
+
+
+def _failover(failover: Failover, at: datetime) -> str:
+    when = ago(failover.at, at)
+    if failover.is_same_cluster:
+        what = (
+            f"PostgreSQL failed over {when}, or was restored: it is on timeline {failover.timeline}"
+            f" after {failover.before}."
+        )
+    else:
+        what = f"The ledger moved to another PostgreSQL {when}, as a restored dump does."
+    since = ""
+    if failover.last_commit_at is not None:
+        since = f" after {moment(failover.last_commit_at)}"
+    if failover.missing_bytes:
+        missing = f"{size(failover.missing_bytes)} of what was committed{since} is missing"
+    else:
+        missing = f"What was committed{since} there may be missing"
+    return f"{what} {missing}: `kratos-sync reconcile` finds the identities."
 
 
 def _template_failure(at: datetime, hook: HookActivity) -> str:

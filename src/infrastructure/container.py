@@ -52,6 +52,7 @@ from kratos_sync.infrastructure.ledger.purge import PostgresPurge, PurgeSchedule
 from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
 from kratos_sync.infrastructure.ledger.status import DatabaseReadiness, PostgresStatus
 from kratos_sync.infrastructure.ledger.subscriptions import PostgresSubscriptions
+from kratos_sync.infrastructure.ledger.timelines import TimelineWatch
 from kratos_sync.infrastructure.migrations import deployment_id
 from kratos_sync.infrastructure.observability.errors.start import ErrorReports
 from kratos_sync.infrastructure.observability.health import Health
@@ -209,6 +210,7 @@ class Container(containers.DeclarativeContainer):
     deletions = providers.Singleton(PostgresDeletions, engine)
     erasures = providers.Singleton(PostgresErasures, engine)
     erasure_schedule = providers.Singleton(ErasureSchedule, erasures, operations)
+    timeline_watch = providers.Singleton(TimelineWatch, engine)
     purge = providers.Singleton(PostgresPurge, engine)
     purge_schedule = providers.Singleton(
         PurgeSchedule,

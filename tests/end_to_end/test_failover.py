@@ -1,142 +1,251 @@
 """A primary is lost and its standby promoted, under steady webhooks: everything goes on."""
 
-import subprocess
-from collections.abc import Iterator
-from contextlib import suppress
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
 
-import psycopg
+import httpx
 import pytest
 from pydantic import SecretStr
 
-from kratos_sync.infrastructure.embedded.server import ENVIRONMENT
 from kratos_sync.infrastructure.migrations import migrate
 from kratos_sync.infrastructure.postgres.engine import connect
+from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.end_to_end.processes import Processes
+from tests.end_to_end.replicas import Network, Primary, Standby
+from tests.end_to_end.steady_sender import SteadySender
 from tests.end_to_end.test_outage import Sending, assert_each_is_one_event_and_delivered_once
-from tests.end_to_end.wire import KEY
-from tests.infrastructure.servers_postgres import ReturningPostgres
-from tests.ports import free_port
-from tests.waiting import DEADLINE_SECONDS, until
+from tests.end_to_end.wire import KEY, Wire, call, identity
+from tests.kratos.admin_stand_in import AdminStandIn
+from tests.kratos.persons import person
+from tests.waiting import until
+
+RATE: Final = 20
+MOST_SECONDS: Final = 15.0
+"""For everything to go on after a primary was lost, from the promotion on."""
 
 
-class Primary(ReturningPostgres):
-    """A PostgreSQL on loopback, which waits for its standby before it answers a commit."""
+class Pair:
+    """A primary with a standby, and the service that uses both."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
-        self.port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
-        tcp = {"listen_addresses": "127.0.0.1", "port": str(self.port)}
-        super().__init__(folder, {**tcp, **settings})
+    def __init__(self, folder: Path, stack: ExitStack, network: Network | None = None) -> None:
+        self.network = network
+        self.primary = stack.enter_context(Primary(folder / "primary", network))
+        self.standby = stack.enter_context(Standby(folder / "standby", self.primary))
+        # The old primary comes first: libpq would use it again.
+        hosts = f"{self.primary.address},{self.standby.address}"
+        self.url = f"postgresql://postgres@{hosts}/postgres?target_session_attrs=read-write"
+        engine = connect(SecretStr(self.url), pool_size=2)
+        migrate(engine)
+        engine.dispose()
+
+    def lose(self, how: str) -> None:
+        """Lose the primary, and promote its standby."""
+        if how == "stopped":
+            self.primary.shut_down()
+        elif how == "killed":
+            self.primary.crash()
+        else:
+            assert self.network is not None
+            self.network.cut()
+        self.standby.promote()
 
 
-class Standby(Primary):
-    """A copy of a primary that follows it until it is promoted."""
-
-    def __init__(self, folder: Path, primary: Primary) -> None:
-        super().__init__(folder)
-        self._primary = primary
-
-    def _initialize(self, initdb: Path) -> None:
-        copy = self._directory / "data.new"
-        copy.mkdir(mode=0o700)
-        self._give(copy)
-        user, group = self._identity() or (None, None)
-        source = f"postgresql://postgres@{self._primary.address}/?application_name=standby"
-        backup = [initdb.with_name("pg_basebackup"), "-D", copy, "-d", source, "-R", "-c", "fast"]
-        subprocess.run(
-            backup,
-            env=ENVIRONMENT,
-            capture_output=True,
-            check=True,
-            timeout=DEADLINE_SECONDS,
-            user=user,
-            group=group,
-            extra_groups=None if user is None else [],
-        )
-        copy.rename(self._data)
-
-    def _is_ready(self) -> bool:
-        with suppress(FileNotFoundError):
-            return self._pid_file().read_text().split()[-1] in {"standby", "ready"}
-        return False
-
-    def promote(self) -> None:
-        """Make it the primary."""
-        with psycopg.connect(f"postgresql://postgres@{self.address}/") as connection:
-            connection.execute("SELECT pg_promote()")
+MakePair = Callable[..., Pair]
 
 
 @pytest.fixture
-def primary(tmp_path: Path) -> Iterator[Primary]:
-    with Primary(tmp_path / "primary") as server:
-        yield server
+def make_pair(tmp_path: Path) -> Iterator[MakePair]:
+    with ExitStack() as stack:
+
+        def make(how: str = "killed") -> Pair:
+            network = None
+            if how == "cut off":
+                if reason := Network.why_not():
+                    pytest.skip(reason)
+                network = stack.enter_context(Network())
+            return Pair(tmp_path, stack, network)
+
+        yield make
 
 
-@pytest.fixture
-def standby(primary: Primary, tmp_path: Path) -> Iterator[Standby]:
-    with Standby(tmp_path / "standby", primary) as server:
-        yield server
-
-
-def test_a_failover_under_steady_webhooks_loses_nothing(
-    primary: Primary, standby: Standby, broker_url: str, tmp_path: Path
-) -> None:
-    # The standby comes first: it is asked, and passed over, as long as it is one.
-    hosts = [standby.address, primary.address]
-    url = f"postgresql://postgres@{','.join(hosts)}/postgres?target_session_attrs=read-write"
-    engine = connect(SecretStr(url), pool_size=2)
-    migrate(engine)
-    engine.dispose()
-    settings = {
+@contextmanager
+def service(folder: Path, url: str, broker_url: str, **settings: str) -> Iterator[Processes]:
+    """An api, a relay and a worker."""
+    common = {
         "DATABASE_URL": url,
         "BROKER_URL": broker_url,
         "KRATOS_WEBHOOK_API_KEYS": KEY,
         "LOG_FORMAT": "json",
+        "LEASE_SECONDS": "5",
+        **settings,
     }
-    with Processes(tmp_path, settings) as processes:
-        code, said = processes.run("status")
-        assert code == 0
-        assert "waits for none of its standbys" in " ".join(said.split())
-        wait_for_the_standby(primary)
-
+    with Processes(folder, common) as processes:
         processes.start_api()
         processes.start("relay", "relay")
         processes.start("worker", "worker")
         processes.wait_for("worker", "worker_started")
-        until(lambda: listens(primary))
-        sending = Sending(processes.http.base_url.port or 0, rate=20)
-        sender = sending.start()
-        until(lambda: len(sender.accepted) >= 40)
-        primary.go_away()
-        processes.wait_for("api", "webhook_waiting")
-        standby.promote()
-        accepted = len(sender.accepted)
-        until(lambda: len(sender.accepted) >= accepted + 100)
-        until(lambda: listens(standby))
-        sending.finish()
-
-        assert sender.lost == {}
-        now_primary = f"postgresql://postgres@{standby.address}/postgres"
-        assert_each_is_one_event_and_delivered_once(now_primary, sender)
-        assert processes.run("status")[0] == 0
-        assert processes.stop("api", "relay", "worker") == {"api": 0, "relay": 0, "worker": 0}
+        yield processes
 
 
-def wait_for_the_standby(primary: Primary) -> None:
-    """Have every commit on both from now on: the standby's copy is what will be left."""
-    with psycopg.connect(f"postgresql://postgres@{primary.address}/", autocommit=True) as asking:
-        asking.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
-        asking.execute("SELECT pg_reload_conf()")
-        state = "SELECT sync_state FROM pg_stat_replication"
-        until(lambda: asking.execute(state).fetchall() == [("sync",)])
+def lose_under_load(pair: Pair, how: str, processes: Processes) -> SteadySender:
+    """Send webhooks all the time; lose the primary, and wait until all goes on."""
+    until(lambda: listens(pair.primary))
+    sending = Sending(processes.http.base_url.port or 0, rate=RATE)
+    sender = sending.start()
+    until(lambda: len(sender.accepted) >= 2 * RATE)
+    pair.lose(how)
+    began, accepted = time.monotonic(), len(sender.accepted)
+    until(lambda: len(sender.accepted) >= accepted + RATE)
+    recovered = time.monotonic() - began
+    consumed = "SELECT count(*) FROM kratos_sync.kratos_identities"
+    [[before]] = pair.standby.ask(consumed)
+    until(lambda: pair.standby.ask(consumed) > [(before + RATE,)])
+    consuming = time.monotonic() - began
+    until(lambda: listens(pair.standby))
+    sending.finish()
+    print(
+        f"{how}: accepts after {recovered:.1f} s, consumes after {consuming:.1f} s,"
+        f" accepted {len(sender.accepted)}, refused for good {len(sender.lost)},"
+        f" longest call {sender.longest:.1f} s"
+    )
+    assert sender.lost == {}
+    assert recovered < MOST_SECONDS
+    assert consuming < 2 * MOST_SECONDS
+    return sender
 
 
 def listens(server: Primary) -> bool:
     """Whether the relay waits for wake-ups there."""
-    with psycopg.connect(f"postgresql://postgres@{server.address}/") as asking:
-        statement = """
+    return bool(
+        server.ask("""
             SELECT FROM pg_stat_activity
             WHERE application_name = 'kratos-sync relay' AND query LIKE 'LISTEN%'
-        """
-        return bool(asking.execute(statement).fetchall())
+        """)
+    )
+
+
+def status_of(processes: Processes) -> tuple[Any, str]:
+    """What `status` says: of a failover, and in words."""
+    code, document = processes.run("status", "--json")
+    assert code == 0, document
+    code, said = processes.run("status")
+    assert code == 0, said
+    return json.loads(document.splitlines()[-1])["failover"], " ".join(said.split())
+
+
+def url_of(server: Primary) -> str:
+    return f"postgresql://postgres@{server.address}/postgres"
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed", "cut off"])
+def test_a_failover_to_a_synchronous_standby_loses_nothing_under_load(
+    how: str, make_pair: MakePair, broker_url: str, tmp_path: Path
+) -> None:
+    pair = make_pair(how)
+    with service(tmp_path, pair.url, broker_url) as processes:
+        assert "waits for none of its standbys" in status_of(processes)[1]
+        pair.primary.wait_for_its_standby()
+
+        sender = lose_under_load(pair, how, processes)
+
+        assert_each_is_one_event_and_delivered_once(url_of(pair.standby), sender)
+        assert processes.stop("api", "relay", "worker") == {"api": 0, "relay": 0, "worker": 0}
+
+
+def test_what_an_asynchronous_failover_lost_is_noticed_and_found_by_a_reconciliation(
+    make_pair: MakePair, broker_url: str, tmp_path: Path
+) -> None:
+    pair = make_pair()
+    people = InMemoryDocuments()
+    with (
+        AdminStandIn(people) as kratos,
+        service(tmp_path, pair.url, broker_url, KRATOS_ADMIN_URL=kratos.url) as processes,
+    ):
+        port = processes.http.base_url.port or 0
+        until(lambda: pair.primary.ask("SELECT FROM kratos_sync.timelines"))
+        received = pair.primary.ask("SELECT pg_current_wal_lsn()")
+        until(lambda: pair.standby.ask("SELECT pg_last_wal_replay_lsn()") >= received)
+        assert status_of(processes)[0] is None
+
+        with pair.primary.sending_nothing():
+            accepted = [accepted_person(port, people) for _ in range(30)]
+            pair.lose("killed")
+        later = accepted_person(port, people)
+
+        kept = set(pair.standby.ask("SELECT subject FROM kratos_sync.events"))
+        assert not kept & {(each,) for each in accepted}
+        assert (later,) in kept
+        until(lambda: status_of(processes)[0] is not None)
+        failover, said = status_of(processes)
+        assert (failover["timeline"], failover["before"], failover["same_cluster"]) == (2, 1, True)
+        assert "PostgreSQL failed over" in said
+        assert "`kratos-sync reconcile` finds the identities" in said
+
+        code, said = processes.run("reconcile")
+        assert code == 0, said
+        held = "SELECT id FROM kratos_sync.kratos_identities"
+        until(lambda: len(pair.standby.ask(held)) == len(people.documents))
+        assert status_of(processes)[0] is None
+        print(f"lost {len(accepted)} of {len(people.documents)}, all found")
+
+
+def accepted_person(port: int, people: InMemoryDocuments) -> UUID:
+    """Somebody who registers in Kratos, and of whom the api accepted the webhook."""
+    document = person()
+    people.put(document)
+    with Wire(port) as wire:
+        wire.send(call(json.dumps({"identity": document}).encode()))
+        assert wire.answer().status == 200
+    return UUID(document["id"])
+
+
+def test_a_read_only_server_is_an_outage_and_counts_no_attempt(
+    make_pair: MakePair, broker_url: str, tmp_path: Path
+) -> None:
+    pair = make_pair()
+    settings = {"BROKER_URL": broker_url, "KRATOS_WEBHOOK_API_KEYS": KEY, "LOG_FORMAT": "json"}
+    with Processes(tmp_path, {"DATABASE_URL": url_of(pair.primary), **settings}) as before:
+        before.start_api()
+        with Wire(before.http.base_url.port or 0) as wire:
+            wire.send(call(identity()))
+            assert wire.answer().status == 200
+    received = pair.primary.ask("SELECT pg_current_wal_lsn()")
+    until(lambda: pair.standby.ask("SELECT pg_last_wal_replay_lsn()") >= received)
+
+    (tmp_path / "standby_only").mkdir()
+    with Processes(
+        tmp_path / "standby_only", {"DATABASE_URL": url_of(pair.standby), **settings}
+    ) as processes:
+        port = processes.http.base_url.port or 0
+        processes.start("api", "api", "--port", str(port))
+        processes.start("relay", "relay")
+        processes.start("worker", "worker")
+        processes.wait_for("relay", "read-only")
+        until(lambda: is_read_only(processes))
+        code, said = processes.run("status")
+        assert code == 0, said
+        code, said = processes.run("purge")
+        assert (code, len(said.splitlines())) == (1, 1), said
+        with Wire(port) as wire:
+            wire.send(call(identity()))
+            processes.wait_for("api", "webhook_waiting")
+            pair.standby.promote()
+            assert wire.answer().status == 200
+        attempts = "SELECT number, outcome FROM kratos_sync.attempts WHERE consumer LIKE 'Sync%'"
+        until(lambda: len(pair.standby.ask(attempts)) == 2)
+        assert pair.standby.ask(attempts) == [(1, "succeeded")] * 2
+        assert processes.stop("api", "relay", "worker") == {"api": 0, "relay": 0, "worker": 0}
+        assert "Traceback" not in "".join(map(processes.said, ("api", "relay", "worker")))
+
+
+def is_read_only(processes: Processes) -> bool:
+    try:
+        answer = processes.http.get("/health/ready")
+    except httpx.TransportError:
+        return False
+    return answer.status_code == 503 and "read-only" in answer.text

@@ -51,7 +51,7 @@ from alembic import op
 
 from kratos_sync.infrastructure.migrations import ConcurrentIndex
 
-revision, down_revision = "0002", "0001"
+revision, down_revision = "0003", "0002"
 INDEXES = (
     ConcurrentIndex("events_recorded_at_id", "events (recorded_at, name, id)"),
     ConcurrentIndex(
@@ -77,10 +77,10 @@ def old(
     """A database of this release, when the next one brings another revision."""
     engine = connect(SecretStr(empty_database_url), pool_size=4)
     migrate(engine)
-    (tmp_path / "0002_next_release.py").write_text(NEXT_REVISION)
+    (tmp_path / "0003_next_release.py").write_text(NEXT_REVISION)
     monkeypatch.setattr(migrations, "VERSIONS", (*migrations.VERSIONS, tmp_path))
     newest_revision.cache_clear()
-    assert newest_revision() == "0002"
+    assert newest_revision() == "0003"
     yield engine
     newest_revision.cache_clear()
     engine.dispose()
@@ -151,7 +151,7 @@ def test_events_are_recorded_while_a_big_table_is_migrated(
     fill(empty_database_url, MANY)
 
     with Writer(empty_database_url):
-        assert migrate(old) == ("0001", newest_revision())
+        assert migrate(old) == ("0002", newest_revision())
 
 
 def until_it_waits(engine: Engine, times: int = 1) -> None:
@@ -206,7 +206,7 @@ def test_a_dump_that_does_not_end_is_named_and_leaves_the_schema_as_it_was(
         migrate(old)
 
     with old.connect() as connection:
-        assert current_revision(connection) == "0001"
+        assert current_revision(connection) == "0002"
     migrate(old)
     with old.connect() as connection:
         assert current_revision(connection) == newest_revision()

@@ -25,7 +25,11 @@ def relay() -> None:
         with expected_errors():
             container.kept_subscriptions().add_missing()
             relaying = container.relay()
-        schedules = {"erase": container.erasure_schedule().run, **ledger_export(container)}
+        schedules = {
+            "erase": container.erasure_schedule().run,
+            "timelines": container.timeline_watch().run,
+            **ledger_export(container),
+        }
         if container.settings().purge_every is not None:
             schedules["purge"] = container.purge_schedule().run
         threads = [

@@ -117,6 +117,7 @@ def to_json(report: StatusReport, broker: BrokerStatus, retention: Retention) ->
         "unsafe": report.unsafe,
         "template_failures": [hook._asdict() for hook in report.template_failures],
         "operations": report.operations,
+        "failover": report.failover and fields_of(report.failover, is_same_cluster="same_cluster"),
     }
 
 

@@ -106,6 +106,23 @@ class UnknownEvents:
 
 
 @dataclass(frozen=True, slots=True)
+class Failover:
+    """Another server became the primary, or a backup was restored.
+
+    ``is_same_cluster`` is False for a server that is no copy of the one before, as after restoring
+    a dump. ``last_commit_at`` is when the last transaction committed that it has of the one before,
+    and ``missing_bytes`` how much is missing for certain of the log of that; None if unknown.
+    """
+
+    at: datetime
+    timeline: int
+    before: int
+    is_same_cluster: bool
+    last_commit_at: datetime | None = None
+    missing_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class StatusReport:
     """The ledger at one moment; ``clock_ahead`` says how far the database's clock is ahead."""
 
@@ -129,6 +146,8 @@ class StatusReport:
     """Calls with an empty body since the last completed reconciliation began."""
     operations: Sequence[Operation] = ()
     """Those that run; and for a day those whose process died, unless they were resumed."""
+    failover: Failover | None = None
+    """The newest that no completed reconciliation has followed."""
 
 
 @dataclass(frozen=True, slots=True)

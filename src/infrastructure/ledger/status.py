@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, Engine, text
 
 from kratos_sync.application.ports.dead_letters import RETRY_LATER, WAITS_FOR_EARLIER
+from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.status import (
     RECENT_ATTEMPTS,
     ConsumerStatus,
@@ -22,8 +23,13 @@ from kratos_sync.infrastructure.ledger.hook_activity import hook_activity, templ
 from kratos_sync.infrastructure.ledger.operations import unended_operations
 from kratos_sync.infrastructure.ledger.purge import last_purge
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
+from kratos_sync.infrastructure.ledger.timelines import failover
 from kratos_sync.infrastructure.migrations import current_revision, newest_revision, require_schema
-from kratos_sync.infrastructure.postgres.engine import how_far_ahead, translate_errors
+from kratos_sync.infrastructure.postgres.engine import (
+    IS_READ_ONLY,
+    how_far_ahead,
+    translate_errors,
+)
 from kratos_sync.infrastructure.reconciliation.runs import drift
 
 LONG: Final = timedelta(minutes=10)
@@ -149,6 +155,9 @@ IDENTITIES = text("""
 """)
 
 
+IS_WRITABLE: Final = text("SELECT current_setting('transaction_read_only') = 'off'")
+
+
 class PostgresStatus:
     """The Status port."""
 
@@ -175,6 +184,7 @@ class PostgresStatus:
                 unsafe=tuple(connection.execute(UNSAFE).scalars()),
                 template_failures=template_failures(connection),
                 operations=unended_operations(connection),
+                failover=failover(connection),
             )
 
 
@@ -265,3 +275,6 @@ class DatabaseReadiness:
         """Return when ready. Raises SchemaTooOld, LedgerUnavailable or DBAPIError."""
         with translate_errors():
             require_schema(self._engine)
+            with self._engine.connect() as connection:
+                if not connection.execute(IS_WRITABLE).scalar_one():
+                    raise LedgerUnavailable(IS_READ_ONLY)

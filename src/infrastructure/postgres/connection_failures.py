@@ -21,6 +21,7 @@ from psycopg.conninfo import make_conninfo
 from sqlalchemy.exc import SQLAlchemyError
 
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.infrastructure.postgres.servers import each_host
 
 DATABASE_ERRORS: Final = (LedgerUnavailable, SQLAlchemyError, psycopg.Error)
 """What using PostgreSQL may raise."""
@@ -100,7 +101,7 @@ def explained(error: psycopg.Error, arguments: Mapping[str, Any]) -> ConnectFail
     key = (make_conninfo("", **arguments), str(error))
     sqlstate = error.sqlstate or _sqlstates.get(key)
     if sqlstate is None:
-        hosts = list(_each_host(arguments))
+        hosts = [make_conninfo("", **each) for each in each_host(arguments)]
         if isinstance(error, psycopg.errors.ConnectionTimeout) and len(hosts) == 1:
             return ConnectFailed("it did not answer in time")
         probes = [_probe(host, PROBE_SECONDS / len(hosts)) for host in hosts]
@@ -141,17 +142,6 @@ def _has_address(host: str) -> bool:
     with suppress(OSError):
         return bool(socket.getaddrinfo(host, None))
     return False
-
-
-def _each_host(arguments: Mapping[str, Any]) -> Iterator[str]:
-    hosts, ports = (str(arguments.get(key) or "").split(",") for key in ("host", "port"))
-    if "hostaddr" in arguments:
-        yield make_conninfo("", **arguments)
-        return
-    for index, host in enumerate(hosts):
-        place = {"host": host, "port": ports[index] if index < len(ports) else ports[-1]}
-        given = {key: value for key, value in place.items() if value}
-        yield make_conninfo("", **{**arguments, "host": None, "port": None, **given})
 
 
 def _probe(conninfo: str, seconds: float) -> _Probe:

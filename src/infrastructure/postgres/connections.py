@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, cast
@@ -16,6 +17,14 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 from kratos_sync.infrastructure.postgres.binary_arrays import register_binary_arrays
 from kratos_sync.infrastructure.postgres.connection_failures import ConnectFailed, explained
+from kratos_sync.infrastructure.postgres.servers import (
+    REPLACED,
+    Server,
+    best_first,
+    is_behind,
+    server_of,
+    server_of_loop,
+)
 
 # Longer than any statement needs; a transaction may set less.
 STATEMENT_TIMEOUT = timedelta(seconds=30)
@@ -93,11 +102,14 @@ def _set_all(statement_timeout: timedelta, server_version: int, *, local: bool) 
     )
 
 
-CONNECT_TIMEOUT_SECONDS = 5
-"""For one host; several hosts share twice as long."""
+CONNECT_TIMEOUT_SECONDS: Final = 5
+EACH_HOST_SECONDS: Final = 3
+"""For each of several hosts, which are tried at the same time; libpq takes no less than 2."""
 # A connection is lost if data stays unacknowledged for so long.
 TCP_TIMEOUT = timedelta(seconds=10)
 ENCODING: Final = "UTF8"
+LEAST_VERSION: Final = 15_00_00
+"""The oldest PostgreSQL that is tested."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +125,17 @@ def connection_arguments(
 ) -> Arguments:
     """The arguments for connections to a URL. Raises ValueError if it is invalid."""
     address = parse_database_url(url.get_secret_value())
-    hosts = str(address.get("host") or "").count(",") + 1
     own = [address["options"]] if address.get("options") else []
-    seconds = min(CONNECT_TIMEOUT_SECONDS, 2 * CONNECT_TIMEOUT_SECONDS // hosts)
+    several = "," in str(address.get("host") or "")
     address |= {
-        "connect_timeout": max(2, seconds),  # libpq takes no less
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS if not several else EACH_HOST_SECONDS,
         "application_name": name,
         "client_encoding": ENCODING,
         "options": " ".join([*own, options(statement_timeout)]),
         "tcp_user_timeout": milliseconds(TCP_TIMEOUT),
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
+        "keepalives_idle": 5,
+        "keepalives_interval": 3,
+        "keepalives_count": 2,
     }
     return Arguments(address, statement_timeout)
 
@@ -154,24 +165,58 @@ def parse_database_url(url: str) -> dict[str, Any]:
 
 
 class SessionConnection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection that knows whether a pooler shares its session."""
+    """A connection that knows its server, and whether a pooler shares its session."""
 
     is_pooled = False
     """Whether each transaction may get another session, so that each has to make the settings."""
+    server: Server | None = None
+    """Unknown where it is not a primary's, and behind a pooler, which may change it."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether another primary has replaced the server."""
+        return is_behind(self.server)
+
+
+class LoopSession(psycopg.AsyncConnection[tuple[Any, ...]]):
+    """The same for an event loop."""
+
+    server: Server | None = None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether another primary has replaced the server."""
+        return is_behind(self.server)
 
 
 def open_connection(
     arguments: Arguments, *, autocommit: bool = False, context: AdaptContext | None = None
 ) -> SessionConnection:
     """Connect, and make the session's settings. Raises psycopg.Error; ConnectFailed says why."""
+    *primaries, given = best_first(arguments.address)
+    for address in primaries:
+        with suppress(psycopg.OperationalError):
+            connection = SessionConnection.connect(**address, autocommit=True, context=context)
+            _make_settings(connection, arguments)
+            if not connection.is_behind:
+                connection.autocommit = autocommit
+                return connection
+            connection.close()
     try:
-        connection = SessionConnection.connect(
-            **arguments.address, autocommit=True, context=context
-        )
+        connection = SessionConnection.connect(**given, autocommit=True, context=context)
     except psycopg.OperationalError as error:
-        raise explained(error, arguments.address) from error
+        raise explained(error, given) from error
+    _make_settings(connection, arguments)
+    if connection.is_behind:
+        connection.close()
+        raise ConnectFailed(REPLACED)
+    connection.autocommit = autocommit
+    return connection
+
+
+def _make_settings(connection: SessionConnection, arguments: Arguments) -> None:
     try:
-        pin = _set_up(connection, arguments)
+        pin = _check(connection, arguments)
         cursor = psycopg.RawCursor(connection)
         row = cursor.execute(pin, [connection.info.backend_pid]).fetchone()
         connection.is_pooled = row != (True,)
@@ -179,33 +224,56 @@ def open_connection(
             # Sent with BEGIN: later a transaction accepts no other isolation level.
             connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
             connection.deferrable = False
-        connection.autocommit = autocommit
+        else:
+            connection.server = server_of(connection)
     except BaseException:
         connection.close()
         raise
+
+
+async def open_loop_connection(arguments: Arguments) -> LoopSession:
+    """Connect likewise from an event loop, in autocommit; behind a pooler, without the settings."""
+    *primaries, given = await asyncio.to_thread(best_first, arguments.address)
+    for address in primaries:
+        with suppress(psycopg.OperationalError):
+            connection = await LoopSession.connect(**address, autocommit=True)
+            await _make_loop_settings(connection, arguments)
+            if not connection.is_behind:
+                return connection
+            await connection.close()
+    try:
+        connection = await LoopSession.connect(**given, autocommit=True)
+    except psycopg.OperationalError as error:
+        raise await asyncio.to_thread(explained, error, given) from error
+    await _make_loop_settings(connection, arguments)
+    if connection.is_behind:
+        await connection.close()
+        raise ConnectFailed(REPLACED)
     return connection
 
 
-async def open_loop_connection(arguments: Arguments) -> psycopg.AsyncConnection[tuple[Any, ...]]:
-    """Connect likewise from an event loop, in autocommit; behind a pooler, without the settings."""
+async def _make_loop_settings(connection: LoopSession, arguments: Arguments) -> None:
     try:
-        connection = await psycopg.AsyncConnection.connect(**arguments.address, autocommit=True)
-    except psycopg.OperationalError as error:
-        raise await asyncio.to_thread(explained, error, arguments.address) from error
-    try:
-        pin = _set_up(connection, arguments)
+        pin = _check(connection, arguments)
         cursor = psycopg.AsyncRawCursor(connection)
         await cursor.execute(pin, [connection.info.backend_pid])
+        if await cursor.fetchone() == (True,):
+            connection.server = await server_of_loop(connection)
     except BaseException:
         await connection.close()
         raise
-    return connection
 
 
-def _set_up(
+def _check(
     connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], arguments: Arguments
 ) -> bytes:
-    """Check the encoding; return the statement that makes the session's settings."""
+    """Check version and encoding; return the statement that makes the session's settings."""
+    if connection.info.server_version < LEAST_VERSION:
+        found = connection.info.parameter_status("server_version") or "unknown"
+        least = LEAST_VERSION // 10_000
+        raise ConnectFailed(
+            f"its version is {found}, and {least} is the oldest that will do", is_refusal=True
+        )
     encoding = connection.info.parameter_status("server_encoding")
     if encoding != ENCODING:
         raise ConnectFailed(

@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 import psycopg
 from pydantic import SecretStr
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
@@ -21,6 +21,7 @@ from kratos_sync.infrastructure.postgres.connections import (
     open_connection,
     pin_transaction,
 )
+from kratos_sync.infrastructure.postgres.servers import REPLACED
 
 POOL_TIMEOUT_SECONDS = 10
 
@@ -29,6 +30,12 @@ CONFLICTS = frozenset({SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE})
 
 IDLE_IN_TRANSACTION = "25P03"
 READ_ONLY = "25006"  # what was the primary, until a moment ago
+IS_READ_ONLY: Final = "PostgreSQL is read-only: is it a standby, or was it the primary until now?"
+NOT_PREPARED: Final = frozenset({"26000", "42P05"})
+LOST_STATEMENT: Final = (
+    "a prepared statement was lost or is another's: is a PgBouncer older than 1.22, or its"
+    " max_prepared_statements 0?"
+)
 QUERY_CANCELED = "57014"
 INSUFFICIENT_RESOURCES = "53"  # the class
 LIMIT_EXCEEDED = "53400"  # temp_file_limit: a query that wants too much always will
@@ -56,10 +63,20 @@ def connect(
     def make(_dialect: object, _record: object, _given: object, by_dialect: dict[str, Any]) -> Any:
         return open_connection(arguments, context=by_dialect.get("context"))
 
+    @event.listens_for(engine, "checkout")
+    def check(driver: object, _record: object, _proxy: object) -> None:
+        if isinstance(driver, SessionConnection):
+            if driver.is_behind:
+                raise DisconnectionError(REPLACED)  # the pool connects again
+            if driver.read_only is False:
+                # SQLAlchemy's way back from read-only: a standby refuses BEGIN READ WRITE.
+                driver.read_only = None
+
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         driver = driver_of(connection)
-        if isinstance(driver, SessionConnection) and driver.is_pooled:
+        commits = connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT"
+        if commits and isinstance(driver, SessionConnection) and driver.is_pooled:
             driver.autocommit = False  # else the settings would end with the statement
             driver.execute(pin_transaction(statement_timeout, driver.info.server_version).encode())
 
@@ -95,6 +112,10 @@ def translate_errors() -> Iterator[None]:
         sqlstate = getattr(driver, "sqlstate", None)
         if isinstance(driver, ConnectFailed):
             raise LedgerUnavailable(str(driver)) from error
+        if sqlstate == READ_ONLY:
+            raise LedgerUnavailable(IS_READ_ONLY) from error
+        if sqlstate in NOT_PREPARED:
+            raise LedgerUnavailable(f"{LOST_STATEMENT} (SQLSTATE {sqlstate})") from error
         if _is_away(error, sqlstate):
             raise LedgerUnavailable("PostgreSQL cannot be reached") from error
         if sqlstate in CONFLICTS:
@@ -111,7 +132,7 @@ def _is_away(error: DBAPIError | psycopg.Error, sqlstate: str | None) -> bool:
     # Class 08 is a lost connection, 57P a shutdown, 53 a lack of resources. A connection that was
     # lost because it idled in a transaction is the consumer's failure.
     return sqlstate not in {IDLE_IN_TRANSACTION, LIMIT_EXCEEDED} and (
-        lost or sqlstate.startswith(("08", "57P", INSUFFICIENT_RESOURCES, READ_ONLY))
+        lost or sqlstate.startswith(("08", "57P", INSUFFICIENT_RESOURCES))
     )
 
 

@@ -2,13 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Final, Self, TypeAlias
+from typing import Final, Self, TypeAlias
 
 import psycopg
 from psycopg import pq
 from psycopg.errors import error_from_result
 
-from kratos_sync.infrastructure.postgres.connections import Arguments, open_loop_connection
+from kratos_sync.infrastructure.postgres.connections import (
+    Arguments,
+    LoopSession,
+    open_loop_connection,
+)
 from kratos_sync.infrastructure.postgres.engine import READ_ONLY
 
 REPLY_SECONDS: Final = 10.0
@@ -30,7 +34,7 @@ class LoopConnection:
     effect. A connection that dies while idle is noticed before its next use.
     """
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    def __init__(self, connection: LoopSession) -> None:
         self._connection = connection
         self.libpq = connection.pgconn
         self._socket = self.libpq.socket
@@ -39,6 +43,11 @@ class LoopConnection:
         self._answer: asyncio.Future[None] | None = None
         self.is_lost = False
         self._loop.add_reader(self._socket, self._read)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether another primary has replaced the server."""
+        return self._connection.is_behind
 
     @classmethod
     async def connect(cls, arguments: Arguments) -> Self:
@@ -121,11 +130,12 @@ class LastingConnection:
 
     @property
     def is_lost(self) -> bool:
-        return self._connection is None or self._connection.is_lost
+        connection = self._connection
+        return connection is None or connection.is_lost or connection.is_behind
 
     async def connected(self) -> LoopConnection:
         """The connection, made if necessary."""
-        if self._connection is None or self._connection.is_lost:
+        if self._connection is None or self.is_lost:
             await self.close()
             connection = await LoopConnection.connect(self._arguments)
             try:

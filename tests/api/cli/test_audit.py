@@ -29,6 +29,7 @@ from kratos_sync.application.ports.operations import (
 )
 from kratos_sync.infrastructure.ledger.operations import PostgresOperations
 from kratos_sync.infrastructure.ledger.purge import begin as begin_purge
+from kratos_sync.infrastructure.migrations import newest_revision
 from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.api.cli.invoking import kratos_sync
 from tests.end_to_end.canaries import Search
@@ -197,7 +198,7 @@ def test_a_migration_is_recorded_once_there_is_a_record(
     document = json.loads(kratos_sync("audit", "--json", **settings).stdout)
     first = document["operations"][-1]
     assert (first["operation"], first["by"], first["outcome"]) == ("migrate", "ada", "completed")
-    assert first["scope"] == {"schema": "kratos_sync", "from": None, "to": "0001"}
+    assert first["scope"] == {"schema": "kratos_sync", "from": None, "to": newest_revision()}
 
 
 def test_who_is_the_user_of_the_system_unless_a_name_is_given(

@@ -1,0 +1,1 @@
+"""Servers of other makes and versions than the wheels', where they are installed."""
