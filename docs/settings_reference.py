@@ -10,6 +10,10 @@ DESCRIPTIONS: Final = {
         "The application's PostgreSQL, `postgresql://…`, with several hosts if there are any. All"
         " tables are in its schema `kratos_sync`."
     ),
+    "database_direct_url": (
+        "The same database past a pooler, where `DATABASE_URL` leads to one that shares sessions"
+        " ([PostgreSQL](../postgresql.md#behind-pgbouncer)). For relay, `migrate` and `reconcile`."
+    ),
     "broker_url": "`redis://…`, `rediss://…`, `unix://…`, `amqp://…` or `amqps://…`.",
     "kratos_sync_app": (
         "Your application, as `module:attribute` ([Consumers](../consumers.md#your-application));"

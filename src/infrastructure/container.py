@@ -81,6 +81,12 @@ def _kratos_admin(*arguments: Any, **options: Any) -> "HttpKratosAdmin":
     return HttpKratosAdmin(*arguments, **options)
 
 
+def _direct_engine(engine: Engine, settings: Settings) -> Engine:
+    if settings.database_direct_url is None:
+        return engine
+    return connect(settings.direct_url, settings.database_pool_size)
+
+
 def _deliver(tracing: Tracing, observer: Observer, error_reports: ErrorReports) -> Deliver:
     return pipeline(*tracing.observers, *error_reports.observers, reporting(observer))
 
@@ -124,6 +130,8 @@ class Container(containers.DeclarativeContainer):
     engine = providers.Singleton(
         connect, settings.provided.database_url, settings.provided.database_pool_size
     )
+    direct_engine = providers.Singleton(_direct_engine, engine, settings)
+    """Past a pooler."""
     broker = providers.Singleton(
         connect_to_broker,
         settings.provided.broker_url,
@@ -187,7 +195,7 @@ class Container(containers.DeclarativeContainer):
     pauses = providers.Singleton(
         Pauses, providers.Singleton(PostgresConsumerPolicies, spare_engine)
     )
-    listener = providers.Singleton(WakeUpListener, settings.provided.database_url)
+    listener = providers.Singleton(WakeUpListener, settings.provided.direct_url)
     deliver = providers.Singleton(_deliver, tracing, observer, error_reports)
     relay = providers.Singleton(
         Relay, claims, broker, listener, subscriptions, policies, observer=observer
@@ -204,7 +212,7 @@ class Container(containers.DeclarativeContainer):
     dead_letters = providers.Singleton(PostgresDeadLetters, engine)
     dead_letter_decisions = providers.Singleton(PostgresDeadLetterDecisions, engine)
     recorded_events = providers.Singleton(PostgresRecordedEvents, engine)
-    reconciliations = providers.Singleton(PostgresReconciliations, engine)
+    reconciliations = providers.Singleton(PostgresReconciliations, direct_engine)
     kratos_status = providers.Singleton(PostgresKratosStatus, engine)
     synced_identities = providers.Singleton(PostgresSyncedIdentities, engine)
     deletions = providers.Singleton(PostgresDeletions, engine)

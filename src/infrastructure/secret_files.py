@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 FROM_FILES: Final = (
     "database_url",
+    "database_direct_url",
     "broker_url",
     "kratos_webhook_api_keys",
     "kratos_admin_url",

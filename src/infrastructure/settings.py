@@ -168,6 +168,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", hide_input_in_errors=True)
 
     database_url: DatabaseUrl
+    database_direct_url: Annotated[DatabaseUrl | None, _none_if("")] = None
+    """The same database past a pooler, where `DATABASE_URL` leads to one."""
     broker_url: BrokerUrl
     kratos_sync_app: Annotated[str | None, _none_if("")] = None
     """Your application, as ``module:attribute``; by default that of an installed package."""
@@ -304,6 +306,11 @@ class Settings(BaseSettings):
         if wanted and others.data.get("kratos_admin_url", ...) is None:
             raise ValueError("needs KRATOS_ADMIN_URL, to ask there")
         return wanted
+
+    @property
+    def direct_url(self) -> SecretStr:
+        """For what needs sessions of its own: LISTEN, locks of a session, migrations."""
+        return self.database_direct_url or self.database_url
 
     @property
     def retention(self) -> Retention:

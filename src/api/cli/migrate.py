@@ -33,7 +33,7 @@ def migrate(grants: tuple[Path, ...], by: str) -> None:
 
     scripts = {path: _text_of(path) for path in grants}
     with command_container(migrated=False) as container:
-        engine, application = container.engine(), container.application()
+        engine, application = container.direct_engine(), container.application()
         own = None
         if application is not None and application.migrations is not None:
             own = migrations.History.at(application.migrations)

@@ -90,7 +90,7 @@ def ledger_export(container: "Container") -> Mapping[str, Callable[[threading.Ev
     from kratos_sync.infrastructure.observability.ledger_exporter import LedgerExporter
 
     consumers = list(container.subscriptions().consumers)
-    exporter = LedgerExporter(container.settings().database_url, consumers)
+    exporter = LedgerExporter(container.settings().direct_url, consumers)
     for metric in define.LEDGER:
         observer.watch(metric, partial(exporter.values, metric))
     messages: dict[tuple[str, ...], float] = {}

@@ -73,6 +73,7 @@ def opened_container(
 def _dispose(container: "Container") -> None:
     container.wake_relay().stop()
     container.engine().dispose()
+    container.direct_engine().dispose()
     container.spare_engine().dispose()
 
 
@@ -184,6 +185,7 @@ def explained(error: Exception) -> click.ClickException | None:
     )
     from kratos_sync.infrastructure.observability.http_server import CannotListen
     from kratos_sync.infrastructure.postgres.connection_failures import DATABASE_ERRORS
+    from kratos_sync.infrastructure.postgres.engine import SessionShared
 
     match error:
         case pydantic.ValidationError():
@@ -202,6 +204,7 @@ def explained(error: Exception) -> click.ClickException | None:
             | AnotherPurge()
             | ClocksDiffer()
             | MayNotSubscribe()
+            | SessionShared()
             | CannotBeResumed()
             | ScopeNotKept()
         ):

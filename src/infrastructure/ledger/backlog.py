@@ -146,13 +146,14 @@ def survey(engine: Engine, marks: LowWaterMarks, consumers: Sequence[str]) -> Ma
         "soon": SOON,
     }
     began = monotonic()
-    with translate_errors(), engine.begin() as connection:
-        try:
+    try:
+        with translate_errors(), engine.begin() as connection:
             rows = connection.execute(SURVEY, parameters).all()
-        except DBAPIError as error:
-            if full and getattr(error.orig, "sqlstate", None) == QUERY_CANCELED:
+    except DBAPIError as error:
+        if full and getattr(error.orig, "sqlstate", None) == QUERY_CANCELED:
+            with translate_errors(), engine.begin() as connection:
                 marks.full_scan_failed(full, connection.execute(RECENT).scalar_one())
-            raise
+        raise
     marks.full_scan_took(full, monotonic() - began)
     backlogs = {}
     for consumer, now, count, fresh, leased in rows:

@@ -19,6 +19,7 @@ from kratos_sync.application.application import InvalidApplication
 from kratos_sync.infrastructure.postgres.engine import (
     DEADLOCK,
     LOCK_NOT_AVAILABLE,
+    require_own_session,
     translate_errors,
 )
 
@@ -137,7 +138,7 @@ def migrate(engine: Engine) -> tuple[str | None, str]:
     Each revision is a transaction of its own; its indexes are built before it. A migration that was
     killed goes on from there when run again. Of several processes one migrates and the others wait.
     A schema newer than this release is left as it is. Raises MigrationBlocked,
-    MigrationFailed or sqlalchemy.exc.DBAPIError.
+    MigrationFailed, SessionShared or sqlalchemy.exc.DBAPIError.
     """
     with _alone(engine):
         with engine.connect() as connection:
@@ -236,6 +237,7 @@ def _alone(engine: Engine) -> Iterator[None]:
     attempt = text("SELECT pg_try_advisory_xact_lock(:key)")
     deadline = time.monotonic() + GIVE_UP_SECONDS
     with engine.connect() as connection:
+        require_own_session(connection)
         while not connection.execute(attempt, {"key": MIGRATION_LOCK}).scalar_one():
             connection.rollback()
             if time.monotonic() > deadline:

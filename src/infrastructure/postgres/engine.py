@@ -75,8 +75,7 @@ def connect(
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         driver = driver_of(connection)
-        commits = connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT"
-        if commits and isinstance(driver, SessionConnection) and driver.is_pooled:
+        if isinstance(driver, SessionConnection) and driver.is_pooled:
             driver.autocommit = False  # else the settings would end with the statement
             driver.execute(pin_transaction(statement_timeout, driver.info.server_version).encode())
 
@@ -89,6 +88,20 @@ def _dialect_url(url: SecretStr) -> URL:
         return make_url(url.get_secret_value()).set(drivername="postgresql+psycopg")
     except ValueError:  # several hosts, as libpq writes them
         return URL.create("postgresql+psycopg")
+
+
+class SessionShared(Exception):
+    """Needs a session of its own, and a pooler shares them: DATABASE_DIRECT_URL leads past it."""
+
+
+def require_own_session(connection: Connection) -> None:
+    """Raise SessionShared where a pooler may give each transaction another session."""
+    driver = driver_of(connection)
+    if isinstance(driver, SessionConnection) and driver.is_pooled:
+        raise SessionShared(
+            "a pooler shares the sessions of this connection: set DATABASE_DIRECT_URL to the"
+            " same database past it"
+        )
 
 
 def driver_of(connection: Connection) -> psycopg.Connection:

@@ -21,7 +21,7 @@ from kratos_sync.application.ports.reconciliation import (
 from kratos_sync.domain.events import NO_IDENTITY, KratosTemplateFailed
 from kratos_sync.infrastructure.ledger.hook_activity import hook_activity
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
-from kratos_sync.infrastructure.postgres.engine import translate_errors
+from kratos_sync.infrastructure.postgres.engine import require_own_session, translate_errors
 from kratos_sync.infrastructure.reconciliation.reconciliation import (
     DELETE_UNLISTED,
     LOCK_KEY,
@@ -117,9 +117,10 @@ class PostgresReconciliations:
     def begin(self, *, dry_run: bool) -> Iterator[PostgresReconciliation]:
         """Hold a session's advisory lock for as long as the context lasts.
 
-        A pooler that shares sessions does not keep such locks: connect past it.
+        Raises SessionShared behind a pooler, which keeps no such locks.
         """
         with translate_errors(), self._engine.connect() as connection:
+            require_own_session(connection)
             with connection.begin():
                 if not connection.execute(LOCK, {"key": LOCK_KEY}).scalar_one():
                     raise AnotherReconciliation("another reconciliation is at work")
