@@ -11,6 +11,8 @@ DOOR = "infrastructure/postgres/connections.py"
 BESIDE_IT = {
     # The pool, which gets its connections from the door.
     ("infrastructure/postgres/engine.py", "sqlalchemy.create_engine"),
+    # Looks which of several hosts are primaries, for the door.
+    ("infrastructure/postgres/servers.py", "psycopg.connect"),
     # Finds out why the door could not connect, and runs no statement.
     ("infrastructure/postgres/connection_failures.py", "PGconn.connect_start"),
 }

@@ -16,10 +16,10 @@ from kratos_sync.infrastructure.migrations import migrate
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.end_to_end.processes import Processes
-from tests.end_to_end.replicas import Network, Primary, Standby
 from tests.end_to_end.steady_sender import SteadySender
 from tests.end_to_end.test_outage import Sending, assert_each_is_one_event_and_delivered_once
 from tests.end_to_end.wire import KEY, Wire, call, identity
+from tests.infrastructure.replicas import Network, Primary, Standby
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.persons import person
 from tests.waiting import until

@@ -17,6 +17,7 @@ from tests.faults.run import run
 from tests.faults.schedule import TOGETHER, kinds_for, schedule
 from tests.faults.sizes import SIZES
 from tests.faults.stage import set_stage
+from tests.servers.installed import MISSING
 
 ROOT = Path(__file__).parents[2]
 WRONG_SHOWN = 20
@@ -27,11 +28,16 @@ WRONG_SHOWN = 20
 @click.option("--seed", type=int, help="Repeats a run; a new one if not given.")
 @click.option("--only", multiple=True, type=click.Choice(list(KINDS)), help="These kinds alone.")
 @click.option("--times", type=click.IntRange(1), help="Each; the size's number if not given.")
-def main(size: str, seed: int | None, only: tuple[str, ...], times: int | None) -> None:
+@click.option("--pooler", is_flag=True, help="Connect to PostgreSQL by way of a PgBouncer.")
+def main(
+    size: str, seed: int | None, only: tuple[str, ...], times: int | None, pooler: bool
+) -> None:
     """Do faults to the running service, and check from outside what became of it.
 
     Exits with 1 if anything was lost, done twice, left pending, or not well again in time.
     """
+    if pooler and (reason := MISSING["pgbouncer"]()):
+        raise click.ClickException(reason)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     console = Console(highlight=False, soft_wrap=True)
     seed = secrets.randbelow(10_000) if seed is None else seed
@@ -44,7 +50,10 @@ def main(size: str, seed: int | None, only: tuple[str, ...], times: int | None) 
     console.print(f"{sum(map(len, rounds))} faults in {len(rounds)} rounds, seed {seed}")
     if not can_be_full():
         console.print("Left out: database disk full. It needs prlimit, of util-linux.")
-    with owned(folder, "the fault suite"), set_stage(folder, SIZES[size], seed) as stage:
+    with (
+        owned(folder, "the fault suite"),
+        set_stage(folder, SIZES[size], seed, pooled=pooler) as stage,
+    ):
         if not stage.disk.is_mounted:
             console.print("No disk can be mounted: a limit for the size of files stands in for it.")
         if SIZES[size].watches_alerts and stage.prometheus is None:

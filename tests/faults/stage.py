@@ -31,6 +31,7 @@ from tests.faults.sizes import Size
 from tests.faults.wires import Loop, Wire, tcp_server, unix_server
 from tests.infrastructure.bus.waiting import until
 from tests.ports import free_port, free_ports
+from tests.servers.pgbouncer import Pgbouncer
 
 STARTS_SECONDS: Final = 60.0
 
@@ -67,8 +68,11 @@ class Stage:
 
 
 @contextmanager
-def set_stage(folder: Path, size: Size, seed: int) -> Iterator[Stage]:
-    """Start everything in the folder; end everything on leaving, however that comes."""
+def set_stage(folder: Path, size: Size, seed: int, *, pooled: bool = False) -> Iterator[Stage]:
+    """Start everything in the folder; end everything on leaving, however that comes.
+
+    If `pooled`, a PgBouncer stands before PostgreSQL.
+    """
     _tidy(folder)
     with ExitStack() as undo:
         disk = undo.enter_context(small_disk(folder / "disk", size.disk_megabytes))
@@ -79,7 +83,11 @@ def set_stage(folder: Path, size: Size, seed: int) -> Iterator[Stage]:
         undo.enter_context(valkey)
         url = _new_database(postgres.url)
         loop = undo.enter_context(Loop())
-        database_wires = {name: Wire(loop, unix_server(postgres.socket)) for name in PROCESSES}
+        connect_to = unix_server(postgres.socket)
+        if pooled:
+            pooler = undo.enter_context(Pgbouncer(folder / "pgbouncer", postgres.url))
+            connect_to = tcp_server(pooler.port)
+        database_wires = {name: Wire(loop, connect_to) for name in PROCESSES}
         broker_wire = Wire(loop, tcp_server(valkey.port))
         port = free_port()
         metrics_ports = dict(zip(PROCESSES, free_ports(len(PROCESSES)), strict=True))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import uuid4
 
 import psycopg
@@ -53,9 +53,17 @@ SETTINGS: Final = {
 }
 
 
+class OddDatabase(NamedTuple):
+    """Its URL for the service, past the pooler if there is one, and for a superuser."""
+
+    url: str
+    direct_url: str
+    admin_url: str
+
+
 @pytest.fixture(scope="module", params=list(SETTINGS))
-def odd_database(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[tuple[str, str]]:
-    """A migrated database: its URL for the service, and one for a superuser."""
+def odd_database(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[OddDatabase]:
+    """A migrated database."""
     name = f"odd_{uuid4().hex[:8]}"
     administrators = make_url(postgres_url).set(database=name)
     with psycopg.connect(postgres_url, autocommit=True) as administrator, ExitStack() as undo:
@@ -81,17 +89,17 @@ def odd_database(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[
                     sql.SQL(kind), sql.Identifier(name), sql.Identifier(setting), values
                 )
                 administrator.execute(statement)
-        service_url = url.render_as_string(hide_password=False)
-        engine = connect(SecretStr(service_url), pool_size=2)
+        direct_url = administrators.set(username=name).render_as_string(hide_password=False)
+        engine = connect(SecretStr(direct_url), pool_size=2)
         migrate(engine)
         engine.dispose()
-        yield service_url, admin_url
+        yield OddDatabase(url.render_as_string(hide_password=False), direct_url, admin_url)
 
 
 @pytest.fixture
-def database_url(odd_database: tuple[str, str]) -> str:
+def database_url(odd_database: OddDatabase) -> str:
     """The odd database, with empty tables."""
-    url, admin_url = odd_database
+    url, _, admin_url = odd_database
     arguments = connection_arguments(SecretStr(admin_url))
     with open_connection(arguments, autocommit=True) as within:
         empty_tables(within)

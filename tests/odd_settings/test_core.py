@@ -22,6 +22,7 @@ from tests.domain.people import cause
 from tests.infrastructure.ledger.test_dead_letters import fail
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.persons import person
+from tests.odd_settings.conftest import OddDatabase
 from tests.suites import test_ledger
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import updated
@@ -58,12 +59,13 @@ def kratos(
     world: World,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    database_url: str,
+    odd_database: OddDatabase,
     broker_url: str,
 ) -> Iterator[AdminStandIn]:
     """Kratos' Admin API; commands find it, and the odd database."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("DATABASE_URL", odd_database.url)
+    monkeypatch.setenv("DATABASE_DIRECT_URL", odd_database.direct_url)
     monkeypatch.setenv("BROKER_URL", broker_url)
     with AdminStandIn(world.town) as kratos:
         monkeypatch.setenv("KRATOS_ADMIN_URL", kratos.url)
@@ -116,9 +118,9 @@ def test_a_dead_letter_is_shown_and_retried(
 
 
 def test_what_was_recorded_was_committed_to_the_disk(
-    ledger: PostgresLedger, odd_database: tuple[str, str]
+    ledger: PostgresLedger, odd_database: OddDatabase
 ) -> None:
-    arguments = connection_arguments(SecretStr(odd_database[1]))
+    arguments = connection_arguments(SecretStr(odd_database.admin_url))
     with open_connection(arguments, autocommit=True) as administrator:
         administrator.execute("""
             CREATE FUNCTION odd.look() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -156,10 +158,10 @@ def test_no_session_ends_for_having_taken_its_time(engine: Engine) -> None:
     assert found == ["0", "0"]
 
 
-def test_a_listener_listens(database_url: str) -> None:
+def test_a_listener_listens_past_a_pooler(odd_database: OddDatabase) -> None:
     from threading import Event
 
-    listener = WakeUpListener(SecretStr(database_url))
+    listener = WakeUpListener(SecretStr(odd_database.direct_url))
     listener.wait(0.01, Event())
     assert listener._connection is not None
     listener.close()

@@ -45,12 +45,14 @@ class Pgbouncer(EmbeddedServer):
     name = "PgBouncer"
     stop_signals = (SIGINT, SIGTERM, SIGKILL)
 
-    def __init__(self, directory: Path, servers_url: str) -> None:
+    def __init__(self, directory: Path, servers_url: str, **settings: str) -> None:
+        """``settings`` are set on top of the documented ones."""
         super().__init__(directory)
         url = make_url(servers_url)
         host = str(url.query.get("host") or url.host)
         self._server = f"host={host} port={url.query.get('port') or url.port}"
         self.port = free_port()
+        self._settings = settings
 
     def leading_to(self, url: str) -> str:
         """The URL of a database by way of this pooler."""
@@ -73,6 +75,7 @@ class Pgbouncer(EmbeddedServer):
             "auth_type": "trust",
             "auth_file": str(users),
             "pidfile": str(self._pid_file()),
+            **self._settings,
         }
         settings["pgbouncer"].update(own)
         file = self._directory / "pgbouncer.ini"

@@ -19,7 +19,19 @@ TIMEOUT_SECONDS: Final = 1.0
 
 
 class BrokerUnavailable(Exception):
-    """The broker is away, refuses, or did not answer in time; the reason is one word for a log."""
+    """The broker is away, refuses, or did not answer in time; the reason is short, for a log."""
+
+
+LEAST: Final = {"Redis": (7, 0), "RabbitMQ": (3, 10)}
+"""The oldest versions that are tested. Valkey says which Redis it is compatible with."""
+
+
+def require_version(product: str, found: str) -> None:
+    """Raise BrokerUnavailable for a server that is too old; one that says nothing is used."""
+    numbers = tuple(int(each) for each in found.split(".")[:2] if each.isdecimal())
+    if numbers and numbers < LEAST[product]:
+        least = ".".join(map(str, LEAST[product]))
+        raise BrokerUnavailable(f"{product} {found} is too old: {least} is the oldest that will do")
 
 
 class Load(NamedTuple):

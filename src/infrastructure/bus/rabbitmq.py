@@ -25,7 +25,14 @@ from pika.exceptions import AMQPError, ChannelClosedByBroker, UnroutableError
 from pydantic import SecretStr
 
 from kratos_sync.infrastructure.bus import wire_format
-from kratos_sync.infrastructure.bus.broker import NAMESPACE, BrokerUnavailable, Load, Share, bounded
+from kratos_sync.infrastructure.bus.broker import (
+    NAMESPACE,
+    BrokerUnavailable,
+    Load,
+    Share,
+    bounded,
+    require_version,
+)
 
 OPEN_SECONDS: Final = 4.0
 BLOCKED_SECONDS: Final = 5.0
@@ -107,6 +114,7 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
             parameters = _bounded(self._url, self.namespace, seconds, seconds)
             connection = pika.BlockingConnection(parameters)
             try:
+                _check_version(connection)
                 channel = connection.channel()
                 channel.confirm_delivery()
                 channel.basic_publish("", self._ping_queue, b"", PERSISTENT)
@@ -168,6 +176,7 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
         """
         channel = self.channel
         if getattr(self.state, "transactional", None) is not channel:
+            _check_version(self.connection)
             channel.tx_select()
             channel.add_on_return_callback(lambda *_: self._returned.set())
             self.state.transactional = channel
@@ -211,7 +220,9 @@ class _Asking:
                 answer = call(asked.cancelled)
             except Exception as error:  # pika raises whatever it likes when a wire breaks
                 with suppress(InvalidStateError):
-                    asked.set_exception(BrokerUnavailable(type(error).__name__))
+                    is_told = isinstance(error, BrokerUnavailable)
+                    reason = str(error) if is_told else type(error).__name__
+                    asked.set_exception(BrokerUnavailable(reason))
                 raise
             with suppress(InvalidStateError):
                 asked.set_result(answer)
@@ -348,6 +359,12 @@ def _bounded(
     parameters.heartbeat = HEARTBEAT_SECONDS
     parameters.client_properties = {"connection_name": namespace}
     return parameters
+
+
+def _check_version(connection: pika.BlockingConnection) -> None:
+    properties = connection._impl.server_properties or {}  # noqa: SLF001  # nothing else has it
+    version = properties.get("version", b"")
+    require_version("RabbitMQ", version if isinstance(version, str) else version.decode())
 
 
 def _count(connection: pika.BlockingConnection, name: str, *, declare: bool = False) -> int:

@@ -8,6 +8,7 @@ brokers/redis.py and worker.py).
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, Self, TypeVar, cast
 
 import dramatiq
@@ -21,7 +22,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from kratos_sync.infrastructure.bus import wire_format
-from kratos_sync.infrastructure.bus.broker import NAMESPACE, BrokerUnavailable, Load, Share, bounded
+from kratos_sync.infrastructure.bus.broker import (
+    NAMESPACE,
+    BrokerUnavailable,
+    Load,
+    Share,
+    bounded,
+    require_version,
+)
 
 SOCKET_TIMEOUT_SECONDS = 4
 LISTEN_SECONDS = 1.0
@@ -143,6 +151,7 @@ class WakefulRedisBroker(RedisBroker):
         self.scripts["dispatch"] = client.register_script(REFUSE_LONG_MESSAGES + source)
         self.wakeups = Wakeups(client, f"{namespace}:wake-up")
         self._in_flight: dict[str, set[str]] = defaultdict(set)
+        self._is_checked = False
 
     @classmethod
     def at(cls, url: SecretStr, namespace: str = NAMESPACE) -> Self:
@@ -174,6 +183,7 @@ class WakefulRedisBroker(RedisBroker):
         suffixes = iter(("", "-again"))  # a failed attempt may have used its ids
 
         def enqueue() -> None:
+            self._check_version(self.client)
             suffix = next(suffixes)
             encoded: dict[str, dict[Field, Field]] = defaultdict(dict)
             for message in messages:
@@ -247,7 +257,15 @@ class WakefulRedisBroker(RedisBroker):
         pipe.rpush(key, *encoded)
         self.wakeups.publish(pipe, queue_name)
 
+    def _check_version(self, client: redis.Redis) -> None:
+        if self._is_checked:
+            return
+        with suppress(redis.ResponseError):  # a user without INFO
+            require_version("Redis", str(client.info("server").get("redis_version", "")))
+        self._is_checked = True
+
     def _probe(self, client: redis.Redis) -> None:
+        self._check_version(client)
         # A Redis that is full, a replica, or lacks a permission answers anything but this.
         with client.pipeline(transaction=True) as pipe:
             self._push(pipe, PING, {PING: ""})

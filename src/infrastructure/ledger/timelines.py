@@ -39,7 +39,8 @@ FAILOVER: Final = text("""
     SELECT newest.first_seen_at, newest.timeline, before.timeline,
            newest.system_identifier = before.system_identifier,
            newest.last_commit_at,
-           CAST(greatest(newest.seen_before - newest.begins_at, 0) AS bigint)
+           CAST(CASE WHEN newest.seen_before > newest.begins_at
+                THEN newest.seen_before - newest.begins_at END AS bigint)
     FROM kratos_sync.timelines AS newest
          JOIN kratos_sync.timelines AS before ON before.id = (
              SELECT max(id) FROM kratos_sync.timelines WHERE id < newest.id)

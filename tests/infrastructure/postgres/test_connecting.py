@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import resource
 import socket
 import struct
@@ -18,6 +19,7 @@ import pytest
 from pydantic import SecretStr
 
 from kratos_sync.infrastructure.embedded import EmbeddedPostgres
+from kratos_sync.infrastructure.postgres import connections
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 from kratos_sync.infrastructure.postgres.connection_failures import ConnectFailed
 from kratos_sync.infrastructure.postgres.connections import (
@@ -68,6 +70,20 @@ def test_several_hosts_are_read_in_either_form(url: str, expected: dict[str, str
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r".*"):
         parse_database_url(url)
+
+
+def test_a_server_that_is_too_old_is_refused_in_one_sentence(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "LEAST_VERSION", 99_00_00)
+
+    failed = failing(database_url)
+
+    assert failed.is_refusal
+    assert re.fullmatch(
+        r"PostgreSQL cannot be used: its version is \d+\.\d+.*, and 99 is the oldest that will do",
+        str(failed),
+    )
 
 
 def test_options_of_the_url_are_kept_and_ours_prevail(database_url: str) -> None:
