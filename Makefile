@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: dev test check fix docs sbom benchmark faults help
+.PHONY: dev test check fix docs sbom benchmark faults test-servers help
 
 VENV := .venv
 UV := $(VENV)/bin/uv
@@ -44,8 +44,15 @@ sbom: $(READY)  ## List what the image installs, as CycloneDX, in .data/sbom.cdx
 	@$(UV) export --locked --no-dev --extra console --extra otel --extra sentry --preview-features sbom-export --quiet --format cyclonedx1.5 --output-file .data/sbom.cdx.json
 	@echo ".data/sbom.cdx.json"
 
-faults: $(READY)  ## Break whatever runs, and count what is lost (SIZE=small, SEED=2)
-	@exec $(VENV)/bin/python -m tests.faults --size $(or $(SIZE),full) --seed $(or $(SEED),1)
+# What a server may do otherwise than those of the wheels.
+CORE := tests/suites/test_ledger.py tests/odd_settings tests/end_to_end/test_any_identity.py \
+	tests/end_to_end/test_replays.py tests/end_to_end/test_refetch.py
+
+test-servers: $(READY)  ## Run the core of the tests on installed servers (tests/servers/install)
+	@$(PYTEST) --server postgresql --server pgbouncer --server redis $(CORE)
+
+faults: $(READY)  ## Break whatever runs, and count what is lost (SIZE=small, SEED=2, POOLER=1)
+	@exec $(VENV)/bin/python -m tests.faults --size $(or $(SIZE),full) --seed $(or $(SEED),1) $(if $(POOLER),--pooler)
 
 # What we are compared with is installed apart from what is tested.
 BENCHMARK := .venv-benchmark
@@ -55,4 +62,4 @@ benchmark: $(UV)  ## Measure, and write docs/performance.md (SIZE=small only loo
 	@exec $(BENCHMARK)/bin/python -m benchmarks --size $(or $(SIZE),full)
 
 help:  ## Say what there is
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 11
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 15

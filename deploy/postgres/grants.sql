@@ -27,6 +27,10 @@ GRANT EXECUTE ON FUNCTION kratos_sync.purge_events, kratos_sync.purge_attempts T
 -- A consumer's rate is shared by all relays.
 GRANT INSERT (consumer), UPDATE (tokens, refilled_at) ON kratos_sync.consumer_policies TO kratos_sync_relay;
 GRANT SELECT, INSERT, UPDATE, DELETE ON kratos_sync.purges TO kratos_sync_relay;
+-- It notes failovers.
+GRANT SELECT, INSERT (system_identifier, timeline, begins_at, last_commit_at, seen_before),
+      UPDATE (seen_before)
+    ON kratos_sync.timelines TO kratos_sync_relay;
 -- These two functions only change rows of identities in the table of erasures, and return numbers.
 GRANT SELECT (identity_id, asked_at, erased_at, look_at), UPDATE (erased_at, look_at)
     ON kratos_sync.erasures TO kratos_sync_relay;
@@ -64,7 +68,7 @@ GRANT EXECUTE ON FUNCTION kratos_sync.retry_dead_letters, kratos_sync.discard_de
 GRANT SELECT, INSERT (event_id, consumer, subject, footprint, ordered)
     ON kratos_sync.deliveries TO kratos_sync_operator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON kratos_sync.purges TO kratos_sync_operator;
-GRANT SELECT ON kratos_sync.reconciliations TO kratos_sync_operator;
+GRANT SELECT ON kratos_sync.reconciliations, kratos_sync.timelines TO kratos_sync_operator;
 -- To pause and limit consumers.
 GRANT INSERT (consumer, paused_at, paused_by, pause_reason, rate, concurrency),
       UPDATE (paused_at, paused_by, pause_reason, rate, concurrency)
@@ -86,7 +90,7 @@ GRANT EXECUTE ON FUNCTION kratos_sync.erase_events, kratos_sync.erase_texts TO k
 -- The console reads all that its pages show, and changes what they offer.
 GRANT SELECT ON kratos_sync.alembic_version, kratos_sync.subscriptions, kratos_sync.consumer_policies,
                 kratos_sync.events, kratos_sync.attempts, kratos_sync.purges, kratos_sync.hooks_heard,
-                kratos_sync.audit
+                kratos_sync.audit, kratos_sync.timelines
     TO kratos_sync_console;
 -- It decides about dead letters alone, replays, pauses, requests deletions.
 GRANT EXECUTE ON FUNCTION kratos_sync.retry_dead_letters, kratos_sync.discard_dead_letters
