@@ -1,6 +1,6 @@
 """The service that these tests call: started once, begun anew for each of them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,17 +13,22 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="package")
 def running_service(
-    postgres_url: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+    postgres_url: str,
+    migrated_template: str,
+    to_service: Callable[[str], str],
+    servers: frozenset[str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> "Iterator[Service]":
     from tests.databases import database
     from tests.end_to_end.service import Service
-    from tests.infrastructure.bus.servers import ReturningValkey
+    from tests.infrastructure.bus.servers import ReturningRedis, ReturningValkey
 
     folder: Path = tmp_path_factory.mktemp("service")
+    kind = ReturningRedis if "redis" in servers else ReturningValkey
     with (
         database(postgres_url, migrated_template) as url,
-        ReturningValkey(folder / "valkey") as valkey,
-        Service(folder, url, valkey) as service,
+        kind(folder / "valkey") as valkey,
+        Service(folder, to_service(url), valkey) as service,
     ):
         yield service
 

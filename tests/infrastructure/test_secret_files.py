@@ -19,6 +19,7 @@ GIVEN = {
     "kratos_public_url": "http://kratos:4433",
     "kratos_browser_url": "https://id.example.org",
     "kratos_admin_token": "ory_pat_lovelace",
+    "database_direct_url": "postgresql://lovelace@db.internal/app",
     "sentry_dsn": "https://lovelace@sentry.example.org/7",
 }
 

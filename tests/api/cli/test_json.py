@@ -40,7 +40,7 @@ from kratos_sync.application.ports.kratos import SyncOutcome, SyncResult
 from kratos_sync.application.ports.purge import PastPurge, PurgeReport, Removed, Retention
 from kratos_sync.application.ports.reconciliation import Findings
 from kratos_sync.application.ports.replay import EventRange
-from kratos_sync.application.ports.status import BrokerStatus
+from kratos_sync.application.ports.status import BrokerStatus, Failover
 from kratos_sync.application.ports.trials import Trial, Writes
 from kratos_sync.domain.events import IdentityDeleted
 from tests.api.cli.test_harmless_output import (
@@ -62,6 +62,7 @@ REPORT = replace(
     STATUS,
     template_failures=(HookActivity("login", AGO, NOW, 2),),
     unsafe=("fsync",),
+    failover=Failover(AGO, 2, 1, is_same_cluster=True, last_commit_at=AGO, missing_bytes=12_345),
     clock_ahead=timedelta(milliseconds=2),
     storage=replace(
         STATUS.storage, last_purge=PastPurge(AGO, NOW, Removed(1, 2)), oldest_event_at=AGO

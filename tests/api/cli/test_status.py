@@ -13,6 +13,7 @@ from kratos_sync.application.ports.status import (
     BrokerStatus,
     ConsumerStatus,
     Count,
+    Failover,
     Holder,
     StatusReport,
     Storage,
@@ -50,6 +51,7 @@ def reported(
     needed_revision: str = "0001",
     clock_ahead: timedelta = timedelta(),
     unsafe: tuple[str, ...] = (),
+    failover: Failover | None = None,
 ) -> str:
     report = StatusReport(
         at=NOW,
@@ -64,6 +66,7 @@ def reported(
         storage=storage,
         clock_ahead=clock_ahead,
         unsafe=unsafe,
+        failover=failover,
     )
     print_report(report, broker, RETENTION)
     return capsys.readouterr().out
@@ -100,6 +103,32 @@ def test_without_colours_words_say_what_is_wrong(
         "-",
         "behind, retrying, dead letters",
     ]
+
+
+@pytest.mark.parametrize(
+    ("failover", "sentences"),
+    [
+        (
+            Failover(NOW - HOUR, 2, 1, is_same_cluster=True),
+            "PostgreSQL failed over 1 h ago, or was restored: it is on timeline 2 after 1. What was"
+            " committed there may be missing: `kratos-sync reconcile` finds the identities.",
+        ),
+        (
+            Failover(NOW - HOUR, 3, 2, True, NOW - HOUR, 12_345),
+            "12 kB of what was committed after 20",
+        ),
+        (
+            Failover(NOW - HOUR, 1, 1, is_same_cluster=False),
+            "The ledger moved to another PostgreSQL 1 h ago, as a restored dump does.",
+        ),
+    ],
+)
+def test_a_failover_is_told_with_what_to_run(
+    capsys: pytest.CaptureFixture[str], failover: Failover, sentences: str
+) -> None:
+    output = reported(capsys, GREET, failover=failover)
+
+    assert sentences in " ".join(output.split())
 
 
 def test_a_lag_of_seconds_needs_no_attention(capsys: pytest.CaptureFixture[str]) -> None:
@@ -258,6 +287,7 @@ def test_the_json_has_the_documented_keys(
     assert document.pop("schema") == {"revision": newest, "needed": newest}
     assert document.pop("broker") == {"answers": True, "error": None}
     assert document.pop("unsafe") == []
+    assert document.pop("failover") is None
     assert document.pop("identities") == {"alive": 1, "deleted": 0, "estimated": False}
     assert document.pop("events") == {"recorded": 1, "estimated": False}
     assert document.pop("attempts") == {"recorded": 1, "estimated": False}

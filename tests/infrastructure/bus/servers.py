@@ -12,6 +12,7 @@ import redis
 
 from kratos_sync.infrastructure.embedded import EmbeddedValkey
 from tests.ports import free_port
+from tests.servers.installed import InstalledRedis
 
 
 class ReturningValkey(EmbeddedValkey):
@@ -47,6 +48,13 @@ class ReturningValkey(EmbeddedValkey):
     def _server_pid(self) -> int:
         assert self.pid is not None
         return self.pid
+
+
+class ReturningRedis(ReturningValkey):
+    """The same for the Redis that is installed here."""
+
+    name = "Redis"
+    _program = InstalledRedis._program
 
 
 class Wire:
