@@ -300,11 +300,15 @@ def test_a_consumer_that_fails_since_the_deploy_is_retried_in_three_clicks(
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
 @pytest.mark.usefixtures("life")
-def test_a_person_is_erased_in_three_clicks_from_his_page(
+def test_a_person_is_erased_in_three_clicks_from_any_page(
     browser: Browser, console: Console, engine: Engine, scripts: bool
 ) -> None:
     with signed_in(browser, console, scripts=scripts) as page:
-        page.goto(f"{console.address}/identity/{SOMEBODY}")
+        page.goto(f"{console.address}/failures")
+        console.click(page, "#find")
+        page.keyboard.type(ADDRESS)
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"{console.address}/identity/{SOMEBODY}")
         console.click(page, "summary:has-text('Erase what is recorded')")
         page.fill("#reason-erase", "asked by letter")
         console.click(page, "button:has-text('Erase the')")
