@@ -20,6 +20,8 @@ GIVEN = {
     "kratos_browser_url": "https://id.example.org",
     "kratos_admin_token": "ory_pat_lovelace",
     "database_direct_url": "postgresql://lovelace@db.internal/app",
+    "console_oidc_issuer": "https://login.example.org/lovelace",
+    "console_oidc_client_secret": "lovelace-of-the-engine",
     "sentry_dsn": "https://lovelace@sentry.example.org/7",
 }
 
