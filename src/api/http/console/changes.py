@@ -12,7 +12,7 @@ from uuid import UUID
 
 import structlog
 
-from kratos_sync.api.http.console.app import Call, See, WrongInput
+from kratos_sync.api.http.console.app import Call, Page, See, WrongInput
 from kratos_sync.application.actions import Actions
 from kratos_sync.application.errors import summary
 from kratos_sync.application.operation_scopes import ReplayScope
@@ -95,8 +95,11 @@ def requested(
     )
 
 
-def replay(changes: Changes, actions: Actions, call: Call, wanted: EventRange) -> See:
-    """Deliver a range of events to its consumer again, slowly enough for its live events."""
+def replay(changes: Changes, actions: Actions, call: Call, wanted: EventRange) -> Page | See:
+    """Deliver a range of events to its consumer again, slowly enough for its live events.
+
+    First it is asked about, with the number of events.
+    """
     request = requested(
         call,
         "replay",
@@ -104,6 +107,13 @@ def replay(changes: Changes, actions: Actions, call: Call, wanted: EventRange) -
         consumer=wanted.consumer,
         scope=ReplayScope.of_range(wanted, REPLAYED_A_SECOND).to_json(),
     )
+    if call.text("confirmed") != "yes":
+        context = {
+            "number": actions.events.count(wanted),
+            "wanted": wanted,
+            "sent": [(name, value) for name, value in call.form.items() if isinstance(value, str)],
+        }
+        return Page("replay.html", context)
     return changes.carry_out(call, request, partial(actions.replay, wanted, REPLAYED_A_SECOND))
 
 

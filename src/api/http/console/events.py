@@ -88,7 +88,7 @@ class EventPages:
             },
         )
 
-    def replay(self, call: Call) -> See:
+    def replay(self, call: Call) -> Page | See:
         """Deliver the events of a name and a time to one consumer again."""
         consumer = call.text("consumer", LONGEST_TEXT)
         if consumer not in self._subscriptions.consumers:

@@ -172,7 +172,7 @@ class IdentityPages:
         request = requested(call, "sync", subject=_id(call))
         return self._changes.carry_out(call, request, partial(self._actions.sync, [_id(call)]))
 
-    def replay(self, call: Call) -> See:
+    def replay(self, call: Call) -> Page | See:
         """Deliver the identity's events to one consumer once more."""
         consumer = call.text("consumer")
         if consumer not in self._actions.subscriptions.consumers:

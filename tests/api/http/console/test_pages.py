@@ -403,8 +403,22 @@ def test_events_of_a_time_are_replayed(visitor: Visitor, engine: Engine) -> None
     for _ in range(3):
         add_event(engine)
     form = {"consumer": SYNC, "name": "kratos_identity.updated", "since": "2020-01-01T00:00"}
-    assert "3 of 3 done" in ended(visitor, sent(visitor, "/events/replay", **form))
+    asked = visitor.post("/events/replay", {"reason": "a test", "ticket": "t", **form})
+    assert f"Replay 3 events to {SYNC}</button>" in asked.text
+    assert one(engine, "SELECT count(*) FROM kratos_sync.deliveries") == 0
+    confirmed = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', asked.text))
+    assert "3 of 3 done" in ended(visitor, sent(visitor, "/events/replay", **confirmed))
     assert one(engine, "SELECT count(*) FROM kratos_sync.deliveries") == 3
+
+
+def test_a_replay_to_a_consumer_without_such_events_is_not_offered(
+    visitor: Visitor, engine: Engine
+) -> None:
+    add_event(engine)
+    form = {"reason": "a test", "ticket": "t", "consumer": "CountRegistrations"}
+    asked = visitor.post(f"/identity/{SOMEBODY}/replay", form).text
+    assert "CountRegistrations has no such event to receive again." in asked
+    assert "confirmed" not in asked
 
 
 def test_a_pasted_configuration_is_checked_and_reads_no_file(visitor: Visitor) -> None:

@@ -146,7 +146,9 @@ def test_a_replay_of_an_identity_is_resumed(
     add_identity(engine)
     ids = [add_event(engine) for _ in range(3)]
     with refusing(engine, ids[-1]):
-        ended(visitor, sent(visitor, f"/identity/{SOMEBODY}/replay", consumer=SYNC))
+        ended(
+            visitor, sent(visitor, f"/identity/{SOMEBODY}/replay", consumer=SYNC, confirmed="yes")
+        )
 
     resumed = resume()
 
@@ -157,7 +159,7 @@ def test_a_replay_of_an_identity_is_resumed(
 def test_a_replay_of_a_time_is_resumed(visitor: Visitor, engine: Engine, resume: Resume) -> None:
     ids = [add_event(engine) for _ in range(3)]
     with refusing(engine, ids[-1]):
-        form = {"consumer": SYNC, "since": "2020-01-01T00:00"}
+        form = {"consumer": SYNC, "since": "2020-01-01T00:00", "confirmed": "yes"}
         ended(visitor, sent(visitor, "/events/replay", **form))
 
     assert resume().outcome is Outcome.COMPLETED
