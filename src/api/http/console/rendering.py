@@ -71,6 +71,7 @@ class Templates:
             "ago": ago,
             "number": number,
             "amount": amounts.amount,
+            "commands": commands,
             "duration": duration,
         }
         self._environment.globals |= {
@@ -120,6 +121,15 @@ def ago(at: datetime | None, now: datetime) -> Markup:
         return Markup("never")
     return Markup('<time datetime="{}" title="{}" data-ago>{}</time>').format(
         at.isoformat(), amounts.moment(at), amounts.ago(at, now)
+    )
+
+
+def commands(text: str) -> Markup:
+    """A sentence in which what stands between backticks is set as code."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else part
+        for number, part in enumerate(parts)
     )
 
 

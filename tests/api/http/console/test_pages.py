@@ -96,6 +96,7 @@ def test_the_first_page_names_what_needs_attention_and_leads_to_it(
     fail(engine)
     page = visitor.get("/").text
     assert f"{SYNC} has 1 dead letter" in page
+    assert "<code>kratos-sync failed list</code> shows why" in page
     assert f'href="/failures?consumer={SYNC}"' in page
 
 
