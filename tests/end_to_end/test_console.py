@@ -173,9 +173,9 @@ def life(engine: Engine) -> UUID:
             text(
                 "WITH refused AS ("
                 " INSERT INTO kratos_sync.reconciliations"
-                " (started_at, ended_at, outcome, held, identities, known, unseen)"
+                " (started_at, ended_at, outcome, held, identities, known, unseen, unheard)"
                 " VALUES (now(), now(), 'refused: 50 of 100 are not listed, and at most 10 may go',"
-                " 100, 50, 50, 50) RETURNING id)"
+                """ 100, 50, 50, 50, '{"login": 3, "settings": 1}') RETURNING id)"""
                 " INSERT INTO kratos_sync.unseen_identities SELECT id, :somebody FROM refused"
             ),
             {"somebody": SOMEBODY},
