@@ -13,7 +13,7 @@ REVOKE ALL ON ALL FUNCTIONS IN SCHEMA kratos_sync FROM kratos_sync_console;
 GRANT USAGE ON SCHEMA kratos_sync TO kratos_sync_console;
 GRANT SELECT ON kratos_sync.alembic_version, kratos_sync.subscriptions, kratos_sync.consumer_policies,
                 kratos_sync.events, kratos_sync.attempts, kratos_sync.purges, kratos_sync.hooks_heard,
-                kratos_sync.audit
+                kratos_sync.audit, kratos_sync.timelines
     TO kratos_sync_console;
 GRANT EXECUTE ON FUNCTION kratos_sync.retry_dead_letters, kratos_sync.discard_dead_letters
     TO kratos_sync_console;
