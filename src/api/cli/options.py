@@ -151,7 +151,12 @@ as_json = click.option(
 yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 dry_run = click.option("--dry-run", is_flag=True, help="Report only; change nothing.")
 by = click.option(
-    "--by", metavar="NAME", callback=_operator, help="Who decides this; by default, you."
+    "--by",
+    "--as",
+    "by",
+    metavar="NAME",
+    callback=_operator,
+    help="Who decides this; by default, you.",
 )
 reason = click.option(
     "--reason", required=True, callback=_reason, help="Why. It is kept: name no person."
