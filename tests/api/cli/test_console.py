@@ -18,22 +18,22 @@ OIDC = {
 
 
 @pytest.fixture
-def servers(database_url: str, broker_url: str) -> dict[str, str]:
+def addresses(database_url: str, broker_url: str) -> dict[str, str]:
     return {"DATABASE_URL": database_url, "BROKER_URL": broker_url}
 
 
 @pytest.mark.parametrize("name", [name for name in OIDC if name != "CONSOLE_SIGN_IN"])
-def test_openid_connect_needs_each_of_its_settings(servers: dict[str, str], name: str) -> None:
-    result = kratos_sync("console", **servers, **{**OIDC, name: ""})
+def test_openid_connect_needs_each_of_its_settings(addresses: dict[str, str], name: str) -> None:
+    result = kratos_sync("console", **addresses, **{**OIDC, name: ""})
     assert result.exit_code == 2
     assert f"Error: CONSOLE_SIGN_IN=oidc needs {name}.\n" in result.output
 
 
 @pytest.mark.parametrize("name", ["CONSOLE_ORIGIN", "CONSOLE_OIDC_ISSUER"])
 def test_openid_connect_needs_https_except_on_this_machine(
-    servers: dict[str, str], name: str
+    addresses: dict[str, str], name: str
 ) -> None:
-    result = kratos_sync("console", **servers, **{**OIDC, name: "http://192.0.2.1:8100"})
+    result = kratos_sync("console", **addresses, **{**OIDC, name: "http://192.0.2.1:8100"})
     assert result.exit_code == 2
     assert name in result.output
     assert "https" in result.output
