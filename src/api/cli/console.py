@@ -67,7 +67,7 @@ class ConsoleServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Return whether to stop; called ten times a second."""
-        self._observer.turned()
+        self._observer.turned("console")
         if self._stopped.is_set():
             self._health.stopping()
             self.should_exit = True

@@ -9,6 +9,10 @@ PROCESSES: Final = ("api", "relay", "worker", "reconcile", "console")
 LOOPS: Final = ("api", "relay", "worker", "console")
 KRATOS: Final = ("worker", "reconcile", "console")
 """Those that call Kratos' Admin API."""
+DELIVERY: Final = "delivery"
+"""The process of `kratos-sync all` beside its api."""
+PARTS: Final[Mapping[str, tuple[str, ...]]] = {DELIVERY: ("relay", "worker")}
+"""A process that is several in one has the loops and the metrics of each."""
 
 Kind = Literal["counter", "gauge", "histogram"]
 Values = tuple[str, ...]

@@ -28,6 +28,7 @@ class Dependency:
         self._problem = ""
         self._lock = threading.Lock()
         self._stopped = threading.Event()
+        self._check: Callable[[], None] | None = None
 
     @property
     def is_up(self) -> bool:
@@ -46,9 +47,10 @@ class Dependency:
         return self._outages
 
     def start(self, check: Callable[[], None]) -> None:
-        """Check it from now on; `check` bounds its own time."""
-        thread = threading.Thread(target=self._run, args=(check,), name=self._name, daemon=True)
-        thread.start()
+        """Check it so from now on; `check` bounds its own time."""
+        is_first, self._check = self._check is None, check
+        if is_first:
+            threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def stop(self) -> None:
         """Check no more."""
@@ -61,10 +63,10 @@ class Dependency:
                 self._outages += 1
             self._succeeded_at = None
 
-    def _run(self, check: Callable[[], None]) -> None:
-        while not self._stopped.is_set():
+    def _run(self) -> None:
+        while self._check is not None and not self._stopped.is_set():
             try:
-                check()
+                self._check()
             except Exception as error:  # noqa: BLE001  # whatever it is: it cannot be used
                 is_ours = type(error).__module__.startswith(OURS)
                 self._problem = str(error) if is_ours else name_of(type(error))

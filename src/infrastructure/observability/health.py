@@ -29,7 +29,7 @@ class Health:
     """The health of one process; who asks is answered at once.
 
     Until it is `started`, and once it is `stopping`, it is live and not ready. In between it is
-    live while its loop turns and its threads are alive, and ready while also its database and its
+    live while its loops turn and its threads are alive, and ready while also its database and its
     broker can be used.
     """
 
@@ -38,13 +38,17 @@ class Health:
         process: str,
         observer: Observer,
         service_manager: ServiceManager | None = None,
-        longest_turn_seconds: float = LONGEST_TURN_SECONDS,
+        loops: Mapping[str, float] | None = None,
     ) -> None:
-        """``process`` is its name, such as ``relay``; the observer knows its loop and the rest."""
+        """``process`` is its name, such as ``relay``; the observer knows its loops and the rest.
+
+        ``loops`` are those that turn, with the most seconds between two turns; by default one that
+        has the process' name.
+        """
         self.process = process
         self._observer = observer
         self._service_manager = service_manager or ServiceManager({})
-        self._longest_turn_seconds = longest_turn_seconds
+        self._loops = {process: LONGEST_TURN_SECONDS} if loops is None else loops
         self._threads: list[Callable[[], Iterable[threading.Thread]]] = []
         self._state = "is starting"
         self._ended = threading.Event()
@@ -55,7 +59,8 @@ class Health:
 
     def started(self) -> None:
         """Say that the process works from now on, and begin to watch it."""
-        self._observer.turned()
+        for loop in self._loops:
+            self._observer.turned(loop)
         self._state = ""
         self._service_manager.send(READY)
         threading.Thread(target=self._watch, name="health", daemon=True).start()
@@ -91,9 +96,14 @@ class Health:
         """What keeps it from being live, each with the reason; empty while it works."""
         if self._state:
             return {}
-        hanging = {}
-        if (age := self._observer.loop_age) > self._longest_turn_seconds:
-            hanging["loop"] = f"has not turned for {age:.0f} s"
+        ages = {loop: self._observer.age_of(loop) for loop in self._loops}
+        hanging = {
+            "loop"
+            if loop == self.process
+            else f"loop of the {loop}": f"has not turned for {age:.0f} s"
+            for loop, age in ages.items()
+            if age > self._loops[loop]
+        }
         watched = [thread for threads in self._threads for thread in threads()]
         if ended := [thread.name for thread in watched if not thread.is_alive()]:
             hanging["threads"] = f"{len(ended)} of {len(watched)} ended ({', '.join(ended)})"

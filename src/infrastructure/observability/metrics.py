@@ -96,15 +96,13 @@ class Metrics(Observer):
         self.registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self._process = process
+        self._roles = define.PARTS.get(process, (process,))
         self._watched = _Watched()
         self.registry.register(self._watched)
         self._error_types: set[str] = set()
         self._lock = threading.Lock()
         self._circuit_is_open = False
-        counted = [
-            each for each in define.METRICS if process in each.processes and each in _COUNTED
-        ]
+        counted = [each for each in define.METRICS if self._has(each) and each in _COUNTED]
         self._counters = {
             each: _counter(each, self.registry, consumers)
             for each in counted
@@ -121,10 +119,10 @@ class Metrics(Observer):
         self.broker = Dependency("broker-check", CHECK_SECONDS)
         self._dependencies: dict[str, Dependency] = {}
         self._webhooks = {each: AnsweredWebhooks() for each in define.ENDPOINTS}
-        if process in define.WEBHOOKS.processes:
+        if self._has(define.WEBHOOKS):
             self.registry.register(WebhookMetrics(self._webhooks))
-        self.watch(define.BUILD, lambda: {(version, process): 1.0})
-        self.watch(define.LOOP_AGE, lambda: self.loop_age)
+        self.watch(define.BUILD, lambda: {(version, role): 1.0 for role in self._roles})
+        self.watch(define.LOOP_AGE, lambda: max(map(self.age_of, self._roles)))
         self.watch(define.CIRCUIT_OPEN, lambda: float(self._circuit_is_open))
 
     @property
@@ -145,7 +143,7 @@ class Metrics(Observer):
 
     def watch(self, metric: Metric, read: Callable[[], Reading]) -> None:
         """Export what `read` returns, if this process exports the metric."""
-        if self._process in metric.processes:
+        if self._has(metric):
             self._watched.add(metric, read)
 
     def watch_ledger(self, check: Callable[[], None]) -> None:
@@ -217,6 +215,9 @@ class Metrics(Observer):
 
     def circuit(self, *, is_open: bool) -> None:
         self._circuit_is_open = is_open
+
+    def _has(self, metric: Metric) -> bool:
+        return not {*self._roles}.isdisjoint(metric.processes)
 
     def _bounded(self, error_type: str) -> str:
         """The type itself if it is a plain name, and one of the first MOST_ERROR_TYPES."""

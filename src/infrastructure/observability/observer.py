@@ -16,27 +16,27 @@ Reading: TypeAlias = float | Mapping[tuple[str, ...], float]
 
 
 class Observer:
-    """Knows when the process' loop last turned, and nothing else.
+    """Knows when each loop of the process last turned, and nothing else.
 
     A subclass counts. It is quick, raises nothing, and any thread may call it.
     """
 
     def __init__(self) -> None:
-        self._turned_at: float | None = None
+        self._turned_at: dict[str, float] = {}
 
     @property
     def is_counting(self) -> bool:
         """Whether metrics are exported."""
         return False
 
-    def turned(self) -> None:
-        """The loop of the process has turned once more."""
-        self._turned_at = monotonic()
+    def turned(self, loop: str) -> None:
+        """A loop has turned once more; its name is that of the process that has no other one."""
+        self._turned_at[loop] = monotonic()
 
-    @property
-    def loop_age(self) -> float:
+    def age_of(self, loop: str) -> float:
         """The seconds since the loop last turned; 0 before it began."""
-        return 0.0 if self._turned_at is None else monotonic() - self._turned_at
+        now = monotonic()
+        return now - self._turned_at.get(loop, now)
 
     def ledger_unavailable(self) -> None:
         """PostgreSQL could not be used."""

@@ -40,6 +40,7 @@ TICK_SECONDS, IDLE_SECONDS = 0.1, 1.0
 
 INTERRUPTION_SECONDS: Final = 5.0
 MOMENT_SECONDS: Final = 0.0005
+LOOP: Final = "worker"
 
 log = structlog.get_logger()
 
@@ -247,7 +248,7 @@ class Watchdog:
         looked, worked = time.monotonic(), time.process_time()
         while not self._stopped.wait(TICK_SECONDS if self._watched else IDLE_SECONDS):
             self.in_flight.beat()
-            self._observer.turned()
+            self._observer.turned(LOOP)
             away, busy = time.monotonic() - looked, time.process_time() - worked
             looked, worked = looked + away, worked + busy
             # No consumer's time, unless one holds the interpreter: then the process is busy.

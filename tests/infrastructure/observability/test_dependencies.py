@@ -88,3 +88,17 @@ def test_a_check_that_does_not_return_has_failed(
     service.answers.set()
     until(lambda: dependency.is_up)
     assert dependency.outages >= 1
+
+
+def test_the_check_that_was_given_last_is_the_only_one(
+    dependency: Dependency, service: Service
+) -> None:
+    dependency.start(service.check)
+    until(lambda: service.checks > 0)
+    other = Service()
+    dependency.start(other.check)
+    other.checked_again()
+    checks = service.checks
+    other.checked_again()
+
+    assert service.checks == checks

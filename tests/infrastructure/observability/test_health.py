@@ -62,7 +62,9 @@ def health_of() -> Iterator[HealthOf]:
     def health(
         observer: Observer, longest: float = FOR_EVER, environment: dict[str, str] | None = None
     ) -> Health:
-        made.append(Health("relay", observer, ServiceManager(environment or {}), longest))
+        made.append(
+            Health("relay", observer, ServiceManager(environment or {}), {"relay": longest})
+        )
         return made[-1]
 
     yield health
@@ -112,6 +114,22 @@ def test_a_loop_that_does_not_turn_is_not_live_until_it_turns_again(health_of: H
     patient = health_of(observer)
     patient.started()
     assert patient.live().status == 200
+
+
+def test_each_loop_of_a_process_with_several_turns_by_itself() -> None:
+    observer = Observer()
+    health = Health("delivery", observer, loops={"relay": A_MOMENT, "worker": FOR_EVER})
+    health.started()
+
+    def only_the_worker_turns() -> bool:
+        observer.turned("worker")
+        return health.live().status == 503
+
+    until(only_the_worker_turns)
+    assert answered(health.live())[1]["down"] == ["loop of the relay"]
+    observer.turned("relay")
+    assert health.what_hangs() == {}
+    health.stopping()
 
 
 def test_a_thread_that_ended_is_named(health_of: HealthOf) -> None:
@@ -260,7 +278,7 @@ def test_systemd_hears_nothing_of_a_process_whose_loop_hangs(
         systemd.heard_all()
 
         assert systemd.hears_nothing_for(10 * A_MOMENT)
-        until(lambda: observer.turned() or "WATCHDOG=1" in systemd.heard_all())
+        until(lambda: observer.turned("relay") or "WATCHDOG=1" in systemd.heard_all())
     assert [line["event"] for line in logs][:2] == ["not_live", "live_again"]
 
 

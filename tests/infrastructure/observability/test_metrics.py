@@ -279,3 +279,16 @@ def test_calls_are_counted_once_however_many_threads_read_them_meanwhile() -> No
         thread.join(60)
     assert changed(metrics, define.WEBHOOKS) == {("sync-identity", "accepted"): 20_000}
     assert changed(metrics, define.WEBHOOK_DURATION, "_count") == {("sync-identity",): 20_000}
+
+
+def test_a_process_that_is_relay_and_worker_exports_what_both_do() -> None:
+    exported = {
+        role: {family.name for family in text_string_to_metric_families(text(metrics_of(role)))}
+        for role in ("relay", "worker", "delivery")
+    }
+
+    assert exported["delivery"] == exported["relay"] | exported["worker"]
+    assert samples(metrics_of("delivery"), define.BUILD).keys() == {
+        ("1.2.3", "relay"),
+        ("1.2.3", "worker"),
+    }
