@@ -4,8 +4,9 @@
 
 The first child behaves as the first word says, the second as the second, and so on; each writes
 what it knows of its predecessor into a file named after its turn. The last word is for all the
-further ones. The supervisor writes its pauses; they are ten times as short, and those of more than
-three seconds do not end.
+further ones. Words such as `one:live` are for a part of that name, which has turns of its own. The
+supervisor writes its pauses; they are ten times as short, and those of more than three seconds do
+not end.
 """
 
 import os
@@ -49,7 +50,8 @@ supervisor.ShutdownSignals = QuickShutdownSignals
 
 def child(given: supervisor.Supervised, folder: Path, behaviours: list[str]) -> None:
     """Behave as it is this child's turn to."""
-    turn = len(list(folder.glob("child-*")))
+    prefix = f"child-{given.part}-" if given.part else "child-"
+    turn = len(list(folder.glob(f"{prefix}*")))
     behaviour, _, number = behaviours[min(turn, len(behaviours) - 1)].partition("=")
     in_flight = InFlightDeliveries(given.memory)
     received = threading.Event()
@@ -61,7 +63,7 @@ def child(given: supervisor.Supervised, folder: Path, behaviours: list[str]) -> 
     new = folder / f"new-{os.getpid()}"
     counts = ",".join(f"{reason}={number}" for reason, number in given.replacements.items())
     new.write_text(f"{os.getpid()} {given.deaths} {counts or 'none'} {given.predecessor}")
-    new.rename(folder / f"child-{turn}")
+    new.rename(folder / f"{prefix}{turn}")
     if behaviour in {"exit", "refuse"}:
         os._exit(int(number))
     if behaviour == "signal":
@@ -86,9 +88,10 @@ def receive(folder: Path, caught: int, behaviour: str, received: threading.Event
 def main(folder: str, *behaviours: str) -> None:
     child_processes.end_with_parent(os.environ)
     given = supervisor.taken_over(os.environ)
+    words = [word.rpartition(":") for word in behaviours]
     if given is None:
-        sys.exit(supervisor.supervise())
-    child(given, Path(folder), list(behaviours))
+        sys.exit(supervisor.supervise(*dict.fromkeys(part for part, _, _ in words if part)))
+    child(given, Path(folder), [behaviour for part, _, behaviour in words if part == given.part])
 
 
 if __name__ == "__main__":

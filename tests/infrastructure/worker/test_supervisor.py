@@ -13,7 +13,12 @@ from typing import NamedTuple, Self
 import psutil
 import pytest
 
-from kratos_sync.infrastructure.worker.supervisor import REPLACE_ME, SUPERVISED, taken_over
+from kratos_sync.infrastructure.worker.supervisor import (
+    FIRST_SECONDS,
+    REPLACE_ME,
+    SUPERVISED,
+    taken_over,
+)
 from tests.infrastructure.worker import supervised
 from tests.waiting import DEADLINE_SECONDS, lives, until
 
@@ -39,7 +44,7 @@ class Supervised:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pids = [child.pid for child in self.children]
+        pids = [int(each.read_text().split()[0]) for each in self._folder.glob("child-*")]
         for pid in [self.process.pid, *filter(lives, pids)]:
             with_its_group = psutil.Process(pid) if lives(pid) else None
             if with_its_group is not None:
@@ -48,16 +53,20 @@ class Supervised:
         assert self.process.stderr is not None
         self.process.stderr.close()
 
-    def child(self, turn: int) -> Child:
+    def child(self, turn: int, part: str = "") -> Child:
         """The child whose turn it is, as soon as there is one."""
-        until(lambda: len(self.children) > turn)
-        return self.children[turn]
+        until(lambda: len(self.children_of(part)) > turn)
+        return self.children_of(part)[turn]
 
     @property
     def children(self) -> list[Child]:
+        return self.children_of("")
+
+    def children_of(self, part: str) -> list[Child]:
+        """The children so far that are this part."""
         found = []
         for turn in itertools.count():
-            file = self._folder / f"child-{turn}"
+            file = self._folder / f"child-{part}{'-' if part else ''}{turn}"
             if not file.exists():
                 return found
             pid, deaths, replacements, predecessor = file.read_text().split(maxsplit=3)
@@ -256,5 +265,62 @@ def test_what_a_child_was_given_is_passed_on_to_nobody() -> None:
     passed_on = '[7, "a name", "exited with code 1", 2, {"hung": 3}]'
     environment = {"PATH": "/bin", SUPERVISED: passed_on}
 
-    assert taken_over(environment) == (7, "a name", "exited with code 1", 2, {"hung": 3})
+    assert taken_over(environment) == (7, "a name", "exited with code 1", 2, {"hung": 3}, "")
     assert environment == {"PATH": "/bin"}
+
+
+def test_a_part_that_dies_is_replaced_and_the_other_lives_on(folder: Path) -> None:
+    with Supervised(folder, "one:live", "two:exit=3", "two:live") as supervisor:
+        one = supervisor.child(0, "one")
+        assert supervisor.child(1, "two").predecessor == "exited with code 3"
+        assert lives(one.pid)
+
+        supervisor.ask()
+        assert supervisor.ends_with() == 0
+        assert supervisor.received == ["SIGTERM"] * 2
+
+
+def test_a_part_that_hangs_is_replaced_and_the_other_lives_on(folder: Path) -> None:
+    with Supervised(folder, "one:live", "two:hold", "two:live") as supervisor:
+        one = supervisor.child(0, "one")
+        assert supervisor.child(1, "two").predecessor == "was ended by SIGABRT"
+        assert lives(one.pid)
+        assert len(supervisor.children_of("one")) == 1
+
+
+def test_a_part_that_cannot_start_ends_the_other_and_says_why(folder: Path) -> None:
+    with Supervised(folder, "one:live", "two:refuse=2", "two:live") as supervisor:
+        assert supervisor.ends_with() == 2
+        assert len(supervisor.children_of("two")) == 1
+    assert not lives(supervisor.child(0, "one").pid)
+
+
+def test_a_second_request_aborts_every_part(folder: Path) -> None:
+    with Supervised(folder, "one:slow", "two:slow") as supervisor:
+        for part in ("one", "two"):
+            supervisor.child(0, part)
+        supervisor.ask()
+        until(lambda: supervisor.received == ["SIGTERM"] * 2)
+        supervisor.ask()
+
+        assert supervisor.ends_with() == 0
+        assert sorted(supervisor.received) == ["SIGTERM"] * 2 + ["SIGUSR2"] * 2
+
+
+def test_no_part_outlives_the_supervisor(folder: Path) -> None:
+    with Supervised(folder, "one:unstoppable", "two:live") as supervisor:
+        pids = [supervisor.child(0, part).pid for part in ("one", "two")]
+        supervisor.process.kill()
+
+        until(lambda: not any(map(lives, pids)))
+
+
+def test_a_part_waits_for_the_first_beat_of_the_one_before_but_not_for_long(folder: Path) -> None:
+    with Supervised(folder, "one:unready", "two:live") as supervisor:
+        supervisor.child(0, "one")
+        began = time.monotonic()
+        supervisor.child(0, "two")
+        assert time.monotonic() - began > 0.5 * FIRST_SECONDS
+
+        supervisor.ask()
+        assert supervisor.ends_with() == 0
