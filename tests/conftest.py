@@ -190,14 +190,15 @@ def engine(database_url: str) -> "Iterator[Engine]":
 
 @pytest.fixture
 def broker(request: pytest.FixtureRequest) -> "Iterator[AnyBroker]":
-    """A broker with queues of the test's own: on Valkey, or as the test is parametrised."""
+    """A broker with queues of the test's own: on Valkey, or of the kind the test asks for."""
     from pydantic import SecretStr
 
     from kratos_sync.infrastructure.bus.broker import connect
     from tests.infrastructure.bus.peeking import wipe
 
     kind = getattr(request, "param", "valkey")
-    url = request.getfixturevalue({"valkey": "broker_url", "rabbitmq": "amqp_url"}[kind])
+    urls = {"valkey": "broker_url", "rabbitmq": "amqp_url"}
+    url = request.getfixturevalue(urls[kind]) if kind in urls else f"{kind}://"
     broker = connect(SecretStr(url), namespace=f"test-{uuid4().hex}")
     yield broker
     if kind == "rabbitmq":

@@ -59,7 +59,7 @@ def attention(
     ``broker`` is None where it was not asked; `can_ask` is whether the address of Kratos' Admin
     API is known.
     """
-    if broker is not None and not broker.answers:
+    if broker is not None and broker.answers is False:
         text = (
             f"The broker does not answer ({broker.error}). Events are still recorded;"
             " they are delivered once it is back."

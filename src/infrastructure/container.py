@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dependency_injector import containers, providers
+from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from kratos_sync.application.actions import Actions
@@ -22,7 +23,7 @@ from kratos_sync.infrastructure.application import (
     load_application,
     subscriptions_with,
 )
-from kratos_sync.infrastructure.bus.broker import NAMESPACE
+from kratos_sync.infrastructure.bus.broker import NAMESPACE, is_in_memory, require_shared
 from kratos_sync.infrastructure.bus.broker import connect as connect_to_broker
 from kratos_sync.infrastructure.bus.event_bus import PostgresEventBus
 from kratos_sync.infrastructure.bus.relay import Relay
@@ -71,6 +72,8 @@ from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
+    from kratos_sync.infrastructure.bus.broker import DramatiqBroker
+    from kratos_sync.infrastructure.bus.memory import MemoryElsewhere
     from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
 
 
@@ -98,6 +101,22 @@ def _reported(error_reports: ErrorReports, failures: PostgresFailures) -> Failur
 def broker_namespace(engine: Engine) -> str:
     """The prefix of this deployment's queues at the broker. Raises LedgerUnavailable."""
     return f"{NAMESPACE}.{deployment_id(engine)}"
+
+
+def _shared_broker(url: SecretStr, engine: Engine) -> "DramatiqBroker":
+    """Connect to the broker that processes share. Raises BrokerNotShared or LedgerUnavailable."""
+    require_shared(url)
+    return connect_to_broker(url, broker_namespace(engine))
+
+
+def _broker_to_ask(
+    settings: Settings, shared: "Callable[[], DramatiqBroker]"
+) -> "DramatiqBroker | MemoryElsewhere":
+    if not is_in_memory(settings.broker_url):
+        return shared()
+    from kratos_sync.infrastructure.bus.memory import MemoryElsewhere
+
+    return MemoryElsewhere(settings.metrics_host, settings.second_metrics_port)
 
 
 def _consumers(
@@ -132,11 +151,10 @@ class Container(containers.DeclarativeContainer):
     )
     direct_engine = providers.Singleton(_direct_engine, engine, settings)
     """Past a pooler."""
-    broker = providers.Singleton(
-        connect_to_broker,
-        settings.provided.broker_url,
-        providers.Callable(broker_namespace, engine),
-    )
+    broker = providers.Singleton(_shared_broker, settings.provided.broker_url, engine)
+    """Overridden in a process that has one in its memory."""
+    broker_to_ask = providers.Singleton(_broker_to_ask, settings, broker.provider)
+    """For processes that neither send nor consume."""
     wake_relay = providers.Singleton(RelayWakeUp, settings.provided.database_url)
     event_bus = providers.Singleton(
         PostgresEventBus,

@@ -34,6 +34,8 @@ from kratos_sync.infrastructure.secret_files import (
 )
 
 SHORTEST_KEY: Final = 16
+IN_MEMORY: Final = "memory://"
+"""The URL of a broker in the memory of the process that uses it."""
 # HTTP's own headers, those that Kratos always sends, and those that proxies set or remove.
 RESERVED_HEADERS: Final = re.compile(
     r"(accept|access-control|content|if|ory-webhook|proxy|sec|x-forwarded)(-.*)?|host|connection"
@@ -59,6 +61,10 @@ def _url(parse: Callable[[str], object], *schemes: str) -> AfterValidator:
 
 
 def _parse_broker_url(url: str) -> object:
+    if url.startswith("memory:"):
+        if url != IN_MEMORY:
+            raise ValueError
+        return url
     if url.startswith("amqp"):
         from pika import URLParameters
 
@@ -145,7 +151,7 @@ def _none_if(word: str) -> BeforeValidator:
 
 DatabaseUrl = Annotated[SecretStr, _url(parse_database_url, "postgresql", "postgres")]
 BrokerUrl = Annotated[
-    SecretStr, _url(_parse_broker_url, "redis", "rediss", "unix", "amqp", "amqps")
+    SecretStr, _url(_parse_broker_url, "redis", "rediss", "unix", "amqp", "amqps", "memory")
 ]
 HttpUrl = Annotated[SecretStr, _url(_parse_http_url, "http", "https")]
 Token = Annotated[SecretStr, AfterValidator(_token)]
@@ -170,7 +176,8 @@ class Settings(BaseSettings):
     database_url: DatabaseUrl
     database_direct_url: Annotated[DatabaseUrl | None, _none_if("")] = None
     """The same database past a pooler, where `DATABASE_URL` leads to one."""
-    broker_url: BrokerUrl
+    broker_url: BrokerUrl = SecretStr(IN_MEMORY)
+    """The broker that relays and workers share; ``memory://`` is that of `kratos-sync all`."""
     kratos_sync_app: Annotated[str | None, _none_if("")] = None
     """Your application, as ``module:attribute``; by default that of an installed package."""
     kratos_webhook_api_keys: ApiKeys = ()
@@ -311,6 +318,11 @@ class Settings(BaseSettings):
     def direct_url(self) -> SecretStr:
         """For what needs sessions of its own: LISTEN, locks of a session, migrations."""
         return self.database_direct_url or self.database_url
+
+    @property
+    def second_metrics_port(self) -> int | None:
+        """The port of the second process of `kratos-sync all`."""
+        return None if self.metrics_port is None else self.metrics_port + 1
 
     @property
     def retention(self) -> Retention:

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from kratos_sync.application.operations import RunningOperation
     from kratos_sync.application.ports.operations import OperationRequest, Progress
     from kratos_sync.infrastructure.container import Container
+    from kratos_sync.infrastructure.settings import Settings
 
 GARBAGE_THRESHOLD = 20_000
 POLL_SECONDS = 1.0
+NEED_A_BROKER = frozenset({"relay", "worker"})
 
 T = TypeVar("T")
 
@@ -36,25 +38,33 @@ def opened_container(
     stopped: threading.Event | None = None,
     process: str | None = None,
     is_successor: bool = False,
+    adapt: "Callable[[Settings], Settings] | None" = None,
 ) -> "Iterator[Container]":
     """Set up logging and yield a container; its database has the schema, unless not `migrated`.
 
     With `stopped`, a database that is unavailable or not migrated is waited for until then. A
     long-running `process` is observed, if that is configured; a successor has replaced another one.
+    `adapt` makes other settings of those that are given.
     Raises click.ClickException for wrong settings and for a database that cannot be used.
     """
     from kratos_sync.api.cli.observing import observed
+    from kratos_sync.infrastructure.bus.broker import require_shared
     from kratos_sync.infrastructure.container import Container
     from kratos_sync.infrastructure.migrations import require_schema
 
     container = Container()
     with expected_errors():
         settings = container.settings()
+        if adapt is not None:
+            settings = adapt(settings)
+            container.settings.override(settings)
         container.subscriptions()
         path = container.application_path()
         package = None if path is None else path.partition(":")[0].partition(".")[0]
         configure_logging(settings.log_format, settings.log_level, package)
         engine = container.engine()
+        if process in NEED_A_BROKER:
+            require_shared(settings.broker_url)
     with ExitStack() as undo:
         undo.callback(_dispose, container)
         if process is not None:
@@ -177,6 +187,7 @@ def explained(error: Exception) -> click.ClickException | None:
     from kratos_sync.application.ports.kratos import KratosNotConfigured
     from kratos_sync.application.ports.operations import CannotBeResumed
     from kratos_sync.application.ports.purge import AnotherPurge, ClocksDiffer
+    from kratos_sync.infrastructure.bus.broker import BrokerNotShared
     from kratos_sync.infrastructure.ledger.subscriptions import MayNotSubscribe
     from kratos_sync.infrastructure.migrations import (
         MigrationBlocked,
@@ -192,8 +203,9 @@ def explained(error: Exception) -> click.ClickException | None:
             wrong = [f"{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()]
             hint = " (`. .data/env` sets those of `make dev`)" if Path(".data/env").exists() else ""
             return click.UsageError(f"settings are missing or wrong: {'; '.join(wrong)}{hint}")
-        case KratosNotConfigured():
-            return click.UsageError(f"{error}: where is Kratos' Admin API?")
+        case KratosNotConfigured() | BrokerNotShared():
+            hint = ": where is Kratos' Admin API?" if isinstance(error, KratosNotConfigured) else ""
+            return click.UsageError(f"{error}{hint}")
         case SchemaTooOld() | CannotListen():
             return click.ClickException(str(error))
         case InvalidApplication():

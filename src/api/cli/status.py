@@ -63,7 +63,7 @@ def status(drift: bool, watch: bool, as_json: bool) -> None:
         settings = container.settings()
         can_ask = settings.kratos_admin_url is not None
         report = container.status().report(list(container.subscriptions().consumers))
-        with closing(container.broker()) as broker:
+        with closing(container.broker_to_ask()) as broker:
             at_broker = broker_status(broker, [consumer.name for consumer in report.consumers])
     if as_json:
         echo_json(to_json(report, at_broker, settings.retention))
@@ -130,7 +130,7 @@ def print_report(
         echo(Styled("All is well.", "bold green"))
     echo("")
     for heading, line in _overview(report, broker, retention, can_ask=can_ask):
-        style = "bold red" if heading == "Broker" and not broker.answers else ""
+        style = "bold red" if heading == "Broker" and broker.answers is False else ""
         echo(*(Styled(folded, style) for folded in fold(line, heading.ljust(HEADING))))
     echo("", *_consumers(report))
     if report.hooks:
@@ -145,7 +145,9 @@ def _overview(
     yield "Database", f"schema {report.revision}{newer if report.revision != needed else ''}"
     waiting = ", ".join(f"{name} {number:,}" for name, number in broker.messages.items() if number)
     answers = f"answers, messages waiting: {waiting or 'none'}"
-    yield "Broker", answers if broker.answers else f"DOWN ({broker.error})"
+    if broker.answers is None:
+        answers = "in the memory of `kratos-sync all`; it holds what is LEASED"
+    yield "Broker", f"DOWN ({broker.error})" if broker.answers is False else answers
     yield "Identities", f"{_count(report.alive)} alive, {_count(report.deleted)} deleted"
     yield "Ledger", f"{_count(report.events)} events, {_count(report.attempts)} attempts"
     yield from drift_rows(report.drift, report.at, can_ask=can_ask)

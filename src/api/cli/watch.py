@@ -86,7 +86,7 @@ def watch_status(as_json: bool) -> None:
             troubles = attention(found.report, found.broker, can_ask=can_ask)
             return screen(found, past, (each.text for each in troubles))
 
-        with closing(container.broker()) as broker:
+        with closing(container.broker_to_ask()) as broker:
             if as_json:
                 look_again(look, show_json, _complain, LOOK_SECONDS)
             elif sys.stdout.isatty():

@@ -154,16 +154,18 @@ class StatusReport:
 class BrokerStatus:
     """Whether the broker answers, and the number of waiting ``messages`` for each consumer.
 
-    Without an answer, ``error`` is the type of the exception, and there are no messages.
+    Without an answer, ``error`` is the type of the exception, and there are no messages. One in the
+    memory of another process may not be asked.
     """
 
     messages: Mapping[str, int]
     error: str | None = None
+    is_asked: bool = True
 
     @property
-    def answers(self) -> bool:
-        """Whether the broker answers."""
-        return self.error is None
+    def answers(self) -> bool | None:
+        """Whether the broker answers; None if it cannot be asked."""
+        return self.error is None if self.is_asked else None
 
 
 class Status(Protocol):

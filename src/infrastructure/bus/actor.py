@@ -27,8 +27,7 @@ from kratos_sync.infrastructure.observability.observer import UNOBSERVED, Observ
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
-    from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
+    from kratos_sync.infrastructure.bus.broker import DramatiqBroker
 
 PAUSE_SECONDS: Final = 1.0
 """The pause between two attempts while the ledger is away."""
@@ -47,7 +46,7 @@ class Actor:
 
     def __init__(
         self,
-        broker: "WakefulRedisBroker | ConfirmingRabbitmqBroker",
+        broker: "DramatiqBroker",
         subscriptions: Subscriptions,
         unit_of_work: Callable[[], UnitOfWork],
         failures: Failures,

@@ -2,16 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import dramatiq
 from pydantic import SecretStr
 
 from kratos_sync.application.ports.status import BrokerStatus
+from kratos_sync.infrastructure.settings import IN_MEMORY
 
 if TYPE_CHECKING:
+    from kratos_sync.infrastructure.bus.memory import MemoryBroker
     from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
     from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
+
+    DramatiqBroker: TypeAlias = WakefulRedisBroker | ConfirmingRabbitmqBroker | MemoryBroker
+    """A PointerBroker that Dramatiq's workers consume from."""
 
 NAMESPACE = "kratos-sync"
 """The prefix of our queues' names; a deployment adds its id (`infrastructure.container`)."""
@@ -32,6 +37,14 @@ def require_version(product: str, found: str) -> None:
     if numbers and numbers < LEAST[product]:
         least = ".".join(map(str, LEAST[product]))
         raise BrokerUnavailable(f"{product} {found} is too old: {least} is the oldest that will do")
+
+
+class BrokerOutOfReach(BrokerUnavailable):
+    """The broker cannot be asked from this process, and may well work."""
+
+
+class BrokerNotShared(Exception):
+    """A relay and a worker of their own need a broker that they share."""
 
 
 class Load(NamedTuple):
@@ -68,15 +81,20 @@ class PointerBroker(Protocol):
     def ping(self) -> None:
         """Return if the broker accepts messages now."""
 
+    def work_as(self, name: str, *, predecessor_died: bool) -> None:
+        """Be the worker of this name; take over what one before it had fetched."""
+
     def close(self) -> None:
         """Close the connections."""
 
 
-def connect(
-    url: SecretStr, namespace: str = NAMESPACE
-) -> "WakefulRedisBroker | ConfirmingRabbitmqBroker":
-    """Make a broker for a URL of Redis or RabbitMQ; it connects when it is first used."""
+def connect(url: SecretStr, namespace: str = NAMESPACE) -> "DramatiqBroker":
+    """Make a broker for a URL; one of Redis or RabbitMQ connects when it is first used."""
     # Only the client that is used is imported.
+    if is_in_memory(url):
+        from kratos_sync.infrastructure.bus.memory import MemoryBroker
+
+        return MemoryBroker()
     if url.get_secret_value().startswith("amqp"):
         from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
 
@@ -86,10 +104,33 @@ def connect(
     return WakefulRedisBroker.at(url, namespace)
 
 
-def broker_status(broker: PointerBroker, consumers: Sequence[str]) -> BrokerStatus:
+def is_in_memory(url: SecretStr) -> bool:
+    """Whether the broker is in the memory of the process that uses it."""
+    return url.get_secret_value() == IN_MEMORY
+
+
+def require_shared(url: SecretStr) -> None:
+    """Raise BrokerNotShared for a broker that processes do not share."""
+    if is_in_memory(url):
+        raise BrokerNotShared(
+            "A relay and a worker share a broker: set BROKER_URL to a Redis or a RabbitMQ."
+            " Only `kratos-sync all` needs none."
+        )
+
+
+class AskedBroker(Protocol):
+    """What `status` asks of a broker."""
+
+    def waiting(self, queue_names: Sequence[str], seconds: float) -> Mapping[str, int]:
+        """As PointerBroker does."""
+
+
+def broker_status(broker: AskedBroker, consumers: Sequence[str]) -> BrokerStatus:
     """Count the messages that no worker has fetched yet, or say why they cannot be counted."""
     try:
         return BrokerStatus(broker.waiting(consumers, TIMEOUT_SECONDS))
+    except BrokerOutOfReach:
+        return BrokerStatus({}, is_asked=False)
     except BrokerUnavailable as error:
         return BrokerStatus({}, str(error))
 

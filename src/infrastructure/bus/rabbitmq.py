@@ -75,6 +75,9 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
         """Make a broker for an amqp: or amqps: URL."""
         return cls(url.get_secret_value(), namespace)
 
+    def work_as(self, name: str, *, predecessor_died: bool) -> None:
+        """Nothing to do: RabbitMQ requeues what a connection that ended had fetched."""
+
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> Consumer:
         """Make a consumer with a connection of its own. Raises dramatiq's ConnectionClosed."""
         share = Share(queue_name, bounded(prefetch), self._in_flight[queue_name])

@@ -166,6 +166,10 @@ class WakefulRedisBroker(RedisBroker):
         )
         return cls(client, namespace)
 
+    def work_as(self, name: str, *, predecessor_died: bool) -> None:  # noqa: ARG002
+        """Be the worker of this name: what a predecessor had fetched is requeued at once."""
+        self.broker_id = name
+
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> "WokenConsumer":
         """Give a consumer that waits for wake-ups, up to the timeout (milliseconds)."""
         share = Share(queue_name, bounded(prefetch), self._in_flight[queue_name])

@@ -42,6 +42,8 @@ MOST_REFUSED = 10
 MOST_WAITING = 2 * MOST_BATCHES
 """Nothing is sent to a consumer with more messages in its queue: its workers are away or slow."""
 
+LOOP: Final = "relay"
+
 log = structlog.get_logger()
 
 
@@ -137,7 +139,7 @@ class Relay:
         """Relay until stopped; while the ledger or the broker is away, retry."""
         while not stopped.is_set():
             began = monotonic()
-            self._observer.turned()
+            self._observer.turned(LOOP)
             try:
                 pause = self.turn()
             except LedgerUnavailable as error:
@@ -160,7 +162,7 @@ class Relay:
     def _rest(self, seconds: float, stopped: threading.Event) -> None:
         until = monotonic() + seconds
         while (left := until - monotonic()) > 0 and not stopped.wait(min(left, REST_SECONDS)):
-            self._observer.turned()
+            self._observer.turned(LOOP)
 
     def _pause_without_broker(self) -> float:
         """A second; increasing while the broker answers pings and refuses messages."""
@@ -189,7 +191,7 @@ class Relay:
         return min([*pauses, BUSY_SECONDS if len(wanted) < len(self._windows) else IDLE_SECONDS])
 
     def _serve(self, consumer: str, backlog: Backlog) -> float:
-        self._observer.turned()  # however many consumers, each of which may take its time
+        self._observer.turned(LOOP)  # however many consumers, each of which may take its time
         policy = self._known_policies.of(consumer).of(self._consumers[consumer])
         if policy.paused_at is not None:
             return IDLE_SECONDS

@@ -4,7 +4,7 @@ import faulthandler
 import threading
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import dramatiq
 import structlog
@@ -17,7 +17,6 @@ from kratos_sync.application.ports.dead_letters import WORKER_DIED, FailedAttemp
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.infrastructure.bus.actor import Actor
-from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.observability import definitions as define
 from kratos_sync.infrastructure.observability.observer import UNOBSERVED, Observer
@@ -25,6 +24,9 @@ from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 from kratos_sync.infrastructure.worker.supervisor import Supervised
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from kratos_sync.infrastructure.bus.broker import DramatiqBroker
 
 POLL_MILLISECONDS: Final = 1_000
 """How often a worker looks for messages when nothing wakes it."""
@@ -62,9 +64,7 @@ class WorkerProcess:
         self._replaced = threading.Event()
         open_batches = OpenBatches(self._threads, supervised.deaths)
         self._broker = declared_broker(container, shutdown.requested, open_batches)
-        if isinstance(self._broker, WakefulRedisBroker):
-            # The predecessor's name: the messages that it had fetched are requeued at once.
-            self._broker.broker_id = supervised.name
+        self._broker.work_as(supervised.name, predecessor_died=supervised.predecessor_died)
         self._report(container.observer())
         if self._threads > settings.database_pool_size:
             connections = settings.database_pool_size
@@ -73,7 +73,7 @@ class WorkerProcess:
     def run(self) -> bool:
         """Consume until stopped, then drain. True if another process has to replace this one."""
         requested = self._shutdown.requested
-        self._watchdog.start(self._request_replacement)
+        self._watchdog.start(self.request_replacement)
         self._container.pauses().start()
         if (how := self._supervised.predecessor) is not None:
             record_lost_deliveries(
@@ -112,9 +112,10 @@ class WorkerProcess:
             lambda: {(each,): float(replaced.get(each, 0)) for each in define.REPLACEMENTS},
         )
         observer.watch(define.THREADS_BUSY, lambda: float(self._watchdog.busy_threads))
-        observer.watch_broker(self._container.broker().ping)
+        observer.watch_broker(self._broker.ping)
 
-    def _request_replacement(self) -> None:
+    def request_replacement(self) -> None:
+        """Stop, for another process that replaces this one."""
         self._replaced.set()
         self._shutdown.requested.set()
 
@@ -210,10 +211,10 @@ def _record(
 
 def declared_broker(
     container: Container, stopped: threading.Event, open_batches: OpenBatches
-) -> dramatiq.Broker:
+) -> "DramatiqBroker":
     """The broker with the actor on it. Raises InvalidApplication, before the first event comes."""
     container.consumers()
-    broker = container.broker()
+    broker: DramatiqBroker = container.broker()
     Actor(
         broker,
         container.subscriptions(),

@@ -153,6 +153,14 @@ def test_a_broker_that_is_down_needs_attention(capsys: pytest.CaptureFixture[str
     assert "DOWN (TimeoutError)" in output
 
 
+def test_a_broker_in_the_memory_of_another_process_is_not_taken_for_one_that_is_down(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = reported(capsys, GREET, broker=BrokerStatus({}, is_asked=False))
+    assert "does not answer" not in output
+    assert "Broker       in the memory of `kratos-sync all`; it holds what is LEASED" in output
+
+
 def test_messages_waiting_at_the_broker_are_listed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -378,7 +386,7 @@ def test_without_a_database_it_fails_in_one_line_without_the_password(
 
 
 def test_settings_that_are_missing_are_named() -> None:
-    result = kratos_sync("status", DATABASE_URL=None, BROKER_URL=None)
+    result = kratos_sync("status", DATABASE_URL=None, BROKER_URL="kafka://broker")
     assert result.exit_code == 2
     assert "DATABASE_URL" in result.stderr
     assert "BROKER_URL" in result.stderr

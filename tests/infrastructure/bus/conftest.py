@@ -68,6 +68,8 @@ Server = ReturningValkey | ReturningRabbitmq | WiredRabbitmq
 itself = pytest.mark.parametrize("server", ["valkey", "rabbitmq itself"], indirect=True)
 on_both = pytest.mark.parametrize("broker", ["valkey", "rabbitmq"], indirect=True)
 """The same test on a real Valkey and on a real RabbitMQ."""
+on_each = pytest.mark.parametrize("broker", ["valkey", "rabbitmq", "memory"], indirect=True)
+"""On a broker in memory as well, which nobody else can write to."""
 
 
 def names_logged(lines: "list[EventDict]") -> set[str]:

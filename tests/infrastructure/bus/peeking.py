@@ -6,13 +6,14 @@ from pydantic import SecretStr
 
 from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.subscriptions import SUBSCRIPTIONS
+from kratos_sync.infrastructure.bus.memory import MemoryBroker
 from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
 from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
 from kratos_sync.infrastructure.container import broker_namespace
 from kratos_sync.infrastructure.postgres.engine import connect
 
 OWN_QUEUES = sorted(Subscriptions(SUBSCRIPTIONS).consumers)
-AnyBroker = WakefulRedisBroker | ConfirmingRabbitmqBroker
+AnyBroker = WakefulRedisBroker | ConfirmingRabbitmqBroker | MemoryBroker
 
 
 def namespace_of(database_url: str) -> str:
@@ -28,6 +29,10 @@ def messages_in(broker: AnyBroker, queue: str) -> list[bytes]:
     """What waits in a queue, in order; it goes on waiting there."""
     if isinstance(broker, ConfirmingRabbitmqBroker):
         return _look(broker, queue)
+    if isinstance(broker, MemoryBroker):
+        held = broker._queue(queue)
+        with held.changed:
+            return [message.encode() for message in held.waiting]
     key = f"{broker.namespace}:{queue}"
     ids = broker.client.lrange(key, 0, -1)
     found = [broker.client.hget(f"{key}.msgs", message_id) for message_id in ids]
@@ -35,7 +40,7 @@ def messages_in(broker: AnyBroker, queue: str) -> list[bytes]:
 
 
 def put(
-    broker: AnyBroker,
+    broker: WakefulRedisBroker | ConfirmingRabbitmqBroker,
     queue: str,
     data: bytes,
     message_id: str | bytes = "an id",
@@ -64,6 +69,10 @@ def wipe(broker: AnyBroker) -> None:
             broker.client.delete(*keys)
         broker.client.script_flush()
         return
+    if isinstance(broker, MemoryBroker):
+        for held in broker._held.values():
+            held.waiting.clear()
+        return
     with _connected(broker) as connection:
         for queue in {*OWN_QUEUES, *broker.queues}:
             connection.channel().queue_delete(broker.name_at_server(queue))
@@ -71,6 +80,8 @@ def wipe(broker: AnyBroker) -> None:
 
 def left_behind(broker: AnyBroker) -> set[str]:
     """What is left of messages: Redis' keys without heartbeats, or queues that are not empty."""
+    if isinstance(broker, MemoryBroker):
+        return {name for name, held in broker._held.items() if held.waiting or held.in_flight}
     if isinstance(broker, ConfirmingRabbitmqBroker):
         return {queue for queue in broker.queues if broker.load(queue).waiting}
     keys = {key.decode() for key in broker.client.scan_iter(f"{broker.namespace}:*")}

@@ -18,7 +18,7 @@ from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.settings import Settings
 from tests.environment import subscriptions
-from tests.infrastructure.bus.conftest import Ledger, names_logged, new_event, on_both
+from tests.infrastructure.bus.conftest import Ledger, names_logged, new_event, on_each
 from tests.infrastructure.bus.peeking import AnyBroker, left_behind
 from tests.infrastructure.bus.working import declare_actor, message, working
 from tests.waiting import DEADLINE_SECONDS, until
@@ -38,7 +38,7 @@ def without_ledger(container: Container) -> Callable[..., None]:
     return declare_actor(away, stopped)
 
 
-@on_both
+@on_each
 def test_every_consumer_has_a_queue_of_its_name(container: Container) -> None:
     declare_actor(container)
 
@@ -231,7 +231,7 @@ def test_what_nobody_foresaw_is_logged_by_its_type_and_place_alone(
     }
 
 
-@on_both
+@on_each
 def test_whatever_happens_inside_the_message_is_acknowledged(
     container: Container, ledger: Ledger, broker: AnyBroker
 ) -> None:

@@ -9,7 +9,7 @@ import redis
 
 from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
 from kratos_sync.infrastructure.bus.redis import WakefulRedisBroker
-from tests.infrastructure.bus.conftest import on_both
+from tests.infrastructure.bus.conftest import on_each
 from tests.infrastructure.bus.peeking import AnyBroker, left_behind, messages_in
 from tests.infrastructure.bus.servers import ReturningValkey
 from tests.infrastructure.bus.working import declare_listener, message, take, working
@@ -32,7 +32,7 @@ def listeners(broker: WakefulRedisBroker) -> int:
     return int(count)
 
 
-@on_both
+@on_each
 def test_messages_enqueued_together_are_all_consumed_and_leave_nothing(
     broker: AnyBroker,
 ) -> None:
@@ -57,7 +57,7 @@ def test_messages_are_enqueued_in_one_transaction(valkey: ReturningValkey) -> No
     broker.close()
 
 
-@on_both
+@on_each
 def test_messages_are_consumed_in_the_order_in_which_they_were_enqueued(
     broker: AnyBroker,
 ) -> None:
@@ -68,7 +68,7 @@ def test_messages_are_consumed_in_the_order_in_which_they_were_enqueued(
         assert take(received, 40) == list(range(40))
 
 
-@on_both
+@on_each
 def test_a_busy_worker_does_not_wait_for_its_next_poll(broker: AnyBroker) -> None:
     received = declare_listener(broker, "mail")
     broker.enqueue_many([message("mail", number=number) for number in range(300)])
@@ -80,14 +80,14 @@ def test_a_busy_worker_does_not_wait_for_its_next_poll(broker: AnyBroker) -> Non
         assert monotonic() - began < 75
 
 
-@on_both
+@on_each
 def test_nothing_is_enqueued_for_nothing(broker: AnyBroker) -> None:
     broker.enqueue_many([])
 
     assert left_behind(broker) == set()
 
 
-@on_both
+@on_each
 def test_no_queue_has_a_delay_queue_beside_it(broker: AnyBroker) -> None:
     broker.declare_queue("mail")
     broker.declare_queue("mail")
@@ -170,7 +170,7 @@ def test_a_lost_wake_up_costs_one_poll(broker: WakefulRedisBroker) -> None:
         assert take(received, 1) == [1]
 
 
-@on_both
+@on_each
 def test_a_worker_that_stops_gives_back_what_it_had_not_begun(broker: AnyBroker) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
@@ -208,7 +208,7 @@ def test_a_consumer_gives_back_what_it_had_fetched_and_not_handed_over(
     assert left_behind(broker) == {f"{broker.namespace}:mail", f"{broker.namespace}:mail.msgs"}
 
 
-@on_both
+@on_each
 def test_a_consumer_gets_a_message_for_each_thread_but_one_until_something_is_acknowledged(
     broker: AnyBroker,
 ) -> None:
@@ -228,7 +228,7 @@ def test_a_consumer_gets_a_message_for_each_thread_but_one_until_something_is_ac
     consumer.close()
 
 
-@on_both
+@on_each
 def test_what_threads_have_in_flight_counts_when_the_consumer_is_a_new_one(
     broker: AnyBroker,
 ) -> None:
@@ -247,7 +247,7 @@ def test_what_threads_have_in_flight_counts_when_the_consumer_is_a_new_one(
     after.close()
 
 
-@on_both
+@on_each
 def test_a_consumer_that_hangs_leaves_a_thread_to_the_others(broker: AnyBroker) -> None:
     go_on, hanging = threading.Event(), []
 
@@ -267,7 +267,7 @@ def test_a_consumer_that_hangs_leaves_a_thread_to_the_others(broker: AnyBroker) 
         go_on.set()
 
 
-@on_both
+@on_each
 def test_a_lone_message_does_not_wait_for_the_next_poll(broker: AnyBroker) -> None:
     received = declare_listener(broker, "mail")
     delays = []

@@ -16,7 +16,7 @@ from kratos_sync.infrastructure.bus import rabbitmq, redis
 from kratos_sync.infrastructure.bus.broker import BrokerUnavailable, connect
 from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
 from kratos_sync.infrastructure.container import Container
-from tests.infrastructure.bus.conftest import Ledger, Server, itself, new_event, on_both
+from tests.infrastructure.bus.conftest import Ledger, Server, itself, new_event, on_each
 from tests.infrastructure.bus.peeking import AnyBroker, is_back, left_behind, messages_in, wipe
 from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
 from tests.infrastructure.bus.working import (
@@ -119,7 +119,7 @@ def test_another_server_that_knows_nothing_does_as_well(
     assert len(synced(ledger)) == 2
 
 
-@on_both
+@on_each
 def test_a_wiped_broker_costs_at_most_a_lease(
     container: Container, ledger: Ledger, broker: AnyBroker
 ) -> None:
@@ -137,7 +137,7 @@ def test_a_wiped_broker_costs_at_most_a_lease(
     assert sorted(synced(ledger)) == [event.id for event in events]
 
 
-@on_both
+@on_each
 def test_a_broker_that_is_wiped_under_a_running_worker_stops_nobody(broker: AnyBroker) -> None:
     received = declare_listener(broker, "mail")
     with working(broker):

@@ -10,7 +10,7 @@ from kratos_sync.infrastructure.bus import wire_format
 from kratos_sync.infrastructure.bus.broker import BrokerUnavailable
 from kratos_sync.infrastructure.bus.relay import FIRST_BATCHES
 from kratos_sync.infrastructure.container import Container
-from tests.infrastructure.bus.conftest import Ledger, new_event, on_both
+from tests.infrastructure.bus.conftest import Ledger, new_event, on_each
 from tests.infrastructure.bus.peeking import AnyBroker
 from tests.infrastructure.bus.test_relay import dispatched
 from tests.infrastructure.bus.working import declare_actor
@@ -29,7 +29,7 @@ def recorded(ledger: Ledger, events: int) -> list[UUID]:
     return sorted(event.id for event in new)
 
 
-@on_both
+@on_each
 def test_the_first_message_is_divided_for_all_threads(
     container: Container, ledger: Ledger, broker: AnyBroker
 ) -> None:

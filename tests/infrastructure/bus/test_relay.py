@@ -26,7 +26,7 @@ from kratos_sync.infrastructure.ledger.backlog import Backlog
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.ledger.policies import FRESH_SECONDS, PostgresConsumerPolicies
 from tests.domain.people import ADA
-from tests.infrastructure.bus.conftest import Ledger, Server, names_logged, new_event, on_both
+from tests.infrastructure.bus.conftest import Ledger, Server, names_logged, new_event, on_each
 from tests.infrastructure.bus.peeking import AnyBroker, messages_in
 from tests.infrastructure.bus.working import message, relaying
 from tests.suites.publishing import publish
@@ -88,7 +88,7 @@ def away(container: Container, server: Server, its_broker: AnyBroker) -> AnyBrok
     return its_broker
 
 
-@on_both
+@on_each
 def test_what_is_due_is_dispatched_in_batches(
     relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
@@ -103,7 +103,7 @@ def test_what_is_due_is_dispatched_in_batches(
     assert ledger.count("leased AND due_at > now()") == len(events)
 
 
-@on_both
+@on_each
 def test_events_of_one_person_share_a_batch(
     relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
@@ -121,7 +121,7 @@ def test_events_of_one_person_share_a_batch(
     assert len(of_people) == len(people)
 
 
-@on_both
+@on_each
 def test_each_consumer_gets_messages_of_its_own(
     relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
@@ -135,7 +135,7 @@ def test_each_consumer_gets_messages_of_its_own(
     assert dispatched(broker, "DeleteKratosIdentity") == [[left.id]]
 
 
-@on_both
+@on_each
 def test_what_is_under_lease_is_not_dispatched_again(
     relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
@@ -150,7 +150,7 @@ def test_with_nothing_pending_it_looks_again_in_a_second(relay: Relay) -> None:
     assert relay.turn() == IDLE_SECONDS == 1
 
 
-@on_both
+@on_each
 def test_it_looks_again_when_the_next_delivery_is_due(
     relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
@@ -161,7 +161,7 @@ def test_it_looks_again_when_the_next_delivery_is_due(
     assert dispatched(broker) == []
 
 
-@on_both
+@on_each
 def test_a_failed_delivery_is_sent_when_its_backoff_is_over(
     container: Container, relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
@@ -182,7 +182,7 @@ def test_a_failed_delivery_is_sent_when_its_backoff_is_over(
     print(f"\nleased {late / timedelta(milliseconds=1):.0f} ms after it was due")
 
 
-@on_both
+@on_each
 def test_a_lease_that_ran_out_is_sent_again(
     container: Container, engine: Engine, ledger: Ledger, broker: AnyBroker
 ) -> None:
@@ -195,7 +195,7 @@ def test_a_lease_that_ran_out_is_sent_again(
     assert {tuple(batch) for batch in dispatched(broker)} == {(event.id,)}
 
 
-@on_both
+@on_each
 def test_a_relay_dispatches_less_when_leases_ran_out(
     container: Container, engine: Engine, ledger: Ledger, broker: AnyBroker
 ) -> None:
@@ -294,7 +294,7 @@ def test_a_relay_survives_a_statement_that_fails(
         assert until(lambda: dispatched(broker)) == [[event.id]]
 
 
-@on_both
+@on_each
 def test_a_full_queue_gets_nothing_more(relay: Relay, ledger: Ledger, broker: AnyBroker) -> None:
     broker.enqueue_many([message(SYNC) for _ in range(MOST_WAITING + 1)])
     ledger.record(new_event())
@@ -304,7 +304,7 @@ def test_a_full_queue_gets_nothing_more(relay: Relay, ledger: Ledger, broker: An
     assert ledger.count("leased") == 0
 
 
-@on_both
+@on_each
 def test_a_backlog_waits_in_the_ledger_and_not_at_the_broker(
     container: Container, engine: Engine, ledger: Ledger, broker: AnyBroker, looks: Looks
 ) -> None:
@@ -315,7 +315,7 @@ def test_a_backlog_waits_in_the_ledger_and_not_at_the_broker(
     assert ledger.count("NOT leased") >= 2 * FIRST_BATCHES * BATCH
 
 
-@on_both
+@on_each
 def test_a_consumer_that_this_release_does_not_know_keeps_its_deliveries(
     relay: Relay, ledger: Ledger, broker: AnyBroker
 ) -> None:
@@ -335,7 +335,7 @@ def test_a_consumer_that_this_release_does_not_know_keeps_its_deliveries(
     assert list(ledger.execute(statement)) == list(before)
 
 
-@on_both
+@on_each
 def test_a_dead_letter_is_not_dispatched(relay: Relay, ledger: Ledger, broker: AnyBroker) -> None:
     ledger.record(new_event())
     ledger.execute("UPDATE kratos_sync.deliveries SET failed_at = now()")
@@ -451,7 +451,7 @@ def test_what_another_relay_is_claiming_is_left_to_it(
     assert dispatched(broker) == [[second.id]]
 
 
-@on_both
+@on_each
 def test_two_relays_send_nothing_twice(
     container: Container, engine: Engine, ledger: Ledger, broker: AnyBroker
 ) -> None:
@@ -474,7 +474,7 @@ def test_two_relays_send_nothing_twice(
     assert sorted(sent) == [event.id for event in events]
 
 
-@on_both
+@on_each
 def test_an_event_published_next_door_is_dispatched_at_once(
     container: Container, broker: AnyBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -502,6 +502,7 @@ def known_at_once(relay: Relay) -> Relay:
     return relay
 
 
+@on_each
 def test_a_paused_consumer_is_sent_nothing_and_the_others_are(
     relay: Relay, ledger: Ledger, broker: AnyBroker, policies: PostgresConsumerPolicies
 ) -> None:
@@ -518,6 +519,7 @@ def test_a_paused_consumer_is_sent_nothing_and_the_others_are(
     assert dispatched(broker) == [[said.id]]
 
 
+@on_each
 def test_no_more_than_the_concurrency_is_under_lease(
     relay: Relay, ledger: Ledger, broker: AnyBroker, policies: PostgresConsumerPolicies
 ) -> None:
@@ -556,6 +558,7 @@ def test_two_relays_that_count_at_the_same_moment_keep_the_concurrency_together(
     assert list(map(len, dispatched(broker))) == [1, 1]
 
 
+@on_each
 def test_no_more_than_the_rate_is_dispatched_by_any_relay(
     container: Container,
     engine: Engine,

@@ -13,7 +13,7 @@ from kratos_sync.infrastructure.bus import rabbitmq, redis
 from kratos_sync.infrastructure.bus.broker import TIMEOUT_SECONDS, broker_status, connect
 from kratos_sync.infrastructure.bus.rabbitmq import ConfirmingRabbitmqBroker
 from kratos_sync.infrastructure.bus.wire_format import ACTOR, write
-from tests.infrastructure.bus.conftest import on_both
+from tests.infrastructure.bus.conftest import on_each
 from tests.infrastructure.bus.peeking import AnyBroker
 from tests.waiting import DEADLINE_SECONDS
 
@@ -28,7 +28,7 @@ def message(consumer: str) -> dramatiq.Message[None]:
     )
 
 
-@on_both
+@on_each
 def test_what_waits_is_counted_for_each_consumer(broker: AnyBroker) -> None:
     broker.enqueue_many([message("Greet"), message("Greet"), message("Count")])
     status = broker_status(broker, ["Greet", "Count", "Tickle"])
@@ -36,7 +36,7 @@ def test_what_waits_is_counted_for_each_consumer(broker: AnyBroker) -> None:
     assert status.messages == {"Greet": 2, "Count": 1, "Tickle": 0}
 
 
-@on_both
+@on_each
 def test_without_consumers_the_broker_is_asked_all_the_same(broker: AnyBroker) -> None:
     assert broker_status(broker, []).answers
 
