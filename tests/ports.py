@@ -22,3 +22,11 @@ def free_port() -> int:
     """One of them."""
     (port,) = free_ports(1)
     return port
+
+
+def free_pair() -> tuple[int, int]:
+    """One of them, and the one after it that is free too."""
+    while True:
+        port = free_port()
+        with suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
+            return port, port + 1

@@ -7,7 +7,9 @@ import os
 import socket
 from typing import Final, NamedTuple
 
-PROCESSES: Final = ("api", "relay", "worker", "reconcile", "console")
+ALL: Final = ("api", "delivery")
+"""The processes of `kratos-sync all`, each on the port after that of the one before."""
+PROCESSES: Final = ("api", "relay", "worker", "reconcile", "console", "all")
 SECONDS: Final = 4.0
 """The most that an answer may take; it takes a millisecond."""
 MOST_BYTES: Final = 65_536
@@ -44,19 +46,29 @@ def answer_to(question: Question) -> tuple[bool, str]:
     given = question.port or _port(_setting("METRICS_PORT"))
     if not given:
         return False, "METRICS_PORT is not set: a process says there how it is"
+    if question.process != "all":
+        return _ask(question.process, given, live=question.live)
+    answers = [_ask(name, port, live=question.live) for port, name in enumerate(ALL, given)]
+    lines = [
+        f"{name} {line}" for name, (is_well, line) in zip(ALL, answers, strict=True) if not is_well
+    ]
+    return not lines, "; ".join(lines) or answers[0][1]
+
+
+def _ask(wanted: str | None, port: int, *, live: bool) -> tuple[bool, str]:
     host = _setting("METRICS_HOST")
-    path = "/health/live" if question.live else "/health/ready"
+    path = "/health/live" if live else "/health/ready"
     try:
-        status, body = _get(_ANY.get(host, host), given, path)
+        status, body = _get(_ANY.get(host, host), port, path)
     except TimeoutError:
-        return False, f"no answer from port {given} within {SECONDS:.0f} s"
-    except (OSError, ValueError) as error:
+        return False, f"no answer from port {port} within {SECONDS:.0f} s"
+    except (OSError, OverflowError, ValueError) as error:
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "HTTP"
-        return False, f"no answer from port {given}: {reason}"
+        return False, f"no answer from port {port}: {reason}"
     process, reasons = _read(body)
-    if question.process is not None and process not in {None, question.process}:
-        return False, f"on port {given} answers the {process}, and not the {question.process}"
-    state = "live" if question.live else "ready"
+    if wanted is not None and process not in {None, wanted}:
+        return False, f"on port {port} answers the {process}, and not the {wanted}"
+    state = "live" if live else "ready"
     if status == 200:  # noqa: PLR2004  # http is slow to import
         return True, state
     return False, f"not {state}: {reasons or f'it answers with {status}'}"

@@ -22,6 +22,7 @@ from psycopg.rows import dict_row
 
 from tests.environment import environment
 from tests.infrastructure.bus.servers import ReturningValkey
+from tests.parts import API, DELIVERY, part_of
 from tests.ports import free_port
 from tests.recorded import Call, Recording, as_held, as_stored
 from tests.waiting import DEADLINE_SECONDS, until
@@ -45,7 +46,7 @@ class Service:
         self,
         folder: Path,
         database_url: str,
-        valkey: ReturningValkey,
+        valkey: ReturningValkey | None,
         lease_seconds: int = LEASE_SECONDS,
         program: Sequence[str] = (KRATOS_SYNC,),
     ) -> None:
@@ -57,7 +58,7 @@ class Service:
         self._parent_pipe, self._our_end = os.pipe()
         self._environment = environment(
             DATABASE_URL=database_url,
-            BROKER_URL=valkey.url,
+            **({} if valkey is None else {"BROKER_URL": valkey.url}),
             KRATOS_WEBHOOK_API_KEYS=f"an-older-key-of-no-worth,{KEY}",
             LEASE_SECONDS=str(lease_seconds),
             LOG_FORMAT="json",
@@ -77,7 +78,6 @@ class Service:
     def __enter__(self) -> Self:
         try:
             self._start_what_is_missing()
-            until(self._answers)
         except BaseException:
             self.kill(*list(self._running))
             raise
@@ -99,7 +99,7 @@ class Service:
 
         A relay or worker is waited for: only then does it receive a signal in order.
         """
-        line = f'"{command[0]}_started"'
+        line = '"worker_started"' if command[0] == "all" else f'"{command[0]}_started"'
         path = self._folder / f"{name}.log"
         before = path.read_text().count(line) if path.exists() else 0
         with path.open("ab") as log:
@@ -234,6 +234,7 @@ class Service:
         )
 
     def flush_redis(self) -> None:
+        assert self.valkey is not None
         with redis.Redis.from_url(self.valkey.url) as client:
             client.flushall()
 
@@ -253,17 +254,59 @@ class Service:
             )
         )
 
+    def commands(self) -> Mapping[str, Sequence[str]]:
+        """What runs, by the names of the processes."""
+        return {"api": ["api", "--port", self._port], "relay": ["relay"], "worker": ["worker"]}
+
     def _start_what_is_missing(self) -> None:
-        commands = {"api": ["api", "--port", self._port], "relay": ["relay"], "worker": ["worker"]}
-        for name, command in commands.items():
-            if name not in self._running:
-                self.start(name, *command)
+        commands = self.commands()
+        missing = commands.keys() - self._running.keys()
+        for name in sorted(missing, key=[*commands].index):
+            self.start(name, *commands[name])
+        if missing:
+            until(self._answers)
 
     def _answers(self) -> bool:
         try:
             return self._http.get("/health/ready").status_code == 200
         except httpx.TransportError:
             return False
+
+
+class AllInOne(Service):
+    """`kratos-sync all`, without a broker; it is called by the names of what it is made of."""
+
+    def __init__(self, folder: Path, database_url: str, **options: Any) -> None:
+        super().__init__(folder, database_url, None, **options)
+
+    def commands(self) -> Mapping[str, Sequence[str]]:
+        return {"all": ["all", "--port", self._port]}
+
+    def children(self, name: str) -> list[psutil.Process]:
+        """The process that does this, in a list; there is none while it is being replaced."""
+        part = API if name == "api" else DELIVERY
+        return [child for child in super().children("all") if part_of(child) == part]
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        if name == "all":
+            super().signal(name, number)
+            return
+        for process in self.children(name):
+            process.send_signal(number)
+
+    def signal_alone(self, name: str, number: int) -> None:
+        super().signal_alone("all", number)
+
+    def wait(self, name: str) -> int:
+        return super().wait("all")
+
+    def log(self, name: str) -> str:
+        return super().log("all")
+
+    def _start_what_is_missing(self) -> None:
+        # Of one that was killed the api may go on for a moment.
+        until(lambda: self._running or not self._answers())
+        super()._start_what_is_missing()
 
 
 def differences(service: Service, expected: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -3,6 +3,7 @@
 A command fails by raising click.ClickException: one line on stderr, exit code 1.
 """
 
+import builtins
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from kratos_sync.api.cli.output import harmless
 COMMANDS: Final = {
     "dev": "Run everything on this machine, in one terminal, until Ctrl-C.",
     "new": "Write a package NAME with two consumers, their tests and a Dockerfile.",
+    "all": "Run everything but PostgreSQL: api, relay, worker and reconcile, without a broker.",
     "api": "Receive Kratos' webhooks.",
     "relay": "Dispatch due deliveries to the broker, purge, and complete erasures.",
     "worker": "Run consumers.",
@@ -47,10 +49,15 @@ COMMANDS: Final = {
 }
 """Each command with the first sentence of its help, in the order of the help.
 
-The command `x` is the function `x` of the module `x`, which the help of all does not import.
+The command `x` is the function `x` of the module `x`, which the help of all does not import; `x_`
+where Python has another `x`.
 """
-_MODULES: Final = {**dict.fromkeys(("pause", "resume", "limit"), "policies"), "try": "try_"}
-"""The modules of commands that share one, or whose name is a keyword."""
+_MODULES: Final = {**dict.fromkeys(("pause", "resume", "limit"), "policies")}
+"""The modules of commands that share one."""
+
+
+def _python_name(command: str) -> str:
+    return f"{command}_" if iskeyword(command) or hasattr(builtins, command) else command
 
 
 @contextmanager
@@ -77,10 +84,9 @@ class _CommandTable(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"{__name__}.{_MODULES.get(cmd_name, cmd_name)}")
-        command: click.Command = getattr(
-            module, f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
-        )
+        name = _python_name(cmd_name)
+        module = import_module(f"{__name__}.{_MODULES.get(cmd_name, name)}")
+        command: click.Command = getattr(module, name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from socket import socket
+from signal import Signals
+from socket import AF_INET, AF_INET6, create_server, socket
+from time import monotonic, sleep
 from typing import Final
 
 import click
@@ -33,11 +35,16 @@ from kratos_sync.infrastructure.observability.health import Health
 from kratos_sync.infrastructure.observability.observer import Observer
 from kratos_sync.infrastructure.postgres.connection_failures import is_refusal, why_unavailable
 from kratos_sync.infrastructure.postgres.engine import translate_errors
+from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
+from kratos_sync.infrastructure.worker.supervisor import ABORT, Supervised
 
 ABORT_AFTER_SECONDS: Final = 26.0
 """Process managers usually wait half a minute before they kill."""
 STOP_SECONDS: Final = 29
+PORT_SECONDS: Final = 4.0
+"""How long an api whose supervisor was killed may have the port; then it is ended."""
+POLL_SECONDS: Final = 0.05
 TURN_SECONDS: Final = 1.0
 MOST_CONNECTIONS: Final = 8_192
 OTHER_FILES: Final = 128
@@ -51,14 +58,20 @@ class DrainingServer(uvicorn.Server):
     """Drains calls, then aborts them, as ShutdownSignals requests."""
 
     def __init__(
-        self, config: uvicorn.Config, abort_waiting: Callable[[], None], health: Health
+        self,
+        config: uvicorn.Config,
+        abort_waiting: Callable[[], None],
+        health: Health,
+        abort_signal: Signals | None = None,
     ) -> None:
-        """`abort_waiting` has waiting calls answered at once."""
+        """`abort_waiting` has waiting calls answered at once; ShutdownSignals gets the signal."""
         super().__init__(config)
         self._abort_waiting = abort_waiting
         self._health = health
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.signals = ShutdownSignals(self._drain, self._abort, abort_after=ABORT_AFTER_SECONDS)
+        self.signals = ShutdownSignals(
+            self._drain, self._abort, abort_after=ABORT_AFTER_SECONDS, abort_signal=abort_signal
+        )
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -100,7 +113,14 @@ def api(host: str, port: int) -> None:
 
     While PostgreSQL is unavailable each call waits up to 25 s for it.
     """
-    with opened_container(migrated=False, process="api") as container:
+    serve_api(host, port)
+
+
+def serve_api(host: str, port: int, supervised: Supervised | None = None) -> None:
+    """Serve until a signal; a supervisor sees that it works while its event loop turns."""
+    beat = None if supervised is None else InFlightDeliveries(supervised.memory).beat
+    is_successor = supervised is not None and supervised.is_successor
+    with opened_container(migrated=False, process="api", is_successor=is_successor) as container:
         _require_database(container)
         limits = ConnectionLimits(most_connections())
         hooks = HookActivityRecorder(container.hook_log())
@@ -124,7 +144,10 @@ def api(host: str, port: int) -> None:
             ),
             sync.abort_waiting,
             container.health(),
+            None if supervised is None else ABORT,
         )
+        if supervised is not None:
+            _wait_until_free(host, port)
         observer = container.observer()
         observer.watch(define.HELD, lambda: float(sync.held_calls))
         observer.watch(define.CONNECTIONS, lambda: float(len(server.server_state.connections)))
@@ -133,15 +156,30 @@ def api(host: str, port: int) -> None:
         server.signals.install()
         # uvicorn raises SystemExit if it cannot listen.
         with suppress(SystemExit), asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(_serve(server, container, hooks))
+            runner.run(_serve(server, container, hooks, beat))
     if not server.started:
         raise click.ClickException(f"{host}:{port} is taken or cannot be listened on: set --port.")
 
 
-async def _serve(server: DrainingServer, container: Container, hooks: HookActivityRecorder) -> None:
+def _wait_until_free(host: str, port: int) -> None:
+    """Wait while the port is taken, but not for long: then uvicorn says so."""
+    deadline = monotonic() + PORT_SECONDS
+    while monotonic() < deadline:
+        with suppress(OSError):
+            create_server((host, port), family=AF_INET6 if ":" in host else AF_INET).close()
+            return
+        sleep(POLL_SECONDS)
+
+
+async def _serve(
+    server: DrainingServer,
+    container: Container,
+    hooks: HookActivityRecorder,
+    beat: Callable[[], None] | None,
+) -> None:
     freeze_garbage_collector()
     hooks.start()
-    turning = asyncio.create_task(_turn(container.observer()))
+    turning = asyncio.create_task(_turn(server, container.observer(), beat))
     try:
         await server.serve()
     finally:
@@ -152,10 +190,14 @@ async def _serve(server: DrainingServer, container: Container, hooks: HookActivi
                 await hooks.stop()
 
 
-async def _turn(observer: Observer) -> None:
+async def _turn(
+    server: DrainingServer, observer: Observer, beat: Callable[[], None] | None
+) -> None:
     """Show that the event loop is not blocked."""
     while True:
-        observer.turned()
+        observer.turned("api")
+        if beat is not None and server.started:
+            beat()
         await asyncio.sleep(TURN_SECONDS)
 
 

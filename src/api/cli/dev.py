@@ -31,10 +31,15 @@ OWN_URLS: Final = {"DATABASE_URL", "BROKER_URL"}
 EXPORTED_BY: Final = "KRATOS_SYNC_DEV"
 """The variable that says which directory the other exported variables are about."""
 SERVICE: Final = ("api", "relay", "worker")
+ALL: Final = "all"
+PARTS: Final = ("api", "delivery")
+"""The processes of `kratos-sync all`."""
+IN_MEMORY: Final = "memory://"
 CONSOLE: Final = "console"
 CONSOLE_HOST: Final = "127.0.0.1"
 COLOURS: Final = {
     "migrate": "cyan",
+    ALL: "yellow",
     "api": "yellow",
     "relay": "green",
     "worker": "magenta",
@@ -71,7 +76,8 @@ class Address(NamedTuple):
 @click.option(
     "--console-port", type=PORT, default=8100, show_default=True, help="Where the console listens."
 )
-def dev(data: Path, host: str, port: int, console_port: int) -> None:
+@click.option("--no-broker", is_flag=True, help="Start no Valkey, and run `kratos-sync all`.")
+def dev(data: Path, host: str, port: int, console_port: int, no_broker: bool) -> None:
     """Run everything on this machine, in one terminal, until Ctrl-C.
 
     Starts a PostgreSQL and a Valkey of its own (unless DATABASE_URL and BROKER_URL name others),
@@ -96,7 +102,8 @@ def dev(data: Path, host: str, port: int, console_port: int) -> None:
             seconds = PORT_SECONDS if exports.exists() else 0
             for name, address in addresses.items():
                 _require_free(name, address, seconds)
-            environment = _environment(data, undo)
+            environment = _environment(data, undo, no_broker=no_broker)
+            is_shared = environment["BROKER_URL"] != IN_MEMORY
             consumers = _consumers(environment)
             undo.callback(exports.unlink, missing_ok=True)
             names = ("DATABASE_URL", "BROKER_URL", "KRATOS_WEBHOOK_API_KEYS", EXPORTED_BY)
@@ -105,10 +112,11 @@ def dev(data: Path, host: str, port: int, console_port: int) -> None:
             _write_private(exports, "".join(lines))
             children = ChildProcesses(environment, shutdown.aborted.is_set, output.show)
             undo.enter_context(children)
-            ports = ports_of(environment.get("METRICS_PORT", ""), [*SERVICE, *addresses])
+            processes = [*(SERVICE if is_shared else PARTS), *addresses]
+            ports = ports_of(environment.get("METRICS_PORT", ""), processes)
             try:
                 _migrate(children, shutdown)
-                _serve(children, shutdown, addresses, ports)
+                _serve(children, shutdown, addresses, ports, SERVICE if is_shared else [ALL])
                 if CONSOLE in addresses:
                     link, again = _link(output, children, shutdown), addresses[CONSOLE].url
                     console = f"{link} (once, within 15 minutes; for another link open {again})"
@@ -234,7 +242,7 @@ def _require_free(name: str, address: Address, seconds: float) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
+def _environment(data: Path, undo: ExitStack, *, no_broker: bool) -> dict[str, str]:
     """Return the children's environment; start a server for each URL that is not configured."""
     from dotenv import dotenv_values
 
@@ -246,8 +254,10 @@ def _environment(data: Path, undo: ExitStack) -> dict[str, str]:
         # From `. .data/env`: its servers ended with the dev that started them.
         given = {k: v for k, v in given.items() if k not in OWN_URLS}
     _read_files(given)
+    if no_broker:
+        given["BROKER_URL"] = IN_MEMORY
     for name in ("DATABASE_URL", "BROKER_URL"):
-        if name in given:
+        if given.get(name, IN_MEMORY) != IN_MEMORY:
             _say(f"Using {name} from the environment, and no server of our own for it.")
     if "DATABASE_URL" not in given:
         given["DATABASE_URL"] = undo.enter_context(EmbeddedPostgres(data / "postgresql")).url
@@ -305,6 +315,7 @@ def _serve(
     shutdown: ShutdownSignals,
     addresses: Mapping[str, Address],
     metrics_ports: Mapping[str, str],
+    service: Sequence[str],
 ) -> None:
     """Start every process, and wait until those with an address are ready."""
     options = {
@@ -313,7 +324,9 @@ def _serve(
     }
     if CONSOLE in options:
         options[CONSOLE].append("--link")
-    for name in dict.fromkeys([*SERVICE, *addresses]):
+    if ALL in service:
+        options[ALL] = options.pop("api")
+    for name in dict.fromkeys([*service, *options]):
         own = {"METRICS_PORT": metrics_ports[name]} if name in metrics_ports else {}
         children.start(name, [program(), name, *options.get(name, [])], own)
     deadline = time.monotonic() + READY_SECONDS

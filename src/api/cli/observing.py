@@ -1,5 +1,6 @@
 """What a long-running process shows of itself: metrics, health, traces and errors."""
 
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,7 @@ from kratos_sync.infrastructure.observability import definitions as define
 from kratos_sync.infrastructure.observability import otlp_wanted
 from kratos_sync.infrastructure.observability.errors import start as errors
 from kratos_sync.infrastructure.observability.health import LONGEST_TURN_SECONDS, Health
-from kratos_sync.infrastructure.observability.http_server import ObservabilityServer
+from kratos_sync.infrastructure.observability.http_server import ObservabilityServer, Response
 from kratos_sync.infrastructure.observability.service_manager import ServiceManager
 from kratos_sync.infrastructure.observability.tracing.start import started
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 OTLP_SECONDS: Final = 60.0
 """How often metrics are exported by OTLP, unless OTEL_METRIC_EXPORT_INTERVAL says otherwise."""
 
-TRACED: Final = frozenset({"api", "worker", "reconcile"})
+TRACED: Final = frozenset({"api", "worker", "reconcile", define.DELIVERY})
 """A relay reads pointers, and no events with their traces."""
 
 LONGEST_TURN: Final = {"api": 30.0, "worker": 30.0, "console": 30.0}
@@ -56,14 +57,21 @@ def observed(container: "Container", process: str, *, is_successor: bool = False
         exports = _exports_metrics()
         if exports or settings.metrics_port is not None:
             _count(container, process, undo, exports=exports)
-        longest = LONGEST_TURN.get(process, LONGEST_TURN_SECONDS)
-        health = Health(process, container.observer(), ServiceManager(os.environ), longest)
+        loops = {
+            loop: LONGEST_TURN.get(loop, LONGEST_TURN_SECONDS)
+            for loop in define.PARTS.get(process, (process,))
+        }
+        health = Health(process, container.observer(), ServiceManager(os.environ), loops)
         container.health.override(health)
-        # A worker's supervisor goes on if this process ends by itself.
-        undo.callback(health.stopping, is_replaced=process == "worker")
+        # Its supervisor goes on if this process ends by itself.
+        undo.callback(health.stopping, is_replaced=process in {"worker", define.DELIVERY})
         if settings.metrics_port is not None:
             host, port = settings.metrics_host, settings.metrics_port
             routes = {**container.observer().routes, **health.routes}
+            if process == define.DELIVERY:
+                from kratos_sync.infrastructure.bus.memory import ROUTE
+
+                routes[ROUTE] = partial(_waiting, container)
             server = ObservabilityServer(host, port, routes)
             undo.callback(server.stop)
             (server.start_when_free if is_successor else server.start)()
@@ -109,6 +117,12 @@ def ledger_export(container: "Container") -> Mapping[str, Callable[[threading.Ev
     return {"ledger-metrics": exporter.run}
 
 
+def _waiting(container: "Container") -> Response:
+    """The waiting messages, for `kratos-sync status`: another process has no other way to them."""
+    waiting = container.broker().waiting(list(container.subscriptions().consumers), 1.0)
+    return Response(json.dumps(waiting).encode(), "application/json")
+
+
 def _exports_metrics() -> bool:
     if not otlp_wanted.is_wanted("METRICS", os.environ):
         return False
@@ -128,7 +142,8 @@ def _count(container: "Container", process: str, undo: ExitStack, *, exports: bo
     undo.callback(metrics.stop)
     container.observer.override(metrics)
     # All connections of a worker's pool may be with its threads.
-    engine = container.spare_engine() if process == "worker" else container.engine()
+    is_worker = process in {"worker", define.DELIVERY}
+    engine = container.spare_engine() if is_worker else container.engine()
     metrics.watch_ledger(DatabaseReadiness(engine).check)
     if exports:
         from kratos_sync.infrastructure.observability.otlp import OtlpExport

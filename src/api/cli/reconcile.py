@@ -64,18 +64,22 @@ class Reconciler:
     """
 
     def __init__(
-        self, container: "Container", rate: float | None, request: OperationRequest
+        self,
+        container: "Container",
+        rate: float | None,
+        request: OperationRequest,
+        shutdown: ShutdownSignals | None = None,
     ) -> None:
-        """Raises KratosNotConfigured."""
+        """The signals are those of the process, if it has any. Raises KratosNotConfigured."""
         container.kratos_admin()  # without its address nothing is recorded
         self._container = container
         self._rate = rate
         self._request = request
-        self.shutdown = ShutdownSignals()
+        self.shutdown = shutdown or ShutdownSignals()
 
     def is_due(self, every: timedelta) -> bool:
         """Whether none began for so long; False while the database is unavailable."""
-        self._container.observer().turned()
+        self._container.observer().turned("reconcile")
         steps, due = Steps(), False
         with steps:
             due = self._container.reconciliations().is_due(every)
@@ -110,7 +114,7 @@ class Reconciler:
         return outcome
 
     def _pause(self, seconds: float) -> None:
-        self._container.observer().turned()
+        self._container.observer().turned("reconcile")
         self.shutdown.pause(seconds)
 
 
@@ -152,21 +156,29 @@ def _log_progress(found: Findings, rate: float) -> None:
 def for_ever(
     reconciler: Reconciler, every: timedelta, allow_deletes: int, report: Callable[[Outcome], None]
 ) -> None:
+    """Do as `repeat` does until a signal of this process."""
+    with reconciler.shutdown:
+        repeat(reconciler, every, allow_deletes, report)
+
+
+def repeat(
+    reconciler: Reconciler, every: timedelta, allow_deletes: int, report: Callable[[Outcome], None]
+) -> None:
     """Reconcile until asked to stop, whenever no process began a reconciliation for so long.
 
     One that failed is reported and retried when it is due; an interrupted one is resumed.
     """
-    with reconciler.shutdown as shutdown:
-        try:
-            while True:
-                # Random, so that several processes do not all check at once.
-                shutdown.pause(uniform(0.1, 1) * min(POLL_SECONDS, every.total_seconds() / 10))  # noqa: S311
-                if reconciler.is_due(every):
-                    outcome = reconciler.run(False, allow_deletes, lambda _: None)
-                    if not outcome.is_anothers:
-                        report(outcome)
-        except ShutdownRequested:
-            log.info("stopping")
+    try:
+        while True:
+            # Random, so that several processes do not all check at once.
+            pause = uniform(0.1, 1) * min(POLL_SECONDS, every.total_seconds() / 10)  # noqa: S311
+            reconciler.shutdown.pause(pause)
+            if reconciler.is_due(every):
+                outcome = reconciler.run(False, allow_deletes, lambda _: None)
+                if not outcome.is_anothers:
+                    report(outcome)
+    except ShutdownRequested:
+        log.info("stopping")
 
 
 def resume_reconcile(container: "Container", past: Operation, request: OperationRequest) -> Steps:

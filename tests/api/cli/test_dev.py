@@ -52,14 +52,16 @@ RECORDED = Path(__file__).parents[2] / "recordings" / "webhooks.jsonl"
 class Dev:
     """A `kratos-sync dev` in a terminal of its own: a process group that Ctrl-C goes to."""
 
-    def __init__(self, directory: Path, command: list[str], **environment: str) -> None:
+    def __init__(
+        self, directory: Path, command: list[str], *flags: str, **environment: str
+    ) -> None:
         self.directory = directory
         self.port, self.console_port = free_ports(2)
         self.log = directory / "dev.log"
         inherited = {k: v for k, v in os.environ.items() if k not in SETTINGS}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, "dev", *self.options],
+                [*command, "dev", *self.options, *flags],
                 cwd=directory,
                 env={**inherited, **environment},
                 stdout=log,
@@ -150,20 +152,27 @@ def directory(tmp_path: Path) -> Path:
 
 
 def stand_in_dev(
-    started: list[Dev], directory: Path, code: str = DEV_WITH_STAND_INS, **environment: str
+    started: list[Dev],
+    directory: Path,
+    code: str = DEV_WITH_STAND_INS,
+    *flags: str,
+    **environment: str,
 ) -> Dev:
-    started.append(Dev(directory, [sys.executable, "-c", code], **environment))
+    started.append(Dev(directory, [sys.executable, "-c", code], *flags, **environment))
     return started[-1]
 
 
-def real_dev(started: list[Dev], directory: Path, **environment: str) -> Dev:
+def real_dev(started: list[Dev], directory: Path, *flags: str, **environment: str) -> Dev:
     program = Path(sys.executable).with_name("kratos-sync")
-    started.append(Dev(directory, [str(program)], **environment))
+    started.append(Dev(directory, [str(program)], *flags, **environment))
     return started[-1]
 
 
-def test_dev_from_nothing_to_a_row_and_back_again(started: list[Dev], directory: Path) -> None:
-    dev = real_dev(started, directory).shows("See what became of it")
+@pytest.mark.parametrize("flags", [[], ["--no-broker"]], ids=["valkey", "memory"])
+def test_dev_from_nothing_to_a_row_and_back_again(
+    started: list[Dev], directory: Path, flags: list[str]
+) -> None:
+    dev = real_dev(started, directory, *flags).shows("See what became of it")
     family = dev.family()
 
     assert " 200 OK" in run(dev.printed_line("curl "), directory)
@@ -400,6 +409,28 @@ def test_each_process_has_a_port_for_metrics_of_its_own(
     assert f"Metrics:   /metrics on the ports {listed}" in dev.text
     for name, port in ports.items():
         dev.shows(f"{name:>7} | METRICS_PORT={port}")
+
+
+@pytest.mark.parametrize("flags", [["--no-broker"], []], ids=["option", "url"])
+def test_without_a_broker_one_command_is_the_whole_service(
+    started: list[Dev], directory: Path, flags: list[str]
+) -> None:
+    url = "redis://broker/0" if flags else "memory://"
+    dev = stand_in_dev(
+        started,
+        directory,
+        DEV_WITH_STAND_INS,
+        *flags,
+        DATABASE_URL="postgresql://db/app",
+        BROKER_URL=url,
+        METRICS_PORT="9100",
+    )
+    dev.shows("See what became of it")
+    dev.shows("    all | BROKER_URL=memory://")
+    dev.shows("    all | METRICS_PORT=9100")
+    assert "/metrics on the ports 9100 (api), 9101 (delivery), 9102 (console)" in dev.text
+    assert "relay |" not in dev.text
+    assert not (directory / ".data" / "valkey").exists()
 
 
 def test_without_a_port_there_are_no_metrics(started: list[Dev], directory: Path) -> None:
