@@ -51,8 +51,8 @@ CORE := tests/suites/test_ledger.py tests/odd_settings tests/end_to_end/test_any
 test-servers: $(READY)  ## Run the core of the tests on installed servers (tests/servers/install)
 	@$(PYTEST) --server postgresql --server pgbouncer --server redis $(CORE)
 
-faults: $(READY)  ## Break whatever runs, and count what is lost (SIZE=small, SEED=2, POOLER=1)
-	@exec $(VENV)/bin/python -m tests.faults --size $(or $(SIZE),full) --seed $(or $(SEED),1) $(if $(POOLER),--pooler)
+faults: $(READY)  ## Break whatever runs, and count what is lost (SIZE=small, SEED=2, POOLER=1, BROKER=memory)
+	@exec $(VENV)/bin/python -m tests.faults --size $(or $(SIZE),full) --seed $(or $(SEED),1) --broker $(or $(BROKER),valkey) $(if $(POOLER),--pooler)
 
 # What we are compared with is installed apart from what is tested.
 BENCHMARK := .venv-benchmark

@@ -5,6 +5,7 @@ import secrets
 import signal
 import sys
 from pathlib import Path
+from typing import get_args
 
 import click
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.console import Console
 from kratos_sync.infrastructure.embedded import owned
 from tests.faults import report
 from tests.faults.disk import can_be_full
-from tests.faults.kinds import KINDS
+from tests.faults.kinds import KINDS, Broker, kinds_with
 from tests.faults.run import run
 from tests.faults.schedule import TOGETHER, kinds_for, schedule
 from tests.faults.sizes import SIZES
@@ -26,13 +27,22 @@ WRONG_SHOWN = 20
 @click.command()
 @click.option("--size", type=click.Choice(list(SIZES)), default="full", show_default=True)
 @click.option("--seed", type=int, help="Repeats a run; a new one if not given.")
+@click.option("--broker", type=click.Choice(get_args(Broker)), default="valkey", show_default=True)
 @click.option("--only", multiple=True, type=click.Choice(list(KINDS)), help="These kinds alone.")
 @click.option("--times", type=click.IntRange(1), help="Each; the size's number if not given.")
 @click.option("--pooler", is_flag=True, help="Connect to PostgreSQL by way of a PgBouncer.")
 def main(
-    size: str, seed: int | None, only: tuple[str, ...], times: int | None, pooler: bool
+    *,
+    size: str,
+    seed: int | None,
+    broker: Broker,
+    only: tuple[str, ...],
+    times: int | None,
+    pooler: bool,
 ) -> None:
     """Do faults to the running service, and check from outside what became of it.
+
+    With a broker in memory the service is `kratos-sync all`, and the broker's faults are left out.
 
     Exits with 1 if anything was lost, done twice, left pending, or not well again in time.
     """
@@ -41,8 +51,11 @@ def main(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     console = Console(highlight=False, soft_wrap=True)
     seed = secrets.randbelow(10_000) if seed is None else seed
-    asked = only or kinds_for(SIZES[size])
-    kinds = [kind for kind in asked if kind != "database disk full" or can_be_full()]
+    known = kinds_with(broker)
+    if unknown := set(only) - known.keys():
+        raise click.UsageError(f"not with a broker in {broker}: {', '.join(sorted(unknown))}.")
+    asked = {name: known[name] for name in only} or kinds_for(SIZES[size], known)
+    kinds = {n: kind for n, kind in asked.items() if n != "database disk full" or can_be_full()}
     together = 1 if SIZES[size].alone else TOGETHER
     rounds = schedule(seed, times or SIZES[size].times, kinds, together, SIZES[size].seconds)
     folder = ROOT / ".data" / "faults"
@@ -52,7 +65,7 @@ def main(
         console.print("Left out: database disk full. It needs prlimit, of util-linux.")
     with (
         owned(folder, "the fault suite"),
-        set_stage(folder, SIZES[size], seed, pooled=pooler) as stage,
+        set_stage(folder, SIZES[size], seed, broker, pooled=pooler) as stage,
     ):
         if not stage.disk.is_mounted:
             console.print("No disk can be mounted: a limit for the size of files stands in for it.")
@@ -61,7 +74,12 @@ def main(
         result = run(stage, rounds, console.print, alone=SIZES[size].alone)
         watched = stage.prometheus is not None
         starts = {name: keeper.starts for name, keeper in stage.keepers.items()}
-    setting = {"size": size, "disk_mounted": stage.disk.is_mounted, "starts": starts}
+    setting = {
+        "size": size,
+        "broker": broker,
+        "disk_mounted": stage.disk.is_mounted,
+        "starts": starts,
+    }
     (ROOT / ".data" / "faults.json").write_text(report.to_json(result, seed, setting))
     lines = report.lines(result.outcomes, result.wrong)
     console.print()
@@ -70,7 +88,7 @@ def main(
     console.print(
         f"\n{counted['sent']} webhooks sent, {counted['accepted']} accepted,"
         f" {counted['dropped']} dropped by Kratos; {result.seconds:.0f} s;"
-        f" repeat it with --seed {seed}"
+        f" repeat it with --seed {seed} --broker {broker}"
     )
     for wrong in result.wrong[:WRONG_SHOWN]:
         console.print(f"{wrong.sort}: {wrong.what}")

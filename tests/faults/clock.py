@@ -54,5 +54,11 @@ def _follow(path: Path) -> None:
 def replace_in_modules(modules: Mapping[str, ModuleType]) -> None:
     """Let the service's modules, as many as have been imported by now, know this datetime."""
     for name, module in modules.items():
-        if name.startswith("kratos_sync.") and vars(module).get("datetime") is dt.datetime:
+        is_ours = name.startswith("kratos_sync.") and not _is_being_imported(module)
+        if is_ours and vars(module).get("datetime") is dt.datetime:
             vars(module)["datetime"] = JumpingDatetime
+
+
+def _is_being_imported(module: ModuleType) -> bool:
+    """Whether its code still runs, which may want the type that its annotations name."""
+    return bool(getattr(module.__spec__, "_initializing", False))

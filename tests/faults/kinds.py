@@ -1,12 +1,15 @@
 """Every kind of fault: what it is done to, how long it lasts, how soon all must be well again."""
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
+Broker = Literal["valkey", "memory"]
 API, RELAY, WORKERS = "api", "relay", ("worker-1", "worker-2")
 PROCESSES: Final = (API, RELAY, *WORKERS)
+ALL, DELIVERY = "all", "delivery"
 DATABASE, BROKER, CONSUMER = "database", "broker", "consumer"
 LEASE_SECONDS: Final = 5
+SUPERVISOR_KILLED: Final = "worker's supervisor killed"
 LONGER_THAN_A_LEASE: Final = (5.5, 6.5)
 
 
@@ -30,7 +33,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "api killed": Kind((API,)),
     "relay killed": Kind((RELAY,)),
     "worker killed": Kind(WORKERS),
-    "worker's supervisor killed": Kind(WORKERS),
+    SUPERVISOR_KILLED: Kind(WORKERS),
     "api stopped": Kind((API,), LONGER_THAN_A_LEASE),
     "relay stopped": Kind((RELAY,), LONGER_THAN_A_LEASE),
     "worker stopped": Kind(WORKERS, LONGER_THAN_A_LEASE),
@@ -65,3 +68,23 @@ KINDS: Final[Mapping[str, Kind]] = {
     "consumer eats memory": Kind((CONSUMER,), recovers_in=30.0),
     "consumer exits": Kind((CONSUMER,), recovers_in=30.0),
 }
+
+
+def processes_with(broker: Broker) -> tuple[str, ...]:
+    """The processes that faults are done to: with a broker in memory those of `kratos-sync all`."""
+    return PROCESSES if broker == "valkey" else (API, DELIVERY)
+
+
+def kinds_with(broker: Broker) -> Mapping[str, Kind]:
+    """The kinds of fault that there are: a broker in memory has none but its process'."""
+    if broker == "valkey":
+        return KINDS
+    within = {**dict.fromkeys(PROCESSES, DELIVERY), API: API}
+    kinds = {
+        name: kind._replace(targets=tuple(dict.fromkeys(within.get(t, t) for t in kind.targets)))
+        for name, kind in KINDS.items()
+        if BROKER not in kind.targets
+    }
+    # Both processes have the same one.
+    killed = kinds[SUPERVISOR_KILLED]._replace(targets=(ALL,), alone=True)
+    return {**kinds, SUPERVISOR_KILLED: killed}

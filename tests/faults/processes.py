@@ -11,6 +11,8 @@ from typing import Final
 
 import psutil
 
+from tests.parts import part_of
+
 ROOT: Final = Path(__file__).parents[2]
 STOP_SECONDS: Final = 15.0
 
@@ -79,6 +81,31 @@ class ServiceProcess:
         finally:
             signal_all(self.tree() or tree, SIGKILL)
             self._process.wait(STOP_SECONDS)
+
+
+class Part:
+    """A process of `kratos-sync all`, under its supervisor."""
+
+    def __init__(self, whole: ServiceProcess, name: str) -> None:
+        self._whole = whole
+        self._name = name
+
+    def is_alive(self) -> bool:
+        """Whether it runs."""
+        return bool(self.tree())
+
+    def at_work(self) -> list[psutil.Process]:
+        """The process, in a list; there is none while it is being replaced."""
+        return self.tree()
+
+    def tree(self) -> list[psutil.Process]:
+        """The same: it starts no other."""
+        return [each for each in self._whole.tree()[1:] if part_of(each) == self._name]
+
+
+def with_parts(whole: ServiceProcess, names: Collection[str]) -> dict[str, ServiceProcess | Part]:
+    """Give it and its parts by name."""
+    return {whole.name: whole, **{name: Part(whole, name) for name in names}}
 
 
 def end_all(processes: Collection[ServiceProcess]) -> None:

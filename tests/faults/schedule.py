@@ -1,11 +1,11 @@
 """Which fault is done to what, and when: all of it follows from a seed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from tests.faults.kinds import KINDS
+from tests.faults.kinds import KINDS, Kind
 from tests.faults.sizes import Size
 
 TOGETHER: Final = 3
@@ -34,7 +34,7 @@ Round = tuple[Fault, ...]
 def schedule(
     seed: int,
     times: int,
-    kinds: Sequence[str] = tuple(KINDS),
+    kinds: Mapping[str, Kind] = KINDS,
     together: int = TOGETHER,
     seconds: tuple[float, float] | None = None,
 ) -> list[Round]:
@@ -44,30 +44,35 @@ def schedule(
     `seconds`, if given.
     """
     random = Random(seed)
-    deck = [kind for kind in kinds for _ in range(min(times, KINDS[kind].most_times))]
+    deck = [name for name, kind in kinds.items() for _ in range(min(times, kind.most_times))]
     random.shuffle(deck)
-    return list(_rounds(random, deck, together, seconds))
+    return list(_rounds(random, kinds, deck, together, seconds))
 
 
-def kinds_for(size: Size) -> list[str]:
+def kinds_for(size: Size, kinds: Mapping[str, Kind] = KINDS) -> Mapping[str, Kind]:
     """Give the kinds that there is time for."""
-    return [name for name, kind in KINDS.items() if kind.recovers_in <= size.longest_recovery]
+    return {n: kind for n, kind in kinds.items() if kind.recovers_in <= size.longest_recovery}
 
 
 def _rounds(
-    random: Random, deck: list[str], together: int, seconds: tuple[float, float] | None
+    random: Random,
+    kinds: Mapping[str, Kind],
+    deck: list[str],
+    together: int,
+    seconds: tuple[float, float] | None,
 ) -> Iterator[Round]:
     number = 0
     while deck:
         drawn: list[Fault] = []
-        free = {target for kind in KINDS.values() for target in kind.targets}
-        for kind in list(deck):
-            targets = [target for target in KINDS[kind].targets if target in free]
-            if targets and len(drawn) < together and not (KINDS[kind].alone and drawn):
-                deck.remove(kind)
+        free = {target for kind in kinds.values() for target in kind.targets}
+        for name in list(deck):
+            kind = kinds[name]
+            targets = [target for target in kind.targets if target in free]
+            if targets and len(drawn) < together and not (kind.alone and drawn):
+                deck.remove(name)
                 number += 1
-                drawn.append(_fault(random, number, kind, random.choice(targets), seconds))
-                free = set() if KINDS[kind].alone else free - {drawn[-1].target}
+                drawn.append(_fault(random, number, name, random.choice(targets), seconds))
+                free = set() if kind.alone else free - {drawn[-1].target}
         yield tuple(drawn)
 
 

@@ -1,5 +1,9 @@
-"""The service as it is deployed: an api, a relay and two workers, each behind wires of its own."""
+"""The service as it is deployed, each process behind wires of its own.
 
+An api, a relay and two workers; or, without a broker, `kratos-sync all`.
+"""
+
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.faults import clock, consumers, effects, program
-from tests.faults.kinds import API, LEASE_SECONDS, PROCESSES, WORKERS
+from tests.faults.kinds import ALL, API, DELIVERY, LEASE_SECONDS, WORKERS
 from tests.faults.processes import ServiceProcess, end_all
 from tests.faults.wires import Wire
 
@@ -22,14 +26,16 @@ def service(
     folder: Path,
     port: int,
     database_wires: Mapping[str, Wire],
-    broker_wire: Wire,
+    broker_wire: Wire | None,
     metrics_ports: Mapping[str, int],
 ) -> Iterator[dict[str, ServiceProcess]]:
-    """Give its processes, yet to be started; end them on leaving."""
+    """Give its processes, yet to be started; end them on leaving.
+
+    Without a wire to a broker they are parts of `kratos-sync all`, and only that is started.
+    """
     parent_pipe, our_end = os.pipe()
     common = {
         "PATH": os.environ["PATH"],
-        "BROKER_URL": f"redis://127.0.0.1:{broker_wire.port}/0",
         "KRATOS_WEBHOOK_API_KEYS": KEY,
         "LEASE_SECONDS": str(LEASE_SECONDS),
         "LOG_FORMAT": "json",
@@ -38,18 +44,27 @@ def service(
         consumers.TROUBLES: str(folder / "troubles"),
         effects.ELSEWHERE: str(folder / "elsewhere"),
     }
-    processes = {}
-    for name in PROCESSES:
-        database = f"postgresql://postgres@127.0.0.1:{database_wires[name].port}/{DATABASE}"
-        environment = {
-            **common,
-            "DATABASE_URL": database,
+    if broker_wire is not None:
+        common["BROKER_URL"] = f"redis://127.0.0.1:{broker_wire.port}/0"
+    own = {
+        name: {
+            "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{wire.port}/{DATABASE}",
             "METRICS_PORT": str(metrics_ports[name]),
             clock.CLOCK: str(folder / f"{name}.clock"),
-            **({program.MEMORY: str(WORKER_MEMORY_BYTES)} if name in WORKERS else {}),
+            **({program.MEMORY: str(WORKER_MEMORY_BYTES)} if name in {*WORKERS, DELIVERY} else {}),
         }
-        command = ["api", "--port", str(port)] if name == API else [name.partition("-")[0]]
-        processes[name] = ServiceProcess(name, command, environment, folder, parent_pipe)
+        for name, wire in database_wires.items()
+    }
+    if broker_wire is None:
+        # Both are told the api's port, and the other one takes the next.
+        del own[DELIVERY]["METRICS_PORT"]
+        own = {ALL: {**own[API], program.PARTS: json.dumps(own)}}
+    processes = {}
+    for name, environment in own.items():
+        command = [name.partition("-")[0], *(["--port", str(port)] if name in {API, ALL} else [])]
+        processes[name] = ServiceProcess(
+            name, command, {**common, **environment}, folder, parent_pipe
+        )
     try:
         yield processes
     finally:

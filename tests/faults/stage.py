@@ -22,15 +22,15 @@ from tests.faults.application import app
 from tests.faults.disk import Disk, small_disk
 from tests.faults.effects import CREATE
 from tests.faults.keeper import Keeper, Kept
-from tests.faults.kinds import PROCESSES
+from tests.faults.kinds import ALL, Broker, processes_with
 from tests.faults.kratos import Kratos
-from tests.faults.processes import ServiceProcess
+from tests.faults.processes import Part, ServiceProcess, with_parts
 from tests.faults.servers import CrashingPostgres, CrashingValkey
 from tests.faults.service import DATABASE, KEY, service
 from tests.faults.sizes import Size
 from tests.faults.wires import Loop, Wire, tcp_server, unix_server
 from tests.infrastructure.bus.waiting import until
-from tests.ports import free_port, free_ports
+from tests.ports import free_pair, free_port, free_ports
 from tests.servers.pgbouncer import Pgbouncer
 
 STARTS_SECONDS: Final = 60.0
@@ -44,10 +44,11 @@ class Stage:
     url: str
     disk: Disk
     postgres: CrashingPostgres
-    valkey: CrashingValkey
+    valkey: CrashingValkey | None
+    """None, like its wire, with a broker in memory."""
     database_wires: Mapping[str, Wire]
-    broker_wire: Wire
-    processes: Mapping[str, ServiceProcess]
+    broker_wire: Wire | None
+    processes: Mapping[str, ServiceProcess | Part]
     keepers: Mapping[str, Keeper]
     kratos: Kratos
     prometheus: Prometheus | None
@@ -68,7 +69,9 @@ class Stage:
 
 
 @contextmanager
-def set_stage(folder: Path, size: Size, seed: int, *, pooled: bool = False) -> Iterator[Stage]:
+def set_stage(
+    folder: Path, size: Size, seed: int, broker: Broker, *, pooled: bool = False
+) -> Iterator[Stage]:
     """Start everything in the folder; end everything on leaving, however that comes.
 
     If `pooled`, a PgBouncer stands before PostgreSQL.
@@ -79,25 +82,30 @@ def set_stage(folder: Path, size: Size, seed: int, *, pooled: bool = False) -> I
         postgres = CrashingPostgres(disk.folder / "postgresql", folder)
         undo.callback(postgres.keep_log)
         undo.enter_context(postgres)
-        valkey = CrashingValkey(folder / "valkey", folder)
-        undo.enter_context(valkey)
         url = _new_database(postgres.url)
         loop = undo.enter_context(Loop())
         connect_to = unix_server(postgres.socket)
         if pooled:
             pooler = undo.enter_context(Pgbouncer(folder / "pgbouncer", postgres.url))
             connect_to = tcp_server(pooler.port)
-        database_wires = {name: Wire(loop, connect_to) for name in PROCESSES}
-        broker_wire = Wire(loop, tcp_server(valkey.port))
+        names = processes_with(broker)
+        database_wires = {name: Wire(loop, connect_to) for name in names}
+        valkey = broker_wire = None
+        kept: dict[str, Kept] = {"database": postgres}
+        ports = free_pair() if broker == "memory" else free_ports(len(names))
+        if broker == "valkey":
+            kept["broker"] = valkey = CrashingValkey(folder / "valkey", folder)
+            undo.enter_context(valkey)
+            broker_wire = Wire(loop, tcp_server(valkey.port))
         port = free_port()
-        metrics_ports = dict(zip(PROCESSES, free_ports(len(PROCESSES)), strict=True))
+        metrics_ports = dict(zip(names, ports, strict=True))
         processes = undo.enter_context(
             service(folder, port, database_wires, broker_wire, metrics_ports)
         )
         watching = None
         if size.watches_alerts:
             watching = undo.enter_context(prometheus(folder / "prometheus", metrics_ports))
-        kept: dict[str, Kept] = {"database": postgres, "broker": valkey, **processes}
+        kept |= processes
         keepers = {name: undo.enter_context(Keeper(name, each)) for name, each in kept.items()}
         address = f"http://127.0.0.1:{port}"
         until(lambda: _is_ready(address), STARTS_SECONDS)
@@ -113,7 +121,7 @@ def set_stage(folder: Path, size: Size, seed: int, *, pooled: bool = False) -> I
             valkey,
             database_wires,
             broker_wire,
-            processes,
+            processes if broker == "valkey" else with_parts(processes[ALL], names),
             keepers,
             kratos,
             watching,

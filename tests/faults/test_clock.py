@@ -1,6 +1,7 @@
 """A clock that jumps shows another time, and otherwise changes nothing."""
 
 from datetime import UTC, datetime, timedelta
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 import pytest
@@ -22,8 +23,16 @@ def test_every_datetime_is_one_of_its_kind() -> None:
 
 
 def test_the_clock_is_replaced_in_the_services_modules_and_no_others() -> None:
-    copies = {batch.__name__: ModuleType("ours"), "logging": ModuleType("theirs")}
+    importing = ModuleType("ours, whose code still runs")
+    importing.__spec__ = ModuleSpec(importing.__name__, None)
+    importing.__spec__._initializing = True
+    copies = {
+        batch.__name__: ModuleType("ours"),
+        "logging": ModuleType("theirs"),
+        "kratos_sync.domain.events": importing,
+    }
     for copy in copies.values():
         vars(copy)["datetime"] = datetime
     replace_in_modules(copies)
-    assert [vars(copy)["datetime"] for copy in copies.values()] == [JumpingDatetime, datetime]
+    found = [vars(copy)["datetime"] for copy in copies.values()]
+    assert found == [JumpingDatetime, datetime, datetime]

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 import pytest
 
 from tests.faults.injections import INJECTIONS
-from tests.faults.kinds import KINDS
+from tests.faults.kinds import (
+    ALL,
+    API,
+    CONSUMER,
+    DATABASE,
+    DELIVERY,
+    KINDS,
+    kinds_with,
+    processes_with,
+)
 from tests.faults.schedule import TOGETHER, Round, kinds_for, schedule
 from tests.faults.sizes import SIZES
 
@@ -41,6 +50,22 @@ def test_the_small_size_has_every_kind_but_those_that_take_long() -> None:
     assert left_out == {"consumer keeps the interpreter"}
 
 
+def test_with_a_broker_in_memory_its_faults_are_left_out_and_two_processes_have_all_others() -> (
+    None
+):
+    kinds = kinds_with("memory")
+    left_out = KINDS.keys() - kinds.keys()
+    assert left_out == {name for name in KINDS if name.startswith("broker")}
+    targets = {target for kind in kinds.values() for target in kind.targets}
+    assert targets == {ALL, API, DELIVERY, DATABASE, CONSUMER}
+    assert kinds["relay killed"].targets == kinds["worker stopped"].targets == (DELIVERY,)
+    assert kinds["commit lost"].targets == processes_with("memory") == (API, DELIVERY)
+    for faults in schedule(1, 2, kinds):
+        targets = {fault.target for fault in faults}
+        assert len(targets) == len(faults)
+        assert targets == {ALL} or ALL not in targets
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_round_does_no_two_faults_to_one_target(seed: int) -> None:
     for faults in schedule(seed, times=2):
@@ -69,7 +94,8 @@ def test_faults_are_numbered_in_the_order_of_their_rounds() -> None:
 
 
 def test_some_kinds_alone_can_be_had() -> None:
-    times = _times(schedule(1, times=3, kinds=["relay killed", "broker wiped"]))
+    kinds = {name: KINDS[name] for name in ("relay killed", "broker wiped")}
+    times = _times(schedule(1, times=3, kinds=kinds))
     assert times == {"relay killed": 3, "broker wiped": 3}
 
 
