@@ -2,7 +2,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,49 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+Compose = dict[str, Any]
+FILES = ("docker-compose.yml", "deploy/compose.small.yml")
+BOTH: dict[str, Compose] = {file: yaml.safe_load((ROOT / file).read_text()) for file in FILES}
+COMPOSE, SMALL = BOTH.values()
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 
-ONE_SHOTS = {
-    name
-    for service in SERVICES.values()
-    for name, needed in service.get("depends_on", {}).items()
-    if needed["condition"] == "service_completed_successfully"
-}
-STAYING = sorted(SERVICES.keys() - ONE_SHOTS)
-OURS = sorted(
-    name for name in SERVICES if SERVICES[name]["image"].startswith("kratos-identity-sync:")
-)
+
+def one_shots(compose: Compose) -> set[str]:
+    return {
+        name
+        for service in compose["services"].values()
+        for name, needed in service.get("depends_on", {}).items()
+        if needed["condition"] == "service_completed_successfully"
+    }
+
+
+def staying(compose: Compose) -> list[str]:
+    return sorted(compose["services"].keys() - one_shots(compose))
+
+
+def ours(compose: Compose) -> list[str]:
+    services = compose["services"]
+    return sorted(
+        name for name in services if services[name]["image"].startswith("kratos-identity-sync:")
+    )
+
+
+ONE_SHOTS, STAYING, OURS = one_shots(COMPOSE), staying(COMPOSE), ours(COMPOSE)
+
+
+def for_each(names: Callable[[Compose], Iterable[str]]) -> pytest.MarkDecorator:
+    """The same test for each of these services in both files."""
+    cases = [
+        pytest.param(compose, name, id=f"{file}-{name}")
+        for file, compose in BOTH.items()
+        for name in sorted(names(compose))
+    ]
+    return pytest.mark.parametrize(("compose", "name"), cases)
+
+
+of_ours = for_each(ours)
+of_all = for_each(lambda compose: compose["services"])
+in_both = pytest.mark.parametrize("compose", BOTH.values(), ids=FILES)
 REQUIRED = re.compile(r"\$\{([A-Z_]+):\?[^}]+\}")
 UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "mb": 2**20}
 
@@ -59,15 +89,15 @@ def dotenv(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def settings_of(checkout: Path) -> Callable[[str], dict[str, str]]:
+def settings_of(checkout: Path) -> Callable[..., dict[str, str]]:
     """What a service is given, with the content of the secrets that are mounted."""
 
-    def settings(name: str) -> dict[str, str]:
-        service = SERVICES[name]
+    def settings(name: str, compose: Compose = COMPOSE) -> dict[str, str]:
+        service = compose["services"][name]
         mounted = {}
         for each in service.get("secrets", []):
             secret = {"source": each, "target": each} if isinstance(each, str) else each
-            file = checkout / COMPOSE["secrets"][secret["source"]]["file"]
+            file = checkout / compose["secrets"][secret["source"]]["file"]
             mounted[f"/run/secrets/{secret['target']}"] = file.read_text().strip()
         return {
             variable.removesuffix("_FILE"): mounted.get(value, value)
@@ -77,11 +107,12 @@ def settings_of(checkout: Path) -> Callable[[str], dict[str, str]]:
     return settings
 
 
-def test_the_compose_file_follows_the_compose_specification() -> None:
+@pytest.mark.parametrize("file", FILES)
+def test_a_compose_file_follows_the_compose_specification(file: str) -> None:
     checked = subprocess.run(
         [
             *(sys.executable, "-m", "check_jsonschema"),
-            *("--builtin-schema", "vendor.compose-spec", str(ROOT / "docker-compose.yml")),
+            *("--builtin-schema", "vendor.compose-spec", str(ROOT / file)),
         ],
         capture_output=True,
         text=True,
@@ -129,23 +160,25 @@ def test_what_is_mounted_from_here_cannot_be_written() -> None:
     assert not [mount for mount in mounts if mount.startswith(".") and not mount.endswith(":ro")]
 
 
-def test_every_volume_that_is_named_is_declared() -> None:
+@in_both
+def test_every_volume_that_is_named_is_declared(compose: Compose) -> None:
     named = {
         volume.split(":")[0]
-        for service in SERVICES.values()
+        for service in compose["services"].values()
         for volume in service.get("volumes", [])
         if not volume.startswith((".", "/"))
     }
 
-    assert named == COMPOSE["volumes"].keys()
+    assert named == compose["volumes"].keys()
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_every_command_that_a_service_runs_is_one_of_ours(name: str) -> None:
+@of_ours
+def test_every_command_that_a_service_runs_is_one_of_ours(compose: Compose, name: str) -> None:
     from kratos_sync.api.cli import main
 
-    health = SERVICES[name].get("healthcheck", {}).get("test", [])
-    calls = [SERVICES[name]["command"], *([health[2:]] if health[1:2] == ["kratos-sync"] else [])]
+    service = compose["services"][name]
+    health = service.get("healthcheck", {}).get("test", [])
+    calls = [service["command"], *([health[2:]] if health[1:2] == ["kratos-sync"] else [])]
 
     for called, *words in calls:
         command = main.get_command(click.Context(main), called)
@@ -154,38 +187,48 @@ def test_every_command_that_a_service_runs_is_one_of_ours(name: str) -> None:
         assert {word for word in words if word.startswith("--")} <= options
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_a_service_is_given_every_setting_without_which_it_cannot_start(name: str) -> None:
+@of_ours
+def test_a_service_is_given_every_setting_without_which_it_cannot_start(
+    compose: Compose, name: str
+) -> None:
     from kratos_sync.infrastructure.settings import Settings
 
     needed = {
         setting.upper() for setting, field in Settings.model_fields.items() if field.is_required()
     }
 
-    if name == "api":
+    service = compose["services"][name]
+    if service["command"][0] in {"api", "all"}:
         needed.add("KRATOS_WEBHOOK_API_KEYS")
-    given = SERVICES[name]["environment"]
+    if service["command"][0] in {"relay", "worker"}:
+        needed.add("BROKER_URL")
+    given = service["environment"]
     assert needed <= {variable.removesuffix("_FILE") for variable in given}
 
 
-@pytest.mark.parametrize("name", OURS)
+@of_ours
 def test_a_service_can_use_what_its_secrets_say(
-    name: str, settings_of: Callable[[str], dict[str, str]], monkeypatch: pytest.MonkeyPatch
+    compose: Compose,
+    name: str,
+    settings_of: Callable[..., dict[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from kratos_sync.infrastructure.settings import Settings
 
     for setting in Settings.model_fields:
         monkeypatch.delenv(setting.upper(), raising=False)
-    for variable, value in settings_of(name).items():
-        monkeypatch.setenv(variable, value)
+    for variable, value in settings_of(name, compose).items():
+        monkeypatch.setenv(variable, "" if value.startswith("${") else value)
 
     keys = Settings(_env_file=None).kratos_webhook_api_keys  # type: ignore[call-arg]
-    assert len(keys) == (name == "api")
+    assert len(keys) == (compose["services"][name]["command"][0] in {"api", "all"})
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_every_secret_that_a_service_names_is_mounted_and_no_other(name: str) -> None:
-    service = SERVICES[name]
+@of_ours
+def test_every_secret_that_a_service_names_is_mounted_and_no_other(
+    compose: Compose, name: str
+) -> None:
+    service = compose["services"][name]
     mounted = [each if isinstance(each, str) else each["target"] for each in service["secrets"]]
     named = {
         value for variable, value in service["environment"].items() if variable.endswith("_FILE")
@@ -205,6 +248,7 @@ def test_secrets_are_random_and_for_nobody_else(checkout: Path) -> None:
     assert all(each.stat().st_mode & 0o777 == 0o644 for each in (checkout / "secrets").iterdir())
     declared = {secret["file"] for secret in COMPOSE["secrets"].values()}
     assert declared == {f"./secrets/{each.name}" for each in (checkout / "secrets").iterdir()}
+    assert declared >= {secret["file"] for secret in SMALL["secrets"].values()}
     assert "/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
@@ -235,15 +279,18 @@ def test_kratos_starts_no_more_template_processes_than_its_limits_hold() -> None
     assert int(SERVICES["kratos"]["environment"]["GOMAXPROCS"]) <= 5
 
 
-def test_one_service_builds_the_image_that_all_of_ours_run() -> None:
-    assert [name for name in SERVICES if "build" in SERVICES[name]] == ["migrate"]
-    assert len({SERVICES[name]["image"] for name in OURS}) == 1
-    assert all("migrate" in SERVICES[name]["depends_on"] for name in OURS if name != "migrate")
+@in_both
+def test_one_service_builds_the_image_that_all_of_ours_run(compose: Compose) -> None:
+    services = compose["services"]
+    assert [name for name in services if "build" in services[name]] == ["migrate"]
+    assert {services[name]["image"] for name in ours(compose)} == {SERVICES["api"]["image"]}
+    run = [name for name in ours(compose) if name != "migrate"]
+    assert all("migrate" in services[name]["depends_on"] for name in run)
 
 
-@pytest.mark.parametrize("name", STAYING)
-def test_a_service_that_stays_says_how_it_is_and_comes_back(name: str) -> None:
-    service = SERVICES[name]
+@for_each(staying)
+def test_a_service_that_stays_says_how_it_is_and_comes_back(compose: Compose, name: str) -> None:
+    service = compose["services"][name]
 
     assert service["restart"] == "unless-stopped"
     assert service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
@@ -261,21 +308,22 @@ def test_what_serves_no_webhooks_is_asked_for_its_health_on_its_own_port(name: s
     assert service["environment"]["METRICS_PORT"] not in str(service.get("ports"))
 
 
-@pytest.mark.parametrize("name", sorted(ONE_SHOTS))
-def test_a_one_shot_is_tried_again_but_not_for_ever(name: str) -> None:
-    assert re.fullmatch(r"on-failure:\d", SERVICES[name]["restart"])
+@for_each(one_shots)
+def test_a_one_shot_is_tried_again_but_not_for_ever(compose: Compose, name: str) -> None:
+    assert re.fullmatch(r"on-failure:\d", compose["services"][name]["restart"])
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES))
-def test_a_service_waits_until_the_one_it_needs_is_of_use(name: str) -> None:
-    for needed, how in SERVICES[name].get("depends_on", {}).items():
-        done = "service_completed_successfully" if needed in ONE_SHOTS else "service_healthy"
+@of_all
+def test_a_service_waits_until_the_one_it_needs_is_of_use(compose: Compose, name: str) -> None:
+    for needed, how in compose["services"][name].get("depends_on", {}).items():
+        is_one_shot = needed in one_shots(compose)
+        done = "service_completed_successfully" if is_one_shot else "service_healthy"
         assert how == {"condition": done}
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES))
-def test_a_container_may_do_no_more_than_it_must(name: str) -> None:
-    service = SERVICES[name]
+@of_all
+def test_a_container_may_do_no_more_than_it_must(compose: Compose, name: str) -> None:
+    service = compose["services"][name]
 
     assert int(str(service["user"]).split(":")[0]) > 0
     assert service["read_only"] is True
@@ -287,15 +335,17 @@ def test_a_container_may_do_no_more_than_it_must(name: str) -> None:
     assert service["pids_limit"] <= 200
 
 
-def test_only_loopback_is_published() -> None:
-    published = {name: s["ports"] for name, s in SERVICES.items() if "ports" in s}
+@in_both
+def test_only_loopback_is_published(compose: Compose) -> None:
+    services = compose["services"]
+    published = {name: s["ports"] for name, s in services.items() if "ports" in s}
 
     assert all(
         re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port)
         for ports in published.values()
         for port in ports
     )
-    assert not any(service.get("network_mode") for service in SERVICES.values())
+    assert not any(service.get("network_mode") for service in services.values())
 
 
 def test_the_admin_api_the_databases_and_redis_are_not_published() -> None:
@@ -304,13 +354,13 @@ def test_the_admin_api_the_databases_and_redis_are_not_published() -> None:
     assert {port.rsplit(":", 1)[1] for port in published} == {"8000", "4433", "8025", "8100"}
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES))
+@of_all
 def test_an_image_is_pinned_to_one_version_and_its_digest_unless_it_is_built_here(
-    name: str,
+    compose: Compose, name: str
 ) -> None:
-    digest = "" if name in OURS else "@sha256:[0-9a-f]{64}"
+    digest = "" if name in ours(compose) else "@sha256:[0-9a-f]{64}"
     pinned = r"[a-z/-]+:v?\d+\.\d+(\.\d+)?(-alpine)?" + digest
-    assert re.fullmatch(pinned, SERVICES[name]["image"])
+    assert re.fullmatch(pinned, compose["services"][name]["image"])
 
 
 def networks_of(name: str) -> set[str]:
@@ -322,10 +372,11 @@ def neighbours_of(name: str) -> set[str]:
     return {other for other in SERVICES if networks_of(other) & networks_of(name)} - {name}
 
 
-def test_every_service_is_on_networks_that_are_declared_and_on_no_other() -> None:
-    used = set().union(*map(networks_of, SERVICES))
+@in_both
+def test_every_service_is_on_networks_that_are_declared_and_on_no_other(compose: Compose) -> None:
+    used = {network for service in compose["services"].values() for network in service["networks"]}
 
-    assert used == COMPOSE["networks"].keys()
+    assert used == compose["networks"].keys()
     assert "default" not in used
 
 
@@ -343,16 +394,17 @@ def test_databases_and_redis_are_on_networks_without_a_way_out() -> None:
     assert "postgres" not in neighbours_of("kratos")
 
 
-def test_what_is_published_is_on_a_network_with_a_way_out() -> None:
-    for name, service in SERVICES.items():
+@in_both
+def test_what_is_published_is_on_a_network_with_a_way_out(compose: Compose) -> None:
+    for service in compose["services"].values():
         is_open = any(
-            not (COMPOSE["networks"][each] or {}).get("internal") for each in networks_of(name)
+            not (compose["networks"][each] or {}).get("internal") for each in service["networks"]
         )
         assert is_open >= ("ports" in service)
 
 
 def test_a_service_shares_a_network_with_all_that_its_urls_lead_to(
-    settings_of: Callable[[str], dict[str, str]],
+    settings_of: Callable[..., dict[str, str]],
 ) -> None:
     # A relay has the settings of all, and asks no Kratos. Browsers are outside of all networks.
     asking = {"worker", "reconcile", "console", "kratos", "kratos-migrate", "kratos-courier"}
@@ -368,7 +420,7 @@ def test_a_service_shares_a_network_with_all_that_its_urls_lead_to(
 
 @pytest.mark.parametrize("name", ["api", "console"])
 def test_who_faces_the_world_is_an_ordinary_role_and_no_owner(
-    checkout: Path, settings_of: Callable[[str], dict[str, str]], name: str
+    checkout: Path, settings_of: Callable[..., dict[str, str]], name: str
 ) -> None:
     password = dotenv(checkout)[f"{name.upper()}_POSTGRES_PASSWORD"]
 
@@ -405,7 +457,7 @@ def test_the_console_is_for_operators_who_sign_in_at_kratos_on_this_machine() ->
 
 
 def test_redis_asks_for_a_password_and_everybody_has_it(
-    checkout: Path, settings_of: Callable[[str], dict[str, str]]
+    checkout: Path, settings_of: Callable[..., dict[str, str]]
 ) -> None:
     password = "${VALKEY_PASSWORD:?set it in .env, see .env.example}"
 
@@ -415,9 +467,9 @@ def test_redis_asks_for_a_password_and_everybody_has_it(
     }
 
 
-@pytest.mark.parametrize("name", sorted(SERVICES))
-def test_no_secret_stands_in_the_compose_file(name: str) -> None:
-    environment = SERVICES[name].get("environment", {})
+@of_all
+def test_no_secret_stands_in_the_compose_file(compose: Compose, name: str) -> None:
+    environment = compose["services"][name].get("environment", {})
     secret = re.compile("PASSWORD|SECRET|KEY|TOKEN")
 
     for variable, value in environment.items():
@@ -470,7 +522,7 @@ def test_the_databases_are_asked_by_tcp_as_those_who_use_them_do() -> None:
 
 
 def test_the_urls_that_a_service_is_given_lead_to_services(
-    settings_of: Callable[[str], dict[str, str]],
+    settings_of: Callable[..., dict[str, str]],
 ) -> None:
     given = [
         value
@@ -490,3 +542,27 @@ def test_kratos_is_asked_inside_the_network_and_browsers_find_it_where_it_says(n
 
     assert environment["KRATOS_BROWSER_URL"] == serve["public"]["base_url"]
     assert environment["KRATOS_PUBLIC_URL"] == "http://kratos:4433"
+
+
+def test_the_small_deployment_is_postgresql_and_one_container() -> None:
+    assert staying(SMALL) == ["kratos-sync", "postgres"]
+    assert one_shots(SMALL) == {"migrate"}
+    service = SMALL["services"]["kratos-sync"]
+    assert service["command"][0] == "all"
+    assert "BROKER_URL" not in str(SMALL)
+    assert service["healthcheck"]["test"] == ["CMD", "kratos-sync", "healthcheck", "all"]
+    assert int(service["environment"]["METRICS_PORT"])
+
+
+def test_both_deployments_run_the_same_postgresql() -> None:
+    of_both = [compose["services"]["postgres"] for compose in BOTH.values()]
+    first, second = ({k: v for k, v in each.items() if k != "networks"} for each in of_both)
+    assert first == second
+    assert SMALL["networks"]["ledger"]["internal"]
+
+
+def test_the_small_deployment_reaches_the_postgresql_of_its_url(
+    settings_of: Callable[..., dict[str, str]],
+) -> None:
+    for name in ours(SMALL):
+        assert "@postgres:5432/" in settings_of(name, SMALL)["DATABASE_URL"]

@@ -20,6 +20,7 @@ FOLDER: Final = ROOT / "deploy" / "systemd"
 COMMON: Final = "kratos-sync-.service.d/common.conf"
 PROGRAM: Final = "/opt/kratos-sync/bin/kratos-sync"
 SERVICES: Final = sorted(path.name for path in FOLDER.glob("*.service"))
+ALL: Final = "kratos-sync-all.service"
 MOST_EXPOSED: Final = 20
 """In tenths of systemd's measure, from 0 to 10."""
 
@@ -103,9 +104,10 @@ def test_a_unit_is_watched_for_longer_than_a_turn_may_take(name: str) -> None:
     assert last(name, "TimeoutStartSec") == "infinity"
 
 
-def test_of_a_worker_the_process_that_consumes_is_heard_and_the_supervisor_is_stopped() -> None:
-    assert last("kratos-sync-worker@.service", "NotifyAccess") == "all"
-    assert last("kratos-sync-worker@.service", "KillMode") == "mixed"
+@pytest.mark.parametrize("name", ["kratos-sync-worker@.service", ALL])
+def test_the_process_that_consumes_is_heard_and_its_supervisor_is_stopped(name: str) -> None:
+    assert last(name, "NotifyAccess") == "all"
+    assert last(name, "KillMode") == "mixed"
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -121,6 +123,8 @@ def test_the_settings_of_a_unit_exist_and_its_secrets_are_credentials(name: str)
             assert value == f"%d/{setting.removeprefix('kratos_')}"
             assert value.removeprefix("%d/") in credentials
     needed = {name for name, field in Settings.model_fields.items() if field.is_required()}
+    if {"relay", "worker"} & set(re.split(r"\W", name)):
+        needed.add("broker_url")
     assert needed <= {variable.removesuffix("_FILE").lower() for variable in given}
 
 
@@ -129,10 +133,7 @@ def test_the_console_has_a_database_role_of_its_own() -> None:
         value for key, value in lines_of("kratos-sync-console.service") if key == "LoadCredential"
     ]
     # An empty value resets the list.
-    assert given[given.index("") + 1 :] == [
-        "database_url:/etc/kratos-sync/console_database_url",
-        "broker_url:/etc/kratos-sync/broker_url",
-    ]
+    assert given[given.index("") + 1 :] == ["database_url:/etc/kratos-sync/console_database_url"]
     # systemd reads drop-ins by their names, whichever folder they are in, and the last one counts.
     (own,) = (FOLDER / "kratos-sync-console.service.d").iterdir()
     assert own.name > Path(COMMON).name
@@ -150,13 +151,15 @@ def test_processes_on_a_machine_have_ports_of_their_own() -> None:
     assert len(ports) == len(SERVICES) - 1 + 3
 
 
-def test_the_target_starts_every_service() -> None:
+def test_the_target_starts_every_service_but_the_one_that_is_all_of_them() -> None:
     wanted = " ".join(
         re.findall(r"^Wants=(.*)$", (FOLDER / "kratos-sync.target").read_text(), re.MULTILINE)
     )
 
-    # The console says who may sign in first: whoever wants it enables its unit.
-    always = {*SERVICES} - {"kratos-sync-console.service"}
+    # The console says who may sign in first, and the other one is all of them: those who want it
+    # enable its unit.
+    always = {*SERVICES} - {"kratos-sync-console.service", ALL}
     assert {re.sub(r"@\d", "@", each) for each in wanted.split()} == always
-    assert all(last(name, "WantedBy") == "kratos-sync.target" for name in SERVICES)
+    assert all(last(name, "WantedBy") == "kratos-sync.target" for name in {*SERVICES} - {ALL})
+    assert last(ALL, "WantedBy") == "multi-user.target"
     assert all(last(name, "PartOf") == "kratos-sync.target" for name in SERVICES)
