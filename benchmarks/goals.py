@@ -102,6 +102,18 @@ ROWS = (
         50,
     ),
     Row(
+        "`kratos-sync all`, without a broker, of a plain run beside it",
+        _percent_of_plain("no_broker"),
+        PERCENT,
+        50,
+    ),
+    Row(
+        "… all its processes at their peak, shared memory counted once",
+        lambda results: results["memory"]["all"]["pss_mb"],
+        MEGABYTES,
+        less_than=250,
+    ),
+    Row(
         "With 1 % that are no identity, of a plain run beside it",
         _percent_of_plain("garbage"),
         PERCENT,

@@ -96,6 +96,7 @@ def measures(stage: Stage, size: Size, results: Results) -> Iterator[tuple[str, 
     yield "second", paired(consumers=(SYNC, SECOND), change="notice_updates_too()")
     sides = ordered(in_order=False), ordered(in_order=True)
     yield "ordered", lambda: beside(*sides, size.pairs)
+    yield "no_broker", paired(without_broker=True)
     yield "garbage", paired("garbage")
     yield "failure", paired("failure", change="fail_on_some()")
     rounds = size.rounds, size.round_seconds, size.taking_in_seconds

@@ -54,6 +54,10 @@ class Deployment(Service):
         """Start one of each, and wait until all are ready."""
         _at_once([self.start_workers, self.start_relay, self.start_api])
 
+    def start_without_broker(self) -> None:
+        """Start `kratos-sync all` with a broker in memory, and wait until it delivers."""
+        self.start("all", "all", "--port", self._port)
+
     @property
     def address(self) -> str:
         """Where the api listens."""

@@ -80,17 +80,23 @@ def deliver(
     workers: int = A_WORKER_FOR_EACH_CORE,
     *,
     in_order: bool = False,
+    without_broker: bool = False,
 ) -> dict[str, Any]:
     """Deliver the backlog with the service's own commands. Raises WrongResult.
 
-    ``in_order`` says that the consumers, as changed, are ordered.
+    ``in_order`` says that the consumers, as changed, are ordered; ``without_broker`` that
+    `kratos-sync all` delivers it, and no workers.
     """
     with stage.deployed() as service:
         fill(service.database_url, waiting.events, consumers, waiting.at, in_order=in_order)
-        service.start_workers(workers, change)
+        if not without_broker:
+            service.start_workers(workers, change)
         statements.forget(service.database_url)
         index = pace()
-        service.start_relay(change)
+        if without_broker:
+            service.start_without_broker()
+        else:
+            service.start_relay(change)
         began = perf_counter()
         with Watch({**service.pids(), **stage.server_pids()}) as watch:
             until_none_is_left(service, consumers)

@@ -113,6 +113,7 @@ def beside(results: Results) -> str:
     names = {
         "second": "two consumers",
         "ordered": "an ordered consumer alone; plain: unordered",
+        "no_broker": "`kratos-sync all`, without a broker",
         "garbage": "1 % no identity",
         "failure": "a consumer fails on 1 %",
     }
