@@ -14,7 +14,10 @@ DESCRIPTIONS: Final = {
         "The same database past a pooler, where `DATABASE_URL` leads to one that shares sessions"
         " ([PostgreSQL](../postgresql.md#behind-pgbouncer)). For relay, `migrate` and `reconcile`."
     ),
-    "broker_url": "`redis://…`, `rediss://…`, `unix://…`, `amqp://…` or `amqps://…`.",
+    "broker_url": (
+        "`redis://…`, `rediss://…`, `unix://…`, `amqp://…` or `amqps://…`; `memory://` is for"
+        " `kratos-sync all` alone ([Without a broker](../without-a-broker.md))."
+    ),
     "kratos_sync_app": (
         "Your application, as `module:attribute` ([Consumers](../consumers.md#your-application));"
         " by default that of the one installed package with an entry point for it."
