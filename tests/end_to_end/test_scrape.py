@@ -105,6 +105,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
                 service.start(name)
             for name in PROCESSES:
                 until(lambda name=name: service.scrape(name).value(define.LEDGER_UP) == 1)
+            for name in ("worker", "relay"):
+                service.until(name, define.BROKER_UP, 1)
             # While nobody is held here who is not in Kratos.
             service.until("relay", define.RECONCILED, 1)
             yield service

@@ -14,7 +14,7 @@ from kratos_sync.api.cli import options
 from kratos_sync.api.cli.process import freeze_garbage_collector, opened_container
 from kratos_sync.api.cli.reconcile import Outcome, Reconciler, repeat
 from kratos_sync.api.cli.relay import scheduled
-from kratos_sync.api.cli.worker import exit_to_be_replaced, prepared
+from kratos_sync.api.cli.worker_process import exit_to_be_replaced, prepared
 from kratos_sync.application.errors import summary
 from kratos_sync.application.operation_scopes import ReconcileScope
 from kratos_sync.application.ports.operations import How, OperationRequest
