@@ -36,7 +36,7 @@ SET_ASIDE_FOR: Final = timedelta(seconds=WAIT_SECONDS)
 """and how long until it is dispatched again."""
 PARTS_AFTER_DEATHS: Final = (1, 2, 16, 128)
 """By how much a batch is divided after so many deaths; after more it is a single event."""
-RECOVERY_SECONDS: Final = 60.0
+RECOVERY_SECONDS: Final = 15.0
 """How long a process has to live until a death no longer counts."""
 
 # PostgreSQL returns such a number written out, with up to 309 digits.

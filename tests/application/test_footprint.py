@@ -133,6 +133,6 @@ def test_a_process_whose_predecessors_died_begins_with_less_and_in_the_end_one_b
     assert most[0] == BATCH_BYTES > most[1] > most[3] > most[4] == most[5] == 0
 
 
-def test_a_death_no_longer_counts_when_a_process_has_lived_for_a_minute() -> None:
-    assert [remaining(9, minute * RECOVERY_SECONDS) for minute in range(6)] == [4, 3, 2, 1, 0, 0]
+def test_a_death_no_longer_counts_when_a_process_has_lived_for_a_quarter_of_a_minute() -> None:
+    assert [remaining(9, times * RECOVERY_SECONDS) for times in range(6)] == [4, 3, 2, 1, 0, 0]
     assert remaining(0, 0) == 0

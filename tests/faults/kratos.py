@@ -10,7 +10,7 @@ from random import Random
 from typing import Any, Final
 from uuid import UUID, uuid4
 
-import httpx
+import aiohttp
 
 from tests.faults.wires import Loop
 
@@ -74,8 +74,9 @@ class Kratos:
     async def _send(self, per_second: float) -> None:
         calls: set[asyncio.Task[Call]] = set()
         due = time.monotonic()
-        async with httpx.AsyncClient(
-            timeout=ATTEMPT_SECONDS, limits=httpx.Limits(max_connections=None), trust_env=False
+        async with aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=ATTEMPT_SECONDS),
         ) as self._http:
             while not self._stopped.is_set():
                 calls.add(task := asyncio.create_task(self._call({})))
@@ -92,9 +93,9 @@ class Kratos:
         headers = {**self._headers, "Ory-Webhook-Trigger-Id": call.trigger}
         for pause in (*PAUSES, None):
             try:
-                answer = await self._http.post(self._url, content=body, headers=headers)
-                call.status = answer.status_code
-            except httpx.TransportError:
+                async with self._http.post(self._url, data=body, headers=headers) as answer:
+                    call.status = answer.status
+            except (aiohttp.ClientError, TimeoutError):
                 call.status = None
             if pause is None or (call.status is not None and call.status < 500):
                 break

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeVar
 
+import uvloop
+
 T = TypeVar("T")
 COMMIT: Final = re.compile(rb"COMMIT\x00|^B.{4}\x00record_group\x00", re.DOTALL)
 """What asks PostgreSQL to commit: a worker's COMMIT, the one statement of the api."""
@@ -20,10 +22,10 @@ Connect = Callable[[], Awaitable[tuple[StreamReader, StreamWriter]]]
 
 
 class Loop:
-    """An event loop in a thread of its own."""
+    """An event loop in a thread of its own, a quick one: everything is carried by it."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
 
     def __enter__(self) -> Self:

@@ -53,8 +53,6 @@ class ConcurrentIndex:
         for setting, value in {
             "statement_timeout": "0",
             "lock_timeout": f"{seconds:.0f}s",
-            # The build must not go on in the server after this process was killed.
-            "client_connection_check_interval": "1s",
         }.items():
             connection.execute(text("SELECT set_config(:s, :v, false)"), {"s": setting, "v": value})
         is_valid = connection.execute(IS_VALID, {"name": self.name}).scalar_one_or_none()

@@ -46,6 +46,8 @@ SETTINGS: Final = {
     "default_transaction_deferrable": "off",
     "lock_timeout": str(milliseconds(LOCK_TIMEOUT)),
     "idle_in_transaction_session_timeout": str(milliseconds(2 * STATEMENT_TIMEOUT)),
+    # A statement of a process that was killed ends, and frees its locks, not after its timeout.
+    "client_connection_check_interval": "1000",
     # How values are written and read.
     "timezone": "UTC",
     "datestyle": "ISO, MDY",

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -28,7 +29,7 @@ from kratos_sync.infrastructure.postgres.connections import (
     open_loop_connection,
     parse_database_url,
 )
-from tests.waiting import DEADLINE_SECONDS
+from tests.waiting import DEADLINE_SECONDS, until
 
 PASSWORD = "sesame-42"
 
@@ -110,6 +111,25 @@ def test_the_environment_of_libpq_changes_no_session(
         shown = [connection.execute(f"SHOW {name}").fetchone() for name in names]
 
     assert shown == [("ISO, MDY",), ("UTC",), ("UTF8",), ("on",)]
+
+
+def test_a_statement_ends_soon_after_its_process_was_killed(database_url: str) -> None:
+    arguments = connection_arguments(SecretStr(database_url), timedelta(hours=1))
+    connection = open_connection(arguments, autocommit=True)
+    server_process = connection.info.backend_pid
+    connection.pgconn.send_query(b"SELECT pg_sleep(3600)")
+    with psycopg.connect(database_url, autocommit=True) as other:
+
+        def is_sleeping() -> bool:
+            asked = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event = 'PgSleep'"
+            return other.execute(asked, [server_process]).rowcount == 1
+
+        until(is_sleeping)
+        # As the kernel does for a process that was killed: nothing is sent, the socket ends.
+        with socket.socket(fileno=os.dup(connection.fileno())) as its_socket:
+            its_socket.shutdown(socket.SHUT_RDWR)
+        until(lambda: not is_sleeping())
+    connection.close()
 
 
 def test_arrays_are_taken_whatever_was_imported(database_url: str) -> None:
