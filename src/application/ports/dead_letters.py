@@ -137,6 +137,8 @@ RETRY_LATER: Final = "kratos_sync.application.consumer.RetryLater"
 WORKER_DIED: Final = "WorkerDied"
 WAITS_FOR_EARLIER: Final = "WaitsForEarlier"
 """In place of an error's type: the delivery waits for an earlier event of its identity."""
+UNKNOWN_EVENT: Final = "UnknownEvent"
+"""Likewise: this release does not know the event."""
 QUARANTINED_ERRORS: Final = ("TimeLimitExceeded", WORKER_DIED)
 """Error types after which a delivery is quarantined: it runs alone from then on."""
 

@@ -171,8 +171,10 @@ class BrokerStatus:
 class Status(Protocol):
     """A report on the whole ledger that stays quick when it is large."""
 
-    def report(self, consumers: Collection[str]) -> StatusReport:
+    def report(self, consumers: Collection[str], *, with_successes: bool = True) -> StatusReport:
         """Report on these consumers, in this order, and then on others with deliveries.
+
+        When an attempt of each last succeeded costs most, and can be left out.
 
         Raises LedgerUnavailable, or the reason why the schema cannot be read.
         """

@@ -16,6 +16,7 @@ from kratos_sync.application.footprint import (
 )
 from kratos_sync.application.ports.dead_letters import (
     QUARANTINED_ERRORS,
+    UNKNOWN_EVENT,
     WAITS_FOR_EARLIER,
     FailedAttempt,
 )
@@ -158,12 +159,12 @@ WAKE: Final = f"""
     WHERE d.consumer = $1 AND d.event_id = next.event_id
 """.encode()  # noqa: S608  # the type is ours
 
-POSTPONE: Final = """
+POSTPONE: Final = f"""
     UPDATE kratos_sync.deliveries
     SET due_at = clock_timestamp() + $1::interval, leased = false, last_error = $2,
-        error_type = 'UnknownEvent'
+        error_type = '{UNKNOWN_EVENT}'
     WHERE consumer = $3 AND event_id = ANY($4::uuid[])
-"""
+"""  # noqa: S608  # the type is ours
 
 RELEASE: Final = """
     UPDATE kratos_sync.deliveries SET due_at = clock_timestamp(), leased = false

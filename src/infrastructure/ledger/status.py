@@ -1,13 +1,17 @@
 """The status report, read in a few statements on one snapshot; and readiness."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 from itertools import starmap
-from typing import Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, TextClause, text
 
-from kratos_sync.application.ports.dead_letters import RETRY_LATER, WAITS_FOR_EARLIER
+from kratos_sync.application.ports.dead_letters import (
+    RETRY_LATER,
+    UNKNOWN_EVENT,
+    WAITS_FOR_EARLIER,
+)
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.status import (
     RECENT_ATTEMPTS,
@@ -38,7 +42,6 @@ MANY_TRANSACTIONS: Final = 100_000
 """and so are those older than this many others, where their time is not visible."""
 COUNTED: Final = 10_000
 """Tables with more rows are estimated, not counted."""
-NOTHING: Final = (0, 0, 0, 0, None)
 
 SIZES = text("""
     SELECT relname, pg_total_relation_size(oid) AS bytes FROM pg_class
@@ -91,33 +94,39 @@ _PENDING_ROWS: Final = """
      UNION ALL
      SELECT * FROM kratos_sync.deliveries WHERE failed_at IS NULL AND leased) AS pending
 """
+_IS_RETRIED: Final = f"attempts > 0 AND error_type <> '{RETRY_LATER}'"
+_IS_UNKNOWN: Final = f"error_type = '{UNKNOWN_EVENT}'"
 PENDING = text(f"""
     SELECT consumer,
            count(*) FILTER (WHERE is_due),
            count(*) FILTER (WHERE NOT is_due AND leased),
            count(*) FILTER (WHERE NOT is_due AND NOT leased),
            count(*) FILTER (WHERE is_postponed),
-           now() - min(least(owed_at, now())) FILTER (WHERE NOT is_postponed)
+           now() - min(least(owed_at, now())) FILTER (WHERE NOT is_postponed),
+           coalesce(bool_or({_IS_RETRIED}), false),
+           coalesce(bool_or({_IS_UNKNOWN}), false)
     FROM (SELECT *, due_at <= now() OR NOT leased AND attempts = 0 AND error_type IS NULL
                     AS is_due,
                     due_at > now() AND NOT leased
-                    AND coalesce(error_type = ANY(:postponed), false) AS is_postponed
+                    AND coalesce(error_type IN ('{RETRY_LATER}', '{WAITS_FOR_EARLIER}'), false)
+                    AS is_postponed
           FROM {_PENDING_ROWS}) AS pending
     GROUP BY consumer
     ORDER BY consumer
-""").bindparams(postponed=[RETRY_LATER, WAITS_FOR_EARLIER])  # noqa: S608  # all of it is ours
+""")  # noqa: S608  # all of it is ours
 
 DEAD = text("""
     SELECT consumer, count(*) FROM kratos_sync.deliveries WHERE failed_at IS NOT NULL
     GROUP BY consumer ORDER BY consumer
 """)
 
+# The pending ones are read again only if PENDING has seen such a delivery.
 RETRIED_AFTER = text(f"""
     SELECT DISTINCT ON (consumer) consumer, concat_ws(': ', error_type, nullif(error_shape, ''))
     FROM {_PENDING_ROWS}
-    WHERE attempts > 0 AND error_type <> :retry_later
+    WHERE {_IS_RETRIED}
     ORDER BY consumer, due_at DESC
-""").bindparams(retry_later=RETRY_LATER)  # noqa: S608  # all of it is ours
+""")  # noqa: S608  # all of it is ours
 
 PAUSED = text("""
     SELECT consumer, paused_at, paused_by, pause_reason FROM kratos_sync.consumer_policies
@@ -129,21 +138,21 @@ SUBSCRIBED = text("""
     GROUP BY consumer
 """)
 
-# substr, unlike LIKE, reads no more of a long error than its beginning.
 UNKNOWN = text(f"""
-    SELECT substr(last_error, 15), count(*), now() - min(owed_at)
+    SELECT substr(last_error, length('{UNKNOWN_EVENT}: ') + 1), count(*), now() - min(owed_at)
     FROM {_PENDING_ROWS}
-    WHERE substr(last_error, 1, 14) = 'UnknownEvent: '
+    WHERE {_IS_UNKNOWN}
     GROUP BY 1
     ORDER BY 1
 """)  # noqa: S608  # all of it is ours
 
 # No index leads from a consumer to its attempts; going back from the newest is quick if bounded.
-LAST_SUCCESS = text("""
+LAST_SUCCESS = text(f"""
     SELECT consumer, max(started_at + duration) FROM kratos_sync.attempts
-    WHERE id > (SELECT max(id) FROM kratos_sync.attempts) - :recent AND outcome = 'succeeded'
+    WHERE id > (SELECT max(id) FROM kratos_sync.attempts) - {RECENT_ATTEMPTS}
+      AND outcome = 'succeeded'
     GROUP BY consumer
-""")
+""")  # noqa: S608  # the number is ours
 
 # Counting the tombstones among many rows would read them all: their share is in the statistics.
 IDENTITIES = text("""
@@ -164,9 +173,11 @@ class PostgresStatus:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def report(self, consumers: Collection[str]) -> StatusReport:
+    def report(self, consumers: Collection[str], *, with_successes: bool = True) -> StatusReport:
         with snapshot(self._engine) as connection:
             alive, deleted = _identities(connection)
+            pending = {name: _Pending(*rest) for name, *rest in connection.execute(PENDING)}
+            any_unknown = any(each.any_unknown for each in pending.values())
             return StatusReport(
                 at=connection.execute(text("SELECT now()")).scalar_one(),
                 revision=current_revision(connection) or "",
@@ -175,8 +186,8 @@ class PostgresStatus:
                 deleted=deleted,
                 events=_count(connection, "events"),
                 attempts=_count(connection, "attempts"),
-                consumers=_consumers(connection, consumers),
-                unknown_events=tuple(starmap(UnknownEvents, connection.execute(UNKNOWN))),
+                consumers=_consumers(connection, consumers, pending, with_successes=with_successes),
+                unknown_events=_unknown_events(connection) if any_unknown else (),
                 storage=storage(connection),
                 drift=drift(connection),
                 hooks=hook_activity(connection),
@@ -188,33 +199,58 @@ class PostgresStatus:
             )
 
 
-def _consumers(connection: Connection, known: Collection[str]) -> tuple[ConsumerStatus, ...]:
-    pending = {name: rest for name, *rest in connection.execute(PENDING)}
-    dead = {row[0]: row[1] for row in connection.execute(DEAD)}
-    events = {name: tuple(found) for name, found in connection.execute(SUBSCRIBED)}
+class _Pending(NamedTuple):
+    """What PENDING counts of a consumer."""
+
+    due: int = 0
+    dispatched: int = 0
+    waiting: int = 0
+    postponed: int = 0
+    lag: timedelta | None = None
+    any_retried: bool = False
+    any_unknown: bool = False
+
+
+def _consumers(
+    connection: Connection,
+    known: Collection[str],
+    pending: Mapping[str, _Pending],
+    *,
+    with_successes: bool,
+) -> tuple[ConsumerStatus, ...]:
+    dead = _by_name(connection, DEAD)
+    events = _by_name(connection, SUBSCRIBED)
     paused = {name: Pause(*rest) for name, *rest in connection.execute(PAUSED)}
-    errors = {row[0]: row[1] for row in connection.execute(RETRIED_AFTER)}
-    recent = {"recent": RECENT_ATTEMPTS}
-    successes = {row[0]: row[1] for row in connection.execute(LAST_SUCCESS, recent)}
+    any_retried = any(each.any_retried for each in pending.values())
+    errors = _by_name(connection, RETRIED_AFTER) if any_retried else {}
+    successes = _by_name(connection, LAST_SUCCESS) if with_successes else {}
 
     def status(name: str) -> ConsumerStatus:
-        due, dispatched, waiting, postponed, lag = pending.get(name, NOTHING)
+        counted = pending.get(name, _Pending())
         return ConsumerStatus(
             name,
             name in known,
-            due,
-            dispatched,
-            waiting,
-            postponed,
+            counted.due,
+            counted.dispatched,
+            counted.waiting,
+            counted.postponed,
             dead.get(name, 0),
-            lag,
+            counted.lag,
             successes.get(name),
             errors.get(name),
             paused.get(name),
-            events.get(name, ()),
+            tuple(events.get(name, ())),
         )
 
     return tuple(map(status, dict.fromkeys([*known, *sorted({*pending, *dead, *events})])))
+
+
+def _by_name(connection: Connection, statement: TextClause) -> dict[str, Any]:
+    return {row[0]: row[1] for row in connection.execute(statement)}
+
+
+def _unknown_events(connection: Connection) -> tuple[UnknownEvents, ...]:
+    return tuple(starmap(UnknownEvents, connection.execute(UNKNOWN)))
 
 
 def _identities(connection: Connection) -> tuple[Count, Count]:

@@ -12,7 +12,11 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from kratos_sync.application.application import CONSUMER_NAME
-from kratos_sync.application.ports.dead_letters import RETRY_LATER, WAITS_FOR_EARLIER
+from kratos_sync.application.ports.dead_letters import (
+    RETRY_LATER,
+    UNKNOWN_EVENT,
+    WAITS_FOR_EARLIER,
+)
 from kratos_sync.application.ports.hook_log import MOST_LABELS
 from kratos_sync.domain.events import NO_IDENTITY, KratosTemplateFailed
 from kratos_sync.infrastructure.ledger.status import PAUSED, SIZES, UNSAFE
@@ -108,7 +112,7 @@ LOOK: Final = text(f"""
                                    FILTER (WHERE NOT is_postponed)) AS float8),
            count(*) FILTER (WHERE is_later AND is_postponed),
            count(*) FILTER (WHERE is_later AND NOT is_postponed AND NOT is_unattempted),
-           count(*) FILTER (WHERE error_type = 'UnknownEvent')
+           count(*) FILTER (WHERE error_type = '{UNKNOWN_EVENT}')
     FROM unnest(CAST(:consumers AS text[])) AS wanted (name) LEFT JOIN LATERAL (
         SELECT owed_at, error_type, is_later,
                attempts = 0 AND error_type IS NULL AS is_unattempted,

@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from kratos_sync.application.ports.dead_letters import RETRY_LATER
+from kratos_sync.application.ports.dead_letters import RETRY_LATER, UNKNOWN_EVENT
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.status import (
     RECENT_ATTEMPTS,
@@ -145,10 +145,18 @@ def test_a_success_before_the_recent_attempts_is_not_looked_for(engine: Engine) 
 
 def test_events_that_no_release_here_knows_are_named_and_counted(engine: Engine) -> None:
     merged = "UnknownEvent: kratos_identity.merged"
-    add_delivery(engine, "Greet", age=A_MINUTE, due_in=A_MINUTE, last_error=merged)
-    add_delivery(engine, "Count", age=HOUR, last_error=merged)
+    unknown = UNKNOWN_EVENT
     add_delivery(
-        engine, "Greet", due_in=A_MINUTE, leased=True, last_error="UnknownEvent: identity.split"
+        engine, "Greet", age=A_MINUTE, due_in=A_MINUTE, last_error=merged, error_type=unknown
+    )
+    add_delivery(engine, "Count", age=HOUR, last_error=merged, error_type=unknown)
+    add_delivery(
+        engine,
+        "Greet",
+        due_in=A_MINUTE,
+        leased=True,
+        last_error="UnknownEvent: identity.split",
+        error_type=unknown,
     )
     add_delivery(engine, "Greet", due_in=A_MINUTE, last_error="KeyError: 'UnknownEvent: nothing'")
     split, merge = sorted(

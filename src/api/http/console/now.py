@@ -92,7 +92,8 @@ class NowPage:
 
     def show(self, call: Call) -> Page:  # noqa: ARG002
         """Everything at a glance."""
-        report = self._status.report(list(self._subscriptions.consumers))
+        known = list(self._subscriptions.consumers)
+        report = self._status.report(known, with_successes=False)
         needed = list(attention(report, None, can_ask=self._can_ask))
         silent = {each.label for each in silent_hooks(report.hooks, report.at)}
         return Page(
