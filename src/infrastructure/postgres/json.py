@@ -1,7 +1,9 @@
 """JSON to and from PostgreSQL, and text that it can store."""
 
 import json
-from typing import cast
+import sys
+from decimal import Decimal
+from typing import Final, cast
 
 import msgspec
 
@@ -9,6 +11,9 @@ from kratos_sync.domain.json_values import Json
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
+_ZEROS: Final = "0" * 80
+_LONG: Final = 10**99
+_LARGEST: Final = int(sys.float_info.max)
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -27,12 +32,32 @@ def dumps(value: Json) -> str:
 
 
 def loads(encoded: str | bytes) -> Json:
-    """Decode; integers keep every digit."""
+    """Decode; integers keep every digit.
+
+    Those that PostgreSQL has written out of a double, such as 1.5e307, are doubles again.
+    """
     try:
-        return cast("Json", _decode(encoded))
+        value = cast("Json", _decode(encoded))
     # Lone surrogates too, and numbers beyond the largest double.
     except (msgspec.DecodeError, UnicodeEncodeError):
-        return cast("Json", json.loads(encoded))
+        value = cast("Json", json.loads(encoded))
+    text = encoded if isinstance(encoded, str) else encoded.decode()
+    return _with_doubles(value) if _ZEROS in text else value
+
+
+def _with_doubles(value: Json) -> Json:
+    """The value with integers of a hundred digits as doubles where those say the same, in short.
+
+    A few bytes of a webhook are 300 in the database: as integers they would be written out again.
+    """
+    if isinstance(value, dict):
+        return {key: _with_doubles(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return list(map(_with_doubles, value))
+    if isinstance(value, int) and _LONG < abs(value) <= _LARGEST:
+        double = float(value)
+        return double if Decimal(repr(double)) == value else value
+    return value
 
 
 def storable(text: str) -> str:

@@ -1,5 +1,6 @@
 import json
 import math
+from decimal import Decimal
 
 import pytest
 from hypothesis import example, given, settings
@@ -11,7 +12,8 @@ from kratos_sync.infrastructure.postgres.json import dumps, loads
 leaves = (
     st.none()
     | st.booleans()
-    | st.integers(min_value=-(10**400), max_value=10**400)
+    | st.integers(min_value=-(10**99), max_value=10**99)
+    | st.integers(min_value=10**309, max_value=10**400)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text()
 )
@@ -32,6 +34,19 @@ def test_every_value_comes_back_as_it_was(value: Json) -> None:
 
     assert repr(loads(encoded)) == repr(json.loads(encoded)) == repr(value)
     assert same(loads(json.dumps(value)), value)
+
+
+@given(st.floats(min_value=1e100, max_value=1.7976931348623157e308), st.sampled_from([1, -1]))
+def test_a_double_that_the_database_wrote_out_is_that_double_again(size: float, sign: int) -> None:
+    written_out = f"{Decimal(repr(sign * size)):f}"
+
+    assert repr(loads(f'{{"numbers":[{written_out}]}}')) == repr({"numbers": [sign * size]})
+
+
+def test_an_integer_of_many_digits_that_no_double_says_keeps_each_of_them() -> None:
+    number = 10**200 + 10**90
+
+    assert loads(f"[{number}]") == [number]
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, -math.nan])
