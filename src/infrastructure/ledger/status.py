@@ -41,7 +41,9 @@ LONG: Final = timedelta(minutes=10)
 MANY_TRANSACTIONS: Final = 100_000
 """and so are those older than this many others, where their time is not visible."""
 COUNTED: Final = 10_000
-"""Tables with more rows are estimated, not counted."""
+"""Tables with more rows are estimated, not counted,"""
+CERTAINLY_MORE: Final = 10 * COUNTED
+"""and none of them is read where the estimate is larger than this."""
 
 SIZES = text("""
     SELECT relname, pg_total_relation_size(oid) AS bytes FROM pg_class
@@ -155,14 +157,16 @@ LAST_SUCCESS = text(f"""
 """)  # noqa: S608  # the number is ours
 
 # Counting the tombstones among many rows would read them all: their share is in the statistics.
-IDENTITIES = text("""
-    SELECT count(*), count(deleted_at),
-           (SELECT 1 - null_frac FROM pg_stats
+TOMBSTONES = text("""
+    SELECT (SELECT 1 - null_frac FROM pg_stats
             WHERE schemaname = 'kratos_sync' AND tablename = 'kratos_identities'
               AND attname = 'deleted_at')
-    FROM (SELECT deleted_at FROM kratos_sync.kratos_identities LIMIT :most) AS first_rows
 """)
 
+IDENTITIES = text("""
+    SELECT count(*), count(deleted_at)
+    FROM (SELECT deleted_at FROM kratos_sync.kratos_identities LIMIT :most) AS first_rows
+""")
 
 IS_WRITABLE: Final = text("SELECT current_setting('transaction_read_only') = 'off'")
 
@@ -254,22 +258,25 @@ def _unknown_events(connection: Connection) -> tuple[UnknownEvents, ...]:
 
 
 def _identities(connection: Connection) -> tuple[Count, Count]:
-    counted, deleted, share = connection.execute(IDENTITIES, {"most": COUNTED + 1}).one()
-    if counted <= COUNTED:
-        return Count(counted - deleted), Count(deleted)
     total = _estimate(connection, "kratos_identities")
-    # Before the first ANALYZE there are no statistics: the rows just read stand for the others.
-    tombstones = round(total * (deleted / counted if share is None else share))
+    share = connection.execute(TOMBSTONES).scalar_one()
+    if total <= CERTAINLY_MORE or share is None:
+        counted, deleted = connection.execute(IDENTITIES, {"most": COUNTED + 1}).one()
+        if counted <= COUNTED:
+            return Count(counted - deleted), Count(deleted)
+        # Before the first ANALYZE there are no statistics: the rows just read stand for the others.
+        share = deleted / counted if share is None else share
+    tombstones = round(total * share)
     return Count(total - tombstones, estimated=True), Count(tombstones, estimated=True)
 
 
 def _count(connection: Connection, table: str) -> Count:
+    if (estimate := _estimate(connection, table)) > CERTAINLY_MORE:
+        return Count(estimate, estimated=True)
     first_rows = f"SELECT FROM kratos_sync.{table} LIMIT :most"
     query = text(f"SELECT count(*) FROM ({first_rows}) AS first_rows")  # noqa: S608  # the tables are ours
     counted: int = connection.execute(query, {"most": COUNTED + 1}).scalar_one()
-    if counted <= COUNTED:
-        return Count(counted)
-    return Count(_estimate(connection, table), estimated=True)
+    return Count(counted) if counted <= COUNTED else Count(estimate, estimated=True)
 
 
 def _estimate(connection: Connection, table: str) -> int:
