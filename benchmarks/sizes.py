@@ -76,7 +76,7 @@ FULL = Size(
     console=Records(
         identities=1_000_000,
         dead_letters=100_000,
-        times=60,
+        times=40,
         webhooks_per_second=2_000,
         seconds=10,
     ),

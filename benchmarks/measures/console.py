@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 from time import perf_counter, sleep
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -27,6 +27,8 @@ DAYS: Final = 90
 LONGEST_SECONDS: Final = 900.0
 WARM: Final = 3
 """Times that a page is opened before it is timed."""
+PAGES_PER_SECOND: Final = 5
+"""So often a page is opened while webhooks are delivered: ten operators, each every two seconds."""
 SETTINGS: Final = {"CONSOLE_SIGN_IN": "proxy", "CONSOLE_PROXY_ADDRESSES": "127.0.0.1"}
 HEADERS: Final = {
     "X-Forwarded-User": "benchmark",
@@ -126,7 +128,7 @@ class Records:
 
 
 def console(stage: Stage, wanted: Records) -> dict[str, Any]:
-    """Open every page many times, alone and while webhooks are delivered.
+    """Open every page many times, alone at once and more slowly while webhooks are delivered.
 
     ``p95_ms`` is that of the slowest page while they are, and ``ratio`` is of the rate at which
     they are delivered meanwhile and before. Raises WrongResult for a page that is not what it
@@ -159,7 +161,10 @@ def console(stage: Stage, wanted: Records) -> dict[str, Any]:
                     meanwhile = _rate(
                         service,
                         lambda: loaded.update(
-                            {name: _timed(ask, wanted.times) for name, ask in pages.items()}
+                            {
+                                name: _timed(ask, wanted.times, PAGES_PER_SECOND)
+                                for name, ask in pages.items()
+                            }
                         ),
                     )
     return {
@@ -272,11 +277,14 @@ def _pages(
     }
 
 
-def _timed(ask: Callable[[], None], times: int) -> dict[str, float]:
+def _timed(ask: Callable[[], None], times: int, per_second: float = inf) -> dict[str, float]:
     for _ in range(WARM):
         ask()
     milliseconds: list[float] = []
+    due = perf_counter()
     for _ in range(times):
+        sleep(max(due - perf_counter(), 0))
+        due += 1 / per_second
         began = perf_counter()
         ask()
         milliseconds.append(1_000 * (perf_counter() - began))
