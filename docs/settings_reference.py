@@ -116,6 +116,10 @@ DESCRIPTIONS: Final = {
         "Values of the claim `acr` that say that there was a second factor, comma separated. The"
         " provider is asked for them (`acr_values`). `amr` counts in any case."
     ),
+    "console_kratos_config": (
+        "Kratos' own configuration file (YAML or JSON), where the console can read it: its page of"
+        " Kratos shows which flows and methods call this service. Files that it names are not read."
+    ),
     "console_session_hours": (
         "When a session that began by `oidc` or by a link ends; one by `oidc` ends half an hour"
         " after its last use too."

@@ -79,6 +79,9 @@ class Actions:
         since: datetime | None = None,
         until: datetime | None = None,
         identity_id: UUID | None = None,
+        source: str | None = None,
+        hook: str | None = None,
+        trace_id: str | None = None,
     ) -> EventRange:
         """All events of a consumer that exists, or those that match what is given.
 
@@ -95,6 +98,9 @@ class Actions:
             BEFORE_ALL if since is None else since,
             now if until is None else min(until, now),
             identity_id,
+            source,
+            hook,
+            trace_id,
         )
 
     def replay(

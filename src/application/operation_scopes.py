@@ -87,25 +87,36 @@ class DeadLetterScope(Scope, frozen=True, omit_defaults=True):
         raise CannotBeResumed("no dead letter of its group is left")
 
 
-class ReplayScope(Scope, frozen=True):
+class ReplayScope(Scope, frozen=True, omit_defaults=True):
     """Of `replay`; ``rate`` is the most events a second."""
 
     names: tuple[str, ...]
     since: datetime
     until: datetime
     rate: int
+    source: str | None = None
+    hook: str | None = None
+    trace_id: str | None = None
 
     @classmethod
     def of_range(cls, wanted: EventRange, rate: int) -> Self:
         """The scope that says this range."""
-        return cls(wanted.names, wanted.since, wanted.until, rate)
+        only = wanted.source, wanted.hook, wanted.trace_id
+        return cls(wanted.names, wanted.since, wanted.until, rate, *only)
 
     def to_range(self, operation: Operation) -> EventRange:
         """What is left of the operation's range; its last events once more, if it died."""
         position: Any = operation.result.get("go_on_since")
         since = self.since if position is None else datetime.fromisoformat(position)
         return EventRange(
-            operation.consumer or "", self.names, since, self.until, operation.subject
+            operation.consumer or "",
+            self.names,
+            since,
+            self.until,
+            operation.subject,
+            self.source,
+            self.hook,
+            self.trace_id,
         )
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_address
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -257,6 +258,8 @@ class Settings(BaseSettings):
 
     The provider is asked for them. Without them ``amr`` says it.
     """
+    console_kratos_config: Annotated[Path | None, _none_if("")] = None
+    """Kratos' own configuration file: the console shows which of its flows call this service."""
     console_session_hours: int = Field(8, ge=1, le=24)
     """When a session ends that began by OIDC or a link.
 

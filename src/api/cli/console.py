@@ -4,7 +4,9 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from importlib.util import find_spec
+from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Final
 
@@ -233,6 +235,7 @@ def console_routes(container: "Container", rates: "Rates") -> "list[ConsoleRoute
 
     settings, subscriptions = container.settings(), container.subscriptions()
     changes, actions = Changes(container.operations()), container.actions()
+    check = _checker(settings.kratos_webhook_api_key_header)
     now = NowPage(
         status=container.status(),
         rates=rates,
@@ -256,9 +259,10 @@ def console_routes(container: "Container", rates: "Rates") -> "list[ConsoleRoute
         events,
         KratosPages(
             container.kratos_status(),
-            _checker(settings.kratos_webhook_api_key_header),
+            check,
             actions,
             changes,
+            configured=_configured(settings.console_kratos_config, check),
         ),
         AuditPages(container.operations(), container.dead_letters()),
     )
@@ -287,3 +291,27 @@ def _checker(key_header: str) -> "Callable[[bytes], Report]":
         return check(part, Receiver(key_header, None), templates)
 
     return checked
+
+
+def _configured(
+    path: Path | None, check: "Callable[[bytes], Report]"
+) -> "Callable[[], Report | None]":
+    """Checks the file, and again only when it has changed; None without one."""
+    from kratos_sync.api.http.console.kratos import UnreadableConfiguration
+    from kratos_sync.infrastructure.kratos.config_file import MOST_BYTES
+
+    @lru_cache(maxsize=1)
+    def checked(file: Path, _modified_at: int, _size: int) -> "Report":
+        with file.open("rb") as opened:
+            return check(opened.read(MOST_BYTES + 1))
+
+    def configured() -> "Report | None":
+        if path is None:
+            return None
+        try:
+            status = path.stat()
+            return checked(path, status.st_mtime_ns, status.st_size)
+        except OSError as error:
+            raise UnreadableConfiguration(str(error.strerror)) from None
+
+    return configured

@@ -43,6 +43,9 @@ class Outcome(Steps):
 @options.time("--until", help="And before then; by default, now.")
 @click.option("--identity", type=click.UUID, metavar="ID", help="Only events of this identity.")
 @click.option("--event", metavar="NAME", help="Only this event, by its wire name.")
+@click.option("--source", metavar="NAME", help="Only events of this source, such as webhook.")
+@click.option("--hook", metavar="LABEL", help="Only events of the hook with this X-Kratos-Hook.")
+@click.option("--trace", "trace_id", metavar="ID", help="Only events of this trace: 32 digits.")
 @click.option(
     "--rate",
     type=click.IntRange(1, 100_000),
@@ -63,6 +66,9 @@ def replay(
     until: options.Time | None,
     identity: UUID | None,
     event: str | None,
+    source: str | None,
+    hook: str | None,
+    trace_id: str | None,
     rate: int,
     by: str,
     reason: str | None,
@@ -83,7 +89,14 @@ def replay(
         begin, end = options.resolved(since, now), options.resolved(until, now)
         try:
             wanted = container.actions().range_of(
-                consumer, event, since=begin, until=end, identity_id=identity
+                consumer,
+                event,
+                since=begin,
+                until=end,
+                identity_id=identity,
+                source=source,
+                hook=hook,
+                trace_id=trace_id,
             )
         except NotSubscribed as error:
             raise click.UsageError(f"{error}.") from None
@@ -155,6 +168,9 @@ def to_json(wanted: EventRange, number: int, outcome: Outcome, dry_run: bool) ->
         "identity_id": wanted.identity_id,
         "since": wanted.since,
         "until": wanted.until,
+        "source": wanted.source,
+        "hook": wanted.hook,
+        "trace_id": wanted.trace_id,
         "events": number,
         "dry_run": dry_run,
         "replayed": outcome.done,
@@ -166,7 +182,9 @@ def to_json(wanted: EventRange, number: int, outcome: Outcome, dry_run: bool) ->
 
 def _plan(wanted: EventRange, number: int, rate: int) -> str:
     about = f" about {wanted.identity_id}" if wanted.identity_id else ""
-    named = f"{amount(number, 'event')} {' or '.join(wanted.names)}{about}"
+    origins = {"source": wanted.source, "hook": wanted.hook, "trace": wanted.trace_id}
+    only = "".join(f" of the {kind} {name}" for kind, name in origins.items() if name)
+    named = f"{amount(number, 'event')} {' or '.join(wanted.names)}{about}{only}"
     when = f"recorded from {moment(wanted.since)} to {moment(wanted.until)}"
     if not number:
         return f"{named} {when}: nothing to replay."

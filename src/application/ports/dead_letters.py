@@ -7,6 +7,7 @@ from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 from kratos_sync.application.ports.history import RecordedEvent
+from kratos_sync.application.ports.replay import Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +111,13 @@ class DeadLetters(Protocol):
     def consumers(self) -> Sequence[str]:
         """The consumers that have any, also those that this release does not know."""
 
-    def newest(self, wanted: DeadLetterFilter, most: int) -> tuple[DeadLetter, ...]:
-        """Return those that match, the newest failures first; at most so many."""
+    def newest(
+        self, wanted: DeadLetterFilter, most: int, before: Position | None = None
+    ) -> tuple[DeadLetter, ...]:
+        """Return those that match, the newest failures first; at most so many.
+
+        With a position only those that failed before that time, or at it with a smaller event id.
+        """
 
     def event(self, event_id: UUID) -> DeliveredEvent | None:
         """Return an event and its deliveries; None if it is not in the ledger."""

@@ -8,6 +8,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from kratos_sync.application.ports.deletions import Erasure
+from kratos_sync.application.ports.replay import Position
 from kratos_sync.domain.json_values import Json
 
 DECISIONS: Final = ("retried", "discarded")
@@ -113,8 +114,12 @@ class IdentitySearch(Protocol):
 class History(Protocol):
     """The ledger by identity."""
 
-    def of(self, identity_id: UUID, newest: int) -> IdentityHistory | None:
+    def of(
+        self, identity_id: UUID, newest: int, before: Position | None = None
+    ) -> IdentityHistory | None:
         """The history of an identity; None if the ledger knows nothing of it.
+
+        It has the newest events, at most so many, of those before a position.
 
         Raises LedgerUnavailable, or the reason why the schema cannot be read.
         """

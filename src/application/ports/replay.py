@@ -1,8 +1,8 @@
 """Recorded events, to be delivered once more."""
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import NamedTuple, Protocol
+from datetime import UTC, datetime
+from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 
@@ -11,7 +11,8 @@ class EventRange:
     """The events that one consumer is to get again.
 
     Those with one of the ``names`` that were recorded from ``since`` on and before ``until``; with
-    an ``identity_id`` only those about it.
+    an ``identity_id`` only those about it, and only those of the ``source``, the label of a
+    ``hook``, and the ``trace_id`` (32 hexadecimal digits) that are given.
     """
 
     consumer: str
@@ -19,6 +20,9 @@ class EventRange:
     since: datetime
     until: datetime
     identity_id: UUID | None = None
+    source: str | None = None
+    hook: str | None = None
+    trace_id: str | None = None
 
 
 class Position(NamedTuple):
@@ -26,6 +30,11 @@ class Position(NamedTuple):
 
     recorded_at: datetime
     event_id: UUID
+
+
+BEGIN: Final = Position(datetime.min.replace(tzinfo=UTC), UUID(int=0))
+END: Final = Position(datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
+"""Before and after every event."""
 
 
 class Step(NamedTuple):

@@ -16,6 +16,7 @@ from kratos_sync.application.ports.dead_letters import (
     DeadLetterGroups,
     DeliveredEvent,
 )
+from kratos_sync.application.ports.replay import END, Position
 from kratos_sync.infrastructure.ledger.history import deliveries_of
 from kratos_sync.infrastructure.ledger.snapshot import snapshot, time_of_ledger
 from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, readable, translate_errors
@@ -83,7 +84,7 @@ NEWEST: Final = """
            (SELECT count(*) FROM kratos_sync.attempts a
             WHERE a.event_id = d.event_id AND a.consumer = d.consumer AND a.outcome = 'retried')
     FROM (SELECT * FROM kratos_sync.deliveries d
-          WHERE {conditions}
+          WHERE {conditions} AND (d.failed_at, d.event_id) < (:before_at, :before_id)
           ORDER BY d.failed_at DESC, d.event_id DESC, d.consumer
           LIMIT :most) AS d
     ORDER BY d.failed_at DESC, d.event_id DESC, d.consumer
@@ -118,8 +119,12 @@ class PostgresDeadLetters:
         ((counted,),) = self._read(COUNT, wanted)
         return int(counted)
 
-    def newest(self, wanted: DeadLetterFilter, most: int) -> tuple[DeadLetter, ...]:
-        return tuple(starmap(DeadLetter, self._read(NEWEST, wanted, most=most)))
+    def newest(
+        self, wanted: DeadLetterFilter, most: int, before: Position | None = None
+    ) -> tuple[DeadLetter, ...]:
+        at, event_id = before or END
+        rows = self._read(NEWEST, wanted, most=most, before_at=at, before_id=event_id)
+        return tuple(starmap(DeadLetter, rows))
 
     def _read(
         self, statement: str, wanted: DeadLetterFilter, **more: object

@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
 
@@ -16,14 +15,12 @@ from kratos_sync.application.ports.event_search import (
     FoundEvent,
     FoundEvents,
 )
-from kratos_sync.application.ports.replay import Position
+from kratos_sync.application.ports.replay import BEGIN, END, Position
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX
 
 MOST_READ: Final = 2_000
 """How many events a page searches."""
-BEGIN: Final = Position(datetime.min.replace(tzinfo=UTC), UUID(int=0))
-END: Final = Position(datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
 
 _OF_CONSUMER: Final = "AND d.consumer = coalesce(CAST(:consumer AS text), d.consumer)"
 _IS_IN: Final = f"""

@@ -15,6 +15,7 @@ from kratos_sync.application.ports.history import (
     Outstanding,
     RecordedEvent,
 )
+from kratos_sync.application.ports.replay import END, Position
 from kratos_sync.domain.fields import from_text
 from kratos_sync.domain.json_values import Json
 from kratos_sync.infrastructure.erasure import erasure_of
@@ -27,9 +28,11 @@ IDENTITY = text("""
 """)
 
 EVENTS = text(f"""
-    SELECT count(*) OVER () AS recorded, id, name, source,
+    SELECT (SELECT count(*) FROM kratos_sync.events WHERE subject = :identity_id) AS recorded,
+           id, name, source,
            {readable("occurred_at")} AS occurred_at, recorded_at, erased_at, hook
-    FROM kratos_sync.events WHERE subject = :identity_id
+    FROM kratos_sync.events
+    WHERE subject = :identity_id AND (recorded_at, id) < (:before_at, :before_id)
     ORDER BY recorded_at DESC, id DESC
     LIMIT :newest
 """)  # noqa: S608  # all of it is ours
@@ -89,12 +92,16 @@ class PostgresHistory:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def of(self, identity_id: UUID, newest: int) -> IdentityHistory | None:
+    def of(
+        self, identity_id: UUID, newest: int, before: Position | None = None
+    ) -> IdentityHistory | None:
         person = {"identity_id": identity_id}
+        before = before or END
+        wanted = {**person, "newest": newest, "before_at": before[0], "before_id": before[1]}
         with snapshot(self._engine) as connection:
             now = connection.execute(text("SELECT now()")).scalar_one()
             identity = connection.execute(IDENTITY, person).one_or_none()
-            rows = connection.execute(EVENTS, {**person, "newest": newest}).all()
+            rows = connection.execute(EVENTS, wanted).all()
             if identity is None and not rows:
                 return None
             erasure = erasure_of(connection, identity_id)

@@ -13,15 +13,21 @@ from kratos_sync.infrastructure.ledger.snapshot import snapshot, time_of_ledger
 from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, translate_errors
 
 MOST_READ: Final = 5_000
-"""How many events a step reads to find those with a wanted name."""
+"""How many events a step reads to find those that are wanted."""
 # Years of history take long to count.
 COUNT_TIMEOUT: Final = text("SET LOCAL statement_timeout = '5min'")
 
+# Erased events are left out.
+_IS_WANTED: Final = """
+    name = ANY(:names) AND erased_at IS NULL
+    AND source = coalesce(CAST(:source AS text), source)
+    AND hook IS NOT DISTINCT FROM coalesce(CAST(:hook AS text), hook)
+    AND (CAST(:trace_id AS text) IS NULL OR split_part(trace_context, '-', 2) = :trace_id)
+"""
 COUNT, COUNT_OF_ONE = (
     text(f"""
         SELECT count(*) FROM kratos_sync.events
-        WHERE recorded_at >= :since AND recorded_at < :until AND name = ANY(:names)
-          AND erased_at IS NULL {of_one}
+        WHERE recorded_at >= :since AND recorded_at < :until AND {_IS_WANTED} {of_one}
     """)  # noqa: S608  # every part is ours
     for of_one in ("", "AND subject = :identity_id")
 )
@@ -38,27 +44,29 @@ IN_FLIGHT = text("""
         LIMIT :most) AS in_flight
 """)
 
-_READ: Final = """
+_COLUMNS: Final = (
+    "id, subject, name, recorded_at, erased_at, footprint, source, hook, trace_context"
+)
+_READ: Final = f"""
     WITH read AS MATERIALIZED (
-        SELECT id, subject, name, recorded_at, erased_at, footprint FROM kratos_sync.events
+        SELECT {_COLUMNS} FROM kratos_sync.events
         WHERE recorded_at < :until AND (recorded_at, id) > (:after, :after_id)
         ORDER BY recorded_at, id
         LIMIT :read
-"""
-_READ_OF_ONE: Final = """
+"""  # noqa: S608  # every part is ours
+_READ_OF_ONE: Final = f"""
     WITH of_one AS MATERIALIZED (
-        SELECT id, subject, name, recorded_at, erased_at, footprint FROM kratos_sync.events
+        SELECT {_COLUMNS} FROM kratos_sync.events
         WHERE subject = :identity_id AND recorded_at < :until
           AND (recorded_at, id) > (:after, :after_id)
     ), read AS MATERIALIZED (
         SELECT * FROM of_one ORDER BY recorded_at, id LIMIT :read
-"""
-# Erased events are left out. The next step goes on after the last event that was wanted, or after
-# the last that was read.
-_REDELIVER: Final = """
+"""  # noqa: S608  # every part is ours
+# The next step goes on after the last event that was wanted, or after the last that was read.
+_REDELIVER: Final = f"""
     ), wanted AS MATERIALIZED (
         SELECT id, subject, recorded_at, footprint FROM read
-        WHERE name = ANY(:names) AND erased_at IS NULL
+        WHERE {_IS_WANTED}
         ORDER BY recorded_at, id
         LIMIT :most
     ), stop AS (
@@ -75,7 +83,7 @@ _REDELIVER: Final = """
            coalesce((SELECT recorded_at FROM stop), recorded_at),
            coalesce((SELECT id FROM stop), id)
     FROM read ORDER BY recorded_at DESC, id DESC LIMIT 1
-"""
+"""  # noqa: S608  # every part is ours
 REDELIVER = text(_READ + _REDELIVER)
 REDELIVER_OF_ONE = text(_READ_OF_ONE + _REDELIVER)
 
@@ -123,5 +131,4 @@ class PostgresRecordedEvents:
 
 
 def _parameters(wanted: EventRange) -> dict[str, object]:
-    given = {**asdict(wanted), "names": list(wanted.names)}
-    return {name: value for name, value in given.items() if value is not None}
+    return {**asdict(wanted), "names": list(wanted.names)}

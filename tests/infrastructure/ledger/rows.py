@@ -10,9 +10,10 @@ AT_ONCE = timedelta()
 A_MINUTE = timedelta(minutes=1)
 
 EVENT = text("""
-    INSERT INTO kratos_sync.events (id, name, subject, occurred_at, recorded_at, payload, source)
+    INSERT INTO kratos_sync.events
+           (id, name, subject, occurred_at, recorded_at, payload, source, hook, trace_context)
     VALUES (:id, :name, :subject, now() - :age, now() - :age, '{"email": "dalia@example.org"}',
-            :source)
+            :source, :hook, :trace_context)
 """)
 DELIVERY = text("""
     INSERT INTO kratos_sync.deliveries
@@ -44,9 +45,21 @@ def add_event(
     subject: UUID = SOMEBODY,
     age: timedelta = AT_ONCE,
     source: str = "webhook",
+    hook: str | None = None,
+    trace_id: str | None = None,
 ) -> UUID:
     event_id = uuid4()
-    _write(engine, EVENT, id=event_id, name=name, subject=subject, age=age, source=source)
+    _write(
+        engine,
+        EVENT,
+        id=event_id,
+        name=name,
+        subject=subject,
+        age=age,
+        source=source,
+        hook=hook,
+        trace_context=trace_id and f"00-{trace_id}-00f067aa0ba902b7-01",
+    )
     return event_id
 
 

@@ -1,6 +1,7 @@
 """History again into one consumer, out of the real ledger."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID, uuid4
 
@@ -24,6 +25,7 @@ SYNC = SyncKratosIdentity.name
 UPDATED = "kratos_identity.updated"
 HOUR = timedelta(hours=1)
 MOST = 100
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 
 
 @pytest.fixture
@@ -116,6 +118,23 @@ def test_of_one_identity_only_its_events_are_replayed(
     run(ledger, wanted)
 
     assert pending(ledger) == hers
+
+
+@pytest.mark.parametrize("only", [{"source": "reconcile"}, {"hook": "login"}, {"trace_id": TRACE}])
+@pytest.mark.parametrize("identity_id", [None, SOMEBODY])
+def test_only_what_has_the_origin_is_replayed(
+    engine: Engine, ledger: PostgresLedger, only: dict[str, str], identity_id: UUID | None
+) -> None:
+    add_event(engine, age=A_MINUTE)
+    add_event(engine, age=A_MINUTE, hook="settings", trace_id="0" * 32)
+    (name,) = only
+    chosen = {add_event(engine, age=A_MINUTE, **only) for _ in range(2)}
+    wanted = replace(event_range(ledger, identity_id=identity_id), **only)
+
+    assert PostgresRecordedEvents(engine).count(wanted) == 2, name
+    run(ledger, wanted)
+
+    assert pending(ledger) == chosen
 
 
 def test_pending_deliveries_and_dead_letters_are_left_as_they_are(

@@ -2,8 +2,10 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import structlog
 from anyio import CapacityLimiter, to_thread
@@ -21,6 +23,8 @@ from kratos_sync.api.http.console.security import Guard
 from kratos_sync.api.http.console.sign_in import NoAnswer, SignIn
 from kratos_sync.application.errors import summary
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.application.ports.replay import Position
+from kratos_sync.domain.fields import from_text
 
 MOST_AT_ONCE: Final = 4
 """Pages that read the ledger at the same time; others wait."""
@@ -44,6 +48,27 @@ class Call:
         if len(text) > longest:
             raise WrongInput(f"{name} is longer than {longest:,} characters")
         return text
+
+    def before(self) -> Position | None:
+        """The position that a page of a list goes on at. Raises WrongInput."""
+        text = self.request.query_params.get("before")
+        if not text:
+            return None
+        at, _, event_id = text.partition(" ")
+        found = from_text(event_id)
+        try:
+            position = None if found is None else Position(datetime.fromisoformat(at), found)
+        except ValueError:
+            position = None
+        if position is None or position.recorded_at.tzinfo is None:
+            raise WrongInput("There is no such page.")
+        return position
+
+    def earlier(self, position: Position) -> str:
+        """The address of the page of this list that goes on at a position."""
+        query = {k: v for k, v in self.request.query_params.items() if k != "before" and v}
+        before = f"{position.recorded_at.isoformat()} {position.event_id}"
+        return f"{self.request.url.path}?{urlencode({**query, 'before': before})}"
 
 
 @dataclass(frozen=True, slots=True)

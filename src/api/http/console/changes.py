@@ -47,7 +47,7 @@ class Changes:
         self.operations = operations
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="change")
         self._running: set[Future[None]] = set()
-        self._begun: OrderedDict[tuple[str, str, int | None], int] = OrderedDict()
+        self._begun: OrderedDict[tuple[object, ...], int] = OrderedDict()
         self._lock = threading.Lock()
 
     def carry_out(
@@ -60,7 +60,7 @@ class Changes:
         sent = call.text("ticket", LONGEST_TICKET)
         if not sent:
             raise WrongInput("The form is incomplete: open the page again.")
-        ticket = sent, request.operation, total
+        ticket = sent, request.operation, request.consumer, request.subject, total
         with self._lock:
             if (begun := self._begun.get(ticket)) is not None:
                 return See(f"/audit/{begun}")

@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from starlette.datastructures import QueryParams
 
@@ -20,15 +19,15 @@ from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.dead_letters import DeadLetters, DeliveredEvent
 from kratos_sync.application.ports.event_search import OUTCOMES, EventFilter, EventSearch
 from kratos_sync.application.ports.history import error_type
-from kratos_sync.application.ports.replay import Position
 from kratos_sync.application.ports.trials import NoTrial, Trial, Trials
-from kratos_sync.domain.fields import from_text
 
 SHOWN: Final = 50
 TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
+NO_TRACE: Final = "A trace id has 32 digits, 0 to 9 and a to f."
 LOCAL_TIME: Final = "%Y-%m-%dT%H:%M"
 """As the browser's field for a time sends it, which is read as UTC."""
 TEXTS: Final = ("name", "source", "hook", "consumer", "outcome", "trace_id")
+ORIGINS: Final = ("source", "hook", "trace_id")
 LONGEST_TEXT: Final = 200
 
 
@@ -67,20 +66,15 @@ class EventPages:
         """The events that match, the newest first, a page at a time."""
         query = call.request.query_params
         wanted = event_filter(query)
-        found = self._search.newest(wanted, SHOWN, _position(query.get("before")))
-        given = {name: value for name, value in query.items() if name != "before" and value}
-        more = None
-        if found.next is not None:
-            before = f"{found.next.recorded_at.isoformat()} {found.next.event_id}"
-            more = "/events?" + urlencode({**given, "before": before})
+        found = self._search.newest(wanted, SHOWN, call.before())
         return Page(
             "events.html",
             {
                 "events": found.events,
                 "searched_to": found.next and found.next.recorded_at,
-                "more": more,
+                "more": found.next and call.earlier(found.next),
                 "query": query,
-                "given": given,
+                "is_filtered": wanted != EventFilter(),
                 "names": sorted({name for name, _ in self._subscriptions}),
                 "consumers": sorted(self._subscriptions.consumers),
                 "outcomes": OUTCOMES,
@@ -89,7 +83,7 @@ class EventPages:
         )
 
     def replay(self, call: Call) -> Page | See:
-        """Deliver the events of a name and a time to one consumer again."""
+        """Deliver the events of a name, a time and an origin to one consumer again."""
         consumer = call.text("consumer", LONGEST_TEXT)
         if consumer not in self._subscriptions.consumers:
             raise WrongInput("Choose a consumer.")
@@ -97,8 +91,19 @@ class EventPages:
         if since is None:
             raise WrongInput("Say from when on: replaying everything is done by its beginning.")
         name = call.text("name", LONGEST_TEXT) or None
+        source, hook, trace_id = (call.text(each, LONGEST_TEXT) or None for each in ORIGINS)
+        if trace_id is not None and not TRACE_ID.fullmatch(trace_id):
+            raise WrongInput(NO_TRACE)
         try:
-            wanted = self._actions.range_of(consumer, name, since=since, until=until)
+            wanted = self._actions.range_of(
+                consumer,
+                name,
+                since=since,
+                until=until,
+                source=source,
+                hook=hook,
+                trace_id=trace_id,
+            )
         except NotSubscribed as error:
             raise WrongInput(f"{error}.") from None
         return replay(self._changes, self._actions, call, wanted)
@@ -185,7 +190,7 @@ def event_filter(query: QueryParams) -> EventFilter:
     if any(text is not None and len(text) > LONGEST_TEXT for text in texts.values()):
         raise WrongInput("That is too long to search for.")
     if (trace := texts["trace_id"]) is not None and not TRACE_ID.fullmatch(trace):
-        raise WrongInput("A trace id has 32 digits, 0 to 9 and a to f.")
+        raise WrongInput(NO_TRACE)
     if (outcome := texts["outcome"]) is not None and outcome not in OUTCOMES:
         raise WrongInput("There is no such outcome.")
     return EventFilter(
@@ -200,17 +205,3 @@ def _time(text: str) -> datetime | None:
         return datetime.strptime(text, LOCAL_TIME).replace(tzinfo=UTC)
     except ValueError:
         raise WrongInput("Write a time as 2026-11-29T13:45, in UTC.") from None
-
-
-def _position(text: str | None) -> Position | None:
-    if not text:
-        return None
-    at, _, event_id = text.partition(" ")
-    found = from_text(event_id)
-    try:
-        recorded_at = datetime.fromisoformat(at)
-    except ValueError:
-        found = None
-    if found is None or recorded_at.tzinfo is None:
-        raise WrongInput("There is no such page.")
-    return Position(recorded_at, found)

@@ -17,6 +17,7 @@ from kratos_sync.application.ports.dead_letters import (
     DeadLetterGroups,
     DeadLetters,
 )
+from kratos_sync.application.ports.replay import Position
 
 MOST_GROUPS: Final = 200
 MOST_SHOWN: Final = 50
@@ -65,15 +66,17 @@ class FailurePages:
         )
 
     def show(self, call: Call) -> Page:
-        """One group with its newest dead letters."""
+        """One group with its dead letters, the newest first, a page at a time."""
         group = self._group(call)
-        letters = self._dead_letters.newest(group.filter, MOST_SHOWN)
+        letters = self._dead_letters.newest(group.filter, MOST_SHOWN, call.before())
+        last = letters[-1] if len(letters) == MOST_SHOWN else None
         return Page(
             "failure.html",
             {
                 "key": group_key(group),
                 "group": group,
                 "letters": letters,
+                "more": last and call.earlier(Position(last.failed_at, last.event_id)),
                 "retried": sum(letter.retries > 0 for letter in letters),
                 "at": self._dead_letters.now(),
                 "ticket": new_ticket(),

@@ -22,6 +22,7 @@ from kratos_sync.application.ports.history import (
     RecordedEvent,
     error_type,
 )
+from kratos_sync.application.ports.replay import Position
 from kratos_sync.domain.json_values import Json
 
 MOST_FOUND: Final = 20
@@ -193,12 +194,14 @@ class IdentityPages:
         return self._changes.carry_out(call, request, self._actions.erase)
 
     def _context(self, call: Call, copy: Mapping[str, Json] | None) -> dict[str, Any]:
-        found = self._history.of(_id(call), MOST_EVENTS)
+        found = self._history.of(_id(call), MOST_EVENTS, call.before())
         if found is None:
             raise NotFound("Nothing is known of this identity.")
+        last = found.events[0] if len(found.events) == MOST_EVENTS else None
         return {
             "found": found,
             "entries": timeline(found.events),
+            "more": last and call.earlier(Position(last.recorded_at, last.id)),
             "consumers": sorted(self._actions.subscriptions.consumers),
             "copy": None if copy is None else json.dumps(copy, indent=2, ensure_ascii=False),
             "ticket": new_ticket(),

@@ -64,12 +64,18 @@ class KratosPages:
         check: Callable[[bytes], Report],
         actions: Actions,
         changes: Changes,
+        *,
+        configured: Callable[[], Report | None] = lambda: None,
     ) -> None:
-        """`check` raises UnreadableConfiguration."""
+        """`check` and `configured` raise UnreadableConfiguration.
+
+        `configured` checks the configuration that the console can read itself, if there is one.
+        """
         self._status = status
         self._check = check
         self._actions = actions
         self._changes = changes
+        self._configured = configured
 
     def routes(self) -> Sequence[ConsoleRoute]:
         """The pages and what their forms do."""
@@ -129,6 +135,12 @@ class KratosPages:
         last = report.drift.last
         is_refused = last is not None and (last.outcome or "").startswith("refused")
         deletions = refused_deletions(last.findings) if last and is_refused else 0
+        unreadable = None
+        if is_configured := checked is None:
+            try:
+                checked = self._configured()
+            except UnreadableConfiguration as error:
+                unreadable = str(error)
         are_named = unlisted is not None
         if unlisted is None:
             unlisted = self._status.unlisted(after, SHOWN)
@@ -149,6 +161,8 @@ class KratosPages:
             "are_named": are_named,
             "after": after,
             "checked": checked,
+            "is_configured": is_configured,
+            "unreadable": unreadable,
             "matrix": None if checked is None else matrix(checked.coverage),
             "methods": sorted({method for methods in METHODS.values() for method in methods}),
             "ticket": new_ticket(),

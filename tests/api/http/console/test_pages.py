@@ -2,9 +2,9 @@
 
 import json
 import re
-from datetime import timedelta
 from http import HTTPStatus
-from uuid import UUID, uuid4
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, text
@@ -17,10 +17,17 @@ from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.settings import Settings
 from tests.api.http.client import ADA, recorded_webhooks
 from tests.api.http.console.conftest import Visit
-from tests.api.http.console.visiting import EVERYTHING, SignedIn, Visitor
+from tests.api.http.console.visiting import (
+    CANARY,
+    EVERYTHING,
+    SYNC,
+    SignedIn,
+    Visitor,
+    fail,
+    group_of,
+)
 from tests.infrastructure.ledger.rows import (
     SOMEBODY,
-    add_delivery,
     add_event,
     add_identity,
     log_attempt,
@@ -31,33 +38,7 @@ from tests.waiting import until
 VIEWER = Operator("vera", frozenset({Role.VIEWER}))
 OPERATOR = Operator("olga", frozenset({Role.VIEWER, Role.OPERATOR}))
 PRIVACY = Operator("petra", frozenset({Role.VIEWER, Role.PRIVACY}))
-SYNC = "SyncKratosIdentity"
-CANARY = "dalia@example.org"
-XSS = "<script>alert('xss')</script>"
 PAGES = ["/", "/failures", "/identity", "/events", "/kratos", "/audit"]
-
-
-def fail(engine: Engine, error: str = f"ValueError: {CANARY} {XSS}", shape: str = "… ") -> UUID:
-    """A dead letter of an event about somebody."""
-    event_id = add_event(engine)
-    log_attempt(engine, SYNC, event_id, outcome="gave_up", error=error)
-    return add_delivery(
-        engine,
-        SYNC,
-        event_id,
-        attempts=12,
-        failed_ago=timedelta(minutes=5),
-        last_error=error,
-        error_type="ValueError",
-        error_shape=shape,
-    )
-
-
-def group_of(visitor: Visitor) -> str:
-    """The page of the largest group of dead letters."""
-    found = re.search(r'href="(/failures/[0-9a-f]{16})"', visitor.get("/failures").text)
-    assert found is not None
-    return found[1]
 
 
 def sent(visitor: Visitor, path: str, **form: str) -> str:
@@ -280,6 +261,15 @@ def test_an_incomplete_form_is_explained_and_changes_nothing(
     assert one(engine, "SELECT count(*) FROM kratos_sync.operations") == 0
 
 
+def test_one_page_pauses_one_consumer_after_another(visitor: Visitor) -> None:
+    for consumer in (SYNC, "CountRegistrations"):
+        form = {"ticket": "of one page", "reason": "a test", "consumer": consumer}
+        visitor.post("/consumers/pause", form)
+    page = visitor.get("/").text
+    assert f"Resume {SYNC}</button>" in page
+    assert "Resume CountRegistrations</button>" in page
+
+
 def test_a_consumer_is_paused_and_resumed(visitor: Visitor) -> None:
     ended(visitor, sent(visitor, "/consumers/pause", consumer=SYNC, reason="its mail is down"))
     assert "by ada: its mail is down" in visitor.get("/").text
@@ -412,6 +402,19 @@ def test_events_of_a_time_are_replayed(visitor: Visitor, engine: Engine) -> None
     assert one(engine, "SELECT count(*) FROM kratos_sync.deliveries") == 3
 
 
+def test_a_replay_is_narrowed_as_a_search_is(visitor: Visitor, engine: Engine) -> None:
+    add_event(engine)
+    chosen = add_event(engine, hook="login")
+    form = {"consumer": SYNC, "since": "2020-01-01T00:00", "hook": "login", "reason": "a test"}
+    asked = visitor.post("/events/replay", {"ticket": "t", **form})
+    assert f"Replay 1 event to {SYNC}</button>" in asked.text
+    confirmed = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', asked.text))
+    ended(visitor, sent(visitor, "/events/replay", **confirmed))
+    assert one(engine, "SELECT event_id FROM kratos_sync.deliveries") == chosen
+    no_trace = visitor.post("/events/replay", {"ticket": "t", **form, "trace_id": "all"})
+    assert no_trace.status_code == HTTPStatus.BAD_REQUEST
+
+
 def test_a_replay_to_a_consumer_without_such_events_is_not_offered(
     visitor: Visitor, engine: Engine
 ) -> None:
@@ -437,6 +440,23 @@ selfservice:
     assert "root:" not in page
     wrong = visitor.post("/kratos/check", {"configuration": "a: [1"})
     assert wrong.status_code == HTTPStatus.BAD_REQUEST
+
+
+def test_a_configured_file_is_checked_again_when_it_has_changed(
+    engine: Engine, container: Container, tmp_path: Path
+) -> None:
+    file = tmp_path / "kratos.yml"
+    settings = container.settings().model_copy(update={"console_kratos_config": file})
+    with container.settings.override(settings):
+        routes = console_routes(container, Rates(container.activity()))
+    visitor = Visitor(create_console(SignedIn(EVERYTHING), routes))
+    assert "The configured file cannot be read: No such file" in visitor.get("/kratos").text
+    file.write_text("selfservice: {flows: {login: {after: {hooks: []}}}}")
+    page = visitor.get("/kratos").text
+    assert "By the file that the console is configured with." in page
+    assert '<th scope="row">login</th>' in page
+    file.write_text("nothing: 1")
+    assert "it has no `selfservice`" in visitor.get("/kratos").text
 
 
 def test_a_reconciliation_without_kratos_is_recorded_as_failed(visitor: Visitor) -> None:

@@ -1,20 +1,28 @@
 """A visitor of the console who is not a browser: requests to the application in this process."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterable, Mapping, Sequence
+from datetime import timedelta
+from uuid import UUID
 
 import httpx
+from sqlalchemy import Engine
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
 
 from kratos_sync.api.http.console.access import Operator, Role
 from kratos_sync.api.http.console.rendering import Templates
+from tests.infrastructure.ledger.rows import add_delivery, add_event, log_attempt
 
 OWN = {"sec-fetch-site": "same-origin"}
 ADDRESS = "http://127.0.0.1:8100"
 VIEWER = Operator("vera", frozenset({Role.VIEWER}))
 EVERYTHING = Operator("ada", frozenset(Role), second_factor=True)
+SYNC = "SyncKratosIdentity"
+CANARY = "dalia@example.org"
+XSS = "<script>alert('xss')</script>"
 
 
 class SignedIn:
@@ -76,3 +84,26 @@ class Visitor:
                 )
 
         return asyncio.run(send())
+
+
+def fail(engine: Engine, error: str = f"ValueError: {CANARY} {XSS}", shape: str = "… ") -> UUID:
+    """A dead letter of an event about somebody."""
+    event_id = add_event(engine)
+    log_attempt(engine, SYNC, event_id, outcome="gave_up", error=error)
+    return add_delivery(
+        engine,
+        SYNC,
+        event_id,
+        attempts=12,
+        failed_ago=timedelta(minutes=5),
+        last_error=error,
+        error_type="ValueError",
+        error_shape=shape,
+    )
+
+
+def group_of(visitor: Visitor) -> str:
+    """The page of the largest group of dead letters."""
+    found = re.search(r'href="(/failures/[0-9a-f]{16})"', visitor.get("/failures").text)
+    assert found is not None
+    return found[1]
