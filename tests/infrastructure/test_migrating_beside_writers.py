@@ -18,8 +18,10 @@ from kratos_sync.infrastructure.migrations import (
     newest_revision,
 )
 from kratos_sync.infrastructure.postgres.engine import connect
+from tests.releases import add_next_revision
 from tests.waiting import DEADLINE_SECONDS, until
 
+BEFORE = newest_revision()
 MANY = 150_000
 LONGEST_PAUSE_SECONDS = 1
 FILL = """
@@ -46,30 +48,6 @@ DUMP = """
 """
 
 
-NEXT_REVISION = '''
-from alembic import op
-
-from kratos_sync.infrastructure.migrations import ConcurrentIndex
-
-revision, down_revision = "0003", "0002"
-INDEXES = (
-    ConcurrentIndex("events_recorded_at_id", "events (recorded_at, name, id)"),
-    ConcurrentIndex(
-        "deliveries_never_attempted", "deliveries (consumer) WHERE attempts = 0"
-    ),
-)
-
-
-def upgrade():
-    op.execute("""
-        ALTER TABLE kratos_sync.deliveries ADD COLUMN next_release text;
-        DROP INDEX kratos_sync.events_recorded_at;
-        ALTER INDEX kratos_sync.events_recorded_at_id RENAME TO events_recorded_at;
-        ALTER TABLE kratos_sync.events SET (autovacuum_vacuum_scale_factor = 0.04);
-    """)
-'''
-
-
 @pytest.fixture
 def old(
     empty_database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -77,10 +55,10 @@ def old(
     """A database of this release, when the next one brings another revision."""
     engine = connect(SecretStr(empty_database_url), pool_size=4)
     migrate(engine)
-    (tmp_path / "0003_next_release.py").write_text(NEXT_REVISION)
+    revision = add_next_revision(tmp_path)
     monkeypatch.setattr(migrations, "VERSIONS", (*migrations.VERSIONS, tmp_path))
     newest_revision.cache_clear()
-    assert newest_revision() == "0003"
+    assert newest_revision() == revision
     yield engine
     newest_revision.cache_clear()
     engine.dispose()
@@ -151,7 +129,7 @@ def test_events_are_recorded_while_a_big_table_is_migrated(
     fill(empty_database_url, MANY)
 
     with Writer(empty_database_url):
-        assert migrate(old) == ("0002", newest_revision())
+        assert migrate(old) == (BEFORE, newest_revision())
 
 
 def until_it_waits(engine: Engine, times: int = 1) -> None:
@@ -206,7 +184,7 @@ def test_a_dump_that_does_not_end_is_named_and_leaves_the_schema_as_it_was(
         migrate(old)
 
     with old.connect() as connection:
-        assert current_revision(connection) == "0002"
+        assert current_revision(connection) == BEFORE
     migrate(old)
     with old.connect() as connection:
         assert current_revision(connection) == newest_revision()

@@ -1,16 +1,18 @@
 """The schema's history."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from kratos_sync.infrastructure import migrations
 from kratos_sync.infrastructure.ledger.status import DatabaseReadiness
 from kratos_sync.infrastructure.migrations import (
+    SchemaTooNew,
     SchemaTooOld,
     current_revision,
     migrate,
@@ -19,10 +21,13 @@ from kratos_sync.infrastructure.migrations import (
 )
 from kratos_sync.infrastructure.postgres.engine import connect
 from tests.domain.people import ADA, GRACE, address, exact, minutes
+from tests.releases import add_next_revision
 from tests.suites.occurrences import HEDY, MARY, snapshot_of
 from tests.suites.stores import identities_in_postgres
 from tests.suites.test_kratos_identities import stored
 from tests.waiting import at_once
+
+REVISIONS = list(ScriptDirectory(str(Path(migrations.__file__).parent)).walk_revisions())
 
 
 @pytest.fixture
@@ -219,6 +224,89 @@ def test_a_newer_schema_is_accepted_and_left_as_it_is(engine: Engine) -> None:
     assert migrate(engine) == ("9999", "9999")
     assert revision_of(engine) == "9999"
     assert columns_of(engine) == before
+
+
+def remove_what_releases_before_use(engine: Engine, oldest: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(migrations.SET_OLDEST_RELEASE, {"oldest": oldest})
+
+
+def test_a_newer_schema_that_lacks_what_this_release_uses_is_refused_in_one_line(
+    engine: Engine,
+) -> None:
+    set_revision(engine, "9999")
+    remove_what_releases_before_use(engine, "9998")
+
+    for use in (require_schema, migrate, lambda engine: DatabaseReadiness(engine).check()):
+        with pytest.raises(SchemaTooNew) as refusal:
+            use(engine)
+        assert str(refusal.value) == (
+            "The database schema is at 9999, which needs a release of 9998 or newer, and this one"
+            f" is of {newest_revision()}: run a newer release."
+        )
+
+
+def test_a_newer_schema_that_keeps_what_this_release_uses_is_accepted(engine: Engine) -> None:
+    set_revision(engine, "9999")
+    remove_what_releases_before_use(engine, newest_revision())
+
+    require_schema(engine)
+
+
+REMOVING = re.compile(
+    r"\bDROP (TABLE|VIEW|COLUMN|FUNCTION|TRIGGER)\b|\bALTER (?!INDEX)[^;]*\bRENAME\b"
+    r"|\bSET NOT NULL\b|\bALTER COLUMN \w+ (SET DATA )?TYPE\b|\bADD (CONSTRAINT|CHECK)\b"
+)
+
+
+@pytest.mark.parametrize(
+    ("statement", "removes"),
+    [
+        ("ALTER TABLE kratos_sync.events ADD COLUMN x text NOT NULL DEFAULT ''", False),
+        ("DROP INDEX a; ALTER INDEX b RENAME TO a", False),
+        ("ALTER TABLE kratos_sync.events ALTER COLUMN x DROP NOT NULL", False),
+        ("ALTER TABLE kratos_sync.events DROP COLUMN x", True),
+        ("ALTER TABLE kratos_sync.events RENAME COLUMN x TO y", True),
+        ("ALTER TABLE kratos_sync.events ALTER COLUMN x SET NOT NULL", True),
+        ("ALTER TABLE kratos_sync.events ALTER COLUMN x TYPE bigint", True),
+    ],
+)
+def test_what_removes_something_is_recognised(statement: str, removes: bool) -> None:
+    assert bool(REMOVING.search(statement)) is removes
+
+
+@pytest.mark.parametrize("script", REVISIONS, ids=lambda script: script.revision)
+def test_a_revision_that_removes_something_names_the_oldest_release_that_may_run_on_it(
+    script: Script,
+) -> None:
+    removes = REMOVING.search(Path(script.path).read_text())
+    oldest = getattr(script.module, "OLDEST_RELEASE", None)
+
+    assert bool(removes) == bool(oldest)
+    # The release before runs on it too: otherwise no upgrade is possible with traffic.
+    assert oldest is None or oldest < script.revision
+
+
+def test_a_revision_says_which_releases_may_run_on_it_from_then_on(
+    empty: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(empty)
+    before = newest_revision()
+    revision = add_next_revision(tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.write_text(f'OLDEST_RELEASE = "{before}"\n{file.read_text()}')
+    monkeypatch.setattr(migrations, "VERSIONS", (*migrations.VERSIONS, tmp_path))
+    newest_revision.cache_clear()
+
+    try:
+        assert migrate(empty) == (before, revision)
+    finally:
+        monkeypatch.undo()
+        newest_revision.cache_clear()
+
+    with empty.connect() as connection:
+        assert connection.execute(migrations.OLDEST_RELEASE).scalar_one() == before
+    require_schema(empty)
 
 
 def test_readiness_asks_for_the_schema(engine: Engine) -> None:

@@ -192,6 +192,7 @@ def explained(error: Exception) -> click.ClickException | None:
     from kratos_sync.infrastructure.migrations import (
         MigrationBlocked,
         MigrationFailed,
+        SchemaTooNew,
         SchemaTooOld,
     )
     from kratos_sync.infrastructure.observability.http_server import CannotListen
@@ -206,7 +207,7 @@ def explained(error: Exception) -> click.ClickException | None:
         case KratosNotConfigured() | BrokerNotShared():
             hint = ": where is Kratos' Admin API?" if isinstance(error, KratosNotConfigured) else ""
             return click.UsageError(f"{error}{hint}")
-        case SchemaTooOld() | CannotListen():
+        case SchemaTooOld() | SchemaTooNew() | CannotListen():
             return click.ClickException(str(error))
         case InvalidApplication():
             return click.ClickException(f"The application cannot be used: {error}.")

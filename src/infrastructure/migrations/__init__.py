@@ -118,8 +118,16 @@ DEPLOYMENT_ID: Final = text("""
 """)
 
 
+OLDEST_RELEASE: Final = text("SELECT oldest_release FROM kratos_sync.alembic_version")
+SET_OLDEST_RELEASE: Final = text("UPDATE kratos_sync.alembic_version SET oldest_release = :oldest")
+
+
 class SchemaTooOld(Exception):
     """The database's schema is older than this release needs: run ``kratos-sync migrate``."""
+
+
+class SchemaTooNew(Exception):
+    """A later release removed from the schema what this one uses: run a newer release."""
 
 
 class MigrationFailed(Exception):
@@ -135,17 +143,23 @@ def migrate(engine: Engine) -> tuple[str | None, str]:
 
     Each revision is a transaction of its own; its indexes are built before it. A migration that was
     killed goes on from there when run again. Of several processes one migrates and the others wait.
-    A schema newer than this release is left as it is. Raises MigrationBlocked,
-    MigrationFailed, SessionShared or sqlalchemy.exc.DBAPIError.
+    A schema newer than this release is left as it is. A revision that removes what older releases
+    use names the oldest release that may run on it, by the newest revision which that one knows:
+    ``OLDEST_RELEASE = "0007"``.
+
+    Raises SchemaTooNew, MigrationBlocked, MigrationFailed, SessionShared or
+    sqlalchemy.exc.DBAPIError.
     """
     with _alone(engine):
         with engine.connect() as connection:
             before = current_revision(connection)
+            _require_compatible(connection, before)
         own = History(SCHEMA, VERSIONS)
         for script in _pending(own, before):
             for index in getattr(script.module, "INDEXES", ()):
                 _retried(partial(_build, engine, index), script.revision)
-            _retried(partial(_apply, engine, own, script.revision), script.revision)
+            oldest = getattr(script.module, "OLDEST_RELEASE", None)
+            _retried(partial(_apply, engine, own, script.revision, oldest), script.revision)
     return before, max(before or "", newest_revision())
 
 
@@ -216,13 +230,25 @@ def deployment_id(engine: Engine) -> str:
 
 
 def require_schema(engine: Engine) -> None:
-    """Raise SchemaTooOld unless the schema is this release's or a newer one."""
+    """Raise SchemaTooOld or SchemaTooNew unless this release can run on the schema."""
     with engine.connect() as connection:
         revision = current_revision(connection)
-    if revision is None or revision < newest_revision():
-        raise SchemaTooOld(
-            f"The database schema is at {revision or 'no revision'}, and this release needs"
-            f" {newest_revision()}: run `kratos-sync migrate` first."
+        if revision is None or revision < newest_revision():
+            raise SchemaTooOld(
+                f"The database schema is at {revision or 'no revision'}, and this release needs"
+                f" {newest_revision()}: run `kratos-sync migrate` first."
+            )
+        _require_compatible(connection, revision)
+
+
+def _require_compatible(connection: Connection, revision: str | None) -> None:
+    if revision is None or revision <= newest_revision():
+        return
+    oldest = connection.execute(OLDEST_RELEASE).scalar_one()
+    if newest_revision() < oldest:
+        raise SchemaTooNew(
+            f"The database schema is at {revision}, which needs a release of {oldest} or newer, and"
+            f" this one is of {newest_revision()}: run a newer release."
         )
 
 
@@ -295,7 +321,7 @@ def _build(engine: Engine, index: ConcurrentIndex) -> None:
         index.build(connection, GIVE_UP_SECONDS)
 
 
-def _apply(engine: Engine, history: History, revision: str) -> None:
+def _apply(engine: Engine, history: History, revision: str, oldest: str | None = None) -> None:
     from alembic import command
 
     with engine.begin() as connection:
@@ -314,6 +340,8 @@ def _apply(engine: Engine, history: History, revision: str) -> None:
         config = _config(history)
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
+        if oldest is not None:
+            connection.execute(SET_OLDEST_RELEASE, {"oldest": oldest})
 
 
 def _config(history: History) -> "Config":
