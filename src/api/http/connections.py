@@ -94,6 +94,8 @@ READ_BYTES: Final = 16_384
 """Input is checked after so many bytes: a head may exceed its limit by as much."""
 MOST_REQUESTS_AHEAD: Final = 16
 """Requests that may be sent before the first of them is answered."""
+LAST_REQUEST_SECONDS: Final = 0.5
+"""How long a connection without a request is kept when the api stops: one may be on its way."""
 DRAIN_SECONDS: Final = 2.0
 """How long further input is thrown away after an answer: else the caller might not receive it."""
 NO_HEADERS: Final[Mapping[str, str]] = {}
@@ -152,6 +154,7 @@ class BoundedConnection(HttpToolsProtocol):
         self._head_bytes = 0
         self._is_ending = False
         self._ignores_input = False
+        self._is_stopping = False
         self._codings: list[bytes] = []
         self._problem: _Problem | None = None
         self._holds_unread = False
@@ -236,6 +239,8 @@ class BoundedConnection(HttpToolsProtocol):
         if self._problem is not None:
             raise httptools.HttpParserError(self._problem[1])
         super().on_headers_complete()
+        if self._is_stopping:
+            self.cycle.keep_alive = False
         self.cycle.transport = self._output  # type: ignore[assignment]  # all that it uses of it
         self.limits.busy(self.transport)
 
@@ -265,6 +270,16 @@ class BoundedConnection(HttpToolsProtocol):
             return
         cycle.keep_alive = False
         self._ignores_input = True
+
+    def shutdown(self) -> None:
+        """End the connection after the request that is answered now, or is on its way."""
+        self._is_stopping = True
+        if self._is_ending:
+            return
+        if (cycle := self._answered) is not None:
+            cycle.keep_alive = False
+        else:
+            self._start_timer(LAST_REQUEST_SECONDS)
 
     def close(self) -> None:
         """End the connection after what was written; input is drained for it to be received."""

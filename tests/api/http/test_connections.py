@@ -2,11 +2,15 @@
 
 import ast
 import asyncio
+import contextlib
 import inspect
+from asyncio import StreamReader, StreamWriter
+from collections.abc import AsyncIterator
 from importlib.metadata import version
 
 import pytest
 import uvicorn
+from starlette.responses import PlainTextResponse
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -15,8 +19,10 @@ from kratos_sync.api.http.connections import (
     NOT_HTTP,
     UNKNOWN_CODING,
     ConnectionLimits,
+    bounded_http,
     coding_problem,
 )
+from tests.waiting import until_on_loop
 
 ATTRIBUTES = {
     *("connections", "cycle", "expect_100_continue", "flow", "headers", "loop", "parser"),
@@ -31,6 +37,7 @@ OVERRIDDEN = {
     "on_header": ("name", "value"),
     "on_body": ("body",),
     "send_400_response": ("msg",),
+    "shutdown": (),
 }
 OF_A_CYCLE = {
     *("body", "disconnected", "keep_alive", "message_event", "more_body", "response_complete"),
@@ -51,6 +58,71 @@ def test_no_coding_is_known_in_http_1_0() -> None:
 @pytest.mark.parametrize("line", [b"gzip, chunked", b"chunked\x0b", b"\x0cchunked"])
 def test_what_is_not_exactly_chunked_is_another_coding(line: bytes) -> None:
     assert coding_problem([line], "1.1") == UNKNOWN_CODING
+
+
+@contextlib.asynccontextmanager
+async def stopping(*sent_before: bytes) -> AsyncIterator[tuple[StreamReader, StreamWriter]]:
+    """A connection of a server that has begun to stop, after those requests and their answers."""
+    config = uvicorn.Config(
+        PlainTextResponse("done"),
+        port=0,
+        http=bounded_http(ConnectionLimits(9)),
+        lifespan="off",
+        log_config=None,
+    )
+    server = uvicorn.Server(config)
+    config.load()
+    server.lifespan = config.lifespan_class(config)
+    await server.startup()
+    port = server.servers[0].sockets[0].getsockname()[1]
+    reading, writing = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for request in sent_before:
+            writing.write(request)
+            await reading.readuntil(b"done")
+        await until_on_loop(lambda: len(server.server_state.connections) == 1)
+        (connection,) = server.server_state.connections
+        connection.shutdown()
+        yield reading, writing
+    finally:
+        writing.close()
+        server.servers[0].close()
+        await until_on_loop(lambda: not server.server_state.connections)
+
+
+GET = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+@pytest.mark.parametrize("before", [[], [GET]], ids=["its first", "another"])
+def test_a_request_that_is_on_its_way_when_the_api_stops_is_answered_and_is_the_last(
+    before: list[bytes],
+) -> None:
+    async def last_answer() -> bytes:
+        async with stopping(*before) as (reading, writing):
+            writing.write(GET)
+            return await reading.read()
+
+    answer = asyncio.run(last_answer())
+
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"\r\nconnection: close\r\n" in answer.lower()
+
+
+def test_a_connection_without_a_request_ends_when_the_api_stops() -> None:
+    async def rest() -> bytes:
+        async with stopping() as (reading, _):
+            return await reading.read()
+
+    assert asyncio.run(rest()) == b""
+
+
+def test_an_unfinished_head_is_not_waited_for_when_the_api_stops() -> None:
+    async def answer() -> bytes:
+        async with stopping() as (reading, writing):
+            writing.write(GET[:-2])
+            return await reading.read()
+
+    assert asyncio.run(answer()).startswith(b"HTTP/1.1 408 ")
 
 
 def names_used(owner: str, source: object) -> set[str]:
