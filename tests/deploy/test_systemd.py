@@ -20,6 +20,7 @@ FOLDER: Final = ROOT / "deploy" / "systemd"
 COMMON: Final = "kratos-sync-.service.d/common.conf"
 PROGRAM: Final = "/opt/kratos-sync/bin/kratos-sync"
 SERVICES: Final = sorted(path.name for path in FOLDER.glob("*.service"))
+SOCKET: Final = "kratos-sync-api.socket"
 ALL: Final = "kratos-sync-all.service"
 MOST_EXPOSED: Final = 20
 """In tenths of systemd's measure, from 0 to 10."""
@@ -66,7 +67,7 @@ def run(analyze: str, folder: Path, *arguments: str) -> "subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("name", [*SERVICES, "kratos-sync.target"])
+@pytest.mark.parametrize("name", [*SERVICES, SOCKET, "kratos-sync.target"])
 def test_systemd_finds_nothing_wrong(analyze: str, installed: Path, name: str) -> None:
     verified = run(analyze, installed, "verify", "--man=no", f"./{name.replace('@.', '@1.')}")
 
@@ -139,6 +140,15 @@ def test_the_console_has_a_database_role_of_its_own() -> None:
     assert own.name > Path(COMMON).name
 
 
+def test_the_socket_listens_where_the_api_would() -> None:
+    _, _, *words = shlex.split(last(SOCKET.replace("socket", "service"), "ExecStart"))
+    given = dict(zip(words[::2], words[1::2], strict=True))
+
+    assert last(SOCKET, "ListenStream") == f"{given['--host']}:{given['--port']}"
+    # It stays when the services are stopped and started again.
+    assert "PartOf" not in (FOLDER / SOCKET).read_text()
+
+
 def test_processes_on_a_machine_have_ports_of_their_own() -> None:
     ports = {
         value.replace("%i", number)
@@ -158,7 +168,7 @@ def test_the_target_starts_every_service_but_the_one_that_is_all_of_them() -> No
 
     # The console says who may sign in first, and the other one is all of them: those who want it
     # enable its unit.
-    always = {*SERVICES} - {"kratos-sync-console.service", ALL}
+    always = {*SERVICES, SOCKET} - {"kratos-sync-console.service", ALL}
     assert {re.sub(r"@\d", "@", each) for each in wanted.split()} == always
     assert all(last(name, "WantedBy") == "kratos-sync.target" for name in {*SERVICES} - {ALL})
     assert last(ALL, "WantedBy") == "multi-user.target"

@@ -55,7 +55,12 @@ class Processes:
         until(self._is_ready)
 
     def start(
-        self, name: str, *command: str, program: Sequence[str] = KRATOS_SYNC, **settings: str
+        self,
+        name: str,
+        *command: str,
+        program: Sequence[str] = KRATOS_SYNC,
+        pass_fds: Sequence[int] = (),
+        **settings: str,
     ) -> None:
         """Start a process of that name."""
         with self._file(name).open("ab") as log:
@@ -71,7 +76,7 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[self._parent_pipe],
+                pass_fds=[self._parent_pipe, *pass_fds],
             )
 
     def run(

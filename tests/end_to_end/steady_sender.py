@@ -24,6 +24,7 @@ class SteadySender:
 
     port: int
     rate: float
+    sent: list[UUID] = field(default_factory=list)
     accepted: list[UUID] = field(default_factory=list)
     lost: dict[UUID, str] = field(default_factory=dict)
     answers: dict[str, int] = field(default_factory=dict)
@@ -42,6 +43,7 @@ class SteadySender:
 
     async def _call(self) -> None:
         person = uuid4()
+        self.sent.append(person)
         body = json.dumps({"identity": {"id": str(person), "traits": {"n": "x" * 800}}}).encode()
         request = call(body, f"Ory-Webhook-Trigger-Id: {uuid4()}", "Connection: close")
         self.under_way += 1

@@ -1,6 +1,7 @@
 """`kratos-sync api`."""
 
 import asyncio
+import os
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -33,6 +34,7 @@ from kratos_sync.infrastructure.migrations import SchemaTooOld, require_schema
 from kratos_sync.infrastructure.observability import definitions as define
 from kratos_sync.infrastructure.observability.health import Health
 from kratos_sync.infrastructure.observability.observer import Observer
+from kratos_sync.infrastructure.observability.service_manager import listening_socket
 from kratos_sync.infrastructure.postgres.connection_failures import is_refusal, why_unavailable
 from kratos_sync.infrastructure.postgres.engine import translate_errors
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
@@ -111,7 +113,8 @@ class DrainingServer(uvicorn.Server):
 def api(host: str, port: int) -> None:
     """Receive Kratos' webhooks. Run as many as needed, behind one address.
 
-    While PostgreSQL is unavailable each call waits up to 25 s for it.
+    While PostgreSQL is unavailable each call waits up to 25 s for it. With a socket from systemd
+    it listens there, and not on a port.
     """
     serve_api(host, port)
 
@@ -146,6 +149,7 @@ def serve_api(host: str, port: int, supervised: Supervised | None = None) -> Non
             container.health(),
             None if supervised is None else ABORT,
         )
+        listening = listening_socket(os.environ)
         if supervised is not None:
             _wait_until_free(host, port)
         observer = container.observer()
@@ -156,7 +160,7 @@ def serve_api(host: str, port: int, supervised: Supervised | None = None) -> Non
         server.signals.install()
         # uvicorn raises SystemExit if it cannot listen.
         with suppress(SystemExit), asyncio.Runner(loop_factory=new_loop) as runner:
-            runner.run(_serve(server, container, hooks, beat))
+            runner.run(_serve(server, container, hooks, beat, listening))
     if not server.started:
         raise click.ClickException(f"{host}:{port} is taken or cannot be listened on: set --port.")
 
@@ -176,12 +180,13 @@ async def _serve(
     container: Container,
     hooks: HookActivityRecorder,
     beat: Callable[[], None] | None,
+    listening: socket | None,
 ) -> None:
     freeze_garbage_collector()
     hooks.start()
     turning = asyncio.create_task(_turn(server, container.observer(), beat))
     try:
-        await server.serve()
+        await server.serve(None if listening is None else [listening])
     finally:
         turning.cancel()
         with suppress(TimeoutError):

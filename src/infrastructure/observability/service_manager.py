@@ -1,5 +1,6 @@
-"""Reports to systemd how this process is, where it asks for that: the protocol of sd_notify."""
+"""What systemd passes on to a process, and what it wants to know: sd_listen_fds and sd_notify."""
 
+import os
 import socket
 from collections.abc import MutableMapping
 from contextlib import suppress
@@ -8,6 +9,23 @@ from typing import Final
 READY: Final = "READY=1"
 WATCHDOG: Final = "WATCHDOG=1"
 STOPPING: Final = "STOPPING=1"
+
+
+FIRST_DESCRIPTOR: Final = 3
+
+
+def listening_socket(environment: MutableMapping[str, str]) -> socket.socket | None:
+    """The first socket that systemd listens on for this process, by a unit `….socket`, if any.
+
+    It stays open when the process ends: calls wait in it for the one that is started next.
+    """
+    process = environment.pop("LISTEN_PID", "")
+    number = environment.pop("LISTEN_FDS", "")
+    environment.pop("LISTEN_FDNAMES", None)
+    if process != str(os.getpid()) or not number.isdecimal() or int(number) < 1:
+        return None
+    os.set_inheritable(FIRST_DESCRIPTOR, False)
+    return socket.socket(fileno=FIRST_DESCRIPTOR)
 
 
 class ServiceManager:
