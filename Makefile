@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: dev test check fix docs sbom benchmark faults test-servers help
+.PHONY: dev test check fix docs sbom benchmark faults upgrade drill test-servers help
 
 VENV := .venv
 UV := $(VENV)/bin/uv
@@ -53,6 +53,12 @@ test-servers: $(READY)  ## Run the core of the tests on installed servers (tests
 
 faults: $(READY)  ## Break whatever runs, and count what is lost (SIZE=small, SEED=2, POOLER=1, BROKER=memory)
 	@exec $(VENV)/bin/python -m tests.faults --size $(or $(SIZE),full) --seed $(or $(SEED),1) --broker $(or $(BROKER),valkey) $(if $(POOLER),--pooler)
+
+upgrade: $(READY)  ## Roll the release before the newest revision to this one and back, under load, with a big table
+	@UPGRADE_SIZE=full $(VENV)/bin/python -m pytest -q -s --basetemp=.data/upgrade tests/end_to_end/test_upgrade.py
+
+drill: $(READY)  ## Restore a backup to an older minute, and reconcile it with Kratos' stand-in
+	@DRILL_PEOPLE=2000 $(VENV)/bin/python -m pytest -q -s --basetemp=.data/drill tests/deploy/test_restore_drill.py
 
 # What we are compared with is installed apart from what is tested.
 BENCHMARK := .venv-benchmark

@@ -101,7 +101,7 @@ def words_of_the_code() -> set[str]:
         file
         for folder in ("src", "benchmarks", "deploy")
         for file in (ROOT / folder).rglob("*")
-        if file.suffix in {".py", ".sql", ".yaml", ".yml"}
+        if file.suffix in {".conf", ".py", ".sh", ".sql", ".yaml", ".yml"}
     ]
     words = set(re.findall(r"\w+", "\n".join(file.read_text() for file in files)))
     return words | set(re.findall(r"CREATE ROLE (\w+)", (DOCS / "operating.md").read_text()))
