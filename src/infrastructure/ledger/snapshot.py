@@ -14,7 +14,7 @@ from kratos_sync.infrastructure.postgres.engine import translate_errors
 def snapshot(engine: Engine) -> Iterator[Connection]:
     """Yield a connection whose statements all see the same moment, and cannot write.
 
-    Raises SchemaTooOld, LedgerUnavailable, or sqlalchemy.exc.DBAPIError.
+    Raises SchemaTooOld, SchemaTooNew, LedgerUnavailable, or sqlalchemy.exc.DBAPIError.
     """
     with translate_errors():
         require_schema(engine)

@@ -307,7 +307,7 @@ def holders(
 
 
 class DatabaseReadiness:
-    """A readiness check: PostgreSQL answers, and its schema is new enough."""
+    """A readiness check: PostgreSQL answers, and its schema is one that this release can use."""
 
     name = "database"
 
@@ -315,7 +315,7 @@ class DatabaseReadiness:
         self._engine = engine
 
     def check(self) -> None:
-        """Return when ready. Raises SchemaTooOld, LedgerUnavailable or DBAPIError."""
+        """Return when ready. Raises SchemaTooOld, SchemaTooNew, LedgerUnavailable or DBAPIError."""
         with translate_errors():
             require_schema(self._engine)
             with self._engine.connect() as connection:

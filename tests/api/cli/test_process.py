@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
+import psycopg
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import make_url
@@ -224,6 +225,23 @@ def test_a_database_without_the_schema_is_waited_for(
     assert waiting.refused is None
     assert {line["event"] for line in logged} == {"schema_too_old"}
     assert "run `kratos-sync migrate` first" in logged[0]["reason"]
+
+
+def test_a_schema_that_lacks_what_this_release_uses_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, database_url: str
+) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(
+            "UPDATE kratos_sync.alembic_version SET version_num = '9999', oldest_release = '9998'"
+        )
+    use(monkeypatch, database_url)
+
+    with capture_logs() as logged, opening() as refusing:
+        until(refusing.is_over)
+
+    assert refusing.refused is not None
+    assert "needs a release of 9998 or newer" in refusing.refused.message
+    assert logged == []
 
 
 def test_settings_that_are_wrong_are_named_and_not_quoted(
