@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: dev test check fix docs sbom benchmark faults upgrade drill test-servers help
+.PHONY: dev test check fix docs sbom benchmark faults faults-hosts upgrade drill test-servers help
 
 VENV := .venv
 UV := $(VENV)/bin/uv
@@ -53,6 +53,9 @@ test-servers: $(READY)  ## Run the core of the tests on installed servers (tests
 
 faults: $(READY)  ## Break whatever runs, and count what is lost (SIZE=small, SEED=2, POOLER=1, BROKER=memory)
 	@exec $(VENV)/bin/python -m tests.faults --size $(or $(SIZE),full) --seed $(or $(SEED),1) --broker $(or $(BROKER),valkey) $(if $(POOLER),--pooler)
+
+faults-hosts: $(READY)  ## Do the same to several hosts and the network between them (SEED=2; as root)
+	@exec $(VENV)/bin/python -m tests.hosts --seed $(or $(SEED),1)
 
 upgrade: $(READY)  ## Roll the release before the newest revision to this one and back, under load, with a big table
 	@UPGRADE_SIZE=full $(VENV)/bin/python -m pytest -q -s --basetemp=.data/upgrade tests/end_to_end/test_upgrade.py

@@ -22,6 +22,7 @@ from tests.end_to_end.wire import KEY, Wire, call, identity
 from tests.infrastructure.replicas import Network, Primary, Standby
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.persons import person
+from tests.namespaces import why_not
 from tests.waiting import until
 
 RATE: Final = 20
@@ -65,7 +66,7 @@ def make_pair(tmp_path: Path) -> Iterator[MakePair]:
         def make(how: str = "killed") -> Pair:
             network = None
             if how == "cut off":
-                if reason := Network.why_not():
+                if reason := why_not():
                     pytest.skip(reason)
                 network = stack.enter_context(Network())
             return Pair(tmp_path, stack, network)

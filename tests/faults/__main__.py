@@ -84,7 +84,7 @@ def main(
     lines = report.lines(result.outcomes, result.wrong)
     console.print()
     console.print(report.table(lines))
-    counted = report.calls(result)
+    counted = report.calls(result.calls)
     console.print(
         f"\n{counted['sent']} webhooks sent, {counted['accepted']} accepted,"
         f" {counted['dropped']} dropped by Kratos; {result.seconds:.0f} s;"

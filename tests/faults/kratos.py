@@ -3,20 +3,25 @@
 import asyncio
 import json
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID, uuid4
 
 import aiohttp
 
+from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.faults.wires import Loop
 
 ATTEMPT_SECONDS: Final = 30.0
+CONNECT_SECONDS: Final = 3.0
 PAUSES: Final = (1.0, 2.0)
 LAST_ANSWERS_SECONDS: Final = 3 * ATTEMPT_SECONDS + sum(PAUSES) + 5
+Route: TypeAlias = Callable[[], Sequence[str]]
+"""The apis that a call may go to: the next one if one cannot be reached."""
 NEW_PEOPLE: Final = 0.4
 """The part of the calls that are about somebody new."""
 LIVELY_PEOPLE: Final = 200
@@ -44,15 +49,17 @@ class Call:
 class Kratos:
     """Sends calls in an open loop: when they are due, whether or not others were answered."""
 
-    def __init__(self, loop: Loop, url: str, key: str, seed: int) -> None:
+    def __init__(self, loop: Loop, route: Route, key: str, seed: int) -> None:
         self._loop = loop
-        self._url = url
+        self._route = route
         self._headers = {"Content-Type": "application/json", "X-Api-Key": key}
         self._random = Random(seed)
         self._people: dict[str, str] = {}
         self._stopped = asyncio.Event()
         self._under_way: set[Call] = set()
         self.calls: list[Call] = []
+        self.identities = InMemoryDocuments()
+        """As the newest call of each says."""
 
     def start(self, per_second: float) -> None:
         """Send so many calls a second from now on."""
@@ -76,7 +83,7 @@ class Kratos:
         due = time.monotonic()
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
-            timeout=aiohttp.ClientTimeout(total=ATTEMPT_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=ATTEMPT_SECONDS, sock_connect=CONNECT_SECONDS),
         ) as self._http:
             while not self._stopped.is_set():
                 calls.add(task := asyncio.create_task(self._call({})))
@@ -89,20 +96,30 @@ class Kratos:
 
     async def _call(self, traits: dict[str, object]) -> Call:
         call = self._new_call()
-        body = json.dumps({"identity": self._identity(call, traits)})
+        identity = self._identity(call, traits)
+        self.identities.put(identity)
+        body = json.dumps({"identity": identity})
         headers = {**self._headers, "Ory-Webhook-Trigger-Id": call.trigger}
         for pause in (*PAUSES, None):
-            try:
-                async with self._http.post(self._url, data=body, headers=headers) as answer:
-                    call.status = answer.status
-            except (aiohttp.ClientError, TimeoutError):
-                call.status = None
+            call.status = await self._attempt(body, headers)
             if pause is None or (call.status is not None and call.status < 500):
                 break
             await asyncio.sleep(pause)
         call.answered_at = time.time()
         self._under_way.discard(call)
         return call
+
+    async def _attempt(self, body: str, headers: dict[str, str]) -> int | None:
+        for api in self._route():
+            try:
+                url = f"{api}/kratos/sync-identity"
+                async with self._http.post(url, data=body, headers=headers) as answer:
+                    return answer.status
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+                continue
+            except (aiohttp.ClientError, TimeoutError):
+                break
+        return None
 
     def _new_call(self) -> Call:
         if len(self._people) < LIVELY_PEOPLE or self._random.random() < NEW_PEOPLE:

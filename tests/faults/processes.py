@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -14,11 +14,16 @@ import psutil
 from tests.parts import part_of
 
 ROOT: Final = Path(__file__).parents[2]
+PROGRAM: Final = (sys.executable, "-m", "tests.faults.program")
 STOP_SECONDS: Final = 15.0
+COMMAND_SECONDS: Final = 60.0
 
 
 class ServiceProcess:
-    """An api, relay or worker; what it writes is appended to one file."""
+    """An api, relay or worker; what it writes is appended to one file.
+
+    ``within`` makes of a command the one that runs it somewhere else.
+    """
 
     def __init__(
         self,
@@ -27,9 +32,12 @@ class ServiceProcess:
         environment: Mapping[str, str],
         folder: Path,
         parent_pipe: int,
+        *,
+        within: Callable[[list[str]], list[str]] = list,
     ) -> None:
         self.name = name
-        self._command = [sys.executable, "-m", "tests.faults.program", *command]
+        self._within = within
+        self._command = [*PROGRAM, *command]
         self._environment = {**environment, "PYTHONPATH": str(ROOT)}
         self._folder = folder
         self._parent_pipe = parent_pipe
@@ -39,7 +47,7 @@ class ServiceProcess:
         """Start it."""
         with (self._folder / f"{self.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                self._command,
+                self._within(self._command),
                 cwd=self._folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -48,6 +56,20 @@ class ServiceProcess:
                 pass_fds=[self._parent_pipe],
                 start_new_session=True,
             )
+
+    def run(self, *command: str) -> str:
+        """Run another command where it runs, and give what that prints."""
+        ran = subprocess.run(
+            self._within([*PROGRAM, *command]),
+            cwd=self._folder,
+            env=self._environment,
+            pass_fds=[self._parent_pipe],
+            stdout=subprocess.PIPE,
+            timeout=COMMAND_SECONDS,
+            check=True,
+            text=True,
+        )
+        return ran.stdout
 
     def is_alive(self) -> bool:
         """Whether it runs."""

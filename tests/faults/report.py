@@ -1,9 +1,8 @@
 """The report of a run: a table for people, JSON for machines, and whether it went well."""
 
 import json
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, get_args
 
@@ -12,6 +11,7 @@ from rich.table import Table
 from tests.faults.alerts import EXPECTED, LONGEST_ALERT_SECONDS
 from tests.faults.checks import Sort, Wrong
 from tests.faults.kinds import KINDS
+from tests.faults.kratos import Call
 from tests.faults.run import Outcome, Result
 
 BEFORE_ANY: Final = "(before any fault)"
@@ -58,7 +58,9 @@ def lines(outcomes: Sequence[Outcome], wrong: Sequence[Wrong]) -> list[Line]:
             line.alerts[alert] = max(line.alerts.get(alert, 0.0), seconds)
         elif not isinstance(EXPECTED[outcome.fault.kind], str):
             line.no_alert += 1
-    for (kind, sort), times in Counter((_fault_before(w, outcomes), w.sort) for w in wrong).items():
+    begun = [(outcome.started_at, outcome.fault.kind) for outcome in outcomes]
+    counted = Counter((fault_before(each.at, begun), each.sort) for each in wrong)
+    for (kind, sort), times in counted.items():
         setattr(table[kind], sort, times)
     return [line for line in table.values() if _is_shown(line)]
 
@@ -119,14 +121,10 @@ def alerts_in_markdown(lines: Sequence[Line]) -> str:
     return "\n".join(rows)
 
 
-def calls(result: Result) -> dict[str, int]:
+def calls(sent: Sequence[Call]) -> dict[str, int]:
     """Count the calls: sent, accepted, and dropped by Kratos without an answer of ours."""
-    accepted = sum(call.is_accepted for call in result.calls)
-    return {
-        "sent": len(result.calls),
-        "accepted": accepted,
-        "dropped": len(result.calls) - accepted,
-    }
+    accepted = sum(call.is_accepted for call in sent)
+    return {"sent": len(sent), "accepted": accepted, "dropped": len(sent) - accepted}
 
 
 def to_json(result: Result, seed: int, setting: Mapping[str, Any]) -> str:
@@ -137,7 +135,7 @@ def to_json(result: Result, seed: int, setting: Mapping[str, Any]) -> str:
         **setting,
         "seconds": round(result.seconds, 1),
         "faults": sum(line.times for line in all_lines),
-        "calls": calls(result),
+        "calls": calls(result.calls),
         "kinds": [asdict(line) for line in all_lines],
         "wrong": [wrong._asdict() for wrong in result.wrong],
         "outcomes": [asdict(outcome) for outcome in result.outcomes],
@@ -145,12 +143,12 @@ def to_json(result: Result, seed: int, setting: Mapping[str, Any]) -> str:
     return json.dumps(document, indent=1) + "\n"
 
 
-def _fault_before(wrong: Wrong, outcomes: Sequence[Outcome]) -> str:
-    if wrong.at is None:
+def fault_before(at: float | None, begun: Iterable[tuple[float, str]]) -> str:
+    """Give the fault that began last before then, of times and names."""
+    if at is None:
         return UNKNOWN
-    begun = sorted(outcomes, key=lambda outcome: outcome.started_at)
-    before = bisect_right([outcome.started_at for outcome in begun], wrong.at)
-    return begun[before - 1].fault.kind if before else BEFORE_ANY
+    before = [(began, name) for began, name in begun if began <= at]
+    return max(before)[1] if before else BEFORE_ANY
 
 
 def _is_shown(line: Line) -> bool:

@@ -7,14 +7,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from math import inf
+from pathlib import Path
 
 import psycopg
 
 from tests.faults.alerts import EXPECTED, LONGEST_ALERT_SECONDS, raised_by
-from tests.faults.checks import Wrong, what_is_wrong
+from tests.faults.checks import Spans, Wrong, what_is_wrong
 from tests.faults.effects import effects_elsewhere
 from tests.faults.injections import INJECTIONS
-from tests.faults.kratos import Call
+from tests.faults.kratos import Call, Kratos
 from tests.faults.outside import Outside
 from tests.faults.recovery import MOST_SECONDS, seconds_to_recover
 from tests.faults.schedule import Fault, Round
@@ -69,17 +70,23 @@ def run(stage: Stage, rounds: Sequence[Round], print_line: Print, *, alone: bool
             until(partial(_is_calm, stage), ALERTS_END_SECONDS)
         else:
             _has_raised(stage, done)
-    stage.kratos.stop()
-    with Outside(stage.url) as outside:
+    spans = [(each.started_at, each.over_at or inf) for each in outcomes]
+    wrong = wrong_in_the_end(stage.url, stage.kratos, stage.elsewhere, spans, print_line)
+    return Result(outcomes, stage.kratos.calls, wrong, time.monotonic() - began)
+
+
+def wrong_in_the_end(
+    url: str, kratos: Kratos, elsewhere: Path, faults: Spans, print_line: Print
+) -> list[Wrong]:
+    """End the calls, wait until all is delivered, and find what is wrong."""
+    kratos.stop()
+    with Outside(url) as outside:
         try:
             until(lambda: outside.ask(LEFT) == [{"left": 0}], SETTLE_SECONDS)
         except AssertionError:
             print_line("some deliveries are still pending")
-    with psycopg.connect(stage.url) as connection:
-        spans = [(each.started_at, each.over_at or inf) for each in outcomes]
-        elsewhere = effects_elsewhere(stage.elsewhere)
-        wrong = what_is_wrong(connection, stage.kratos.calls, elsewhere, spans)
-    return Result(outcomes, stage.kratos.calls, wrong, time.monotonic() - began)
+    with psycopg.connect(url) as connection:
+        return what_is_wrong(connection, kratos.calls, effects_elsewhere(elsewhere), faults)
 
 
 def _has_raised(stage: Stage, outcomes: Sequence[Outcome]) -> bool:

@@ -21,6 +21,24 @@ WORKER_MEMORY_BYTES: Final = 1_500_000_000
 """The address space of a worker: some hundred megabytes more than it needs."""
 
 
+def environment(folder: Path, parent_pipe: int) -> dict[str, str]:
+    """What each process of the suite has in its environment."""
+    return {
+        "PATH": os.environ["PATH"],
+        "KRATOS_WEBHOOK_API_KEYS": KEY,
+        "LOG_FORMAT": "json",
+        # Should the suite be killed, the processes end by themselves.
+        "KRATOS_SYNC_PARENT_PIPE": str(parent_pipe),
+        consumers.TROUBLES: str(folder / "troubles"),
+        effects.ELSEWHERE: str(folder / "elsewhere"),
+    }
+
+
+def clock_of(folder: Path, name: str) -> dict[str, str]:
+    """Where a process looks how far its clock is ahead."""
+    return {clock.CLOCK: str(folder / f"{name}.clock")}
+
+
 @contextmanager
 def service(
     folder: Path,
@@ -34,23 +52,14 @@ def service(
     Without a wire to a broker they are parts of `kratos-sync all`, and only that is started.
     """
     parent_pipe, our_end = os.pipe()
-    common = {
-        "PATH": os.environ["PATH"],
-        "KRATOS_WEBHOOK_API_KEYS": KEY,
-        "LEASE_SECONDS": str(LEASE_SECONDS),
-        "LOG_FORMAT": "json",
-        # Should the suite be killed, the processes end by themselves.
-        "KRATOS_SYNC_PARENT_PIPE": str(parent_pipe),
-        consumers.TROUBLES: str(folder / "troubles"),
-        effects.ELSEWHERE: str(folder / "elsewhere"),
-    }
+    common = {**environment(folder, parent_pipe), "LEASE_SECONDS": str(LEASE_SECONDS)}
     if broker_wire is not None:
         common["BROKER_URL"] = f"redis://127.0.0.1:{broker_wire.port}/0"
     own = {
         name: {
             "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{wire.port}/{DATABASE}",
             "METRICS_PORT": str(metrics_ports[name]),
-            clock.CLOCK: str(folder / f"{name}.clock"),
+            **clock_of(folder, name),
             **({program.MEMORY: str(WORKER_MEMORY_BYTES)} if name in {*WORKERS, DELIVERY} else {}),
         }
         for name, wire in database_wires.items()
@@ -60,11 +69,9 @@ def service(
         del own[DELIVERY]["METRICS_PORT"]
         own = {ALL: {**own[API], program.PARTS: json.dumps(own)}}
     processes = {}
-    for name, environment in own.items():
+    for name, its_own in own.items():
         command = [name.partition("-")[0], *(["--port", str(port)] if name in {API, ALL} else [])]
-        processes[name] = ServiceProcess(
-            name, command, {**common, **environment}, folder, parent_pipe
-        )
+        processes[name] = ServiceProcess(name, command, {**common, **its_own}, folder, parent_pipe)
     try:
         yield processes
     finally:

@@ -76,13 +76,13 @@ def set_stage(
 
     If `pooled`, a PgBouncer stands before PostgreSQL.
     """
-    _tidy(folder)
+    tidy(folder)
     with ExitStack() as undo:
         disk = undo.enter_context(small_disk(folder / "disk", size.disk_megabytes))
         postgres = CrashingPostgres(disk.folder / "postgresql", folder)
         undo.callback(postgres.keep_log)
         undo.enter_context(postgres)
-        url = _new_database(postgres.url)
+        url = new_database(postgres.url)
         loop = undo.enter_context(Loop())
         connect_to = unix_server(postgres.socket)
         if pooled:
@@ -111,7 +111,7 @@ def set_stage(
         until(lambda: _is_ready(address), STARTS_SECONDS)
         if watching is not None:
             until(partial(watching.scrapes, len(metrics_ports)), STARTS_SECONDS)
-        kratos = Kratos(loop, f"{address}/kratos/sync-identity", KEY, seed)
+        kratos = Kratos(loop, lambda: [address], KEY, seed)
         kratos.start(size.webhooks_per_second)
         yield Stage(
             folder,
@@ -128,7 +128,8 @@ def set_stage(
         )
 
 
-def _tidy(folder: Path) -> None:
+def tidy(folder: Path) -> None:
+    """Leave nothing of an earlier run in the way."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(folder / "troubles", ignore_errors=True)
     (folder / "troubles").mkdir()
@@ -137,7 +138,7 @@ def _tidy(folder: Path) -> None:
     (folder / "elsewhere").write_text("")
 
 
-def _new_database(server: str) -> str:
+def new_database(server: str) -> str:
     """Make a migrated database, with all subscriptions and the effects' table; give its URL."""
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {DATABASE} WITH (FORCE)".encode())

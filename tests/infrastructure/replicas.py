@@ -1,20 +1,20 @@
 """A primary and its standby, on loopback or in a network of the primary's own."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import psutil
 import psycopg
 
 from kratos_sync.infrastructure.embedded.server import ENVIRONMENT
 from tests.infrastructure.servers_postgres import ReturningPostgres
+from tests.namespaces import Namespace, ip
 from tests.ports import free_port
 from tests.waiting import DEADLINE_SECONDS, until
 
@@ -28,73 +28,57 @@ _numbers: Final = count()
 
 
 class Network:
-    """A network namespace that can be cut off: packets get lost, and nobody is informed."""
+    """A host that can be cut off: packets get lost, and nobody is informed."""
 
     def __init__(self) -> None:
         # A namespace goes away some time after it was removed.
         number = (os.getpid() * 7 + next(_numbers)) % 16_000
-        self._name = f"ks{number}"
+        self._there = Namespace("primary")
         self._ours = f"ks{number}"
         block = 4 * number
         self._host = f"10.213.{block // 256}.{block % 256 + 1}"
         self.address = f"10.213.{block // 256}.{block % 256 + 2}"
-
-    @staticmethod
-    def why_not() -> str | None:
-        """Why none can be made here, if so."""
-        if os.geteuid() != 0 or shutil.which("ip") is None or shutil.which("setpriv") is None:
-            return "network namespaces need root, ip and setpriv"
-        name = f"try{os.getpid()}"
-        if subprocess.run(
-            ["ip", "netns", "add", name], capture_output=True, check=False
-        ).returncode:
-            return "network namespaces cannot be made here"
-        subprocess.run(["ip", "netns", "del", name], check=True)
-        return None
+        self.run = self._there.run
 
     def __enter__(self) -> Self:
-        _ip("netns", "add", self._name)
-        _ip("link", "add", self._ours, "type", "veth", "peer", "name", "eth0", "netns", self._name)
-        _ip("addr", "add", f"{self._host}/30", "dev", self._ours)
-        _ip("link", "set", self._ours, "up")
-        self._within("addr", "add", f"{self.address}/30", "dev", "eth0")
-        self._within("link", "set", "lo", "up")
+        self._there.add()
+        there = ["peer", "name", "eth0", "netns", self._there.name]
+        ip("link", "add", self._ours, "type", "veth", *there)
+        ip("addr", "add", f"{self._host}/30", "dev", self._ours)
+        ip("link", "set", self._ours, "up")
+        self._there.ip("addr", "add", f"{self.address}/30", "dev", "eth0")
         self.mend()
         # Else the kernel would say after three seconds that the host is not there.
-        shown = _ip("-n", self._name, "-o", "link", "show", "eth0").split()
+        shown = self._there.ip("-o", "link", "show", "eth0").split()
         mac = shown[shown.index("link/ether") + 1]
-        _ip("neigh", "replace", self.address, "lladdr", mac, "dev", self._ours, "nud", "permanent")
+        ip("neigh", "replace", self.address, "lladdr", mac, "dev", self._ours, "nud", "permanent")
         return self
 
     def __exit__(self, *_: object) -> None:
-        _ip("netns", "del", self._name)
+        self._there.remove()
 
     def cut(self) -> None:
         """Lose all packets."""
-        self._within("link", "set", "eth0", "down")
+        self._there.ip("link", "set", "eth0", "down")
 
     def mend(self) -> None:
         """Carry them again."""
-        self._within("link", "set", "eth0", "up")
+        self._there.ip("link", "set", "eth0", "up")
+
+
+class OwnNetwork(Protocol):
+    """Where a server may run."""
+
+    address: str
 
     def run(self, command: list[str], user: int, group: int) -> list[str]:
         """The command that runs another one there, as that user."""
-        as_user = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups"]
-        return [str(shutil.which("ip")), "netns", "exec", self._name, *as_user, *command]
-
-    def _within(self, *words: str) -> None:
-        _ip("-n", self._name, *words)
-
-
-def _ip(*words: str) -> str:
-    done = subprocess.run(["ip", *words], capture_output=True, check=True, text=True, timeout=10)
-    return done.stdout
 
 
 class Primary(ReturningPostgres):
     """A PostgreSQL on loopback, or in a network."""
 
-    def __init__(self, folder: Path, network: Network | None = None, **settings: str) -> None:
+    def __init__(self, folder: Path, network: OwnNetwork | None = None, **settings: str) -> None:
         self.port = free_port()
         self.host = LOOPBACK if network is None else network.address
         self.address = f"{self.host}:{self.port}"

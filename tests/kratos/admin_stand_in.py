@@ -42,7 +42,9 @@ class AdminStandIn:
     ``always`` spoils every answer, ``authorization`` is what that header must be.
     """
 
-    def __init__(self, people: Documents, port: int = 0, prefix: str = "") -> None:
+    def __init__(
+        self, people: Documents, port: int = 0, prefix: str = "", address: str = LOOPBACK
+    ) -> None:
         self.people = people
         self.prefix = prefix
         self.before: Callable[[int], None] = lambda _: None
@@ -51,12 +53,13 @@ class AdminStandIn:
         self.seen: deque[Seen] = deque(maxlen=SEEN_AT_MOST)
         self._troubles: deque[Trouble | None] = deque()
         self._closing = threading.Event()
-        self._server = _Server((LOOPBACK, port), self)
+        self._server = _Server((address, port), self)
 
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"http://{LOOPBACK}:{self._server.server_address[1]}{self.prefix}"
+        address, port = self._server.server_address[:2]
+        return f"http://{address!s}:{port}{self.prefix}"
 
     def next(self, *troubles: Trouble | None) -> None:
         """Spoil the next answers, one each; None leaves one as it is."""
