@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from kratos_sync.infrastructure import keepalive
 from kratos_sync.infrastructure.bus import wire_format
 from kratos_sync.infrastructure.bus.broker import (
     NAMESPACE,
@@ -156,11 +157,14 @@ class WakefulRedisBroker(RedisBroker):
     @classmethod
     def at(cls, url: SecretStr, namespace: str = NAMESPACE) -> Self:
         """Make a broker for a redis:, rediss: or unix: URL."""
+        address, options = url.get_secret_value(), keepalive.socket_options()
         client = redis.Redis.from_url(
-            url.get_secret_value(),
+            address,
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
             socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
             health_check_interval=30,
+            # Else a subscription to a host that has gone would be kept for a quarter of an hour.
+            **({} if address.startswith("unix:") else {"socket_keepalive_options": options}),
             # Once, for a stale connection; while a server is away the caller waits.
             retry=Retry(NoBackoff(), 1),
         )

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
+from kratos_sync.infrastructure import keepalive
 from kratos_sync.infrastructure.postgres.binary_arrays import register_binary_arrays
 from kratos_sync.infrastructure.postgres.connection_failures import ConnectFailed, explained
 from kratos_sync.infrastructure.postgres.servers import (
@@ -63,6 +64,14 @@ SETTINGS: Final = {
     # whole table. All our statements have an index.
     "enable_seqscan": "off",
 }
+OF_THE_SERVER: Final = {
+    # It too has to notice that our host has gone: else the locks of a batch are kept for a minute,
+    # and those of a session for hours. And before a broker gives the batch to another worker.
+    "tcp_keepalives_idle": str(keepalive.IDLE_SECONDS),
+    "tcp_keepalives_interval": str(keepalive.INTERVAL_SECONDS),
+    "tcp_keepalives_count": str(keepalive.PROBES),
+    "tcp_user_timeout": str(milliseconds(keepalive.UNACKNOWLEDGED)),
+}
 _SINCE: Final = {"idle_session_timeout": 140_000, "transaction_timeout": 170_000}
 """Limits to switch off, and the server version that introduced each."""
 
@@ -83,32 +92,33 @@ def pin_session(statement_timeout: timedelta, server_version: int) -> str:
     """
     return f"""
         SELECT CASE WHEN pg_backend_pid() = $1
-               THEN {_set_all(statement_timeout, server_version, local=False)} END IS NOT NULL
+               THEN {_set_all(statement_timeout, server_version)} END IS NOT NULL
     """
 
 
 def pin_transaction(statement_timeout: timedelta, server_version: int) -> str:
     """A statement that makes the settings until the transaction ends."""
-    return f"SELECT {_set_all(statement_timeout, server_version, local=True)}"
+    return f"SELECT {_set_all(statement_timeout, server_version, is_local=True)}"
 
 
 def _with(statement_timeout: timedelta) -> dict[str, str]:
     return {"statement_timeout": str(milliseconds(statement_timeout)), **SETTINGS}
 
 
-def _set_all(statement_timeout: timedelta, server_version: int, *, local: bool) -> str:
+def _set_all(statement_timeout: timedelta, server_version: int, *, is_local: bool = False) -> str:
     new = {name: "0" for name, since in _SINCE.items() if server_version >= since}
     settings = {"client_encoding": "UTF8", **_with(statement_timeout), **new}
+    if not is_local:  # behind a pooler the server's client is the pooler
+        settings |= OF_THE_SERVER
     return " || ".join(
-        f"set_config('{name}', '{value}', {str(local).lower()})" for name, value in settings.items()
+        f"set_config('{name}', '{value}', {str(is_local).lower()})"
+        for name, value in settings.items()
     )
 
 
 CONNECT_TIMEOUT_SECONDS: Final = 5
 EACH_HOST_SECONDS: Final = 3
 """For each of several hosts, which are tried at the same time; libpq takes no less than 2."""
-# A connection is lost if data stays unacknowledged for so long.
-TCP_TIMEOUT = timedelta(seconds=10)
 ENCODING: Final = "UTF8"
 LEAST_VERSION: Final = 15_00_00
 """The oldest PostgreSQL that is tested."""
@@ -134,10 +144,10 @@ def connection_arguments(
         "application_name": name,
         "client_encoding": ENCODING,
         "options": " ".join([*own, options(statement_timeout)]),
-        "tcp_user_timeout": milliseconds(TCP_TIMEOUT),
-        "keepalives_idle": 5,
-        "keepalives_interval": 3,
-        "keepalives_count": 2,
+        "tcp_user_timeout": milliseconds(keepalive.UNACKNOWLEDGED),
+        "keepalives_idle": keepalive.IDLE_SECONDS,
+        "keepalives_interval": keepalive.INTERVAL_SECONDS,
+        "keepalives_count": keepalive.PROBES,
     }
     return Arguments(address, statement_timeout)
 
