@@ -171,8 +171,15 @@ def test_what_an_asynchronous_failover_lost_is_noticed_and_found_by_a_reconcilia
 
         with pair.primary.sending_nothing():
             accepted = [accepted_person(port, people) for _ in range(30)]
+            began = time.monotonic()
             pair.lose("killed")
         later = accepted_person(port, people)
+        recovered = time.monotonic() - began
+        consumed = f"SELECT FROM kratos_sync.kratos_identities WHERE id = '{later}'"
+        until(lambda: pair.standby.ask(consumed))
+        consuming = time.monotonic() - began
+        assert recovered < MOST_SECONDS
+        assert consuming < 2 * MOST_SECONDS
 
         kept = set(pair.standby.ask("SELECT subject FROM kratos_sync.events"))
         assert not kept & {(each,) for each in accepted}
@@ -186,7 +193,12 @@ def test_what_an_asynchronous_failover_lost_is_noticed_and_found_by_a_reconcilia
         held = "SELECT id FROM kratos_sync.kratos_identities"
         until(lambda: len(pair.standby.ask(held)) == len(people.documents))
         assert failover_in_status(processes) is None
-        print(f"lost {len(accepted)} of {len(people.documents)}, all found")
+        twice = "SELECT FROM kratos_sync.attempts GROUP BY event_id, consumer HAVING count(*) > 1"
+        assert pair.standby.ask(twice) == []
+        print(
+            f"accepts after {recovered:.1f} s, consumes after {consuming:.1f} s,"
+            f" lost {len(accepted)} of {len(people.documents)}, all found"
+        )
 
 
 def accepted_person(port: int, people: InMemoryDocuments) -> UUID:
