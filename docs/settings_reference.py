@@ -15,8 +15,10 @@ DESCRIPTIONS: Final = {
         " ([PostgreSQL](../postgresql.md#behind-pgbouncer)). For relay, `migrate` and `reconcile`."
     ),
     "broker_url": (
-        "`redis://…`, `rediss://…`, `unix://…`, `amqp://…` or `amqps://…`; `memory://` is for"
-        " `kratos-sync all` alone ([Without a broker](../without-a-broker.md))."
+        "`redis://…`, `rediss://…`, `unix://…`, `amqp://…` or `amqps://…`; of several hosts"
+        " `redis+sentinel://a,b,c/service`, `rediss+sentinel://…` or `amqp://a,b,c/`"
+        " ([Broker clusters](../broker-clusters.md)). `memory://` is for `kratos-sync all` alone"
+        " ([Without a broker](../without-a-broker.md))."
     ),
     "kratos_sync_app": (
         "Your application, as `module:attribute` ([Consumers](../consumers.md#your-application));"

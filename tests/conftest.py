@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from kratos_sync.infrastructure.container import Container
+    from tests.certificates import Certificates
     from tests.infrastructure.bus.peeking import AnyBroker
     from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
 
 
-OTHER_SERVERS: Final = ("postgresql", "pgbouncer", "redis")
-"""Servers beside those of the wheels, on which the tests can be run."""
+OTHER_SERVERS: Final = ("postgresql", "pgbouncer", "redis", "clusters")
+"""Servers beside those of the wheels, on which the tests can be run.
+
+With "clusters" those of brokers are broken in every way, which takes some minutes.
+"""
 
 # A busy machine is slow, and that is no failure.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -112,13 +116,24 @@ def broker_url(tmp_path_factory: pytest.TempPathFactory, servers: frozenset[str]
 
 
 @pytest.fixture(scope="session")
-def rabbitmq_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[ReturningRabbitmq]":
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> "Certificates":
+    """Certificates of servers here, and of who uses them."""
+    from tests.certificates import Certificates
+
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server(
+    tmp_path_factory: pytest.TempPathFactory, certificates: "Certificates"
+) -> "Iterator[ReturningRabbitmq]":
     """A RabbitMQ that tests may do with as they like, if they leave it running."""
     from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq, program
 
     if program() is None:
         pytest.skip("RabbitMQ is not installed here (Debian: apt-get install rabbitmq-server)")
-    with ReturningRabbitmq(tmp_path_factory.mktemp("rabbitmq") / "node") as server:
+    folder = tmp_path_factory.mktemp("rabbitmq") / "node"
+    with ReturningRabbitmq(folder, certificates) as server:
         yield server
 
 

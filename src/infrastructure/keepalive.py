@@ -19,14 +19,20 @@ UNACKNOWLEDGED: Final = timedelta(seconds=10)
 """The same for what was sent and is not acknowledged."""
 
 
-def socket_options() -> Mapping[int, int]:
-    """These limits as options of a TCP socket, as far as this platform has them."""
-    options = {
+def named_options(unacknowledged: timedelta = UNACKNOWLEDGED) -> dict[str, int]:
+    """These limits as options of a TCP socket, by their names."""
+    return {
         "TCP_KEEPIDLE": IDLE_SECONDS,
         "TCP_KEEPINTVL": INTERVAL_SECONDS,
         "TCP_KEEPCNT": PROBES,
-        "TCP_USER_TIMEOUT": round(UNACKNOWLEDGED / timedelta(milliseconds=1)),
+        "TCP_USER_TIMEOUT": round(unacknowledged / timedelta(milliseconds=1)),
     }
+
+
+def socket_options() -> Mapping[int, int]:
+    """The same by their numbers, as far as this platform has them."""
     return {
-        getattr(socket, name): value for name, value in options.items() if hasattr(socket, name)
+        getattr(socket, name): value
+        for name, value in named_options().items()
+        if hasattr(socket, name)
     }

@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 
 from kratos_sync.application.ports.purge import Retention
+from kratos_sync.infrastructure.bus import urls
 from kratos_sync.infrastructure.postgres.connections import parse_database_url
 from kratos_sync.infrastructure.secret_files import (
     FROM_FILES,
@@ -35,8 +36,6 @@ from kratos_sync.infrastructure.secret_files import (
 )
 
 SHORTEST_KEY: Final = 16
-IN_MEMORY: Final = "memory://"
-"""The URL of a broker in the memory of the process that uses it."""
 # HTTP's own headers, those that Kratos always sends, and those that proxies set or remove.
 RESERVED_HEADERS: Final = re.compile(
     r"(accept|access-control|content|if|ory-webhook|proxy|sec|x-forwarded)(-.*)?|host|connection"
@@ -54,27 +53,13 @@ def _url(parse: Callable[[str], object], *schemes: str) -> AfterValidator:
             raise ValueError(f"must be a URL that starts with {' or '.join(schemes)}")
         try:
             parse(url.get_secret_value())
+        except urls.BadBrokerUrl as error:
+            raise ValueError(str(error)) from None
         except Exception:  # noqa: BLE001  # any error may quote a piece of the password
             raise ValueError("is no URL: in a password, is every @ : / escaped?") from None
         return url
 
     return AfterValidator(check)
-
-
-def _parse_broker_url(url: str) -> object:
-    if url.startswith("memory:"):
-        if url != IN_MEMORY:
-            raise ValueError
-        return url
-    if url.startswith("amqp"):
-        from pika import URLParameters
-
-        return URLParameters(url)
-    if "?" not in url:  # the api and most commands never load redis
-        return urlsplit(url).port
-    from redis.connection import parse_url
-
-    return parse_url(url)  # type: ignore[no-untyped-call]  # redis has no types here
 
 
 def _parse_http_url(url: str) -> object:
@@ -151,9 +136,7 @@ def _none_if(word: str) -> BeforeValidator:
 
 
 DatabaseUrl = Annotated[SecretStr, _url(parse_database_url, "postgresql", "postgres")]
-BrokerUrl = Annotated[
-    SecretStr, _url(_parse_broker_url, "redis", "rediss", "unix", "amqp", "amqps", "memory")
-]
+BrokerUrl = Annotated[SecretStr, _url(urls.check, *urls.SCHEMES)]
 HttpUrl = Annotated[SecretStr, _url(_parse_http_url, "http", "https")]
 Token = Annotated[SecretStr, AfterValidator(_token)]
 ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
@@ -177,7 +160,7 @@ class Settings(BaseSettings):
     database_url: DatabaseUrl
     database_direct_url: Annotated[DatabaseUrl | None, _none_if("")] = None
     """The same database past a pooler, where `DATABASE_URL` leads to one."""
-    broker_url: BrokerUrl = SecretStr(IN_MEMORY)
+    broker_url: BrokerUrl = SecretStr(urls.IN_MEMORY)
     """The broker that relays and workers share; ``memory://`` is that of `kratos-sync all`."""
     kratos_sync_app: Annotated[str | None, _none_if("")] = None
     """Your application, as ``module:attribute``; by default that of an installed package."""

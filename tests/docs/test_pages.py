@@ -19,7 +19,8 @@ DECISIONS: Final = sorted((DOCS / "decisions").glob("0*.md"))
 WORDS_OF_README: Final = 900
 _COMMAND: Final = re.compile(r"(?:\.venv/bin/)?kratos-sync ([^…]+)$")
 _NAME: Final = re.compile(r"`([A-Za-z]\w*(?:\.[A-Za-z]\w*)*)(?:\(\))?`")
-# Kratos', PostgreSQL's, PgBouncer's, Docker's and Kubernetes'; and three that a migration composes.
+# Kratos', PostgreSQL's, PgBouncer's, RabbitMQ's, Docker's and Kubernetes'; and three that a
+# migration composes.
 OTHERS_WORDS: Final = {
     "OTEL_BSP_MAX_QUEUE_SIZE",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
@@ -28,6 +29,7 @@ OTHERS_WORDS: Final = {
     "maxItems",
     "maxLength",
     "max_prepared_statements",
+    "net_ticktime",
     "pg_basebackup",
     "pg_read_all_stats",
     "record_answer_events",

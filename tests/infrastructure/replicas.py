@@ -36,7 +36,7 @@ class Network:
         self._there = Namespace("primary")
         self._ours = f"ks{number}"
         block = 4 * number
-        self._host = f"10.213.{block // 256}.{block % 256 + 1}"
+        self.host = f"10.213.{block // 256}.{block % 256 + 1}"
         self.address = f"10.213.{block // 256}.{block % 256 + 2}"
         self.run = self._there.run
 
@@ -44,7 +44,7 @@ class Network:
         self._there.add()
         there = ["peer", "name", "eth0", "netns", self._there.name]
         ip("link", "add", self._ours, "type", "veth", *there)
-        ip("addr", "add", f"{self._host}/30", "dev", self._ours)
+        ip("addr", "add", f"{self.host}/30", "dev", self._ours)
         ip("link", "set", self._ours, "up")
         self._there.ip("addr", "add", f"{self.address}/30", "dev", "eth0")
         self.mend()

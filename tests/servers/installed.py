@@ -58,5 +58,6 @@ MISSING: Final[Mapping[str, Callable[[], str | None]]] = {
     "postgresql": _no_postgres,
     "pgbouncer": _no_pgbouncer,
     "redis": _no_redis,
+    "clusters": lambda: None,
 }
 """Why a server cannot be used here, by its name."""

@@ -8,7 +8,7 @@ import dramatiq
 from pydantic import SecretStr
 
 from kratos_sync.application.ports.status import BrokerStatus
-from kratos_sync.infrastructure.settings import IN_MEMORY
+from kratos_sync.infrastructure.bus.urls import IN_MEMORY
 
 if TYPE_CHECKING:
     from kratos_sync.infrastructure.bus.memory import MemoryBroker

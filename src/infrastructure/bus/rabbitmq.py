@@ -8,10 +8,9 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from functools import partial
-from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any, Final, Self, TypeVar
 
 import dramatiq
@@ -20,11 +19,12 @@ import structlog
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.errors import ConnectionClosed
+from pika.adapters.blocking_connection import BlockingChannel
 from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import AMQPError, ChannelClosedByBroker, UnroutableError
 from pydantic import SecretStr
 
-from kratos_sync.infrastructure.bus import wire_format
+from kratos_sync.infrastructure.bus import rabbitmq_hosts, wire_format
 from kratos_sync.infrastructure.bus.broker import (
     NAMESPACE,
     BrokerUnavailable,
@@ -33,12 +33,15 @@ from kratos_sync.infrastructure.bus.broker import (
     bounded,
     require_version,
 )
+from kratos_sync.infrastructure.bus.rabbitmq_requests import RequestThread, answering
+from kratos_sync.infrastructure.bus.urls import reason
 
 OPEN_SECONDS: Final = 4.0
 BLOCKED_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 8.0
-HEARTBEAT_SECONDS: Final = 5
 HANG_UP_SECONDS: Final = 2.0
+LOOK_SECONDS: Final = 5.0
+"""So long a consumer gets nothing before it looks whether something waits."""
 NOT_FOUND, PRECONDITION_FAILED = 404, 406
 PERSISTENT: Final = pika.BasicProperties(  # type: ignore[no-untyped-call]  # pika has no types here
     delivery_mode=pika.DeliveryMode.Persistent.value, content_type="application/json"
@@ -59,12 +62,11 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
 
     def __init__(self, url: str, namespace: str = NAMESPACE) -> None:
         # No middleware: retries live in the ledger, and the pipeline runs inside the actor.
-        super().__init__(url=url, middleware=[])
+        super().__init__(middleware=[])
         self.namespace = namespace
-        self.parameters = [_bounded(url, namespace, OPEN_SECONDS, BLOCKED_SECONDS)]
-        self._url = url
+        self.hosts = rabbitmq_hosts.parse(url)
         self._ping_queue = f"{namespace}.ping"
-        self._asking: _Asking | None = None
+        self._asking: RequestThread | None = None
         self._returned = threading.Event()
         self._one_at_a_time = threading.Lock()
         self._used_as_they_are: set[str] = set()
@@ -72,8 +74,18 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
 
     @classmethod
     def at(cls, url: SecretStr, namespace: str = NAMESPACE) -> Self:
-        """Make a broker for an amqp: or amqps: URL."""
+        """Make a broker for an amqp: or amqps: URL, of one or several hosts."""
         return cls(url.get_secret_value(), namespace)
+
+    @property
+    def parameters(self) -> list[pika.URLParameters]:
+        """Where the next connection is made to. Raises OSError."""
+        seconds = OPEN_SECONDS if len(self.hosts.urls) == 1 else OPEN_SECONDS / 2
+        return self.hosts.parameters(self.namespace, seconds, BLOCKED_SECONDS)
+
+    @parameters.setter
+    def parameters(self, others: object) -> None:
+        """Dramatiq's own are not used."""
 
     def work_as(self, name: str, *, predecessor_died: bool) -> None:
         """Nothing to do: RabbitMQ requeues what a connection that ended had fetched."""
@@ -114,18 +126,24 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
         """Count on a connection of its own, with shorter limits."""
 
         def count(_: Callable[[], bool]) -> Mapping[str, int]:
-            parameters = _bounded(self._url, self.namespace, seconds, seconds)
+            parameters = self.hosts.parameters(self.namespace, seconds, seconds)
             connection = pika.BlockingConnection(parameters)
             try:
                 _check_version(connection)
-                channel = connection.channel()
-                channel.confirm_delivery()
-                channel.basic_publish("", self._ping_queue, b"", PERSISTENT)
-                return {each: _count(connection, self.name_at_server(each)) for each in queue_names}
+                kind = self.hosts.queue_type
+                with answering(connection, 2 * seconds):
+                    channel = connection.channel()
+                    channel.confirm_delivery()
+                    channel.basic_publish("", self._ping_queue, b"", PERSISTENT)
+                    return {
+                        each: _count(connection, self.name_at_server(each), kind) or 0
+                        for each in queue_names
+                    }
             finally:
-                connection.close()
+                if connection.is_open:
+                    connection.close()
 
-        asking = _Asking(lambda: None, lambda: None)
+        asking = RequestThread(lambda: None, lambda: None)
         try:
             return asking.answer(count, 2 * seconds)
         finally:
@@ -143,11 +161,15 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
                 self._asking = None
 
     def _ask(self, call: "Callable[[Callable[[], bool]], T]") -> T:
+        def ask(is_abandoned: Callable[[], bool]) -> T:
+            with answering(self.connection, ANSWER_SECONDS):
+                return call(is_abandoned)
+
         with self._one_at_a_time:
             if self._asking is None:
-                self._asking = _Asking(self._keep_alive, self._hang_up)
+                self._asking = RequestThread(self._keep_alive, self._hang_up)
             try:
-                return self._asking.answer(call, ANSWER_SECONDS)
+                return self._asking.answer(ask, ANSWER_SECONDS)
             except BrokerUnavailable:
                 self._asking.stop()
                 self._asking = None
@@ -156,12 +178,13 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
     def _declare_queue(self, queue_name: str) -> int:
         """Declare a queue, and return the number of its waiting messages.
 
-        A queue that exists with other arguments is used as it is.
+        A queue that exists with other arguments is used as it is, unless its type is wrong.
         """
         name = self.name_at_server(queue_name)
         try:
-            passive = name in self._used_as_they_are
-            found = self.channel.queue_declare(name, durable=True, passive=passive)
+            if name not in self._used_as_they_are:
+                return _declare(self.channel, name, self.hosts.queue_type)
+            found = self.channel.queue_declare(name, passive=True)
         except ChannelClosedByBroker as error:
             self._used_as_they_are.discard(name)
             if error.reply_code != PRECONDITION_FAILED:
@@ -199,64 +222,6 @@ class ConfirmingRabbitmqBroker(RabbitmqBroker):
         del self.connection
 
 
-class _Asking:
-    """A thread that sends requests to RabbitMQ, so that the caller can stop waiting.
-
-    It owns a connection, keeps its heartbeats going, and closes it after any error.
-    """
-
-    def __init__(self, keep_alive: Callable[[], None], hang_up: Callable[[], None]) -> None:
-        self._keep_alive, self._hang_up = keep_alive, hang_up
-        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="rabbitmq", daemon=True)
-        self._thread.start()
-
-    def answer(self, call: "Callable[[Callable[[], bool]], T]", seconds: float) -> T:
-        """Run the call on the thread; it gets a function that says whether the caller has left.
-
-        Raises BrokerUnavailable, also when it takes too long.
-        """
-        asked: Future[T] = Future()
-
-        def perform() -> None:
-            try:
-                answer = call(asked.cancelled)
-            except Exception as error:  # pika raises whatever it likes when a wire breaks
-                with suppress(InvalidStateError):
-                    is_told = isinstance(error, BrokerUnavailable)
-                    reason = str(error) if is_told else type(error).__name__
-                    asked.set_exception(BrokerUnavailable(reason))
-                raise
-            with suppress(InvalidStateError):
-                asked.set_result(answer)
-
-        self._calls.put(perform)
-        try:
-            return asked.result(seconds)
-        except TimeoutError:
-            asked.cancel()
-            raise BrokerUnavailable("TimeoutError") from None
-
-    def stop(self, seconds: float = 0) -> None:
-        """Close the connection and end the thread, waiting for so long."""
-        self._calls.put(None)
-        self._thread.join(seconds)
-
-    def _run(self) -> None:
-        while True:
-            try:
-                call = self._calls.get(timeout=HEARTBEAT_SECONDS / 2)
-            except Empty:
-                call = self._keep_alive
-            try:
-                (call or self._hang_up)()
-            except Exception:  # noqa: BLE001  # the caller gets it
-                with suppress(Exception):
-                    self._hang_up()
-            if call is None:
-                return
-
-
 class RabbitmqMessage(MessageProxy):
     """A message, and the delivery by which it is acknowledged."""
 
@@ -275,15 +240,18 @@ class RabbitmqConsumer(Consumer):
     def __init__(self, broker: ConfirmingRabbitmqBroker, share: Share[int], timeout: int) -> None:
         """Connect, and declare the queue if it is missing. Raises ConnectionClosed."""
         self._broker, self._share, self._seconds = broker, share, timeout / 1000
-        name = broker.name_at_server(share.queue_name)
+        self._name = name = broker.name_at_server(share.queue_name)
+        self._looks_at, self._waiting = monotonic() + LOOK_SECONDS, 0
         try:
             self._connection = pika.BlockingConnection(broker.parameters)
         except CONNECTION_ERRORS as error:
             raise _closed(error) from None
         try:
-            _count(self._connection, name, declare=True)
-            self._channel = self._connection.channel()
-            self._channel.basic_qos(prefetch_count=share.most)
+            with answering(self._connection, ANSWER_SECONDS):
+                if _count(self._connection, name) is None:
+                    _declare(self._connection.channel(), name, broker.hosts.queue_type)
+                self._channel = self._connection.channel()
+                self._channel.basic_qos(prefetch_count=share.most)
             self._arriving: Iterator[tuple[Any, Any, Any]] = self._channel.consume(
                 name, inactivity_timeout=self._seconds
             )
@@ -297,9 +265,12 @@ class RabbitmqConsumer(Consumer):
             if not self._share.room:
                 self._connection.process_data_events(self._seconds)
             while self._share.room:
-                method, _, body = next(self._arriving)
+                with answering(self._connection, self._seconds + ANSWER_SECONDS):
+                    method, _, body = next(self._arriving)
                 if method is None:
+                    self._look()
                     break
+                self._looks_at, self._waiting = monotonic() + LOOK_SECONDS, 0
                 if (message := self._read(body, method.delivery_tag)) is not None:
                     self._share.in_flight.add(id(message))
                     return message
@@ -308,6 +279,21 @@ class RabbitmqConsumer(Consumer):
         except CONNECTION_ERRORS as error:
             raise _closed(error) from None
         return None
+
+    def _look(self) -> None:
+        """Raise ConnectionClosed if messages wait, and do not come although there is room.
+
+        So it is after a quorum queue was without a leader while we began to consume.
+        """
+        if self._share.in_flight or monotonic() < self._looks_at:
+            return
+        with answering(self._connection, ANSWER_SECONDS):
+            found = self._channel.queue_declare(self._name, passive=True)
+        before, self._waiting = self._waiting, int(found.method.message_count)
+        if before and self._waiting:
+            raise ConnectionClosed("messages wait and do not come")  # type: ignore[no-untyped-call]  # dramatiq has no types here
+        if not self._waiting:
+            self._looks_at = monotonic() + LOOK_SECONDS
 
     def ack(self, message: MessageProxy) -> None:
         """Acknowledge a processed message.
@@ -328,8 +314,9 @@ class RabbitmqConsumer(Consumer):
     def close(self) -> None:
         """Send the last acknowledgements and disconnect, without waiting for a hanging server."""
         hanging_up = threading.Thread(target=self._hang_up, name="hanging up", daemon=True)
-        hanging_up.start()
-        hanging_up.join(HANG_UP_SECONDS)
+        with suppress(RuntimeError):  # no memory for a thread: then the connection just ends
+            hanging_up.start()
+            hanging_up.join(HANG_UP_SECONDS)
 
     def _hang_up(self) -> None:
         # Pika raises whatever it likes when a connection breaks at that moment.
@@ -352,38 +339,50 @@ class RabbitmqConsumer(Consumer):
                 self._channel.basic_ack(message.tag)
 
 
-def _bounded(
-    url: str, namespace: str, seconds: float, blocked_seconds: float
-) -> pika.URLParameters:
-    parameters = pika.URLParameters(url)
-    parameters.connection_attempts = 1
-    parameters.socket_timeout = parameters.stack_timeout = seconds
-    parameters.blocked_connection_timeout = blocked_seconds
-    parameters.heartbeat = HEARTBEAT_SECONDS
-    parameters.client_properties = {"connection_name": namespace}
-    return parameters
-
-
 def _check_version(connection: pika.BlockingConnection) -> None:
     properties = connection._impl.server_properties or {}  # noqa: SLF001  # nothing else has it
     version = properties.get("version", b"")
     require_version("RabbitMQ", version if isinstance(version, str) else version.decode())
 
 
-def _count(connection: pika.BlockingConnection, name: str, *, declare: bool = False) -> int:
-    """Count the waiting messages of a queue; if it is missing, `declare` it and return 0."""
+def _count(
+    connection: pika.BlockingConnection, name: str, queue_type: str | None = None
+) -> int | None:
+    """Count the waiting messages of a queue; None if there is none of this name.
+
+    Raises BrokerUnavailable if it has another type than the one given.
+    """
     channel = connection.channel()
     try:
         found = channel.queue_declare(name, passive=True)
     except ChannelClosedByBroker as error:
         if error.reply_code != NOT_FOUND:
             raise
-        if declare:
-            connection.channel().queue_declare(name, durable=True)
-        return 0
+        return None
+    if queue_type:
+        _declare(channel, name, queue_type)
     channel.close()
     return int(found.method.message_count)
 
 
+def _declare(channel: BlockingChannel, name: str, queue_type: str | None) -> int:
+    """Declare a queue, of a type if one is given, and count its waiting messages.
+
+    Raises BrokerUnavailable if it exists and has another type.
+    """
+    arguments = {"x-queue-type": queue_type} if queue_type else None
+    try:
+        found = channel.queue_declare(name, durable=True, arguments=arguments)
+    except ChannelClosedByBroker as error:
+        is_wrong = error.reply_code == PRECONDITION_FAILED and "x-queue-type" in error.reply_text
+        if queue_type is None or not is_wrong:
+            raise
+        raise BrokerUnavailable(
+            f"the queue {name} is no {queue_type} queue: delete it, as its pointers are sent again,"
+            " or name its type in BROKER_URL as queue_type"
+        ) from None
+    return int(found.method.message_count)
+
+
 def _closed(error: BaseException) -> ConnectionClosed:
-    return ConnectionClosed(type(error).__name__)  # type: ignore[no-untyped-call]  # dramatiq has no types here
+    return ConnectionClosed(reason(error))  # type: ignore[no-untyped-call]  # dramatiq has no types here

@@ -18,11 +18,8 @@ from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
 from pydantic import SecretStr
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from kratos_sync.infrastructure import keepalive
-from kratos_sync.infrastructure.bus import wire_format
+from kratos_sync.infrastructure.bus import redis_clients, wire_format
 from kratos_sync.infrastructure.bus.broker import (
     NAMESPACE,
     BrokerUnavailable,
@@ -156,18 +153,9 @@ class WakefulRedisBroker(RedisBroker):
 
     @classmethod
     def at(cls, url: SecretStr, namespace: str = NAMESPACE) -> Self:
-        """Make a broker for a redis:, rediss: or unix: URL."""
-        address, options = url.get_secret_value(), keepalive.socket_options()
-        client = redis.Redis.from_url(
-            address,
-            socket_timeout=SOCKET_TIMEOUT_SECONDS,
-            socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
-            health_check_interval=30,
-            # Else a subscription to a host that has gone would be kept for a quarter of an hour.
-            **({} if address.startswith("unix:") else {"socket_keepalive_options": options}),
-            # Once, for a stale connection; while a server is away the caller waits.
-            retry=Retry(NoBackoff(), 1),
-        )
+        """Make a broker for a redis:, rediss: or unix: URL, or one of Sentinels."""
+        # A retry for a stale connection; while a server is away the caller waits.
+        client = redis_clients.client(url.get_secret_value(), SOCKET_TIMEOUT_SECONDS, retries=1)
         return cls(client, namespace)
 
     def work_as(self, name: str, *, predecessor_died: bool) -> None:  # noqa: ARG002
@@ -216,16 +204,9 @@ class WakefulRedisBroker(RedisBroker):
 
     def waiting(self, queue_names: Sequence[str], seconds: float) -> Mapping[str, int]:
         """Count on a connection of its own, with no retry."""
-        pool = self.client.connection_pool
-        settings = pool.connection_kwargs | {
-            "socket_timeout": seconds,
-            "socket_connect_timeout": seconds,
-            "retry": Retry(NoBackoff(), 0),
-        }
 
         def count() -> list[int]:
-            brief = redis.ConnectionPool(connection_class=pool.connection_class, **settings)
-            with redis.Redis.from_pool(brief) as client:
+            with redis_clients.brief(self.client, seconds) as client:
                 self._probe(client)
                 with client.pipeline(transaction=False) as pipe:
                     for queue_name in queue_names:
@@ -240,7 +221,7 @@ class WakefulRedisBroker(RedisBroker):
 
     def close(self) -> None:
         self.wakeups.stop()
-        self.client.close()
+        redis_clients.close(self.client)
 
     def repairing_keys(self, ask: Callable[[], T], queue_names: Iterable[str]) -> T:
         """Ask, and once more after moving keys of the queues that are of a wrong type.
@@ -284,7 +265,7 @@ class WakefulRedisBroker(RedisBroker):
         try:
             return self.repairing_keys(ask, queue_names)
         except redis.RedisError as error:
-            raise BrokerUnavailable(type(error).__name__) from None
+            raise BrokerUnavailable(redis_clients.reason(error)) from None
 
 
 class WokenConsumer(Consumer):
@@ -303,6 +284,7 @@ class WokenConsumer(Consumer):
         self._woken = woken
         self._fetched: deque[MessageProxy] = deque()
         self._to_acknowledge: deque[str] = deque()
+        self._primary = redis_clients.primary(broker.client)
         # What was fetched over a connection that broke may not have arrived: without this it stays
         # "fetched" for as long as the process lives (dramatiq issue 527).
         if lost := self._unknown():
@@ -312,6 +294,7 @@ class WokenConsumer(Consumer):
         """Give the next message, or None after the timeout. Raises ConnectionClosed."""
         if self._fetched:
             return self._fetched.popleft()
+        self._follow_failover()
         self._woken.clear()
         while self._to_acknowledge:
             self._do("ack", self._to_acknowledge[0])
@@ -347,6 +330,16 @@ class WokenConsumer(Consumer):
 
     def close(self) -> None:
         """Nothing to close: connections belong to the broker's pool."""
+
+    def _follow_failover(self) -> None:
+        """Have a new consumer made for a new primary.
+
+        An older copy of the queues has messages as fetched that were acknowledged since.
+        """
+        before, self._primary = self._primary, redis_clients.primary(self._broker.client)
+        if before not in {None, self._primary}:
+            log.warning("broker_failed_over", queue=self._queue_name)
+            raise ConnectionClosed("another primary")  # type: ignore[no-untyped-call]  # dramatiq has no types here
 
     def _fetch(self) -> bool:
         fetched = self._do("fetch", self._share.room)

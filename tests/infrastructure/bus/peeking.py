@@ -111,4 +111,4 @@ def _look(broker: ConfirmingRabbitmqBroker, queue: str) -> list[bytes]:
 
 
 def _connected(broker: ConfirmingRabbitmqBroker) -> pika.BlockingConnection:
-    return pika.BlockingConnection(pika.URLParameters(broker._url))
+    return pika.BlockingConnection(broker.parameters)

@@ -13,7 +13,9 @@ from typing import Self
 import pika
 
 from kratos_sync.infrastructure.bus.rabbitmq import CONNECTION_ERRORS
+from tests.certificates import Certificates
 from tests.infrastructure.bus.servers import Wire
+from tests.infrastructure.replicas import Network
 from tests.ports import free_ports
 from tests.waiting import DEADLINE_SECONDS, until
 
@@ -39,13 +41,32 @@ class WiredRabbitmq:
 
 
 class ReturningRabbitmq:
-    """One node with a folder, ports and a name server of its own."""
+    """One node with a folder, ports and a name server of its own, also by TLS with certificates."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        certificates: Certificates | None = None,
+        *,
+        host: str = "127.0.0.1",
+        network: Network | None = None,
+    ) -> None:
         self._directory = directory
-        self.port, distribution, names = free_ports(3)
-        self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/"
+        self._network = network
+        self.host = host
+        self.port, self.tls_port, distribution, names = free_ports(4)
+        self.url = f"amqp://guest:guest@{host}:{self.port}/"
         self._settings = directory / "rabbitmq.conf"
+        self._lines = [f"listeners.tcp.1 = {host}:{self.port}", "loopback_users = none"]
+        if certificates is not None:
+            self._lines += [
+                f"listeners.ssl.1 = {host}:{self.tls_port}",
+                f"ssl_options.cacertfile = {certificates.ca}",
+                f"ssl_options.certfile = {certificates.server}",
+                f"ssl_options.keyfile = {certificates.server_key}",
+                "ssl_options.verify = verify_peer",
+                "ssl_options.fail_if_no_peer_cert = true",
+            ]
         self._environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(directory),
@@ -66,17 +87,24 @@ class ReturningRabbitmq:
         self._is_there = False
 
     def __enter__(self) -> Self:
-        self._directory.mkdir(mode=0o700)
-        (self._directory / "plugins").write_text("[].\n")
-        self._run("epmd")
         try:
-            # Else the server would start another, that outlives it.
-            until(self._names_are_known)
+            self.prepare()
             self.come_back()
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def prepare(self) -> None:
+        """Write what it needs, and start what knows nodes by their names."""
+        self._directory.mkdir(mode=0o700, parents=True)
+        (self._directory / "plugins").write_text("[].\n")
+        self._start_names()
+
+    def _start_names(self) -> None:
+        self._run("epmd")
+        # Else the server would start another, that outlives it.
+        until(self._names_are_known)
 
     def __exit__(self, *_: object) -> None:
         while self._running:
@@ -87,16 +115,25 @@ class ReturningRabbitmq:
         self._end()
         self._is_there = False
 
+    def shut_down(self) -> None:
+        """Stop in order."""
+        self.control("stop")
+        self.go_away()
+
     def come_back(self, *, wiped: bool = False) -> None:
         """Be there again, at the same address; a wiped one knows nothing of what was."""
         if wiped:
             shutil.rmtree(self._directory / "data")
-        self._settings.write_text(f"listeners.tcp.1 = 127.0.0.1:{self.port}")
+        self.begin_to_come_back()
+        until(self._answers, seconds=START_SECONDS)
+
+    def begin_to_come_back(self) -> None:
+        """The same, without waiting for it."""
+        self._settings.write_text("\n".join([*self._lines, ""]))
         found = program()
         assert found is not None
         self._run(found)
         self._is_there = True
-        until(self._answers, seconds=START_SECONDS)
 
     def be_there(self) -> None:
         """Come back, unless it is there."""
@@ -107,11 +144,11 @@ class ReturningRabbitmq:
     @contextmanager
     def short_of_disk(self) -> Iterator[None]:
         """Let everybody connect, and nobody publish."""
-        self._control("set_disk_free_limit", "900000GB")
+        self.control("set_disk_free_limit", "900000GB")
         try:
             yield
         finally:
-            self._control("set_disk_free_limit", "50MB")
+            self.control("set_disk_free_limit", "50MB")
 
     def halt(self) -> None:
         """Say nothing more, and let everybody connect."""
@@ -120,13 +157,14 @@ class ReturningRabbitmq:
     def go_on(self) -> None:
         os.killpg(self._running[-1].pid, signal.SIGCONT)
 
-    def _control(self, *command: str) -> None:
+    def control(self, *command: str) -> str:
+        """Run a command of rabbitmqctl, and return what it says."""
         found = program()
         assert found is not None
         control = str(Path(found).with_name("rabbitmqctl"))
         environment = {**self._environment, "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ""}
         asked = subprocess.run(
-            [control, *command],
+            self._there([control, *command]),
             cwd=self._directory,
             env=environment,
             capture_output=True,
@@ -134,12 +172,13 @@ class ReturningRabbitmq:
             check=False,
         )
         assert asked.returncode == 0, asked.stderr
+        return asked.stdout.decode()
 
     def _run(self, *command: str) -> None:
         with (self._directory / "out").open("ab") as out:
             self._running.append(
                 subprocess.Popen(
-                    command,
+                    self._there([*command]),
                     cwd=self._directory,
                     env=self._environment,
                     stdin=subprocess.DEVNULL,
@@ -149,6 +188,11 @@ class ReturningRabbitmq:
                 )
             )
 
+    def _there(self, command: list[str]) -> list[str]:
+        if self._network is None:
+            return command
+        return self._network.run(command, os.getuid(), os.getgid())
+
     def _end(self) -> None:
         ending = self._running.pop()
         with suppress(ProcessLookupError):
@@ -156,7 +200,7 @@ class ReturningRabbitmq:
         ending.wait(DEADLINE_SECONDS)
 
     def _names_are_known(self) -> bool:
-        address = ("127.0.0.1", int(self._environment["ERL_EPMD_PORT"]))
+        address = (self.host, int(self._environment["ERL_EPMD_PORT"]))
         with suppress(OSError), socket.create_connection(address, timeout=2):
             return True
         return False

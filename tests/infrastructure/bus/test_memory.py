@@ -17,10 +17,10 @@ from kratos_sync.infrastructure.bus.broker import (
     connect,
 )
 from kratos_sync.infrastructure.bus.memory import ROUTE, MemoryBroker, MemoryElsewhere
+from kratos_sync.infrastructure.bus.urls import IN_MEMORY
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.ledger.claims import MOMENT, PostgresClaims
 from kratos_sync.infrastructure.observability.http_server import ObservabilityServer, Response
-from kratos_sync.infrastructure.settings import IN_MEMORY
 from tests.infrastructure.bus.conftest import Ledger, new_event
 from tests.infrastructure.bus.peeking import wipe
 from tests.infrastructure.bus.test_relay import dispatched, with_lease

@@ -190,10 +190,8 @@ def test_a_worker_goes_on_after_a_key_of_a_wrong_type(
         assert take(received, 1) == [1]
 
 
-def documented_acl() -> list[str]:
-    (given,) = re.findall(
-        r"^ACL SETUSER (.*?)^```", OPERATING.read_text(), re.DOTALL | re.MULTILINE
-    )
+def documented_acl(page: Path = OPERATING) -> list[str]:
+    (given,) = re.findall(r"^ACL SETUSER (.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
     return str(given).split()
 
 
