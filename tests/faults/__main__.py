@@ -18,6 +18,7 @@ from tests.faults.run import run
 from tests.faults.schedule import TOGETHER, kinds_for, schedule
 from tests.faults.sizes import SIZES
 from tests.faults.stage import set_stage
+from tests.infrastructure.bus.rabbitmq_server import program
 from tests.servers.installed import MISSING
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +49,8 @@ def main(
     """
     if pooler and (reason := MISSING["pgbouncer"]()):
         raise click.ClickException(reason)
+    if broker == "rabbitmq" and program() is None:
+        raise click.ClickException("RabbitMQ is not installed here (rabbitmq-server)")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     console = Console(highlight=False, soft_wrap=True)
     seed = secrets.randbelow(10_000) if seed is None else seed
@@ -81,7 +84,7 @@ def main(
         "starts": starts,
     }
     (ROOT / ".data" / "faults.json").write_text(report.to_json(result, seed, setting))
-    lines = report.lines(result.outcomes, result.wrong)
+    lines = report.lines(result.outcomes, result.wrong, known)
     console.print()
     console.print(report.table(lines))
     counted = report.calls(result.calls)

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
-Broker = Literal["valkey", "memory"]
+Broker = Literal["valkey", "rabbitmq", "memory"]
 API, RELAY, WORKERS = "api", "relay", ("worker-1", "worker-2")
 PROCESSES: Final = (API, RELAY, *WORKERS)
 ALL, DELIVERY = "all", "delivery"
 DATABASE, BROKER, CONSUMER = "database", "broker", "consumer"
 LEASE_SECONDS: Final = 5
 SUPERVISOR_KILLED: Final = "worker's supervisor killed"
+STARTS_BROKER: Final = ("broker killed", "broker replaced")
 LONGER_THAN_A_LEASE: Final = (5.5, 6.5)
 
 
@@ -72,13 +73,19 @@ KINDS: Final[Mapping[str, Kind]] = {
 
 def processes_with(broker: Broker) -> tuple[str, ...]:
     """The processes that faults are done to: with a broker in memory those of `kratos-sync all`."""
-    return PROCESSES if broker == "valkey" else (API, DELIVERY)
+    return (API, DELIVERY) if broker == "memory" else PROCESSES
 
 
 def kinds_with(broker: Broker) -> Mapping[str, Kind]:
-    """The kinds of fault that there are: a broker in memory has none but its process'."""
+    """The kinds of fault that there are: a broker in memory has none but its process'.
+
+    RabbitMQ takes ten seconds and more to start, and nothing else recovers before.
+    """
     if broker == "valkey":
         return KINDS
+    if broker == "rabbitmq":
+        slow = {name: KINDS[name]._replace(recovers_in=30.0, alone=True) for name in STARTS_BROKER}
+        return {**KINDS, **slow}
     within = {**dict.fromkeys(PROCESSES, DELIVERY), API: API}
     kinds = {
         name: kind._replace(targets=tuple(dict.fromkeys(within.get(t, t) for t in kind.targets)))

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tests.faults.alerts import EXPECTED, LONGEST_ALERT_SECONDS
 from tests.faults.checks import Sort, Wrong
-from tests.faults.kinds import KINDS
+from tests.faults.kinds import KINDS, Kind
 from tests.faults.kratos import Call
 from tests.faults.run import Outcome, Result
 
@@ -24,6 +24,8 @@ class Line:
     """A kind of fault: how often it was done, what came of it."""
 
     kind: str
+    recovers_in: float = 0.0
+    """The longest that its recovery may take, in seconds."""
     times: int = 0
     missed: int = 0
     lost: int = 0
@@ -38,18 +40,20 @@ class Line:
     no_alert: int = 0
 
 
-def lines(outcomes: Sequence[Outcome], wrong: Sequence[Wrong]) -> list[Line]:
-    """Give a line for each kind, in the order of their table.
+def lines(
+    outcomes: Sequence[Outcome], wrong: Sequence[Wrong], kinds: Mapping[str, Kind] = KINDS
+) -> list[Line]:
+    """Give a line for each of the kinds, in their order.
 
     What is wrong is attributed to the fault that began last before.
     """
-    table = {kind: Line(kind) for kind in (*KINDS, BEFORE_ANY, UNKNOWN)}
+    table = {name: Line(name, kind.recovers_in) for name, kind in kinds.items()}
+    table |= {name: Line(name) for name in (BEFORE_ANY, UNKNOWN)}
     for outcome in outcomes:
         line = table[outcome.fault.kind]
         line.missed += outcome.missed is not None
         line.times += outcome.missed is None
-        bound = KINDS[outcome.fault.kind].recovers_in
-        if outcome.recovered_in is None or outcome.recovered_in > bound:
+        if outcome.recovered_in is None or outcome.recovered_in > line.recovers_in:
             line.too_late += 1
         if outcome.recovered_in is not None:
             line.longest_recovery = max(line.longest_recovery or 0, outcome.recovered_in)
@@ -88,7 +92,7 @@ def table(lines: Sequence[Line]) -> Table:
     for line in lines:
         longest = "-"
         if line.longest_recovery is not None:
-            longest = f"{line.longest_recovery:.1f}/{KINDS[line.kind].recovers_in:.0f} s"
+            longest = f"{line.longest_recovery:.1f}/{line.recovers_in:.0f} s"
         numbers = [str(getattr(line, name)) for name in columns[:-1]]
         drawn.add_row(line.kind, *numbers, longest)
     total = [sum(getattr(line, name) for line in lines) for name in columns[:-1]]

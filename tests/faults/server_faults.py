@@ -6,7 +6,6 @@ from random import Random
 from signal import SIGKILL, SIGQUIT
 
 import psycopg
-import redis
 
 from tests.faults.outside import Outside
 from tests.faults.schedule import Fault
@@ -68,33 +67,27 @@ def fill_disk(stage: Stage, fault: Fault) -> None:
 def kill_broker(stage: Stage, fault: Fault) -> None:
     """Kill the broker; it comes back after a while, with what it held."""
     with stage.keepers["broker"].resting():
-        stage.valkey.crash()
+        stage.broker.crash()
         time.sleep(fault.seconds)
 
 
 def replace_broker(stage: Stage, fault: Fault) -> None:
     """Kill the broker; it comes back after a while, and holds nothing."""
     with stage.keepers["broker"].resting():
-        stage.valkey.crash()
-        stage.valkey.forget()
+        stage.broker.crash()
+        stage.broker.forget()
         time.sleep(fault.seconds)
 
 
 def wipe_broker(stage: Stage, _fault: Fault) -> None:
     """Empty the broker."""
-    with _broker(stage) as broker:
-        broker.flushall()
+    stage.broker.wipe()
 
 
 def starve_broker(stage: Stage, fault: Fault) -> None:
-    """Leave the broker no memory: it refuses every command that might need some."""
-    with _broker(stage) as broker:
-        broker.config_set("maxmemory-policy", "noeviction")
-        broker.config_set("maxmemory", "1")
-        try:
-            time.sleep(fault.seconds)
-        finally:
-            broker.config_set("maxmemory", "0")
+    """Leave the broker no memory: it takes no messages."""
+    with stage.broker.starving():
+        time.sleep(fault.seconds)
 
 
 def _failed_writes(stage: Stage) -> int:
@@ -117,7 +110,3 @@ def _connected(stage: Stage) -> psycopg.Connection | None:
         return psycopg.connect(stage.url, connect_timeout=2, application_name="faults")
     except psycopg.OperationalError:
         return None
-
-
-def _broker(stage: Stage) -> "redis.Redis":
-    return redis.Redis.from_url(stage.valkey.url, socket_timeout=5)

@@ -29,6 +29,8 @@ def environment(folder: Path, parent_pipe: int) -> dict[str, str]:
         "LOG_FORMAT": "json",
         # Should the suite be killed, the processes end by themselves.
         "KRATOS_SYNC_PARENT_PIPE": str(parent_pipe),
+        # A worker that uses RabbitMQ has many threads, each with an address space for its memory.
+        "MALLOC_ARENA_MAX": "2",
         consumers.TROUBLES: str(folder / "troubles"),
         effects.ELSEWHERE: str(folder / "elsewhere"),
     }
@@ -44,17 +46,17 @@ def service(
     folder: Path,
     port: int,
     database_wires: Mapping[str, Wire],
-    broker_wire: Wire | None,
+    broker_url: str | None,
     metrics_ports: Mapping[str, int],
 ) -> Iterator[dict[str, ServiceProcess]]:
     """Give its processes, yet to be started; end them on leaving.
 
-    Without a wire to a broker they are parts of `kratos-sync all`, and only that is started.
+    Without a broker they are parts of `kratos-sync all`, and only that is started.
     """
     parent_pipe, our_end = os.pipe()
     common = {**environment(folder, parent_pipe), "LEASE_SECONDS": str(LEASE_SECONDS)}
-    if broker_wire is not None:
-        common["BROKER_URL"] = f"redis://127.0.0.1:{broker_wire.port}/0"
+    if broker_url is not None:
+        common["BROKER_URL"] = broker_url
     own = {
         name: {
             "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{wire.port}/{DATABASE}",
@@ -64,7 +66,7 @@ def service(
         }
         for name, wire in database_wires.items()
     }
-    if broker_wire is None:
+    if broker_url is None:
         # Both are told the api's port, and the other one takes the next.
         del own[DELIVERY]["METRICS_PORT"]
         own = {ALL: {**own[API], program.PARTS: json.dumps(own)}}

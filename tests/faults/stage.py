@@ -25,7 +25,12 @@ from tests.faults.keeper import Keeper, Kept
 from tests.faults.kinds import ALL, Broker, processes_with
 from tests.faults.kratos import Kratos
 from tests.faults.processes import Part, ServiceProcess, with_parts
-from tests.faults.servers import CrashingPostgres, CrashingValkey
+from tests.faults.servers import (
+    CrashingBroker,
+    CrashingPostgres,
+    CrashingRabbitmq,
+    CrashingValkey,
+)
 from tests.faults.service import DATABASE, KEY, service
 from tests.faults.sizes import Size
 from tests.faults.wires import Loop, Wire, tcp_server, unix_server
@@ -44,7 +49,7 @@ class Stage:
     url: str
     disk: Disk
     postgres: CrashingPostgres
-    valkey: CrashingValkey | None
+    broker: CrashingBroker | None
     """None, like its wire, with a broker in memory."""
     database_wires: Mapping[str, Wire]
     broker_wire: Wire | None
@@ -90,17 +95,17 @@ def set_stage(
             connect_to = tcp_server(pooler.port)
         names = processes_with(broker)
         database_wires = {name: Wire(loop, connect_to) for name in names}
-        valkey = broker_wire = None
+        broker_url = running = broker_wire = None
         kept: dict[str, Kept] = {"database": postgres}
         ports = free_pair() if broker == "memory" else free_ports(len(names))
-        if broker == "valkey":
-            kept["broker"] = valkey = CrashingValkey(folder / "valkey", folder)
-            undo.enter_context(valkey)
-            broker_wire = Wire(loop, tcp_server(valkey.port))
+        if broker != "memory":
+            kept["broker"] = running = undo.enter_context(_broker(broker, folder))
+            broker_wire = Wire(loop, tcp_server(running.port))
+            broker_url = running.url_at(broker_wire.port)
         port = free_port()
         metrics_ports = dict(zip(names, ports, strict=True))
         processes = undo.enter_context(
-            service(folder, port, database_wires, broker_wire, metrics_ports)
+            service(folder, port, database_wires, broker_url, metrics_ports)
         )
         watching = None
         if size.watches_alerts:
@@ -118,14 +123,20 @@ def set_stage(
             url,
             disk,
             postgres,
-            valkey,
+            running,
             database_wires,
             broker_wire,
-            processes if broker == "valkey" else with_parts(processes[ALL], names),
+            with_parts(processes[ALL], names) if broker == "memory" else processes,
             keepers,
             kratos,
             watching,
         )
+
+
+def _broker(broker: Broker, folder: Path) -> CrashingValkey | CrashingRabbitmq:
+    if broker == "rabbitmq":
+        return CrashingRabbitmq(folder / "rabbitmq")
+    return CrashingValkey(folder / "valkey", folder)
 
 
 def tidy(folder: Path) -> None:

@@ -66,6 +66,12 @@ def test_with_a_broker_in_memory_its_faults_are_left_out_and_two_processes_have_
         assert targets == {ALL} or ALL not in targets
 
 
+def test_with_rabbitmq_all_faults_are_done_in_the_small_size_too() -> None:
+    kinds = kinds_for(SIZES["small"], kinds_with("rabbitmq"))
+    assert kinds.keys() == kinds_for(SIZES["small"]).keys()
+    assert processes_with("rabbitmq") == processes_with("valkey")
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_round_does_no_two_faults_to_one_target(seed: int) -> None:
     for faults in schedule(seed, times=2):
