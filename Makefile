@@ -48,10 +48,11 @@ sbom: $(READY)  ## List what the image installs, as CycloneDX, in .data/sbom.cdx
 CORE := tests/suites/test_ledger.py tests/odd_settings tests/end_to_end/test_any_identity.py \
 	tests/end_to_end/test_replays.py tests/end_to_end/test_refetch.py
 
-test-servers: $(READY)  ## Run the core of the tests on installed servers (tests/servers/install)
+test-servers: $(READY)  ## Run the core of the tests on installed servers, and break broker clusters (tests/servers/install)
 	@$(PYTEST) --server postgresql --server pgbouncer --server redis $(CORE)
+	@$(VENV)/bin/python -m pytest --server clusters tests/infrastructure/bus/test_tls.py tests/end_to_end/test_broker_clusters.py
 
-faults: $(READY)  ## Break whatever runs, and count what is lost (SIZE=small, SEED=2, POOLER=1, BROKER=memory)
+faults: $(READY)  ## Break whatever runs, and count what is lost (SIZE=small, SEED=2, POOLER=1, BROKER=memory or rabbitmq)
 	@exec $(VENV)/bin/python -m tests.faults --size $(or $(SIZE),full) --seed $(or $(SEED),1) --broker $(or $(BROKER),valkey) $(if $(POOLER),--pooler)
 
 faults-hosts: $(READY)  ## Do the same to several hosts and the network between them (SEED=2; as root)
