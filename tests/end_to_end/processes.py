@@ -37,13 +37,13 @@ class Processes:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         names = list(self._running)
         try:
             self.stop(*names)
-            if failure is not None:
-                for name in names:
-                    print(f"--- {name}", *self.said(name).splitlines()[-LINES_SHOWN:], sep="\n")
+            # Shown for a test that fails; a fixture does not learn whether it did.
+            for name in names:
+                print(f"--- {name}", *self.said(name).splitlines()[-LINES_SHOWN:], sep="\n")
         finally:
             self.http.close()
             os.close(self._our_end)

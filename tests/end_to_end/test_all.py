@@ -3,7 +3,7 @@
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from time import perf_counter
 
@@ -215,18 +215,17 @@ def test_a_process_that_hangs_makes_all_of_it_not_ready(
 def test_systemd_hears_of_one_process_and_of_no_replacement(
     processes: Processes, ports: tuple[int, int], tmp_path: Path
 ) -> None:
-    systemd = Systemd(tmp_path / "notify", 0.4)
-    start(processes, ports[0], **systemd.environment)
-    assert systemd.hears() == "READY=1"
-    until(lambda: is_ready(processes, ports[0]))
-    for child in psutil.Process(processes.pid_of("all")).children():
-        child.kill()
+    with closing(Systemd(tmp_path / "notify", 0.4)) as systemd:
+        start(processes, ports[0], **systemd.environment)
+        assert systemd.hears() == "READY=1"
+        until(lambda: is_ready(processes, ports[0]))
+        for child in psutil.Process(processes.pid_of("all")).children():
+            child.kill()
 
-    assert set(systemd.hears_until("READY=1")) <= {"WATCHDOG=1", "READY=1"}
-    assert systemd.hears() == "WATCHDOG=1"
-    assert processes.stop("all") == {"all": 0}
-    assert systemd.hears_until("STOPPING=1")[-1] == "STOPPING=1"
-    systemd.close()
+        assert set(systemd.hears_until("READY=1")) <= {"WATCHDOG=1", "READY=1"}
+        assert systemd.hears() == "WATCHDOG=1"
+        assert processes.stop("all") == {"all": 0}
+        assert systemd.hears_until("STOPPING=1")[-1] == "STOPPING=1"
 
 
 @pytest.mark.parametrize("command", ["relay", "worker"])
