@@ -11,7 +11,7 @@ from tests.faults.report import fault_before
 from tests.hosts.faults import Fault
 from tests.hosts.run import Result
 
-COLUMNS: Final = ("accepted after", "goes on after", "well after its end")
+COLUMNS: Final = ("goes on after", "well after its end", "longest call")
 COMPARED: Final = ("missing", "unseen", "gone", "unreadable")
 """What a comparison with Kratos counts; every one of them should be none."""
 NOT_IN_WEBHOOKS: Final = "metadata_admin"
@@ -25,9 +25,9 @@ def rows(result: Result) -> list[Sequence[str]]:
         each.name: tuple(
             "-" if after is None else f"{after:.1f} s"
             for after in (
-                each.accepts_after(result.calls),
                 each.goes_on_after,
                 each.well_after,
+                each.longest_call(result.calls),
             )
         )
         for each in result.outcomes

@@ -31,14 +31,16 @@ class Outcome:
     """From its end, until all was well; None if it was not."""
     over_at: float = inf
 
-    def accepts_after(self, calls: Sequence[Call]) -> float:
-        """Seconds from its beginning until the first call that was sent since was accepted."""
-        accepted = [
-            call.answered_at
+    def longest_call(self, calls: Sequence[Call]) -> float:
+        """Seconds that Kratos waited longest for a call meanwhile, with all its attempts."""
+        waited = [
+            call.answered_at - call.sent_at
             for call in calls
-            if call.is_accepted and call.answered_at and call.sent_at >= self.began_at
+            if call.answered_at
+            and call.answered_at >= self.began_at
+            and call.sent_at < self.over_at
         ]
-        return min(accepted, default=inf) - self.began_at
+        return max(waited, default=0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.faults.checks import Wrong
+from tests.faults.kratos import Call
 from tests.hosts.faults import FAULTS
 from tests.hosts.report import failures, in_markdown
 from tests.hosts.run import Outcome, Result
@@ -54,4 +55,13 @@ def test_each_of_these_fails_the_run(wrong: Result) -> None:
 def test_what_is_wrong_is_in_the_row_of_the_fault_that_began_last_before() -> None:
     done = result(outcome(WORKER, 1.0, 2.0), wrong=[Wrong("doubled", "an effect", 120.0)])
     [row] = [line for line in in_markdown(done).splitlines() if WORKER in line]
-    assert row == f"| {WORKER} | inf s | 1.0 s | 2.0 s | 0 | 1 | 0 | 0 | 0 |"
+    assert row == f"| {WORKER} | 1.0 s | 2.0 s | 0.0 s | 0 | 1 | 0 | 0 | 0 |"
+
+
+def test_the_longest_call_is_one_that_was_under_way_meanwhile() -> None:
+    def call(sent_at: float, answered_at: float) -> Call:
+        return Call("a trigger", "a person", 1, sent_at, answered_at, 200)
+
+    lasting = outcome(WORKER, 1.0, 2.0)
+    before, begun_before, after = call(50.0, 99.0), call(90.0, 101.0), call(201.0, 290.0)
+    assert lasting.longest_call([before, begun_before, after]) == 11.0
