@@ -164,6 +164,15 @@ def test_who_has_no_role_is_told_so_and_not_sent_to_sign_in_again() -> None:
     assert NO_ROLE in answer.text
 
 
+@pytest.mark.parametrize("can_sign_out", [True, False])
+def test_who_has_no_role_can_sign_out_to_come_back_as_somebody_else(can_sign_out: bool) -> None:
+    signed_in = SignedIn(NoRole())
+    signed_in.can_sign_out = can_sign_out
+    routes = [ConsoleRoute("/", lambda _: Page("error.html"))]
+    page = Visitor(create_console(signed_in, routes)).get("/").text
+    assert ('action="/sign-out"' in page) is can_sign_out
+
+
 def test_an_operator_without_a_known_role_is_none() -> None:
     with pytest.raises(NoRole):
         Operator.with_roles("eve", ["admin", "root", None, 1], second_factor=False)
