@@ -102,8 +102,11 @@ class DeadLetters(Protocol):
     def now(self) -> datetime:
         """Return the time by the database's clock."""
 
-    def groups(self, wanted: DeadLetterFilter, most: int) -> DeadLetterGroups:
-        """Group those that match by consumer, exception and shape; return the largest groups."""
+    def groups(self, wanted: DeadLetterFilter, most: int, skip: int = 0) -> DeadLetterGroups:
+        """Group those that match by consumer, exception and shape; return the largest groups.
+
+        At most so many of those that follow the first ones, which are skipped.
+        """
 
     def count(self, wanted: DeadLetterFilter) -> int:
         """Count those that match."""

@@ -67,7 +67,7 @@ GROUPS: Final = """
           WHERE {conditions}
           GROUP BY 1, 2, 3
           ORDER BY dead_letters DESC, 1, 2, 3
-          LIMIT :most) AS grouped
+          LIMIT :most OFFSET :skip) AS grouped
     CROSS JOIN LATERAL (
         SELECT d.event_id, d.last_error FROM kratos_sync.deliveries d
         WHERE {conditions} AND d.consumer = grouped.consumer
@@ -109,8 +109,8 @@ class PostgresDeadLetters:
     def now(self) -> datetime:
         return time_of_ledger(self._engine)
 
-    def groups(self, wanted: DeadLetterFilter, most: int) -> DeadLetterGroups:
-        rows = self._read(GROUPS, wanted, most=most)
+    def groups(self, wanted: DeadLetterFilter, most: int, skip: int = 0) -> DeadLetterGroups:
+        rows = self._read(GROUPS, wanted, most=most, skip=skip)
         groups = tuple(DeadLetterGroup(*row[:-2]) for row in rows)
         in_all, groups_in_all = rows[0][-2:] if rows else (0, 0)
         return DeadLetterGroups(in_all, groups_in_all, groups)

@@ -1,10 +1,13 @@
 """The pages of failures: dead letters in groups, and what can be done about a group."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
+from itertools import chain
 from typing import Final
+from urllib.parse import urlencode
 
 from kratos_sync.api.http.console.access import Role
 from kratos_sync.api.http.console.app import Call, ConsoleRoute, NotFound, Page, See, WrongInput
@@ -20,7 +23,11 @@ from kratos_sync.application.ports.dead_letters import (
 from kratos_sync.application.ports.replay import Position
 
 MOST_GROUPS: Final = 200
+MOST_SEARCHED: Final = 50 * MOST_GROUPS
+"""How many groups can be paged through."""
 MOST_SHOWN: Final = 50
+FEW_DIGITS: Final = re.compile(r"[0-9]{1,6}")
+NO_PAGE: Final = "There is no such page."
 ONE, ALL = "one", "all"
 
 
@@ -50,15 +57,23 @@ class FailurePages:
         ]
 
     def list(self, call: Call) -> Page:
-        """The groups, the largest first."""
+        """The groups, the largest first, a page at a time."""
         consumer = call.request.query_params.get("consumer") or None
-        found = self._groups(DeadLetterFilter(consumer=consumer))
+        skip = _skipped(call.request.query_params.get("skip"))
+        found = self._groups(DeadLetterFilter(consumer=consumer), skip)
         groups = [(group_key(group), group) for group in found.groups]
+        if skip and not groups:
+            raise WrongInput(NO_PAGE)
+        shown = skip + len(groups)
+        more = None
+        if groups and shown < min(found.groups_in_all, MOST_SEARCHED):
+            more = f"/failures?{urlencode({'consumer': consumer or '', 'skip': shown})}"
         return Page(
             "failures.html",
             {
                 "found": found,
                 "groups": groups,
+                "more": more,
                 "consumer": consumer,
                 "consumers": self._dead_letters.consumers(),
                 "at": self._dead_letters.now(),
@@ -97,20 +112,27 @@ class FailurePages:
         request = requested(call, operation, consumer=wanted.consumer, scope=scope)
         return self._changes.carry_out(call, request, partial(self._actions.decide, wanted), number)
 
-    def _groups(self, wanted: DeadLetterFilter) -> DeadLetterGroups:
-        found = self._dead_letters.groups(wanted, MOST_GROUPS)
+    def _groups(self, wanted: DeadLetterFilter, skip: int = 0) -> DeadLetterGroups:
+        found = self._dead_letters.groups(wanted, MOST_GROUPS, skip)
         if wanted == DeadLetterFilter():
             # To find one of them again is quicker than to count them all.
-            self._listed = {
-                group_key(each): replace(each.filter, until=None) for each in found.groups
-            }
+            listed = {group_key(each): replace(each.filter, until=None) for each in found.groups}
+            self._listed = {**self._listed, **listed} if skip else listed
         return found
+
+    def _pages(self) -> Iterator[Sequence[DeadLetterGroup]]:
+        for skip in range(0, MOST_SEARCHED, MOST_GROUPS):
+            found = self._groups(DeadLetterFilter(), skip)
+            yield found.groups
+            if skip + MOST_GROUPS >= found.groups_in_all:
+                break
 
     def _group(self, call: Call) -> DeadLetterGroup:
         key = call.request.path_params["key"]
         listed = self._listed.get(key)
-        for wanted in ([] if listed is None else [listed]) + [DeadLetterFilter()]:
-            for group in self._groups(wanted).groups:
+        pages = [] if listed is None else [self._groups(listed).groups]
+        for groups in chain(pages, self._pages()):
+            for group in groups:
                 if group_key(group) == key:
                     return group
         raise NotFound("There are no such dead letters any more.")
@@ -122,3 +144,11 @@ class FailurePages:
         if which != ONE:
             raise WrongInput("Choose one or all.")
         return DeadLetterFilter(event_id=group.example_event_id, consumer=group.consumer), 1
+
+
+def _skipped(text: str | None) -> int:
+    if not text:
+        return 0
+    if not FEW_DIGITS.fullmatch(text) or int(text) >= MOST_SEARCHED:
+        raise WrongInput(NO_PAGE)
+    return int(text)
