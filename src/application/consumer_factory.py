@@ -38,6 +38,15 @@ class ConsumerFactory(Generic[Transaction]):
         asked = self._asked[kind].items()
         return kind(**{name: self._serve(port, transaction) for name, port in asked})
 
+    def effects_elsewhere(self, kind: type[Consumer[Any]]) -> str | None:
+        """What a consumer uses that no transaction rolls back, for a sentence; None if nothing.
+
+        One that is async, or has batches of one, has effects elsewhere by what it says of itself.
+        """
+        used = names_of(port for port in self._asked[kind].values() if port in self.outside)
+        says_so = is_async(kind) or kind.batch_size == 1
+        return used or ("other services" if says_so else None)
+
     def _serve(self, port: object, transaction: Transaction) -> object:
         if port in self.outside:
             return self.outside[port]

@@ -251,6 +251,7 @@ def console_routes(container: "Container", rates: "Rates") -> "list[ConsoleRoute
         subscriptions=subscriptions,
         actions=actions,
         changes=changes,
+        effects_elsewhere=container.consumers().effects_elsewhere,
     )
     pages = (
         now,

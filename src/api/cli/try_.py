@@ -11,8 +11,6 @@ from kratos_sync.api.amounts import amount
 from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import Line, Styled, echo, echo_json, indented
 from kratos_sync.api.cli.process import command_container
-from kratos_sync.application.consumer import is_async
-from kratos_sync.application.consumer_factory import names_of, ports_of
 from kratos_sync.application.ports.trials import NoTrial, Trial
 
 
@@ -31,11 +29,8 @@ def try_(consumer: str, event_id: UUID, *, yes: bool, verbose: bool, as_json: bo
     with command_container() as container:
         subscriptions = container.subscriptions()
         kind = subscriptions.consumers[options.known_consumer(subscriptions, consumer)]
-        outside = container.consumers().outside
-        used = names_of(port for port in ports_of(kind).values() if port in outside)
-        if used or is_async(kind):
-            question = f"{consumer} uses {used or 'other services'}, for real: try it?"
-            options.confirm(question, yes)
+        if used := container.consumers().effects_elsewhere(kind):
+            options.confirm(f"{consumer} uses {used}, for real: try it?", yes)
         try:
             trial = container.trials().run(kind, event_id, subscriptions.events_of(consumer))
         except NoTrial as error:

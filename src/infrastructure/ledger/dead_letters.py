@@ -95,7 +95,7 @@ COUNT: Final = "SELECT count(*) FROM kratos_sync.deliveries d WHERE {conditions}
 EVENT = text(f"""
     SELECT id, name, subject AS identity_id, source, {readable("occurred_at")} AS occurred_at,
            recorded_at,
-           CAST(payload AS text) AS payload, erased_at
+           CAST(payload AS text) AS payload, erased_at, hook
     FROM kratos_sync.events WHERE id = :event_id
 """)  # noqa: S608  # all of it is ours
 

@@ -28,14 +28,15 @@ IDENTITY = text("""
 """)
 
 EVENTS = text(f"""
-    SELECT (SELECT count(*) FROM kratos_sync.events WHERE subject = :identity_id) AS recorded,
-           id, name, source,
+    SELECT id, name, source,
            {readable("occurred_at")} AS occurred_at, recorded_at, erased_at, hook
     FROM kratos_sync.events
     WHERE subject = :identity_id AND (recorded_at, id) < (:before_at, :before_id)
     ORDER BY recorded_at DESC, id DESC
     LIMIT :newest
 """)  # noqa: S608  # all of it is ours
+
+RECORDED = text("SELECT count(*) FROM kratos_sync.events WHERE subject = :identity_id")
 
 ATTEMPTS = text("""
     SELECT event_id, consumer, number, outcome, started_at, duration, error
@@ -102,7 +103,8 @@ class PostgresHistory:
             now = connection.execute(text("SELECT now()")).scalar_one()
             identity = connection.execute(IDENTITY, person).one_or_none()
             rows = connection.execute(EVENTS, wanted).all()
-            if identity is None and not rows:
+            recorded: int = connection.execute(RECORDED, person).scalar_one()
+            if identity is None and not recorded:
                 return None
             erasure = erasure_of(connection, identity_id)
             deliveries = deliveries_of(connection, [row.id for row in rows])
@@ -110,7 +112,7 @@ class PostgresHistory:
             identity_id=identity_id,
             at=now,
             identity=None if identity is None else IdentitySummary(*identity),
-            recorded=rows[0].recorded if rows else 0,
+            recorded=recorded,
             events=tuple(
                 RecordedEvent(
                     row.id,

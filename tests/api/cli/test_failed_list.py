@@ -39,7 +39,8 @@ def test_without_dead_letters_it_says_so() -> None:
 
 def test_groups_are_listed_largest_first_with_an_example(engine: Engine) -> None:
     fail(engine, "Count", shape=None)
-    ids = [fail(engine, kind="greet.Rudeness", shape="… is rude") for _ in range(1_001)]
+    ages = [60 * A_MINUTE, *[A_MINUTE] * 1_000]
+    ids = [fail(engine, kind="greet.Rudeness", shape="… is rude", ago=ago) for ago in ages]
     lines = [" ".join(line.split()) for line in failed("list").stdout.splitlines() if line]
     assert lines[:3] == [
         "1,002 dead letters in 2 groups:",

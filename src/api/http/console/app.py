@@ -159,9 +159,10 @@ class _Console:
         if not operator.may(route.role):
             text = f"This needs the role {route.role}. You have: {_names(operator)}."
             return self._error(request, operator, HTTPStatus.FORBIDDEN, text)
-        form = await request.form(max_files=0, max_fields=MOST_FIELDS)
-        call = Call(request, operator, form)
         try:
+            form = await request.form(max_files=0, max_fields=MOST_FIELDS)
+            _require_text(*request.query_params.values(), *form.values())
+            call = Call(request, operator, form)
             result = await to_thread.run_sync(route.handler, call, limiter=self._threads)
         except (NotFound, WrongInput) as error:
             missing = isinstance(error, NotFound)
@@ -211,3 +212,9 @@ LEDGER_AWAY: Final = (
 
 def _names(operator: Operator) -> str:
     return ", ".join(sorted(operator.roles))
+
+
+def _require_text(*given: object) -> None:
+    """Raise WrongInput for U+0000, which no text in PostgreSQL has."""
+    if any("\0" in each for each in given if isinstance(each, str)):
+        raise WrongInput("There is no such text.")

@@ -46,6 +46,8 @@ COLUMNS: Final = (
 )
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet would calculate."""
+LARGEST_ID: Final = 2**63 - 1
+NO_OPERATION: Final = "There is no such operation."
 
 
 class AuditPages:
@@ -99,9 +101,9 @@ class AuditPages:
         A retry has completed as soon as its dead letter is pending again: whether the consumer
         succeeds is seen at the event.
         """
-        operation = self._operations.find(call.request.path_params["id"])
+        operation = self._operations.find(_id(call))
         if operation is None:
-            raise NotFound("There is no such operation.")
+            raise NotFound(NO_OPERATION)
         is_running = operation.outcome is Outcome.RUNNING
         event_id = _event(operation)
         event = None if event_id is None else self._dead_letters.event(event_id)
@@ -119,7 +121,7 @@ class AuditPages:
 
     def stop(self, call: Call) -> See:
         """Ask an operation to stop at its next step."""
-        number = call.request.path_params["id"]
+        number = _id(call)
         self._operations.request_cancel(number, call.operator.name)
         return See(f"/audit/{number}")
 
@@ -179,6 +181,13 @@ def _cell(value: Any) -> str:
         return msgspec.json.encode(value).decode()
     text = str(value)
     return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _id(call: Call) -> int:
+    number: int = call.request.path_params["id"]
+    if number > LARGEST_ID:
+        raise NotFound(NO_OPERATION)
+    return number
 
 
 def _number(text: str | None) -> int | None:

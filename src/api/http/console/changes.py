@@ -3,7 +3,7 @@
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from functools import partial
@@ -47,7 +47,7 @@ class Changes:
         self.operations = operations
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="change")
         self._running: set[Future[None]] = set()
-        self._begun: OrderedDict[tuple[object, ...], int] = OrderedDict()
+        self._begun: OrderedDict[Hashable, int] = OrderedDict()
         self._lock = threading.Lock()
 
     def carry_out(
@@ -57,12 +57,9 @@ class Changes:
 
         Raises WrongInput, or what Operations raises.
         """
-        sent = call.text("ticket", LONGEST_TICKET)
-        if not sent:
-            raise WrongInput("The form is incomplete: open the page again.")
-        ticket = sent, request.operation, request.consumer, request.subject, total
+        sent = _sent(call)
         with self._lock:
-            if (begun := self._begun.get(ticket)) is not None:
+            if (begun := self._begun.get(sent)) is not None:
                 return See(f"/audit/{begun}")
             self._running = {each for each in self._running if not each.done()}
             if len(self._running) >= MOST_WAITING:
@@ -71,11 +68,25 @@ class Changes:
             running = stack.enter_context(recorded(self.operations, request, total))
             future = self._threads.submit(_run, stack, running, work)
             self._running.add(future)
-            self._begun[ticket] = number = running.id or 0
-            while len(self._begun) > MOST_REMEMBERED:
-                self._begun.popitem(last=False)
+            number = running.id or 0
+            self._remember(sent, number)
         wait([future], QUICK_SECONDS)
         return See(f"/audit/{number}")
+
+    def begun(self, call: Call) -> See | None:
+        """What became of this form if it was sent before. Raises WrongInput if it has no ticket."""
+        number = self._begun.get(_sent(call))
+        return None if number is None else See(f"/audit/{number}")
+
+    def note(self, call: Call, operation: RunningOperation) -> None:
+        """Note that the form began an operation, which is carried out elsewhere."""
+        with self._lock:
+            self._remember(_sent(call), operation.id or 0)
+
+    def _remember(self, sent: Hashable, number: int) -> None:
+        self._begun[sent] = number
+        while len(self._begun) > MOST_REMEMBERED:
+            self._begun.popitem(last=False)
 
 
 def requested(
@@ -115,6 +126,14 @@ def replay(changes: Changes, actions: Actions, call: Call, wanted: EventRange) -
         }
         return Page("replay.html", context)
     return changes.carry_out(call, request, partial(actions.replay, wanted, REPLAYED_A_SECOND))
+
+
+def _sent(call: Call) -> Hashable:
+    """All that a form says, with its ticket: the same once more is a second click."""
+    if not call.text("ticket", LONGEST_TICKET):
+        raise WrongInput("The form is incomplete: open the page again.")
+    fields = (each for each in call.form.multi_items() if isinstance(each[1], str))
+    return call.request.url.path, tuple(sorted(fields))
 
 
 def _run(stack: ExitStack, running: RunningOperation, work: Work) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from kratos_sync.api.http.console.changes import Changes, new_ticket, replay, re
 from kratos_sync.api.http.console.identity import timeline
 from kratos_sync.application.actions import Actions, NotSubscribed
 from kratos_sync.application.application import Subscriptions
-from kratos_sync.application.consumer import is_async
+from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.dead_letters import DeadLetters, DeliveredEvent
 from kratos_sync.application.ports.event_search import OUTCOMES, EventFilter, EventSearch
@@ -43,13 +43,16 @@ class EventPages:
         subscriptions: Subscriptions,
         actions: Actions,
         changes: Changes,
+        effects_elsewhere: Callable[[type[Consumer[Any]]], str | None],
     ) -> None:
+        """`effects_elsewhere` says what a consumer uses that is not rolled back."""
         self._search = search
         self._dead_letters = dead_letters
         self._trials = trials
         self._subscriptions = subscriptions
         self._actions = actions
         self._changes = changes
+        self._effects_elsewhere = effects_elsewhere
 
     def routes(self) -> Sequence[ConsoleRoute]:
         """The pages and what their forms do."""
@@ -136,11 +139,15 @@ class EventPages:
         consumer = self._subscriptions.consumers.get(name)
         if consumer is None:
             raise WrongInput("Choose a consumer.")
-        if is_async(consumer) and call.text("really") != "yes":
-            raise WrongInput(f"{name} has effects elsewhere, which are real: say so first.")
+        used = self._effects_elsewhere(consumer)
+        if used is not None and call.text("really") != "yes":
+            raise WrongInput(f"{name} uses {used}, for real: say so first.")
+        if self._changes.begun(call) is not None:
+            raise WrongInput("It was tried already: open the page again.")
         event = self._event(call)
         request = requested(call, "try", consumer=name, scope={"event": str(event.id)})
         with recorded(self._changes.operations, request) as operation:
+            self._changes.note(call, operation)
             try:
                 trial = self._trials.run(consumer, event.id, self._subscriptions.events_of(name))
             except NoTrial as error:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from hashlib import sha256
 from itertools import chain
@@ -21,6 +22,7 @@ from kratos_sync.application.ports.dead_letters import (
     DeadLetters,
 )
 from kratos_sync.application.ports.replay import Position
+from kratos_sync.domain.fields import from_text
 
 MOST_GROUPS: Final = 200
 MOST_SEARCHED: Final = 50 * MOST_GROUPS
@@ -107,6 +109,8 @@ class FailurePages:
         return self._decide(call, DISCARD)
 
     def _decide(self, call: Call, operation: str) -> See:
+        if (begun := self._changes.begun(call)) is not None:
+            return begun
         wanted, number = self._chosen(call)
         scope = DeadLetterScope.of_filter(wanted).to_json()
         request = requested(call, operation, consumer=wanted.consumer, scope=scope)
@@ -138,12 +142,20 @@ class FailurePages:
         raise NotFound("There are no such dead letters any more.")
 
     def _chosen(self, call: Call) -> tuple[DeadLetterFilter, int]:
+        """What the page showed when the form was made, and how many of them there are."""
         group, which = self._group(call), call.text("which")
-        if which == ALL:
-            return group.filter, group.dead_letters
-        if which != ONE:
+        if which == ONE and (event_id := from_text(call.text("example"))) is not None:
+            return DeadLetterFilter(event_id=event_id, consumer=group.consumer), 1
+        if which != ALL:
             raise WrongInput("Choose one or all.")
-        return DeadLetterFilter(event_id=group.example_event_id, consumer=group.consumer), 1
+        try:
+            wanted = replace(group.filter, until=datetime.fromisoformat(call.text("until")))
+        except ValueError:
+            raise WrongInput("The form is incomplete: open the page again.") from None
+        number = self._dead_letters.count(wanted)
+        if call.text("number") != str(number):
+            raise WrongInput(f"There are {number:,} of them now: open the page again.")
+        return wanted, number
 
 
 def _skipped(text: str | None) -> int:

@@ -29,6 +29,9 @@ READING: Final = frozenset({"GET", "HEAD"})
 LARGEST_BODY: Final = 512 * 1024
 """Of a form, in bytes: a Kratos configuration is the largest that is pasted."""
 
+LONGEST_PATH: Final = 200
+"""No page's is longer, and a number with more digits is none that Python reads."""
+
 
 class Guard:
     """Adds the security headers, bounds bodies, and refuses changes that come from elsewhere.
@@ -54,7 +57,9 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        refused = self._refused(scope, Headers(scope=scope))
+        refused: PlainTextResponse | None = PlainTextResponse("Not Found.", HTTPStatus.NOT_FOUND)
+        if len(scope["path"]) <= LONGEST_PATH:
+            refused = self._refused(scope, Headers(scope=scope))
         app = self._app if refused is None else refused
         await app(scope, _bounded(receive), send_guarded)
 

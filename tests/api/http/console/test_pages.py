@@ -13,6 +13,7 @@ from kratos_sync.api.cli.console import console_routes
 from kratos_sync.api.http.console.access import Operator, Role
 from kratos_sync.api.http.console.app import create_console
 from kratos_sync.api.http.console.rates import Rates
+from kratos_sync.api.http.console.security import POLICY
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.settings import Settings
 from tests.api.http.client import ADA, recorded_webhooks
@@ -25,6 +26,7 @@ from tests.api.http.console.visiting import (
     Visitor,
     fail,
     group_of,
+    shown,
 )
 from tests.infrastructure.ledger.rows import (
     SOMEBODY,
@@ -173,7 +175,10 @@ def test_one_dead_letter_is_retried_to_see_whether_it_succeeds(
 ) -> None:
     for _ in range(3):
         fail(engine)
-    done = ended(visitor, sent(visitor, f"{group_of(visitor)}/retry", which="one"))
+    done = ended(
+        visitor,
+        sent(visitor, f"{(page := group_of(visitor))}/retry", **shown(visitor, page), which="one"),
+    )
     assert "retry by ada" in done
     assert "1 of 1 done" in done
     assert one(engine, "SELECT count(*) FROM kratos_sync.deliveries WHERE failed_at IS NULL") == 1
@@ -183,7 +188,9 @@ def test_a_retry_of_one_is_followed_until_its_consumer_is_done(
     visitor: Visitor, engine: Engine
 ) -> None:
     event_id = fail(engine)
-    place = sent(visitor, f"{group_of(visitor)}/retry", which="one")
+    place = sent(
+        visitor, f"{(page := group_of(visitor))}/retry", **shown(visitor, page), which="one"
+    )
     pending = ended(visitor, place)
     assert f'href="/events/{event_id}"' in pending
     assert ">pending</span>" in pending
@@ -220,26 +227,82 @@ def test_all_dead_letters_of_a_group_are_retried_and_no_others(
         fail(engine, shape="one")
     page = group_of(visitor)
     fail(engine, shape="another")
-    assert "3 of 3 done" in ended(visitor, sent(visitor, f"{page}/retry", which="all"))
+    assert "3 of 3 done" in ended(
+        visitor, sent(visitor, f"{page}/retry", **shown(visitor, page), which="all")
+    )
     assert one(engine, "SELECT count(*) FROM kratos_sync.deliveries WHERE failed_at IS NULL") == 3
 
 
 def test_discarding_says_why_in_the_history(visitor: Visitor, engine: Engine) -> None:
     add_identity(engine)
     fail(engine)
-    page = f"{group_of(visitor)}/discard"
-    ended(visitor, sent(visitor, page, which="all", reason="of a test run"))
+    page = group_of(visitor)
+    said = {**shown(visitor, page), "which": "all", "reason": "of a test run"}
+    ended(visitor, sent(visitor, f"{page}/discard", **said))
     assert "Discarded by ada: of a test run" in visitor.get(f"/identity/{SOMEBODY}").text
 
 
-def test_a_second_click_changes_nothing_more(visitor: Visitor, engine: Engine) -> None:
+@pytest.mark.parametrize(("which", "retried"), [("one", 1), ("all", 3)])
+def test_a_second_click_changes_nothing_more(
+    visitor: Visitor, engine: Engine, which: str, retried: int
+) -> None:
     for _ in range(3):
         fail(engine)
-    page = f"{group_of(visitor)}/retry"
-    first = sent(visitor, page, which="one", ticket="the same")
-    assert sent(visitor, page, which="one", ticket="the same") == first
+    page = group_of(visitor)
+    said = {**shown(visitor, page), "which": which, "ticket": "the same"}
+    first = sent(visitor, f"{page}/retry", **said)
     ended(visitor, first)
-    assert one(engine, "SELECT count(*) FROM kratos_sync.deliveries WHERE failed_at IS NULL") == 1
+    assert sent(visitor, f"{page}/retry", **said) == first
+    assert one(engine, "SELECT count(*) FROM kratos_sync.operations") == 1
+    statement = "SELECT count(*) FROM kratos_sync.deliveries WHERE failed_at IS NULL"
+    assert one(engine, statement) == retried
+
+
+def test_no_more_are_discarded_than_the_page_named(visitor: Visitor, engine: Engine) -> None:
+    fail(engine)
+    page = group_of(visitor)
+    said = {**shown(visitor, page), "which": "all", "reason": "a test", "ticket": "t"}
+    fail(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE kratos_sync.deliveries SET failed_at = '2026-01-01'"))
+    answer = visitor.post(f"{page}/discard", said)
+    assert answer.status_code == HTTPStatus.BAD_REQUEST
+    assert "There are 2 of them now: open the page again." in answer.text
+    assert one(engine, "SELECT count(*) FROM kratos_sync.deliveries") == 2
+
+
+@pytest.mark.parametrize(
+    "path", ["/events?hook=%00", "/failures?consumer=%00", "/audit?by=%00", "/events?name=a%00b"]
+)
+def test_what_postgresql_has_no_text_for_is_refused(visitor: Visitor, path: str) -> None:
+    answer = visitor.get(path)
+    assert answer.status_code == HTTPStatus.BAD_REQUEST
+    assert "There is no such text." in answer.text
+    form = {"known": "\0", "reason": "\0", "ticket": "t"}
+    assert visitor.post("/identity", form).status_code == HTTPStatus.BAD_REQUEST
+
+
+@pytest.mark.parametrize("number", ["9" * 30, "9" * 5000])
+def test_an_operation_that_there_cannot_be_is_not_found(visitor: Visitor, number: str) -> None:
+    answer = visitor.get(f"/audit/{number}")
+    assert answer.status_code == HTTPStatus.NOT_FOUND
+    assert answer.headers["content-security-policy"] == POLICY
+
+
+def test_what_is_real_is_tried_once_and_after_a_word(visitor: Visitor, engine: Engine) -> None:
+    event = f"/events/{add_event(engine, name='identity.deletion_requested')}/try"
+    form = {"reason": "to see", "ticket": "t", "consumer": "DeleteFromKratos"}
+    unsaid = visitor.post(event, form)
+    assert "for real: say so first." in unsaid.text
+    assert one(engine, "SELECT count(*) FROM kratos_sync.operations") == 0
+    visitor.post(event, {**form, "really": "yes"})
+    again = visitor.post(event, {**form, "really": "yes"})
+    assert "It was tried already" in again.text
+    assert one(engine, "SELECT count(*) FROM kratos_sync.operations") == 1
+
+
+def test_the_page_of_an_event_names_its_hook(visitor: Visitor, engine: Engine) -> None:
+    assert "hook login" in visitor.get(f"/events/{add_event(engine, hook='login')}").text
 
 
 @pytest.mark.parametrize(
@@ -472,7 +535,16 @@ def test_deleting_beyond_the_guard_needs_the_role_privacy(visit: Visit) -> None:
 
 def test_the_audit_trail_is_exported_without_formulas(visitor: Visitor, engine: Engine) -> None:
     fail(engine)
-    ended(visitor, sent(visitor, f"{group_of(visitor)}/retry", which="all", reason="=cmd()"))
+    ended(
+        visitor,
+        sent(
+            visitor,
+            f"{(page := group_of(visitor))}/retry",
+            **shown(visitor, page),
+            which="all",
+            reason="=cmd()",
+        ),
+    )
     answer = visitor.get("/audit.csv")
     assert answer.headers["content-type"].startswith("text/csv")
     header, row = answer.text.splitlines()

@@ -13,7 +13,7 @@ from kratos_sync.infrastructure.container import Container
 from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.api.cli.invoking import kratos_sync
 from tests.api.http.console.test_pages import ended, fail, group_of, sent
-from tests.api.http.console.visiting import Visitor
+from tests.api.http.console.visiting import Visitor, shown
 from tests.infrastructure.ledger.rows import SOMEBODY, add_event, add_identity
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.persons import person
@@ -89,7 +89,8 @@ def test_a_decision_about_a_group_is_resumed_for_the_group_alone(
     *_, third = [fail(engine, shape="Zoë is no int") for _ in range(3)]
     page = group_of(visitor)
     with refusing(engine, third):
-        assert "failed" in ended(visitor, sent(visitor, f"{page}/{operation}", which="all"))
+        said = {**shown(visitor, page), "which": "all"}
+        assert "failed" in ended(visitor, sent(visitor, f"{page}/{operation}", **said))
     assert dead(engine) == {third, other}
     later = fail(engine, shape="Zoë is no int")
 
@@ -103,7 +104,10 @@ def test_the_record_of_a_decision_does_not_quote_the_shape(
     visitor: Visitor, engine: Engine, container: Container
 ) -> None:
     fail(engine, shape="Zoë is no int")
-    ended(visitor, sent(visitor, f"{group_of(visitor)}/retry", which="all"))
+    ended(
+        visitor,
+        sent(visitor, f"{(page := group_of(visitor))}/retry", **shown(visitor, page), which="all"),
+    )
     (operation,) = container.operations().newest(OperationFilter(), 9)
     assert "Zoë" not in repr(operation)
     assert operation.scope["exception"] == "ValueError"
@@ -116,7 +120,7 @@ def test_a_decision_about_a_group_that_is_gone_is_not_resumed(
     only, other = fail(engine, shape="Zoë is no int"), fail(engine, shape="another")
     page = group_of(visitor)
     with refusing(engine, only, other):
-        ended(visitor, sent(visitor, f"{page}/retry", which="all"))
+        ended(visitor, sent(visitor, f"{page}/retry", **shown(visitor, page), which="all"))
     PostgresLedger(engine).query("DELETE FROM kratos_sync.deliveries")
     fail(engine, shape="a third")
 
@@ -132,7 +136,12 @@ def test_a_retry_of_one_is_resumed_for_that_one(
 ) -> None:
     ids = {fail(engine), fail(engine)}
     with refusing(engine, *ids):
-        ended(visitor, sent(visitor, f"{group_of(visitor)}/retry", which="one"))
+        ended(
+            visitor,
+            sent(
+                visitor, f"{(page := group_of(visitor))}/retry", **shown(visitor, page), which="one"
+            ),
+        )
     assert dead(engine) == ids
 
     assert resume().done == 1

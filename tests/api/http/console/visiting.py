@@ -107,3 +107,9 @@ def group_of(visitor: Visitor) -> str:
     found = re.search(r'href="(/failures/[0-9a-f]{16})"', visitor.get("/failures").text)
     assert found is not None
     return found[1]
+
+
+def shown(visitor: Visitor, group: str) -> dict[str, str]:
+    """What the forms of a group send of what its page shows: how many there are, until when."""
+    fields = re.findall(r'type="hidden" name="(\w+)" value="([^"]*)"', visitor.get(group).text)
+    return {name: value for name, value in fields if name != "ticket"}
