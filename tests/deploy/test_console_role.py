@@ -29,7 +29,7 @@ from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.settings import Settings
 from kratos_sync.testing.kratos import InMemoryDocuments
-from tests.api.http.console.visiting import EVERYTHING, SignedIn, Visitor
+from tests.api.http.console.visiting import EVERYTHING, SignedIn, Visitor, shown
 from tests.databases import empty_tables
 from tests.deploy.test_roles import AFTER, BEFORE, BEFORE_OWN
 from tests.domain.people import ADA, GRACE, minutes
@@ -209,8 +209,10 @@ def path_of(route: str, visitor: Visitor, ledger: Ledger) -> str:
 
 def send(route: str, visitor: Visitor, ledger: Ledger, **more: str) -> str:
     """Send the route's form; give the page that follows, once its operation has ended."""
-    form = {"reason": "a test", "ticket": uuid4().hex, **FORMS[route], **more}
-    answer = visitor.post(path_of(route, visitor, ledger), form)
+    path = path_of(route, visitor, ledger)
+    of_group = shown(visitor, path.rpartition("/")[0]) if "{key}" in route else {}
+    form = {"reason": "a test", "ticket": uuid4().hex, **of_group, **FORMS[route], **more}
+    answer = visitor.post(path, form)
     if answer.status_code == HTTPStatus.SEE_OTHER:
         where = answer.headers["location"]
         if route not in NOT_RECORDED:
