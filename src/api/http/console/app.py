@@ -29,6 +29,7 @@ from kratos_sync.domain.fields import from_text
 MOST_AT_ONCE: Final = 4
 """Pages that read the ledger at the same time; others wait."""
 MOST_FIELDS: Final = 1_000
+NO_PAGE: Final = "There is no such page."
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
@@ -61,14 +62,17 @@ class Call:
         except ValueError:
             position = None
         if position is None or position.recorded_at.tzinfo is None:
-            raise WrongInput("There is no such page.")
+            raise WrongInput(NO_PAGE)
         return position
 
     def earlier(self, position: Position) -> str:
         """The address of the page of this list that goes on at a position."""
-        query = {k: v for k, v in self.request.query_params.items() if k != "before" and v}
-        before = f"{position.recorded_at.isoformat()} {position.event_id}"
-        return f"{self.request.url.path}?{urlencode({**query, 'before': before})}"
+        return self.with_query(before=f"{position.recorded_at.isoformat()} {position.event_id}")
+
+    def with_query(self, **changed: object) -> str:
+        """The address of this page with other parameters, and without those that are empty."""
+        given = {name: value for name, value in self.request.query_params.items() if value}
+        return f"{self.request.url.path}?{urlencode({**given, **changed})}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,15 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from kratos_sync.api.http.console.access import Role
-from kratos_sync.api.http.console.app import Call, ConsoleRoute, NotFound, Page, See, WrongInput
+from kratos_sync.api.http.console.app import (
+    NO_PAGE,
+    Call,
+    ConsoleRoute,
+    NotFound,
+    Page,
+    See,
+    WrongInput,
+)
 from kratos_sync.api.http.console.identity import timeline
 from kratos_sync.application.actions import DISCARD, RETRY
 from kratos_sync.application.ports.dead_letters import DeadLetters
@@ -74,7 +82,7 @@ class AuditPages:
         kept = {name: value for name, value in query.items() if name != "before" and value}
         more = None
         if len(found) > SHOWN:
-            more = "/audit?" + urlencode({**kept, "before": found[SHOWN - 1].id})
+            more = call.with_query(before=found[SHOWN - 1].id)
         return Page(
             "audit.html",
             {
@@ -194,5 +202,5 @@ def _number(text: str | None) -> int | None:
     if not text:
         return None
     if not text.isdecimal() or len(text) > 18:  # noqa: PLR2004  # of a bigint
-        raise WrongInput("There is no such page.")
+        raise WrongInput(NO_PAGE)
     return int(text)

@@ -57,10 +57,9 @@ class Changes:
 
         Raises WrongInput, or what Operations raises.
         """
-        sent = _sent(call)
         with self._lock:
-            if (begun := self._begun.get(sent)) is not None:
-                return See(f"/audit/{begun}")
+            if (begun := self.begun(call)) is not None:
+                return begun
             self._running = {each for each in self._running if not each.done()}
             if len(self._running) >= MOST_WAITING:
                 raise WrongInput("Too many operations are running: wait for one to end.")
@@ -68,8 +67,7 @@ class Changes:
             running = stack.enter_context(recorded(self.operations, request, total))
             future = self._threads.submit(_run, stack, running, work)
             self._running.add(future)
-            number = running.id or 0
-            self._remember(sent, number)
+            number = self._remember(call, running)
         wait([future], QUICK_SECONDS)
         return See(f"/audit/{number}")
 
@@ -81,12 +79,13 @@ class Changes:
     def note(self, call: Call, operation: RunningOperation) -> None:
         """Note that the form began an operation, which is carried out elsewhere."""
         with self._lock:
-            self._remember(_sent(call), operation.id or 0)
+            self._remember(call, operation)
 
-    def _remember(self, sent: Hashable, number: int) -> None:
-        self._begun[sent] = number
+    def _remember(self, call: Call, operation: RunningOperation) -> int:
+        number = self._begun[_sent(call)] = operation.id or 0
         while len(self._begun) > MOST_REMEMBERED:
             self._begun.popitem(last=False)
+        return number
 
 
 def requested(

@@ -23,7 +23,6 @@ from kratos_sync.application.ports.trials import NoTrial, Trial, Trials
 
 SHOWN: Final = 50
 TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
-NO_TRACE: Final = "A trace id has 32 digits, 0 to 9 and a to f."
 LOCAL_TIME: Final = "%Y-%m-%dT%H:%M"
 """As the browser's field for a time sends it, which is read as UTC."""
 TEXTS: Final = ("name", "source", "hook", "consumer", "outcome", "trace_id")
@@ -95,8 +94,7 @@ class EventPages:
             raise WrongInput("Say from when on: replaying everything is done by its beginning.")
         name = call.text("name", LONGEST_TEXT) or None
         source, hook, trace_id = (call.text(each, LONGEST_TEXT) or None for each in ORIGINS)
-        if trace_id is not None and not TRACE_ID.fullmatch(trace_id):
-            raise WrongInput(NO_TRACE)
+        _require_trace_id(trace_id)
         try:
             wanted = self._actions.range_of(
                 consumer,
@@ -196,13 +194,17 @@ def event_filter(query: QueryParams) -> EventFilter:
     texts = {name: query.get(name, "").strip() or None for name in TEXTS}
     if any(text is not None and len(text) > LONGEST_TEXT for text in texts.values()):
         raise WrongInput("That is too long to search for.")
-    if (trace := texts["trace_id"]) is not None and not TRACE_ID.fullmatch(trace):
-        raise WrongInput(NO_TRACE)
+    _require_trace_id(texts["trace_id"])
     if (outcome := texts["outcome"]) is not None and outcome not in OUTCOMES:
         raise WrongInput("There is no such outcome.")
     return EventFilter(
         **texts, since=_time(query.get("since", "")), until=_time(query.get("until", ""))
     )
+
+
+def _require_trace_id(text: str | None) -> None:
+    if text is not None and not TRACE_ID.fullmatch(text):
+        raise WrongInput("A trace id has 32 digits, 0 to 9 and a to f.")
 
 
 def _time(text: str) -> datetime | None:

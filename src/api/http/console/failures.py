@@ -8,10 +8,17 @@ from functools import partial
 from hashlib import sha256
 from itertools import chain
 from typing import Final
-from urllib.parse import urlencode
 
 from kratos_sync.api.http.console.access import Role
-from kratos_sync.api.http.console.app import Call, ConsoleRoute, NotFound, Page, See, WrongInput
+from kratos_sync.api.http.console.app import (
+    NO_PAGE,
+    Call,
+    ConsoleRoute,
+    NotFound,
+    Page,
+    See,
+    WrongInput,
+)
 from kratos_sync.api.http.console.changes import Changes, new_ticket, requested
 from kratos_sync.application.actions import DISCARD, RETRY, Actions
 from kratos_sync.application.operation_scopes import DeadLetterScope
@@ -29,7 +36,6 @@ MOST_SEARCHED: Final = 50 * MOST_GROUPS
 """How many groups can be paged through."""
 MOST_SHOWN: Final = 50
 FEW_DIGITS: Final = re.compile(r"[0-9]{1,6}")
-NO_PAGE: Final = "There is no such page."
 ONE, ALL = "one", "all"
 
 
@@ -69,7 +75,7 @@ class FailurePages:
         shown = skip + len(groups)
         more = None
         if groups and shown < min(found.groups_in_all, MOST_SEARCHED):
-            more = f"/failures?{urlencode({'consumer': consumer or '', 'skip': shown})}"
+            more = call.with_query(skip=shown)
         return Page(
             "failures.html",
             {

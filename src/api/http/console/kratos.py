@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from kratos_sync.api.http.console.access import Role
-from kratos_sync.api.http.console.app import Call, ConsoleRoute, Page, See, WrongInput
+from kratos_sync.api.http.console.app import NO_PAGE, Call, ConsoleRoute, Page, See, WrongInput
 from kratos_sync.api.http.console.changes import Changes, new_ticket, requested
 from kratos_sync.application.actions import Actions
 from kratos_sync.application.drift import KratosStatus, Unlisted
@@ -205,5 +205,5 @@ def matrix(coverage: Sequence[Coverage]) -> Mapping[str, Mapping[str | None, str
 def _after(text: str | None) -> UUID:
     found = from_text(text) if text else FIRST
     if found is None:
-        raise WrongInput("There is no such page.")
+        raise WrongInput(NO_PAGE)
     return found
