@@ -12,8 +12,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -24,34 +26,49 @@ import psycopg
 from pydantic import SecretStr
 
 from benchmarks.commands import ROOT, program
+from benchmarks.filling import hurried, without_indexes
 from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.kratos_identity import KratosIdentity
 from kratos_sync.infrastructure.embedded import EmbeddedPostgres
 from kratos_sync.infrastructure.identities.rows import STORE, to_arrays
 from kratos_sync.infrastructure.migrations import migrate
+from kratos_sync.infrastructure.postgres.binary_arrays import register_binary_arrays
 from kratos_sync.infrastructure.postgres.engine import connect
 from tests.kratos.population import Population
 
-SEEDED_AT_ONCE: Final = 2_000
+SEEDED_AT_ONCE: Final = 20_000
 LOOK_SECONDS: Final = 0.05
 NOBODY: Final = UUID(int=1)
 
 
-def seed(url: str, population: Population) -> None:
+def seed(url: str, number: int) -> None:
     """Store the whole population as it would be after its first webhooks and a reconciliation."""
-    with psycopg.connect(url) as connection:
-        cursor = psycopg.RawCursor(connection)
-        for start in range(0, population.number, SEEDED_AT_ONCE):
-            numbers = range(start, min(start + SEEDED_AT_ONCE, population.number))
-            documents = [json.loads(population.document(number)) for number in numbers]
-            people = [
-                KratosIdentity.seen(Identity.from_kratos(each), at=datetime.now(UTC), cause=NOBODY)
-                for each in documents
-            ]
-            cursor.execute(STORE, to_arrays(people, [0] * len(people)), binary=True)
-            connection.commit()
+    starts = range(0, number, SEEDED_AT_ONCE)
+    with (
+        hurried(url),
+        without_indexes(url, "kratos_identities"),
+        ProcessPoolExecutor() as processes,
+    ):
+        for _ in processes.map(partial(_seed_some, url, number), starts):
+            pass
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE kratos_sync.kratos_identities")
+
+
+def _seed_some(url: str, number: int, start: int) -> None:
+    population = Population(number)
+    people = [
+        KratosIdentity.seen(
+            Identity.from_admin_api(json.loads(population.document(index))),
+            at=datetime.now(UTC),
+            cause=NOBODY,
+        )
+        for index in range(start, min(start + SEEDED_AT_ONCE, number))
+    ]
+    with psycopg.connect(url) as connection:
+        register_binary_arrays(connection.adapters)
+        cursor = psycopg.RawCursor(connection)
+        cursor.execute(STORE, to_arrays(people, [0] * len(people)), binary=True)
 
 
 @contextmanager
@@ -110,7 +127,8 @@ class _Peak(threading.Thread):
 @click.option("--identities", default=1_000_000, show_default=True)
 @click.option("--changed-every", default=10_000, show_default=True)
 @click.option("--missing-every", default=200_000, show_default=True)
-def main(identities: int, changed_every: int, missing_every: int) -> None:
+@click.option("--only", multiple=True, help="A run by its name; all by default.")
+def main(identities: int, changed_every: int, missing_every: int, only: tuple[str, ...]) -> None:
     """Reconcile a population that is unchanged, and one that is not."""
     with tempfile.TemporaryDirectory(prefix="reconciling-") as folder:
         Path(folder).chmod(0o755)
@@ -119,26 +137,22 @@ def main(identities: int, changed_every: int, missing_every: int) -> None:
             migrate(engine)
             engine.dispose()
             began = time.monotonic()
-            seed(postgres.url, Population(identities))
+            seed(postgres.url, identities)
             print(f"{identities:,} identities stored in {time.monotonic() - began:.0f} s")
             environment = {"DATABASE_URL": postgres.url, "BROKER_URL": "redis://127.0.0.1:1"}
             population = ("--identities", str(identities))
             changed = ("--changed-every", str(changed_every), "--missing-every", str(missing_every))
-            with kratos(*population) as url:
-                _print(
-                    "unchanged, dry run",
-                    reconcile({**environment, "KRATOS_ADMIN_URL": url}, "--dry-run"),
-                )
-                _print("unchanged", reconcile({**environment, "KRATOS_ADMIN_URL": url}))
-            with kratos(*population, *changed) as url:
-                there = {**environment, "KRATOS_ADMIN_URL": url}
-                _print("changed, dry run", reconcile(there, "--dry-run"))
-                _print("changed", reconcile(there))
-            with kratos(*population, "--seed", "1") as url:
-                _print(
-                    "another Kratos",
-                    reconcile({**environment, "KRATOS_ADMIN_URL": url}, "--dry-run"),
-                )
+            runs = {
+                "unchanged, dry run": ((), ("--dry-run",)),
+                "unchanged": ((), ()),
+                "changed, dry run": (changed, ("--dry-run",)),
+                "changed": (changed, ()),
+                "another Kratos": (("--seed", "1"), ("--dry-run",)),
+            }
+            for name in only or runs:
+                there, arguments = runs[name]
+                with kratos(*population, *there) as url:
+                    _print(name, reconcile({**environment, "KRATOS_ADMIN_URL": url}, *arguments))
 
 
 def _print(name: str, said: dict[str, Any]) -> None:

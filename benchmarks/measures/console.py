@@ -11,7 +11,7 @@ import httpx
 import psycopg
 
 from benchmarks.commands import program
-from benchmarks.filling import SYNC
+from benchmarks.filling import SYNC, hurried, without_indexes
 from benchmarks.measures.pause import load
 from benchmarks.pace import pace
 from benchmarks.stage import Deployment, Stage
@@ -35,11 +35,6 @@ HEADERS: Final = {
     "X-Forwarded-Groups": "viewer,operator,privacy",
     "Sec-Fetch-Site": "same-origin",
 }
-INDEXES: Final = """
-    SELECT indexname AS name, indexdef AS definition FROM pg_indexes
-    WHERE schemaname = 'kratos_sync' AND tablename = ANY(%s)
-      AND indexname NOT IN (SELECT conname FROM pg_constraint)
-"""
 FILLED: Final = ("kratos_identities", "events", "attempts", "deliveries")
 _ID: Final = "md5('{of}' || {number})::uuid"
 PERSON, EVENT = (_ID.format(of=of, number="number") for of in ("person", "event"))
@@ -201,22 +196,16 @@ def _delivered(service: Deployment, after: int) -> int:
 
 
 def _fill(url: str, wanted: Records) -> None:
-    """Fill empty tables; their indexes are built afterwards, which is several times as quick."""
+    """Fill empty tables."""
     numbers = {
         "identities": wanted.identities,
         "events": wanted.events,
         "dead_letters": wanted.dead_letters,
     }
     with psycopg.connect(url, autocommit=True) as connection:
-        indexes = connection.execute(INDEXES, [list(FILLED)]).fetchall()
-        connection.execute("SET maintenance_work_mem = '512MB'")
-        connection.execute("SET synchronous_commit = off")
-        for name, _ in indexes:
-            connection.execute(f"DROP INDEX kratos_sync.{name}".encode())
-        for statement in (IDENTITIES, EVENTS, ATTEMPTS, DEAD_LETTERS):
-            connection.execute(statement.encode(), numbers)
-        for _, definition in indexes:
-            connection.execute(definition.encode())
+        with hurried(url), without_indexes(url, *FILLED):
+            for statement in (IDENTITIES, EVENTS, ATTEMPTS, DEAD_LETTERS):
+                connection.execute(statement.encode(), numbers)
         tables = ", ".join(f"kratos_sync.{table}" for table in FILLED)
         connection.execute(f"VACUUM (ANALYZE) {tables}".encode())
         connection.execute("CHECKPOINT")
