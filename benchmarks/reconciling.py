@@ -37,6 +37,8 @@ from kratos_sync.infrastructure.postgres.engine import connect
 from tests.kratos.population import Population
 
 SEEDED_AT_ONCE: Final = 20_000
+APART: Final = 1_000_003
+"""So far apart are people stored one after the other: a prime, so that each is stored once."""
 LOOK_SECONDS: Final = 0.05
 NOBODY: Final = UUID(int=1)
 
@@ -59,7 +61,7 @@ def _seed_some(url: str, number: int, start: int) -> None:
     population = Population(number)
     people = [
         KratosIdentity.seen(
-            Identity.from_admin_api(json.loads(population.document(index))),
+            Identity.from_admin_api(json.loads(population.document(index * APART % number))),
             at=datetime.now(UTC),
             cause=NOBODY,
         )
