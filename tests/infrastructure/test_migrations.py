@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from kratos_sync.infrastructure.migrations import (
 )
 from kratos_sync.infrastructure.postgres.engine import connect
 from tests.domain.people import ADA, GRACE, address, exact, minutes
+from tests.infrastructure.ledger.rows import add_delivery, log_attempt
 from tests.releases import add_next_revision
 from tests.suites.occurrences import HEDY, MARY, snapshot_of
 from tests.suites.stores import identities_in_postgres
@@ -70,6 +72,22 @@ def test_an_empty_database_comes_to_the_newest_revision(empty: Engine) -> None:
 
     assert revision_of(empty) == newest_revision()
     require_schema(empty)
+
+
+def test_retries_of_dead_letters_until_then_are_counted(empty: Engine) -> None:
+    migrations._apply(empty, migrations.History("kratos_sync", migrations.VERSIONS), "0003")
+    retried, never = (
+        add_delivery(empty, "Greet", failed_ago=timedelta(), error_type="ValueError")
+        for _ in range(2)
+    )
+    for number in (1, 2):
+        log_attempt(empty, "Greet", retried, number=number, outcome="retried")
+
+    migrate(empty)
+
+    with empty.connect() as connection:
+        rows = connection.execute(text("SELECT event_id, retries FROM kratos_sync.deliveries"))
+        assert {(row.event_id, row.retries) for row in rows} == {(retried, 2), (never, None)}
 
 
 def test_migrating_again_changes_nothing(empty: Engine) -> None:

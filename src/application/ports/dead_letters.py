@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
 from kratos_sync.application.ports.history import RecordedEvent
-from kratos_sync.application.ports.replay import Position
+from kratos_sync.application.ports.position import Position
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,8 @@ class DeadLetterGroup:
     last_failed_at: datetime
     example_event_id: UUID
     example_error: str | None
+    retries: int = 0
+    """How often an operator retried them before."""
 
     @property
     def filter(self) -> DeadLetterFilter:
@@ -58,11 +60,15 @@ class DeadLetterGroup:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterGroups:
-    """The largest groups, and how many dead letters and groups there are in all."""
+    """The largest groups, and how many dead letters and groups there are in all.
+
+    ``at`` is the time by the database's clock.
+    """
 
     dead_letters: int
     groups_in_all: int
     groups: tuple[DeadLetterGroup, ...]
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +93,12 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveredEvent(RecordedEvent):
-    """An event with its ``payload``: JSON text with personal data, ``{}`` once it is erased."""
+    """An event with its ``payload``: JSON text with personal data, ``{}`` once it is erased.
 
+    ``at`` is the time by the database's clock.
+    """
+
+    at: datetime
     identity_id: UUID
     payload: str
 

@@ -16,7 +16,7 @@ from kratos_sync.application.ports.dead_letters import (
     DeadLetterGroups,
     DeliveredEvent,
 )
-from kratos_sync.application.ports.replay import END, Position
+from kratos_sync.application.ports.position import END, Position
 from kratos_sync.infrastructure.ledger.history import deliveries_of
 from kratos_sync.infrastructure.ledger.snapshot import snapshot, time_of_ledger
 from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, readable, translate_errors
@@ -40,27 +40,30 @@ _OF_GROUP: Final = _CONDITIONS | {"exception": "d.error_type = :exception"}
 _WITHOUT_SHAPE: Final = _OF_GROUP | {"shape": "coalesce(d.error_shape, '') = :shape"}
 
 
-def with_filter(statement: str, wanted: DeadLetterFilter) -> tuple[TextClause, dict[str, object]]:
-    """Put the filter in place of ``{conditions}``, on ``kratos_sync.deliveries d``.
-
-    Returns the statement, and the filter's parameters.
-    """
+def conditions_of(wanted: DeadLetterFilter) -> tuple[str, dict[str, object]]:
+    """The filter as conditions on ``kratos_sync.deliveries d``, and their parameters."""
     conditions = _CONDITIONS
     if wanted.shape is not None:
         conditions = _OF_GROUP if wanted.shape else _WITHOUT_SHAPE
     given = {name: getattr(wanted, name) for name in conditions}
     parameters = {name: value for name, value in given.items() if value is not None}
     clauses = ["d.failed_at IS NOT NULL", *(conditions[name] for name in parameters)]
-    return text(statement.format(conditions=" AND ".join(clauses))), parameters
+    return " AND ".join(clauses), parameters
+
+
+def with_filter(statement: str, wanted: DeadLetterFilter) -> tuple[TextClause, dict[str, object]]:
+    """Put the filter in place of ``{conditions}``; returns the statement and its parameters."""
+    conditions, parameters = conditions_of(wanted)
+    return text(statement.format(conditions=conditions)), parameters
 
 
 # Of a hundred thousand dead letters the index is read, and no row but the examples.
 GROUPS: Final = """
     SELECT consumer, exception, shape, dead_letters, first_failed_at, last_failed_at,
-           example.event_id, example.last_error, in_all, groups_in_all
+           example.event_id, example.last_error, retries, in_all, groups_in_all
     FROM (SELECT d.consumer, d.error_type AS exception, d.error_shape AS shape,
                  count(*) AS dead_letters, min(d.failed_at) AS first_failed_at,
-                 max(d.failed_at) AS last_failed_at,
+                 max(d.failed_at) AS last_failed_at, coalesce(sum(d.retries), 0) AS retries,
                  CAST(sum(count(*)) OVER () AS bigint) AS in_all,
                  count(*) OVER () AS groups_in_all
           FROM kratos_sync.deliveries d
@@ -81,8 +84,7 @@ NEWEST: Final = """
     SELECT d.event_id, d.consumer,
            (SELECT e.name FROM kratos_sync.events e WHERE e.id = d.event_id),
            d.subject, d.attempts, d.failed_at, d.error_type, d.error_shape, d.last_error,
-           (SELECT count(*) FROM kratos_sync.attempts a
-            WHERE a.event_id = d.event_id AND a.consumer = d.consumer AND a.outcome = 'retried')
+           coalesce(d.retries, 0)
     FROM (SELECT * FROM kratos_sync.deliveries d
           WHERE {conditions} AND (d.failed_at, d.event_id) < (:before_at, :before_id)
           ORDER BY d.failed_at DESC, d.event_id DESC, d.consumer
@@ -90,11 +92,12 @@ NEWEST: Final = """
     ORDER BY d.failed_at DESC, d.event_id DESC, d.consumer
 """
 
+NOW: Final = text("SELECT now()")
 COUNT: Final = "SELECT count(*) FROM kratos_sync.deliveries d WHERE {conditions}"
 
 EVENT = text(f"""
     SELECT id, name, subject AS identity_id, source, {readable("occurred_at")} AS occurred_at,
-           recorded_at,
+           recorded_at, now() AS at,
            CAST(payload AS text) AS payload, erased_at, hook
     FROM kratos_sync.events WHERE id = :event_id
 """)  # noqa: S608  # all of it is ours
@@ -110,10 +113,13 @@ class PostgresDeadLetters:
         return time_of_ledger(self._engine)
 
     def groups(self, wanted: DeadLetterFilter, most: int, skip: int = 0) -> DeadLetterGroups:
-        rows = self._read(GROUPS, wanted, most=most, skip=skip)
+        filtered, parameters = with_filter(GROUPS, wanted)
+        with snapshot(self._engine) as connection:
+            at = connection.execute(NOW).scalar_one()
+            rows = connection.execute(filtered, {**parameters, "most": most, "skip": skip}).all()
         groups = tuple(DeadLetterGroup(*row[:-2]) for row in rows)
         in_all, groups_in_all = rows[0][-2:] if rows else (0, 0)
-        return DeadLetterGroups(in_all, groups_in_all, groups)
+        return DeadLetterGroups(in_all, groups_in_all, groups, at)
 
     def count(self, wanted: DeadLetterFilter) -> int:
         ((counted,),) = self._read(COUNT, wanted)

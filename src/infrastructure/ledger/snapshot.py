@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, text
 
-from kratos_sync.infrastructure.migrations import require_schema
+from kratos_sync.infrastructure.migrations import require_schema_on
 from kratos_sync.infrastructure.postgres.engine import translate_errors
 
 
@@ -16,12 +16,12 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
 
     Raises SchemaTooOld, SchemaTooNew, LedgerUnavailable, or sqlalchemy.exc.DBAPIError.
     """
-    with translate_errors():
-        require_schema(engine)
-        with engine.connect() as connection:
-            yield connection.execution_options(
-                isolation_level="REPEATABLE READ", postgresql_readonly=True
-            )
+    with translate_errors(), engine.connect() as connection:
+        reading = connection.execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+        require_schema_on(reading)
+        yield reading
 
 
 def time_of_ledger(engine: Engine) -> datetime:

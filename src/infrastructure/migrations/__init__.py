@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import psycopg
+from psycopg.errors import InvalidSchemaName, UndefinedTable
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from kratos_sync.application.application import InvalidApplication
 from kratos_sync.infrastructure.postgres.engine import (
@@ -118,6 +119,7 @@ DEPLOYMENT_ID: Final = text("""
 """)
 
 
+REVISION: Final = text("SELECT version_num FROM kratos_sync.alembic_version")
 OLDEST_RELEASE: Final = text("SELECT oldest_release FROM kratos_sync.alembic_version")
 SET_OLDEST_RELEASE: Final = text("UPDATE kratos_sync.alembic_version SET oldest_release = :oldest")
 
@@ -232,13 +234,23 @@ def deployment_id(engine: Engine) -> str:
 def require_schema(engine: Engine) -> None:
     """Raise SchemaTooOld or SchemaTooNew unless this release can run on the schema."""
     with engine.connect() as connection:
-        revision = current_revision(connection)
-        if revision is None or revision < newest_revision():
-            raise SchemaTooOld(
-                f"The database schema is at {revision or 'no revision'}, and this release needs"
-                f" {newest_revision()}: run `kratos-sync migrate` first."
-            )
-        _require_compatible(connection, revision)
+        require_schema_on(connection)
+
+
+def require_schema_on(connection: Connection) -> None:
+    """The same by one statement of a connection; if it raises, that can be used no further."""
+    try:
+        revision: str | None = connection.execute(REVISION).scalar_one_or_none()
+    except ProgrammingError as error:
+        if not isinstance(error.orig, UndefinedTable | InvalidSchemaName):
+            raise
+        revision = None
+    if revision is None or revision < newest_revision():
+        raise SchemaTooOld(
+            f"The database schema is at {revision or 'no revision'}, and this release needs"
+            f" {newest_revision()}: run `kratos-sync migrate` first."
+        )
+    _require_compatible(connection, revision)
 
 
 def _require_compatible(connection: Connection, revision: str | None) -> None:

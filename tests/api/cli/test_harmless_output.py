@@ -127,7 +127,7 @@ OPERATION = Operation(
 STATUS = StatusReport(
     at=NOW,
     revision="0004",
-    needed_revision="0003",
+    needed_revision="0005",
     alive=Count(1),
     deleted=Count(1),
     events=Count(1),
@@ -148,7 +148,10 @@ STATUS = StatusReport(
     operations=(OPERATION,),
 )
 GROUPS = DeadLetterGroups(
-    2, 2, (DeadLetterGroup("Greet", "KeyError", "1", 2, AGO, AGO, SOMEBODY, "KeyError: 1\n  x"),)
+    2,
+    2,
+    (DeadLetterGroup("Greet", "KeyError", "1", 2, AGO, AGO, SOMEBODY, "KeyError: 1\n  x"),),
+    NOW,
 )
 LETTER = DeadLetter(
     SOMEBODY, "Greet", "identity.registered", SOMEBODY, 1, AGO, "E", "s", "E: s\n t"

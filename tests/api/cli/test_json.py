@@ -75,6 +75,7 @@ EVENT = DeliveredEvent(
     AGO,
     AGO,
     HISTORY.events[0].deliveries,
+    at=NOW,
     identity_id=SOMEBODY,
     payload='{"a": "b"}',
 )
