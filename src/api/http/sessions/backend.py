@@ -134,18 +134,18 @@ class KratosSessionBackend(AuthenticationBackend):
             case where:
                 return where
 
-    def forget(self, conn: HTTPConnection) -> None:
+    def drop(self, conn: HTTPConnection) -> None:
         """Drop the request's session from the cache: call it at a logout.
 
         Other processes have caches of their own, for `cache_for`.
         """
         credential = credential_of(conn, self._cookie_name, bearer=self._bearer)
         if credential is not None:
-            self.forget_token(credential.value)
+            self.drop_token(credential.value)
 
-    def forget_token(self, token: str) -> None:
+    def drop_token(self, token: str) -> None:
         """Drop the session of this token, or of the cookie with this value, from the cache."""
-        self._lookup.forget(token)
+        self._lookup.drop(token)
 
     async def aclose(self) -> None:
         """Close the connections, at the end of the application's lifespan."""

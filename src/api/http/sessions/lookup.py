@@ -78,7 +78,7 @@ class SessionCache:
         while self._entries and (len(self._entries) > self._max_entries or self._has_expired()):
             self._entries.popitem(last=False)
 
-    def forget(self, key: bytes) -> None:
+    def drop(self, key: bytes) -> None:
         self._entries.pop(key, None)
 
     def _has_expired(self) -> bool:
@@ -145,11 +145,11 @@ class SessionLookup:
             return self._required_aal != AAL2 or answer.aal == AAL2
         return not isinstance(answer, NeedsSecondFactor)
 
-    def forget(self, value: str) -> None:
+    def drop(self, value: str) -> None:
         """Drop a cookie's value or a token; answers that are under way are not cached."""
         for credential in (SessionCredential("cookie", value), SessionCredential("token", value)):
             key = self._cache.key(credential)
-            self._cache.forget(key)
+            self._cache.drop(key)
             self._questions.pop(key, None)
 
     def _may_share(self, question: _Question) -> bool:

@@ -89,7 +89,7 @@ class Application:
         )
 
     async def logout(self, request: Request) -> Response:
-        self.backend.forget(request)
+        self.backend.drop(request)
         return Response()
 
     def get(self, path: str, headers: Mapping[str, str]) -> httpx.Response:

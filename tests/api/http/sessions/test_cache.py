@@ -43,7 +43,7 @@ steps = st.lists(
         st.tuples(
             st.just("put"), credentials, st.tuples(st.integers(-2, 20), st.integers(0, TTL + 1))
         ),
-        st.tuples(st.just("forget"), credentials, st.just(0)),
+        st.tuples(st.just("drop"), credentials, st.just(0)),
         st.tuples(st.just("wait"), st.none(), st.integers(0, 4)),
     ),
     max_size=30,
@@ -64,8 +64,8 @@ def test_no_session_is_mixed_up_or_kept_beyond_its_end(
                 kept = a_session(clocks.seconds + expires_in)
                 cache.put(cache.key(credential), kept, clocks.seconds - took)
                 last[credential] = (clocks.seconds - took, kept)
-            case "forget":
-                cache.forget(cache.key(credential))
+            case "drop":
+                cache.drop(cache.key(credential))
                 last[credential] = None
             case _:
                 clocks.seconds += number
