@@ -126,6 +126,11 @@ DESCRIPTIONS: Final = {
         "When a session that began by `oidc` or by a link ends; one by `oidc` ends half an hour"
         " after its last use too."
     ),
+    "console_kept_seconds": (
+        "How old what the console's first page and the groups of dead letters show may be, at most."
+        " They are refreshed every few seconds while somebody looks at them, and after each change"
+        " made in the console; with 0 each page asks PostgreSQL."
+    ),
     "traces_per_second": (
         "The most traces a second of each process that callers (Kratos, and through it any browser)"
         " may ask for; without `OTEL_TRACES_SAMPLER` also the most that it begins. Beyond it a"

@@ -29,7 +29,12 @@ WARM: Final = 3
 """Times that a page is opened before it is timed."""
 PAGES_PER_SECOND: Final = 5
 """So often a page is opened while webhooks are delivered: ten operators, each every two seconds."""
-SETTINGS: Final = {"CONSOLE_SIGN_IN": "proxy", "CONSOLE_PROXY_ADDRESSES": "127.0.0.1"}
+SETTINGS: Final = {
+    "CONSOLE_SIGN_IN": "proxy",
+    "CONSOLE_PROXY_ADDRESSES": "127.0.0.1",
+    "CONSOLE_KEPT_SECONDS": "15",
+}
+"""The last is the default, and another in tests."""
 HEADERS: Final = {
     "X-Forwarded-User": "benchmark",
     "X-Forwarded-Groups": "viewer,operator,privacy",

@@ -19,7 +19,9 @@ from kratos_sync.application.ports.status import (
     StatusReport,
 )
 
-About = Literal["broker", "consumer", "dead letters", "event", "Kratos", "hooks", "database"]
+About = Literal[
+    "broker", "consumer", "paused", "dead letters", "event", "Kratos", "hooks", "database"
+]
 
 
 class Attention(NamedTuple):
@@ -32,8 +34,6 @@ class Attention(NamedTuple):
 
 CLOCK_DIFFERENCE: Final = timedelta(minutes=1)
 """Clocks that differ by more need attention."""
-BEHIND: Final = timedelta(minutes=1)
-"""A consumer with a greater lag needs attention."""
 LATE: Final = timedelta(days=1)
 """With KRATOS_ADMIN_URL set, a reconciliation is expected once a day."""
 _OF_DELETIONS: Final = "not listed"
@@ -76,9 +76,7 @@ def attention(
     if report.failover is not None:
         yield Attention(_failover(report.failover, report.at), "database")
     for consumer in report.consumers:
-        about: About = "dead letters" if consumer.failed else "consumer"
-        for text in _consumer_attention(consumer):
-            yield Attention(text, about, consumer.name)
+        yield from (Attention(text, a, consumer.name) for text, a in _consumer_attention(consumer))
     for event in report.unknown_events:
         kept = amount(event.deliveries, "delivery")
         since = "" if event.oldest is None else f", the oldest for {duration(event.oldest)}"
@@ -124,34 +122,39 @@ def _template_failure(at: datetime, hook: HookActivity) -> str:
     )
 
 
-def _consumer_attention(consumer: ConsumerStatus) -> Iterator[str]:
+def _consumer_attention(consumer: ConsumerStatus) -> Iterator[tuple[str, About]]:
     if (pause := consumer.paused) is not None:
         yield (
             f"{consumer.name} has been paused by {pause.by} since {moment(pause.since)}:"
-            f" {pause.reason}. {amount(consumer.backlog, 'delivery')} pending."
+            f" {pause.reason}. {amount(consumer.backlog, 'delivery')} pending.",
+            "paused",
         )
-    elif consumer.lag is not None and consumer.lag > BEHIND:
+    elif consumer.lag is not None and "behind" in consumer.troubles:
         retried = consumer.waiting - consumer.postponed
         waiting = f" ({retried:,} waiting for a retry)" if retried else ""
         yield (
             f"{consumer.name} is behind: {amount(consumer.backlog, 'delivery')} pending{waiting},"
-            f" the oldest for {duration(consumer.lag)}."
+            f" the oldest for {duration(consumer.lag)}.",
+            "consumer",
         )
     if (retried := consumer.waiting - consumer.postponed) > 0 and consumer.last_error:
         yield (
             f"{consumer.name} is retrying {amount(retried, 'delivery')}, the last error:"
-            f" {consumer.last_error}."
+            f" {consumer.last_error}.",
+            "consumer",
         )
     if consumer.failed:
         yield (
             f"{consumer.name} has {amount(consumer.failed, 'dead letter')}, kept until somebody"
-            " retries or discards them: `kratos-sync failed list` shows why."
+            " retries or discards them: `kratos-sync failed list` shows why.",
+            "dead letters",
         )
     if not consumer.known:
         receives = " It receives new ones: see docs/consumers.md." if consumer.events else ""
         yield (
             f"{consumer.name} is not known to this release: its pending deliveries are kept for a"
-            f" release that knows it.{receives}"
+            f" release that knows it.{receives}",
+            "consumer",
         )
 
 
@@ -198,7 +201,7 @@ def drift_attention(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[s
             f"The reconciliation that began {ago(newest.started_at, now)} was interrupted:"
             " `kratos-sync reconcile` resumes it."
         )
-    if last and last.outcome and last.outcome.startswith("refused"):
+    if last and last.refusal:
         yield _refused(last, now)
     if rise := drift.rise:
         yield _rise(rise, drift.compared[0], now)
@@ -217,7 +220,7 @@ def drift_attention(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[s
 
 
 def _late(drift: Drift, now: datetime) -> Iterator[str]:
-    since = next((each.ended_at for each in drift.past if each.outcome == "completed"), None)
+    since = drift.completed and drift.completed.ended_at
     if not drift.past:
         did = "ever run"
     elif since is None:
@@ -233,7 +236,7 @@ def _late(drift: Drift, now: datetime) -> Iterator[str]:
 
 
 def _refused(last: PastReconciliation, now: datetime) -> str:
-    why = (last.outcome or "").partition(": ")[2]
+    why = last.refusal or ""
     remedy = "Is KRATOS_ADMIN_URL right?"
     if _OF_DELETIONS in why:
         remedy = (

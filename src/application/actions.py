@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Unpack
 from uuid import UUID
 
 import structlog
@@ -28,7 +28,7 @@ from kratos_sync.application.ports.reconciliation import (
     Reconciliation,
     Reconciliations,
 )
-from kratos_sync.application.ports.replay import EventRange, RecordedEvents
+from kratos_sync.application.ports.replay import EventRange, Narrowing, RecordedEvents
 from kratos_sync.application.rate_limiter import RateLimiter
 from kratos_sync.application.reconcile import DeletesRefused, Reconcile
 from kratos_sync.application.replay import Progress, Replay
@@ -78,10 +78,7 @@ class Actions:
         *,
         since: datetime | None = None,
         until: datetime | None = None,
-        identity_id: UUID | None = None,
-        source: str | None = None,
-        hook: str | None = None,
-        trace_id: str | None = None,
+        **only: Unpack[Narrowing],
     ) -> EventRange:
         """All events of a consumer that exists, or those that match what is given.
 
@@ -97,10 +94,7 @@ class Actions:
             names if name is None else (name,),
             BEFORE_ALL if since is None else since,
             now if until is None else min(until, now),
-            identity_id,
-            source,
-            hook,
-            trace_id,
+            **only,
         )
 
     def replay(

@@ -11,6 +11,9 @@ from uuid import UUID
 from kratos_sync.application.ports.hook_log import HookActivity
 from kratos_sync.application.ports.reconciliation import PastReconciliation
 
+COMPLETED: Final = "completed"
+MOST_PAST: Final = 30
+"""So many of the newest runs are looked at."""
 COMPARED_WITH: Final = 10
 FEWEST_BEFORE: Final = 3
 FEW: Final = 10
@@ -34,6 +37,11 @@ class Drift:
     is_running: bool = False
 
     @property
+    def may_have_older(self) -> bool:
+        """Whether there may be older runs than those."""
+        return len(self.past) >= MOST_PAST
+
+    @property
     def newest(self) -> PastReconciliation | None:
         """The last run that began."""
         return self.past[0] if self.past else None
@@ -42,6 +50,17 @@ class Drift:
     def last(self) -> PastReconciliation | None:
         """The last run that ended."""
         return next((each for each in self.past if each.ended_at), None)
+
+    @property
+    def completed(self) -> PastReconciliation | None:
+        """The last run that completed."""
+        return next((each for each in self.past if each.outcome == COMPLETED), None)
+
+    def state_of(self, run: PastReconciliation) -> str:
+        """``running``, ``interrupted``, ``completed`` or ``refused``."""
+        if run.ended_at is None:
+            return "running" if self.is_running and run is self.newest else "interrupted"
+        return COMPLETED if run.outcome == COMPLETED else "refused"
 
     @property
     def compared(self) -> Sequence[PastReconciliation]:

@@ -88,7 +88,10 @@ class DeadLetterScope(Scope, frozen=True, omit_defaults=True):
 
 
 class ReplayScope(Scope, frozen=True, omit_defaults=True):
-    """Of `replay`; ``rate`` is the most events a second."""
+    """Of `replay`; ``rate`` is the most events a second.
+
+    ``group`` are dead letters, of the consumer ``of_consumer``.
+    """
 
     names: tuple[str, ...]
     since: datetime
@@ -97,14 +100,34 @@ class ReplayScope(Scope, frozen=True, omit_defaults=True):
     source: str | None = None
     hook: str | None = None
     trace_id: str | None = None
+    outcome: str | None = None
+    of_consumer: str | None = None
+    event_ids: tuple[UUID, ...] = ()
+    group: DeadLetterScope | None = None
 
     @classmethod
     def of_range(cls, wanted: EventRange, rate: int) -> Self:
         """The scope that says this range."""
-        only = wanted.source, wanted.hook, wanted.trace_id
-        return cls(wanted.names, wanted.since, wanted.until, rate, *only)
+        dead = wanted.dead
+        return cls(
+            wanted.names,
+            wanted.since,
+            wanted.until,
+            rate,
+            wanted.source,
+            wanted.hook,
+            wanted.trace_id,
+            wanted.outcome,
+            wanted.of_consumer if dead is None else dead.consumer,
+            wanted.event_ids,
+            None if dead is None else DeadLetterScope.of_filter(dead),
+        )
 
-    def to_range(self, operation: Operation) -> EventRange:
+    def dead(self, dead_letters: DeadLetters) -> DeadLetterFilter | None:
+        """The dead letters of the range, if it is of some. Raises as `DeadLetterScope.find`."""
+        return None if self.group is None else self.group.find(self.of_consumer, dead_letters)
+
+    def to_range(self, operation: Operation, dead: DeadLetterFilter | None = None) -> EventRange:
         """What is left of the operation's range; its last events once more, if it died."""
         position: Any = operation.result.get("go_on_since")
         since = self.since if position is None else datetime.fromisoformat(position)
@@ -117,6 +140,10 @@ class ReplayScope(Scope, frozen=True, omit_defaults=True):
             self.source,
             self.hook,
             self.trace_id,
+            self.outcome,
+            None if dead else self.of_consumer,
+            self.event_ids,
+            dead,
         )
 
 

@@ -248,6 +248,11 @@ class Settings(BaseSettings):
 
     One that began by OIDC also ends when it was not used for half an hour.
     """
+    console_kept_seconds: int = Field(15, ge=0, le=300)
+    """How old the first page's report and the groups of dead letters may be.
+
+    They are refreshed every few seconds while somebody looks; with 0 each page asks by itself.
+    """
     traces_per_second: int = Field(10, ge=0, le=1_000)
     """The most traces a second of a process that callers, such as Kratos, may ask for.
 

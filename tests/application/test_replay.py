@@ -7,7 +7,8 @@ from uuid import UUID
 import pytest
 
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
-from kratos_sync.application.ports.replay import EventRange, Position, Step
+from kratos_sync.application.ports.position import Position
+from kratos_sync.application.ports.replay import EventRange, Step
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.application.replay import (
     BUSY_SECONDS,

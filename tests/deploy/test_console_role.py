@@ -176,6 +176,7 @@ FORMS: dict[str, dict[str, str]] = {
     "/consumers/resume": {"consumer": SYNC},
     "/failures/{key}/retry": {"which": "all"},
     "/failures/{key}/discard": {"which": "one"},
+    "/failures/{key}/replay": {"consumer": "CountRegistrations", "confirmed": "yes"},
     "/identity": {"known": ADDRESS},
     "/identity/{id:uuid}/data": {},
     "/identity/{id:uuid}/sync": {},
@@ -216,9 +217,7 @@ def send(route: str, visitor: Visitor, ledger: Ledger, **more: str) -> str:
     if answer.status_code == HTTPStatus.SEE_OTHER:
         where = answer.headers["location"]
         if route not in NOT_RECORDED:
-            return until(
-                lambda: None if "Stop operation" in (page := visitor.get(where).text) else page
-            )
+            return until(lambda: None if 'id="stop"' in (page := visitor.get(where).text) else page)
         answer = visitor.get(where)
     assert answer.status_code == HTTPStatus.OK, answer.text
     return answer.text

@@ -280,7 +280,7 @@ def test_a_consumer_that_fails_since_the_deploy_is_retried_in_three_clicks(
 ) -> None:
     with signed_in(browser, console, scripts=scripts) as page:
         assert "1 dead letter" in page.inner_text(".attention")
-        console.click(page, ".attention a:has-text('Look')")
+        console.click(page, ".attention a:has-text('Retry or discard')")
         console.click(page, "td a:has-text('ValueError')")
         page.fill("#reason-retry", "fixed by the new release")
         console.click(page, "button:has-text('Retry one')")

@@ -1,7 +1,7 @@
 """`kratos-sync audit`: what people and schedules changed; stops what runs, resumes what stopped."""
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +11,7 @@ from kratos_sync.api.amounts import duration, moment
 from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import Line, Styled, echo, echo_json, rows
 from kratos_sync.api.cli.process import Steps, command_container
+from kratos_sync.api.views import operation_about, operation_done, operation_state
 from kratos_sync.application.ports.operations import (
     RESUMABLE,
     How,
@@ -19,7 +20,6 @@ from kratos_sync.application.ports.operations import (
     OperationRequest,
     Outcome,
 )
-from kratos_sync.domain.json_values import Json
 
 if TYPE_CHECKING:
     from kratos_sync.infrastructure.container import Container
@@ -33,8 +33,6 @@ STYLES: Final = {
     Outcome.INTERRUPTED: "bold red",
 }
 LONGEST_REASON_SHOWN: Final = 60
-SHAPE_DIGITS_SHOWN: Final = 8
-MOST_NAMED: Final = 5
 operation_id = click.argument("operation_id", metavar="ID", type=click.IntRange(1))
 
 
@@ -88,7 +86,7 @@ def cancel(operation_id: int, by: str) -> None:
         operations = container.operations()
         found = _found(container, operation_id)
         if found.outcome is not Outcome.RUNNING:
-            raise click.ClickException(f"Operation {operation_id} is {_state(found)}.")
+            raise click.ClickException(f"Operation {operation_id} is {operation_state(found)}.")
         was_asked = not operations.request_cancel(operation_id, by)
     how = "was asked before to stop" if was_asked else "is asked to stop"
     echo(f"Operation {operation_id} ({found.operation} by {found.by}) {how}.")
@@ -108,7 +106,7 @@ def resume(operation_id: int, by: str, reason: str | None, yes: bool) -> None:
     with command_container() as container:
         past = _found(container, operation_id)
         if past.outcome not in RESUMABLE:
-            raise click.ClickException(f"Operation {operation_id} is {_state(past)}.")
+            raise click.ClickException(f"Operation {operation_id} is {operation_state(past)}.")
         carry_out = _resumer(past.operation)
         if carry_out is None:
             raise click.ClickException(f"Repeat `kratos-sync {past.operation}` instead.")
@@ -162,15 +160,15 @@ def to_json(
 
 def in_one_line(operation: Operation, at: datetime) -> str:
     """Write what runs, or died, in one line."""
-    about = f" on {on}" if (on := _on(operation)) else ""
-    done = f", {numbers}" if (numbers := _done(operation)) else ""
+    about = f" on {on}" if (on := operation_about(operation)) else ""
+    done = f", {numbers}" if (numbers := operation_done(operation)) else ""
     how_to = ""
     if operation.outcome is Outcome.INTERRUPTED:
         how_to = f": `kratos-sync audit resume {operation.id}` goes on"
     since = duration(at - operation.started_at, units=1)
     return (
         f"{operation.id} {operation.operation} by {operation.by}{about}{done},"
-        f" {_state(operation)}, begun {since} ago{how_to}"
+        f" {operation_state(operation)}, begun {since} ago{how_to}"
     )
 
 
@@ -189,52 +187,11 @@ def table(operations: Sequence[Operation]) -> Iterator[Line]:
             moment(each.started_at),
             each.operation,
             by,
-            _done(each),
+            operation_done(each),
             took,
-            Styled(_state(each), STYLES[each.outcome]),
+            Styled(operation_state(each), STYLES[each.outcome]),
             shorten(each.reason or "", LONGEST_REASON_SHOWN, placeholder="…"),
-            _on(each),
+            operation_about(each),
         )
 
     yield from rows(headings, map(cells, operations), right=("ID", "TOOK"))
-
-
-def _on(operation: Operation) -> str:
-    """Whom or what it is about, in some words."""
-    about = [] if operation.consumer is None else [operation.consumer]
-    if operation.subject is not None:
-        about.append(f"identity {operation.subject}")
-    for name, value in operation.scope.items():
-        # Only the JSON has the pace, and the time at which the command began.
-        if value in (None, False) or name == "until" or (name, type(value)) == ("rate", int):
-            continue
-        shown = "" if value is True else f" {_value(name, value)}"
-        about.append(f"{name.replace('_', ' ')}{shown}")
-    return ", ".join(about)
-
-
-def _value(name: str, value: Json) -> str:
-    if name == "since" and isinstance(value, str):
-        return moment(datetime.fromisoformat(value))
-    if name == "shape":
-        return str(value)[:SHAPE_DIGITS_SHOWN]
-    if name.endswith("_older_than") and isinstance(value, int | float):
-        return duration(timedelta(seconds=value))
-    if isinstance(value, list):
-        return " or ".join(map(str, value)) if len(value) <= MOST_NAMED else f"({len(value):,})"
-    return str(value)
-
-
-def _done(operation: Operation) -> str:
-    if operation.total is not None:
-        return f"{operation.done:,} of {operation.total:,}"
-    return f"{operation.done:,}" if operation.done else ""
-
-
-def _state(operation: Operation) -> str:
-    if operation.outcome is Outcome.RUNNING and operation.cancel_requested_by is not None:
-        return f"stopping for {operation.cancel_requested_by}"
-    if operation.outcome is Outcome.CANCELLED:
-        return f"cancelled by {operation.cancel_requested_by}"
-    error = operation.result.get("error")
-    return f"{operation.outcome}: {error}" if error else str(operation.outcome)

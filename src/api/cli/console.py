@@ -170,7 +170,7 @@ def _sign_in(settings: "Settings") -> "SignIn":
             browser = (settings.kratos_browser_url or settings.kratos_public_url).get_secret_value()
             # A bearer token is no browser's; and a page is opened by one.
             backend = KratosSessionBackend(public, browser_url=browser, bearer=False)
-            return SignInByKratos(backend, browser)
+            return SignInByKratos(backend, browser, origin=settings.console_origin)
         case "proxy":
             if not settings.console_proxy_addresses:
                 raise click.UsageError("CONSOLE_SIGN_IN=proxy needs CONSOLE_PROXY_ADDRESSES.")
@@ -243,6 +243,7 @@ def console_routes(container: "Container", rates: "Rates") -> "list[ConsoleRoute
         actions=actions,
         changes=changes,
         can_ask=settings.kratos_admin_url is not None,
+        kept_seconds=settings.console_kept_seconds,
     )
     events = EventPages(
         search=container.event_search(),
@@ -255,7 +256,7 @@ def console_routes(container: "Container", rates: "Rates") -> "list[ConsoleRoute
     )
     pages = (
         now,
-        FailurePages(container.dead_letters(), actions, changes),
+        FailurePages(container.dead_letters(), actions, changes, settings.console_kept_seconds),
         IdentityPages(container.identity_search(), container.history(), actions, changes),
         events,
         KratosPages(
@@ -265,7 +266,7 @@ def console_routes(container: "Container", rates: "Rates") -> "list[ConsoleRoute
             changes,
             configured=_configured(settings.console_kratos_config, check),
         ),
-        AuditPages(container.operations(), container.dead_letters()),
+        AuditPages(changes, container.dead_letters()),
     )
     return [route for page in pages for route in page.routes()]
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from uuid import UUID
 
@@ -11,17 +12,18 @@ import click
 
 from kratos_sync.api.amounts import ago, amount, moment
 from kratos_sync.api.cli import options
-from kratos_sync.api.cli.history import attempt_line, delivery_json, outstanding_line, quoted
-from kratos_sync.api.cli.output import Line, Styled, echo, echo_json, fields_of, indented
+from kratos_sync.api.cli.history import delivery_json, quoted, step_line
+from kratos_sync.api.cli.output import Line, Styled, echo, echo_json, indented
 from kratos_sync.api.cli.process import command_container
+from kratos_sync.api.timeline import steps
+from kratos_sync.api.views import failure
 from kratos_sync.application.ports.dead_letters import (
     DeadLetter,
     DeadLetterFilter,
-    DeadLetterGroup,
     DeadLetterGroups,
     DeliveredEvent,
 )
-from kratos_sync.application.ports.history import DECISIONS, Delivery
+from kratos_sync.application.ports.history import Delivery
 
 if TYPE_CHECKING:
     from kratos_sync.infrastructure.container import Container
@@ -104,9 +106,11 @@ def group_lines(found: DeadLetterGroups, at: datetime, verbose: bool) -> Iterato
         when = last if first == last else f"from {first} to {last}"
         yield ""
         yield Styled(f"{group.dead_letters:>9,}  ", "bold red"), Styled(group.consumer, "bold")
-        yield f"           {_kind(group)}"
+        yield f"           {failure(group)}"
         yield f"           failed {when} ({ago(group.last_failed_at, at, 2)})"
         yield f"           for example event {group.example_event_id}"
+        if group.retries:
+            yield f"           retried {amount(group.retries, 'time')} before"
         if verbose and group.example_error:
             yield from quoted(group.example_error, 15)
 
@@ -128,19 +132,16 @@ def each_lines(
         yield Styled(f"{moment(letter.failed_at)}  {letter.consumer}  {attempts}", "bold")
         yield f"  event {letter.event_id}, {letter.event or 'no longer in the ledger'}"
         yield f"  identity {letter.identity_id}"
-        yield f"  {_kind(letter)}"
+        yield f"  {failure(letter)}"
         if verbose and letter.error:
             yield from quoted(letter.error, 6)
-
-
-def _kind(failure: DeadLetter | DeadLetterGroup) -> str:
-    return f"{failure.exception}: {failure.shape}" if failure.shape else failure.exception
 
 
 def groups_json(found: DeadLetterGroups, verbose: bool) -> dict[str, Any]:
     """Return the groups, for `--json`."""
     groups = [each if verbose else replace(each, example_error=None) for each in found.groups]
-    return fields_of(found) | {"groups": groups}
+    shown = ("dead_letters", "groups_in_all")
+    return {name: getattr(found, name) for name in shown} | {"groups": groups}
 
 
 def each_json(newest: Sequence[DeadLetter], total: int, verbose: bool) -> dict[str, Any]:
@@ -160,8 +161,7 @@ def show(event_id: UUID, consumer: str | None, payload: bool, as_json: bool) -> 
     Errors and tracebacks may quote personal data.
     """
     with command_container(migrated=False) as container:
-        dead_letters = container.dead_letters()
-        event, at = dead_letters.event(event_id), dead_letters.now()
+        event = container.dead_letters().event(event_id)
     if event is None:
         raise click.ClickException(f"There is no event {event_id}.")
     deliveries = [each for each in event.deliveries if consumer in {None, each.consumer}]
@@ -172,7 +172,7 @@ def show(event_id: UUID, consumer: str | None, payload: bool, as_json: bool) -> 
     else:
         echo(*_event(event, payload))
         for delivery in deliveries:
-            echo(*_delivery(delivery, at))
+            echo(*_delivery(delivery, event.at))
 
 
 def event_json(
@@ -204,14 +204,13 @@ def _delivery(delivery: Delivery, at: datetime) -> Iterator[Line]:
     yield ""
     yield Styled(delivery.consumer, "bold")
     error = None
-    for attempt in delivery.attempts:
-        yield attempt_line(attempt)
-        if attempt.error and attempt.outcome not in DECISIONS:
+    for step, attempt in zip_longest(steps(delivery, at), delivery.attempts):
+        yield step_line(step, at)
+        if attempt and attempt.error and step.by is None:
             # The last line of a traceback: its message is not in the attempt's line.
             yield Styled(f"        {attempt.error.rstrip().splitlines()[-1].strip()}", "dim")
             error = attempt.error
     if delivery.outstanding:
-        yield outstanding_line(delivery.outstanding, at)
         error = delivery.outstanding.error
     if error:
         yield "  The last error:"

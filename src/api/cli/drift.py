@@ -7,6 +7,7 @@ from typing import Any, Final
 from kratos_sync.api.amounts import ago, amount, duration
 from kratos_sync.api.attention import drift_attention
 from kratos_sync.api.cli.output import Line, echo, echo_attention, fold, rows
+from kratos_sync.api.views import in_short
 from kratos_sync.application.drift import Drift
 from kratos_sync.application.ports.reconciliation import Findings, PastReconciliation
 
@@ -43,23 +44,12 @@ def drift_rows(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[tuple[
     if not newest.ended_at:
         began = duration(now - newest.started_at, units=1)
         how = f"for {began}" if drift.is_running else f"interrupted, began {began} ago"
-        yield "Reconciling", f"{how}: {_in_short(newest.findings)}"
+        yield "Reconciling", f"{how}: {in_short(newest.findings)}"
     if last is None:
         yield "Reconciled", NEVER
         return
-    refused = "" if last.outcome == "completed" else ", refused"
-    yield "Reconciled", f"{ago(last.started_at, now)}{refused}: {_in_short(last.findings)}"
-
-
-def _in_short(found: Findings) -> str:
-    counts = {
-        "missing": found.missing,
-        "stale": found.stale,
-        "deleted": found.deleted,
-        "unreadable": found.unreadable,
-    }
-    differ = [f"{number:,} {what}" for what, number in counts.items() if number]
-    return f"{found.identities:,} compared, {', '.join(differ) or 'all the same'}"
+    refused = ", refused" if drift.state_of(last) == "refused" else ""
+    yield "Reconciled", f"{ago(last.started_at, now)}{refused}: {in_short(last.findings)}"
 
 
 def print_drift(drift: Drift, now: datetime, *, can_ask: bool) -> None:
@@ -70,6 +60,8 @@ def print_drift(drift: Drift, now: datetime, *, can_ask: bool) -> None:
     if echo_attention(drift_attention(drift, now, can_ask=can_ask)):
         echo("")
     echo(*_table(drift))
+    if drift.may_have_older:
+        echo(f"The newest {len(drift.past)}; kratos_sync.reconciliations has older ones.")
     if drift.last:
         found = drift.last.findings
         end = ":" if found.repairs else ""
@@ -101,22 +93,20 @@ def _table(drift: Drift) -> Iterator[Line]:
     numbers = ("COMPARED", "MISSING", "STALE", "DELETED", "MISSED")
     longest = max((each.findings.missed for each in drift.past), default=0)
 
+    def end(each: PastReconciliation) -> str:
+        state = drift.state_of(each)
+        return "" if state == "completed" else state
+
     def cells(each: PastReconciliation) -> tuple[str, ...]:
         found = each.findings
         counts = (found.identities, found.missing, found.stale, found.deleted, found.missed)
         return (
             f"{each.started_at.astimezone(UTC):%Y-%m-%d %H:%M}",
             *(f"{count:,}" for count in counts),
-            " ".join(filter(None, (_bar(found.missed, longest), _end(each, drift)))),
+            " ".join(filter(None, (_bar(found.missed, longest), end(each)))),
         )
 
     return rows(("BEGAN, UTC", *numbers, ""), map(cells, drift.past), right=numbers)
-
-
-def _end(each: PastReconciliation, drift: Drift) -> str:
-    if each.ended_at is None:
-        return "running" if drift.is_running and each is drift.newest else "interrupted"
-    return "" if each.outcome == "completed" else "refused"
 
 
 def _bar(number: int, longest: int) -> str:

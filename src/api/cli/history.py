@@ -11,7 +11,7 @@ from kratos_sync.api.amounts import ago, amount, duration, moment
 from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import Line, Styled, echo, echo_json, fields_of, indented
 from kratos_sync.api.cli.process import command_container
-from kratos_sync.application.ports.dead_letters import RETRY_LATER
+from kratos_sync.api.timeline import DEAD_LETTER, PENDING, Step, steps, summary
 from kratos_sync.application.ports.history import (
     DECISIONS,
     Attempt,
@@ -25,7 +25,8 @@ from kratos_sync.application.ports.history import (
 STYLES: Final = {
     "succeeded": "green",
     "failed": "yellow",
-    "gave_up": "bold red",
+    DEAD_LETTER: "bold red",
+    PENDING: "bold yellow",
     "discarded": "bold red",
     "retried": "cyan",
     "erased": "cyan",
@@ -80,65 +81,35 @@ def summary_lines(identity: IdentitySummary | None, at: datetime) -> Iterator[st
     if identity is None:
         yield "no copy of it (yet)"
         return
-    times = {
-        "created": identity.created_at,
-        "updated": identity.updated_at,
-        "deleted": identity.deleted_at,
-        "erased": identity.forgotten_at,
-        "synced": identity.synced_at,
-    }
-    state = "DELETED" if identity.deleted_at else identity.state or "state unknown"
-    yield f"{state}, version {identity.version}"
-    yield from (f"{word} {_when(time, at)}" for word, time in times.items() if time)
+    state, times = summary(identity)
+    yield f"{state.upper() if identity.deleted_at else state}, version {identity.version}"
+    yield from (f"{word} {_when(time, at)}" for word, time in times.items())
 
 
 def _delivery(delivery: Delivery, at: datetime, verbose: bool) -> Iterator[Line]:
     yield f"  {delivery.consumer}"
-    for attempt in delivery.attempts:
-        yield attempt_line(attempt)
-        if verbose and attempt.error and attempt.outcome not in DECISIONS:
-            yield from quoted(attempt.error, 8)
-    if outstanding := delivery.outstanding:
-        yield outstanding_line(outstanding, at)
-        error = outstanding.error
-        if verbose and error and all(attempt.error != error for attempt in delivery.attempts):
+    errors = [each.error for each in delivery.attempts]
+    if (last := delivery.outstanding) is not None:
+        errors.append(None if last.error in errors else last.error)
+    for step, error in zip(steps(delivery, at), errors, strict=True):
+        yield step_line(step, at)
+        if verbose and error and step.by is None:
             yield from quoted(error, 8)
 
 
-def attempt_line(attempt: Attempt) -> Line:
-    """Describe an attempt in a line, without its error's message."""
-    is_decision, outcome = attempt.outcome in DECISIONS, attempt.outcome.replace("_", " ")
-    number = "" if is_decision else attempt.number
-    if is_decision:
-        rest = (attempt.error or "").removeprefix(f"{outcome.capitalize()} ")
-    else:
-        error = f"  {error_type(attempt.error)}" if attempt.error else ""
-        rest = f"{duration(attempt.duration):>7}{error}"
+def step_line(step: Step, at: datetime) -> Line:
+    """Describe a step in a line, without its error's message."""
+    if step.detail:
+        error = f"; last error {step.error}" if step.error else ""
+        rest = f" {step.detail} {_when(step.at, at)}{error}"
+        return "    ", Styled(step.outcome.upper(), STYLES[step.outcome]), rest
+    took = "" if step.duration is None else f"{duration(step.duration):>7}"
+    error = f"  {step.error}" if step.error else ""
     return (
-        f"    {number:>2}  {moment(attempt.started_at)}  ",
-        Styled(f"{outcome:<9}", STYLES.get(attempt.outcome, "")),
-        f"  {rest}",
+        f"    {step.number or '':>2}  {moment(step.at)}  ",
+        Styled(f"{step.outcome:<9}", STYLES.get(step.outcome, "")),
+        f"  {step.by or took + error}",
     )
-
-
-def outstanding_line(outstanding: Outstanding, at: datetime) -> Line:
-    """Describe a pending delivery or a dead letter in a line, likewise."""
-    error, due_at = outstanding.error or "", outstanding.due_at
-    tried = f"after {amount(outstanding.attempts, 'attempt')}" if outstanding.attempts else ""
-    # The name of an unknown event is no personal data, and what one looks for.
-    brief = error if error.startswith("UnknownEvent: ") else error_type(error)
-    last = f"; last error {brief}" if error else ""
-    if outstanding.failed_at:
-        since = f" {tried}, since {_when(outstanding.failed_at, at)}"
-        return "    ", Styled("DEAD LETTER", "bold red"), f"{since}{last}"
-    if brief == RETRY_LATER:
-        tried, last = "postponed, as its consumer asked", ""
-    if outstanding.leased:
-        due = f"leased, and its lease {'expired' if due_at <= at else 'expires'}"
-    else:
-        due = "due since" if due_at <= at else "due"
-    rest = f" {tried or 'and not tried yet'}: {due} {_when(due_at, at)}{last}"
-    return "    ", Styled("PENDING", "bold yellow"), rest
 
 
 def _when(time: datetime, at: datetime) -> str:

@@ -1,7 +1,7 @@
 """`kratos-sync replay`: recorded events become pending again for one consumer."""
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -9,10 +9,11 @@ from uuid import UUID
 import click
 import structlog
 
-from kratos_sync.api.amounts import amount, duration, iso, moment
+from kratos_sync.api.amounts import amount, iso, moment
 from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import echo, echo_json
 from kratos_sync.api.cli.process import Steps, carried_out, command_container
+from kratos_sync.api.views import pace
 from kratos_sync.application.actions import NotSubscribed
 from kratos_sync.application.operation_scopes import ReplayScope
 from kratos_sync.application.ports.operations import How, Operation, OperationRequest
@@ -153,7 +154,7 @@ def replayed(
 def resume_replay(container: "Container", past: Operation, request: OperationRequest) -> Outcome:
     """Replay what an earlier operation left. Raises CannotBeResumed."""
     scope = ReplayScope.of(past)
-    wanted = scope.to_range(past)
+    wanted = scope.to_range(past, scope.dead(container.dead_letters()))
     options.known_consumer(container.subscriptions(), wanted.consumer)
     number = container.recorded_events().count(wanted)
     left = replace(request, scope=ReplayScope.of_range(wanted, scope.rate).to_json())
@@ -188,5 +189,5 @@ def _plan(wanted: EventRange, number: int, rate: int) -> str:
     when = f"recorded from {moment(wanted.since)} to {moment(wanted.until)}"
     if not number:
         return f"{named} {when}: nothing to replay."
-    pace = f"at most {rate:,} a second, so in {duration(timedelta(seconds=number / rate))} or more"
-    return f"{named}, {when}, for {wanted.consumer}, also those it has processed already: {pace}."
+    took = pace(number, rate)
+    return f"{named}, {when}, for {wanted.consumer}, also those it has processed already: {took}."

@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from kratos_sync.api.amounts import ago, amount, duration, moment, roughly, size
-from kratos_sync.api.attention import BEHIND, attention, hook_name
+from kratos_sync.api.attention import attention, hook_name
 from kratos_sync.api.cli import options
 from kratos_sync.api.cli.audit import in_one_line
 from kratos_sync.api.cli.drift import drift_json, drift_rows, print_drift
@@ -196,15 +196,7 @@ def _consumers(report: StatusReport) -> Iterator[Line]:
 
 
 def _state(consumer: ConsumerStatus) -> Styled:
-    is_paused = consumer.paused is not None
-    wrong = {
-        "paused": is_paused,
-        "behind": not is_paused and consumer.lag is not None and consumer.lag > BEHIND,
-        "retrying": consumer.waiting > consumer.postponed,
-        "dead letters": consumer.failed,
-        "not known": not consumer.known,
-    }
-    words = ", ".join(word for word, applies in wrong.items() if applies)
+    words = ", ".join(consumer.troubles)
     return Styled(words, "bold red") if words else Styled("ok", "green")
 
 

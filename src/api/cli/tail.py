@@ -10,6 +10,7 @@ from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import Line, Styled, echo, echo_json
 from kratos_sync.api.cli.process import command_container
 from kratos_sync.api.cli.watching import look_again, until_ctrl_c
+from kratos_sync.api.timeline import DEAD_LETTER
 from kratos_sync.application.activity import NewActivity, Tail
 from kratos_sync.application.ports.activity import (
     FAILURES,
@@ -102,7 +103,8 @@ def lines(found: NewActivity) -> Iterator[Line]:
 
 
 def _attempt(seen: SeenAttempt) -> Line:
-    outcome = Styled(seen.outcome.replace("_", " "), STYLES.get(seen.outcome, "cyan"))
+    word = DEAD_LETTER if seen.outcome == "gave_up" else seen.outcome
+    outcome = Styled(word, STYLES.get(seen.outcome, "cyan"))
     number = f"attempt {seen.number}, {duration(seen.duration)}" if seen.number else ""
     words = [seen.event or "(removed)", f"event {seen.event_id}", number, seen.error_type or ""]
     return [

@@ -5,10 +5,14 @@ from datetime import datetime
 from typing import Final, NamedTuple, Protocol
 from uuid import UUID
 
-from kratos_sync.application.ports.replay import Position
+from kratos_sync.application.ports.position import Position
 
-PENDING, DEAD = "pending", "dead"
-OUTCOMES: Final = (PENDING, DEAD, "succeeded", "failed", "postponed", "retried", "discarded")
+PENDING, DEAD, FAILED = "pending", "dead", "failed"
+OUTCOMES: Final = (PENDING, DEAD, "succeeded", FAILED, "postponed", "retried", "discarded")
+MOST_READ: Final = 2_000
+"""How many events of the log a page searches;"""
+MOST_READ_FURTHER: Final = 200_000
+"""and how many on demand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class FoundEvents(NamedTuple):
     """A page of events, the newest first; the search goes on at ``next``, None at its end.
 
     A page may have fewer events than were wanted, or none, and yet not be the last: one page
-    searches a bounded number of events.
+    searches a bounded number of events. There are others after ``next``, which need not match.
     """
 
     events: list[FoundEvent]
@@ -59,5 +63,11 @@ class FoundEvents(NamedTuple):
 class EventSearch(Protocol):
     """Reads the log. Raises LedgerUnavailable, or the reason why the schema cannot be read."""
 
-    def newest(self, wanted: EventFilter, most: int, before: Position | None) -> FoundEvents:
-        """The newest events that match, at most so many, of those before a position."""
+    def newest(
+        self, wanted: EventFilter, most: int, before: Position | None, read: int = MOST_READ
+    ) -> FoundEvents:
+        """The newest events that match, at most so many, of those before a position.
+
+        ``read`` events are searched. Where few deliveries are pending, or dead letters, and those
+        are wanted, all of them are.
+        """

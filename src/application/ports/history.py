@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from kratos_sync.application.ports.deletions import Erasure
-from kratos_sync.application.ports.replay import Position
+from kratos_sync.application.ports.position import Position
 from kratos_sync.domain.json_values import Json
 
 DECISIONS: Final = ("retried", "discarded")

@@ -204,3 +204,9 @@ class PastReconciliation(NamedTuple):
     ended_at: datetime | None
     outcome: str | None
     findings: Findings
+
+    @property
+    def refusal(self) -> str | None:
+        """Why no identity was deleted, if that was refused."""
+        kind, _, why = (self.outcome or "").partition(": ")
+        return why if kind == "refused" else None

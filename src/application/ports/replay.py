@@ -1,9 +1,25 @@
 """Recorded events, to be delivered once more."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Final, NamedTuple, Protocol
+from datetime import datetime
+from typing import NamedTuple, Protocol, TypedDict
 from uuid import UUID
+
+from kratos_sync.application.ports.dead_letters import DeadLetterFilter
+from kratos_sync.application.ports.position import Position
+
+
+class Narrowing(TypedDict, total=False):
+    """What else may be asked of the events of a range, as EventRange says it."""
+
+    identity_id: UUID | None
+    source: str | None
+    hook: str | None
+    trace_id: str | None
+    outcome: str | None
+    of_consumer: str | None
+    event_ids: tuple[UUID, ...]
+    dead: DeadLetterFilter | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,7 +28,9 @@ class EventRange:
 
     Those with one of the ``names`` that were recorded from ``since`` on and before ``until``; with
     an ``identity_id`` only those about it, and only those of the ``source``, the label of a
-    ``hook``, and the ``trace_id`` (32 hexadecimal digits) that are given.
+    ``hook``, and the ``trace_id`` (32 hexadecimal digits) that are given. ``of_consumer`` and
+    ``outcome`` are as EventFilter has them. Of ``event_ids`` only those, if there are any; of
+    ``dead`` only those whose delivery is such a dead letter.
     """
 
     consumer: str
@@ -23,18 +41,10 @@ class EventRange:
     source: str | None = None
     hook: str | None = None
     trace_id: str | None = None
-
-
-class Position(NamedTuple):
-    """The place of an event in the log, which is ordered by it."""
-
-    recorded_at: datetime
-    event_id: UUID
-
-
-BEGIN: Final = Position(datetime.min.replace(tzinfo=UTC), UUID(int=0))
-END: Final = Position(datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
-"""Before and after every event."""
+    outcome: str | None = None
+    of_consumer: str | None = None
+    event_ids: tuple[UUID, ...] = ()
+    dead: DeadLetterFilter | None = None
 
 
 class Step(NamedTuple):

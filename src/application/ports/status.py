@@ -43,6 +43,8 @@ class Storage:
         return sum(self.tables.values())
 
 
+BEHIND: Final = timedelta(minutes=1)
+"""A consumer with a greater lag needs attention."""
 RECENT_ATTEMPTS: Final = 20_000
 """How many of the newest attempts, of all consumers, are searched for a success."""
 
@@ -94,6 +96,19 @@ class ConsumerStatus:
     def backlog(self) -> int:
         """How many deliveries are pending."""
         return self.due + self.dispatched + self.waiting
+
+    @property
+    def troubles(self) -> Sequence[str]:
+        """What is not as it should be, each in a word or two."""
+        is_paused = self.paused is not None
+        wrong = {
+            "paused": is_paused,
+            "behind": not is_paused and self.lag is not None and self.lag > BEHIND,
+            "retrying": self.waiting > self.postponed,
+            "dead letters": self.failed,
+            "not known": not self.known,
+        }
+        return [word for word, applies in wrong.items() if applies]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from kratos_sync.application.ports.history import (
     Outstanding,
     RecordedEvent,
 )
-from kratos_sync.application.ports.replay import END, Position
+from kratos_sync.application.ports.position import END, Position
 from kratos_sync.domain.fields import from_text
 from kratos_sync.domain.json_values import Json
 from kratos_sync.infrastructure.erasure import erasure_of

@@ -1,13 +1,19 @@
 """Recorded events, redelivered to one consumer."""
 
-from dataclasses import asdict
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy import Engine, text
 
-from kratos_sync.application.ports.replay import EventRange, Position, Step
+from kratos_sync.application.ports.position import Position
+from kratos_sync.application.ports.replay import EventRange, Step
+from kratos_sync.infrastructure.ledger.dead_letters import conditions_of
+from kratos_sync.infrastructure.ledger.event_search import (
+    ORIGIN,
+    outcome_conditions,
+    outcome_parameters,
+)
 from kratos_sync.infrastructure.ledger.purge import hold_off_purges
 from kratos_sync.infrastructure.ledger.snapshot import snapshot, time_of_ledger
 from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX, translate_errors
@@ -17,20 +23,22 @@ MOST_READ: Final = 5_000
 # Years of history take long to count.
 COUNT_TIMEOUT: Final = text("SET LOCAL statement_timeout = '5min'")
 
+ORIGIN_NAMES: Final = ("source", "hook", "trace_id")
 # Erased events are left out.
-_IS_WANTED: Final = """
-    name = ANY(:names) AND erased_at IS NULL
-    AND source = coalesce(CAST(:source AS text), source)
-    AND hook IS NOT DISTINCT FROM coalesce(CAST(:hook AS text), hook)
-    AND (CAST(:trace_id AS text) IS NULL OR split_part(trace_context, '-', 2) = :trace_id)
-"""
-COUNT, COUNT_OF_ONE = (
-    text(f"""
-        SELECT count(*) FROM kratos_sync.events
-        WHERE recorded_at >= :since AND recorded_at < :until AND {_IS_WANTED} {of_one}
-    """)  # noqa: S608  # every part is ours
-    for of_one in ("", "AND subject = :identity_id")
+_IS_WANTED: Final = "e.name = ANY(:names) AND e.erased_at IS NULL"
+_COLUMNS: Final = (
+    "id, subject, name, recorded_at, erased_at, footprint, source, hook, trace_context"
 )
+# A few events that an index leads to, in place of all in the range.
+_OF_ONE: Final = "e.subject = :identity_id"
+_OF_IDS: Final = "e.id = ANY(:event_ids)"
+_OF_DEAD: Final = """
+    e.id IN (SELECT d.event_id FROM kratos_sync.deliveries d WHERE {conditions})
+"""
+COUNT: Final = """
+    SELECT count(*) FROM kratos_sync.events e
+    WHERE e.recorded_at >= :begin AND e.recorded_at < :end AND {conditions}
+"""
 
 IN_FLIGHT = text("""
     SELECT count(*) FROM (
@@ -44,37 +52,33 @@ IN_FLIGHT = text("""
         LIMIT :most) AS in_flight
 """)
 
-_COLUMNS: Final = (
-    "id, subject, name, recorded_at, erased_at, footprint, source, hook, trace_context"
-)
 _READ: Final = f"""
     WITH read AS MATERIALIZED (
         SELECT {_COLUMNS} FROM kratos_sync.events
-        WHERE recorded_at < :until AND (recorded_at, id) > (:after, :after_id)
+        WHERE recorded_at < :end AND (recorded_at, id) > (:after, :after_id)
         ORDER BY recorded_at, id
         LIMIT :read
 """  # noqa: S608  # every part is ours
-_READ_OF_ONE: Final = f"""
-    WITH of_one AS MATERIALIZED (
-        SELECT {_COLUMNS} FROM kratos_sync.events
-        WHERE subject = :identity_id AND recorded_at < :until
-          AND (recorded_at, id) > (:after, :after_id)
+_READ_FEW: Final = f"""
+    WITH few AS MATERIALIZED (
+        SELECT {_COLUMNS} FROM kratos_sync.events e
+        WHERE {{few}} AND recorded_at < :end AND (recorded_at, id) > (:after, :after_id)
     ), read AS MATERIALIZED (
-        SELECT * FROM of_one ORDER BY recorded_at, id LIMIT :read
+        SELECT * FROM few ORDER BY recorded_at, id LIMIT :read
 """  # noqa: S608  # every part is ours
 # The next step goes on after the last event that was wanted, or after the last that was read.
-_REDELIVER: Final = f"""
+_REDELIVER: Final = """
     ), wanted AS MATERIALIZED (
-        SELECT id, subject, recorded_at, footprint FROM read
-        WHERE {_IS_WANTED}
+        SELECT id, subject, recorded_at, footprint FROM read e
+        WHERE {conditions}
         ORDER BY recorded_at, id
         LIMIT :most
     ), stop AS (
         SELECT recorded_at, id FROM wanted ORDER BY recorded_at, id LIMIT 1 OFFSET :most - 1
     ), redelivered AS (
         INSERT INTO kratos_sync.deliveries (event_id, consumer, subject, footprint, ordered)
-        SELECT id, :consumer, subject, footprint, EXISTS (
-            SELECT FROM kratos_sync.subscriptions WHERE consumer = :consumer AND ordered)
+        SELECT id, :receiver, subject, footprint, EXISTS (
+            SELECT FROM kratos_sync.subscriptions WHERE consumer = :receiver AND ordered)
         FROM wanted
         ON CONFLICT DO NOTHING
         RETURNING 1
@@ -83,9 +87,7 @@ _REDELIVER: Final = f"""
            coalesce((SELECT recorded_at FROM stop), recorded_at),
            coalesce((SELECT id FROM stop), id)
     FROM read ORDER BY recorded_at DESC, id DESC LIMIT 1
-"""  # noqa: S608  # every part is ours
-REDELIVER = text(_READ + _REDELIVER)
-REDELIVER_OF_ONE = text(_READ_OF_ONE + _REDELIVER)
+"""
 
 
 class PostgresRecordedEvents:
@@ -100,8 +102,9 @@ class PostgresRecordedEvents:
     def count(self, wanted: EventRange) -> int:
         with snapshot(self._engine) as connection:
             connection.execute(COUNT_TIMEOUT)
-            statement = COUNT_OF_ONE if wanted.identity_id else COUNT
-            counted: int = connection.execute(statement, _parameters(wanted)).scalar_one()
+            few, conditions, parameters = _narrowed(wanted)
+            statement = text(COUNT.format(conditions=" AND ".join([*few, *conditions])))
+            counted: int = connection.execute(statement, parameters).scalar_one()
             return counted
 
     def in_flight(self, consumer: str, most: int) -> int:
@@ -112,14 +115,15 @@ class PostgresRecordedEvents:
 
     def redeliver(self, wanted: EventRange, after: Position | None, most: int) -> Step:
         place = after or Position(wanted.since, UUID(int=0))
-        parameters = {
-            **_parameters(wanted),
+        few, conditions, parameters = _narrowed(wanted)
+        parameters |= {
             "after": place.recorded_at,
             "after_id": place.event_id,
             "read": max(MOST_READ, most),
             "most": most,
         }
-        statement = REDELIVER_OF_ONE if wanted.identity_id else REDELIVER
+        read = _READ_FEW.format(few=" AND ".join(few)) if few else _READ
+        statement = text(read + _REDELIVER.format(conditions=" AND ".join(conditions)))
         with translate_errors(), self._engine.begin() as connection:
             hold_off_purges(connection)
             connection.execute(BY_THE_INDEX)
@@ -130,5 +134,28 @@ class PostgresRecordedEvents:
         return Step(replayed, selected - replayed, Position(recorded_at, event_id))
 
 
-def _parameters(wanted: EventRange) -> dict[str, object]:
-    return {**asdict(wanted), "names": list(wanted.names)}
+def _narrowed(wanted: EventRange) -> tuple[list[str], list[str], dict[str, object]]:
+    """Conditions that an index leads to, others, and their parameters."""
+    parameters: dict[str, object] = {
+        **outcome_parameters(wanted.outcome, wanted.of_consumer),
+        **{name: getattr(wanted, name) for name in ORIGIN_NAMES},
+        "receiver": wanted.consumer,
+        "begin": wanted.since,
+        "end": wanted.until,
+        "identity_id": wanted.identity_id,
+        "names": list(wanted.names),
+        "event_ids": list(wanted.event_ids),
+    }
+    few = [_OF_ONE] if wanted.identity_id else []
+    if wanted.event_ids:
+        few.append(_OF_IDS)
+    if wanted.dead is not None:
+        conditions, of_dead = conditions_of(wanted.dead)
+        few.append(_OF_DEAD.format(conditions=conditions))
+        parameters |= of_dead
+    others = [
+        _IS_WANTED,
+        *(ORIGIN[name] for name in ORIGIN_NAMES if getattr(wanted, name)),
+        *outcome_conditions(wanted.outcome, wanted.of_consumer),
+    ]
+    return few, others, parameters

@@ -11,7 +11,13 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
-from kratos_sync.application.drift import Drift, KratosReport, Unlisted, UnlistedIdentity
+from kratos_sync.application.drift import (
+    MOST_PAST,
+    Drift,
+    KratosReport,
+    Unlisted,
+    UnlistedIdentity,
+)
 from kratos_sync.application.ports.reconciliation import (
     SHORTEST_PAUSE,
     AnotherReconciliation,
@@ -31,7 +37,6 @@ from kratos_sync.infrastructure.reconciliation.reconciliation import (
     Run,
 )
 
-NEWEST: Final = 30
 KEPT: Final = 1_000
 RESUMED_WITHIN: Final = timedelta(days=1)
 """A run that was interrupted longer ago begins anew: too much has changed since."""
@@ -201,7 +206,7 @@ def drift(connection: Connection) -> Drift:
             row["outcome"],
             Findings.from_record({**row}),
         )
-        for row in connection.execute(PAST, {"most": NEWEST}).mappings()
+        for row in connection.execute(PAST, {"most": MOST_PAST}).mappings()
     ]
     return Drift(past, bool(connection.execute(IS_RUNNING, {"key": LOCK_KEY}).scalar_one()))
 

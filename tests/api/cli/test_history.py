@@ -47,7 +47,7 @@ def test_every_event_is_shown_with_what_each_consumer_did(engine: Engine) -> Non
         :2
     ] == [
         "failed 8 ms Rudeness",
-        "gave up 8 ms Rudeness",
+        "failed 8 ms Rudeness",
     ]
     assert any(line.startswith("DEAD LETTER after 2 attempts, since") for line in lines)
     assert any(line.startswith("PENDING after 1 attempt: due") for line in lines)

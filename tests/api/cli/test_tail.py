@@ -74,7 +74,7 @@ def test_what_happens_is_shown_until_ctrl_c_which_is_no_failure(
         event,
     )
     assert attempt[10:] == (
-        f"{CONSUMER}  gave up  identity.registered  event {event_id}  attempt 12, 8 ms"
+        f"{CONSUMER}  dead letter  identity.registered  event {event_id}  attempt 12, 8 ms"
         "  smtplib.SMTPDataError"
     )
 

@@ -10,7 +10,8 @@ from sqlalchemy import Engine
 
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.pipeline import Batch, deliver
-from kratos_sync.application.ports.replay import EventRange, Position, Step
+from kratos_sync.application.ports.position import Position
+from kratos_sync.application.ports.replay import EventRange, Step
 from kratos_sync.application.replay import Progress, Replay
 from kratos_sync.infrastructure.ledger import replay
 from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents

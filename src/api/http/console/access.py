@@ -12,6 +12,10 @@ class NoRole(Exception):
     """Somebody is signed in who has no role here: to sign in again would change nothing."""
 
 
+class SecondFactorNeeded(Exception):
+    """Somebody is signed in, and is not shown to us without a second factor."""
+
+
 class Role(StrEnum):
     """What an operator may do; nobody has one that was not given to him."""
 

@@ -17,13 +17,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from kratos_sync.api.http.console.access import NO_ROLE, NoRole, Operator, Role
+from kratos_sync.api.http.console.access import (
+    NO_ROLE,
+    NoRole,
+    Operator,
+    Role,
+    SecondFactorNeeded,
+)
 from kratos_sync.api.http.console.rendering import StaticFiles, Templates
 from kratos_sync.api.http.console.security import Guard
 from kratos_sync.api.http.console.sign_in import NoAnswer, SignIn
 from kratos_sync.application.errors import summary
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
-from kratos_sync.application.ports.replay import Position
+from kratos_sync.application.ports.position import Position
 from kratos_sync.domain.fields import from_text
 
 MOST_AT_ONCE: Final = 4
@@ -65,14 +71,16 @@ class Call:
             raise WrongInput(NO_PAGE)
         return position
 
-    def earlier(self, position: Position) -> str:
+    def earlier(self, position: Position, **changed: object) -> str:
         """The address of the page of this list that goes on at a position."""
-        return self.with_query(before=f"{position.recorded_at.isoformat()} {position.event_id}")
+        before = f"{position.recorded_at.isoformat()} {position.event_id}"
+        return self.with_query(before=before, **changed)
 
     def with_query(self, **changed: object) -> str:
         """The address of this page with other parameters, and without those that are empty."""
-        given = {name: value for name, value in self.request.query_params.items() if value}
-        return f"{self.request.url.path}?{urlencode({**given, **changed})}"
+        asked = {**self.request.query_params, **changed}
+        given = {name: value for name, value in asked.items() if value}
+        return f"{self.request.url.path}?{urlencode(given)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +162,9 @@ class _Console:
     async def _answer(self, route: ConsoleRoute, request: Request) -> Response:
         try:
             operator = await self._sign_in.operator(request)
-        except (NoAnswer, NoRole) as error:
-            away = isinstance(error, NoAnswer)
-            status = HTTPStatus.SERVICE_UNAVAILABLE if away else HTTPStatus.FORBIDDEN
-            return self._error(request, None, status, SIGN_IN_AWAY if away else NO_ROLE)
+        except (NoAnswer, NoRole, SecondFactorNeeded) as error:
+            status, text = NOBODY[type(error)]
+            return self._error(request, None, status, text)
         if operator is None:
             return self._sign_in_first(request)
         if not operator.may(route.role):
@@ -183,9 +190,8 @@ class _Console:
         if isinstance(result, See):
             return RedirectResponse(result.path, HTTPStatus.SEE_OTHER)
         if isinstance(result, Page):
-            return self._templates.page(
-                request, operator, result.template, result.context, result.status
-            )
+            context = {**self._ways_in(request), **result.context}
+            return self._templates.page(request, operator, result.template, context, result.status)
         return result
 
     def _sign_in_first(self, request: Request) -> Response:
@@ -199,15 +205,30 @@ class _Console:
 
     async def http_error(self, request: Request, error: Exception) -> Response:
         status = HTTPStatus(error.status_code if isinstance(error, HTTPException) else 500)
-        return self._error(request, None, status, f"{status.phrase}.")
+        try:
+            operator = await self._sign_in.operator(request)
+        except (NoAnswer, NoRole, SecondFactorNeeded):
+            operator = None
+        return self._error(request, operator, status, f"{status.phrase}.")
+
+    def _ways_in(self, request: Request) -> Mapping[str, str | None]:
+        return {"second_factor_page": self._sign_in.second_factor_page(request)}
 
     def _error(
         self, request: Request, operator: Operator | None, status: HTTPStatus, text: str
     ) -> Response:
-        return self._templates.error(request, operator, status, text)
+        page = self._sign_in.second_factor_page(request) if text == NEEDS_SECOND_FACTOR else None
+        return self._templates.error(request, operator, status, text, second_factor_page=page)
 
 
 SIGN_IN_AWAY: Final = "Who signs operators in does not answer. Try again in a moment."
+NEEDS_SECOND_FACTOR: Final = "You are signed in, and need a second factor."
+NOBODY: Final[Mapping[type[Exception], tuple[HTTPStatus, str]]] = {
+    NoAnswer: (HTTPStatus.SERVICE_UNAVAILABLE, SIGN_IN_AWAY),
+    NoRole: (HTTPStatus.FORBIDDEN, NO_ROLE),
+    SecondFactorNeeded: (HTTPStatus.FORBIDDEN, NEEDS_SECOND_FACTOR),
+}
+"""What who has no page is told, by why he has none."""
 FAILED: Final = "The page failed. The console's log names the error."
 LEDGER_AWAY: Final = (
     "PostgreSQL does not answer. Webhooks wait for it; nothing that was accepted is lost."

@@ -21,13 +21,14 @@ from kratos_sync.api.http.console.app import (
     See,
     WrongInput,
 )
-from kratos_sync.api.http.console.identity import timeline
+from kratos_sync.api.http.console.changes import Changes, new_ticket, requested
+from kratos_sync.api.timeline import entry_of
 from kratos_sync.application.actions import DISCARD, RETRY
+from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.dead_letters import DeadLetters
 from kratos_sync.application.ports.operations import (
     Operation,
     OperationFilter,
-    Operations,
     Outcome,
 )
 from kratos_sync.domain.fields import from_text
@@ -61,8 +62,9 @@ NO_OPERATION: Final = "There is no such operation."
 class AuditPages:
     """Lists operations, shows one with its progress, and asks one to stop."""
 
-    def __init__(self, operations: Operations, dead_letters: DeadLetters) -> None:
-        self._operations = operations
+    def __init__(self, changes: Changes, dead_letters: DeadLetters) -> None:
+        self._changes = changes
+        self._operations = changes.operations
         self._dead_letters = dead_letters
 
     def routes(self) -> Sequence[ConsoleRoute]:
@@ -98,7 +100,7 @@ class AuditPages:
     def export(self, call: Call) -> Response:
         """The same as a file for a spreadsheet."""
         return StreamingResponse(
-            self._lines(self._wanted(call)),
+            self._lines(call, self._wanted(call)),
             media_type="text/csv",
             headers={"content-disposition": 'attachment; filename="audit.csv"'},
         )
@@ -115,12 +117,13 @@ class AuditPages:
         is_running = operation.outcome is Outcome.RUNNING
         event_id = _event(operation)
         event = None if event_id is None else self._dead_letters.event(event_id)
-        entry = None if event is None else timeline([event])[0]
+        entry = None if event is None else entry_of(event, event.at)
         return Page(
             "operation.html",
             {
                 "operation": operation,
                 "is_running": is_running,
+                "ticket": new_ticket(),
                 "is_followed": is_running or (entry is not None and entry.is_pending),
                 "entry": entry,
                 "see_also": _see_also(operation),
@@ -130,7 +133,12 @@ class AuditPages:
     def stop(self, call: Call) -> See:
         """Ask an operation to stop at its next step."""
         number = _id(call)
-        self._operations.request_cancel(number, call.operator.name)
+        if self._changes.begun(call) is None:
+            request = requested(call, "stop", scope={"operation": number})
+            with recorded(self._operations, request) as stopping:
+                self._changes.note(call, stopping)
+                was_asked = self._operations.request_cancel(number, call.operator.name)
+                stopping.advance(int(was_asked))
         return See(f"/audit/{number}")
 
     def _wanted(self, call: Call) -> OperationFilter:
@@ -146,9 +154,9 @@ class AuditPages:
             only_running=query.get("running") == "yes",
         )
 
-    def _lines(self, wanted: OperationFilter) -> Iterator[str]:
+    def _lines(self, call: Call, wanted: OperationFilter) -> Iterator[str]:
         yield _line(COLUMNS)
-        before, exported = None, 0
+        before, exported = _number(call.request.query_params.get("before")), 0
         while exported < MOST_EXPORTED:
             found = self._operations.newest(wanted, STEP, before)
             yield "".join(_line([_cell(getattr(each, name)) for name in COLUMNS]) for each in found)
@@ -156,6 +164,9 @@ class AuditPages:
             if len(found) < STEP:
                 return
             before = found[-1].id
+        if self._operations.newest(wanted, 1, before):
+            rest = call.with_query(before=before)
+            yield _line([f"cut after {exported:,} operations; the rest is at {rest}"])
 
 
 def _event(operation: Operation) -> UUID | None:

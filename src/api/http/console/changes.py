@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -22,7 +22,11 @@ from kratos_sync.application.ports.replay import EventRange
 from kratos_sync.domain.json_values import Json
 
 AT_ONCE: Final = 2
+"""Operations that run at the same time, beside as many that take long."""
 MOST_WAITING: Final = 10
+"""Of either kind that run or wait."""
+LONG: Final = frozenset({"replay", "reconcile"})
+"""What takes minutes: it waits for its own kind alone."""
 QUICK_SECONDS: Final = 1.0
 """What takes longer is shown while it runs."""
 MOST_REMEMBERED: Final = 1_000
@@ -40,33 +44,62 @@ def new_ticket() -> str:
     return secrets.token_urlsafe(16)
 
 
+class _Room:
+    """Threads for operations of one kind."""
+
+    def __init__(self, *, is_long: bool) -> None:
+        name = "long change" if is_long else "change"
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix=name)
+        self._running: set[Future[None]] = set()
+
+    def is_full(self) -> bool:
+        """Whether as many run or wait as may."""
+        self._running = {each for each in self._running if not each.done()}
+        return len(self._running) >= MOST_WAITING
+
+    def submit(self, *work: Any) -> Future[None]:
+        future: Future[None] = self._threads.submit(*work)
+        self._running.add(future)
+        return future
+
+
 class Changes:
     """Carries out operations, a few at a time; a form that is sent twice is carried out once."""
 
     def __init__(self, operations: Operations) -> None:
         self.operations = operations
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="change")
-        self._running: set[Future[None]] = set()
+        self._rooms = {is_long: _Room(is_long=is_long) for is_long in (False, True)}
+        self._version = 0
         self._begun: OrderedDict[Hashable, int] = OrderedDict()
         self._lock = threading.Lock()
+        self._counting = threading.Lock()
+
+    def version(self) -> int:
+        """Another number after each change that began or ended here."""
+        return self._version
 
     def carry_out(
-        self, call: Call, request: OperationRequest, work: Work, total: int | None = None
+        self,
+        call: Call,
+        request: OperationRequest,
+        work: Work,
+        total: int | None = None,
+        *,
+        is_long: bool = False,
     ) -> See:
         """Begin an operation for whoever sends a form with a ticket; then see what became of it.
 
-        Raises WrongInput, or what Operations raises.
+        One that `is_long` holds up none that are not. Raises WrongInput, or what Operations raises.
         """
         with self._lock:
             if (begun := self.begun(call)) is not None:
                 return begun
-            self._running = {each for each in self._running if not each.done()}
-            if len(self._running) >= MOST_WAITING:
+            room = self._rooms[is_long or request.operation in LONG]
+            if room.is_full():
                 raise WrongInput("Too many operations are running: wait for one to end.")
             stack = ExitStack()
             running = stack.enter_context(recorded(self.operations, request, total))
-            future = self._threads.submit(_run, stack, running, work)
-            self._running.add(future)
+            future = room.submit(self._run, stack, running, work)
             number = self._remember(call, running)
         wait([future], QUICK_SECONDS)
         return See(f"/audit/{number}")
@@ -80,6 +113,20 @@ class Changes:
         """Note that the form began an operation, which is carried out elsewhere."""
         with self._lock:
             self._remember(call, operation)
+
+    def _run(self, stack: ExitStack, running: RunningOperation, work: Work) -> None:
+        self._has_changed()
+        try:
+            with stack:
+                work(running)
+        except Exception as error:  # noqa: BLE001  # it is recorded as failed
+            _log.warning("operation_failed", operation=running.id, **summary(error))
+        finally:
+            self._has_changed()
+
+    def _has_changed(self) -> None:
+        with self._counting:
+            self._version += 1
 
     def _remember(self, call: Call, operation: RunningOperation) -> int:
         number = self._begun[_sent(call)] = operation.id or 0
@@ -108,7 +155,7 @@ def requested(
 def replay(changes: Changes, actions: Actions, call: Call, wanted: EventRange) -> Page | See:
     """Deliver a range of events to its consumer again, slowly enough for its live events.
 
-    First it is asked about, with the number of events.
+    First it is asked about, with the number of events and the time that they take.
     """
     request = requested(
         call,
@@ -121,7 +168,8 @@ def replay(changes: Changes, actions: Actions, call: Call, wanted: EventRange) -
         context = {
             "number": actions.events.count(wanted),
             "wanted": wanted,
-            "sent": [(name, value) for name, value in call.form.items() if isinstance(value, str)],
+            "rate": REPLAYED_A_SECOND,
+            "sent": [each for each in call.form.multi_items() if isinstance(each[1], str)],
         }
         return Page("replay.html", context)
     return changes.carry_out(call, request, partial(actions.replay, wanted, REPLAYED_A_SECOND))
@@ -133,11 +181,3 @@ def _sent(call: Call) -> Hashable:
         raise WrongInput("The form is incomplete: open the page again.")
     fields = (each for each in call.form.multi_items() if isinstance(each[1], str))
     return call.request.url.path, tuple(sorted(fields))
-
-
-def _run(stack: ExitStack, running: RunningOperation, work: Work) -> None:
-    try:
-        with stack:
-            work(running)
-    except Exception as error:  # noqa: BLE001  # it is recorded as failed
-        _log.warning("operation_failed", operation=running.id, **summary(error))

@@ -5,21 +5,29 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import UUID
 
 from starlette.datastructures import QueryParams
 
 from kratos_sync.api.http.console.access import Role
 from kratos_sync.api.http.console.app import Call, ConsoleRoute, NotFound, Page, See, WrongInput
 from kratos_sync.api.http.console.changes import Changes, new_ticket, replay, requested
-from kratos_sync.api.http.console.identity import timeline
+from kratos_sync.api.timeline import entry_of
 from kratos_sync.application.actions import Actions, NotSubscribed
 from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.dead_letters import DeadLetters, DeliveredEvent
-from kratos_sync.application.ports.event_search import OUTCOMES, EventFilter, EventSearch
+from kratos_sync.application.ports.event_search import (
+    MOST_READ,
+    MOST_READ_FURTHER,
+    OUTCOMES,
+    EventFilter,
+    EventSearch,
+)
 from kratos_sync.application.ports.history import error_type
 from kratos_sync.application.ports.trials import NoTrial, Trial, Trials
+from kratos_sync.domain.fields import from_text
 
 SHOWN: Final = 50
 TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -68,13 +76,22 @@ class EventPages:
         """The events that match, the newest first, a page at a time."""
         query = call.request.query_params
         wanted = event_filter(query)
-        found = self._search.newest(wanted, SHOWN, call.before())
+        is_further = query.get("further") == "yes"
+        read = MOST_READ_FURTHER if is_further else MOST_READ
+        found = self._search.newest(wanted, SHOWN, call.before(), read)
+        more = further = None
+        if found.next is not None:
+            more = call.earlier(found.next, further=None)
+            further = call.earlier(found.next, further="yes")
         return Page(
             "events.html",
             {
                 "events": found.events,
                 "searched_to": found.next and found.next.recorded_at,
-                "more": found.next and call.earlier(found.next),
+                "more": more,
+                "further": further if len(found.events) < SHOWN else None,
+                "searched": read,
+                "most_searched": MOST_READ_FURTHER,
                 "query": query,
                 "is_filtered": wanted != EventFilter(),
                 "names": sorted({name for name, _ in self._subscriptions}),
@@ -85,16 +102,22 @@ class EventPages:
         )
 
     def replay(self, call: Call) -> Page | See:
-        """Deliver the events of a name, a time and an origin to one consumer again."""
+        """Deliver the events of a name, a time, an origin and an outcome to one consumer again.
+
+        Or of those the ones that were ticked on the page.
+        """
         consumer = call.text("consumer", LONGEST_TEXT)
         if consumer not in self._subscriptions.consumers:
             raise WrongInput("Choose a consumer.")
         since, until = _time(call.text("since")), _time(call.text("until"))
-        if since is None:
-            raise WrongInput("Say from when on: replaying everything is done by its beginning.")
+        ticked = _ticked(call)
+        if since is None and not ticked:
+            raise WrongInput("Say from when on, or tick events: all of them have a beginning.")
         name = call.text("name", LONGEST_TEXT) or None
         source, hook, trace_id = (call.text(each, LONGEST_TEXT) or None for each in ORIGINS)
+        outcome = call.text("outcome", LONGEST_TEXT) or None
         _require_trace_id(trace_id)
+        _require_outcome(outcome)
         try:
             wanted = self._actions.range_of(
                 consumer,
@@ -104,6 +127,9 @@ class EventPages:
                 source=source,
                 hook=hook,
                 trace_id=trace_id,
+                outcome=outcome,
+                of_consumer=call.text("of_consumer", LONGEST_TEXT) or None,
+                event_ids=ticked,
             )
         except NotSubscribed as error:
             raise WrongInput(f"{error}.") from None
@@ -169,7 +195,7 @@ class EventPages:
         tried: str | None = None,
     ) -> dict[str, Any]:
         event = self._event(call)
-        entry = timeline([event])[0]
+        entry = entry_of(event, event.at)
         broken = {each.consumer for each in entry.consumptions if each.is_broken}
         subscribed = [
             name
@@ -195,8 +221,7 @@ def event_filter(query: QueryParams) -> EventFilter:
     if any(text is not None and len(text) > LONGEST_TEXT for text in texts.values()):
         raise WrongInput("That is too long to search for.")
     _require_trace_id(texts["trace_id"])
-    if (outcome := texts["outcome"]) is not None and outcome not in OUTCOMES:
-        raise WrongInput("There is no such outcome.")
+    _require_outcome(texts["outcome"])
     return EventFilter(
         **texts, since=_time(query.get("since", "")), until=_time(query.get("until", ""))
     )
@@ -205,6 +230,20 @@ def event_filter(query: QueryParams) -> EventFilter:
 def _require_trace_id(text: str | None) -> None:
     if text is not None and not TRACE_ID.fullmatch(text):
         raise WrongInput("A trace id has 32 digits, 0 to 9 and a to f.")
+
+
+def _require_outcome(text: str | None) -> None:
+    if text is not None and text not in OUTCOMES:
+        raise WrongInput("There is no such outcome.")
+
+
+def _ticked(call: Call) -> tuple[UUID, ...]:
+    """The events that were ticked on the page, which shows no more than SHOWN."""
+    ticked = call.form.getlist("event")
+    ids = [each for text in ticked if (each := from_text(str(text))) is not None]
+    if len(ids) < len(ticked) or len(ids) > SHOWN:
+        raise WrongInput("There are no such events.")
+    return tuple(ids)
 
 
 def _time(text: str) -> datetime | None:

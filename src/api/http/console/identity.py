@@ -1,9 +1,7 @@
 """The page of one identity: its story, its state, and what can be done for it."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
@@ -11,108 +9,17 @@ from uuid import UUID
 from kratos_sync.api.http.console.access import Role
 from kratos_sync.api.http.console.app import Call, ConsoleRoute, NotFound, Page, See, WrongInput
 from kratos_sync.api.http.console.changes import Changes, new_ticket, replay, requested
+from kratos_sync.api.timeline import entry_of, summary
 from kratos_sync.application.actions import Actions
 from kratos_sync.application.operations import recorded
-from kratos_sync.application.ports.history import (
-    DECISIONS,
-    Attempt,
-    Delivery,
-    History,
-    IdentitySearch,
-    RecordedEvent,
-    error_type,
-)
-from kratos_sync.application.ports.replay import Position
+from kratos_sync.application.ports.history import History, IdentitySearch
+from kratos_sync.application.ports.position import Position
 from kratos_sync.domain.json_values import Json
 
 MOST_FOUND: Final = 20
 MOST_EVENTS: Final = 200
 LONGEST_SEARCH: Final = 320
 """An e-mail address is not longer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of a delivery, without the text of its error."""
-
-    outcome: str
-    at: datetime
-    number: int | None
-    error: str | None = None
-    by: str | None = None
-    """What an operator decided, and why."""
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether something failed."""
-        return self.outcome in {"failed", "gave up", "dead letter"}
-
-
-@dataclass(frozen=True, slots=True)
-class Consumption:
-    """What one consumer did with an event."""
-
-    consumer: str
-    steps: Sequence[Step]
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether it failed last."""
-        return bool(self.steps) and self.steps[-1].is_broken
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether it is to be tried."""
-        return bool(self.steps) and self.steps[-1].outcome in {"pending", "leased"}
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An event of the timeline; a fact is one that a consumer raised."""
-
-    event: RecordedEvent
-    consumptions: Sequence[Consumption]
-
-    @property
-    def is_fact(self) -> bool:
-        """Whether a consumer raised it."""
-        return self.event.name.startswith("identity.")
-
-    @property
-    def is_broken(self) -> bool:
-        """Whether a delivery of it failed last."""
-        return any(each.is_broken for each in self.consumptions)
-
-    @property
-    def is_pending(self) -> bool:
-        """Whether a delivery of it is to be tried."""
-        return any(each.is_pending for each in self.consumptions)
-
-
-def timeline(events: Sequence[RecordedEvent]) -> list[Entry]:
-    """The events with what each consumer did, the newest first."""
-    return [
-        Entry(event, [Consumption(d.consumer, list(_steps(d))) for d in event.deliveries])
-        for event in reversed(events)
-    ]
-
-
-def _steps(delivery: Delivery) -> Iterator[Step]:
-    yield from map(_step, delivery.attempts)
-    if (pending := delivery.outstanding) is not None:
-        error = error_type(pending.error) if pending.error else None
-        if pending.failed_at is not None:
-            yield Step("dead letter", pending.failed_at, None, error)
-        else:
-            yield Step("leased" if pending.leased else "pending", pending.due_at, None, error)
-
-
-def _step(attempt: Attempt) -> Step:
-    outcome = attempt.outcome.replace("_", " ")
-    if attempt.outcome in DECISIONS:
-        return Step(outcome, attempt.started_at, None, by=attempt.error)
-    error = error_type(attempt.error) if attempt.error else None
-    return Step(outcome, attempt.started_at, attempt.number, error)
 
 
 class IdentityPages:
@@ -152,10 +59,11 @@ class IdentityPages:
         known = call.text("known", LONGEST_SEARCH)
         if not known:
             raise WrongInput("Enter an id, an external id or an address.")
-        found = self._search.find(known, MOST_FOUND)
+        found = self._search.find(known, MOST_FOUND + 1)
         if len(found) == 1:
             return See(f"/identity/{found[0]}")
-        return Page("identity_search.html", {"found": found})
+        is_cut = len(found) > MOST_FOUND
+        return Page("identity_search.html", {"found": found[:MOST_FOUND], "is_cut": is_cut})
 
     def show(self, call: Call) -> Page:
         """The story of an identity, without personal data."""
@@ -194,13 +102,15 @@ class IdentityPages:
         return self._changes.carry_out(call, request, self._actions.erase)
 
     def _context(self, call: Call, copy: Mapping[str, Json] | None) -> dict[str, Any]:
-        found = self._history.of(_id(call), MOST_EVENTS, call.before())
+        found = self._history.of(_id(call), MOST_EVENTS + 1, call.before())
         if found is None:
             raise NotFound("Nothing is known of this identity.")
-        last = found.events[0] if len(found.events) == MOST_EVENTS else None
+        shown = found.events[-MOST_EVENTS:]
+        last = shown[0] if len(found.events) > MOST_EVENTS else None
         return {
             "found": found,
-            "entries": timeline(found.events),
+            "state": found.identity and summary(found.identity),
+            "entries": [entry_of(each, found.at) for each in reversed(shown)],
             "more": last and call.earlier(Position(last.recorded_at, last.id)),
             "consumers": sorted(self._actions.subscriptions.consumers),
             "copy": None if copy is None else json.dumps(copy, indent=2, ensure_ascii=False),

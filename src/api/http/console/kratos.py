@@ -10,14 +10,14 @@ from uuid import UUID
 from kratos_sync.api.http.console.access import Role
 from kratos_sync.api.http.console.app import NO_PAGE, Call, ConsoleRoute, Page, See, WrongInput
 from kratos_sync.api.http.console.changes import Changes, new_ticket, requested
+from kratos_sync.api.views import hook_rows
 from kratos_sync.application.actions import Actions
 from kratos_sync.application.drift import KratosStatus, Unlisted
 from kratos_sync.application.kratos_config.check import Coverage, Report
 from kratos_sync.application.kratos_config.hooks import METHODS
-from kratos_sync.application.missed_webhooks import HOOKS, silent_hooks
+from kratos_sync.application.missed_webhooks import HOOKS
 from kratos_sync.application.operation_scopes import ReconcileScope
 from kratos_sync.application.operations import recorded
-from kratos_sync.application.ports.hook_log import HookActivity
 from kratos_sync.application.ports.reconciliation import (
     MOST_KEPT_UNLISTED,
     Findings,
@@ -45,14 +45,6 @@ class Bar:
     width: float
     parts: Sequence[tuple[str, float, float]]
     label: str
-
-
-@dataclass(frozen=True, slots=True)
-class HookRow:
-    """A hook, when it last called, and whether it is silent."""
-
-    activity: HookActivity
-    is_silent: bool
 
 
 class KratosPages:
@@ -130,11 +122,8 @@ class KratosPages:
         checked: Report | None = None,
     ) -> dict[str, Any]:
         report = self._status.report()
-        silent = {each.label for each in silent_hooks(report.hooks, report.at)}
-        hooks = [HookRow(each, each.label in silent or None in silent) for each in report.hooks]
         last = report.drift.last
-        is_refused = last is not None and (last.outcome or "").startswith("refused")
-        deletions = refused_deletions(last.findings) if last and is_refused else 0
+        deletions = refused_deletions(last.findings) if last and last.refusal else 0
         unreadable = None
         if is_configured := checked is None:
             try:
@@ -150,13 +139,12 @@ class KratosPages:
             "at": report.at,
             "drift": report.drift,
             "last": last,
-            "is_refused": is_refused,
             "deletions": deletions,
             "bars": bars(report.drift.past),
             "width": PLOT_WIDTH,
             "height": PLOT_HEIGHT,
             "hook_names": HOOKS,
-            "hooks": hooks,
+            "hooks": hook_rows(report.hooks, report.at),
             "unlisted": unlisted,
             "are_named": are_named,
             "after": after,

@@ -3,25 +3,28 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 from kratos_sync.api.attention import About, Attention, attention
-from kratos_sync.api.http.console.access import Role
+from kratos_sync.api.http.console.access import Operator, Role
 from kratos_sync.api.http.console.app import Call, ConsoleRoute, Page, See, WrongInput
 from kratos_sync.api.http.console.changes import Changes, new_ticket, requested
 from kratos_sync.api.http.console.rates import RECORDED, Rates, sparkline
+from kratos_sync.api.http.console.recent import Recent
+from kratos_sync.api.views import hook_rows
 from kratos_sync.application.actions import Actions
 from kratos_sync.application.application import Subscriptions
-from kratos_sync.application.missed_webhooks import silent_hooks
-from kratos_sync.application.ports.status import ConsumerStatus, Status
+from kratos_sync.application.ports.status import ConsumerStatus, Status, StatusReport
 
-PAGES: Final[Mapping[About, str]] = {
-    "consumer": "/#{}",
-    "dead letters": "/failures?consumer={}",
-    "event": "/events?name={}",
-    "Kratos": "/kratos",
-    "hooks": "/kratos#hooks",
+ACTIONS: Final[Mapping[About, tuple[str, str]]] = {
+    "consumer": ("See what is pending", "/events?outcome=pending&consumer={}"),
+    "paused": ("Resume it", "/#pauses"),
+    "dead letters": ("Retry or discard", "/failures?consumer={}"),
+    "event": ("See these events", "/events?name={}"),
+    "Kratos": ("Reconcile", "/kratos"),
+    "hooks": ("Check the hooks", "/kratos#hooks"),
 }
-"""Where what needs attention can be put right, by what it is about."""
+"""What can be done about what needs attention, and where, by what it is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +35,6 @@ class ConsumerRow:
     a_second: float | None
     points: str
     in_the_last_hour: tuple[int, int]
-
-    @property
-    def state(self) -> str:
-        """In one word or two."""
-        if self.status.paused is not None:
-            return "paused"
-        if not self.status.known:
-            return "not known"
-        if self.status.failed:
-            return "dead letters"
-        return "retrying" if self.status.waiting > self.status.postponed else "ok"
 
 
 class NowPage:
@@ -57,14 +49,19 @@ class NowPage:
         actions: Actions,
         changes: Changes,
         can_ask: bool,
+        kept_seconds: float,
     ) -> None:
-        """`can_ask` is whether the address of Kratos' Admin API is known."""
+        """`can_ask` is whether the address of Kratos' Admin API is known.
+
+        `kept_seconds` is how old the report may be.
+        """
         self._status = status
         self._rates = rates
         self._subscriptions = subscriptions
         self._actions = actions
         self._changes = changes
         self._can_ask = can_ask
+        self._recent = Recent(self._report, changes.version, kept_seconds)
 
     def routes(self) -> Sequence[ConsoleRoute]:
         """The page, and what its forms do."""
@@ -90,25 +87,26 @@ class NowPage:
             raise WrongInput("Choose a consumer.")
         return name
 
-    def show(self, call: Call) -> Page:  # noqa: ARG002
+    def _report(self, _: None) -> StatusReport:
+        return self._status.report(list(self._subscriptions.consumers), with_successes=False)
+
+    def show(self, call: Call) -> Page:
         """Everything at a glance."""
-        known = list(self._subscriptions.consumers)
-        report = self._status.report(known, with_successes=False)
+        report = self._recent.get(None)
         needed = list(attention(report, None, can_ask=self._can_ask))
-        silent = {each.label for each in silent_hooks(report.hooks, report.at)}
         return Page(
             "now.html",
             {
                 "report": report,
-                "compared": next((e for e in report.drift.past if e.outcome == "completed"), None),
+                "compared": report.drift.completed,
                 "backlog": sum(each.backlog for each in report.consumers),
-                "attention": [(each.text, _page(each)) for each in needed],
+                "attention": [(each.text, _action(each, call.operator)) for each in needed],
                 "consumers": [self._row(each) for each in report.consumers],
                 "recorded": self._rates.a_minute(RECORDED),
                 "recorded_points": sparkline(self._rates.a_minute(RECORDED), 600, 60),
                 "recorded_an_hour": self._rates.in_the_last_hour(RECORDED)[0],
                 "recorded_a_second": self._rates.a_second(RECORDED),
-                "silent": silent,
+                "hooks": hook_rows(report.hooks, report.at),
                 "ticket": new_ticket(),
             },
         )
@@ -122,6 +120,10 @@ class NowPage:
         )
 
 
-def _page(needed: Attention) -> str | None:
-    page = PAGES.get(needed.about)
-    return None if page is None else page.format(needed.name or "")
+def _action(needed: Attention, operator: Operator) -> tuple[str, str] | None:
+    """What the operator can do about it, and where."""
+    action = ACTIONS.get(needed.about)
+    if action is None or (needed.about == "paused" and not operator.may(Role.OPERATOR)):
+        return None
+    name, page = action
+    return name, page.format(quote(needed.name or "", safe=""))

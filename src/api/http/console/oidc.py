@@ -150,6 +150,9 @@ class SignInByOidc:
             here = f"{here}?{connection.url.query}"
         return f"/sign-in?{urlencode({'to': here})}"
 
+    def second_factor_page(self, connection: HTTPConnection) -> str | None:
+        return self.page(connection)
+
     def _begun_cookie(self, state: str) -> str:
         return self._sessions.cookie_name(BEGUN_COOKIE + state)
 

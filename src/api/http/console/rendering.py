@@ -13,7 +13,8 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
-from kratos_sync.api import amounts
+from kratos_sync.api import amounts, views
+from kratos_sync.api.attention import hook_name
 from kratos_sync.api.http.console.access import Operator, Role
 from kratos_sync.api.http.console.security import STATIC_CACHE
 
@@ -73,6 +74,13 @@ class Templates:
             "amount": amounts.amount,
             "commands": commands,
             "duration": duration,
+            "failure": views.failure,
+            "hook_name": hook_name,
+            "pace": views.pace,
+            "in_short": views.in_short,
+            "about": views.operation_about,
+            "done": views.operation_done,
+            "state": views.operation_state,
         }
         self._environment.globals |= {
             "static": static.urls,
@@ -89,20 +97,25 @@ class Templates:
         context: Mapping[str, Any],
         status: int = 200,
     ) -> HTMLResponse:
-        """A page, or the part of a page that a request by htmx asks for."""
+        """A page; htmx takes the part of it that it asked for."""
         text = self._environment.get_template(template).render(
             context,
             operator=operator,
             path=request.url.path,
-            part="hx-request" in request.headers,
         )
         return HTMLResponse(text, status)
 
     def error(
-        self, request: Request, operator: Operator | None, status: HTTPStatus, text: str
+        self,
+        request: Request,
+        operator: Operator | None,
+        status: HTTPStatus,
+        text: str,
+        *,
+        second_factor_page: str | None = None,
     ) -> HTMLResponse:
-        """A page that says what is wrong."""
-        context = {"status": status, "text": text}
+        """A page that says what is wrong, and where to give a second factor if one is missing."""
+        context = {"status": status, "text": text, "second_factor_page": second_factor_page}
         return self.page(request, operator, "error.html", context, status)
 
 

@@ -17,7 +17,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from kratos_sync.api.http.console.access import Operator
+from kratos_sync.api.http.console.access import Operator, SecondFactorNeeded
 from kratos_sync.api.http.console.rendering import Templates
 from kratos_sync.api.http.console.sessions import Sessions, WrongTries, digest
 from kratos_sync.api.http.sessions.whoami import KratosAway, KratosUser, SecondFactorRequired
@@ -48,10 +48,16 @@ class SignIn(Protocol):
         """Pages of its own, which anybody may open."""
 
     async def operator(self, connection: HTTPConnection) -> Operator | None:
-        """The operator who sends it; None if nobody is signed in. Raises NoAnswer and NoRole."""
+        """The operator who sends it; None if nobody is signed in.
+
+        Raises NoAnswer, NoRole and SecondFactorNeeded.
+        """
 
     def page(self, connection: HTTPConnection) -> str | None:
         """The URL of the page where people sign in; None if there is none to offer."""
+
+    def second_factor_page(self, connection: HTTPConnection) -> str | None:
+        """The URL of the page where who is signed in gives a second factor, likewise."""
 
 
 def roles_in_metadata(session: KratosSession) -> Iterable[object]:
@@ -72,7 +78,7 @@ class KratosSessions(Protocol):
         self, conn: HTTPConnection, return_to: str | None = None
     ) -> str | None: ...
 
-    def forget(self, conn: HTTPConnection) -> None: ...
+    def drop(self, conn: HTTPConnection) -> None: ...
 
 
 class SignInByKratos:
@@ -85,20 +91,23 @@ class SignInByKratos:
         backend: KratosSessions,
         browser_url: str,
         roles: Callable[[KratosSession], Iterable[object]] = roles_in_metadata,
+        *,
+        origin: str | None = None,
     ) -> None:
-        """`browser_url` is Kratos' public API as browsers find it."""
+        """`browser_url` is Kratos' public API as browsers find it, `origin` the console."""
         self._backend = backend
         self._login = f"{browser_url.rstrip('/')}/self-service/login/browser"
         self._roles = roles
+        self._origin = origin
 
     def routes(self, templates: Templates) -> Sequence[BaseRoute]:
         async def leave(request: Request) -> Response:
-            front = str(request.url.replace(path="/", query="", fragment=""))
+            front = self._address(request, "/")
             try:
                 where = await self._backend.logout_url(request, front)
             except KratosAway:
                 return templates.error(request, None, HTTPStatus.SERVICE_UNAVAILABLE, AWAY)
-            self._backend.forget(request)
+            self._backend.drop(request)
             if where is None:
                 return RedirectResponse("/", HTTPStatus.SEE_OTHER)
             # By a page: the policy keeps the answer to a form from leading elsewhere.
@@ -109,8 +118,8 @@ class SignInByKratos:
     async def operator(self, connection: HTTPConnection) -> Operator | None:
         try:
             found = await self._backend.authenticate(connection)
-        except SecondFactorRequired:
-            return None
+        except SecondFactorRequired as error:
+            raise SecondFactorNeeded from error
         except KratosAway as error:
             raise NoAnswer from error
         if found is None or not isinstance(user := found[1], KratosUser):
@@ -122,8 +131,16 @@ class SignInByKratos:
         )
 
     def page(self, connection: HTTPConnection) -> str | None:
-        here = connection.url.replace(query="", fragment="")
-        return f"{self._login}?{urlencode({'return_to': str(here)})}"
+        return f"{self._login}?{urlencode({'return_to': self._address(connection)})}"
+
+    def second_factor_page(self, connection: HTTPConnection) -> str | None:
+        back = {"aal": "aal2", "return_to": self._address(connection)}
+        return f"{self._login}?{urlencode(back)}"
+
+    def _address(self, connection: HTTPConnection, path: str | None = None) -> str:
+        """A page of the console as browsers find it: this one, or another."""
+        url = connection.url.replace(path=path or connection.url.path, query="", fragment="")
+        return str(url) if self._origin is None else f"{self._origin}{url.path}"
 
 
 class SignInByProxy:
@@ -161,6 +178,9 @@ class SignInByProxy:
         return Operator.with_roles(name, map(str.strip, roles), second_factor=second_factor)
 
     def page(self, connection: HTTPConnection) -> str | None:  # noqa: ARG002
+        return None
+
+    def second_factor_page(self, connection: HTTPConnection) -> str | None:  # noqa: ARG002
         return None
 
     def _is_proxy(self, host: str) -> bool:
@@ -241,6 +261,9 @@ class SignInByLink:
 
     def page(self, connection: HTTPConnection) -> str | None:  # noqa: ARG002
         return "/sign-in"
+
+    def second_factor_page(self, connection: HTTPConnection) -> str | None:  # noqa: ARG002
+        return None
 
     def _accepts(self, token: str) -> bool:
         if self._wrong_tries.are_too_many():

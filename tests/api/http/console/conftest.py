@@ -15,8 +15,16 @@ Visit = Callable[[Operator], Visitor]
 
 
 @pytest.fixture
-def visit(container: Container) -> Visit:
+def kept_seconds() -> int:
+    """Pages ask each time, as tests change what is recorded behind the console's back."""
+    return 0
+
+
+@pytest.fixture
+def visit(container: Container, kept_seconds: int) -> Visit:
     """Opens the whole console on the test's database, as an operator."""
+    kept = {"console_kept_seconds": kept_seconds}
+    container.settings.override(container.settings().model_copy(update=kept))
     routes = console_routes(container, Rates(container.activity()))
     return lambda operator: Visitor(create_console(SignedIn(operator), routes))
 

@@ -14,6 +14,7 @@ from kratos_sync.api.http.console.access import Operator, Role
 from kratos_sync.api.http.console.app import create_console
 from kratos_sync.api.http.console.rates import Rates
 from kratos_sync.api.http.console.security import POLICY
+from kratos_sync.application.ports.operations import How, OperationFilter, OperationRequest
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.settings import Settings
 from tests.api.http.client import ADA, recorded_webhooks
@@ -193,7 +194,7 @@ def test_a_retry_of_one_is_followed_until_its_consumer_is_done(
     )
     pending = ended(visitor, place)
     assert f'href="/events/{event_id}"' in pending
-    assert ">pending</span>" in pending
+    assert ">pending</span> and not tried yet: due since" in pending
     assert "hx-trigger" in pending
     assert f'href="/failures?consumer={SYNC}"' in pending
     with engine.begin() as connection:
@@ -239,7 +240,7 @@ def test_discarding_says_why_in_the_history(visitor: Visitor, engine: Engine) ->
     page = group_of(visitor)
     said = {**shown(visitor, page), "which": "all", "reason": "of a test run"}
     ended(visitor, sent(visitor, f"{page}/discard", **said))
-    assert "Discarded by ada: of a test run" in visitor.get(f"/identity/{SOMEBODY}").text
+    assert "discarded</span> by ada: of a test run" in visitor.get(f"/identity/{SOMEBODY}").text
 
 
 @pytest.mark.parametrize(("which", "retried"), [("one", 1), ("all", 3)])
@@ -381,7 +382,7 @@ def test_events_are_searched_by_what_they_are(visitor: Visitor, engine: Engine) 
         f"?outcome=dead&consumer={SYNC}": {dead},
         "?outcome=dead&consumer=CountRegistrations": set(),
         "?outcome=pending": set(),
-        "?outcome=failed": set(),
+        "?outcome=failed": {dead},
         "?since=2000-01-01T00:00": {dead, plain},
         "?until=2000-01-01T00:00": set(),
     }
@@ -553,14 +554,21 @@ def test_the_audit_trail_is_exported_without_formulas(visitor: Visitor, engine: 
 
 
 def test_an_operation_is_asked_to_stop(visitor: Visitor, container: Container) -> None:
-    from kratos_sync.application.ports.operations import How, OperationRequest
-
     number = container.operations().begin(
         OperationRequest("replay", "cleo", How.CLI, consumer=SYNC), uuid4(), 10
     )
-    assert "Stop operation" in visitor.get(f"/audit/{number}").text
-    visitor.post(f"/audit/{number}/stop")
+    assert visitor.get(f"/audit/{number}").text.count("Stop this replay after its step") == 1
+    unsaid = visitor.post(f"/audit/{number}/stop", {"reason": " ", "ticket": "t"})
+    assert unsaid.status_code == HTTPStatus.BAD_REQUEST
+    for _ in range(2):
+        form = {"reason": "the wrong hook", "ticket": "t"}
+        answer = visitor.post(f"/audit/{number}/stop", form)
+        assert answer.headers["location"] == f"/audit/{number}"
     assert "ada asked it to stop" in visitor.get(f"/audit/{number}").text
+    stopped = container.operations().newest(OperationFilter("stop"), 9)
+    assert [(each.reason, each.scope) for each in stopped] == [
+        ("the wrong hook", {"operation": number})
+    ]
 
 
 def test_pages_say_so_when_postgresql_is_away() -> None:

@@ -176,6 +176,28 @@ def test_a_replay_of_a_time_is_resumed(visitor: Visitor, engine: Engine, resume:
     assert {event_id for _, event_id in PostgresLedger(engine).deliveries} == set(ids)
 
 
+def test_a_replay_of_a_group_is_resumed_for_the_group_alone(
+    visitor: Visitor, engine: Engine, resume: Resume
+) -> None:
+    fail(engine, shape="another")
+    ids = [fail(engine, shape="Zoë is no int") for _ in range(3)]
+    PostgresLedger(engine).query("UPDATE kratos_sync.events SET name = 'identity.registered'")
+    page = group_of(visitor)
+    with refusing(engine, ids[-1]):
+        said = {**shown(visitor, page), "consumer": "CountRegistrations", "confirmed": "yes"}
+        assert "failed" in ended(visitor, sent(visitor, f"{page}/replay", **said))
+
+    resumed = resume()
+
+    assert (resumed.outcome, "Zoë" in repr(resumed)) == (Outcome.COMPLETED, False)
+    counted = {
+        event_id
+        for consumer, event_id in PostgresLedger(engine).deliveries
+        if consumer == "CountRegistrations"
+    }
+    assert counted == set(ids)
+
+
 @pytest.mark.parametrize(("form", "events"), [({"dry_run": "yes"}, 0), ({}, 1)])
 def test_a_reconciliation_is_resumed_as_what_it_was(
     visitor: Visitor, engine: Engine, resume: Resume, form: dict[str, str], events: int

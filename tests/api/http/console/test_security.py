@@ -46,6 +46,13 @@ def test_every_answer_has_the_strict_policy(path: str) -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
+def test_a_page_that_does_not_exist_has_the_navigation_of_who_is_signed_in() -> None:
+    answer = console().get("/nowhere")
+    assert answer.status_code == HTTPStatus.NOT_FOUND
+    assert '<nav aria-label="Pages">' in answer.text
+    assert "<nav" not in console(operator=None).get("/nowhere").text
+
+
 def test_what_a_stranger_wrote_is_escaped() -> None:
     text = console().get("/").text
     assert "<script>alert" not in text

@@ -69,7 +69,7 @@ class KratosAnswer:
 
     def __init__(self, answer: KratosSession | AuthenticationError | None) -> None:
         self._answer = answer
-        self.forgotten = 0
+        self.dropped = 0
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, KratosUser] | None:
         if isinstance(self._answer, AuthenticationError):
@@ -83,12 +83,14 @@ class KratosAnswer:
             raise self._answer
         return f"{LOGOUT}&return_to={return_to}" if self._answer else None
 
-    def forget(self, conn: HTTPConnection) -> None:
-        self.forgotten += 1
+    def drop(self, conn: HTTPConnection) -> None:
+        self.dropped += 1
 
 
-def by_kratos(answer: KratosSession | AuthenticationError | None) -> SignInByKratos:
-    return SignInByKratos(KratosAnswer(answer), "https://kratos.example/")
+def by_kratos(
+    answer: KratosSession | AuthenticationError | None, origin: str | None = None
+) -> SignInByKratos:
+    return SignInByKratos(KratosAnswer(answer), "https://kratos.example/", origin=origin)
 
 
 def operator(sign_in: SignIn, of: HTTPConnection | None = None) -> Operator | None:
@@ -115,13 +117,28 @@ def test_an_identity_without_a_role_is_no_operator(metadata: Any) -> None:
         operator(by_kratos(session(metadata)))
 
 
-def test_who_has_no_session_or_owes_a_second_factor_signs_in_at_kratos() -> None:
-    for sign_in in (by_kratos(None), by_kratos(SecondFactorRequired(None))):
-        assert operator(sign_in) is None
-        assert sign_in.page(connection()) == (
-            "https://kratos.example/self-service/login/browser"
-            "?return_to=http%3A%2F%2Fconsole.example%2Fidentity"
-        )
+@pytest.mark.parametrize(
+    ("origin", "back"),
+    [
+        (None, "http%3A%2F%2Fconsole.example%2Fidentity"),
+        ("https://outside.example", "https%3A%2F%2Foutside.example%2Fidentity"),
+    ],
+)
+def test_who_has_no_session_signs_in_at_kratos_and_comes_back(
+    origin: str | None, back: str
+) -> None:
+    sign_in = by_kratos(None, origin)
+    assert operator(sign_in) is None
+    login = "https://kratos.example/self-service/login/browser"
+    assert sign_in.page(connection()) == f"{login}?return_to={back}"
+    assert sign_in.second_factor_page(connection()) == f"{login}?aal=aal2&return_to={back}"
+
+
+def test_who_needs_a_second_factor_is_led_to_it() -> None:
+    answer = visitor_of(by_kratos(SecondFactorRequired(None))).get("/")
+    assert answer.status_code == HTTPStatus.FORBIDDEN
+    assert "/self-service/login/browser?aal=aal2&amp;return_to=" in answer.text
+    assert "Sign in with a second factor" in answer.text
 
 
 def test_kratos_being_away_makes_nobody_an_operator() -> None:
@@ -141,7 +158,7 @@ def test_who_signs_out_is_sent_to_the_logout_of_kratos_and_back_to_the_console()
     where = f"{LOGOUT}&amp;return_to=http://127.0.0.1:8100/"
     assert f'content="0; url={where}"' in answer.text
     assert f'href="{where}"' in answer.text
-    assert sessions.forgotten == 1
+    assert sessions.dropped == 1
 
 
 def test_who_has_no_session_is_signed_out_already() -> None:
@@ -160,7 +177,7 @@ def test_no_other_site_signs_anybody_out(headers: dict[str, str]) -> None:
     sessions = KratosAnswer(session({ROLES_FIELD: ["viewer"]}))
     visitor = visitor_of(SignInByKratos(sessions, "https://kratos.example/"))
     assert visitor.post("/sign-out", headers=headers).status_code == HTTPStatus.FORBIDDEN
-    assert sessions.forgotten == 0
+    assert sessions.dropped == 0
 
 
 def test_behind_a_proxy_the_console_offers_no_sign_out() -> None:

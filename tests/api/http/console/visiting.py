@@ -44,6 +44,9 @@ class SignedIn:
     def page(self, connection: HTTPConnection) -> str | None:
         return "https://sign-in.example/"
 
+    def second_factor_page(self, connection: HTTPConnection) -> str | None:
+        return "https://sign-in.example/second"
+
 
 class Visitor:
     """Opens pages and sends forms, which an own page sends unless the headers say otherwise."""

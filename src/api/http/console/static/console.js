@@ -22,8 +22,80 @@ function sendOnce(event) {
   }
 }
 
-document.addEventListener("DOMContentLoaded", () => localTimes(document));
-document.addEventListener("htmx:afterSwap", (event) => localTimes(event.target));
+// Parts that update themselves can be paused, keep the focus, and say when they are out of date.
+const LIVE = "[hx-trigger^='every']";
+const FOCUSABLE = "a, button, input, select, textarea, summary, [tabindex]";
+let isPaused = false;
+let kept = null;
+
+function say(text) {
+  const state = document.getElementById("updates-state");
+  if (state.textContent !== text) {
+    state.textContent = text;
+  }
+  state.className = text && !isPaused ? "bad" : "";
+}
+
+function showUpdates() {
+  const button = document.getElementById("pause");
+  button.closest("p").hidden = !document.querySelector(LIVE);
+  button.addEventListener("click", () => {
+    isPaused = !isPaused;
+    button.setAttribute("aria-pressed", String(isPaused));
+    say(isPaused ? "Paused: what is shown here does not change." : "");
+  });
+}
+
+function nameOf(element) {
+  return element.tagName + (element.id || element.getAttribute("href") || element.ariaLabel || element.textContent);
+}
+
+function keep(event) {
+  const target = event.detail.target;
+  const focused = document.activeElement;
+  kept = {
+    focused: target.contains(focused) ? nameOf(focused) : null,
+    scrolled: [...target.querySelectorAll(".scroll")].map((each) => each.scrollLeft),
+  };
+}
+
+function restore(part) {
+  if (kept === null) {
+    return;
+  }
+  [...part.querySelectorAll(".scroll")].forEach((each, number) => {
+    each.scrollLeft = kept.scrolled[number] || 0;
+  });
+  const again = kept.focused && [...part.querySelectorAll(FOCUSABLE)].find((each) => nameOf(each) === kept.focused);
+  if (again) {
+    again.focus({ preventScroll: true });
+  }
+  kept = null;
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  localTimes(document);
+  showUpdates();
+});
+document.addEventListener("htmx:beforeRequest", (event) => {
+  if (isPaused && event.detail.elt.matches(LIVE)) {
+    event.preventDefault();
+  }
+});
+document.addEventListener("htmx:beforeSwap", keep);
+document.addEventListener("htmx:afterSwap", (event) => {
+  localTimes(event.target);
+  restore(event.target);
+  if (!isPaused) {
+    say("");
+  }
+});
+document.addEventListener("htmx:responseError", (event) => {
+  say(`Not up to date: the console answers ${event.detail.xhr.status}.`);
+});
+for (const name of ["htmx:sendError", "htmx:timeout"]) {
+  document.addEventListener(name, () => say("Not up to date: the console does not answer."));
+}
 document.addEventListener("submit", sendOnce);
 window.addEventListener("pageshow", () => {
   for (const form of document.forms) {
