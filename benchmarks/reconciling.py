@@ -14,11 +14,9 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
 
 import click
 import psutil
@@ -27,12 +25,8 @@ from pydantic import SecretStr
 
 from benchmarks.commands import ROOT, program
 from benchmarks.filling import hurried, without_indexes
-from kratos_sync.domain.identity import Identity
-from kratos_sync.domain.kratos_identity import KratosIdentity
 from kratos_sync.infrastructure.embedded import EmbeddedPostgres
-from kratos_sync.infrastructure.identities.rows import STORE, to_arrays
 from kratos_sync.infrastructure.migrations import migrate
-from kratos_sync.infrastructure.postgres.binary_arrays import register_binary_arrays
 from kratos_sync.infrastructure.postgres.engine import connect
 from tests.kratos.population import Population
 
@@ -40,7 +34,19 @@ SEEDED_AT_ONCE: Final = 20_000
 APART: Final = 1_000_003
 """So far apart are people stored one after the other: a prime, so that each is stored once."""
 LOOK_SECONDS: Final = 0.05
-NOBODY: Final = UUID(int=1)
+# A row as the service stores an answer of the Admin API.
+STORE: Final = """
+    INSERT INTO kratos_sync.kratos_identities
+        (id, schema_id, schema_url, state, state_changed_at, traits, verifiable_addresses,
+         recovery_addresses, metadata_public, metadata_admin, created_at, updated_at, exact_at,
+         exact_numbers, synced_at, seen_alive_at, version, footprint)
+    SELECT p.id, p.schema_id, p.schema_url, p.state, p.state_changed_at, p.traits,
+           p.verifiable_addresses, p.recovery_addresses, e -> 'metadata_public',
+           e -> 'metadata_admin', p.created_at, p.updated_at, p.updated_at, '{}', now(), now(),
+           1, 7088
+    FROM jsonb_array_elements(convert_from(%s, 'UTF8')::jsonb) AS listed (e),
+         jsonb_populate_record(NULL::kratos_sync.kratos_identities, e) AS p
+"""
 
 
 def seed(url: str, number: int) -> None:
@@ -48,7 +54,7 @@ def seed(url: str, number: int) -> None:
     starts = range(0, number, SEEDED_AT_ONCE)
     with (
         hurried(url),
-        without_indexes(url, "kratos_identities"),
+        without_indexes(url, "kratos_identities", keys=True),
         ProcessPoolExecutor() as processes,
     ):
         for _ in processes.map(partial(_seed_some, url, number), starts):
@@ -59,18 +65,10 @@ def seed(url: str, number: int) -> None:
 
 def _seed_some(url: str, number: int, start: int) -> None:
     population = Population(number)
-    people = [
-        KratosIdentity.seen(
-            Identity.from_admin_api(json.loads(population.document(index * APART % number))),
-            at=datetime.now(UTC),
-            cause=NOBODY,
-        )
-        for index in range(start, min(start + SEEDED_AT_ONCE, number))
-    ]
+    numbers = range(start, min(start + SEEDED_AT_ONCE, number))
+    listed = [population.document(each * APART % number) for each in numbers]
     with psycopg.connect(url) as connection:
-        register_binary_arrays(connection.adapters)
-        cursor = psycopg.RawCursor(connection)
-        cursor.execute(STORE, to_arrays(people, [0] * len(people)), binary=True)
+        connection.execute(STORE, [b"[" + b",".join(listed) + b"]"])
 
 
 @contextmanager
