@@ -96,7 +96,8 @@ class World:
         """Deliver to every consumer of the ledger until nothing is pending."""
         kinds = self.ledger.subscriptions.consumers
         for _ in range(ROUNDS):
-            pending = [key for key in self.ledger.deliveries if key[0] in kinds]
+            deliveries = self.ledger.deliveries.items()
+            pending = [key for key, each in deliveries if key[0] in kinds and not each.is_dead]
             if not pending:
                 return
             for kind in kinds.values():
