@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from kratos_sync.application.ports.position import Position
 from kratos_sync.application.ports.replay import EventRange, Step
@@ -34,6 +34,11 @@ _OF_ONE: Final = "e.subject = :identity_id"
 _OF_IDS: Final = "e.id = ANY(:event_ids)"
 _OF_DEAD: Final = """
     e.id IN (SELECT d.event_id FROM kratos_sync.deliveries d WHERE {conditions})
+"""
+# Of more the log is read, and these are looked for in it.
+_FEW_DEAD: Final = """
+    SELECT count(*) <= :few FROM (
+        SELECT FROM kratos_sync.deliveries d WHERE {conditions} LIMIT :few + 1) AS dead
 """
 COUNT: Final = """
     SELECT count(*) FROM kratos_sync.events e
@@ -102,7 +107,7 @@ class PostgresRecordedEvents:
     def count(self, wanted: EventRange) -> int:
         with snapshot(self._engine) as connection:
             connection.execute(COUNT_TIMEOUT)
-            few, conditions, parameters = _narrowed(wanted)
+            few, conditions, parameters = _narrowed(connection, wanted)
             statement = text(COUNT.format(conditions=" AND ".join([*few, *conditions])))
             counted: int = connection.execute(statement, parameters).scalar_one()
             return counted
@@ -115,18 +120,18 @@ class PostgresRecordedEvents:
 
     def redeliver(self, wanted: EventRange, after: Position | None, most: int) -> Step:
         place = after or Position(wanted.since, UUID(int=0))
-        few, conditions, parameters = _narrowed(wanted)
-        parameters |= {
-            "after": place.recorded_at,
-            "after_id": place.event_id,
-            "read": max(MOST_READ, most),
-            "most": most,
-        }
-        read = _READ_FEW.format(few=" AND ".join(few)) if few else _READ
-        statement = text(read + _REDELIVER.format(conditions=" AND ".join(conditions)))
         with translate_errors(), self._engine.begin() as connection:
             hold_off_purges(connection)
             connection.execute(BY_THE_INDEX)
+            few, conditions, parameters = _narrowed(connection, wanted)
+            parameters |= {
+                "after": place.recorded_at,
+                "after_id": place.event_id,
+                "read": max(MOST_READ, most),
+                "most": most,
+            }
+            read = _READ_FEW.format(few=" AND ".join(few)) if few else _READ
+            statement = text(read + _REDELIVER.format(conditions=" AND ".join(conditions)))
             row = connection.execute(statement, parameters).one_or_none()
         if row is None:
             return Step(0, 0, None)
@@ -134,8 +139,10 @@ class PostgresRecordedEvents:
         return Step(replayed, selected - replayed, Position(recorded_at, event_id))
 
 
-def _narrowed(wanted: EventRange) -> tuple[list[str], list[str], dict[str, object]]:
-    """Conditions that an index leads to, others, and their parameters."""
+def _narrowed(
+    connection: Connection, wanted: EventRange
+) -> tuple[list[str], list[str], dict[str, object]]:
+    """Conditions that an index leads to a few events by, others, and their parameters."""
     parameters: dict[str, object] = {
         **outcome_parameters(wanted.outcome, wanted.of_consumer),
         **{name: getattr(wanted, name) for name in ORIGIN_NAMES},
@@ -149,13 +156,15 @@ def _narrowed(wanted: EventRange) -> tuple[list[str], list[str], dict[str, objec
     few = [_OF_ONE] if wanted.identity_id else []
     if wanted.event_ids:
         few.append(_OF_IDS)
-    if wanted.dead is not None:
-        conditions, of_dead = conditions_of(wanted.dead)
-        few.append(_OF_DEAD.format(conditions=conditions))
-        parameters |= of_dead
     others = [
         _IS_WANTED,
         *(ORIGIN[name] for name in ORIGIN_NAMES if getattr(wanted, name)),
         *outcome_conditions(wanted.outcome, wanted.of_consumer),
     ]
+    if wanted.dead is not None:
+        conditions, of_dead = conditions_of(wanted.dead)
+        parameters |= of_dead
+        count = text(_FEW_DEAD.format(conditions=conditions))
+        is_few = connection.execute(count, {**of_dead, "few": MOST_READ}).scalar_one()
+        (few if is_few else others).append(_OF_DEAD.format(conditions=conditions))
     return few, others, parameters

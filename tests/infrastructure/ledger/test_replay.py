@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.pipeline import Batch, deliver
+from kratos_sync.application.ports.dead_letters import DeadLetterFilter
 from kratos_sync.application.ports.position import Position
 from kratos_sync.application.ports.replay import EventRange, Step
 from kratos_sync.application.replay import Progress, Replay
@@ -17,7 +18,13 @@ from kratos_sync.infrastructure.ledger import replay
 from kratos_sync.infrastructure.ledger.replay import PostgresRecordedEvents
 from tests.domain.people import ADA, GRACE
 from tests.infrastructure.kratos.clock import Clock
-from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY, add_delivery, add_event
+from tests.infrastructure.ledger.rows import (
+    A_MINUTE,
+    SOMEBODY,
+    add_delivery,
+    add_event,
+    log_attempt,
+)
 from tests.infrastructure.statements import statements
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import WEBHOOK, updated
@@ -227,3 +234,38 @@ def test_no_purge_removes_what_is_being_redelivered(engine: Engine, ledger: Post
     (lock,) = [n for n, statement in enumerate(seen) if "lock_shared" in statement]
     (inserted,) = [n for n, statement in enumerate(seen) if "INSERT INTO" in statement]
     assert lock < inserted
+
+
+@pytest.mark.parametrize("few", [1, 100], ids=["many", "few"])
+def test_of_dead_letters_all_are_redelivered_to_another_consumer(
+    engine: Engine, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(replay, "MOST_READ", few)
+    how = {"failed_ago": A_MINUTE, "error_type": "ValueError", "error_shape": "no int"}
+    dead = {add_delivery(engine, "Greet", age=age * A_MINUTE, **how) for age in (1, 3, 5)}  # type: ignore[arg-type]  # fields
+    add_delivery(engine, "Greet", age=2 * A_MINUTE, failed_ago=A_MINUTE, error_type="KeyError")
+    add_event(engine, age=4 * A_MINUTE)
+    group = DeadLetterFilter(consumer="Greet", exception="ValueError", shape="no int")
+    wanted = replace(event_range(ledger), dead=group)
+
+    assert PostgresRecordedEvents(engine).count(wanted) == 3
+    run(ledger, wanted)
+
+    assert pending(ledger) == dead
+
+
+def test_only_these_events_of_an_outcome_are_redelivered(
+    engine: Engine, ledger: PostgresLedger
+) -> None:
+    done, failed, other = (add_event(engine, age=A_MINUTE) for _ in range(3))
+    log_attempt(engine, "Greet", done)
+    log_attempt(engine, "Greet", failed, outcome="gave_up")
+    log_attempt(engine, "Greet", other, outcome="gave_up")
+    wanted = replace(
+        event_range(ledger), event_ids=(done, failed), outcome="failed", of_consumer="Greet"
+    )
+
+    assert PostgresRecordedEvents(engine).count(wanted) == 1
+    run(ledger, wanted)
+
+    assert pending(ledger) == {failed}
