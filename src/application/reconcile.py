@@ -18,6 +18,7 @@ from kratos_sync.application.ports.reconciliation import (
     Reconciliation,
     Reconciliations,
 )
+from kratos_sync.domain.id_range import ALL_IDS, IdRange
 
 ALWAYS_ALLOWED: Final = 10
 ALLOWED_PART: Final = 100
@@ -111,8 +112,9 @@ class Reconcile:
             yield run
 
     def _compare(self, run: Reconciliation, page: Page, at: datetime, most_unlisted: int) -> None:
-        self._check_origins(run, page)
         try:
+            page = held_part(page, run.ids)
+            self._check_origins(run, page)
             run.compare_page(page, at, most_unlisted)
         except ListingUnordered:
             run.end("refused: the listing is not in order")
@@ -172,6 +174,24 @@ def allowed(findings: Findings) -> int:
     return max(ALWAYS_ALLOWED, findings.held // ALLOWED_PART)
 
 
+def held_part(page: Page, ids: IdRange) -> Page:
+    """Leave out identities of other deployments. It is the last page if only theirs follow.
+
+    Raises ListingUnordered where the listing goes on after an empty page.
+    """
+    if page.next is not None and not page.identities.strip(b"[] \t\r\n"):
+        raise ListingUnordered("Kratos' listing goes on after an empty page")
+    if ids == ALL_IDS:
+        return page
+    try:
+        listed, documents = _read_ids(page.identities), _read_documents(page.identities)
+    except msgspec.ValidationError:  # an identity without an id: the comparison reports it
+        return page
+    held = [raw for each, raw in zip(listed, documents, strict=True) if each.id in ids]
+    only_others_follow = listed and listed[-1].id > ids.last
+    return Page(b"[" + b",".join(held) + b"]", None if only_others_follow else page.next)
+
+
 class ForeignPage(NamedTuple):
     """A page whose schemas have other origins than ours: which, and the ids that it lists."""
 
@@ -179,11 +199,16 @@ class ForeignPage(NamedTuple):
     ids: tuple[UUID, ...]
 
 
-class _Listed(msgspec.Struct, gc=False):
+class _WithId(msgspec.Struct, gc=False):
     id: UUID
+
+
+class _Listed(_WithId):
     schema_url: Any = None
 
 
+_read_ids: Final = msgspec.json.Decoder(list[_WithId]).decode
+_read_documents: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _read: Final = msgspec.json.Decoder(list[_Listed]).decode
 _DEFAULT_PORTS: Final = {("http", 80), ("https", 443)}
 

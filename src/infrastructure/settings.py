@@ -26,6 +26,7 @@ from pydantic_settings import (
 )
 
 from kratos_sync.application.ports.purge import Retention
+from kratos_sync.domain.id_range import ALL_IDS, IdRange
 from kratos_sync.infrastructure.bus import urls
 from kratos_sync.infrastructure.postgres.connections import parse_database_url
 from kratos_sync.infrastructure.secret_files import (
@@ -131,6 +132,10 @@ def _split(keys: object) -> object:
     return tuple(key.strip() for key in re.split("[,\n]", keys) if key.strip())
 
 
+def _id_range(given: object) -> object:
+    return (IdRange.parse(given) if given else ALL_IDS) if isinstance(given, str) else given
+
+
 def _none_if(word: str) -> BeforeValidator:
     return BeforeValidator(lambda given: None if given == word else given)
 
@@ -144,6 +149,7 @@ ApiKeys = Annotated[tuple[ApiKey, ...], NoDecode, BeforeValidator(_split)]
 HEADER: Final = r"^[A-Za-z0-9-]+$"
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)]
+IdentityIds = Annotated[IdRange, NoDecode, BeforeValidator(_id_range)]
 KeyHeader = Annotated[str, Field(pattern=HEADER), AfterValidator(_key_header)]
 Days = Annotated[Annotated[int, Field(ge=1, le=36_500)] | None, _none_if("forever")]
 Hours = Annotated[Annotated[int, Field(ge=1, le=720)] | None, _none_if("never")]
@@ -174,6 +180,8 @@ class Settings(BaseSettings):
     """Where browsers find Kratos' public API, if that is elsewhere than where services do."""
     kratos_admin_token: Annotated[Token | None, _none_if("")] = None
     """A bearer token for the Admin API, as Ory Network wants one."""
+    identity_ids: IdentityIds = ALL_IDS
+    """The first hex digits of the ids that this deployment holds, where several share a Kratos."""
     kratos_refetch: bool = False
     """Take a webhook as a hint only, and ask the Admin API what the identity is."""
     log_format: Literal["console", "json"] = "console"

@@ -26,7 +26,9 @@ from kratos_sync.domain.events import (
     KratosIdentityUpdated,
     KratosTemplateFailed,
 )
+from kratos_sync.domain.id_range import ALL_IDS, IdRange
 from kratos_sync.domain.identity import Identity, InvalidIdentity
+from kratos_sync.domain.kratos_identity import KratosIdentity
 from kratos_sync.testing.ledger import InMemoryLedger
 
 BEFORE_ALL = UUID(int=0)
@@ -36,8 +38,12 @@ AFTER_ALL = UUID(int=2**128 - 1)
 class InMemoryReconciliation:
     """A `Reconciliation` of an in-memory ledger; each step is done at once, or not at all."""
 
-    def __init__(self, ledger: InMemoryLedger, number: int, *, dry_run: bool) -> None:
-        alive = [each for each in ledger.identities if each.deleted_at is None]
+    def __init__(
+        self, ledger: InMemoryLedger, ids: IdRange, number: int, *, dry_run: bool
+    ) -> None:
+        self.ids = ids
+        self._ledger = ledger
+        alive = [each for each in self._held() if each.deleted_at is None]
         self.started_at = ledger.now
         self.findings = Findings(held=len(alive))
         self.schema_urls: Collection[str] = {each.schema_url for each in alive if each.schema_url}
@@ -48,7 +54,6 @@ class InMemoryReconciliation:
         self.listed = False
         self.outcome: str | None = None
         self.ended_at: datetime | None = None
-        self._ledger = ledger
         self._source = f"reconcile:{number}"
         self._dry_run = dry_run
         self._last = BEFORE_ALL
@@ -63,12 +68,12 @@ class InMemoryReconciliation:
         """Compare a page, and record what differs."""
         documents = json.loads(page.identities)
         ids = [UUID(each["id"]) for each in documents]
-        if [self._last, *ids] != sorted({self._last, *ids}) or not (ids or page.next is None):
+        if [self._last, *ids] != sorted({self._last, *ids}):
             raise ListingUnordered("the page is not in order")
-        upper = AFTER_ALL if page.next is None else ids[-1]
+        upper = AFTER_ALL if page.next is None else [self._last, *ids][-1]
         unlisted = [
             each.id
-            for each in self._ledger.identities
+            for each in self._held()
             if self._last < each.id <= upper and each.id not in ids and each.deleted_at is None
             if (each.created_at or each.synced_at) < self.started_at
         ]
@@ -107,7 +112,7 @@ class InMemoryReconciliation:
 
     def sample_ids(self, most: int) -> Sequence[UUID]:
         """Some who are alive here."""
-        return [each.id for each in self._ledger.identities if each.deleted_at is None][:most]
+        return [each.id for each in self._held() if each.deleted_at is None][:most]
 
     def start_over(self) -> None:
         """Go back to the first page."""
@@ -116,7 +121,7 @@ class InMemoryReconciliation:
 
     def unlisted(self, most: int) -> Sequence[UUID]:
         """Some that were not settled."""
-        return sorted(self._unlisted)[:most]
+        return sorted(each for each in self._unlisted if each in self.ids)[:most]
 
     def settle(self, deleted: Sequence[UUID], existing: Sequence[UUID], at: datetime) -> None:
         """Record that some are deleted."""
@@ -131,6 +136,9 @@ class InMemoryReconciliation:
         self.outcome, self.ended_at = outcome, self._ledger.now
         self.differences = []
 
+    def _held(self) -> list[KratosIdentity]:
+        return [each for each in self._ledger.identities if each.id in self.ids]
+
     def _record(self, event: DomainEvent, what: str) -> bool:
         key = f"{self._source}:{event.subject}:{what}"
         return self._dry_run or self._ledger.publish(event, Provenance("reconcile", key))
@@ -139,8 +147,9 @@ class InMemoryReconciliation:
 class InMemoryReconciliations:
     """A `Reconciliations` that remembers its runs."""
 
-    def __init__(self, ledger: InMemoryLedger) -> None:
+    def __init__(self, ledger: InMemoryLedger, ids: IdRange = ALL_IDS) -> None:
         self.runs: list[InMemoryReconciliation] = []
+        self._ids = ids
         self._ledger = ledger
         self._is_busy = False
 
@@ -172,11 +181,13 @@ class InMemoryReconciliations:
         return min(len(self._ledger.deliveries), most)
 
     def _dry(self) -> InMemoryReconciliation:
-        return InMemoryReconciliation(self._ledger, 0, dry_run=True)
+        return InMemoryReconciliation(self._ledger, self._ids, 0, dry_run=True)
 
     def _real(self) -> InMemoryReconciliation:
         if self.runs and self.runs[-1].outcome is None:
             self.runs[-1].resumed = True
+            self.runs[-1].ids = self._ids
             return self.runs[-1]
-        self.runs.append(InMemoryReconciliation(self._ledger, len(self.runs) + 1, dry_run=False))
+        number = len(self.runs) + 1
+        self.runs.append(InMemoryReconciliation(self._ledger, self._ids, number, dry_run=False))
         return self.runs[-1]

@@ -17,6 +17,7 @@ from kratos_sync.application.ports.kratos import KratosAdmin
 from kratos_sync.application.ports.reconciliation import Findings, Reconciliations
 from kratos_sync.application.reconcile import Reconcile
 from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.domain.id_range import IdRange
 from kratos_sync.domain.identity import PARTS, Identity
 from kratos_sync.domain.json_values import ABSENT
 from kratos_sync.domain.kratos_identity import KratosIdentity
@@ -196,3 +197,15 @@ def world_in_memory() -> World:
 
 def world_on_postgres(engine: Engine) -> World:
     return World(PostgresLedger(engine), PostgresReconciliations(engine))
+
+
+def share(world: World, ids: IdRange) -> None:
+    """From now on hold these identities only, whatever the tables have."""
+    if isinstance(world.ledger, InMemoryLedger):
+        reconciliations = InMemoryReconciliations(world.ledger, ids)
+        assert isinstance(world.reconciliations, InMemoryReconciliations)
+        reconciliations.runs = world.reconciliations.runs
+        world.reconciliations = reconciliations
+    else:
+        assert isinstance(world.ledger, PostgresLedger)
+        world.reconciliations = PostgresReconciliations(world.ledger.engine, ids)

@@ -10,7 +10,7 @@ from uuid_utils.compat import uuid7
 
 from kratos_sync.application import reconcile
 from kratos_sync.application.ports.event_bus import Provenance
-from kratos_sync.application.ports.kratos import KratosRefused, KratosUnavailable
+from kratos_sync.application.ports.kratos import KratosRefused, KratosUnavailable, Page
 from kratos_sync.application.ports.reconciliation import AnotherReconciliation, ListingUnordered
 from kratos_sync.application.reconcile import AnotherKratos, ConsumersAreBehind, DeletesRefused
 from kratos_sync.domain.events import KratosTemplateFailed
@@ -571,6 +571,15 @@ def test_a_listing_out_of_order_is_refused(world: World) -> None:
 
     with pytest.raises(ListingUnordered):
         next(run)
+    assert len(world.alive()) == 4
+
+
+def test_a_listing_that_goes_on_after_an_empty_page_is_refused(world: World) -> None:
+    world.copy(*many(4))
+    world.kratos.page = lambda token: Page(b"[]", "another")  # type: ignore[method-assign]
+
+    with pytest.raises(ListingUnordered):
+        world.reconcile()
     assert len(world.alive()) == 4
 
 

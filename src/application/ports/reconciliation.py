@@ -10,6 +10,7 @@ from uuid import UUID
 
 from kratos_sync.application.missed_webhooks import HOOKS
 from kratos_sync.application.ports.kratos import Page
+from kratos_sync.domain.id_range import IdRange
 
 SHORTEST_PAUSE: Final = timedelta(minutes=1)
 """Between two runs, where Kratos' template fails again and again."""
@@ -127,6 +128,8 @@ class Reconciliation(Protocol):
     raises LedgerUnavailable, ConcurrencyConflict or ReconciliationLost.
     """
 
+    ids: IdRange
+    """The identities that are compared: no others are given, counted, or found unlisted."""
     started_at: datetime
     findings: Findings
     resumed: bool
@@ -150,7 +153,7 @@ class Reconciliation(Protocol):
         """Whether one of them is alive here."""
 
     def compare_page(self, page: Page, at: datetime, most_unlisted: int) -> None:
-        """Compare a page that was asked for at that time.
+        """Compare a page that was asked for at that time, and has no identity of others.
 
         Raises ListingUnordered, KratosRefused for a page with an identity without id, and
         NoKnownIdentity for one with no identity that is held, nor any before it, where more than

@@ -111,7 +111,7 @@ def compare(
         ids = [each.id for each in _read_ids(identities)]
     except msgspec.ValidationError:
         raise KratosRefused("its listing has an identity without an id") from None
-    _check_order(after, ids, is_last=is_last)
+    _check_order(after, ids)
     candidates = candidates_of(cursor, identities, ids)
     missing = sum(not is_held for is_held in candidates.values())
     differing: list[Differing] = []
@@ -120,7 +120,7 @@ def compare(
         listed = zip(ids, _read_documents(identities), strict=True)
         documents = [bytes(raw) for identity_id, raw in listed if identity_id in candidates]
         differing, unreadable = _differing(cursor, documents, candidates, at)
-    upper = LAST if is_last else ids[-1]
+    upper = LAST if is_last else (ids or [after])[-1]
     return Compared(ids, upper, len(ids) - missing, differing, unreadable)
 
 
@@ -144,9 +144,7 @@ def candidates_of(cursor: Cursor, identities: bytes, ids: Sequence[UUID]) -> dic
     return dict(rows)  # type: ignore[arg-type]
 
 
-def _check_order(after: UUID, ids: Sequence[UUID], *, is_last: bool) -> None:
-    if not ids and not is_last:
-        raise ListingUnordered("Kratos' listing goes on after an empty page")
+def _check_order(after: UUID, ids: Sequence[UUID]) -> None:
     for identity_id in ids:
         if identity_id <= after:
             raise ListingUnordered("Kratos' listing is not in the order of ids")

@@ -1,11 +1,12 @@
 """One reconciliation run in PostgreSQL: each step is one transaction."""
 
+import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Final, NamedTuple
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import psycopg
 from psycopg.types.json import Jsonb
@@ -22,6 +23,7 @@ from kratos_sync.application.ports.reconciliation import (
     NoKnownIdentity,
     ReconciliationLost,
 )
+from kratos_sync.domain.id_range import IdRange
 from kratos_sync.domain.identity import Identity
 from kratos_sync.infrastructure.ledger.recording import RECORD_ANSWERS, record_many
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
@@ -43,11 +45,11 @@ KNOWS: Final = text("""
 """)
 # Those after a random id, and from the first id on if those are too few.
 SAMPLE: Final = text("""
-    (SELECT id FROM kratos_sync.kratos_identities WHERE deleted_at IS NULL AND id >= :random
-     ORDER BY id LIMIT :most)
+    (SELECT id FROM kratos_sync.kratos_identities
+     WHERE deleted_at IS NULL AND id BETWEEN :random AND :last ORDER BY id LIMIT :most)
     UNION ALL
-    (SELECT id FROM kratos_sync.kratos_identities WHERE deleted_at IS NULL AND id < :random
-     ORDER BY id LIMIT :most)
+    (SELECT id FROM kratos_sync.kratos_identities
+     WHERE deleted_at IS NULL AND id >= :first AND id < :random ORDER BY id LIMIT :most)
     LIMIT :most
 """)
 RECORDED: Final = text("""
@@ -55,7 +57,8 @@ RECORDED: Final = text("""
 """)
 _UNLISTED: Final = """
     FROM kratos_sync.kratos_identities
-    WHERE id > :after AND id <= :upper AND id <> ALL (CAST(:listed AS uuid[]))
+    WHERE id > :after AND id <= :upper AND id BETWEEN :first AND :last
+      AND id <> ALL (CAST(:listed AS uuid[]))
       AND deleted_at IS NULL AND coalesce(created_at, synced_at) < :began
 """
 KEEP_UNLISTED: Final = text("INSERT INTO kratos_sync.unseen_identities SELECT :run, id" + _UNLISTED)
@@ -64,7 +67,8 @@ FIND_UNLISTED: Final = text(
 )
 NEXT_UNLISTED: Final = text("""
     SELECT identity_id FROM kratos_sync.unseen_identities
-    WHERE reconciliation = :run ORDER BY identity_id LIMIT :most
+    WHERE reconciliation = :run AND identity_id BETWEEN :first AND :last
+    ORDER BY identity_id LIMIT :most
 """)
 SETTLE: Final = text("""
     DELETE FROM kratos_sync.unseen_identities
@@ -99,6 +103,7 @@ class Run(NamedTuple):
     """A run that begins or continues; ``before`` is when the last completed one began, if any."""
 
     id: int
+    ids: IdRange
     started_at: datetime
     findings: Findings
     before: datetime | None
@@ -113,7 +118,7 @@ class PostgresReconciliation:
     def __init__(self, connection: Connection, run: Run) -> None:
         self._connection = connection
         self._run_id, self._before, self._place = run.id, run.before, run.place
-        self.started_at, self.resumed = run.started_at, run.resumed
+        self.ids, self.started_at, self.resumed = run.ids, run.started_at, run.resumed
         self.findings, self.schema_urls = run.findings, run.schema_urls
         self.is_same_kratos = False
         self.differences: Sequence[Difference] = []
@@ -140,7 +145,8 @@ class PostgresReconciliation:
             if is_unknown and self.findings.held > most_unlisted:
                 raise NoKnownIdentity("Kratos' listing begins with no identity that is held here")
             stretch = {"after": after, "upper": compared.upper, "listed": uuid_array(compared.ids)}
-            unlisted = self._keep_unlisted(connection, stretch | {"began": self.started_at})
+            stretch |= {"first": self.ids.first, "last": self.ids.last, "began": self.started_at}
+            unlisted = self._keep_unlisted(connection, stretch)
             new = self._unrecorded(connection, compared.differing)
             pending = pending_of(cursor, [each.identity.id for each in new])
             differences = [Difference(each.identity.id, each.fields) for each in new]
@@ -168,12 +174,16 @@ class PostgresReconciliation:
         self._place, self.findings, self.differences = place, findings, []
 
     def sample_ids(self, most: int) -> Sequence[UUID]:
+        first, last = self.ids.first, self.ids.last
+        random = UUID(int=first.int + secrets.randbelow(last.int - first.int + 1))
+        parameters = {"random": random, "most": most, "first": first, "last": last}
         with self._transaction() as connection:
-            return list(connection.execute(SAMPLE, {"random": uuid4(), "most": most}).scalars())
+            return list(connection.execute(SAMPLE, parameters).scalars())
 
     def unlisted(self, most: int) -> Sequence[UUID]:
         with self._transaction() as connection:
             parameters = {"run": self._run_id, "most": most}
+            parameters |= {"first": self.ids.first, "last": self.ids.last}
             return list(connection.execute(NEXT_UNLISTED, parameters).scalars())
 
     def settle(self, deleted: Sequence[UUID], existing: Sequence[UUID], at: datetime) -> None:

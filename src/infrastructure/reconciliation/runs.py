@@ -1,6 +1,6 @@
 """The reconciliation runs in PostgreSQL: one at a time, resumed where they were interrupted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Final
@@ -25,6 +25,7 @@ from kratos_sync.application.ports.reconciliation import (
     PastReconciliation,
 )
 from kratos_sync.domain.events import NO_IDENTITY, KratosTemplateFailed
+from kratos_sync.domain.id_range import ALL_IDS, IdRange
 from kratos_sync.infrastructure.ledger.hook_activity import hook_activity
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.postgres.engine import require_own_session, translate_errors
@@ -69,7 +70,7 @@ HELD: Final = text("""
     SELECT coalesce(sum(number), 0)::bigint,
            coalesce(array_agg(schema_url) FILTER (WHERE schema_url IS NOT NULL), '{}')
     FROM (SELECT schema_url, count(*) AS number FROM kratos_sync.kratos_identities
-          WHERE deleted_at IS NULL GROUP BY schema_url) AS held
+          WHERE deleted_at IS NULL AND id BETWEEN :first AND :last GROUP BY schema_url) AS held
 """)
 NOW: Final = text("SELECT clock_timestamp()")
 # Of a run that was refused: any other has settled them, or goes on with them.
@@ -113,10 +114,11 @@ IN_FLIGHT: Final = text("""
 
 
 class PostgresReconciliations:
-    """The Reconciliations port."""
+    """The Reconciliations port, for the identities of these ids."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, ids: IdRange = ALL_IDS) -> None:
         self._engine = engine
+        self._ids = ids
 
     @contextmanager
     def begin(self, *, dry_run: bool) -> Iterator[PostgresReconciliation]:
@@ -131,7 +133,8 @@ class PostgresReconciliations:
                     raise AnotherReconciliation("another reconciliation is at work")
             try:
                 with connection.begin():
-                    run = begin_dry(connection) if dry_run else begin_or_resume(connection)
+                    begin = begin_dry if dry_run else begin_or_resume
+                    run = begin(connection, self._ids)
                 yield (DryReconciliation if dry_run else PostgresReconciliation)(connection, run)
             finally:
                 with suppress(SQLAlchemyError, psycopg.Error), connection.begin():
@@ -173,27 +176,28 @@ class PostgresKratosStatus:
         return Unlisted(number, found, len(rows) > most)
 
 
-def begin_or_resume(connection: Connection) -> Run:
+def begin_or_resume(connection: Connection, ids: IdRange) -> Run:
     """Give the newest run if it did not end and is not too old; else add one."""
-    number, schema_urls = connection.execute(HELD).one()
+    number, schema_urls = _held(connection, ids)
     row = connection.execute(UNENDED, {"within": RESUMED_WITHIN}).mappings().one_or_none()
     if row is not None:
         run_id, findings = row["id"], Findings.from_record({**row})
         place = Place(row["page_token"], row["last_id"], row["listed"])
         before = _before(connection, run_id)
-        return Run(run_id, row["started_at"], findings, before, schema_urls, place, resumed=True)
+        started_at = row["started_at"]
+        return Run(run_id, ids, started_at, findings, before, schema_urls, place, resumed=True)
     run_id, started_at = connection.execute(BEGIN, {"held": number}).one()
     connection.execute(DELETE_OLD, {"run": run_id, "kept": KEPT})
     connection.execute(DELETE_UNLISTED, {"run": run_id - 1})
     findings, before = Findings(held=number), _before(connection, run_id)
-    return Run(run_id, started_at, findings, before, schema_urls)
+    return Run(run_id, ids, started_at, findings, before, schema_urls)
 
 
-def begin_dry(connection: Connection) -> Run:
+def begin_dry(connection: Connection, ids: IdRange) -> Run:
     """Give a new run without a row."""
-    number, schema_urls = connection.execute(HELD).one()
+    number, schema_urls = _held(connection, ids)
     now = connection.execute(NOW).scalar_one()
-    return Run(0, now, Findings(held=number), _before(connection, None), schema_urls)
+    return Run(0, ids, now, Findings(held=number), _before(connection, None), schema_urls)
 
 
 def drift(connection: Connection) -> Drift:
@@ -209,6 +213,11 @@ def drift(connection: Connection) -> Drift:
         for row in connection.execute(PAST, {"most": MOST_PAST}).mappings()
     ]
     return Drift(past, bool(connection.execute(IS_RUNNING, {"key": LOCK_KEY}).scalar_one()))
+
+
+def _held(connection: Connection, ids: IdRange) -> tuple[int, Sequence[str]]:
+    number, schema_urls = connection.execute(HELD, {"first": ids.first, "last": ids.last}).one()
+    return number, schema_urls
 
 
 def _before(connection: Connection, run_id: int | None) -> datetime | None:

@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.ports.purge import ClocksDiffer, Removed
 from kratos_sync.domain.events import NO_IDENTITY, KratosTemplateFailed
+from kratos_sync.domain.id_range import ALL_IDS
 from kratos_sync.infrastructure.erasure import PostgresErasures
 from kratos_sync.infrastructure.ledger.backlog import LONGEST_SECONDS, SOON, SURVEY
 from kratos_sync.infrastructure.ledger.claims import CLAIM, PostgresClaims
@@ -117,7 +118,7 @@ def test_a_reconciliation_at_a_time_to_come_hides_nothing_that_was_missed(engine
     with engine.connect() as connection:
         (missed,) = template_failures(connection)
         assert missed.calls == 1
-        assert runs.begin_dry(connection).before is None
+        assert runs.begin_dry(connection, ALL_IDS).before is None
 
 
 def test_a_template_that_failed_at_a_time_to_come_does_not_bring_forward_every_next(
