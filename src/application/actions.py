@@ -16,6 +16,7 @@ from kratos_sync.application.operations import RunningOperation
 from kratos_sync.application.ports.dead_letters import DeadLetterDecisions, DeadLetterFilter
 from kratos_sync.application.ports.deletions import Deletions, Erased, Erasures
 from kratos_sync.application.ports.kratos import (
+    HeldElsewhere,
     KratosAdmin,
     SyncedIdentities,
     SyncOutcome,
@@ -33,6 +34,7 @@ from kratos_sync.application.rate_limiter import RateLimiter
 from kratos_sync.application.reconcile import DeletesRefused, Reconcile
 from kratos_sync.application.replay import Progress, Replay
 from kratos_sync.application.sync import SyncIdentities
+from kratos_sync.domain.id_range import IdRange
 
 STEP: Final = 4_000
 """Dead letters in one transaction: enough to be quick, few enough not to block others."""
@@ -56,7 +58,8 @@ class Actions:
 
     Every method says to its operation how far it is, ends where that is to stop, and raises what
     its use case raises. ``kratos`` takes the options of the Admin API, and may raise
-    KratosNotConfigured; ``public_urls`` are as `Reconcile` takes them.
+    KratosNotConfigured; ``public_urls`` are as `Reconcile` takes them. Identities of other ids
+    than ``ids`` are another deployment's.
     """
 
     subscriptions: Subscriptions
@@ -67,6 +70,7 @@ class Actions:
     synced: SyncedIdentities
     reconciliations: Reconciliations
     public_urls: Collection[str]
+    ids: IdRange
     deletions: Deletions
     erasures: Erasures
     wake_relay: Callable[[], None]
@@ -123,7 +127,7 @@ class Actions:
         """Fetch identities from Kratos, and record them; it failed if Kratos refused one."""
         counts = Counter[str]()
         kratos = self.kratos(pause=operation.pause)
-        syncing = SyncIdentities(kratos, self.synced, self.wake_relay)
+        syncing = SyncIdentities(kratos, self.synced, self.wake_relay, self.ids)
         for done, each in enumerate(syncing.run(ids), 1):
             report(each)
             counts[each.outcome.name.lower()] += 1
@@ -132,7 +136,12 @@ class Actions:
             operation.advance(done, len(ids), **counts)
 
     def delete(self, operation: RunningOperation) -> UUID:
-        """Have workers delete the subject here, and then in Kratos; give the event's id."""
+        """Have workers delete the subject here, and then in Kratos; give the event's id.
+
+        Raises HeldElsewhere.
+        """
+        if _subject(operation) not in self.ids:
+            raise HeldElsewhere(self.ids)
         erase, by = operation.request.scope.get("erase") is True, operation.request.by
         event_id = self.deletions.request(_subject(operation), by=by, erase=erase)
         self.wake_relay()

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from kratos_sync.application.ports.kratos import (
     Answer,
+    HeldElsewhere,
     KratosAdmin,
     KratosError,
     KratosNotConfigured,
@@ -19,6 +20,7 @@ from kratos_sync.application.ports.kratos import (
     SyncResult,
 )
 from kratos_sync.domain.events import KratosIdentityGone, KratosIdentityUpdated
+from kratos_sync.domain.id_range import ALL_IDS, IdRange
 from kratos_sync.domain.kratos_identity import KratosIdentity
 from kratos_sync.domain.merging import ReceivedWebhook
 
@@ -82,14 +84,22 @@ class IdentityLookup:
 
 
 class SyncIdentities:
-    """Asks Kratos, and records its answers; `wake_relay` is called after each commit."""
+    """Asks Kratos, and records its answers; `wake_relay` is called after each commit.
+
+    It does not ask about identities of other ids than ``held``.
+    """
 
     def __init__(
-        self, kratos: KratosAdmin, identities: SyncedIdentities, wake_relay: Callable[[], None]
+        self,
+        kratos: KratosAdmin,
+        identities: SyncedIdentities,
+        wake_relay: Callable[[], None],
+        held: IdRange = ALL_IDS,
     ) -> None:
         self._kratos = kratos
         self._identities = identities
         self._wake_relay = wake_relay
+        self._held = held
 
     def run(self, ids: Sequence[UUID]) -> Iterator[SyncResult]:
         """Give a result for each, in their order.
@@ -101,11 +111,17 @@ class SyncIdentities:
             yield from self._sync(ids[start : start + ASKED_AT_ONCE])
 
     def _sync(self, ids: Sequence[UUID]) -> Iterator[SyncResult]:
-        lookup = IdentityLookup(lambda: self._kratos, lambda: ids, self._identities.now)
+        held = [each for each in ids if each in self._held]
+        lookup = IdentityLookup(lambda: self._kratos, lambda: held, self._identities.now)
         answers: dict[UUID, Answer] = {}
-        results: dict[UUID, SyncResult] = {}
+        elsewhere = str(HeldElsewhere(self._held))
+        results = {
+            each: SyncResult(each, SyncOutcome.REFUSED, problem=elsewhere)
+            for each in ids
+            if each not in self._held
+        }
         unavailable: KratosUnavailable | None = None
-        for each in ids:
+        for each in held:
             try:
                 answers[each] = lookup.answer(each)
             except KratosRefused as error:

@@ -179,7 +179,9 @@ class Container(containers.DeclarativeContainer):
                 PostgresDeletionFinalizer, kratos=kratos_admin.provider
             ).provider,
             KratosAnswers: providers.Factory(
-                PostgresKratosAnswers, kratos=kratos_admin.provider
+                PostgresKratosAnswers,
+                kratos=kratos_admin.provider,
+                ids=settings.provided.identity_ids,
             ).provider,
             KratosIdentities: providers.Factory(PostgresKratosIdentities).provider,
             RecordedWebhooks: providers.Factory(PostgresRecordedWebhooks).provider,
@@ -230,7 +232,9 @@ class Container(containers.DeclarativeContainer):
     dead_letters = providers.Singleton(PostgresDeadLetters, engine)
     dead_letter_decisions = providers.Singleton(PostgresDeadLetterDecisions, engine)
     recorded_events = providers.Singleton(PostgresRecordedEvents, engine)
-    reconciliations = providers.Singleton(PostgresReconciliations, direct_engine)
+    reconciliations = providers.Singleton(
+        PostgresReconciliations, direct_engine, settings.provided.identity_ids
+    )
     kratos_status = providers.Singleton(PostgresKratosStatus, engine)
     synced_identities = providers.Singleton(PostgresSyncedIdentities, engine)
     deletions = providers.Singleton(PostgresDeletions, engine)
@@ -257,6 +261,7 @@ class Container(containers.DeclarativeContainer):
         synced=synced_identities,
         reconciliations=reconciliations,
         public_urls=settings.provided.kratos_urls,
+        ids=settings.provided.identity_ids,
         deletions=deletions,
         erasures=erasures,
         wake_relay=wake_relay,

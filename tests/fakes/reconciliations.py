@@ -38,9 +38,7 @@ AFTER_ALL = UUID(int=2**128 - 1)
 class InMemoryReconciliation:
     """A `Reconciliation` of an in-memory ledger; each step is done at once, or not at all."""
 
-    def __init__(
-        self, ledger: InMemoryLedger, ids: IdRange, number: int, *, dry_run: bool
-    ) -> None:
+    def __init__(self, ledger: InMemoryLedger, ids: IdRange, number: int, *, dry_run: bool) -> None:
         self.ids = ids
         self._ledger = ledger
         alive = [each for each in self._held() if each.deleted_at is None]

@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from kratos_sync.application.ports.purge import Retention
+from kratos_sync.domain.id_range import ALL_IDS
 from kratos_sync.infrastructure.settings import Settings
 
 TAKEN = [
@@ -92,6 +93,15 @@ def test_api_keys_are_separated_by_commas(
     settings = settings_of(monkeypatch, KRATOS_WEBHOOK_API_KEYS=given)
 
     assert [key.get_secret_value() for key in settings.kratos_webhook_api_keys] == keys
+
+
+@pytest.mark.parametrize(("given", "held"), [("", "0-f"), ("0-7", "0-7"), ("A", "a")])
+def test_a_deployment_holds_some_identities_or_all(
+    monkeypatch: pytest.MonkeyPatch, given: str, held: str
+) -> None:
+    assert str(settings_of(monkeypatch, IDENTITY_IDS=given).identity_ids) == held
+    monkeypatch.delenv("IDENTITY_IDS")
+    assert from_environment().identity_ids == ALL_IDS
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,7 @@ def _handlers(
         lambda: datetime.now(UTC),
         max_calls=round(most_connections * WAITING_SHARE),
         on_accepted=hooks.add,
+        ids=settings.identity_ids,
     )
     with expected_errors():
         return sync, _parse_handler(container, of_parse)

@@ -11,7 +11,7 @@ from kratos_sync.api.cli.output import echo, echo_json, status_line
 from kratos_sync.api.cli.process import Steps, command_container
 from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.deletions import Erasable, Erased
-from kratos_sync.application.ports.kratos import KratosError, KratosNotConfigured
+from kratos_sync.application.ports.kratos import HeldElsewhere, KratosError, KratosNotConfigured
 from kratos_sync.application.ports.operations import How, OperationRequest
 
 if TYPE_CHECKING:
@@ -50,7 +50,9 @@ def erase(
     with command_container() as container:
         found = container.erasures().erasable(identity_id)
         if not found.is_known:
-            raise click.ClickException(f"Nothing is known of an identity {identity_id}.")
+            ids = container.settings().identity_ids
+            hint = "" if identity_id in ids else f": {HeldElsewhere(ids)}"
+            raise click.ClickException(f"Nothing is known of an identity {identity_id}{hint}.")
         kratos = _ask_kratos(container, identity_id, anyway)
         echo(_plan(identity_id, found, kratos), err=as_json)
         erased, steps = Erased(), Steps()

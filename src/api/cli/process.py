@@ -184,7 +184,7 @@ def explained(error: Exception) -> click.ClickException | None:
 
     from kratos_sync.application.application import InvalidApplication
     from kratos_sync.application.operation_scopes import ScopeNotKept
-    from kratos_sync.application.ports.kratos import KratosNotConfigured
+    from kratos_sync.application.ports.kratos import HeldElsewhere, KratosNotConfigured
     from kratos_sync.application.ports.operations import CannotBeResumed
     from kratos_sync.application.ports.purge import AnotherPurge, ClocksDiffer
     from kratos_sync.infrastructure.bus.broker import BrokerNotShared
@@ -207,7 +207,7 @@ def explained(error: Exception) -> click.ClickException | None:
         case KratosNotConfigured() | BrokerNotShared():
             hint = ": where is Kratos' Admin API?" if isinstance(error, KratosNotConfigured) else ""
             return click.UsageError(f"{error}{hint}")
-        case SchemaTooOld() | SchemaTooNew() | CannotListen():
+        case SchemaTooOld() | SchemaTooNew() | CannotListen() | HeldElsewhere():
             return click.ClickException(str(error))
         case InvalidApplication():
             return click.ClickException(f"The application cannot be used: {error}.")

@@ -71,7 +71,7 @@ def sync(*, ids: tuple[str, ...], wait: bool, by: str, as_json: bool) -> None:
         left = amount(len(wanted) - len(asked), "identity")
         raise click.ClickException(f"{steps.ended_early}. {left} not asked for.")
     if any(each.outcome is SyncOutcome.REFUSED for each in asked):
-        raise click.ClickException("Kratos refused some.")
+        raise click.ClickException("Some were refused.")
     if unfinished:
         raise click.ClickException(unfinished)
 

@@ -137,7 +137,8 @@ ANSWERS: Final[dict[int, str]] = {
     431: "The headers are larger than 64 KiB, or have more than 100 lines.",
     500: "Something went wrong here. Nothing was recorded, as far as is known: send it again.",
     501: "The body has a transfer coding other than chunked.",
-    503: "There is no room, or PostgreSQL stayed away for 25 s. Send it again.",
+    503: "There is no room, PostgreSQL stayed away for 25 s, or another deployment holds the"
+    " identity (`IDENTITY_IDS`). Send it again.",
 }
 _TO_ANY_REQUEST: Final = (400, 408, 431, 501, 503)
 _HOOK_HEADERS: Final[Json] = [

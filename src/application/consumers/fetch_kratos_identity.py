@@ -4,6 +4,7 @@ from datetime import timedelta
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.ports.kratos import (
+    HeldElsewhere,
     KratosAnswers,
     KratosNotConfigured,
     KratosUnavailable,
@@ -24,6 +25,7 @@ class FetchKratosIdentity(Consumer[KratosIdentityHinted]):
     # the first event may take ten seconds for all and ten alone, which the limit has to exceed.
     batch_size = 50
     time_limit = timedelta(seconds=30)
+    gives_up_on = (HeldElsewhere,)
 
     def __init__(self, answers: KratosAnswers) -> None:
         self._answers = answers

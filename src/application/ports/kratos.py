@@ -12,6 +12,7 @@ from kratos_sync.domain.events import (
     KratosIdentityHinted,
     KratosIdentityUpdated,
 )
+from kratos_sync.domain.id_range import IdRange
 from kratos_sync.domain.identity import Identity
 
 MOST_AT_ONCE: Final = 500
@@ -51,6 +52,13 @@ class KratosNotConfigured(KratosError):
 
     def __init__(self) -> None:
         super().__init__("KRATOS_ADMIN_URL is not set")
+
+
+class HeldElsewhere(Exception):
+    """An identity is not one of those that this deployment holds."""
+
+    def __init__(self, ids: IdRange) -> None:
+        super().__init__(f"another deployment holds this identity: IDENTITY_IDS is {ids} here")
 
 
 class Page(NamedTuple):
@@ -123,7 +131,8 @@ class KratosAnswers(Protocol):
     def ask(self, identity_id: UUID) -> Answer:
         """Give the answer; the same one each time.
 
-        Raises KratosUnavailable, KratosRefused or KratosNotConfigured. The first call asks about
+        Raises KratosUnavailable, KratosRefused, KratosNotConfigured, or HeldElsewhere for one that
+        is not held by this deployment. The first call asks about
         all identities of the transaction in one request; those not found are then looked up alone.
         """
 
@@ -145,7 +154,7 @@ class SyncOutcome(StrEnum):
     ERASED = "forgotten"
     """The identity was erased here on request, whatever Kratos has."""
     REFUSED = "refused"
-    """The Admin API refused to answer, or its answer is no identity."""
+    """The Admin API refused to answer, its answer is no identity, or it is held elsewhere."""
 
 
 class SyncResult(NamedTuple):

@@ -15,6 +15,7 @@ from kratos_sync.application.consumers.fetch_kratos_identity import FetchKratosI
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.application.ports.kratos import (
     Answer,
+    HeldElsewhere,
     KratosAdmin,
     KratosNotConfigured,
     PendingCount,
@@ -25,6 +26,7 @@ from kratos_sync.domain.events import (
     DomainEvent,
     KratosIdentityHinted,
 )
+from kratos_sync.domain.id_range import ALL_IDS, IdRange
 from kratos_sync.infrastructure.identities.kratos_identities import PostgresKratosIdentities
 from kratos_sync.infrastructure.identities.recorded_webhooks import NOW, later_webhooks
 from kratos_sync.infrastructure.ledger.recording import RECORD_ANSWERS, record_many
@@ -91,8 +93,14 @@ log = structlog.get_logger()
 class PostgresKratosAnswers:
     """The KratosAnswers port, in one transaction; answers are recorded when it commits."""
 
-    def __init__(self, transaction: Transaction, kratos: Callable[[], KratosAdmin]) -> None:
+    def __init__(
+        self,
+        transaction: Transaction,
+        kratos: Callable[[], KratosAdmin],
+        ids: IdRange = ALL_IDS,
+    ) -> None:
         self._transaction = transaction
+        self._ids = ids
         self._kratos = kratos
         self._lookup = IdentityLookup(
             self._connected, lambda: transaction.subjects, lambda: _now(transaction)
@@ -117,6 +125,8 @@ class PostgresKratosAnswers:
 
     def ask(self, identity_id: UUID) -> Answer:
         """Ask about all in one request, and alone about those not found there."""
+        if identity_id not in self._ids:
+            raise HeldElsewhere(self._ids)
         return self._lookup.answer(identity_id)
 
     def record(self, identity_id: UUID, answer: Answer) -> None:

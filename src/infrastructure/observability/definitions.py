@@ -30,6 +30,7 @@ RESULTS: Final = (
     "unauthorized",
     "invalid",
     "too_large",
+    "misrouted",
     "unavailable",
     "failed",
     "disconnected",

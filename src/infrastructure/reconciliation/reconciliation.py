@@ -182,8 +182,8 @@ class PostgresReconciliation:
 
     def unlisted(self, most: int) -> Sequence[UUID]:
         with self._transaction() as connection:
-            parameters = {"run": self._run_id, "most": most}
-            parameters |= {"first": self.ids.first, "last": self.ids.last}
+            ids = {"first": self.ids.first, "last": self.ids.last}
+            parameters = {"run": self._run_id, "most": most, **ids}
             return list(connection.execute(NEXT_UNLISTED, parameters).scalars())
 
     def settle(self, deleted: Sequence[UUID], existing: Sequence[UUID], at: datetime) -> None:

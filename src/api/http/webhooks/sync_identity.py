@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextvars import Context
 from datetime import datetime, timedelta
 from hashlib import blake2b
+from http import HTTPStatus
 from typing import Final
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from kratos_sync.api.http.webhooks.handler import (
 )
 from kratos_sync.api.http.webhooks.identity_body import read_identity
 from kratos_sync.api.http.webhooks.publisher import RetryingPublisher
+from kratos_sync.api.http.webhooks.rejections import status_response
 from kratos_sync.api.http.webhooks.requests import (
     first_headers,
     hook_label,
@@ -27,11 +29,13 @@ from kratos_sync.api.http.webhooks.requests import (
 )
 from kratos_sync.application.ports.event_bus import EventBus, Provenance, Publishable, UnreadEvent
 from kratos_sync.application.ports.hook_log import NO_LABEL
+from kratos_sync.application.ports.kratos import HeldElsewhere
 from kratos_sync.domain.events import (
     KratosIdentityHinted,
     KratosIdentityUpdated,
     KratosTemplateFailed,
 )
+from kratos_sync.domain.id_range import ALL_IDS, IdRange
 
 _log: Final[structlog.typing.FilteringBoundLogger] = structlog.get_logger()
 
@@ -74,7 +78,8 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
 
     The answer is `{}`, for duplicates too: no kind of hook fails on this body. 422 says in Kratos'
     form why a body is no identity. An empty body means that Kratos' template failed, and is
-    published as KratosTemplateFailed. While the ledger is unavailable, a call waits.
+    published as KratosTemplateFailed. While the ledger is unavailable, a call waits. A call about
+    an identity of another deployment is answered 503: Kratos sends it again, twice.
     """
 
     def __init__(
@@ -88,11 +93,12 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         max_bytes: int = 33_554_432,
         max_wait: timedelta = timedelta(seconds=25),
         on_accepted: Callable[[str | None], None] = lambda _: None,
+        ids: IdRange = ALL_IDS,
     ) -> None:
         """Let `max_calls` calls, with `max_bytes` of bodies, wait for an unavailable ledger.
 
         They wait up to `max_wait`; Kratos gives a call 30 s. `on_accepted` is called with the
-        hook's label for each accepted call.
+        hook's label for each accepted call. This deployment holds the identities of `ids`.
         """
         super().__init__(config)
         self._publisher = RetryingPublisher(
@@ -100,6 +106,7 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         )
         self._accepted = AcceptedCalls()
         self._on_accepted = on_accepted
+        self._ids = ids
         self._new_id = new_id
         self._now = now
 
@@ -109,6 +116,8 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         event: Publishable
         if body:
             event = await self.read(self._event_of, body)
+            if event.subject not in self._ids:
+                return self._misrouted(request, event.subject, hook)
         else:
             event = KratosTemplateFailed(self._new_id(), self._now(), hook or NO_LABEL)
             _log.warning("webhook_template_failed", hook=hook)
@@ -124,6 +133,11 @@ class KratosIdentitySyncHandler(KratosWebHookHandler):
         self._accepted.add(event, hook, is_duplicate=not recorded)
         self._on_accepted(hook)
         return _ACCEPTED
+
+    def _misrouted(self, request: Request, identity_id: UUID, hook: str | None) -> Response:
+        _log.warning("webhook_misrouted", identity_id=str(identity_id), hook=hook)
+        note_result(request, "misrouted")
+        return status_response(HTTPStatus.SERVICE_UNAVAILABLE, str(HeldElsewhere(self._ids)))
 
     @property
     def held_calls(self) -> int:
