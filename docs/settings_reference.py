@@ -42,6 +42,11 @@ DESCRIPTIONS: Final = {
         "Kratos' public API as browsers reach it (`serve.public.base_url`), if that is another URL."
     ),
     "kratos_admin_token": "A bearer token for the Admin API, as Ory Network requires one.",
+    "identity_ids": (
+        "The first hex digits of the ids that this deployment holds, such as `0-7`, `a` or `00-3f`,"
+        " where several share the identities of one Kratos"
+        " ([Scaling](../scaling.md#several-deployments-for-one-kratos))."
+    ),
     "kratos_refetch": (
         "With `true` a webhook is only a hint: workers fetch the identity from the Admin API."
     ),

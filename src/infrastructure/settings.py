@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
 )
 from pydantic_settings import (
@@ -149,7 +150,9 @@ ApiKeys = Annotated[tuple[ApiKey, ...], NoDecode, BeforeValidator(_split)]
 HEADER: Final = r"^[A-Za-z0-9-]+$"
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)]
-IdentityIds = Annotated[IdRange, NoDecode, BeforeValidator(_id_range)]
+IdentityIds = Annotated[
+    IdRange, NoDecode, BeforeValidator(_id_range), WithJsonSchema({"type": "string"})
+]
 KeyHeader = Annotated[str, Field(pattern=HEADER), AfterValidator(_key_header)]
 Days = Annotated[Annotated[int, Field(ge=1, le=36_500)] | None, _none_if("forever")]
 Hours = Annotated[Annotated[int, Field(ge=1, le=720)] | None, _none_if("never")]

@@ -19,13 +19,14 @@ DECISIONS: Final = sorted((DOCS / "decisions").glob("0*.md"))
 WORDS_OF_README: Final = 900
 _COMMAND: Final = re.compile(r"(?:\.venv/bin/)?kratos-sync ([^…]+)$")
 _NAME: Final = re.compile(r"`([A-Za-z]\w*(?:\.[A-Za-z]\w*)*)(?:\(\))?`")
-# Kratos', PostgreSQL's, PgBouncer's, RabbitMQ's, Docker's and Kubernetes'; and three that a
-# migration composes.
+# Kratos', PostgreSQL's, PgBouncer's, HAProxy's, RabbitMQ's, Docker's and Kubernetes'; and three
+# that a migration composes.
 OTHERS_WORDS: Final = {
     "OTEL_BSP_MAX_QUEUE_SIZE",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "json_query",
     "maxItems",
     "maxLength",
     "max_prepared_statements",
