@@ -95,13 +95,16 @@ def test_pages_of_others_are_not_of_another_kratos(world: World) -> None:
     assert (found.identities, found.known, found.repairs) == (12, 12, 0)
 
 
-def test_another_kratos_is_known_by_what_is_held(world: World) -> None:
-    low, high = people("3", 30), people("c", 12)
-    world.copy(*low, *high)
-    for each in high:
+@pytest.mark.parametrize(("theirs", "ours", "ids"), [("3", "c", HIGH), ("c", "3", LOW)])
+def test_another_kratos_is_known_by_what_is_held(
+    world: World, theirs: str, ours: str, ids: IdRange
+) -> None:
+    left_over, held = people(theirs, 30), people(ours, 12)
+    world.copy(*left_over, *held)
+    for each in held:
         world.town.remove(UUID(each["id"]))
-    fill(world, *people("d", 12))
-    share(world, HIGH)
+    fill(world, *people(ours, 12))
+    share(world, ids)
 
     with pytest.raises(AnotherKratos):
         world.reconcile()
