@@ -14,7 +14,7 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from kratos_sync.domain.json_values import Json
+from kratos_sync.domain.json_values import Json, short
 from kratos_sync.domain.large_integers import EXACT_UP_TO
 
 MAX_DEPTH: Final = 128
@@ -45,8 +45,8 @@ class JsonBody:
 def decode(body: bytes, *, exactly: bool = False) -> JsonBody:
     """Read a body; of keys that are there twice the last one counts, as in Go. Raises NotJson.
 
-    `exactly` keeps every digit of a large whole number, though it is written as a float:
-    12345678901234567890.0, or 1.5e300.
+    `exactly` keeps every digit of a large whole number, though it is written as a float, such as
+    12345678901234567890.0; a double that says all of them, such as 1.5e300, stays one.
 
     `jsonb` has neither U+0000 nor lone surrogates, but a person's name in Kratos may: each becomes
     U+FFFD, since an identity with one odd character is better than an identity lost.
@@ -143,7 +143,7 @@ def _exact(digits: str) -> float:
     if -EXACT_UP_TO < number < EXACT_UP_TO:
         return number
     exact = Decimal(digits)
-    return int(exact) if exact == exact.to_integral_value() else number
+    return short(int(exact)) if exact == exact.to_integral_value() else number
 
 
 _decode: Final = msgspec.json.Decoder(float_hook=finite).decode

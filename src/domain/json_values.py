@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from decimal import Decimal
 from enum import Enum
 from typing import Final, TypeAlias
 
@@ -15,6 +16,11 @@ class Absent(Enum):
 
 
 ABSENT: Final = Absent.ABSENT
+WRITTEN_OUT_UP_TO: Final = 10**21
+"""From here on a number that a double says in short stays a double, as Go and JavaScript write it.
+
+As an integer 1e308 has 309 digits.
+"""
 _OF_MANY_KINDS: Final = frozenset({bool, int, float, dict, list})
 """The types of which equal values may differ, or different ones say the same."""
 
@@ -71,11 +77,25 @@ def as_double(number: float) -> float:
 
 
 def plain(value: Json) -> Json:
-    """The value with every number that counts something as an integer (1.0 is 1)."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+    """The value with every number in one spelling: 1.0 is 1, and 10**22 is 1e22."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _plain_number(value)
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):
         return [plain(item) for item in value]
     return value
+
+
+def _plain_number(number: float) -> float:
+    if -WRITTEN_OUT_UP_TO < number < WRITTEN_OUT_UP_TO:
+        return int(number) if isinstance(number, float) and number.is_integer() else number
+    return number if isinstance(number, float) else short(number)
+
+
+def short(number: int) -> float:
+    """A large integer as the double that is written with the same digits, if there is one."""
+    if -WRITTEN_OUT_UP_TO < number < WRITTEN_OUT_UP_TO:
+        return number
+    double = as_double(number)
+    return double if Decimal(repr(double)) == number else number

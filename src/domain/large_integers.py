@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from operator import is_
 from typing import Final
 
-from kratos_sync.domain.json_values import Json, as_double
+from kratos_sync.domain.json_values import WRITTEN_OUT_UP_TO, Json, as_double
 
 EXACT_UP_TO: Final = 2**53
 
@@ -30,8 +30,9 @@ def large_integers(value: Json, place: str) -> dict[str, int]:
 def restored(value: Json, place: str, register: Mapping[str, int]) -> Json:
     """`value` as a webhook says it, its large numbers exact where the register knows them.
 
-    A number that the register does not know, or knows as another double, is cut to the double.
-    Returns `value` itself when that changes nothing.
+    A number that the register does not know, or knows as another double, is cut to the double: an
+    integer, or a float where that would have many digits. Returns `value` itself when that changes
+    nothing.
     """
     if not _has_large(value):
         return value
@@ -67,6 +68,8 @@ def _restored_number(number: float, place: str, register: Mapping[str, int]) -> 
         return exact
     if not double.is_integer():
         return number
+    if not -WRITTEN_OUT_UP_TO < double < WRITTEN_OUT_UP_TO:
+        return number if isinstance(number, float) else double
     whole = int(double)
     return number if isinstance(number, int) and number == whole else whole
 

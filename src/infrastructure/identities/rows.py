@@ -12,7 +12,7 @@ from uuid import UUID
 
 import msgspec
 
-from kratos_sync.application.footprint import footprint_of_stored
+from kratos_sync.application.footprint import SMALL_BYTES, footprint_of_stored
 from kratos_sync.domain.addresses import RecoveryAddress, VerifiableAddress
 from kratos_sync.domain.fields import from_rfc3339, to_rfc3339
 from kratos_sync.domain.identity import ADDRESSES
@@ -34,7 +34,7 @@ from kratos_sync.infrastructure.postgres.binary_arrays import (
     uuid_field,
     word_field,
 )
-from kratos_sync.infrastructure.postgres.json import dumps, loads
+from kratos_sync.infrastructure.postgres.json import dumps, loads, packed, shortened
 
 _encode = msgspec.json.Encoder().encode
 
@@ -99,7 +99,7 @@ def encode_recovery(addresses: Sequence[RecoveryAddress]) -> str:
 def decode_verifiable(encoded: str) -> tuple[VerifiableAddress, ...]:
     """Read what ``encode_verifiable`` gave. Raises InvalidField."""
     try:
-        return tuple([each.address() for each in _decode_verifiable(encoded)])
+        return tuple([each.address() for each in _decode_verifiable(shortened(encoded))])
     except ValueError:  # most likely a field that we do not know
         return tuple(map(VerifiableAddress.from_kratos, _objects(encoded)))
 
@@ -107,7 +107,7 @@ def decode_verifiable(encoded: str) -> tuple[VerifiableAddress, ...]:
 def decode_recovery(encoded: str) -> tuple[RecoveryAddress, ...]:
     """Read what ``encode_recovery`` gave. Raises InvalidField."""
     try:
-        return tuple([each.address() for each in _decode_recovery(encoded)])
+        return tuple([each.address() for each in _decode_recovery(shortened(encoded))])
     except ValueError:
         return tuple(map(RecoveryAddress.from_kratos, _objects(encoded)))
 
@@ -157,7 +157,12 @@ def _type_of(column: str) -> _Type:
 _types: Final = {column: _type_of(column) for column in COLUMNS}
 
 # JSON as text: the driver's decoding does not distinguish JSON null from SQL NULL.
-_SELECTED = ", ".join(f"{c}::text" if c in JSON_COLUMNS else c for c in COLUMNS)
+_SELECTED = ", ".join(
+    f"CASE WHEN footprint <= {SMALL_BYTES} THEN {c}::text ELSE {packed(c)} END"
+    if c in JSON_COLUMNS
+    else c
+    for c in COLUMNS
+)
 _ASSIGNED = ", ".join(f"{c} = excluded.{c}" for c in COLUMNS if c != "id")
 
 LOAD = f"""
