@@ -92,17 +92,49 @@ def exponents(size: int) -> str:
     return _filled("[", lambda number: f"{1 + number % 2 / 2}e307", "]", size)
 
 
+def largest(size: int) -> str:
+    """The shortest texts of the longest numbers."""
+    return _filled("[", lambda number: "1e308", "]", size)
+
+
+def tiny(size: int) -> str:
+    """Numbers that PostgreSQL writes with 308 zeros after the point."""
+    return _filled("[", lambda number: f"{1 + number % 9}e-308", "]", size)
+
+
+def middling(size: int) -> str:
+    """Numbers that are short as doubles, and as integers not quite a hundred digits long."""
+    return _filled("[", lambda number: f"{1 + number % 9}e98", "]", size)
+
+
+def long(size: int) -> str:
+    """Integers of 300 digits."""
+    return _filled("[", lambda number: f"{number + 1}" + "7" * 299, "]", size)
+
+
+def nested_exponents(size: int) -> str:
+    """Such numbers, each in lists of its own."""
+    return _filled("[", lambda number: f"[[1e{300 + number % 9}],[-1e-{number % 300}]]", "]", size)
+
+
+def exponent_keys(size: int) -> str:
+    """One object of many keys with such numbers."""
+    return _filled("{", lambda number: f'"{number:x}":{1 + number % 9}e307', "}", size)
+
+
 def keys(size: int) -> str:
     """One object of many keys."""
     return _filled("{", lambda number: f'"{number:x}":{number + 1000}', "}", size)
 
 
 SHAPES: Final = (string, wide, objects, lists, nested, floats, keys)
+NUMBERS: Final = (largest, tiny, middling, long, nested_exponents, exponent_keys)
 MIXES: Final[dict[str, Callable[[], Iterator[str]]]] = {
     "800 x 250 KiB text": lambda: (string(250 * KIB) for _ in range(800)),
     "40 x 1 MiB objects": lambda: (objects(_LARGEST) for _ in range(40)),
     "35 x 1 MiB any shape": lambda: (shape(_LARGEST) for _ in range(5) for shape in SHAPES),
     "6 x 1 MiB exponents": lambda: (exponents(_LARGEST) for _ in range(6)),
+    "18 x 1 MiB any number": lambda: (shape(_LARGEST) for _ in range(3) for shape in NUMBERS),
     "300 x 100 KiB any shape": lambda: (
         SHAPES[number % len(SHAPES)](100 * KIB) for number in range(300)
     ),
