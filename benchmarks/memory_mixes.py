@@ -94,7 +94,7 @@ def exponents(size: int) -> str:
 
 def largest(size: int) -> str:
     """The shortest texts of the longest numbers."""
-    return _filled("[", lambda number: "1e308", "]", size)
+    return _filled("[", lambda _: "1e308", "]", size)
 
 
 def tiny(size: int) -> str:

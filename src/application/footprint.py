@@ -39,9 +39,11 @@ PARTS_AFTER_DEATHS: Final = (1, 2, 16, 128)
 RECOVERY_SECONDS: Final = 15.0
 """How long a process has to live until a death no longer counts."""
 
-# PostgreSQL returns such a number written out, with up to 309 digits.
 _EXPONENTS: Final = re.compile(rb"[\[{,:]-?\d[\d.]*[eE]")
 _EXPONENT_BYTES: Final = 310 * TEXT_BYTES + 200
+"""PostgreSQL returns such a number written out, with up to 309 digits;"""
+_PACKED_EXPONENT_BYTES: Final = 40 * TEXT_BYTES + 200
+"""of a row that is large then, with its zeros packed."""
 
 
 def footprint_of(encoded: bytes) -> int:
@@ -53,9 +55,11 @@ def footprint_of(encoded: bytes) -> int:
 
 
 def footprint_of_stored(encoded: bytes) -> int:
-    """The same for a text that PostgreSQL returned."""
-    in_full = sum(1 for _ in _EXPONENTS.finditer(encoded)) * _EXPONENT_BYTES
-    return min(footprint_of(encoded) + in_full, MOST)
+    """The same for what PostgreSQL returns of a row: above SMALL_BYTES packed."""
+    size, exponents = footprint_of(encoded), sum(1 for _ in _EXPONENTS.finditer(encoded))
+    if (in_full := size + exponents * _EXPONENT_BYTES) <= SMALL_BYTES:
+        return in_full
+    return min(max(size + exponents * _PACKED_EXPONENT_BYTES, SMALL_BYTES + 1), MOST)
 
 
 def remaining(deaths: int, seconds: float) -> int:

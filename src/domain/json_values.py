@@ -88,9 +88,10 @@ def plain(value: Json) -> Json:
 
 
 def _plain_number(number: float) -> float:
-    if -WRITTEN_OUT_UP_TO < number < WRITTEN_OUT_UP_TO:
-        return int(number) if isinstance(number, float) and number.is_integer() else number
-    return number if isinstance(number, float) else short(number)
+    if isinstance(number, int):
+        return short(number)
+    is_short = number.is_integer() and -WRITTEN_OUT_UP_TO < number < WRITTEN_OUT_UP_TO
+    return int(number) if is_short else number
 
 
 def short(number: int) -> float:

@@ -69,7 +69,7 @@ def _restored_number(number: float, place: str, register: Mapping[str, int]) -> 
     if not double.is_integer():
         return number
     if not -WRITTEN_OUT_UP_TO < double < WRITTEN_OUT_UP_TO:
-        return number if isinstance(number, float) else double
+        return double if isinstance(number, int) else number
     whole = int(double)
     return number if isinstance(number, int) and number == whole else whole
 

@@ -49,3 +49,18 @@ def test_what_no_double_can_hold_is_left_alone(huge: Json) -> None:
 
 def test_rounding_is_what_a_webhook_does() -> None:
     assert rounded({"n": 907600154270447233, "yes": True}) == {"n": 907600154270447232, "yes": True}
+
+
+@pytest.mark.parametrize(
+    ("said", "cut"),
+    [
+        (1e308, 1e308),
+        (10**308, 1e308),
+        (1e21, 1e21),
+        (1e20, 10**20),
+        (12345678901234567890123, 1.2345678901234568e22),
+        (-(7 * 10**30), -7e30),
+    ],
+)
+def test_a_double_of_many_digits_stays_one(said: Json, cut: Json) -> None:
+    assert repr(rounded([said])) == repr([cut])

@@ -1,6 +1,7 @@
 """How large a delivery is stands in the ledger: batches are bounded by it, large ones set apart."""
 
 import tracemalloc
+from collections.abc import Callable
 from datetime import timedelta
 from typing import cast
 
@@ -119,6 +120,57 @@ def test_a_row_that_postgresql_writes_at_length_is_as_large_as_what_it_writes(
     assert row["n"] > 309_000
     assert size
     assert size > row["n"]
+
+
+COUNT = 2_000
+NUMBERS: dict[str, Callable[[int], Json]] = {
+    "the largest": lambda n: [1e308] * n,
+    "tiny ones": lambda n: [1e-308 * (1 + each % 9) for each in range(n)],
+    "middling ones": lambda n: [9e98] * n,
+    "fractions": lambda n: [1.5e300 + each * 1e290 for each in range(n)],
+    "long integers": lambda n: [10**300 // 7 + each for each in range(n // 60)],
+    "in lists of lists": lambda n: [[[1e300], [-1e-300]]] * (n // 4),
+    "of many keys": lambda n: {f"{each:x}": 1e307 for each in range(n // 2)},
+}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "field"),
+    [
+        *((numbers, "traits") for numbers in NUMBERS.values()),
+        (NUMBERS["the largest"], "metadata_public"),
+        (NUMBERS["the largest"], "from_next_year"),
+    ],
+    ids=[*NUMBERS, "in the public metadata", "in a field of next year"],
+)
+def test_numbers_that_postgresql_writes_at_length_take_no_more_than_their_footprint(
+    ledger: PostgresLedger, numbers: Callable[[int], Json], field: str
+) -> None:
+    value = numbers(COUNT)
+    for number, name in enumerate(("Ada", "Grace", "Ada"), start=1):
+        fields: dict[str, Json] = {"traits": {"name": name}}
+        if field == "traits":
+            fields["traits"] = {"name": name, "numbers": value}
+        else:
+            fields[field] = {"name": name, "numbers": value}
+        ledger.publish(updated(number, minute=number, **fields), WEBHOOK)
+    run(ledger, 1)
+    (held,) = footprints(ledger, "kratos_identities", "id").values()
+    event = footprints(ledger, "events", "id")[cause(2)]
+    run(ledger, 2)
+
+    tracemalloc.start()
+    settled = run(ledger, 3)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert settled == [3]
+    assert event
+    assert held
+    assert peak < event + held
+    assert held < 800 * COUNT
+    longest = ledger.query("SELECT max(octet_length(payload::text)) AS n FROM kratos_sync.events")
+    assert longest[0]["n"] < 50 * COUNT
 
 
 def test_events_of_an_older_release_are_estimated(ledger: PostgresLedger) -> None:

@@ -5,14 +5,15 @@ from decimal import Decimal
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Engine, text
 
-from kratos_sync.domain.json_values import Json, same
-from kratos_sync.infrastructure.postgres.json import dumps, loads
+from kratos_sync.domain.json_values import Json, same, same_as_doubles
+from kratos_sync.infrastructure.postgres.json import dumps, loads, packed, shortened
 
 leaves = (
     st.none()
     | st.booleans()
-    | st.integers(min_value=-(10**99), max_value=10**99)
+    | st.integers(min_value=-(10**80) + 1, max_value=10**80 - 1)
     | st.integers(min_value=10**309, max_value=10**400)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text()
@@ -85,3 +86,48 @@ def test_what_is_no_json_is_refused(encoded: str) -> None:
 
 def test_text_is_encoded_compactly_and_not_escaped() -> None:
     assert dumps({"name": ["Ágnes", None, True]}) == '{"name":["Ágnes",null,true]}'
+
+
+ZEROS = "0" * 100
+LONG_ONES: list[Json] = [
+    [1e308, -1.5e307, 1e-308, 5e-324, 1e98, 1e22, -0.0, 10**300, 10**300 + 1, 10**400, 7 * 10**90],
+    {ZEROS: ZEROS, 'quoted "1e308\\': f'\\" 1{ZEROS} \\', "n": [1e300, f"{ZEROS}.5, 1{ZEROS}"]},
+    ["\x01", "1\x01", {"\x01": 1e308}],
+    {"traits": {"balance": 12 * 10**40, "fraction": 1.25e-40}, "text": f"[1{ZEROS}]"},
+    ZEROS,
+    1e308,
+]
+
+
+@pytest.mark.parametrize("value", LONG_ONES)
+def test_what_postgresql_writes_out_is_read_packed(value: Json, engine: Engine) -> None:
+    encoded = dumps(value)
+    query = text(f"SELECT g::text AS written, {packed('g')} AS packed FROM CAST(:json AS jsonb) g")
+
+    with engine.connect() as connection:
+        row = connection.execute(query, {"json": encoded}).one()
+
+    assert ZEROS[:16] not in row.packed
+    assert same(loads(row.packed), value)
+    assert same(loads(row.packed), json.loads(row.written))
+    assert same_as_doubles(json.loads(shortened(row.packed)), value)
+
+
+@pytest.mark.parametrize("number", ["1e308", "1e-308", "1e98", "-1.5e300"])
+def test_a_number_takes_little_more_room_packed_than_it_has_as_a_double(
+    number: str, engine: Engine
+) -> None:
+    encoded = f"[{','.join([number] * 1_000)}]"
+
+    with engine.connect() as connection:
+        query = text(f"SELECT {packed('CAST(:json AS jsonb)')}")
+        received = connection.execute(query, {"json": encoded}).scalar_one()
+
+    assert len(received) < 45 * 1_000
+    assert len(shortened(received)) < 12 * 1_000
+    assert dumps(loads(received)) == dumps(json.loads(encoded))
+
+
+@pytest.mark.parametrize("text", [f"[1{ZEROS}.5]", f"[1{ZEROS * 4}.5]", f"[1{ZEROS}e5, 1e400]"])
+def test_an_odd_spelling_is_read_as_the_standard_library_does(text: str) -> None:
+    assert same(loads(text), json.loads(text))
