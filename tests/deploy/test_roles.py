@@ -42,7 +42,8 @@ PAGE = ROOT / "docs" / "operating.md"
 GRANTS = ROOT / "deploy" / "postgres" / "grants.sql"
 SECTION = PAGE.read_text().partition("## Database roles\n")[2].partition("\n## ")[0]
 SQL = re.compile(r"```sql\n(.*?)```", re.DOTALL)
-BEFORE, AFTER = SQL.findall(SECTION)
+(BEFORE,) = SQL.findall(SECTION)
+AFTER = GRANTS.read_text()
 OWN_TABLES = PAGE.with_name("consumers.md").read_text().partition("\n## Your own tables\n")[2]
 BEFORE_OWN, AFTER_OWN = SQL.findall(OWN_TABLES.partition("\n## ")[0])
 KEY = "a-key-of-no-worth"
@@ -735,8 +736,12 @@ def test_the_owner_migrates_without_a_privilege_on_the_database(cluster: Cluster
     assert (code, "nothing to do" in said) == (0, True)
 
 
-def test_the_file_of_grants_is_the_pages() -> None:
-    assert GRANTS.read_text().partition("\n")[2] == AFTER
+def test_the_grants_stand_in_one_file_that_the_page_names() -> None:
+    granting = re.compile(r"^\s*GRANT .* ON (FUNCTION )?kratos_sync\.", re.MULTILINE)
+    files = [PAGE, *GRANTS.parent.glob("*.sql")]
+
+    assert "](../deploy/postgres/grants.sql)" in SECTION
+    assert [path for path in files if granting.search(path.read_text())] == [GRANTS]
 
 
 @pytest.mark.parametrize(
