@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
-from kratos_sync.application.pipeline.retries import retry_on_conflict
+from kratos_sync.application.pipeline.outcomes import retry_on_conflict
 from kratos_sync.application.ports.deletions import DeletionProgress, Deletions, Erased, Erasures
 
 WAIT_SECONDS: Final = 60.0

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Final, NamedTuple
 
-from kratos_sync.application.pipeline.retries import retry_on_conflict
+from kratos_sync.application.pipeline.outcomes import retry_on_conflict
 from kratos_sync.application.ports.position import Position
 from kratos_sync.application.ports.replay import EventRange, RecordedEvents
 from kratos_sync.application.rate_limiter import RateLimiter

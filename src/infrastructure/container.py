@@ -25,7 +25,6 @@ from kratos_sync.infrastructure.application import (
 )
 from kratos_sync.infrastructure.bus.broker import NAMESPACE, is_in_memory, require_shared
 from kratos_sync.infrastructure.bus.broker import connect as connect_to_broker
-from kratos_sync.infrastructure.bus.event_bus import PostgresEventBus
 from kratos_sync.infrastructure.bus.relay import Relay
 from kratos_sync.infrastructure.deletion import PostgresDeletionFinalizer, PostgresDeletions
 from kratos_sync.infrastructure.erasure import ErasureSchedule, PostgresErasures
@@ -43,9 +42,10 @@ from kratos_sync.infrastructure.ledger.dead_letters import (
     PostgresDeadLetters,
 )
 from kratos_sync.infrastructure.ledger.event_search import PostgresEventSearch
+from kratos_sync.infrastructure.ledger.group_commit import PostgresEventBus
 from kratos_sync.infrastructure.ledger.history import PostgresHistory, PostgresIdentitySearch
 from kratos_sync.infrastructure.ledger.hook_activity import PostgresHookLog
-from kratos_sync.infrastructure.ledger.inbox import A_MOMENT, PostgresFailures
+from kratos_sync.infrastructure.ledger.inbox import A_MOMENT, PostgresFailures, PostgresUnitOfWork
 from kratos_sync.infrastructure.ledger.notifications import RelayWakeUp, WakeUpListener
 from kratos_sync.infrastructure.ledger.operations import PostgresOperations
 from kratos_sync.infrastructure.ledger.policies import Pauses, PostgresConsumerPolicies
@@ -61,7 +61,6 @@ from kratos_sync.infrastructure.observability.observer import Observer, reportin
 from kratos_sync.infrastructure.observability.tracing.start import Tracing
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.postgres.transaction import Transaction
-from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 from kratos_sync.infrastructure.reconciliation.runs import (
     PostgresKratosStatus,
     PostgresReconciliations,

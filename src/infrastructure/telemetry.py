@@ -15,7 +15,7 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from kratos_sync.application.errors import name_of, place_of
-from kratos_sync.application.pipeline.logging import add_delivery
+from kratos_sync.application.pipeline.outcomes import add_delivery
 
 PACKAGE: Final = "kratos_sync"
 # Dramatiq logs a message's content, which may be anything, under our module's name.

@@ -10,11 +10,11 @@ from uuid import UUID
 from sqlalchemy import Connection, Engine, text
 
 from kratos_sync.application.consumer import Consumer
-from kratos_sync.application.pipeline.reading import read_event
+from kratos_sync.application.pipeline.batch import read_event
 from kratos_sync.application.ports.trials import NoTrial, Trial, Writes
 from kratos_sync.application.ports.unit_of_work import PendingDelivery
+from kratos_sync.infrastructure.ledger.inbox import PostgresUnitOfWork
 from kratos_sync.infrastructure.postgres.engine import readable, translate_errors
-from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 
 EVENT: Final = text(f"""
     SELECT name, subject, {readable("occurred_at")}, payload::text, trace_context, source,

@@ -17,7 +17,7 @@ from kratos_sync.application.application import Application, InvalidApplication,
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.consumer_factory import names_of, ports_of, require_no_transaction
 from kratos_sync.application.pipeline import Batch, deliver
-from kratos_sync.application.pipeline.reading import read_event
+from kratos_sync.application.pipeline.batch import read_event
 from kratos_sync.application.ports.dead_letters import Failures
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.application.ports.unit_of_work import PendingDelivery, UnitOfWork

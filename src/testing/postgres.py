@@ -18,11 +18,11 @@ from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.domain.kratos_identity import KratosIdentity
 from kratos_sync.infrastructure.application import adapters_in_transaction_of
 from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.ledger.inbox import PostgresUnitOfWork
 from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.migrations import History, migrate, migrate_application
 from kratos_sync.infrastructure.postgres.connections import connection_arguments, open_connection
 from kratos_sync.infrastructure.postgres.transaction import Transaction
-from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 from kratos_sync.infrastructure.settings import Settings
 from kratos_sync.testing.harness import NewBackend
 from kratos_sync.testing.ledger import Attempt, RecordedEvent

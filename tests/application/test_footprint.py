@@ -18,7 +18,7 @@ from kratos_sync.application.footprint import (
     footprint_of_stored,
     remaining,
 )
-from kratos_sync.application.pipeline.reading import read_event
+from kratos_sync.application.pipeline.batch import read_event
 from kratos_sync.application.ports.unit_of_work import PendingDelivery
 from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.domain.json_values import Json

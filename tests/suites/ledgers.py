@@ -26,9 +26,8 @@ from kratos_sync.infrastructure.identities.recorded_webhooks import PostgresReco
 from kratos_sync.infrastructure.identities.registration_counts import PostgresRegistrationCounts
 from kratos_sync.infrastructure.kratos.refetch import PostgresKratosAnswers
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
-from kratos_sync.infrastructure.ledger.inbox import PostgresFailures
+from kratos_sync.infrastructure.ledger.inbox import PostgresFailures, PostgresUnitOfWork
 from kratos_sync.infrastructure.ledger.policies import PostgresConsumerPolicies
-from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 from kratos_sync.testing.kratos import InMemoryDocuments, InMemoryKratos
 from kratos_sync.testing.ledger import Attempt, Delivery, Key, RecordedEvent
 from tests.suites.publishing import bus_of, publish

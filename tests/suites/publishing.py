@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from kratos_sync.application.ports.event_bus import Provenance, UnreadEvent
 from kratos_sync.domain.events import DomainEvent
-from kratos_sync.infrastructure.bus.event_bus import PostgresEventBus
+from kratos_sync.infrastructure.ledger.group_commit import PostgresEventBus
 
 T = TypeVar("T")
 

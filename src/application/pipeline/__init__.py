@@ -5,9 +5,12 @@ from functools import partial
 
 from kratos_sync.application.pipeline.batch import Batch, CallNext, Middleware, Result, bound_memory
 from kratos_sync.application.pipeline.consuming import consume
-from kratos_sync.application.pipeline.isolation import isolate_failures
-from kratos_sync.application.pipeline.logging import log_outcome
-from kratos_sync.application.pipeline.retries import record_failure, retry_conflicts
+from kratos_sync.application.pipeline.outcomes import (
+    isolate_failures,
+    log_outcome,
+    record_failure,
+    retry_conflicts,
+)
 from kratos_sync.application.pipeline.transaction import (
     commit_transaction,
     open_inbox,

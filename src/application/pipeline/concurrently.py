@@ -10,10 +10,8 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from kratos_sync.application.consumer import Consumer
-from kratos_sync.application.pipeline.batch import FAILURES, Batch, Failure, Result
-from kratos_sync.application.pipeline.logging import delivering
-from kratos_sync.application.pipeline.reading import read_event
-from kratos_sync.application.pipeline.retries import failure
+from kratos_sync.application.pipeline.batch import FAILURES, Batch, Failure, Result, read_event
+from kratos_sync.application.pipeline.outcomes import delivering, failure
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import (
     OtherLedgerUnavailable,

@@ -1,4 +1,4 @@
-"""Group commit: events that are waiting at the same time are recorded in one transaction."""
+"""The event bus: events that wait at the same time are recorded in one transaction."""
 
 import asyncio
 import time
@@ -7,14 +7,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 import psycopg
 from psycopg.pq import Format
 from psycopg.pq.abc import PGconn
+from pydantic import SecretStr
 
-from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance, Publishable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
+from kratos_sync.infrastructure.ledger.notifications import LoopWakeUp
 from kratos_sync.infrastructure.ledger.recording import (
     COLUMN_OIDS,
     RECORD_WEBHOOKS,
@@ -23,10 +26,15 @@ from kratos_sync.infrastructure.ledger.recording import (
 )
 from kratos_sync.infrastructure.observability.observer import UNOBSERVED, Observer
 from kratos_sync.infrastructure.observability.spans import NO_SPANS, Spans
-from kratos_sync.infrastructure.postgres.connections import CONNECT_TIMEOUT_SECONDS, Arguments
+from kratos_sync.infrastructure.postgres.connections import (
+    CONNECT_TIMEOUT_SECONDS,
+    connection_arguments,
+)
 from kratos_sync.infrastructure.postgres.engine import QUERY_CANCELED, translate_errors
 from kratos_sync.infrastructure.postgres.loop_connection import LastingConnection
 
+# Kratos gives a webhook 30 s, in which several attempts have to fit.
+STATEMENT_TIMEOUT: Final = timedelta(seconds=4)
 MOST_WAITING, MOST_BYTES_WAITING = 8_000, 32 * 1024 * 1024
 MOST_IN_GROUP, MOST_BYTES_IN_GROUP = 256, 4 * 1024 * 1024
 QUEUE_SECONDS: Final = 5.0
@@ -130,8 +138,8 @@ def _for_a_caller(error: Exception) -> Exception:
     return translated
 
 
-class GroupCommit:
-    """Records the events published on one event loop, in groups.
+class PostgresEventBus:
+    """The EventBus port: events that are published at the same time share a commit.
 
     Nothing waits for a group to fill: a single event is written at once, and the next group gathers
     meanwhile. It can be used again after `stop`, and from another loop.
@@ -139,26 +147,31 @@ class GroupCommit:
 
     def __init__(
         self,
-        arguments: Arguments,
-        committed: Callable[[], None],
+        database_url: SecretStr,
+        wake_relay: Callable[[], None] | None = None,
         observer: Observer = UNOBSERVED,
         spans: Spans = NO_SPANS,
     ) -> None:
-        """Connect with these arguments when first used; call `committed` after new events."""
+        """Connect when first used; `wake_relay` is called once after each commit.
+
+        By default it notifies the relay through PostgreSQL.
+        """
         self._observer = observer
         self._spans = spans
-        self._arguments = arguments
-        self._committed = committed
+        self._arguments = connection_arguments(database_url, STATEMENT_TIMEOUT)
+        self._wake_up = LoopWakeUp(self._arguments)
+        self._committed = wake_relay or self._wake_up
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tending: asyncio.TimerHandle | None = None
         self._stopping = False
 
-    async def record(self, row: EventRow) -> bool:
+    async def publish(self, event: Publishable, provenance: Provenance) -> bool:
         """Return after the commit: False if the event or its dedupe key was recorded before.
 
         Raises LedgerUnavailable, or psycopg.Error if the event itself is the cause. If the caller
         is cancelled, its event may be recorded or not.
         """
+        row = EventRow.of(event, provenance)
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._start(loop)
@@ -172,13 +185,13 @@ class GroupCommit:
 
     async def stop(self) -> None:
         """Record what is waiting, and close the connections."""
-        if self._loop is not asyncio.get_running_loop():
-            return
-        self._stopping = True
-        while self._idle:
-            self._wake_writer()
-        await asyncio.gather(*self._writers)
-        self._loop, self._stopping = None, False
+        if self._loop is asyncio.get_running_loop():
+            self._stopping = True
+            while self._idle:
+                self._wake_writer()
+            await asyncio.gather(*self._writers)
+            self._loop, self._stopping = None, False
+        await self._wake_up.stop()
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

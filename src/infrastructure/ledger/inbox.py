@@ -1,12 +1,14 @@
-"""The inbox of a batch, and the failures of its attempts."""
+"""The transaction of a batch: its inbox, its consumer, and the failures of its attempts."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, text
 
+from kratos_sync.application.consumer import Consumer
+from kratos_sync.application.consumer_factory import ConsumerFactory
 from kratos_sync.application.footprint import (
     SMALL_BYTES,
     VALUE_BYTES,
@@ -20,7 +22,10 @@ from kratos_sync.application.ports.dead_letters import (
     WAITS_FOR_EARLIER,
     FailedAttempt,
 )
+from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.application.ports.unit_of_work import PendingDelivery
+from kratos_sync.domain.events import DomainEvent
+from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.postgres import binary_arrays as binary
 from kratos_sync.infrastructure.postgres.binary_arrays import uuid_array
 from kratos_sync.infrastructure.postgres.connections import LOCK_TIMEOUT, milliseconds
@@ -236,3 +241,38 @@ class PostgresInbox:
     def postpone(self, consumer: str, event_ids: Sequence[UUID], reason: str) -> None:
         ids = uuid_array(event_ids)
         self._transaction.run(POSTPONE, (POSTPONED_FOR, reason, consumer, ids))
+
+
+class PostgresUnitOfWork(Transaction):
+    """The UnitOfWork port: a transaction with the inbox, the event log and the consumers."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        consumers: ConsumerFactory[Transaction],
+        wake_relay: Callable[[], None],
+    ) -> None:
+        """``wake_relay`` is called after a commit with new events."""
+        super().__init__(engine)
+        self._consumers = consumers
+        self._wake_relay = wake_relay
+
+    @property
+    def inbox(self) -> PostgresInbox:
+        return PostgresInbox(self)
+
+    def consumer(self, kind: type[Consumer[Any]]) -> Consumer[Any]:
+        return self._consumers(kind, self)
+
+    def record(self, events: Sequence[tuple[DomainEvent, Provenance]]) -> None:
+        record_many(self.connection, events)
+        self.has_made_due |= bool(events)
+
+    def commit(self) -> None:
+        super().commit()
+        if self.has_made_due:
+            self._wake_relay()
+
+    def _open(self, connection: Connection, time_limit: timedelta) -> None:
+        self.has_made_due = False
+        super()._open(connection, time_limit)

@@ -15,8 +15,7 @@ import structlog
 
 from kratos_sync.application.consumer import Consumer, is_async
 from kratos_sync.application.errors import place_of, summary
-from kratos_sync.application.pipeline.logging import describe
-from kratos_sync.application.pipeline.retries import lost_attempt
+from kratos_sync.application.pipeline.outcomes import describe, lost_attempt
 from kratos_sync.application.ports.dead_letters import Failures, Lost
 from kratos_sync.application.ports.unit_of_work import (
     PendingDelivery,

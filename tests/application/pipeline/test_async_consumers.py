@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from kratos_sync.application.application import InvalidApplication
 from kratos_sync.application.consumer import Consumer, RetryLater
 from kratos_sync.application.consumer_factory import ConsumerFactory
-from kratos_sync.application.pipeline.logging import add_delivery
+from kratos_sync.application.pipeline.outcomes import add_delivery
 from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.domain.kratos_identities import KratosIdentities
 from kratos_sync.testing.fakes import InMemoryKratosIdentities

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from kratos_sync.application.consumer import Consumer
-from kratos_sync.application.pipeline.retries import CONFLICTS_IN_A_ROW
+from kratos_sync.application.pipeline.outcomes import CONFLICTS_IN_A_ROW
 from kratos_sync.application.ports.dead_letters import FailedAttempt
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict, PendingDelivery

@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
-from kratos_sync.application.pipeline.logging import add_delivery
+from kratos_sync.application.pipeline.outcomes import add_delivery
 from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.domain.events import KratosIdentityUpdated

@@ -10,7 +10,7 @@ from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.errors import LONGEST_ERROR, explain
 from kratos_sync.application.pipeline import Batch, deliver
-from kratos_sync.application.pipeline.retries import backoff
+from kratos_sync.application.pipeline.outcomes import backoff
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.domain.events import KratosIdentityUpdated

@@ -17,9 +17,8 @@ from kratos_sync.application.ports.dead_letters import Failures
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
-from kratos_sync.infrastructure.ledger.inbox import PostgresFailures
+from kratos_sync.infrastructure.ledger.inbox import PostgresFailures, PostgresUnitOfWork
 from kratos_sync.infrastructure.postgres.transaction import Transaction
-from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 from tests.waiting import DEADLINE_SECONDS
 

@@ -25,11 +25,11 @@ from kratos_sync.domain.events import DomainEvent, KratosIdentityUpdated
 from kratos_sync.infrastructure.bus import wire_format
 from kratos_sync.infrastructure.bus.actor import Actor
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
+from kratos_sync.infrastructure.ledger.inbox import PostgresUnitOfWork
 from kratos_sync.infrastructure.ledger.status import PostgresStatus
 from kratos_sync.infrastructure.postgres import transaction as transactions
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.postgres.transaction import Transaction
-from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 from kratos_sync.infrastructure.worker.watchdog import Watchdog
 from tests.domain.people import GRACE, cause
 from tests.infrastructure.bus.peeking import AnyBroker

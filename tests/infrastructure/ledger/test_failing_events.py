@@ -12,8 +12,8 @@ from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.consumer_factory import ConsumerFactory
 from kratos_sync.application.pipeline import Batch, deliver
 from kratos_sync.domain.events import KratosIdentityUpdated
+from kratos_sync.infrastructure.ledger.inbox import PostgresUnitOfWork
 from kratos_sync.infrastructure.postgres.transaction import Transaction
-from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 from tests.domain.people import ADA, GRACE, cause
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import MARY, WEBHOOK, subscribed, updated

@@ -13,7 +13,6 @@ from sqlalchemy import Engine, create_engine
 
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
-from kratos_sync.infrastructure.bus import event_bus
 from kratos_sync.infrastructure.ledger import group_commit
 from kratos_sync.infrastructure.postgres import loop_connection
 from tests.domain.people import cause
@@ -37,7 +36,7 @@ def ledger(engine: Engine) -> PostgresLedger:
 @pytest.fixture(autouse=True)
 def long_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """While a test lets writers wait, they are not interrupted."""
-    monkeypatch.setattr(event_bus, "STATEMENT_TIMEOUT", LONG)
+    monkeypatch.setattr(group_commit, "STATEMENT_TIMEOUT", LONG)
     monkeypatch.setattr(loop_connection, "REPLY_SECONDS", DEADLINE_SECONDS)
     monkeypatch.setattr(group_commit, "QUEUE_SECONDS", DEADLINE_SECONDS)
     monkeypatch.setattr(group_commit, "REDO_SECONDS", DEADLINE_SECONDS)
@@ -291,7 +290,7 @@ def test_an_unavailable_ledger_fails_every_caller_and_wakes_no_relay(
 def test_a_statement_that_takes_too_long_is_an_unavailable_ledger(
     publishing: Publishing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_bus, "STATEMENT_TIMEOUT", SOON)
+    monkeypatch.setattr(group_commit, "STATEMENT_TIMEOUT", SOON)
     publishing = Publishing(publishing.engine)
     with publishing.locked_out():
         answer = publishing.run(lambda: publishing.all([publishing.begin(1)]))

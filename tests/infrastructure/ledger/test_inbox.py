@@ -8,7 +8,7 @@ from sqlalchemy import Engine, text
 
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.pipeline import Batch, deliver
-from kratos_sync.application.pipeline.retries import CONFLICTS_IN_A_ROW
+from kratos_sync.application.pipeline.outcomes import CONFLICTS_IN_A_ROW
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.infrastructure.ledger.inbox import OPEN
 from kratos_sync.infrastructure.postgres.connections import SETTINGS

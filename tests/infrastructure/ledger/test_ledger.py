@@ -10,10 +10,10 @@ from sqlalchemy import Engine
 
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
+from kratos_sync.infrastructure.ledger.inbox import PostgresUnitOfWork
 from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.postgres.transaction import Transaction
-from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
 from tests.domain.people import ADA, GRACE, NOON, cause
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import WEBHOOK, person, updated

@@ -11,7 +11,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from kratos_sync import Consumer, KratosIdentityUpdated, Transaction
 from kratos_sync.application.consumer_factory import ConsumerFactory
 from kratos_sync.application.pipeline import Batch, deliver
-from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
+from kratos_sync.infrastructure.ledger.inbox import PostgresUnitOfWork
 from tests.domain.people import cause
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import WEBHOOK, person, subscribed, updated

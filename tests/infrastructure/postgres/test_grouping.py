@@ -14,7 +14,7 @@ from kratos_sync import Consumer, KratosIdentityUpdated, Transaction
 from kratos_sync.application.consumer_factory import ConsumerFactory
 from kratos_sync.application.pipeline import Batch, consuming, deliver
 from kratos_sync.application.ports.unit_of_work import TimeLimitExceeded
-from kratos_sync.infrastructure.postgres.unit_of_work import PostgresUnitOfWork
+from kratos_sync.infrastructure.ledger.inbox import PostgresUnitOfWork
 from tests.domain.people import cause
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import WEBHOOK, person, subscribed, updated

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from kratos_sync.application.ports.event_bus import Provenance
-from kratos_sync.infrastructure.bus.event_bus import PostgresEventBus
+from kratos_sync.infrastructure.ledger.group_commit import PostgresEventBus
 from tests.infrastructure.observability.tracing.traced import (
     ANOTHER,
     CALLER,
