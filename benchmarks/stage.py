@@ -1,6 +1,6 @@
 """The servers to measure on, and the service deployed on them."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -103,10 +103,10 @@ class Stage:
 
 
 @contextmanager
-def raised(folder: Path) -> Iterator[Stage]:
+def raised(folder: Path, settings: Mapping[str, str] = POSTGRES_SETTINGS) -> Iterator[Stage]:
     """Start both servers in a folder, with the service's schema; end them."""
     with (
-        EmbeddedPostgres(folder / "postgres", POSTGRES_SETTINGS) as postgres,
+        EmbeddedPostgres(folder / "postgres", settings) as postgres,
         ReturningValkey(folder / "valkey") as valkey,
     ):
         engine = connect(SecretStr(postgres.url), pool_size=2)
