@@ -37,6 +37,9 @@ KEPT_DAYS: Final = 26
 CHUNK: Final = 500_000
 WAVE_EVENTS: Final = 50_000
 WAVES: Final = 16
+SMALL_STORED: Final = 200_000
+"""So many that the backlog is about as many different people as in the large database."""
+SMALL_EVENTS: Final = 10_000
 ROUNDS: Final = 5
 ROUND_SECONDS: Final = 8
 WEBHOOKS_PER_SECOND: Final = 1_000
@@ -222,7 +225,7 @@ def main() -> int:
     )
     parser.add_argument("--output", type=Path, help="a file for the figures")
     arguments = parser.parse_args()
-    small = Seed(stored=10_000, waves=WAVES, wave_events=WAVE_EVENTS)
+    small = Seed(stored=SMALL_STORED, waves=WAVES, wave_events=WAVE_EVENTS)
     large = replace(small, stored=arguments.identities)
     settings = POSTGRES_SETTINGS | dict(each.split("=", 1) for each in arguments.setting)
     try:
@@ -232,7 +235,7 @@ def main() -> int:
         ):
             remember_templates(stage)
             results = {
-                "small": measure(stage, small, 10_000, purged=False),
+                "small": measure(stage, small, SMALL_EVENTS, purged=False),
                 "large": measure(stage, large, arguments.events, purged=True),
             }
     except WrongResult as error:
