@@ -69,6 +69,7 @@ def test_what_runs_is_shown_with_its_progress_to_everybody(
         assert f'href="/audit/{number}">retry {number}</a> by cleo' in text
         assert '<progress max="10" value="4"' in text
         assert "4 of 10" in text
+        assert 'id="running" hx-get="/failures" hx-trigger="every 2s"' in text
 
 
 def test_nothing_found_under_a_filter_is_said_of_the_filter(
