@@ -26,6 +26,7 @@ OTHERS_WORDS: Final = {
     "OTEL_EXPORTER_OTLP_ENDPOINT",
     "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "checkpoint_timeout",
     "json_query",
     "maxItems",
     "maxLength",
