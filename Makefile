@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: dev test check fix docs sbom benchmark faults faults-hosts upgrade drill test-servers help
+.PHONY: dev test check fix docs pictures sbom benchmark faults faults-hosts upgrade drill test-servers help
 
 VENV := .venv
 UV := $(VENV)/bin/uv
@@ -38,6 +38,9 @@ fix: $(READY)  ## Mend what the formatter and the linter can
 docs: $(READY)  ## Build the site of the documentation into .data/docs
 	@$(VENV)/bin/python -m sphinx -q -W --keep-going -b html docs .data/docs
 	@echo ".data/docs/index.html"
+
+pictures: $(READY)  ## Take the pictures of docs/console, with recorded lives and Chromium
+	@exec $(VENV)/bin/python -m tests.end_to_end.console.pictures docs/console
 
 sbom: $(READY)  ## List what the image installs, as CycloneDX, in .data/sbom.cdx.json
 	@mkdir -p .data
