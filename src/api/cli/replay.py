@@ -16,6 +16,7 @@ from kratos_sync.api.cli.process import Steps, carried_out, command_container
 from kratos_sync.api.views import pace
 from kratos_sync.application.actions import NotSubscribed
 from kratos_sync.application.operation_scopes import ReplayScope
+from kratos_sync.application.ports.event_search import OUTCOMES
 from kratos_sync.application.ports.operations import How, Operation, OperationRequest
 from kratos_sync.application.ports.replay import EventRange
 from kratos_sync.application.replay import Progress
@@ -47,6 +48,16 @@ class Outcome(Steps):
 @click.option("--source", metavar="NAME", help="Only events of this source, such as webhook.")
 @click.option("--hook", metavar="LABEL", help="Only events of the hook with this X-Kratos-Hook.")
 @click.option("--trace", "trace_id", metavar="ID", help="Only events of this trace: 32 digits.")
+@click.option("--outcome", type=click.Choice(OUTCOMES), help="Only events with this outcome,")
+@click.option("--of-consumer", metavar="NAME", help="at this consumer; by default, at any.")
+@click.option(
+    "--event-id",
+    "event_ids",
+    type=click.UUID,
+    multiple=True,
+    metavar="ID",
+    help="Only this event; may be repeated.",
+)
 @click.option(
     "--rate",
     type=click.IntRange(1, 100_000),
@@ -70,6 +81,9 @@ def replay(
     source: str | None,
     hook: str | None,
     trace_id: str | None,
+    outcome: str | None,
+    of_consumer: str | None,
+    event_ids: tuple[UUID, ...],
     rate: int,
     by: str,
     reason: str | None,
@@ -98,6 +112,9 @@ def replay(
                 source=source,
                 hook=hook,
                 trace_id=trace_id,
+                outcome=outcome,
+                of_consumer=of_consumer,
+                event_ids=event_ids,
             )
         except NotSubscribed as error:
             raise click.UsageError(f"{error}.") from None
@@ -107,23 +124,23 @@ def replay(
             )
         number = events.count(wanted)
         echo(_plan(wanted, number, rate), err=as_json)
-        outcome = Outcome()
+        result = Outcome()
         if number and not dry_run:
             options.confirm(f"Replay {amount(number, 'event')}?", yes)
             scope = ReplayScope.of_range(wanted, rate).to_json()
             request = OperationRequest("replay", by, How.CLI, reason, identity, consumer, scope)
-            outcome = replayed(container, request, wanted, rate, number)
+            result = replayed(container, request, wanted, rate, number)
     if as_json:
-        echo_json(to_json(wanted, number, outcome, dry_run))
+        echo_json(to_json(wanted, number, result, dry_run))
     elif dry_run and number:
         echo("A dry run: nothing was replayed.")
     elif number:
-        left = f" {outcome.left:,} left as they were: pending, or dead letters."
-        echo(f"Replayed {amount(outcome.done, 'event')}.{left if outcome.left else ''}")
-    if outcome.go_on_since:
+        left = f" {result.left:,} left as they were: pending, or dead letters."
+        echo(f"Replayed {amount(result.done, 'event')}.{left if result.left else ''}")
+    if result.go_on_since:
         raise click.ClickException(
-            f"{outcome.ended_early}. The same command goes on"
-            f" with --since {iso(outcome.go_on_since)} --until {iso(wanted.until)}"
+            f"{result.ended_early}. The same command goes on"
+            f" with --since {iso(result.go_on_since)} --until {iso(wanted.until)}"
         )
 
 
@@ -172,6 +189,9 @@ def to_json(wanted: EventRange, number: int, outcome: Outcome, dry_run: bool) ->
         "source": wanted.source,
         "hook": wanted.hook,
         "trace_id": wanted.trace_id,
+        "outcome": wanted.outcome,
+        "of_consumer": wanted.of_consumer,
+        "event_ids": wanted.event_ids,
         "events": number,
         "dry_run": dry_run,
         "replayed": outcome.done,
@@ -183,9 +203,15 @@ def to_json(wanted: EventRange, number: int, outcome: Outcome, dry_run: bool) ->
 
 def _plan(wanted: EventRange, number: int, rate: int) -> str:
     about = f" about {wanted.identity_id}" if wanted.identity_id else ""
-    origins = {"source": wanted.source, "hook": wanted.hook, "trace": wanted.trace_id}
+    origins = {
+        "source": wanted.source,
+        "hook": wanted.hook,
+        "trace": wanted.trace_id,
+        "outcome": wanted.outcome,
+    }
     only = "".join(f" of the {kind} {name}" for kind, name in origins.items() if name)
-    named = f"{amount(number, 'event')} {' or '.join(wanted.names)}{about}{only}"
+    at = f" at {wanted.of_consumer}" if wanted.of_consumer else ""
+    named = f"{amount(number, 'event')} {' or '.join(wanted.names)}{about}{only}{at}"
     when = f"recorded from {moment(wanted.since)} to {moment(wanted.until)}"
     if not number:
         return f"{named} {when}: nothing to replay."

@@ -15,7 +15,13 @@ from kratos_sync.api.cli import process
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.infrastructure.ledger.notifications import CHANNEL
 from tests.api.cli.invoking import kratos_sync
-from tests.infrastructure.ledger.rows import A_MINUTE, SOMEBODY, add_delivery, add_event
+from tests.infrastructure.ledger.rows import (
+    A_MINUTE,
+    SOMEBODY,
+    add_delivery,
+    add_event,
+    log_attempt,
+)
 from tests.suites.ledgers import PostgresLedger
 from tests.waiting import DEADLINE_SECONDS
 
@@ -49,6 +55,20 @@ def test_only_events_of_one_identity_are_replayed(engine: Engine) -> None:
     add_event(engine, age=A_MINUTE, subject=uuid4())
     assert replay("--yes", "--identity", str(SOMEBODY)).exit_code == 0
     assert pending(engine) == {hers}
+
+
+def test_only_the_events_that_are_named_are_replayed(engine: Engine) -> None:
+    ids = [add_event(engine, age=A_MINUTE) for _ in range(3)]
+    replay("--yes", "--event-id", str(ids[0]), "--event-id", str(ids[2]))
+    assert pending(engine) == {ids[0], ids[2]}
+
+
+def test_only_events_with_an_outcome_at_a_consumer_are_replayed(engine: Engine) -> None:
+    ids = [add_event(engine, age=A_MINUTE) for _ in range(2)]
+    log_attempt(engine, SYNC, ids[1], outcome="postponed")
+    result = replay("--yes", "--outcome", "postponed", "--of-consumer", SYNC)
+    assert f"1 event kratos_identity.updated of the outcome postponed at {SYNC}" in result.stdout
+    assert pending(engine) == {ids[1]}
 
 
 def test_until_ends_the_range(engine: Engine) -> None:
@@ -168,6 +188,9 @@ def test_the_json_has_the_documented_keys(engine: Engine) -> None:
         "source": None,
         "hook": None,
         "trace_id": None,
+        "outcome": None,
+        "of_consumer": None,
+        "event_ids": [],
         "events": 1,
         "dry_run": False,
         "replayed": 1,
