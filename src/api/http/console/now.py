@@ -93,12 +93,14 @@ class NowPage:
     def show(self, call: Call) -> Page:
         """Everything at a glance."""
         report = self._recent.get(None)
+        last = report.drift.last
         needed = list(attention(report, None, can_ask=self._can_ask))
         return Page(
             "now.html",
             {
                 "report": report,
                 "compared": report.drift.completed,
+                "refused": last if last and report.drift.state_of(last) == "refused" else None,
                 "backlog": sum(each.backlog for each in report.consumers),
                 "attention": [(each.text, _action(each, call.operator)) for each in needed],
                 "consumers": [self._row(each) for each in report.consumers],

@@ -209,16 +209,22 @@ def test_the_first_page_says_when_the_copy_was_last_right(visitor: Visitor, engi
     assert "Our copy was never compared with Kratos." in visitor.get("/").text
     run = (
         "INSERT INTO kratos_sync.reconciliations"
-        " (started_at, ended_at, outcome, held, identities, known)"
-        " VALUES (:at, :at, :outcome, 1, 1, 1)"
+        " (started_at, ended_at, outcome, held, identities, known, unseen)"
+        " VALUES (:at, :at, :outcome, 1, 1, 1, 14)"
     )
-    for at, outcome, sentence in [
-        ("2026-11-29T09:00Z", "refused: too few", "No comparison of our copy with Kratos has comp"),
-        ("2026-11-29T10:00Z", "completed", "Copy equals Kratos as of <time datetime="),
+    for at, outcome, sentences in [
+        ("2026-11-29T09:00Z", "refused: too many", ["was refused, 14 identities held here not"]),
+        ("2026-11-29T10:00Z", "completed", ["Copy equals Kratos as of <time datetime="]),
+        (
+            "2026-11-29T11:00Z",
+            "refused: too many",
+            ["Copy may differ from", "It was the same as of"],
+        ),
     ]:
         with engine.begin() as connection:
             connection.execute(text(run), {"at": at, "outcome": outcome})
-        assert sentence in visitor.get("/").text
+        page = visitor.get("/").text
+        assert [sentence for sentence in sentences if sentence not in page] == []
 
 
 def test_all_dead_letters_of_a_group_are_retried_and_no_others(
