@@ -120,6 +120,9 @@ class KratosStatus(Protocol):
     def report(self) -> KratosReport:
         """Reconciliations and hooks."""
 
+    def past(self, before: datetime, most: int) -> Sequence[PastReconciliation]:
+        """The newest reconciliations that began before then, at most so many."""
+
     def unlisted(self, after: UUID, most: int, *, with_traits: bool = False) -> Unlisted:
         """Those that the last reconciliation, if it was refused, did not find in the listing.
 

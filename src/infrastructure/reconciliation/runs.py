@@ -57,7 +57,11 @@ UNENDED: Final = text("""
       AND ended_at IS NULL
       AND seen_at BETWEEN clock_timestamp() - :within AND clock_timestamp()
 """)
-PAST: Final = text("SELECT * FROM kratos_sync.reconciliations ORDER BY id DESC LIMIT :most")
+PAST: Final = text("""
+    SELECT * FROM kratos_sync.reconciliations
+    WHERE CAST(:before AS timestamptz) IS NULL OR started_at < :before
+    ORDER BY id DESC LIMIT :most
+""")
 BEGIN: Final = text("""
     INSERT INTO kratos_sync.reconciliations (held) VALUES (:held) RETURNING id, started_at
 """)
@@ -164,6 +168,10 @@ class PostgresKratosStatus:
                 hooks=hook_activity(connection),
             )
 
+    def past(self, before: datetime, most: int) -> Sequence[PastReconciliation]:
+        with snapshot(self._engine) as connection:
+            return past(connection, before, most)
+
     def unlisted(self, after: UUID, most: int, *, with_traits: bool = False) -> Unlisted:
         # A role that may not read traits can read the rest.
         statement = text(
@@ -202,7 +210,15 @@ def begin_dry(connection: Connection, ids: IdRange) -> Run:
 
 def drift(connection: Connection) -> Drift:
     """Give the newest runs, and whether one is running."""
-    past = [
+    is_running = bool(connection.execute(IS_RUNNING, {"key": LOCK_KEY}).scalar_one())
+    return Drift(past(connection, None, MOST_PAST), is_running)
+
+
+def past(
+    connection: Connection, before: datetime | None, most: int
+) -> Sequence[PastReconciliation]:
+    """Give the newest runs that began before then, or of all."""
+    return [
         PastReconciliation(
             row["started_at"],
             row["seen_at"],
@@ -210,9 +226,8 @@ def drift(connection: Connection) -> Drift:
             row["outcome"],
             Findings.from_record({**row}),
         )
-        for row in connection.execute(PAST, {"most": MOST_PAST}).mappings()
+        for row in connection.execute(PAST, {"before": before, "most": most}).mappings()
     ]
-    return Drift(past, bool(connection.execute(IS_RUNNING, {"key": LOCK_KEY}).scalar_one()))
 
 
 def _held(connection: Connection, ids: IdRange) -> tuple[int, Sequence[str]]:

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
@@ -12,7 +13,7 @@ from kratos_sync.api.http.console.app import NO_PAGE, Call, ConsoleRoute, Page, 
 from kratos_sync.api.http.console.changes import Changes, new_ticket, requested
 from kratos_sync.api.views import hook_rows
 from kratos_sync.application.actions import Actions
-from kratos_sync.application.drift import KratosStatus, Unlisted
+from kratos_sync.application.drift import MOST_PAST, KratosStatus, Unlisted
 from kratos_sync.application.kratos_config.check import Coverage, Report
 from kratos_sync.application.kratos_config.hooks import METHODS
 from kratos_sync.application.missed_webhooks import HOOKS
@@ -80,8 +81,9 @@ class KratosPages:
 
     def show(self, call: Call) -> Page:
         """Reconciliations, and what was missed; hooks, and when they last called."""
-        after = _after(call.request.query_params.get("after"))
-        return Page("kratos.html", self._context(after))
+        given = call.request.query_params
+        before = _before(given.get("before"))
+        return Page("kratos.html", self._context(_after(given.get("after")), before=before))
 
     def name(self, call: Call) -> Page:
         """The same with the traits of who is not listed; who saw them, and why, is recorded."""
@@ -120,8 +122,11 @@ class KratosPages:
         unlisted: Unlisted | None = None,
         *,
         checked: Report | None = None,
+        before: datetime | None = None,
     ) -> dict[str, Any]:
         report = self._status.report()
+        past = report.drift.past if before is None else self._status.past(before, MOST_PAST)
+        oldest = past[-1].started_at if len(past) >= MOST_PAST else None
         last = report.drift.last
         deletions = refused_deletions(last.findings) if last and last.refusal else 0
         unreadable = None
@@ -140,7 +145,10 @@ class KratosPages:
             "drift": report.drift,
             "last": last,
             "deletions": deletions,
-            "bars": bars(report.drift.past),
+            "past": past,
+            "older": oldest if oldest and self._status.past(oldest, 1) else None,
+            "are_newest": before is None,
+            "bars": bars(past),
             "width": PLOT_WIDTH,
             "height": PLOT_HEIGHT,
             "hook_names": HOOKS,
@@ -188,6 +196,18 @@ def matrix(coverage: Sequence[Coverage]) -> Mapping[str, Mapping[str | None, str
         state = "off" if not each.is_on else "covered" if each.is_covered else "missing"
         cells[each.place.flow][each.place.method] = state
     return cells
+
+
+def _before(text: str | None) -> datetime | None:
+    if not text:
+        return None
+    try:
+        before = datetime.fromisoformat(text)
+    except ValueError:
+        raise WrongInput(NO_PAGE) from None
+    if before.tzinfo is None:
+        raise WrongInput(NO_PAGE)
+    return before
 
 
 def _after(text: str | None) -> UUID:

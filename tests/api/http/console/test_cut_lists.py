@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+from http import HTTPStatus
 from uuid import uuid4
 
 import pytest
@@ -57,14 +58,36 @@ def test_more_identities_than_are_shown_are_said_to_be_more(
     assert ("More than 20 identities" in page) is bool(more)
 
 
+def test_all_reconciliations_are_paged_through(visitor: Visitor, engine: Engine) -> None:
+    number = 2 * MOST_PAST
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO kratos_sync.reconciliations"
+                " (started_at, ended_at, outcome, held, identities)"
+                " SELECT now() - number * interval '1 h', now(), 'completed', 1, 7000 + number"
+                " FROM generate_series(:number, 1, -1) AS number"
+            ),
+            {"number": number},
+        )
+    path, seen, pages = "/kratos", [], 0
+    while path:
+        page = visitor.get(path).text
+        seen += [int(each.replace(",", "")) for each in re.findall(r">(7,0\d\d)</td>", page)]
+        found = re.search(r'<a href="([^"#]+)#reconciliations">Older</a>', page)
+        path, pages = found[1] if found else "", pages + 1
+    assert seen == [7_001 + each for each in range(number)]
+    assert pages == 2
+    assert visitor.get("/kratos?before=yesterday").status_code == HTTPStatus.BAD_REQUEST
+
+
 def test_older_reconciliations_are_said_to_be_elsewhere(
-    visitor: Visitor, engine: Engine, monkeypatch: pytest.MonkeyPatch, database_url: str
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, database_url: str
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
     said = "kratos_sync.reconciliations"
     for _ in range(MOST_PAST):
-        assert said not in visitor.get("/kratos").text
+        assert said not in kratos_sync("status", "--drift").stdout
         with engine.begin() as connection:
             connection.execute(text(ADD))
-    assert said in visitor.get("/kratos").text
     assert said in kratos_sync("status", "--drift").stdout
