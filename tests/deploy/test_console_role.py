@@ -1,6 +1,7 @@
 """Under a role of its own the console serves every page, and carries out every action."""
 
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from http import HTTPStatus
@@ -149,7 +150,7 @@ def rates(container: Container) -> Rates:
 
 @pytest.fixture
 def app(container: Container, rates: Rates) -> Starlette:
-    return create_console(SignedIn(EVERYTHING), console_routes(container, rates))
+    return create_console(SignedIn(EVERYTHING), console_routes(container, rates, threading.Event()))
 
 
 @pytest.fixture
@@ -224,7 +225,9 @@ def send(route: str, visitor: Visitor, ledger: Ledger, **more: str) -> str:
 
 
 def test_every_route_of_the_console_is_tried_here(container: Container, rates: Rates) -> None:
-    routes = {(each.method, each.path) for each in console_routes(container, rates)}
+    routes = {
+        (each.method, each.path) for each in console_routes(container, rates, threading.Event())
+    }
     tried = {("GET", path) for path in PAGES} | {("POST", path) for path in FORMS}
     assert routes == tried
 

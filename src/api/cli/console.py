@@ -107,7 +107,7 @@ def console(host: str, port: int, link: bool) -> None:
         sign_in = _link_to(address, settings) if link else _sign_in(settings)
         rates = Rates(container.activity())
         with expected_errors():
-            app = create_console(sign_in, console_routes(container, rates), origin=origin)
+            app = create_console(sign_in, console_routes(container, rates, stopped), origin=origin)
         counting = threading.Thread(target=rates.run, args=(stopped,), name="rates", daemon=True)
         counting.start()
         health = container.health()
@@ -223,8 +223,10 @@ def _sign_in_by_oidc(settings: "Settings") -> "SignIn":
     return SignInByOidc(OpenIdProvider(client), sessions, rules)
 
 
-def console_routes(container: "Container", rates: "Rates") -> "list[ConsoleRoute]":
-    """Return all pages, on the ports of this container."""
+def console_routes(
+    container: "Container", rates: "Rates", stopped: threading.Event
+) -> "list[ConsoleRoute]":
+    """Return all pages, on the ports of this container; they refresh nothing once `stopped`."""
     from kratos_sync.api.http.console.audit import AuditPages
     from kratos_sync.api.http.console.changes import Changes
     from kratos_sync.api.http.console.events import EventPages
@@ -244,6 +246,7 @@ def console_routes(container: "Container", rates: "Rates") -> "list[ConsoleRoute
         changes=changes,
         can_ask=settings.kratos_admin_url is not None,
         kept_seconds=settings.console_kept_seconds,
+        stopped=stopped,
     )
     events = EventPages(
         search=container.event_search(),
@@ -256,7 +259,9 @@ def console_routes(container: "Container", rates: "Rates") -> "list[ConsoleRoute
     )
     pages = (
         now,
-        FailurePages(container.dead_letters(), actions, changes, settings.console_kept_seconds),
+        FailurePages(
+            container.dead_letters(), actions, changes, settings.console_kept_seconds, stopped
+        ),
         IdentityPages(container.identity_search(), container.history(), actions, changes),
         events,
         KratosPages(

@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg
 from sqlalchemy import Engine, text
 
-from kratos_sync.application.drift import Drift
+from kratos_sync.application.drift import MOST_PAST, Drift
 from kratos_sync.application.ports.kratos import Page
 from kratos_sync.application.ports.reconciliation import Findings
 from kratos_sync.domain.identity import Identity
@@ -16,7 +16,6 @@ from kratos_sync.domain.kratos_identity import KratosIdentity
 from kratos_sync.infrastructure.identities.rows import STORE, to_arrays
 from kratos_sync.infrastructure.postgres.engine import driver_of
 from kratos_sync.infrastructure.reconciliation.runs import (
-    NEWEST,
     PostgresReconciliations,
     drift,
 )
@@ -129,6 +128,6 @@ def test_a_reconciliation_of_another_database_is_none_of_ours(
 def test_the_newest_come_first_and_are_not_too_many(engine: Engine) -> None:
     add = text("INSERT INTO kratos_sync.reconciliations (held) SELECT generate_series(1, :number)")
     with engine.begin() as connection:
-        connection.execute(add, {"number": NEWEST + 5})
+        connection.execute(add, {"number": MOST_PAST + 5})
     held = [past.findings.held for past in remembered(engine).past]
-    assert held == list(range(NEWEST + 5, 5, -1))
+    assert held == list(range(MOST_PAST + 5, 5, -1))

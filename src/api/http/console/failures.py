@@ -1,6 +1,7 @@
 """The pages of failures: dead letters in groups, and what can be done about a group."""
 
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -62,14 +63,19 @@ class FailurePages:
     """Lists the groups of dead letters, shows one, and retries, discards or replays it."""
 
     def __init__(
-        self, dead_letters: DeadLetters, actions: Actions, changes: Changes, kept_seconds: float
+        self,
+        dead_letters: DeadLetters,
+        actions: Actions,
+        changes: Changes,
+        kept_seconds: float,
+        stopped: threading.Event,
     ) -> None:
-        """`kept_seconds` is how old a page of groups may be."""
+        """`kept_seconds` is how old a page of groups may be; it is refreshed until `stopped`."""
         self._dead_letters = dead_letters
         self._actions = actions
         self._changes = changes
         self._listed: Mapping[str, DeadLetterFilter] = {}
-        self._recent = Recent(self._asked, changes.version, kept_seconds)
+        self._recent = Recent(self._asked, changes.version, kept_seconds, stopped)
 
     def routes(self) -> Sequence[ConsoleRoute]:
         """The pages and what their forms do."""

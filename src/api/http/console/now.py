@@ -1,5 +1,6 @@
 """The first page: is our copy right, what needs attention, and how each consumer is doing."""
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -50,10 +51,11 @@ class NowPage:
         changes: Changes,
         can_ask: bool,
         kept_seconds: float,
+        stopped: threading.Event,
     ) -> None:
         """`can_ask` is whether the address of Kratos' Admin API is known.
 
-        `kept_seconds` is how old the report may be.
+        `kept_seconds` is how old the report may be; it is refreshed until `stopped` is set.
         """
         self._status = status
         self._rates = rates
@@ -61,7 +63,7 @@ class NowPage:
         self._actions = actions
         self._changes = changes
         self._can_ask = can_ask
-        self._recent = Recent(self._report, changes.version, kept_seconds)
+        self._recent = Recent(self._report, changes.version, kept_seconds, stopped)
 
     def routes(self) -> Sequence[ConsoleRoute]:
         """The page, and what its forms do."""

@@ -42,12 +42,17 @@ class Recent(Generic[Key, Found]):
         ask: Callable[[Key], Found],
         version: Callable[[], int],
         oldest_seconds: float,
+        stopped: threading.Event,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`ask` may be called in any thread, and may raise. An older answer is not shown."""
+        """`ask` may be called in any thread, and may raise. An older answer is not shown.
+
+        Nothing is refreshed any more once `stopped` is set.
+        """
         self._ask = ask
         self._version = version
         self._oldest_seconds = oldest_seconds
+        self._stopped = stopped
         self._clock = clock
         self._kept: dict[Key, _Kept[Found]] = {}
         self._lock = threading.Lock()
@@ -94,9 +99,8 @@ class Recent(Generic[Key, Found]):
             self._refreshing.start()
 
     def _refresh(self) -> None:
-        pause, took = threading.Event(), 0.0
-        while True:
-            pause.wait(max(EVERY_SECONDS, took / PART_OF_TIME))
+        took = 0.0
+        while not self._stopped.wait(max(EVERY_SECONDS, took / PART_OF_TIME)):
             began = self._clock()
             with self._lock:
                 self._kept = {

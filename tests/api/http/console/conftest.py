@@ -1,3 +1,4 @@
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from kratos_sync.infrastructure.container import Container
 from tests.api.http.console.provider import Provider, providing
 from tests.api.http.console.signing_in import Browser, Console
 from tests.api.http.console.visiting import EVERYTHING, SignedIn, Visitor
+from tests.waiting import until
 
 Visit = Callable[[Operator], Visitor]
 
@@ -21,12 +23,15 @@ def kept_seconds() -> int:
 
 
 @pytest.fixture
-def visit(container: Container, kept_seconds: int) -> Visit:
+def visit(container: Container, kept_seconds: int) -> Iterator[Visit]:
     """Opens the whole console on the test's database, as an operator."""
     kept = {"console_kept_seconds": kept_seconds}
     container.settings.override(container.settings().model_copy(update=kept))
-    routes = console_routes(container, Rates(container.activity()))
-    return lambda operator: Visitor(create_console(SignedIn(operator), routes))
+    stopped = threading.Event()
+    routes = console_routes(container, Rates(container.activity()), stopped)
+    yield lambda operator: Visitor(create_console(SignedIn(operator), routes))
+    stopped.set()
+    until(lambda: not [each for each in threading.enumerate() if each.name == "recent"])
 
 
 @pytest.fixture

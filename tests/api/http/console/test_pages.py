@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 from http import HTTPStatus
 from pathlib import Path
 from uuid import uuid4
@@ -518,7 +519,7 @@ def test_a_configured_file_is_checked_again_when_it_has_changed(
     file = tmp_path / "kratos.yml"
     settings = container.settings().model_copy(update={"console_kratos_config": file})
     with container.settings.override(settings):
-        routes = console_routes(container, Rates(container.activity()))
+        routes = console_routes(container, Rates(container.activity()), threading.Event())
     visitor = Visitor(create_console(SignedIn(EVERYTHING), routes))
     assert "The configured file cannot be read: No such file" in visitor.get("/kratos").text
     file.write_text("selfservice: {flows: {login: {after: {hooks: []}}}}")
@@ -582,7 +583,7 @@ def test_pages_say_so_when_postgresql_is_away() -> None:
     url = f"postgresql://postgres@127.0.0.1:{free_port()}/away"
     settings = Settings(_env_file=None, database_url=url, broker_url="redis://127.0.0.1:1")
     away.settings.override(settings)
-    routes = console_routes(away, Rates(away.activity()))
+    routes = console_routes(away, Rates(away.activity()), threading.Event())
     visitor = Visitor(create_console(SignedIn(EVERYTHING), routes))
     for path in set(PAGES) - {"/identity"}:
         answer = visitor.get(path)
