@@ -12,6 +12,7 @@ from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import Line, Styled, echo, echo_json, rows
 from kratos_sync.api.cli.process import Steps, command_container
 from kratos_sync.api.views import operation_about, operation_done, operation_state
+from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.operations import (
     RESUMABLE,
     How,
@@ -80,15 +81,23 @@ def audit(
 @audit.command()
 @operation_id
 @options.by
-def cancel(operation_id: int, by: str) -> None:
-    """Ask the operation ID to stop; it does so after its step, and what it did stays done."""
+@options.why
+def cancel(operation_id: int, by: str, reason: str | None) -> None:
+    """Ask the operation ID to stop; it does so after its step, and what it did stays done.
+
+    That it was asked, and why, is an operation `stop` of its own.
+    """
     with command_container() as container:
         operations = container.operations()
         found = _found(container, operation_id)
         if found.outcome is not Outcome.RUNNING:
             raise click.ClickException(f"Operation {operation_id} is {operation_state(found)}.")
-        was_asked = not operations.request_cancel(operation_id, by)
-    how = "was asked before to stop" if was_asked else "is asked to stop"
+        scope = {"operation": operation_id}
+        request = OperationRequest("stop", by, How.CLI, reason, scope=scope)
+        with recorded(operations, request) as stopping:
+            is_asked = operations.request_cancel(operation_id, by)
+            stopping.advance(int(is_asked))
+    how = "is asked to stop" if is_asked else "was asked before to stop"
     echo(f"Operation {operation_id} ({found.operation} by {found.by}) {how}.")
 
 

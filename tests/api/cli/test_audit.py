@@ -322,9 +322,13 @@ def test_what_runs_is_in_the_status(engine: Engine, operations: PostgresOperatio
 
 def test_a_request_to_cancel_is_recorded_with_who_made_it(operations: PostgresOperations) -> None:
     number = str(operations.begin(OperationRequest("replay", "ada", How.CLI), uuid4()))
-    assert "is asked to stop" in done("audit", "cancel", number, "--by", "grace").stdout
-    assert "was asked before to stop" in done("audit", "cancel", number, "--by", "hedy").stdout
-    assert newest(operations).cancel_requested_by == "grace"
+    asking = ("audit", "cancel", number, "--reason", "it was the wrong day", "--by")
+    assert "is asked to stop" in done(*asking, "grace").stdout
+    assert "was asked before to stop" in done(*asking, "hedy").stdout
+    again, stop, replay = recorded(operations)
+    assert replay.cancel_requested_by == "grace"
+    assert (stop.operation, stop.by, stop.scope) == ("stop", "grace", {"operation": replay.id})
+    assert (stop.reason, stop.done, again.done) == ("it was the wrong day", 1, 0)
     assert "stopping for grace" in done("audit").stdout
 
 
