@@ -22,7 +22,7 @@ from kratos_sync.application.ports.position import BEGIN, END, Position
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.postgres.engine import BY_THE_INDEX
 
-FEW: Final = 2_000
+FEW: Final = 500
 """So many deliveries are looked through in place of the log."""
 
 _STATES: Final = {PENDING: "d.failed_at IS NULL", DEAD: "d.failed_at IS NOT NULL"}
