@@ -40,6 +40,8 @@ WAVES: Final = 16
 SMALL_STORED: Final = 200_000
 """So many that the backlog is about as many different people as in the large database."""
 SMALL_EVENTS: Final = 10_000
+MEASURED: Final = ("delivering", "recording")
+LEAST_RATIO: Final = 0.85
 ROUNDS: Final = 5
 ROUND_SECONDS: Final = 8
 WEBHOOKS_PER_SECOND: Final = 1_000
@@ -234,20 +236,25 @@ def main() -> int:
             raised(Path(folder), settings) as stage,
         ):
             remember_templates(stage)
-            results = {
+            results: dict[str, Any] = {
                 "small": measure(stage, small, SMALL_EVENTS, purged=False),
                 "large": measure(stage, large, arguments.events, purged=True),
             }
     except WrongResult as error:
         print(f"FAILED: {error}", file=sys.stderr)
         return 1
-    for name in ("delivering", "recording"):
-        large_rate, small_rate = (results[each][name]["rate"] for each in ("large", "small"))
-        results[f"{name}_ratio"] = round(large_rate / small_rate, 3)
+    ratios: dict[str, float] = {
+        name: round(results["large"][name]["rate"] / results["small"][name]["rate"], 3)
+        for name in MEASURED
+    }
+    results["ratios"] = ratios
     text = json.dumps(results, indent=1)
     print(text)
     if arguments.output is not None:
         arguments.output.write_text(text + "\n")
+    if slow := {name: ratio for name, ratio in ratios.items() if ratio < LEAST_RATIO}:
+        print(f"FAILED: below {LEAST_RATIO} of the small database's rate: {slow}", file=sys.stderr)
+        return 1
     return 0
 
 

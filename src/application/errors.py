@@ -16,16 +16,24 @@ LONGEST_SHAPE: Final = 200
 LONGEST_TYPE: Final = 200
 _LONGEST_LINE: Final = 1_000
 
+_ABBREVIATIONS: Final = (
+    "API|CSS|CSV|DELETE|DNS|EOF|FTP|GET|HTML|HTTP|HTTPS|ID|IMAP|INSERT|IO|IP|JSON|JWT|NOT|NULL|OS"
+    "|PATCH|POST|PUT|SELECT|SMTP|SQL|SSL|TCP|TLS|UDP|UPDATE|URI|URL|UTC|UTF|UUID|XML|YAML"
+)
 # What differs from one event to the next, and what may be a person's.
 _PARTICULARS: Final = (
+    (re.compile(r"\b(\w+://[^/\s@]+)/\S*"), r"\1/…"),
     (re.compile(r"\S+@\S+"), "…"),
     (re.compile(r"=\s*\([^()]*\)"), "=(…)"),
     # Not the apostrophes of "can't" and "O'Brien"; a quote that is never closed goes to the end.
     (re.compile(r"(?<!\w)(['\"`])(?:.*?\1(?!\w)|.*)|“[^”]*”?|‘[^’]*’?|«[^»]*»?"), "'…'"),
     (re.compile(r"\b[0-9a-fA-F]{8,}(?:-[0-9a-fA-F]{4,}){0,4}\b"), "#"),
     (re.compile(r"[+-]?\d[\d.,:_]*"), "#"),
-    # Names: a word with a capital that begins no sentence, and what is not English.
+    # Names: a word with a capital that begins no sentence, words that a dot joins, what is not
+    # English, and capitals that are no usual abbreviation.
     (re.compile(r"(?<=[\w,;:)] )[A-Z][a-z]\w*|\b\w*[^\x00-\x7f]\w*\b"), "…"),
+    (re.compile(r"(?<![\w/.:])[A-Za-z]\w*(?:\.\w+)+\b"), "…"),
+    (re.compile(rf"(?<=[\w,;:)] )(?!(?:{_ABBREVIATIONS})\b)[A-Z]{{2,}}\b"), "…"),
 )
 
 

@@ -44,6 +44,13 @@ class Unspeakable(Exception):
         ("took 3.5 s, -12 °C, 12:30:01", "took # s, # °C, #"),
         ("Key (email)=(ada@example.org) already exists.", "Key … already exists."),
         ("Key (id)=(ada) already exists.", "Key (id)=(…) already exists."),
+        ("User ada.lovelace not found", "User … not found"),
+        (
+            "https://crm.example/people/ada returned 404",
+            "https://crm.example/… returned #",
+        ),
+        ("no customer is named LOVELACE in JSON", "no customer is named … in JSON"),
+        ("column created_at is NULL", "column created_at is NULL"),
         ('violates unique constraint "people_pkey"', "violates unique constraint '…'"),
     ],
 )

@@ -13,6 +13,7 @@ from kratos_sync.api.timeline import entry_of, summary
 from kratos_sync.application.actions import Actions
 from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.history import History, IdentitySearch
+from kratos_sync.application.ports.kratos import HeldElsewhere
 from kratos_sync.application.ports.position import Position
 from kratos_sync.domain.json_values import Json
 
@@ -78,6 +79,7 @@ class IdentityPages:
 
     def sync(self, call: Call) -> See:
         """Ask Kratos now."""
+        self._require_held(call)
         request = requested(call, "sync", subject=_id(call))
         return self._changes.carry_out(call, request, partial(self._actions.sync, [_id(call)]))
 
@@ -91,6 +93,7 @@ class IdentityPages:
 
     def delete(self, call: Call) -> See:
         """Delete the identity here and in Kratos."""
+        self._require_held(call)
         request = requested(call, "delete", subject=_id(call))
         return self._changes.carry_out(call, request, self._actions.delete)
 
@@ -100,6 +103,10 @@ class IdentityPages:
             raise WrongInput("Erasing needs a second factor: sign in again with one.")
         request = requested(call, "erase", subject=_id(call))
         return self._changes.carry_out(call, request, self._actions.erase)
+
+    def _require_held(self, call: Call) -> None:
+        if _id(call) not in self._actions.ids:
+            raise WrongInput(f"{HeldElsewhere(self._actions.ids)}.")
 
     def _context(self, call: Call, copy: Mapping[str, Json] | None) -> dict[str, Any]:
         found = self._history.of(_id(call), MOST_EVENTS + 1, call.before())

@@ -15,7 +15,9 @@ from kratos_sync.api.http.console.access import Operator, Role
 from kratos_sync.api.http.console.app import create_console
 from kratos_sync.api.http.console.rates import Rates
 from kratos_sync.api.http.console.security import POLICY
+from kratos_sync.application.errors import shape_of
 from kratos_sync.application.ports.operations import How, OperationFilter, OperationRequest
+from kratos_sync.domain.id_range import IdRange
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.settings import Settings
 from tests.api.http.client import ADA, recorded_webhooks
@@ -73,6 +75,42 @@ def test_a_page_shows_no_personal_data(
     assert answer.status_code == HTTPStatus.OK
     assert CANARY not in answer.text
     assert "<script>alert" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "no customer lovelace@example.org",
+        "no plan for 'lovelace'",
+        "user ada.lovelace not found",
+        "https://crm.example/people/lovelace returned 404",
+        "nobody is called LOVELACE",
+        "nobody is called Lovelace",
+    ],
+)
+def test_a_viewer_sees_nobody_in_the_shape_of_a_message(
+    visit: Visit, engine: Engine, message: str
+) -> None:
+    event_id = fail(engine, f"ValueError: {message}", shape_of(ValueError(message)))
+    viewer = visit(VIEWER)
+    for path in ("/", "/failures", group_of(viewer), f"/events/{event_id}"):
+        assert "lovelace" not in viewer.get(path).text.lower()
+
+
+def test_an_identity_of_another_deployment_is_refused_in_a_sentence(
+    container: Container, engine: Engine
+) -> None:
+    add_identity(engine)
+    of_others = {"identity_ids": IdRange.parse("ffffffff")}
+    container.settings.override(container.settings().model_copy(update=of_others))
+    routes = console_routes(container, Rates(container.activity()), threading.Event())
+    visitor = Visitor(create_console(SignedIn(EVERYTHING), routes))
+    for action in ("sync", "delete"):
+        form = {"reason": "a test", "ticket": uuid4().hex}
+        answer = visitor.post(f"/identity/{SOMEBODY}/{action}", form)
+        assert answer.status_code == HTTPStatus.BAD_REQUEST
+        assert "another deployment holds this identity" in answer.text
+    assert one(engine, "SELECT count(*) FROM kratos_sync.operations") == 0
 
 
 def test_the_first_page_names_what_needs_attention_and_leads_to_it(
@@ -230,6 +268,11 @@ def test_the_first_page_says_when_the_copy_was_last_right(visitor: Visitor, engi
             connection.execute(text(run), {"at": at, "outcome": outcome})
         page = visitor.get("/").text
         assert [sentence for sentence in sentences if sentence not in page] == []
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE kratos_sync.reconciliations SET outcome = 'completed', unreadable = 3")
+        )
+    assert "0 repaired then, 3 could not be read." in visitor.get("/").text
 
 
 def test_all_dead_letters_of_a_group_are_retried_and_no_others(
