@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 from axe_playwright_python.base import AXE_SCRIPT, AxeResults
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
+from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import TimeoutError as NotShown
 
 from tests.end_to_end.processes import KRATOS_SYNC
@@ -122,7 +123,8 @@ class Person:
             try:
                 shown.wait_for(timeout=RELOAD_MILLISECONDS)
             except NotShown:
-                self.page.reload()
+                with suppress(BrowserError):  # the page is just being left for another
+                    self.page.reload()
                 return False
             return True
 
