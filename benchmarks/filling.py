@@ -93,10 +93,14 @@ def fill(
     settle(url)
 
 
-def settle(url: str) -> None:
-    """Have PostgreSQL do now what it would else do while something is measured."""
+def settle(url: str, *tables: str) -> None:
+    """Have PostgreSQL do now what it would else do while something is measured.
+
+    In these tables; by default in those of events and deliveries.
+    """
+    named = ", ".join(f"kratos_sync.{table}" for table in tables or ("events", "deliveries"))
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("VACUUM (ANALYZE) kratos_sync.events, kratos_sync.deliveries")
+        connection.execute(f"VACUUM (ANALYZE) {named}".encode())
         connection.execute("CHECKPOINT")
 
 

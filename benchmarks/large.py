@@ -20,7 +20,7 @@ from typing import Any, Final
 import psycopg
 
 from benchmarks.commands import ROOT, program
-from benchmarks.filling import hurried, without_indexes
+from benchmarks.filling import hurried, settle, without_indexes
 from benchmarks.measures.deliver import A_WORKER_FOR_EACH_CORE
 from benchmarks.measures.pause import load as steady_load
 from benchmarks.pace import pace
@@ -103,10 +103,8 @@ def fill(url: str, wanted: Seed, events: int) -> int:
             for number, _ in enumerate(threads.map(partial(_fill_chunk, url, events), firsts), 1):
                 print(f"  {number * CHUNK:,} events", file=sys.stderr, flush=True)
     with psycopg.connect(url, autocommit=True) as connection:
-        tables = ", ".join(f"kratos_sync.{table}" for table in FILLED)
-        connection.execute(f"VACUUM (ANALYZE) {tables}".encode())
         connection.execute(NO_PURGE_IS_DUE)
-        connection.execute("CHECKPOINT")
+    settle(url, *FILLED)
     return wave
 
 

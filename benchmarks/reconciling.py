@@ -24,7 +24,7 @@ import psycopg
 from pydantic import SecretStr
 
 from benchmarks.commands import ROOT, program
-from benchmarks.filling import hurried, without_indexes
+from benchmarks.filling import hurried, settle, without_indexes
 from kratos_sync.infrastructure.embedded import EmbeddedPostgres
 from kratos_sync.infrastructure.migrations import migrate
 from kratos_sync.infrastructure.postgres.engine import connect
@@ -59,8 +59,7 @@ def seed(url: str, number: int) -> None:
     ):
         for _ in processes.map(partial(_seed_some, url, number), starts):
             pass
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("VACUUM ANALYZE kratos_sync.kratos_identities")
+    settle(url, "kratos_identities")
 
 
 def _seed_some(url: str, number: int, start: int) -> None:

@@ -11,7 +11,7 @@ import httpx
 import psycopg
 
 from benchmarks.commands import program
-from benchmarks.filling import SYNC, hurried, without_indexes
+from benchmarks.filling import SYNC, hurried, settle, without_indexes
 from benchmarks.measures.pause import load
 from benchmarks.pace import pace
 from benchmarks.stage import Deployment, Stage
@@ -207,13 +207,14 @@ def _fill(url: str, wanted: Records) -> None:
         "events": wanted.events,
         "dead_letters": wanted.dead_letters,
     }
-    with psycopg.connect(url, autocommit=True) as connection:
-        with hurried(url), without_indexes(url, *FILLED):
-            for statement in (IDENTITIES, EVENTS, ATTEMPTS, DEAD_LETTERS):
-                connection.execute(statement.encode(), numbers)
-        tables = ", ".join(f"kratos_sync.{table}" for table in FILLED)
-        connection.execute(f"VACUUM (ANALYZE) {tables}".encode())
-        connection.execute("CHECKPOINT")
+    with (
+        hurried(url),
+        without_indexes(url, *FILLED),
+        psycopg.connect(url, autocommit=True) as connection,
+    ):
+        for statement in (IDENTITIES, EVENTS, ATTEMPTS, DEAD_LETTERS):
+            connection.execute(statement.encode(), numbers)
+    settle(url, *FILLED)
 
 
 def _answers(browser: httpx.Client) -> bool:

@@ -184,12 +184,17 @@ def held_part(page: Page, ids: IdRange) -> Page:
     if ids == ALL_IDS:
         return page
     try:
-        listed, documents = _read_ids(page.identities), _read_documents(page.identities)
+        listed, documents = ids_of(page.identities), documents_of(page.identities)
     except msgspec.ValidationError:  # an identity without an id: the comparison reports it
         return page
-    held = [raw for each, raw in zip(listed, documents, strict=True) if each.id in ids]
-    only_others_follow = listed and listed[-1].id > ids.last
+    held = [raw for each, raw in zip(listed, documents, strict=True) if each in ids]
+    only_others_follow = listed and listed[-1] > ids.last
     return Page(b"[" + b",".join(held) + b"]", None if only_others_follow else page.next)
+
+
+def ids_of(identities: bytes) -> list[UUID]:
+    """The ids in a page of the listing. Raises msgspec.ValidationError where one is missing."""
+    return [each.id for each in _read_ids(identities)]
 
 
 class ForeignPage(NamedTuple):
@@ -208,7 +213,8 @@ class _Listed(_WithId):
 
 
 _read_ids: Final = msgspec.json.Decoder(list[_WithId]).decode
-_read_documents: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+# One by one: an identity that cannot be read must not keep the others from being read.
+documents_of: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _read: Final = msgspec.json.Decoder(list[_Listed]).decode
 _DEFAULT_PORTS: Final = {("http", 80), ("https", 443)}
 

@@ -14,6 +14,7 @@ from kratos_sync.application.json_body import NotJson, decode
 from kratos_sync.application.missed_webhooks import Differing
 from kratos_sync.application.ports.kratos import KratosRefused
 from kratos_sync.application.ports.reconciliation import ListingUnordered
+from kratos_sync.application.reconcile import documents_of, ids_of
 from kratos_sync.domain.fields import text, time, uuid
 from kratos_sync.domain.identity import ADDRESSES, KEYS, SCALARS, Identity, InvalidIdentity
 from kratos_sync.infrastructure.identities.recorded_webhooks import NOW, later_webhooks
@@ -77,15 +78,6 @@ PENDING: Final = b"""
 COPYING_CONSUMERS: Final = [SyncKratosIdentity.name, FetchKratosIdentity.name]
 
 
-class _Listed(msgspec.Struct, gc=False):
-    id: UUID
-
-
-_read_ids = msgspec.json.Decoder(list[_Listed]).decode
-# One by one: an identity that cannot be read must not keep the others from being read.
-_read_documents = msgspec.json.Decoder(list[msgspec.Raw]).decode
-
-
 class Compared(NamedTuple):
     """What a page has shown: its ``ids`` cover those after the last page, up to ``upper``.
 
@@ -108,7 +100,7 @@ def compare(
     psycopg's errors.
     """
     try:
-        ids = [each.id for each in _read_ids(identities)]
+        ids = ids_of(identities)
     except msgspec.ValidationError:
         raise KratosRefused("its listing has an identity without an id") from None
     _check_order(after, ids)
@@ -117,7 +109,7 @@ def compare(
     differing: list[Differing] = []
     unreadable = 0
     if candidates:
-        listed = zip(ids, _read_documents(identities), strict=True)
+        listed = zip(ids, documents_of(identities), strict=True)
         documents = [bytes(raw) for identity_id, raw in listed if identity_id in candidates]
         differing, unreadable = _differing(cursor, documents, candidates, at)
     upper = LAST if is_last else (ids or [after])[-1]

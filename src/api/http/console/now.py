@@ -102,7 +102,7 @@ class NowPage:
             {
                 "report": report,
                 "compared": report.drift.completed,
-                "refused": last if last and report.drift.state_of(last) == "refused" else None,
+                "refused": last if last and last.refusal else None,
                 "backlog": sum(each.backlog for each in report.consumers),
                 "attention": [(each.text, _action(each, call.operator)) for each in needed],
                 "consumers": [self._row(each) for each in report.consumers],
