@@ -1,8 +1,13 @@
 """Ports for servers that tests start."""
 
 import socket
+from collections import deque
 from contextlib import suppress
 from random import randrange
+from typing import Final
+
+_RESERVED: Final[deque[socket.socket]] = deque(maxlen=200)
+"""The UDP ports of the same numbers: other processes that look for a port here pass them over."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -13,9 +18,23 @@ def free_ports(count: int) -> list[int]:
     found: set[int] = set()
     while len(found) < count:
         port = randrange(20_000, 32_000)
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        if is_free(port):
             found.add(port)
     return list(found)
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port, or is about to; it is reserved for this process then."""
+    with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        reserved = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            reserved.bind(("127.0.0.1", port))
+        except OSError:
+            reserved.close()
+            return False
+        _RESERVED.append(reserved)
+        return True
+    return False
 
 
 def free_port() -> int:
@@ -28,5 +47,5 @@ def free_pair() -> tuple[int, int]:
     """One of them, and the one after it that is free too."""
     while True:
         port = free_port()
-        with suppress(OSError), socket.create_server(("127.0.0.1", port + 1)):
+        if is_free(port + 1):
             return port, port + 1

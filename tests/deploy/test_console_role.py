@@ -1,7 +1,6 @@
 """Under a role of its own the console serves every page, and carries out every action."""
 
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from http import HTTPStatus
@@ -14,8 +13,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, make_url, text
 from starlette.applications import Starlette
 
-from kratos_sync.api.cli.console import console_routes
-from kratos_sync.api.http.console.app import create_console
+from kratos_sync.api.http.console.app import ConsoleRoute, create_console
 from kratos_sync.api.http.console.rates import Rates
 from kratos_sync.application.consumers.count_registrations import CountRegistrations
 from kratos_sync.application.consumers.delete_kratos_identity import DeleteKratosIdentity
@@ -30,7 +28,7 @@ from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.settings import Settings
 from kratos_sync.testing.kratos import InMemoryDocuments
-from tests.api.http.console.visiting import EVERYTHING, SignedIn, Visitor, shown
+from tests.api.http.console.visiting import EVERYTHING, SignedIn, Visitor, open_routes, shown
 from tests.databases import empty_tables
 from tests.deploy.test_roles import AFTER, BEFORE, BEFORE_OWN
 from tests.domain.people import ADA, GRACE, minutes
@@ -149,8 +147,14 @@ def rates(container: Container) -> Rates:
 
 
 @pytest.fixture
-def app(container: Container, rates: Rates) -> Starlette:
-    return create_console(SignedIn(EVERYTHING), console_routes(container, rates, threading.Event()))
+def routes(container: Container, rates: Rates) -> Iterator[list[ConsoleRoute]]:
+    with open_routes(container, rates) as routes:
+        yield routes
+
+
+@pytest.fixture
+def app(routes: list[ConsoleRoute]) -> Starlette:
+    return create_console(SignedIn(EVERYTHING), routes)
 
 
 @pytest.fixture
@@ -224,12 +228,9 @@ def send(route: str, visitor: Visitor, ledger: Ledger, **more: str) -> str:
     return answer.text
 
 
-def test_every_route_of_the_console_is_tried_here(container: Container, rates: Rates) -> None:
-    routes = {
-        (each.method, each.path) for each in console_routes(container, rates, threading.Event())
-    }
+def test_every_route_of_the_console_is_tried_here(routes: list[ConsoleRoute]) -> None:
     tried = {("GET", path) for path in PAGES} | {("POST", path) for path in FORMS}
-    assert routes == tried
+    assert {(each.method, each.path) for each in routes} == tried
 
 
 @pytest.mark.parametrize("route", PAGES)

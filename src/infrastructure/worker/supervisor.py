@@ -102,7 +102,8 @@ def supervise(*parts: str) -> int:
             code = supervisor.run()
         finally:
             codes.append(code)
-            shutdown.request()
+            if not shutdown.requested.is_set():
+                shutdown.request()
 
     with parent_pipe() as pipe, ExitStack() as undo:
         for part in parts or ("",):

@@ -1,17 +1,13 @@
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from kratos_sync.api.cli.console import console_routes
 from kratos_sync.api.http.console.access import Operator
 from kratos_sync.api.http.console.app import create_console
-from kratos_sync.api.http.console.rates import Rates
 from kratos_sync.infrastructure.container import Container
 from tests.api.http.console.provider import Provider, providing
 from tests.api.http.console.signing_in import Browser, Console
-from tests.api.http.console.visiting import EVERYTHING, SignedIn, Visitor
-from tests.waiting import until
+from tests.api.http.console.visiting import EVERYTHING, SignedIn, Visitor, open_routes
 
 Visit = Callable[[Operator], Visitor]
 
@@ -27,11 +23,8 @@ def visit(container: Container, kept_seconds: int) -> Iterator[Visit]:
     """Opens the whole console on the test's database, as an operator."""
     kept = {"console_kept_seconds": kept_seconds}
     container.settings.override(container.settings().model_copy(update=kept))
-    stopped = threading.Event()
-    routes = console_routes(container, Rates(container.activity()), stopped)
-    yield lambda operator: Visitor(create_console(SignedIn(operator), routes))
-    stopped.set()
-    until(lambda: not [each for each in threading.enumerate() if each.name == "recent"])
+    with open_routes(container) as routes:
+        yield lambda operator: Visitor(create_console(SignedIn(operator), routes))
 
 
 @pytest.fixture

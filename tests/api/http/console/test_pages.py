@@ -2,7 +2,6 @@
 
 import json
 import re
-import threading
 from http import HTTPStatus
 from pathlib import Path
 from uuid import uuid4
@@ -10,10 +9,8 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine, text
 
-from kratos_sync.api.cli.console import console_routes
 from kratos_sync.api.http.console.access import Operator, Role
 from kratos_sync.api.http.console.app import create_console
-from kratos_sync.api.http.console.rates import Rates
 from kratos_sync.api.http.console.security import POLICY
 from kratos_sync.application.errors import shape_of
 from kratos_sync.application.ports.operations import How, OperationFilter, OperationRequest
@@ -30,6 +27,7 @@ from tests.api.http.console.visiting import (
     Visitor,
     fail,
     group_of,
+    open_routes,
     shown,
 )
 from tests.infrastructure.ledger.rows import (
@@ -103,13 +101,13 @@ def test_an_identity_of_another_deployment_is_refused_in_a_sentence(
     add_identity(engine)
     of_others = {"identity_ids": IdRange.parse("ffffffff")}
     container.settings.override(container.settings().model_copy(update=of_others))
-    routes = console_routes(container, Rates(container.activity()), threading.Event())
-    visitor = Visitor(create_console(SignedIn(EVERYTHING), routes))
-    for action in ("sync", "delete"):
-        form = {"reason": "a test", "ticket": uuid4().hex}
-        answer = visitor.post(f"/identity/{SOMEBODY}/{action}", form)
-        assert answer.status_code == HTTPStatus.BAD_REQUEST
-        assert "another deployment holds this identity" in answer.text
+    with open_routes(container) as routes:
+        visitor = Visitor(create_console(SignedIn(EVERYTHING), routes))
+        for action in ("sync", "delete"):
+            form = {"reason": "a test", "ticket": uuid4().hex}
+            answer = visitor.post(f"/identity/{SOMEBODY}/{action}", form)
+            assert answer.status_code == HTTPStatus.BAD_REQUEST
+            assert "another deployment holds this identity" in answer.text
     assert one(engine, "SELECT count(*) FROM kratos_sync.operations") == 0
 
 
@@ -565,16 +563,15 @@ def test_a_configured_file_is_checked_again_when_it_has_changed(
 ) -> None:
     file = tmp_path / "kratos.yml"
     settings = container.settings().model_copy(update={"console_kratos_config": file})
-    with container.settings.override(settings):
-        routes = console_routes(container, Rates(container.activity()), threading.Event())
-    visitor = Visitor(create_console(SignedIn(EVERYTHING), routes))
-    assert "The configured file cannot be read: No such file" in visitor.get("/kratos").text
-    file.write_text("selfservice: {flows: {login: {after: {hooks: []}}}}")
-    page = visitor.get("/kratos").text
-    assert "By the file that the console is configured with." in page
-    assert '<th scope="row">login</th>' in page
-    file.write_text("nothing: 1")
-    assert "it has no `selfservice`" in visitor.get("/kratos").text
+    with container.settings.override(settings), open_routes(container) as routes:
+        visitor = Visitor(create_console(SignedIn(EVERYTHING), routes))
+        assert "The configured file cannot be read: No such file" in visitor.get("/kratos").text
+        file.write_text("selfservice: {flows: {login: {after: {hooks: []}}}}")
+        page = visitor.get("/kratos").text
+        assert "By the file that the console is configured with." in page
+        assert '<th scope="row">login</th>' in page
+        file.write_text("nothing: 1")
+        assert "it has no `selfservice`" in visitor.get("/kratos").text
 
 
 def test_a_reconciliation_without_kratos_is_recorded_as_failed(visitor: Visitor) -> None:
@@ -630,9 +627,9 @@ def test_pages_say_so_when_postgresql_is_away() -> None:
     url = f"postgresql://postgres@127.0.0.1:{free_port()}/away"
     settings = Settings(_env_file=None, database_url=url, broker_url="redis://127.0.0.1:1")
     away.settings.override(settings)
-    routes = console_routes(away, Rates(away.activity()), threading.Event())
-    visitor = Visitor(create_console(SignedIn(EVERYTHING), routes))
-    for path in set(PAGES) - {"/identity"}:
-        answer = visitor.get(path)
-        assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE, path
-        assert "PostgreSQL does not answer" in answer.text
+    with open_routes(away) as routes:
+        visitor = Visitor(create_console(SignedIn(EVERYTHING), routes))
+        for path in set(PAGES) - {"/identity"}:
+            answer = visitor.get(path)
+            assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE, path
+            assert "PostgreSQL does not answer" in answer.text

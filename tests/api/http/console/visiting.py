@@ -2,7 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterable, Mapping, Sequence
+import threading
+from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -12,9 +14,14 @@ from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 from starlette.routing import BaseRoute
 
+from kratos_sync.api.cli.console import console_routes
 from kratos_sync.api.http.console.access import Operator, Role
+from kratos_sync.api.http.console.app import ConsoleRoute
+from kratos_sync.api.http.console.rates import Rates
 from kratos_sync.api.http.console.rendering import Templates
+from kratos_sync.infrastructure.container import Container
 from tests.infrastructure.ledger.rows import add_delivery, add_event, log_attempt
+from tests.waiting import until
 
 OWN = {"sec-fetch-site": "same-origin"}
 ADDRESS = "http://127.0.0.1:8100"
@@ -23,6 +30,17 @@ EVERYTHING = Operator("ada", frozenset(Role), second_factor=True)
 SYNC = "SyncKratosIdentity"
 CANARY = "dalia@example.org"
 XSS = "<script>alert('xss')</script>"
+
+
+@contextmanager
+def open_routes(container: Container, rates: Rates | None = None) -> Iterator[list[ConsoleRoute]]:
+    """All routes on this container; nothing reads its database any more afterwards."""
+    stopped = threading.Event()
+    try:
+        yield console_routes(container, rates or Rates(container.activity()), stopped)
+    finally:
+        stopped.set()
+        until(lambda: not [each for each in threading.enumerate() if each.name == "recent"])
 
 
 class SignedIn:
