@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Engine, text
 
-from kratos_sync.api.http.console.access import Operator, Role
+from kratos_sync.api.http.console.access import Operator
 from kratos_sync.api.http.console.app import create_console
 from kratos_sync.api.http.console.security import POLICY
 from kratos_sync.application.errors import shape_of
@@ -22,7 +22,10 @@ from tests.api.http.console.conftest import Visit
 from tests.api.http.console.visiting import (
     CANARY,
     EVERYTHING,
+    OPERATOR,
+    PRIVACY,
     SYNC,
+    VIEWER,
     SignedIn,
     Visitor,
     fail,
@@ -39,9 +42,6 @@ from tests.infrastructure.ledger.rows import (
 from tests.ports import free_port
 from tests.waiting import until
 
-VIEWER = Operator("vera", frozenset({Role.VIEWER}))
-OPERATOR = Operator("olga", frozenset({Role.VIEWER, Role.OPERATOR}))
-PRIVACY = Operator("petra", frozenset({Role.VIEWER, Role.PRIVACY}))
 PAGES = ["/", "/failures", "/identity", "/events", "/kratos", "/audit"]
 
 
@@ -177,35 +177,6 @@ def test_personal_data_is_shown_for_a_reason_that_is_recorded(
     assert "she asked" in audit
     assert "petra" in audit
     assert CANARY not in audit
-
-
-@pytest.mark.parametrize(
-    ("path", "role"),
-    [
-        (f"/identity/{SOMEBODY}/data", Role.PRIVACY),
-        (f"/identity/{SOMEBODY}/delete", Role.PRIVACY),
-        (f"/identity/{SOMEBODY}/erase", Role.PRIVACY),
-        (f"/identity/{SOMEBODY}/sync", Role.OPERATOR),
-        (f"/identity/{SOMEBODY}/replay", Role.OPERATOR),
-        (f"/events/{SOMEBODY}/data", Role.PRIVACY),
-        (f"/events/{SOMEBODY}/try", Role.OPERATOR),
-        ("/events/replay", Role.OPERATOR),
-        ("/failures/0000000000000000/retry", Role.OPERATOR),
-        ("/failures/0000000000000000/discard", Role.OPERATOR),
-        ("/kratos/reconcile", Role.OPERATOR),
-        ("/kratos/unlisted", Role.PRIVACY),
-        ("/consumers/pause", Role.OPERATOR),
-        ("/consumers/resume", Role.OPERATOR),
-        ("/audit/1/stop", Role.OPERATOR),
-    ],
-)
-def test_a_change_needs_its_role(visit: Visit, path: str, role: Role) -> None:
-    form = {"reason": "I want to", "ticket": "t"}
-    for operator in (VIEWER, OPERATOR, PRIVACY):
-        if role not in operator.roles:
-            answer = visit(operator).post(path, form)
-            assert answer.status_code == HTTPStatus.FORBIDDEN
-            assert f"needs the role {role}" in answer.text
 
 
 def test_one_dead_letter_is_retried_to_see_whether_it_succeeds(

@@ -26,6 +26,8 @@ from tests.waiting import until
 OWN = {"sec-fetch-site": "same-origin"}
 ADDRESS = "http://127.0.0.1:8100"
 VIEWER = Operator("vera", frozenset({Role.VIEWER}))
+OPERATOR = Operator("olga", frozenset({Role.VIEWER, Role.OPERATOR}))
+PRIVACY = Operator("petra", frozenset({Role.VIEWER, Role.PRIVACY}))
 EVERYTHING = Operator("ada", frozenset(Role), second_factor=True)
 SYNC = "SyncKratosIdentity"
 CANARY = "dalia@example.org"
