@@ -13,9 +13,11 @@ $(UV):
 	@python3 -m venv $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
+# Bytecode is compiled also where PYTHONDONTWRITEBYTECODE is set: else each start would compile it.
 $(READY): $(UV) pyproject.toml uv.lock
 	@echo "Installing into $(VENV) …" >&2
-	@UV_PYTHON_DOWNLOADS=never $(UV) sync --locked --all-extras --quiet
+	@UV_PYTHON_DOWNLOADS=never $(UV) sync --locked --all-extras --compile-bytecode --quiet
+	@$(VENV)/bin/python -m compileall -q src tests
 	@touch $(READY)
 
 dev: $(READY)  ## Run everything here, with PostgreSQL and Valkey from wheels: Ctrl-C stops it
@@ -71,7 +73,8 @@ drill: $(READY)  ## Restore a backup to an older minute, and reconcile it with K
 BENCHMARK := .venv-benchmark
 
 benchmark: $(UV)  ## Measure, and write docs/performance.md (SIZE=small only looks)
-	@UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=$(BENCHMARK) $(UV) sync --locked --all-extras --group benchmark --quiet
+	@UV_PYTHON_DOWNLOADS=never UV_PROJECT_ENVIRONMENT=$(BENCHMARK) $(UV) sync --locked --all-extras --group benchmark --compile-bytecode --quiet
+	@$(BENCHMARK)/bin/python -m compileall -q src benchmarks
 	@exec $(BENCHMARK)/bin/python -m benchmarks --size $(or $(SIZE),full)
 
 help:  ## Say what there is

@@ -212,7 +212,9 @@ class Container(containers.DeclarativeContainer):
     )
     policies = providers.Singleton(PostgresConsumerPolicies, engine)
     pauses = providers.Singleton(
-        Pauses, providers.Singleton(PostgresConsumerPolicies, spare_engine)
+        Pauses,
+        providers.Singleton(PostgresConsumerPolicies, spare_engine),
+        watchdog.provided.busy_threads,
     )
     listener = providers.Singleton(WakeUpListener, settings.provided.direct_url)
     deliver = providers.Singleton(_deliver, tracing, observer, error_reports)

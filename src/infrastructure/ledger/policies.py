@@ -1,7 +1,7 @@
 """Consumers' policies in PostgreSQL, and the pauses as a process knows them."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Final
 
@@ -18,6 +18,8 @@ from kratos_sync.infrastructure.postgres.engine import translate_errors
 
 FRESH_SECONDS: Final = 0.5
 """How long a process may go on with what it has read."""
+IDLE_SECONDS: Final = 2.0
+"""The same for a worker that consumes nothing: relays send it nothing for a paused consumer."""
 
 ALL: Final = text("""
     SELECT consumer, paused_at, paused_by, pause_reason, rate, concurrency
@@ -104,7 +106,7 @@ class PostgresConsumerPolicies:
 
 
 class KnownPolicies:
-    """The policies as last read; they are read again when they are older than half a second.
+    """The policies as last read.
 
     While they cannot be read, those known apply.
     """
@@ -112,24 +114,28 @@ class KnownPolicies:
     def __init__(self, policies: PostgresConsumerPolicies) -> None:
         self._policies = policies
         self._known: Mapping[str, ConsumerPolicy] = {}
-        self._read_at = -FRESH_SECONDS
+        self._read_at = -IDLE_SECONDS
 
     def of(self, consumer: str) -> ConsumerPolicy:
         """The policy that was decided on."""
         return self._known.get(consumer, ConsumerPolicy())
 
-    def refresh(self) -> None:
-        """Read them again if they are old. Raises LedgerUnavailable."""
-        if monotonic() - self._read_at >= FRESH_SECONDS:
+    def refresh(self, fresh_seconds: float = FRESH_SECONDS) -> None:
+        """Read them again if they are older than that. Raises LedgerUnavailable."""
+        if monotonic() - self._read_at >= fresh_seconds:
             self._known = self._policies.all()
             self._read_at = monotonic()
 
 
 class Pauses:
-    """Keeps up with the pauses, in a thread: consumers must not wait for a query."""
+    """Keeps up with the pauses, in a thread: consumers must not wait for a query.
 
-    def __init__(self, policies: PostgresConsumerPolicies) -> None:
+    They are read every half second while a thread is busy, else every two seconds.
+    """
+
+    def __init__(self, policies: PostgresConsumerPolicies, busy_threads: Callable[[], int]) -> None:
         self._known = KnownPolicies(policies)
+        self._busy_threads = busy_threads
         self._stopped = threading.Event()
         self.thread = threading.Thread(target=self._run, name="pauses", daemon=True)
 
@@ -142,13 +148,13 @@ class Pauses:
         self._stopped.set()
 
     def is_paused(self, consumer: str) -> bool:
-        """Whether the consumer is paused, as of half a second ago."""
+        """Whether the consumer was paused when the pauses were last read."""
         return self._known.of(consumer).paused_at is not None
 
     def _run(self) -> None:
         while not self._stopped.is_set():
             try:
-                self._known.refresh()
+                self._known.refresh(FRESH_SECONDS if self._busy_threads() else IDLE_SECONDS)
             except LedgerUnavailable as error:
                 log.warning("ledger_unavailable", reason=str(error))
             except (ConcurrencyConflict, SQLAlchemyError, psycopg.Error) as error:

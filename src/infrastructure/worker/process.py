@@ -118,7 +118,7 @@ class WorkerProcess:
             define.REPLACED,
             lambda: {(each,): float(replaced.get(each, 0)) for each in define.REPLACEMENTS},
         )
-        observer.watch(define.THREADS_BUSY, lambda: float(self._watchdog.busy_threads))
+        observer.watch(define.THREADS_BUSY, lambda: float(self._watchdog.busy_threads()))
         observer.watch_broker(self._broker.ping)
 
     def request_replacement(self) -> None:

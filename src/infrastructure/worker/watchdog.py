@@ -216,7 +216,6 @@ class Watchdog:
     def hung_threads(self) -> set[int]:
         return {watched.thread for watched in list(self._watched.values()) if watched.is_hung}
 
-    @property
     def busy_threads(self) -> int:
         """How many threads process a batch."""
         return len(self._watched)

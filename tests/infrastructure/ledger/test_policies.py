@@ -1,5 +1,6 @@
 """Pauses and limits of consumers, as the ledger keeps them."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 
@@ -11,7 +12,7 @@ from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.ports.policies import ConsumerPolicy, InvalidRate, events_per_second
 from kratos_sync.domain.events import IdentityRegistered
 from kratos_sync.infrastructure.ledger.policies import Pauses, PostgresConsumerPolicies
-from tests.waiting import until
+from tests.waiting import DEADLINE_SECONDS, until
 
 MINUTE_AGO = text("""
     UPDATE kratos_sync.consumer_policies
@@ -127,8 +128,11 @@ def test_several_relays_share_a_rate(policies: PostgresConsumerPolicies) -> None
     assert 1 <= sum(taken) <= 1 + 20 * (seconds + 1)
 
 
-def test_a_process_knows_of_a_pause_within_a_second(policies: PostgresConsumerPolicies) -> None:
-    pauses = Pauses(policies)
+@pytest.mark.parametrize("busy_threads", [0, 1])
+def test_a_process_gets_to_know_of_a_pause(
+    policies: PostgresConsumerPolicies, busy_threads: int
+) -> None:
+    pauses = Pauses(policies, lambda: busy_threads)
     pauses.start()
     try:
         assert not pauses.is_paused("SendMail")
@@ -140,6 +144,41 @@ def test_a_process_knows_of_a_pause_within_a_second(policies: PostgresConsumerPo
         pauses.stop()
 
 
+@pytest.mark.parametrize(("busy_threads", "reads"), [(1, 40), (0, 10)])
+def test_pauses_are_read_every_half_second_while_busy_and_every_two_seconds_while_not(
+    policies: PostgresConsumerPolicies,
+    monkeypatch: pytest.MonkeyPatch,
+    busy_threads: int,
+    reads: int,
+) -> None:
+    seconds: list[float] = []
+    read_at: list[float] = []
+
+    class TwentySeconds(threading.Event):
+        """They pass at once, and only while somebody waits."""
+
+        def is_set(self) -> bool:
+            return sum(seconds) >= 20
+
+        def wait(self, timeout: float | None = None) -> bool:
+            seconds.append(timeout or 0)
+            return self.is_set()
+
+    def read() -> dict[str, ConsumerPolicy]:
+        read_at.append(sum(seconds))
+        return {}
+
+    monkeypatch.setattr(policies, "all", read)
+    monkeypatch.setattr(
+        "kratos_sync.infrastructure.ledger.policies.monotonic", lambda: sum(seconds)
+    )
+    pauses = Pauses(policies, lambda: busy_threads)
+    monkeypatch.setattr(pauses, "_stopped", TwentySeconds())
+    pauses.start()
+    pauses.thread.join(DEADLINE_SECONDS)
+    assert len(read_at) == reads
+
+
 def test_a_process_goes_on_to_learn_of_pauses_after_a_table_was_locked(
     engine: Engine, policies: PostgresConsumerPolicies
 ) -> None:
@@ -147,7 +186,7 @@ def test_a_process_goes_on_to_learn_of_pauses_after_a_table_was_locked(
     def give_up_soon(connection: Connection) -> None:
         connection.exec_driver_sql("SET lock_timeout = '50ms'")
 
-    pauses = Pauses(policies)
+    pauses = Pauses(policies, lambda: 1)
     with capture_logs() as logged:
         with engine.begin() as other:
             other.execute(text("LOCK TABLE kratos_sync.consumer_policies"))
