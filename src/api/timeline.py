@@ -63,10 +63,11 @@ class Consumption:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An event of the timeline; a fact is one that a consumer raised."""
+    """An event of the timeline; a fact is one that a consumer raised, because of its cause."""
 
     event: RecordedEvent
     consumptions: Sequence[Consumption]
+    cause: RecordedEvent | None = None
 
     @property
     def is_fact(self) -> bool:
@@ -84,9 +85,10 @@ class Entry:
         return any(each.is_pending for each in self.consumptions)
 
 
-def entry_of(event: RecordedEvent, now: datetime) -> Entry:
+def entry_of(event: RecordedEvent, now: datetime, cause: RecordedEvent | None = None) -> Entry:
     """The event with what each consumer did."""
-    return Entry(event, [Consumption(d.consumer, list(steps(d, now))) for d in event.deliveries])
+    consumptions = [Consumption(d.consumer, list(steps(d, now))) for d in event.deliveries]
+    return Entry(event, consumptions, cause)
 
 
 def steps(delivery: Delivery, now: datetime) -> Iterator[Step]:

@@ -251,6 +251,7 @@ def console_routes(
     events = EventPages(
         search=container.event_search(),
         dead_letters=container.dead_letters(),
+        history=container.history(),
         trials=container.trials(),
         subscriptions=subscriptions,
         actions=actions,

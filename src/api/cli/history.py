@@ -19,6 +19,7 @@ from kratos_sync.application.ports.history import (
     IdentityHistory,
     IdentitySummary,
     Outstanding,
+    causes,
     error_type,
 )
 
@@ -64,10 +65,13 @@ def history_lines(history: IdentityHistory, verbose: bool) -> Iterator[Line]:
         yield Styled(f"The newest {shown:,} of {number}, oldest first; --limit shows more.", "bold")
     else:
         yield f"{amount(shown, 'event')}, oldest first."
+    cause_of = causes(history.events)
     for event in history.events:
         yield ""
         yield Styled(f"{moment(event.recorded_at)}  {event.name}  ({event.source})", "bold")
         yield f"  event {event.id}, occurred {moment(event.occurred_at)}"
+        if cause := cause_of.get(event.id):
+            yield f"  because of {cause.name} {cause.id}"
         if event.erased_at:
             yield f"  erased {_when(event.erased_at, at)}"
         elif not event.deliveries:

@@ -1,7 +1,7 @@
 """The history of one identity: its events and their deliveries."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -124,11 +124,33 @@ class History(Protocol):
         Raises LedgerUnavailable, or the reason why the schema cannot be read.
         """
 
+    def of_moment(self, identity_id: UUID, occurred_at: datetime) -> tuple[RecordedEvent, ...]:
+        """The events of an identity that occurred at one time, oldest first, 50 at most.
+
+        These are an event and what consumers raised because of it; see `causes`. Raises as ``of``.
+        """
+
     def copy_of(self, identity_id: UUID) -> Mapping[str, Json]:
         """Our copy of an identity by column, personal data included; empty if there is none.
 
         Raises as ``of``.
         """
+
+
+def causes(events: Iterable[RecordedEvent]) -> Mapping[UUID, RecordedEvent]:
+    """For each event, oldest first, the one among them because of which a consumer raised it.
+
+    What is raised has the time of its cause, and the consumer as its source.
+    """
+    found: dict[UUID, RecordedEvent] = {}
+    received: dict[tuple[datetime, str], RecordedEvent] = {}
+    for event in events:
+        cause = received.get((event.occurred_at, event.source))
+        if cause is not None and cause.recorded_at < event.recorded_at:
+            found[event.id] = cause
+        for delivery in event.deliveries:
+            received[event.occurred_at, delivery.consumer] = event
+    return found
 
 
 def error_type(error: str) -> str:

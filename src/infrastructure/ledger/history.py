@@ -2,10 +2,12 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, Row, text
 
 from kratos_sync.application.ports.history import (
     Attempt,
@@ -35,6 +37,19 @@ EVENTS = text(f"""
     ORDER BY recorded_at DESC, id DESC
     LIMIT :newest
 """)  # noqa: S608  # all of it is ours
+
+# An event is recorded soon after it occurred, and what it causes soon after that: a person's other
+# events, which may be many, are not looked at.
+OF_MOMENT = text("""
+    WITH later AS (
+        SELECT * FROM kratos_sync.events
+        WHERE subject = :identity_id
+          AND recorded_at > CAST(:occurred_at AS timestamptz) - interval '1 hour'
+        ORDER BY recorded_at, id LIMIT 1000
+    )
+    SELECT id, name, source, occurred_at, recorded_at, erased_at, hook
+    FROM later WHERE occurred_at = :occurred_at ORDER BY recorded_at, id LIMIT 50
+""")
 
 RECORDED = text("SELECT count(*) FROM kratos_sync.events WHERE subject = :identity_id")
 
@@ -113,27 +128,39 @@ class PostgresHistory:
             at=now,
             identity=None if identity is None else IdentitySummary(*identity),
             recorded=recorded,
-            events=tuple(
-                RecordedEvent(
-                    row.id,
-                    row.name,
-                    row.source,
-                    row.occurred_at,
-                    row.recorded_at,
-                    deliveries.get(row.id, ()),
-                    row.erased_at,
-                    row.hook,
-                )
-                for row in reversed(rows)
-            ),
+            events=_events(rows[::-1], deliveries),
             erasure=erasure,
         )
+
+    def of_moment(self, identity_id: UUID, occurred_at: datetime) -> tuple[RecordedEvent, ...]:
+        asked = {"identity_id": identity_id, "occurred_at": occurred_at}
+        with snapshot(self._engine) as connection:
+            rows = connection.execute(OF_MOMENT, asked).all()
+            return _events(rows, deliveries_of(connection, [row.id for row in rows]))
 
     def copy_of(self, identity_id: UUID) -> dict[str, Json]:
         with snapshot(self._engine) as connection:
             copy = connection.execute(COPY, {"identity_id": identity_id}).scalar_one_or_none()
         columns: dict[str, Json] = {} if copy is None else json.loads(copy)
         return columns
+
+
+def _events(
+    rows: Sequence[Row[Any]], deliveries: Mapping[UUID, tuple[Delivery, ...]]
+) -> tuple[RecordedEvent, ...]:
+    return tuple(
+        RecordedEvent(
+            row.id,
+            row.name,
+            row.source,
+            row.occurred_at,
+            row.recorded_at,
+            deliveries.get(row.id, ()),
+            row.erased_at,
+            row.hook,
+        )
+        for row in rows
+    )
 
 
 def deliveries_of(

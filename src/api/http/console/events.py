@@ -25,7 +25,7 @@ from kratos_sync.application.ports.event_search import (
     EventFilter,
     EventSearch,
 )
-from kratos_sync.application.ports.history import error_type
+from kratos_sync.application.ports.history import History, causes, error_type
 from kratos_sync.application.ports.trials import NoTrial, Trial, Trials
 from kratos_sync.domain.fields import from_text
 
@@ -46,6 +46,7 @@ class EventPages:
         *,
         search: EventSearch,
         dead_letters: DeadLetters,
+        history: History,
         trials: Trials,
         subscriptions: Subscriptions,
         actions: Actions,
@@ -55,6 +56,7 @@ class EventPages:
         """`effects_elsewhere` says what a consumer uses that is not rolled back."""
         self._search = search
         self._dead_letters = dead_letters
+        self._history = history
         self._trials = trials
         self._subscriptions = subscriptions
         self._actions = actions
@@ -195,7 +197,9 @@ class EventPages:
         tried: str | None = None,
     ) -> dict[str, Any]:
         event = self._event(call)
-        entry = entry_of(event, event.at)
+        related = self._history.of_moment(event.identity_id, event.occurred_at)
+        cause_of = causes(related)
+        entry = entry_of(event, event.at, cause_of.get(event.id))
         broken = {each.consumer for each in entry.consumptions if each.is_broken}
         subscribed = [
             name
@@ -205,6 +209,7 @@ class EventPages:
         return {
             "event": event,
             "entry": entry,
+            "raised": [e for e in related if (c := cause_of.get(e.id)) and c.id == event.id],
             "subscribed": sorted(subscribed, key=lambda name: (name not in broken, name)),
             "payload": payload,
             "errors": errors,

@@ -12,7 +12,7 @@ from kratos_sync.api.http.console.changes import Changes, new_ticket, replay, re
 from kratos_sync.api.timeline import entry_of, summary
 from kratos_sync.application.actions import Actions
 from kratos_sync.application.operations import recorded
-from kratos_sync.application.ports.history import History, IdentitySearch
+from kratos_sync.application.ports.history import History, IdentitySearch, causes
 from kratos_sync.application.ports.kratos import HeldElsewhere
 from kratos_sync.application.ports.position import Position
 from kratos_sync.domain.json_values import Json
@@ -113,11 +113,12 @@ class IdentityPages:
         if found is None:
             raise NotFound("Nothing is known of this identity.")
         shown = found.events[-MOST_EVENTS:]
+        cause_of = causes(shown)
         last = shown[0] if len(found.events) > MOST_EVENTS else None
         return {
             "found": found,
             "state": found.identity and summary(found.identity),
-            "entries": [entry_of(each, found.at) for each in reversed(shown)],
+            "entries": [entry_of(e, found.at, cause_of.get(e.id)) for e in reversed(shown)],
             "more": last and call.earlier(Position(last.recorded_at, last.id)),
             "consumers": sorted(self._actions.subscriptions.consumers),
             "copy": None if copy is None else json.dumps(copy, indent=2, ensure_ascii=False),
