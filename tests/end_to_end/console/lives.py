@@ -31,6 +31,13 @@ HOOKS = text("""
            (:called, now() - interval '60 d', now(), 5000)
 """)
 
+RENAMED = text("""
+    INSERT INTO kratos_sync.deliveries
+           (event_id, subject, consumer, attempts, failed_at, last_error, error_type)
+    SELECT id, subject, 'SyncIdentity', 12, now(), 'OSError: gone', 'OSError'
+    FROM kratos_sync.events WHERE name = 'kratos_identity.updated'
+""")
+
 
 def register(world: World) -> UUID:
     """Ada registered ten minutes ago, and changed her name; Kratos has another address by now."""
@@ -100,6 +107,13 @@ def call_hooks(world: World, *, silent: str, called: str) -> None:
     """Have two hooks, one of which does not call any more."""
     with engine_of(world).begin() as connection:
         connection.execute(HOOKS, {"silent": silent, "called": called})
+
+
+def rename(world: World) -> None:
+    """Leave dead letters of a consumer that has another name by now, about what Ada did."""
+    register(world)
+    with engine_of(world).begin() as connection:
+        connection.execute(RENAMED)
 
 
 def lose(world: World) -> list[UUID]:

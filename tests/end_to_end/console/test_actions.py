@@ -19,6 +19,7 @@ from tests.end_to_end.console.lives import (
     live,
     lose,
     register,
+    rename,
 )
 from tests.end_to_end.console.using import Console, Person
 from tests.suites.reconciling import World
@@ -137,10 +138,21 @@ ACTIONS = {
         query=f"{SUCCEEDED} AND consumer = '{SYNC}'",
         gives=2 + DEAD,
     ),
+    "replay a group to another consumer": Action(
+        page="group",
+        unfold="Replay to another consumer",
+        button="Count these events, and ask me",
+        fields={"consumer": SYNC},
+        confirm=f"Replay 2 events to {SYNC}",
+        operation="replay",
+        query=f"{SUCCEEDED} AND consumer = '{SYNC}'",
+        gives=2 + 2,
+        given=rename,
+    ),
     "try an event": Action(
         page="event",
         unfold="Try a consumer on it",
-        button="Try it, and roll back",
+        button=f"Try {SYNC}, and roll back",
         operation="try",
         sees=f"{SYNC} was tried, and everything was rolled back",
         query=DEAD_LETTERS,
