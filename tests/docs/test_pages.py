@@ -14,7 +14,6 @@ from kratos_sync.infrastructure.observability.definitions import METRICS
 from kratos_sync.infrastructure.settings import Settings
 from tests.docs.pages import DOCS, NAMES, ROOT, anchors, blocks, links, prose
 
-MIGRATIONS: Final = ROOT / "src" / "infrastructure" / "migrations"
 DECISIONS: Final = sorted((DOCS / "decisions").glob("0*.md"))
 WORDS_OF_README: Final = 900
 _COMMAND: Final = re.compile(r"(?:\.venv/bin/)?kratos-sync ([^…]+)$")
@@ -176,12 +175,3 @@ def _reference(file: str):  # type: ignore[no-untyped-def]  # a module
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def test_the_picture_of_the_tables_shows_every_table_and_only_columns_that_exist() -> None:
-    revisions = [*MIGRATIONS.rglob("*.py"), *MIGRATIONS.rglob("*.sql")]
-    migrations = "\n".join(path.read_text() for path in revisions)
-    shown = set(re.findall(r">([a-z_]+)</text>", (DOCS / "architecture/tables.svg").read_text()))
-    tables = set(re.findall(r"CREATE (?:TABLE|VIEW) kratos_sync\.(\w+)", migrations))
-    assert tables <= shown
-    assert {name for name in shown if not re.search(rf"\b{name}\b", migrations)} == set()
