@@ -11,6 +11,7 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -21,16 +22,19 @@ import psycopg
 
 from benchmarks.commands import ROOT, program
 from benchmarks.filling import hurried, settle, without_indexes
+from benchmarks.machine import machine
 from benchmarks.measures.deliver import A_WORKER_FOR_EACH_CORE
 from benchmarks.measures.pause import load as steady_load
 from benchmarks.pace import pace
 from benchmarks.population import population
+from benchmarks.report.scaling import FOLDER, publish
 from benchmarks.seeding import Seed, remember_templates, seed
 from benchmarks.stage import POSTGRES_SETTINGS, Deployment, Stage, raised
 from benchmarks.verdict import WrongResult, require
 from benchmarks.wrk import load, write_bodies
 from tests.waiting import until
 
+PUBLISHED: Final = FOLDER / "large.json"
 DAYS: Final = 29
 """Within the retention of attempts, so that no purge begins by itself."""
 KEPT_DAYS: Final = 26
@@ -215,7 +219,7 @@ def _say(figures: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    """Measure, print, and write the figures if told where."""
+    """Measure, print, and write the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description=__doc__)
     parser.add_argument("--identities", type=int, default=10_000_000)
     parser.add_argument("--events", type=int, default=50_000_000)
@@ -223,7 +227,12 @@ def main() -> int:
     parser.add_argument(
         "--setting", action="append", default=[], help="PostgreSQL's, such as shared_buffers=4GB"
     )
-    parser.add_argument("--output", type=Path, help="a file for the figures")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=PUBLISHED,
+        help="a file for the figures; by default the published one, and its page",
+    )
     arguments = parser.parse_args()
     small = Seed(stored=SMALL_STORED, waves=WAVES, wave_events=WAVE_EVENTS)
     large = replace(small, stored=arguments.identities)
@@ -235,6 +244,9 @@ def main() -> int:
         ):
             remember_templates(stage)
             results: dict[str, Any] = {
+                "at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "machine": machine(stage),
+                "settings": settings,
                 "small": measure(stage, small, SMALL_EVENTS, purged=False),
                 "large": measure(stage, large, arguments.events, purged=True),
             }
@@ -246,10 +258,8 @@ def main() -> int:
         for name in MEASURED
     }
     results["ratios"] = ratios
-    text = json.dumps(results, indent=1)
-    print(text)
-    if arguments.output is not None:
-        arguments.output.write_text(text + "\n")
+    publish(results, arguments.output)
+    print(json.dumps(results, indent=1))
     if slow := {name: ratio for name, ratio in ratios.items() if ratio < LEAST_RATIO}:
         print(f"FAILED: below {LEAST_RATIO} of the small database's rate: {slow}", file=sys.stderr)
         return 1

@@ -25,6 +25,7 @@ from pydantic import SecretStr
 
 from benchmarks.commands import ROOT, program
 from benchmarks.filling import hurried, settle, without_indexes
+from benchmarks.report.scaling import publish
 from kratos_sync.infrastructure.embedded import EmbeddedPostgres
 from kratos_sync.infrastructure.migrations import migrate
 from kratos_sync.infrastructure.postgres.engine import connect
@@ -127,7 +128,14 @@ class _Peak(threading.Thread):
 @click.option("--changed-every", default=10_000, show_default=True)
 @click.option("--missing-every", default=200_000, show_default=True)
 @click.option("--only", multiple=True, help="A run by its name; all by default.")
-def main(identities: int, changed_every: int, missing_every: int, only: tuple[str, ...]) -> None:
+@click.option("--output", type=click.Path(path_type=Path), help="A file for the figures.")
+def main(
+    identities: int,
+    changed_every: int,
+    missing_every: int,
+    only: tuple[str, ...],
+    output: Path | None,
+) -> None:
     """Reconcile a population that is unchanged, and one that is not."""
     with tempfile.TemporaryDirectory(prefix="reconciling-") as folder:
         Path(folder).chmod(0o755)
@@ -148,10 +156,14 @@ def main(identities: int, changed_every: int, missing_every: int, only: tuple[st
                 "changed": (changed, ()),
                 "another Kratos": (("--seed", "1"), ("--dry-run",)),
             }
+            figures = {}
             for name in only or runs:
                 there, arguments = runs[name]
                 with kratos(*population, *there) as url:
-                    _print(name, reconcile({**environment, "KRATOS_ADMIN_URL": url}, *arguments))
+                    figures[name] = reconcile({**environment, "KRATOS_ADMIN_URL": url}, *arguments)
+                _print(name, figures[name])
+    if output is not None:
+        publish(figures, output)
 
 
 def _print(name: str, said: dict[str, Any]) -> None:
