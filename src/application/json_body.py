@@ -1,4 +1,4 @@
-"""JSON bodies, read strictly: what PostgreSQL's `jsonb` could not keep does not get past here."""
+"""JSON: bodies, read strictly so that `jsonb` can keep them, and what is kept, read as it is."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import accumulate
 from types import MappingProxyType
-from typing import Final, NoReturn
+from typing import Final, NoReturn, cast
 
 import msgspec
 
@@ -59,6 +59,15 @@ def decode(body: bytes, *, exactly: bool = False) -> JsonBody:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass
     return decode_strictly(body, exactly=exactly)
+
+
+def loads(text: str) -> Json:
+    """Decode what the ledger or a table keeps. Raises ValueError for what is not JSON."""
+    try:
+        return cast("Json", _decode_kept(text))
+    # What may be kept, and msgspec refuses: lone surrogates, and numbers beyond the largest double.
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return cast("Json", json.loads(text))
 
 
 def is_too_deep(body: bytes) -> bool:
@@ -147,4 +156,5 @@ def _exact(digits: str) -> float:
 
 
 _decode: Final = msgspec.json.Decoder(float_hook=finite).decode
+_decode_kept: Final = msgspec.json.Decoder(float_hook=float).decode
 _decode_exactly: Final = msgspec.json.Decoder(float_hook=_exact).decode

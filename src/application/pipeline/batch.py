@@ -1,17 +1,15 @@
 """What the pipeline passes on: a batch inwards, its result outwards."""
 
-import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
-
-import msgspec
 
 from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.footprint import Admission, OpenBatches
+from kratos_sync.application.json_body import loads
 from kratos_sync.application.ports.dead_letters import FailedAttempt, Failures
 from kratos_sync.application.ports.event_bus import ANSWER_SOURCES
 from kratos_sync.application.ports.tracing import UNTRACED, BatchTrace
@@ -26,9 +24,6 @@ from kratos_sync.domain.json_values import Json
 
 FAILURES: Final = BaseException
 """What a consumer may fail with: also SystemExit, and a panic of an extension in Rust."""
-
-# By itself msgspec takes a hundred times as long for some numbers.
-_decode = msgspec.json.Decoder(float_hook=float).decode
 
 
 class Start(NamedTuple):
@@ -125,12 +120,7 @@ class Result:
 
 def read_event(delivery: PendingDelivery) -> DomainEvent:
     """The event of a delivery. Raises ValueError for a payload that it cannot have."""
-    payload: dict[str, Json]
-    try:
-        payload = _decode(delivery.payload)
-    except msgspec.DecodeError:
-        # The ledger may hold what msgspec rejects, such as lone surrogates.
-        payload = json.loads(delivery.payload)
+    payload = cast("dict[str, Json]", loads(delivery.payload))
     event_id, occurred_at = delivery.event_id, delivery.occurred_at
     if delivery.name == KratosIdentityHinted.name:
         return KratosIdentityHinted.from_json(event_id, occurred_at, payload, delivery.hook)

@@ -4,15 +4,14 @@ import json
 import re
 from decimal import Decimal
 from math import isfinite
-from typing import Final, cast
+from typing import Final
 
 import msgspec
 
+from kratos_sync.application import json_body
 from kratos_sync.domain.json_values import Json
 
 _encode = msgspec.json.Encoder().encode
-# By itself msgspec takes a hundred times as long for some numbers.
-_decode = msgspec.json.Decoder(float_hook=float).decode
 _MARK: Final = "\x01"
 _PACKED: Final = "0" * 16
 _ZEROS: Final = "0" * 80
@@ -43,12 +42,7 @@ def loads(encoded: str | bytes) -> Json:
 
     Those that PostgreSQL has written out of a double, such as 1.5e307, are doubles again.
     """
-    text = shortened(encoded if isinstance(encoded, str) else encoded.decode())
-    try:
-        return cast("Json", _decode(text))
-    # Lone surrogates too, and numbers beyond the largest double.
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        return cast("Json", json.loads(text))
+    return json_body.loads(shortened(encoded if isinstance(encoded, str) else encoded.decode()))
 
 
 def packed(jsonb: str) -> str:
