@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -26,6 +27,7 @@ BEAT_SECONDS: Final = 2.0
 END_SECONDS: Final = 10.0
 """How long to try to record the outcome; without it the operation reads as interrupted."""
 POLL_SECONDS: Final = 0.5
+STOP: Final = "stop"
 
 log = structlog.get_logger()
 
@@ -171,6 +173,23 @@ def recorded(
         running.end(_outcome(error), error)
         raise
     running.end(running.ends_as)
+
+
+def request_stop(
+    operations: Operations,
+    request: OperationRequest,
+    operation_id: int,
+    begun: Callable[[RunningOperation], None] = lambda _: None,
+) -> bool:
+    """Ask an operation to stop after its step; False where it has ended or was asked before.
+
+    The ``request``, by whom and why, is recorded as an operation, which ``begun`` is given.
+    """
+    with recorded(operations, replace(request, scope={"operation": operation_id})) as stopping:
+        begun(stopping)
+        is_asked = operations.request_cancel(operation_id, request.by)
+        stopping.advance(int(is_asked))
+    return is_asked
 
 
 def _outcome(error: BaseException) -> Outcome:

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
 from uuid import UUID
@@ -24,7 +25,7 @@ from kratos_sync.api.http.console.app import (
 from kratos_sync.api.http.console.changes import Changes, new_ticket, requested
 from kratos_sync.api.timeline import entry_of
 from kratos_sync.application.actions import DISCARD, RETRY
-from kratos_sync.application.operations import recorded
+from kratos_sync.application.operations import STOP, request_stop
 from kratos_sync.application.ports.dead_letters import DeadLetters
 from kratos_sync.application.ports.operations import (
     Operation,
@@ -134,11 +135,8 @@ class AuditPages:
         """Ask an operation to stop at its next step."""
         number = _id(call)
         if self._changes.begun(call) is None:
-            request = requested(call, "stop", scope={"operation": number})
-            with recorded(self._operations, request) as stopping:
-                self._changes.note(call, stopping)
-                was_asked = self._operations.request_cancel(number, call.operator.name)
-                stopping.advance(int(was_asked))
+            begun = partial(self._changes.note, call)
+            request_stop(self._operations, requested(call, STOP), number, begun)
         return See(f"/audit/{number}")
 
     def _wanted(self, call: Call) -> OperationFilter:
