@@ -1,6 +1,5 @@
 """Commands of the service as processes, with settings of each one's own."""
 
-import os
 import subprocess
 import sysconfig
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Self
 import httpx
 
 from tests.environment import environment
+from tests.parent_pipe import ParentPipe
 from tests.ports import free_port
 from tests.waiting import DEADLINE_SECONDS, until
 
@@ -25,7 +25,7 @@ class Processes:
         self.folder = folder
         self._settings = environment(**settings)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._parent_pipe, self._our_end = os.pipe()
+        self._parent_pipe = ParentPipe()
         self._port = free_port()
         self.http = httpx.Client(
             base_url=f"http://127.0.0.1:{self._port}",
@@ -46,8 +46,7 @@ class Processes:
                 print(f"--- {name}", *self.said(name).splitlines()[-LINES_SHOWN:], sep="\n")
         finally:
             self.http.close()
-            os.close(self._our_end)
-            os.close(self._parent_pipe)
+            self._parent_pipe.close()
 
     def start_api(self, program: Sequence[str] = KRATOS_SYNC, **settings: str) -> None:
         """Start the api, and wait until it is ready."""
@@ -67,16 +66,11 @@ class Processes:
             self._running[name] = subprocess.Popen(
                 [*program, *command],
                 cwd=self.folder,
-                # Should the tests be killed, the processes end by themselves.
-                env={
-                    **self._settings,
-                    **settings,
-                    "KRATOS_SYNC_PARENT_PIPE": str(self._parent_pipe),
-                },
+                env={**self._settings, **settings, **self._parent_pipe.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[self._parent_pipe, *pass_fds],
+                pass_fds=[self._parent_pipe.inherited, *pass_fds],
             )
 
     def run(

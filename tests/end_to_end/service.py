@@ -1,6 +1,5 @@
 """The service as it is deployed: api, relay and workers, each a process of its own."""
 
-import os
 import signal
 import subprocess
 import sysconfig
@@ -22,6 +21,7 @@ from psycopg.rows import dict_row
 
 from tests.environment import environment
 from tests.infrastructure.bus.servers import ReturningValkey
+from tests.parent_pipe import ParentPipe
 from tests.parts import API, DELIVERY, part_of
 from tests.ports import free_port
 from tests.recorded import Call, Recording, as_held, as_stored
@@ -55,15 +55,14 @@ class Service:
         self.valkey = valkey
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._port = str(free_port())
-        self._parent_pipe, self._our_end = os.pipe()
+        self._parent_pipe = ParentPipe()
         self._environment = environment(
             DATABASE_URL=database_url,
             **({} if valkey is None else {"BROKER_URL": valkey.url}),
             KRATOS_WEBHOOK_API_KEYS=f"an-older-key-of-no-worth,{KEY}",
             LEASE_SECONDS=str(lease_seconds),
             LOG_FORMAT="json",
-            # Should the tests be killed, the processes end by themselves.
-            KRATOS_SYNC_PARENT_PIPE=str(self._parent_pipe),
+            **self._parent_pipe.environment,
         )
         self._http = httpx.Client(
             base_url=f"http://127.0.0.1:{self._port}",
@@ -91,8 +90,7 @@ class Service:
             self.kill(*list(self._running))
             self._http.close()
             self._database.close()
-            os.close(self._our_end)
-            os.close(self._parent_pipe)
+            self._parent_pipe.close()
 
     def start(self, name: str, *command: str, program: Sequence[str] | None = None) -> None:
         """Start a process of that name; what it writes is appended to one file.
@@ -110,7 +108,7 @@ class Service:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[self._parent_pipe],
+                pass_fds=[self._parent_pipe.inherited],
             )
         if command[0] != "api":
             until(lambda: path.read_text().count(line) > before)

@@ -7,10 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGTERM, Signals
-from typing import Final
+from typing import Final, Self
 
 import psutil
 
+from tests.parent_pipe import ParentPipe
 from tests.parts import part_of
 
 ROOT: Final = Path(__file__).parents[2]
@@ -31,14 +32,18 @@ class ServiceProcess:
         command: list[str],
         environment: Mapping[str, str],
         folder: Path,
-        parent_pipe: int,
+        parent_pipe: ParentPipe,
         *,
         within: Callable[[list[str]], list[str]] = list,
     ) -> None:
         self.name = name
         self._within = within
         self._command = [*PROGRAM, *command]
-        self._environment = {**environment, "PYTHONPATH": str(ROOT)}
+        self._environment = {
+            **environment,
+            **parent_pipe.environment,
+            "PYTHONPATH": str(ROOT),
+        }
         self._folder = folder
         self._parent_pipe = parent_pipe
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,7 +58,7 @@ class ServiceProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[self._parent_pipe],
+                pass_fds=[self._parent_pipe.inherited],
                 start_new_session=True,
             )
 
@@ -63,7 +68,7 @@ class ServiceProcess:
             self._within([*PROGRAM, *command]),
             cwd=self._folder,
             env=self._environment,
-            pass_fds=[self._parent_pipe],
+            pass_fds=[self._parent_pipe.inherited],
             stdout=subprocess.PIPE,
             timeout=COMMAND_SECONDS,
             check=True,
@@ -103,6 +108,34 @@ class ServiceProcess:
         finally:
             signal_all(self.tree() or tree, SIGKILL)
             self._process.wait(STOP_SECONDS)
+
+
+class ServiceProcesses:
+    """Processes by name, yet to be started; they end on leaving, or when the suite is killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.by_name: dict[str, ServiceProcess] = {}
+        self._folder = folder
+        self._parent_pipe = ParentPipe()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        end_all(self.by_name.values())
+        self._parent_pipe.close()
+
+    def add(
+        self,
+        name: str,
+        command: list[str],
+        environment: Mapping[str, str],
+        within: Callable[[list[str]], list[str]] = list,
+    ) -> None:
+        """Add one, as `ServiceProcess` takes it."""
+        self.by_name[name] = ServiceProcess(
+            name, command, environment, self._folder, self._parent_pipe, within=within
+        )
 
 
 class Part:

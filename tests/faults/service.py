@@ -12,7 +12,7 @@ from typing import Final
 
 from tests.faults import clock, consumers, effects, program
 from tests.faults.kinds import ALL, API, DELIVERY, LEASE_SECONDS, WORKERS
-from tests.faults.processes import ServiceProcess, end_all
+from tests.faults.processes import ServiceProcess, ServiceProcesses
 from tests.faults.wires import Wire
 
 KEY: Final = "a-key-of-no-worth"
@@ -21,14 +21,12 @@ WORKER_MEMORY_BYTES: Final = 1_500_000_000
 """The address space of a worker: some hundred megabytes more than it needs."""
 
 
-def environment(folder: Path, parent_pipe: int) -> dict[str, str]:
+def environment(folder: Path) -> dict[str, str]:
     """What each process of the suite has in its environment."""
     return {
         "PATH": os.environ["PATH"],
         "KRATOS_WEBHOOK_API_KEYS": KEY,
         "LOG_FORMAT": "json",
-        # Should the suite be killed, the processes end by themselves.
-        "KRATOS_SYNC_PARENT_PIPE": str(parent_pipe),
         # A worker that uses RabbitMQ has many threads, each with an address space for its memory.
         "MALLOC_ARENA_MAX": "2",
         consumers.TROUBLES: str(folder / "troubles"),
@@ -53,8 +51,7 @@ def service(
 
     Without a broker they are parts of `kratos-sync all`, and only that is started.
     """
-    parent_pipe, our_end = os.pipe()
-    common = {**environment(folder, parent_pipe), "LEASE_SECONDS": str(LEASE_SECONDS)}
+    common = {**environment(folder), "LEASE_SECONDS": str(LEASE_SECONDS)}
     if broker_url is not None:
         common["BROKER_URL"] = broker_url
     own = {
@@ -70,13 +67,10 @@ def service(
         # Both are told the api's port, and the other one takes the next.
         del own[DELIVERY]["METRICS_PORT"]
         own = {ALL: {**own[API], program.PARTS: json.dumps(own)}}
-    processes = {}
-    for name, its_own in own.items():
-        command = [name.partition("-")[0], *(["--port", str(port)] if name in {API, ALL} else [])]
-        processes[name] = ServiceProcess(name, command, {**common, **its_own}, folder, parent_pipe)
-    try:
-        yield processes
-    finally:
-        end_all(processes.values())
-        os.close(our_end)
-        os.close(parent_pipe)
+    with ServiceProcesses(folder) as processes:
+        for name, its_own in own.items():
+            command = [name.partition("-")[0]]
+            if name in {API, ALL}:
+                command += ["--port", str(port)]
+            processes.add(name, command, {**common, **its_own})
+        yield processes.by_name

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ import httpx
 
 from kratos_sync.infrastructure.observability.definitions import LEDGER_READ
 from tests.faults.kratos import Kratos
-from tests.faults.processes import ServiceProcess, end_all, signal_all
+from tests.faults.processes import ServiceProcess, ServiceProcesses, signal_all
 from tests.faults.service import DATABASE, KEY, clock_of, environment
 from tests.faults.stage import STARTS_SECONDS, new_database, tidy
 from tests.faults.wires import Loop
@@ -133,23 +132,11 @@ async def _enter(network: Network) -> None:
 def _service(
     folder: Path, network: Network, addresses: Mapping[str, str]
 ) -> Iterator[dict[str, ServiceProcess]]:
-    parent_pipe, our_end = os.pipe()
-    processes = {}
-    for name in SERVICE:
-        command = [name.partition("-")[0]]
-        if name in APIS:
-            command += ["--host", "0.0.0.0", "--port", str(HTTP_PORT)]
-        processes[name] = ServiceProcess(
-            name,
-            command,
-            {**environment(folder, parent_pipe), **addresses, **clock_of(folder, name)},
-            folder,
-            parent_pipe,
-            within=lambda command, host=network.hosts[name]: host.there.command(command),
-        )
-    try:
-        yield processes
-    finally:
-        end_all(processes.values())
-        os.close(our_end)
-        os.close(parent_pipe)
+    with ServiceProcesses(folder) as processes:
+        for name in SERVICE:
+            command = [name.partition("-")[0]]
+            if name in APIS:
+                command += ["--host", "0.0.0.0", "--port", str(HTTP_PORT)]
+            own = {**environment(folder), **addresses, **clock_of(folder, name)}
+            processes.add(name, command, own, network.hosts[name].there.command)
+        yield processes.by_name
