@@ -11,6 +11,7 @@ import pytest
 import rjsonnet
 import yaml
 from jsonschema import Draft7Validator
+from jsonschema.validators import validator_for
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/kratos"
@@ -157,6 +158,8 @@ def test_mails_go_to_the_service_that_catches_them() -> None:
 
 def test_the_identity_schema_is_a_json_schema() -> None:
     Draft7Validator.check_schema(SCHEMA)
+
+    assert validator_for(SCHEMA, default=None) is Draft7Validator
 
 
 def recorded_identities() -> Iterator[dict[str, Any]]:

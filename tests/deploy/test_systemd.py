@@ -106,7 +106,7 @@ def test_a_unit_is_watched_for_longer_than_a_turn_may_take(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["kratos-sync-worker@.service", ALL])
-def test_the_process_that_consumes_is_heard_and_its_supervisor_is_stopped(name: str) -> None:
+def test_the_process_that_consumes_may_notify_and_its_supervisor_is_stopped(name: str) -> None:
     assert last(name, "NotifyAccess") == "all"
     assert last(name, "KillMode") == "mixed"
 

@@ -13,7 +13,7 @@ from tests.infrastructure.bus.waiting import until
 
 
 class EchoServer:
-    """Says what it hears, and keeps it."""
+    """Sends back what it receives, and keeps it."""
 
     def __init__(self) -> None:
         self.received = b""

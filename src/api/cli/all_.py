@@ -42,5 +42,5 @@ def all_(host: str, port: int, threads: int | None, every: timedelta) -> None:
     from kratos_sync.api.cli.api import serve_api
     from kratos_sync.infrastructure.observability.service_manager import ServiceManager
 
-    ServiceManager(os.environ)  # taken, and not used: systemd hears of the other process
+    ServiceManager(os.environ)  # taken, and not used: the other process notifies systemd
     serve_api(host, port, supervised)

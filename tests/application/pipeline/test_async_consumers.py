@@ -115,7 +115,7 @@ def test_what_one_event_raises_is_its_own_and_repeats_no_other(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, outcome: str
 ) -> None:
     async def fail_on_the_second(event_id: UUID) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the others begin before it raises
         if event_id == cause(2):
             raise error
 
@@ -185,7 +185,7 @@ def test_all_batches_of_a_process_share_one_event_loop(monkeypatch: pytest.Monke
 def test_what_it_logs_names_the_event(monkeypatch: pytest.MonkeyPatch) -> None:
     async def log_twice(_: UUID) -> None:
         structlog.get_logger().info("asking")
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the others log in between
         structlog.get_logger().info("answered")
 
     answering(monkeypatch, log_twice)

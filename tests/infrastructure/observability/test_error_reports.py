@@ -153,11 +153,16 @@ def test_a_sentry_that_does_not_answer_holds_up_nobody(
 def test_a_report_that_fails_disturbs_nobody(
     reports: SentryReports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: object) -> None:
+    failed: list[object] = []
+
+    def fail(event: object) -> None:
+        failed.append(event)
         raise RuntimeError
 
     monkeypatch.setattr(reports._client, "capture_event", fail)
     reports.report("odd")
+
+    assert len(failed) == 1
 
 
 def test_the_end_of_a_process_sends_what_waits(received: SentryReceiver) -> None:

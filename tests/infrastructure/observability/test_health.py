@@ -219,26 +219,26 @@ class Systemd:
             "PATH": "/bin",
         }
 
-    def hears(self) -> str:
+    def receive(self) -> str:
         return self._socket.recv(1_000).decode()
 
-    def hears_nothing_for(self, seconds: float) -> bool:
+    def receives_nothing_for(self, seconds: float) -> bool:
         self._socket.settimeout(seconds)
         try:
-            return not self.hears()
+            return not self.receive()
         except TimeoutError:
             return True
         finally:
             self._socket.settimeout(DEADLINE_SECONDS)
 
-    def heard_all(self) -> list[str]:
+    def received_all(self) -> list[str]:
         self._socket.setblocking(False)
-        heard = []
+        received = []
         try:
             while True:
-                heard.append(self.hears())
+                received.append(self.receive())
         except BlockingIOError:
-            return heard
+            return received
 
     def close(self) -> None:
         self._socket.close()
@@ -252,21 +252,21 @@ def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Systemd]
     systemd.close()
 
 
-def test_systemd_hears_that_it_is_ready_that_it_lives_and_that_it_stops(
+def test_systemd_receives_that_it_is_ready_that_it_lives_and_that_it_stops(
     health_of: HealthOf, systemd: Systemd
 ) -> None:
     health = health_of(Observer(), environment=systemd.environment)
     health.started()
-    heard = [systemd.hears() for _ in range(3)]
+    received = [systemd.receive() for _ in range(3)]
     health.stopping()
     health.stopping()
 
-    assert heard == ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]
-    assert [each for each in systemd.heard_all() if each != "WATCHDOG=1"] == ["STOPPING=1"]
-    until(lambda: systemd.hears_nothing_for(10 * A_MOMENT))
+    assert received == ["READY=1", "WATCHDOG=1", "WATCHDOG=1"]
+    assert [each for each in systemd.received_all() if each != "WATCHDOG=1"] == ["STOPPING=1"]
+    until(lambda: systemd.receives_nothing_for(10 * A_MOMENT))
 
 
-def test_systemd_hears_nothing_of_a_process_whose_loop_hangs(
+def test_systemd_receives_nothing_from_a_process_whose_loop_hangs(
     health_of: HealthOf, systemd: Systemd
 ) -> None:
     observer = Observer()
@@ -275,14 +275,14 @@ def test_systemd_hears_nothing_of_a_process_whose_loop_hangs(
         health.started()
         until(lambda: health.live().status == 503)
         until(lambda: [line["event"] for line in logs] == ["not_live"])
-        systemd.heard_all()
+        systemd.received_all()
 
-        assert systemd.hears_nothing_for(10 * A_MOMENT)
-        until(lambda: observer.turned("relay") or "WATCHDOG=1" in systemd.heard_all())
+        assert systemd.receives_nothing_for(10 * A_MOMENT)
+        until(lambda: observer.turned("relay") or "WATCHDOG=1" in systemd.received_all())
     assert [line["event"] for line in logs][:2] == ["not_live", "live_again"]
 
 
-def test_systemd_does_not_hear_that_a_process_stops_that_is_replaced(
+def test_systemd_does_not_receive_that_a_process_stops_that_is_replaced(
     health_of: HealthOf, systemd: Systemd
 ) -> None:
     health = health_of(Observer(), environment=systemd.environment)
@@ -290,7 +290,7 @@ def test_systemd_does_not_hear_that_a_process_stops_that_is_replaced(
     health.stopping(is_replaced=True)
     health.stopping()
 
-    assert set(systemd.heard_all()) <= {"READY=1", "WATCHDOG=1"}
+    assert set(systemd.received_all()) <= {"READY=1", "WATCHDOG=1"}
 
 
 def test_no_child_process_takes_itself_for_the_service(systemd: Systemd) -> None:
@@ -300,10 +300,17 @@ def test_no_child_process_takes_itself_for_the_service(systemd: Systemd) -> None
 
 
 def test_a_service_manager_that_is_gone_disturbs_nobody(systemd: Systemd) -> None:
+    address = systemd.environment["NOTIFY_SOCKET"]
     manager = ServiceManager(systemd.environment)
     systemd.close()
 
     manager.send("READY=1")
+
+    Path(address).unlink(missing_ok=True)
+    restarted = Systemd(address, A_MOMENT)
+    manager.send("WATCHDOG=1")
+    assert restarted.received_all() == ["WATCHDOG=1"]
+    restarted.close()
 
 
 def test_without_a_service_manager_nothing_is_sent() -> None:

@@ -28,6 +28,7 @@ from tests.infrastructure.observability.tracing.traced import (
     traceparent_of,
 )
 from tests.suites.occurrences import updated
+from tests.waiting import until_on_loop
 
 CALL = recorded_webhooks()[0]
 
@@ -202,15 +203,15 @@ def test_a_line_about_several_calls_has_the_ids_of_none() -> None:
     traced = Traced()
     tracer = traced.provider.get_tracer("test")
 
-    async def accept_two() -> None:
+    async def accept_two(lines: list[Any]) -> None:
         accepted = AcceptedCalls()
         for number in (1, 2):
             with tracer.start_as_current_span("call"):
                 accepted.add(updated(number), None, is_duplicate=False)
-        await asyncio.sleep(0)
+        await until_on_loop(lambda: lines)
 
     with capture_logs(processors=[add_span]) as lines:
-        asyncio.run(accept_two())
+        asyncio.run(accept_two(lines))
 
     (line,) = lines
     assert line["calls"] == 2
