@@ -3,7 +3,8 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import psutil
@@ -57,6 +58,22 @@ def at_once(*jobs: Callable[[], None]) -> None:
         assert not thread.is_alive(), "a job did not end"
     if errors:
         raise errors[0]
+
+
+@contextmanager
+def in_a_thread(
+    run: Callable[[threading.Event], object], stopped: threading.Event | None = None
+) -> Iterator[threading.Thread]:
+    """Run this in a thread of its own; at the end `stopped` is set, and it has to end."""
+    stopped = stopped or threading.Event()
+    thread = threading.Thread(target=run, args=(stopped,), daemon=True)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        stopped.set()
+        thread.join(DEADLINE_SECONDS)
+        assert not thread.is_alive()
 
 
 def lives(pid: int) -> bool:

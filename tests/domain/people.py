@@ -75,6 +75,18 @@ def document(updated: float | None = 0, **changes: Json) -> dict[str, Json]:
     return {**shape, **changes}
 
 
+ALWAYS_SENT = (
+    "schema_id",
+    "state",
+    "traits",
+    "created_at",
+    "updated_at",
+    "organization_id",
+    "metadata_public",
+)
+"""What every webhook of Kratos has, besides the id."""
+
+
 def without(source: dict[str, Json], *fields: str) -> dict[str, Json]:
     return {key: value for key, value in source.items() if key not in fields}
 

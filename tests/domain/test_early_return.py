@@ -11,6 +11,7 @@ from kratos_sync.domain.kratos_identity import KratosIdentity
 from kratos_sync.domain.merging import merge
 from tests.domain.people import (
     ADA,
+    ALWAYS_SENT,
     LOYAL,
     NOON,
     address,
@@ -48,15 +49,6 @@ MORE: dict[str, st.SearchStrategy[Json]] = {
     "updated_at": TIMES,
     "state_changed_at": TIMES,
 }
-ALWAYS_SENT = (
-    "schema_id",
-    "state",
-    "traits",
-    "created_at",
-    "updated_at",
-    "organization_id",
-    "metadata_public",
-)
 
 
 def person(*always: str, never: str = "") -> st.SearchStrategy[dict[str, Json]]:

@@ -6,7 +6,16 @@ import pytest
 
 from kratos_sync.domain.identity import Identity, IdentityIdIsEmpty, InvalidIdentity
 from kratos_sync.domain.json_values import ABSENT, Json
-from tests.domain.people import ADA, address, document, exact, partial, webhook, without
+from tests.domain.people import (
+    ADA,
+    ALWAYS_SENT,
+    address,
+    document,
+    exact,
+    partial,
+    webhook,
+    without,
+)
 
 PERSONAL = "ada@example.org"
 
@@ -175,18 +184,7 @@ def test_metadata_for_administrators_is_dropped_from_a_webhook(metadata: Json) -
     assert ada.document == document()
 
 
-@pytest.mark.parametrize(
-    "field",
-    [
-        "schema_id",
-        "state",
-        "traits",
-        "created_at",
-        "updated_at",
-        "organization_id",
-        "metadata_public",
-    ],
-)
+@pytest.mark.parametrize("field", ALWAYS_SENT)
 def test_a_snapshot_that_lacks_what_kratos_always_sends_is_not_whole(field: str) -> None:
     assert webhook().is_whole
     assert not Identity.from_kratos(without(document(), field)).is_whole

@@ -1,7 +1,6 @@
 """A primary and its standby, on loopback or in a network of the primary's own."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
@@ -12,7 +11,6 @@ from typing import Any, Final, Protocol, Self
 import psutil
 import psycopg
 
-from kratos_sync.infrastructure.embedded.server import ENVIRONMENT
 from tests.infrastructure.servers_postgres import ReturningPostgres
 from tests.namespaces import Namespace, ip
 from tests.ports import free_port
@@ -176,19 +174,9 @@ class Standby(Primary):
         copy = self._directory / "data.new"
         copy.mkdir(mode=0o700)
         self._give(copy)
-        user, group = self._identity() or (None, None)
         source = f"postgresql://postgres@{self._primary.address}/?application_name=standby"
-        backup = [initdb.with_name("pg_basebackup"), "-D", copy, "-d", source, "-R", "-c", "fast"]
-        subprocess.run(
-            backup,
-            env=ENVIRONMENT,
-            capture_output=True,
-            check=True,
-            timeout=DEADLINE_SECONDS,
-            user=user,
-            group=group,
-            extra_groups=None if user is None else [],
-        )
+        options = ("-D", copy, "-d", source, "-R", "-c", "fast")
+        self._run(initdb.with_name("pg_basebackup"), *options, seconds=DEADLINE_SECONDS)
         copy.rename(self._data)
 
     def _is_ready(self) -> bool:

@@ -111,37 +111,35 @@ class EmbeddedPostgres(EmbeddedServer):
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
         self._give(unfinished)
-        user, group = self._identity() or (None, None)
+        options = ("-U", "postgres", "-A", "trust", "-E", "UTF8", *self.locale)
         try:
-            subprocess.run(  # noqa: S603
-                [
-                    initdb,
-                    "-D",
-                    unfinished,
-                    "-U",
-                    "postgres",
-                    "-A",
-                    "trust",
-                    "-E",
-                    "UTF8",
-                    *self.locale,
-                ],
-                cwd=self._directory,
-                env=ENVIRONMENT,
-                capture_output=True,
-                check=True,
-                start_new_session=True,
-                timeout=INITDB_SECONDS,
-                user=user,
-                group=group,
-                extra_groups=None if user is None else [],
-            )
+            self._run(initdb, "-D", unfinished, *options, seconds=INITDB_SECONDS)
         except subprocess.CalledProcessError as error:
-            reason = " ".join(error.stderr.decode(errors="replace").split())
+            reason = " ".join(error.stderr.split())
             raise ServerFailed(f"PostgreSQL's initdb failed: {reason}") from error
         except subprocess.TimeoutExpired as error:
             raise ServerFailed(f"PostgreSQL's initdb took over {INITDB_SECONDS:.0f} s.") from error
         unfinished.rename(self._data)
+
+    def _run(
+        self, program: Path, *arguments: str | Path, seconds: float
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run one of PostgreSQL's programs to its end, as the user of the server."""
+        user, group = self._identity() or (None, None)
+        return subprocess.run(  # noqa: S603
+            [program, *arguments],
+            cwd=self._directory,
+            env=ENVIRONMENT,
+            capture_output=True,
+            check=True,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            timeout=seconds,
+            user=user,
+            group=group,
+            extra_groups=None if user is None else [],
+        )
 
 
 def _fits(sockets: Path) -> bool:

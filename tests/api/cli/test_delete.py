@@ -1,5 +1,4 @@
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from uuid import uuid4
@@ -18,16 +17,9 @@ from tests.infrastructure.bus.working import declare_actor, relaying, working
 from tests.infrastructure.erasure.life import Life
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.suites.ledgers import PostgresLedger
-from tests.waiting import DEADLINE_SECONDS
+from tests.waiting import in_a_thread
 
 pytestmark = pytest.mark.usefixtures("settings", "kratos")
-
-
-@pytest.fixture
-def kratos(monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminStandIn]:
-    with AdminStandIn(InMemoryDocuments()) as stand_in:
-        monkeypatch.setenv("KRATOS_ADMIN_URL", stand_in.url)
-        yield stand_in
 
 
 @pytest.fixture
@@ -55,17 +47,13 @@ def at_work(
         )
     )
     declare_actor(container)
-    stopped = threading.Event()
     schedule = ErasureSchedule(container.erasures(), container.operations(), look_seconds=0.1)
-    erasing = threading.Thread(target=schedule.run, args=(stopped,))
     with ExitStack() as stack:
         # Else a worker might log to the command's own output, before that sets up its logs.
         stack.enter_context(capture_logs())
         stack.enter_context(working(container.broker()))
         stack.enter_context(relaying(container.relay()))
-        erasing.start()
-        stack.callback(erasing.join, DEADLINE_SECONDS)
-        stack.callback(stopped.set)
+        stack.enter_context(in_a_thread(schedule.run))
         yield
     container.kratos_admin().close()
 

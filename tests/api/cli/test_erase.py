@@ -1,5 +1,4 @@
 import json
-from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
@@ -20,13 +19,6 @@ def life(engine: Engine) -> Life:
     somebody = Life(PostgresLedger(engine))
     somebody.live()
     return somebody
-
-
-@pytest.fixture
-def kratos(monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminStandIn]:
-    with AdminStandIn(InMemoryDocuments()) as stand_in:
-        monkeypatch.setenv("KRATOS_ADMIN_URL", stand_in.url)
-        yield stand_in
 
 
 def erase(life: Life, *options: str, typed: str | None = None) -> Result:

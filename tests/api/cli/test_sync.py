@@ -1,7 +1,6 @@
 """Asking Kratos about some identities at the command line."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -28,13 +27,6 @@ from tests.suites.occurrences import WEBHOOK, hinted, updated
 from tests.waiting import DEADLINE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("settings", "kratos")
-
-
-@pytest.fixture
-def kratos(monkeypatch: pytest.MonkeyPatch) -> Iterator[AdminStandIn]:
-    with AdminStandIn(InMemoryDocuments()) as stand_in:
-        monkeypatch.setenv("KRATOS_ADMIN_URL", stand_in.url)
-        yield stand_in
 
 
 @pytest.fixture

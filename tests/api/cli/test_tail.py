@@ -27,23 +27,6 @@ CONSUMER = next(iter(subscriptions().consumers))
 ERROR = "smtplib.SMTPDataError: dalia@example.org refused"
 
 
-@pytest.fixture
-def in_turn(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let things happen between the looks of a command; then it is ended by Ctrl-C."""
-
-    def happen(*happenings: Callable[[], object]) -> None:
-        left = iter(happenings)
-
-        def pause(_: float) -> None:
-            if (happening := next(left, None)) is None:
-                raise KeyboardInterrupt
-            happening()
-
-        monkeypatch.setattr(watching, "sleep", pause)
-
-    return happen
-
-
 def nothing() -> None:
     pass
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from kratos_sync.api.cli import watching
 from kratos_sync.api.cli.output import full_screen
 from kratos_sync.api.cli.watch import HEIGHTS, HEIGHTS_IN_ASCII, KEPT, Look, Past, screen, sparkline
 from kratos_sync.application.activity import Rates
@@ -108,31 +107,14 @@ def test_only_the_last_minutes_are_kept() -> None:
     assert len(past.events) == len(past.done["Greet"]) == len(past.pending) == KEPT
 
 
-@pytest.fixture
-def looks(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let a command look once, and again after each happening; then Ctrl-C."""
-
-    def happen(*happenings: Callable[[], object]) -> None:
-        left = iter(happenings)
-
-        def pause(_: float) -> None:
-            if (happening := next(left, None)) is None:
-                raise KeyboardInterrupt
-            happening()
-
-        monkeypatch.setattr(watching, "sleep", pause)
-
-    return happen
-
-
 @pytest.mark.usefixtures("settings")
 def test_without_a_terminal_it_prints_a_line_each_time(
-    looks: Callable[..., None], engine: Engine
+    in_turn: Callable[..., None], engine: Engine
 ) -> None:
     add_delivery(engine, NAMES[0], failed_ago=timedelta())
     add_delivery(engine, NAMES[0])
 
-    looks(lambda: log_attempt(engine, NAMES[0]), lambda: None)
+    in_turn(lambda: log_attempt(engine, NAMES[0]), lambda: None)
     result = kratos_sync("status", "--watch")
 
     assert result.exit_code == 0
@@ -156,9 +138,9 @@ def test_without_a_terminal_it_prints_a_line_each_time(
 
 @pytest.mark.usefixtures("settings")
 def test_a_machine_gets_the_status_and_the_rates_a_line(
-    looks: Callable[..., None], engine: Engine
+    in_turn: Callable[..., None], engine: Engine
 ) -> None:
-    looks(lambda: (log_attempt(engine, NAMES[0]), add_event(engine)), lambda: None)
+    in_turn(lambda: (log_attempt(engine, NAMES[0]), add_event(engine)), lambda: None)
     result = kratos_sync("status", "--watch", "--json")
 
     first, _, last = map(json.loads, result.stdout.splitlines())

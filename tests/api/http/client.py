@@ -17,7 +17,7 @@ from kratos_sync.api.http.app import create_app
 from kratos_sync.api.http.webhooks.handler import KratosWebHookHandlerConfig
 from kratos_sync.api.http.webhooks.parse_identity import KratosIdentityParseHandler
 from kratos_sync.api.http.webhooks.sync_identity import KratosIdentitySyncHandler
-from kratos_sync.application.ports.event_bus import EventBus
+from kratos_sync.application.ports.event_bus import EventBus, Provenance
 from kratos_sync.application.ports.status import ReadinessCheck
 from tests.fakes.event_bus import RecordingEventBus
 
@@ -71,6 +71,11 @@ def dedupe_key(call: Recorded, trigger: str | None = None) -> str:
     """The key that the attempts of one call share, and no other call."""
     trigger = trigger or call.headers["Ory-Webhook-Trigger-Id"]
     return f"webhook:{trigger}:{blake2b(call.content, digest_size=16).hexdigest()}"
+
+
+def provenance_of(call: Recorded) -> Provenance:
+    """Where the event of a recorded call comes from."""
+    return Provenance("webhook", dedupe_key(call), None, call.headers["X-Kratos-Hook"])
 
 
 def config(

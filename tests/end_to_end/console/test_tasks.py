@@ -32,9 +32,7 @@ def task(console: Console, name: str, start: str, *, scripts: bool) -> Iterator[
 def test_why_is_this_persons_address_wrong(console: Console, world: World, scripts: bool) -> None:
     live(world)
     with task(console, "a wrong address", "/", scripts=scripts) as person:
-        person.click("#find")
-        person.page.keyboard.type(OLD)
-        person.page.keyboard.press("Enter")
+        person.find(OLD)
         person.sees("ValueError", within=".timeline")
         assert person.page.url == f"{person.address}/identity/{ADA}"
         person.sees("dead letter", within=".timeline")
@@ -60,9 +58,7 @@ def test_one_consumer_fails_since_the_deploy(console: Console, world: World, scr
 def test_erase_this_person(console: Console, world: World, scripts: bool) -> None:
     live(world)
     with task(console, "an erasure", "/failures", scripts=scripts) as person:
-        person.click("#find")
-        person.page.keyboard.type(OLD)
-        person.page.keyboard.press("Enter")
+        person.find(OLD)
         person.page.wait_for_url(f"**/identity/{ADA}")
         person.unfold("Erase what is recorded of this person")
         person.send("Erase the", "asked by letter")

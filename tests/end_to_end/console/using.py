@@ -88,6 +88,12 @@ class Person:
         self.clicks += 1
         (self.page.locator(target) if isinstance(target, str) else target).click()
 
+    def find(self, words: str) -> None:
+        """Type these words into the search, and press Enter."""
+        self.click("#find")
+        self.page.keyboard.type(words)
+        self.page.keyboard.press("Enter")
+
     def unfold(self, text: str) -> None:
         """Open what is folded behind these words."""
         self.click(self.page.locator("summary", has_text=text))

@@ -20,6 +20,7 @@ from tests.infrastructure.bus.conftest import Ledger, Server, itself, new_event,
 from tests.infrastructure.bus.peeking import AnyBroker, is_back, left_behind, messages_in, wipe
 from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
 from tests.infrastructure.bus.working import (
+    assert_nothing_is_leased_again,
     declare_actor,
     declare_listener,
     message,
@@ -246,18 +247,7 @@ def test_a_rabbitmq_short_of_disk_is_unavailable_and_nothing_is_leased_over_and_
     broker = connect(SecretStr(rabbitmq_server.url), namespace=f"test-{uuid4().hex}")
     container.broker.override(broker)
     with rabbitmq_server.short_of_disk():
-        ledger.record(new_event())
-        statement = "SELECT xmin::text, due_at, leased FROM kratos_sync.deliveries"
-        with capture_logs() as logged, relaying(container.relay()):
-
-            def failures() -> int:
-                return [line["event"] for line in logged].count("broker_unavailable")
-
-            until(lambda: failures() >= 1)
-            (before,) = ledger.execute(statement)
-            until(lambda: failures() >= 3)
-            assert ledger.execute(statement) == [before]
-            assert not before.leased
+        assert_nothing_is_leased_again(container, ledger)
     until(lambda: is_back(broker))
     container.relay().turn()
     assert len(messages_in(broker, SYNC)) == 1

@@ -2,19 +2,21 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from queue import SimpleQueue
 from typing import Any
 
 import dramatiq
+from structlog.testing import capture_logs
 
 from kratos_sync.application.footprint import OpenBatches
 from kratos_sync.infrastructure.bus.relay import Relay
 from kratos_sync.infrastructure.bus.wire_format import ACTOR
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.worker.process import declared_broker
+from tests.infrastructure.bus.conftest import Ledger, new_event
 from tests.infrastructure.bus.peeking import AnyBroker
-from tests.waiting import DEADLINE_SECONDS
+from tests.waiting import DEADLINE_SECONDS, in_a_thread, until
 
 
 def message(queue_name: str, **arguments: Any) -> "dramatiq.Message[None]":
@@ -68,15 +70,24 @@ def working(
         worker.stop(timeout=1000 * DEADLINE_SECONDS)
 
 
-@contextmanager
-def relaying(relay: Relay, stopped: threading.Event | None = None) -> Iterator[None]:
+def relaying(
+    relay: Relay, stopped: threading.Event | None = None
+) -> AbstractContextManager[threading.Thread]:
     """Relay in a thread; `stopped` is set at the end, if it is not before."""
-    stopped = stopped or threading.Event()
-    thread = threading.Thread(target=relay.run, args=(stopped,), name="relay")
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join(DEADLINE_SECONDS)
-        assert not thread.is_alive()
+    return in_a_thread(relay.run, stopped)
+
+
+def assert_nothing_is_leased_again(container: Container, ledger: Ledger) -> None:
+    """While its broker is unavailable, what a relay claimed is due again and stays as it is."""
+    ledger.record(new_event())
+    statement = "SELECT xmin::text, due_at, leased FROM kratos_sync.deliveries"
+    with capture_logs() as logged, relaying(container.relay()):
+
+        def failures() -> int:
+            return [line["event"] for line in logged].count("broker_unavailable")
+
+        until(lambda: failures() >= 1)
+        (before,) = ledger.execute(statement)
+        until(lambda: failures() >= 3)
+        assert ledger.execute(statement) == [before]
+        assert not before.leased

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -25,7 +25,7 @@ from tests.infrastructure.erasure.life import TRACE, Life, Nosy, consumed_by
 from tests.infrastructure.kratos.clock import Clock
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import subscribed
-from tests.waiting import DEADLINE_SECONDS, until
+from tests.waiting import DEADLINE_SECONDS, in_a_thread, until
 
 EVERYWHERE = ["attempts", "deliveries", "events", "identity_addresses", "kratos_identities"]
 
@@ -177,20 +177,11 @@ def due_now(ledger: PostgresLedger) -> None:
     ledger.query("UPDATE kratos_sync.erasures SET look_at = clock_timestamp()")
 
 
-@contextmanager
-def scheduled(engine: Engine) -> Iterator[None]:
-    stopped = threading.Event()
+def scheduled(engine: Engine) -> AbstractContextManager[threading.Thread]:
     schedule = ErasureSchedule(
         PostgresErasures(engine), PostgresOperations(engine), look_seconds=0.05
     )
-    thread = threading.Thread(target=schedule.run, args=(stopped,))
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join(DEADLINE_SECONDS)
-        assert not thread.is_alive()
+    return in_a_thread(schedule.run)
 
 
 def test_a_late_webhook_is_erased_by_the_relay_whether_it_was_consumed_or_not(

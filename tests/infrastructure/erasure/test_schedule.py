@@ -14,7 +14,7 @@ from kratos_sync.infrastructure.ledger.purge import hold_off_purges
 from tests.fakes.operations import InMemoryOperations
 from tests.infrastructure.erasure.life import Life
 from tests.suites.ledgers import PostgresLedger
-from tests.waiting import DEADLINE_SECONDS, until
+from tests.waiting import DEADLINE_SECONDS, in_a_thread, until
 
 
 class Flickering:
@@ -44,16 +44,11 @@ class Flickering:
 
 
 def test_a_database_that_was_away_is_asked_again_and_what_was_held_is_not_complete() -> None:
-    erasures, stopped = Flickering(), threading.Event()
+    erasures = Flickering()
     operations = InMemoryOperations()
     schedule = ErasureSchedule(erasures, operations, look_seconds=0.02)  # type: ignore[arg-type]  # what it uses
-    thread = threading.Thread(target=schedule.run, args=(stopped,))
-    thread.start()
-    try:
+    with in_a_thread(schedule.run):
         assert erasures.noted.wait(DEADLINE_SECONDS)
-    finally:
-        stopped.set()
-        thread.join(DEADLINE_SECONDS)
     assert erasures.complete == [False]
     (recorded,) = operations.newest(OperationFilter(), 9)
     assert (recorded.operation, recorded.by, recorded.how) == ("erase", "relay", How.SCHEDULE)

@@ -58,6 +58,15 @@ def scanned(clock: Clock, *scans: float) -> LowWaterMarks:
     return known
 
 
+def after_slow_scans(engine: Engine) -> PostgresClaims:
+    """Claims that begin at their marks from now on."""
+    claims = PostgresClaims(engine, LEASE)
+    claims.survey([SYNC])
+    for _ in range(2):
+        claims._marks.full_scan_took([SYNC], VERY_SLOW)
+    return claims
+
+
 def has_mark(known: LowWaterMarks) -> bool:
     return known.for_survey([SYNC]) != [BEGINNING]
 
@@ -164,10 +173,7 @@ def test_dead_rows_that_a_snapshot_holds_cost_a_survey_and_a_claim_nothing(engin
 def test_what_lies_below_the_mark_is_found_by_the_next_full_scan(
     engine: Engine, clock: Clock
 ) -> None:
-    claims = PostgresClaims(engine, LEASE)
-    claims.survey([SYNC])
-    for _ in range(2):
-        claims._marks.full_scan_took([SYNC], VERY_SLOW)
+    claims = after_slow_scans(engine)
     late = add_delivery(engine, SYNC, due_in=-HOUR)
     expired = add_delivery(engine, SYNC, due_in=-HOUR, leased=True)
 
@@ -183,10 +189,7 @@ def test_what_lies_below_the_mark_is_found_by_the_next_full_scan(
 def test_what_a_long_transaction_records_in_the_end_lies_above_the_mark(
     engine: Engine, clock: Clock
 ) -> None:
-    claims = PostgresClaims(engine, LEASE)
-    claims.survey([SYNC])
-    for _ in range(2):
-        claims._marks.full_scan_took([SYNC], VERY_SLOW)
+    claims = after_slow_scans(engine)
     with engine.begin() as long:
         long.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": 1.5 * MARGIN.total_seconds()})
         claims.survey([SYNC])
@@ -196,11 +199,7 @@ def test_what_a_long_transaction_records_in_the_end_lies_above_the_mark(
 
 
 def test_above_the_mark_everything_is_found_at_once(engine: Engine, clock: Clock) -> None:
-    claims, another = PostgresClaims(engine, LEASE), PostgresClaims(engine, LEASE)
-    claims.survey([SYNC])
-    for _ in range(2):
-        claims._marks.full_scan_took([SYNC], VERY_SLOW)
-
+    claims, another = after_slow_scans(engine), PostgresClaims(engine, LEASE)
     first = add_delivery(engine, SYNC)
     assert claims.survey([SYNC])[SYNC].is_due
     assert another.claim(SYNC, 10).event_ids == [first]

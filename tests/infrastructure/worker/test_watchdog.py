@@ -101,6 +101,11 @@ def leased(ledger: Ledger, watching: Watching) -> list[UUID]:
     return lease(ledger, watching)
 
 
+def until_given_up(watching: Watching) -> None:
+    until(lambda: watching.replacements)
+    until(lambda: not list(watching.watchdog.in_flight))
+
+
 def lease(ledger: Ledger, watching: Watching) -> list[UUID]:
     events = [new_event() for _ in range(4)]
     with subscribed(PostgresLedger(ledger.engine), KratosIdentityUpdated, Overrun):
@@ -233,8 +238,7 @@ def test_a_hanging_consumer_is_cut_off_recorded_and_given_up(
 
     with capture_logs() as logged:
         watching.begin(leased)
-        until(lambda: watching.replacements)
-        until(lambda: not list(watching.watchdog.in_flight))
+        until_given_up(watching)
 
     assert attempts(ledger) == {leased[1]: ["failed"]}
     kind, error = last_error(ledger, leased[1])
@@ -254,8 +258,7 @@ def test_a_consumer_whose_making_hangs_is_given_up_and_fails_its_first_event(
     get_into("hang", monkeypatch=monkeypatch)
 
     watching.begin(leased, SlowToMake)
-    until(lambda: watching.replacements)
-    until(lambda: not list(watching.watchdog.in_flight))
+    until_given_up(watching)
 
     assert attempts(ledger) == {leased[0]: ["failed"]}
     kind, error = last_error(ledger, leased[0])

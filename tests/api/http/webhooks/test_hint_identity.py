@@ -8,7 +8,6 @@ from structlog.testing import capture_logs
 
 from kratos_sync.api.http.webhooks.handler import KratosWebHookHandlerConfig
 from kratos_sync.api.http.webhooks.sync_identity import KratosIdentityHintHandler
-from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.domain.events import KratosIdentityHinted
 from tests.api.http.client import (
     ADA,
@@ -17,8 +16,8 @@ from tests.api.http.client import (
     TEATIME,
     Api,
     Recorded,
-    dedupe_key,
     message,
+    provenance_of,
     recorded_webhooks,
 )
 from tests.fakes.event_bus import RecordingEventBus
@@ -41,9 +40,7 @@ def test_a_call_is_a_hint_and_nothing_of_the_person_is_recorded(call: Recorded) 
     assert isinstance(event, KratosIdentityHinted)
     assert event.to_json() == {"identity_id": call.body["identity"]["id"]}
     assert event.date_occurred == TEATIME
-    assert provenance == Provenance(
-        "webhook", dedupe_key(call), None, call.headers["X-Kratos-Hook"]
-    )
+    assert provenance == provenance_of(call)
 
 
 def test_a_body_that_is_not_ordinary_is_a_hint_too() -> None:

@@ -10,7 +10,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from kratos_sync.api.http.webhooks.sync_identity import KratosIdentitySyncHandler
-from kratos_sync.application.ports.event_bus import Provenance
 from kratos_sync.domain.events import KratosIdentityUpdated
 from kratos_sync.domain.identity import Identity
 from tests.api.http.client import (
@@ -23,6 +22,7 @@ from tests.api.http.client import (
     config,
     dedupe_key,
     message,
+    provenance_of,
     recorded_parse_calls,
     recorded_webhooks,
     sync_handler,
@@ -45,9 +45,7 @@ def test_what_kratos_really_sends_is_recorded(call: Recorded) -> None:
     assert event.identity == Identity.from_kratos(call.body["identity"])
     assert event.date_occurred == TEATIME
     assert event.to_json() == call.body
-    assert provenance == Provenance(
-        "webhook", dedupe_key(call), None, call.headers["X-Kratos-Hook"]
-    )
+    assert provenance == provenance_of(call)
 
 
 def test_a_trigger_id_used_again_with_another_body_is_another_call() -> None:
