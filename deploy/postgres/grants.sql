@@ -90,7 +90,7 @@ GRANT EXECUTE ON FUNCTION kratos_sync.erase_events, kratos_sync.erase_texts TO k
 -- The console reads all that its pages show, and changes what they offer.
 GRANT SELECT ON kratos_sync.alembic_version, kratos_sync.subscriptions, kratos_sync.consumer_policies,
                 kratos_sync.events, kratos_sync.attempts, kratos_sync.purges, kratos_sync.hooks_heard,
-                kratos_sync.audit, kratos_sync.timelines
+                kratos_sync.audit, kratos_sync.timelines, kratos_sync.deployment
     TO kratos_sync_console;
 -- It decides about dead letters alone, replays, pauses, requests deletions.
 GRANT EXECUTE ON FUNCTION kratos_sync.retry_dead_letters, kratos_sync.discard_dead_letters

@@ -62,7 +62,7 @@ def attention(
     if broker is not None and broker.answers is False:
         text = (
             f"The broker does not answer ({broker.error}). Events are still recorded;"
-            " they are delivered once it is back."
+            " they are delivered once it is back. Is it running, and is BROKER_URL right?"
         )
         yield Attention(text, "broker")
     if (difference := abs(report.clock_ahead)) >= CLOCK_DIFFERENCE:

@@ -348,7 +348,7 @@ def test_a_process_reaches_only_what_it_asks_once_that_is_wanted() -> None:
         "migrate": ledger,
         "relay": ledger | broker,
         "reconcile": ledger | kratos,
-        "console": ledger | kratos,
+        "console": ledger | broker | kratos,
         "worker": ledger | broker | kratos | {587},
     }
     for manifest in of_kind("default", "NetworkPolicy").values():

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib.util import find_spec
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kratos_sync.api.http.console.sessions import Sessions
     from kratos_sync.api.http.console.sign_in import SignIn
     from kratos_sync.application.kratos_config.check import Report
+    from kratos_sync.application.ports.status import BrokerStatus
     from kratos_sync.infrastructure.container import Container
     from kratos_sync.infrastructure.observability.health import Health
     from kratos_sync.infrastructure.observability.observer import Observer
@@ -240,6 +241,7 @@ def console_routes(
     check = _checker(settings.kratos_webhook_api_key_header)
     now = NowPage(
         status=container.status(),
+        broker=_broker(container),
         rates=rates,
         subscriptions=subscriptions,
         actions=actions,
@@ -275,6 +277,15 @@ def console_routes(
         AuditPages(changes, container.dead_letters()),
     )
     return [route for page in pages for route in page.routes()]
+
+
+def _broker(container: "Container") -> "Callable[[Sequence[str]], BrokerStatus] | None":
+    """Asks the broker; None if that is in the memory of another process."""
+    from kratos_sync.infrastructure.bus.broker import broker_status, is_in_memory
+
+    if is_in_memory(container.settings().broker_url):
+        return None
+    return lambda consumers: broker_status(container.broker_to_ask(), consumers)
 
 
 def _checker(key_header: str) -> "Callable[[bytes], Report]":

@@ -231,7 +231,8 @@ NOBODY: Final[Mapping[type[Exception], tuple[HTTPStatus, str]]] = {
 """What who has no page is told, by why he has none."""
 FAILED: Final = "The page failed. The console's log names the error."
 LEDGER_AWAY: Final = (
-    "PostgreSQL does not answer. Webhooks wait for it; nothing that was accepted is lost."
+    "PostgreSQL does not answer. Webhooks wait for it; nothing that was accepted is lost. Is it"
+    " running, and is DATABASE_URL right? Load this page again once it is back."
 )
 
 

@@ -1,7 +1,7 @@
 """The first page: is our copy right, what needs attention, and how each consumer is doing."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -15,7 +15,7 @@ from kratos_sync.api.http.console.recent import Recent
 from kratos_sync.api.views import hook_rows
 from kratos_sync.application.actions import Actions
 from kratos_sync.application.application import Subscriptions
-from kratos_sync.application.ports.status import ConsumerStatus, Status, StatusReport
+from kratos_sync.application.ports.status import BrokerStatus, ConsumerStatus, Status, StatusReport
 
 ACTIONS: Final[Mapping[About, tuple[str, str]]] = {
     "consumer": ("See what is pending", "/events?outcome=pending&consumer={}"),
@@ -45,6 +45,7 @@ class NowPage:
         self,
         *,
         status: Status,
+        broker: Callable[[Sequence[str]], BrokerStatus] | None,
         rates: Rates,
         subscriptions: Subscriptions,
         actions: Actions,
@@ -53,11 +54,14 @@ class NowPage:
         kept_seconds: float,
         stopped: threading.Event,
     ) -> None:
-        """`can_ask` is whether the address of Kratos' Admin API is known.
+        """`broker` asks it about the queues of consumers; None if it cannot be asked from here.
+
+        `can_ask` is whether the address of Kratos' Admin API is known.
 
         `kept_seconds` is how old the report may be; it is refreshed until `stopped` is set.
         """
         self._status = status
+        self._broker = broker
         self._rates = rates
         self._subscriptions = subscriptions
         self._actions = actions
@@ -89,14 +93,15 @@ class NowPage:
             raise WrongInput("Choose a consumer.")
         return name
 
-    def _report(self, _: None) -> StatusReport:
-        return self._status.report(list(self._subscriptions.consumers), with_successes=False)
+    def _report(self, _: None) -> tuple[StatusReport, BrokerStatus | None]:
+        report = self._status.report(list(self._subscriptions.consumers), with_successes=False)
+        return report, self._broker and self._broker([each.name for each in report.consumers])
 
     def show(self, call: Call) -> Page:
         """Everything at a glance."""
-        report = self._recent.get(None)
+        report, broker = self._recent.get(None)
         last = report.drift.last
-        needed = list(attention(report, None, can_ask=self._can_ask))
+        needed = list(attention(report, broker, can_ask=self._can_ask))
         return Page(
             "now.html",
             {

@@ -1,17 +1,22 @@
 """What the console shows is what the commands print: in the same words, from the same places."""
 
 import re
+import socket
+import time
 from datetime import timedelta
 from html import unescape
 from uuid import uuid4
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
+from kratos_sync.api.http.console.app import create_console
 from kratos_sync.application.ports.operations import How, OperationRequest, Outcome, Progress
+from kratos_sync.infrastructure.bus.broker import connect
 from kratos_sync.infrastructure.container import Container
 from tests.api.cli.invoking import kratos_sync
-from tests.api.http.console.visiting import SYNC, Visitor, fail
+from tests.api.http.console.visiting import SYNC, VIEWER, SignedIn, Visitor, fail, open_routes
 from tests.infrastructure.ledger.rows import (
     A_MINUTE,
     SOMEBODY,
@@ -20,6 +25,9 @@ from tests.infrastructure.ledger.rows import (
     add_identity,
     log_attempt,
 )
+
+UPDATE_SECONDS = 10
+"""So long does a page wait for its update."""
 
 pytestmark = pytest.mark.usefixtures("command_settings")
 
@@ -45,6 +53,28 @@ def test_a_consumer_is_in_the_states_that_status_prints(visitor: Visitor, engine
     states = "behind, dead letters"
     assert states in printed("status")
     assert states in visitor.get("/").text
+
+
+@pytest.mark.parametrize("is_listening", [False, True], ids=["away", "hanging"])
+def test_a_broker_that_does_not_answer_is_named_as_by_status(
+    container: Container, monkeypatch: pytest.MonkeyPatch, is_listening: bool
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"redis://127.0.0.1:{server.getsockname()[1]}"
+        if not is_listening:
+            server.close()
+        monkeypatch.setenv("BROKER_URL", url)
+        container.broker.override(connect(SecretStr(url)))
+        with open_routes(container) as routes:
+            began = time.monotonic()
+            page = words(Visitor(create_console(SignedIn(VIEWER), routes)).get("/").text)
+            assert time.monotonic() - began < UPDATE_SECONDS
+        (said,) = re.findall(r"The broker does not answer .*? BROKER_URL right\?", page)
+        assert said in printed("status")
+
+
+def test_a_broker_that_answers_is_no_matter(visitor: Visitor) -> None:
+    assert "broker" not in words(visitor.get("/").text)
 
 
 def test_a_delivery_is_described_as_history_does(visitor: Visitor, engine: Engine) -> None:
