@@ -76,12 +76,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def servers(request: pytest.FixtureRequest) -> frozenset[str]:
     """Those of OTHER_SERVERS that the run is for; skips where one of them is not installed."""
+    from tests.programs import missing
     from tests.servers.installed import MISSING
 
     asked = frozenset(request.config.option.server)
     for server in sorted(asked):
         if reason := MISSING[server]():
-            pytest.skip(reason)
+            missing(reason)
     return asked
 
 
@@ -128,10 +129,9 @@ def rabbitmq_server(
     tmp_path_factory: pytest.TempPathFactory, certificates: "Certificates"
 ) -> "Iterator[ReturningRabbitmq]":
     """A RabbitMQ that tests may do with as they like, if they leave it running."""
-    from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq, program
+    from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq, require_rabbitmq
 
-    if program() is None:
-        pytest.skip("RabbitMQ is not installed here (Debian: apt-get install rabbitmq-server)")
+    require_rabbitmq()
     folder = tmp_path_factory.mktemp("rabbitmq") / "node"
     with ReturningRabbitmq(folder, certificates) as server:
         yield server

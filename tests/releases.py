@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import pytest
-
 from kratos_sync.infrastructure.migrations import newest_revision
+from tests.programs import installed_program, missing
 
 ROOT: Final = Path(__file__).parents[1]
 VERSIONS: Final = Path("src", "infrastructure", "migrations", "versions")
+ADDED: Final = ("log", "--diff-filter=A", "--no-renames", "--format=%H", "-1", "--")
 GIT_SECONDS: Final = 60
 SYNC_SECONDS: Final = 600
 
@@ -83,8 +83,8 @@ def previous_release(folder: Path, *, own_environment: bool) -> Release:
     In its own environment it uses the packages that its lock names, which are downloaded.
     """
     (newest,) = (ROOT / VERSIONS).glob(f"{newest_revision()}_*.py")
-    added = ["log", "--diff-filter=A", "--format=%H", "-1", "--", str(VERSIONS / newest.name)]
-    commit = f"{at}^" if (at := _git(*added)) else "HEAD"
+    added = _git(*ADDED, VERSIONS / newest.name)
+    commit = f"{added}^" if added else "HEAD"
     archive = folder / "release.tar"
     folder.mkdir()
     _git("archive", f"--output={archive}", commit)
@@ -104,15 +104,14 @@ def next_release(folder: Path) -> Release:
     return Release(add_next_revision(folder / VERSIONS), folder)
 
 
-def _git(*words: str) -> str:
-    if shutil.which("git") is None:
-        pytest.skip("git is not installed: there is no previous release")
+def _git(*words: str | Path) -> str:
+    installed_program("git", "git")
     done = subprocess.run(
         ["git", *words], cwd=ROOT, capture_output=True, text=True, timeout=GIT_SECONDS, check=False
     )
     if done.returncode:
         said = " ".join(done.stderr.split())
-        pytest.skip(f"git has no previous release (a shallow clone, or an archive): {said}")
+        missing(f"git has no previous release (a shallow clone, or an archive): {said}")
     return done.stdout.strip()
 
 

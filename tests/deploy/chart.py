@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import yaml
 
+from tests.programs import missing
 from tests.waiting import DEADLINE_SECONDS
 
 ROOT: Final = Path(__file__).parents[2]
@@ -27,8 +28,8 @@ Manifest = dict[str, Any]
 
 def helm(*arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":
     """Run helm, which keeps what it remembers in a folder of the test's."""
-    program = shutil.which("helm")
-    assert program is not None
+    if (program := shutil.which("helm")) is None:
+        missing("helm is not installed here (go install helm.sh/helm/v4/cmd/helm@latest)")
     homes = {f"HELM_{kind}_HOME": str(home) for kind in ("CACHE", "CONFIG", "DATA")}
     return subprocess.run(
         [program, *arguments],

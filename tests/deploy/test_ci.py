@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from tests.programs import REQUIRED
+
 ROOT = Path(__file__).parents[2]
 WORKFLOW_PATH = ROOT / ".github/workflows/ci.yml"
 WORKFLOW = yaml.safe_load(WORKFLOW_PATH.read_text())
@@ -30,6 +32,18 @@ def test_the_workflow_is_one_that_github_accepts() -> None:
 def test_ci_goes_through_the_same_door_as_everybody() -> None:
     assert STEPS[-1] == {"run": "bash .ci/run"}
     assert (ROOT / ".ci/run").is_file()
+
+
+def test_the_workflow_installs_every_server_and_no_test_may_miss_one() -> None:
+    door = (ROOT / ".ci/run").read_text()
+    installed = set(re.findall(r"\[[\w/-]+\]=([\w-]+)", door))
+
+    assert WORKFLOW["jobs"]["check"]["env"] == {REQUIRED: "1"}
+    assert f"${{{REQUIRED}:-}}" in door
+    assert f"{REQUIRED}=" not in door
+    assert installed == {
+        *("rabbitmq-server", "prometheus", "chromium", "haproxy", "redis-server", "pgbouncer")
+    }
 
 
 def test_ci_installs_what_the_lock_says() -> None:

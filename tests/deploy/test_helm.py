@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -30,13 +29,7 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 TEMPLATES = "".join(path.read_text() for path in sorted((CHART / "templates").iterdir()))
 PROCESSES = ("api", "relay", "worker", "reconcile", "console", "migrate")
 
-needs_helm = pytest.mark.skipif(
-    shutil.which("helm") is None,
-    reason="helm is not installed here (go install helm.sh/helm/v4/cmd/helm@latest)",
-)
 
-
-@needs_helm
 @pytest.mark.parametrize("case", CASES)
 def test_helm_finds_nothing_wrong(case: str, tmp_path: Path) -> None:
     linted = helm("lint", "--strict", str(CHART), "--values", str(values_of(case)), home=tmp_path)
@@ -45,7 +38,6 @@ def test_helm_finds_nothing_wrong(case: str, tmp_path: Path) -> None:
     assert "[WARNING]" not in linted.stdout
 
 
-@needs_helm
 @pytest.mark.parametrize("case", CASES)
 def test_helm_renders_what_is_recorded(case: str, tmp_path: Path) -> None:
     """After a change of the chart: `python -m tests.deploy.chart` records it anew."""
@@ -54,7 +46,6 @@ def test_helm_renders_what_is_recorded(case: str, tmp_path: Path) -> None:
     assert made == golden(case)
 
 
-@needs_helm
 def test_alerts_dashboard_and_grants_are_rendered_as_they_are(tmp_path: Path) -> None:
     made = rendered("--values", str(values_of("everything")), home=tmp_path)
     monitoring = ROOT / "deploy" / "monitoring"
@@ -73,7 +64,6 @@ def test_alerts_dashboard_and_grants_are_rendered_as_they_are(tmp_path: Path) ->
     }
 
 
-@needs_helm
 def test_a_package_of_the_chart_has_what_it_only_links_to(tmp_path: Path) -> None:
     packed = helm("package", str(CHART), "--destination", str(tmp_path), home=tmp_path / "home")
     assert packed.returncode == 0, packed.stderr
@@ -88,7 +78,6 @@ def test_a_package_of_the_chart_has_what_it_only_links_to(tmp_path: Path) -> Non
             assert content.read() == path.read_bytes()
 
 
-@needs_helm
 @pytest.mark.parametrize(
     ("option", "reason"),
     [
@@ -111,7 +100,6 @@ def test_a_value_that_means_nothing_is_refused(option: str, reason: str, tmp_pat
     assert reason in refused.stderr
 
 
-@needs_helm
 @pytest.mark.parametrize(
     ("release", "name"),
     [("kratos-sync", "kratos-sync-api"), ("prod", "prod-kratos-sync-api")],

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 
 from tests.faults.alerts import EXPECTED
 from tests.faults.kinds import KINDS
+from tests.programs import installed_program
 from tests.waiting import DEADLINE_SECONDS
 
 ROOT = Path(__file__).parents[2]
@@ -30,9 +30,6 @@ OF_EVERY_PYTHON_PROCESS = {
     "process_resident_memory_bytes",
     "process_cpu_seconds_total",
 }
-needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not installed"
-)
 
 
 def metrics_in(expression: str) -> set[str]:
@@ -88,7 +85,7 @@ def test_every_alert_has_a_unit_test() -> None:
 
 def promtool(*arguments: str) -> str:
     return subprocess.run(
-        ["promtool", *arguments],
+        [installed_program("promtool", "prometheus"), *arguments],
         cwd=FOLDER,
         check=True,
         capture_output=True,
@@ -97,11 +94,9 @@ def promtool(*arguments: str) -> str:
     ).stdout
 
 
-@needs_promtool
 def test_promtool_accepts_the_rules() -> None:
     assert f"SUCCESS: {len(RULES)} rules found" in promtool("check", "rules", "alerts.yaml")
 
 
-@needs_promtool
 def test_each_alert_fires_when_it_should_and_none_for_a_healthy_service() -> None:
     assert "SUCCESS" in promtool("test", "rules", "alerts_test.yaml")

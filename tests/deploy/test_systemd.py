@@ -14,6 +14,7 @@ from kratos_sync.api.cli import main
 from kratos_sync.infrastructure.observability.health import LONGEST_TURN_SECONDS
 from kratos_sync.infrastructure.secret_files import FROM_FILES
 from kratos_sync.infrastructure.settings import Settings
+from tests.programs import installed_program
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / "deploy" / "systemd"
@@ -39,10 +40,7 @@ def last(name: str, key: str) -> str:
 
 @pytest.fixture(scope="module")
 def analyze() -> str:
-    program = shutil.which("systemd-analyze")
-    if program is None:
-        pytest.skip("systemd-analyze is not installed here (Debian: apt-get install systemd)")
-    return program
+    return installed_program("systemd-analyze", "systemd")
 
 
 @pytest.fixture(scope="module")

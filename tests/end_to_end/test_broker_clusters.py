@@ -16,7 +16,7 @@ from tests.end_to_end.processes import Processes
 from tests.end_to_end.test_failover import service
 from tests.end_to_end.test_outage import Sending, assert_each_is_one_event_and_delivered_once
 from tests.infrastructure.bus.rabbitmq_cluster import RabbitmqCluster
-from tests.infrastructure.bus.rabbitmq_server import program
+from tests.infrastructure.bus.rabbitmq_server import require_rabbitmq
 from tests.infrastructure.bus.sentinels import ConfiguredValkey, Sentinels
 from tests.infrastructure.replicas import Network
 from tests.namespaces import why_not
@@ -219,8 +219,7 @@ def held_by(server: ConfiguredValkey) -> dict[bytes, bytes]:
 @pytest.fixture
 def cluster(request: pytest.FixtureRequest, tmp_path: Path, stack: ExitStack) -> RabbitmqCluster:
     """Three nodes; with the parameter "network" one is in a network of its own."""
-    if program() is None:
-        pytest.skip("RabbitMQ is not installed here (Debian: apt-get install rabbitmq-server)")
+    require_rabbitmq()
     cable = network(stack) if getattr(request, "param", None) == "network" else None
     return stack.enter_context(RabbitmqCluster(tmp_path / "cluster", cable))
 

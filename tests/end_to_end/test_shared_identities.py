@@ -1,8 +1,6 @@
 """Two deployments that share the identities of one Kratos, and HAProxy before them."""
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,15 +23,13 @@ from tests.infrastructure.bus.servers import ReturningValkey
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.persons import person
 from tests.ports import free_port
+from tests.programs import installed_program
 from tests.recorded import Call, Recording, two_hundred_lives
 from tests.waiting import DEADLINE_SECONDS, until
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "haproxy" / "haproxy.cfg"
-HAPROXY = shutil.which("haproxy", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 SYNC, PARSE = "/kratos/sync-identity", "/kratos/parse-identity"
 NIL = "00000000-0000-0000-0000-000000000000"
-
-pytestmark = pytest.mark.skipif(HAPROXY is None, reason="HAProxy is not installed")
 
 
 class Share(Service):
@@ -103,12 +99,12 @@ class Deployments:
 @contextmanager
 def haproxy(*apis: str) -> Iterator[httpx.Client]:
     """Run it before these apis; give a client of it."""
-    assert HAPROXY is not None
+    program = installed_program("haproxy", "haproxy")
     address = f"127.0.0.1:{free_port()}"
     given = dict(zip(("LISTEN", "API_0_7", "API_8_F"), (address, *apis), strict=True))
     with (
         subprocess.Popen(
-            [HAPROXY, "-db", "-f", CONFIG], env=given, stdout=subprocess.DEVNULL
+            [program, "-db", "-f", CONFIG], env=given, stdout=subprocess.DEVNULL
         ) as run,
         httpx.Client(
             base_url=f"http://{address}", timeout=DEADLINE_SECONDS, trust_env=False

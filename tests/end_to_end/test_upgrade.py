@@ -15,7 +15,7 @@ from uuid import UUID
 import psycopg
 from pydantic import SecretStr
 
-from kratos_sync.infrastructure.migrations import current_revision
+from kratos_sync.infrastructure.migrations import current_revision, newest_revision
 from kratos_sync.infrastructure.postgres.engine import connect
 from tests.end_to_end.balancer import Balancer
 from tests.end_to_end.processes import Processes
@@ -195,6 +195,7 @@ def test_an_upgrade_under_load_and_the_way_back_refuse_lose_and_double_nothing(
     url = empty_database_url
     old = previous_release(tmp_path / "old", own_environment=SIZE.own_environment)
     new = next_release(tmp_path / "new")
+    assert old.revision < newest_revision() < new.revision
     settings = {
         "DATABASE_URL": url,
         "BROKER_URL": broker_url,

@@ -18,6 +18,7 @@ from tests.end_to_end.processes import Processes
 from tests.end_to_end.wire import KEY, Wire, call
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.persons import person
+from tests.programs import missing
 from tests.servers.installed import MISSING
 from tests.servers.pgbouncer import Pgbouncer
 from tests.suites.ledgers import PostgresLedger
@@ -27,7 +28,7 @@ from tests.waiting import at_once, until
 
 def pgbouncer(folder: Path, url: str, **settings: str) -> Pgbouncer:
     if reason := MISSING["pgbouncer"]():
-        pytest.skip(reason)
+        missing(reason)
     return Pgbouncer(folder, url, **settings)
 
 

@@ -1,12 +1,13 @@
 """A browser and a console for the tests of a process; what is recorded is each test's own."""
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+
+from tests.programs import installed_program
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -30,8 +31,7 @@ class Served:
 def browser() -> "Iterator[Browser]":
     from playwright.sync_api import sync_playwright
 
-    if (chromium := shutil.which("chromium")) is None:
-        pytest.skip("Chromium is not installed here (Debian: apt-get install chromium)")
+    chromium = installed_program("chromium", "chromium")
     with sync_playwright() as playwright:
         # As root a browser has no sandbox; it opens nothing but this console.
         browser = playwright.chromium.launch(

@@ -17,6 +17,7 @@ from tests.certificates import Certificates
 from tests.infrastructure.bus.servers import Wire
 from tests.infrastructure.replicas import Network
 from tests.ports import free_ports
+from tests.programs import missing
 from tests.waiting import DEADLINE_SECONDS, until
 
 # Debian's command in the path is a wrapper that would become another user.
@@ -28,6 +29,12 @@ def program() -> str | None:
     """The server's own start script, where it is installed."""
     found = (str(path) for path in PROGRAMS if path is not None and Path(path).exists())
     return next(found, None) if shutil.which("epmd") else None
+
+
+def require_rabbitmq() -> None:
+    """Skip the test where it is not installed."""
+    if program() is None:
+        missing("RabbitMQ is not installed here (Debian: apt-get install rabbitmq-server)")
 
 
 class WiredRabbitmq:

@@ -18,6 +18,7 @@ from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
 from tests.infrastructure.bus.sentinels import SERVICE, ConfiguredValkey, Sentinels
 from tests.infrastructure.bus.test_refusing_brokers import documented_acl
 from tests.infrastructure.bus.working import declare_listener, message, take, working
+from tests.programs import missing
 from tests.servers.installed import MISSING, InstalledRedis
 from tests.waiting import until
 
@@ -84,7 +85,7 @@ def known_to(program: Path, rights: list[str]) -> list[str]:
 def redis_program() -> Path:
     """The wheel's Valkey has no TLS."""
     if reason := MISSING["redis"]():
-        pytest.skip(reason)
+        missing(reason)
     return InstalledRedis(Path())._program()
 
 

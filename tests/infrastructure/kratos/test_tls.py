@@ -1,6 +1,5 @@
 """The Admin API over TLS."""
 
-import shutil
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -14,15 +13,14 @@ from kratos_sync.infrastructure.kratos.admin_api import HttpKratosAdmin
 from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.persons import person
+from tests.programs import installed_program
 from tests.waiting import DEADLINE_SECONDS
 
 
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """A key and a certificate of loopback's, that nobody but itself vouches for."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed here")
+    openssl = installed_program("openssl", "openssl")
     file = tmp_path / "server.pem"
     asked = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=kratos"]
     files = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", file, "-out", tmp_path / "crt"]
