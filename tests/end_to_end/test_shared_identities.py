@@ -1,6 +1,7 @@
 """Two deployments that share the identities of one Kratos, and HAProxy before them."""
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -208,3 +209,12 @@ def test_a_misrouted_webhook_is_refused_and_not_recorded(both: Deployments) -> N
     assert both.high.call({"identity": {"id": f"7{NIL[1:]}"}}) == 503
 
     assert [share.events() for share in (both.low, both.high)] == events
+
+
+def test_the_documentation_names_the_memory_of_as_many_calls_as_are_held() -> None:
+    lines = dict(re.findall(r"^ +(maxconn|tune\.bufsize) (\d+)$", CONFIG.read_text(), re.MULTILINE))
+    held, each = int(lines["maxconn"]), int(lines["tune.bufsize"])
+    page = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
+
+    assert f"the {held:,} that are held at once (`maxconn`) take {held * each / 1e9:.1f} GB" in page
+    assert f"{held} calls take {held * each / 1e9:.1f} GB" in CONFIG.read_text()
