@@ -17,7 +17,12 @@ from kratos_sync.application.actions import Actions
 from kratos_sync.application.errors import summary
 from kratos_sync.application.operation_scopes import ReplayScope
 from kratos_sync.application.operations import RunningOperation, recorded
-from kratos_sync.application.ports.operations import How, OperationRequest, Operations
+from kratos_sync.application.ports.operations import (
+    LONGEST_REASON,
+    How,
+    OperationRequest,
+    Operations,
+)
 from kratos_sync.application.ports.replay import EventRange
 from kratos_sync.domain.json_values import Json
 
@@ -30,7 +35,6 @@ LONG: Final = frozenset({"replay", "reconcile"})
 QUICK_SECONDS: Final = 1.0
 """What takes longer is shown while it runs."""
 MOST_REMEMBERED: Final = 1_000
-LONGEST_REASON: Final = 500
 REPLAYED_A_SECOND: Final = 100
 LONGEST_TICKET: Final = 100
 

@@ -17,6 +17,7 @@ from kratos_sync.api import amounts, views
 from kratos_sync.api.attention import hook_name
 from kratos_sync.api.http.console.access import Operator, Role
 from kratos_sync.api.http.console.security import STATIC_CACHE
+from kratos_sync.application.ports.operations import LONGEST_REASON
 
 PACKAGE: Final = "kratos_sync.api.http.console"
 MEDIA_TYPES: Final = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -86,6 +87,7 @@ class Templates:
             "static": static.urls,
             "navigation": NAVIGATION,
             "Role": Role,
+            "longest_reason": LONGEST_REASON,
             "can_sign_out": can_sign_out,
         }
 
