@@ -39,6 +39,10 @@ LONGEST_REFUSED_SECONDS = 30.0
 REST_SECONDS = 5.0
 """A longer wait is made of such pieces, so that it is seen that the relay waits and works."""
 MOST_REFUSED = 10
+IN_ORDER_AT_ONCE: Final = 1_000
+"""The most deliveries of an ordered consumer that one claim looks at: a worker waits for it."""
+CLAIMS_IN_ORDER: Final = 8
+"""The most claims for one dispatch to an ordered consumer."""
 MOST_WAITING = 2 * MOST_BATCHES
 """Nothing is sent to a consumer with more messages in its queue: its workers are away or slow."""
 
@@ -237,21 +241,27 @@ class Relay:
     ) -> int:
         """Return how many; 0 if workers with expired leases hold what is due."""
         window, kind = self._windows[consumer], self._consumers[consumer]
-        claim = self._claims.claim(
-            consumer,
-            room,
-            ordered=kind.ordered,
-            skips_dead_letters=kind.skips_dead_letters,
-            most_leased=policy.concurrency,
-        )
-        if claim.expired:
-            window.leases_ran_out()
-            self._observer.leases_expired(consumer, claim.expired)
-            log.warning("leases_ran_out", consumer=consumer, deliveries=claim.expired)
-        if claim.deliveries:
-            self._send(consumer, claim, batch_size)
-            window.dispatched(leased + len(claim.deliveries), monotonic())
-        return len(claim.deliveries)
+        sent = 0
+        # In order most of what a claim looks at may have to wait: the next one fills the room.
+        for _ in range(CLAIMS_IN_ORDER if kind.ordered else 1):
+            claim = self._claims.claim(
+                consumer,
+                min(room - sent, IN_ORDER_AT_ONCE) if kind.ordered else room,
+                ordered=kind.ordered,
+                skips_dead_letters=kind.skips_dead_letters,
+                most_leased=policy.concurrency,
+            )
+            if claim.expired:
+                window.leases_ran_out()
+                self._observer.leases_expired(consumer, claim.expired)
+                log.warning("leases_ran_out", consumer=consumer, deliveries=claim.expired)
+            if claim.deliveries:
+                self._send(consumer, claim, batch_size)
+                sent += len(claim.deliveries)
+                window.dispatched(leased + sent, monotonic())
+            if not claim.set_back or sent == room:
+                break
+        return sent
 
     def _send(self, consumer: str, claim: Claim, batch_size: int) -> None:
         messages = wire_format.messages(consumer, claim.batches(batch_size))

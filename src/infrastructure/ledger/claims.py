@@ -86,11 +86,13 @@ _CLAIM: Final = f"""
         WHERE ctid = ANY(ARRAY(SELECT ctid FROM chosen{{except_waiting}}))
         RETURNING subject, event_id, coalesce(footprint, 0) AS footprint
     )
-    SELECT subject::text, event_id::text, footprint, (SELECT count(*) FROM leased) FROM claimed
+    SELECT subject::text, event_id::text, footprint, (SELECT count(*) FROM leased),
+           {{set_back}}
+    FROM (SELECT) AS always LEFT JOIN claimed ON true
     ORDER BY footprint > {SMALL_BYTES}, claimed.subject, claimed.event_id
 """  # noqa: S608  # the numbers are ours
 
-CLAIM: Final = _CLAIM.format(waiting="", except_waiting="")
+CLAIM: Final = _CLAIM.format(waiting="", except_waiting="", set_back="0")
 # Of an ordered consumer: what has an earlier delivery about its identity waits. It is due again
 # when that one is settled (WAKE), or looked at again: that one may have been discarded, or died.
 # The more are before it the later: else every claim would look at most of a backlog in vain.
@@ -115,6 +117,7 @@ _WAITING: Final = f"""
 CLAIM_IN_ORDER: Final = _CLAIM.format(
     waiting=_WAITING.strip().removeprefix(")").rstrip() + "\n    )",
     except_waiting=" WHERE ctid <> ALL(ARRAY(SELECT ctid FROM waiting))",
+    set_back="(SELECT count(*) FROM waiting)",
 )
 
 # Two relays that count at the same moment would both find room.
@@ -167,11 +170,13 @@ class Claimed(NamedTuple):
 class Claim:
     """Deliveries that were just leased: small ones first, those of one subject side by side.
 
-    ``expired`` of them had a lease before that ran out.
+    ``expired`` of them had a lease before that ran out. ``set_back`` is how many others were due
+    and wait for an earlier one about their identity.
     """
 
     deliveries: Sequence[Claimed]
     expired: int
+    set_back: int = 0
 
     @property
     def event_ids(self) -> list[UUID]:
@@ -257,8 +262,8 @@ class PostgresClaims:
                 leased: int = cursor.execute(LEASED, [consumer]).fetchall()[0][0]
                 given[1] = max(min(most, most_leased - leased), 0)
             rows = cursor.execute(statement, given, binary=True).fetchall()
-        deliveries = [Claimed(*delivery) for *delivery, _ in rows]
-        return Claim(deliveries, rows[0][3] if rows else 0)
+        deliveries = [Claimed(*row[:3]) for row in rows if row[1] is not None]
+        return Claim(deliveries, *rows[0][3:])
 
     def end_lost_leases(self, consumer: str) -> int:
         """End the leases whose messages were lost; returns how many.

@@ -13,9 +13,15 @@ from sqlalchemy import Engine, text
 from structlog.testing import capture_logs
 from uuid_utils.compat import uuid7
 
+from kratos_sync.application.application import Subscriptions
+from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.ports.dead_letters import FailedAttempt
-from kratos_sync.domain.events import IdentityRegistered, KratosIdentityGone
+from kratos_sync.domain.events import (
+    IdentityRegistered,
+    KratosIdentityGone,
+    KratosIdentityUpdated,
+)
 from kratos_sync.infrastructure.bus import relay as relay_module
 from kratos_sync.infrastructure.bus import wire_format
 from kratos_sync.infrastructure.bus.broker import BrokerUnavailable, Load
@@ -25,6 +31,7 @@ from kratos_sync.infrastructure.ledger import backlog
 from kratos_sync.infrastructure.ledger.backlog import Backlog
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
 from kratos_sync.infrastructure.ledger.policies import FRESH_SECONDS, PostgresConsumerPolicies
+from kratos_sync.infrastructure.ledger.subscriptions import PostgresSubscriptions
 from tests.domain.people import ADA
 from tests.infrastructure.bus.conftest import Ledger, Server, names_logged, new_event, on_each
 from tests.infrastructure.bus.peeking import AnyBroker, messages_in
@@ -508,6 +515,30 @@ def test_a_paused_consumer_is_sent_nothing_and_the_others_are(
     policies.resume(SYNC)
     known_at_once(relay).turn()
     assert dispatched(broker) == [[said.id]]
+
+
+class Follow(Consumer[KratosIdentityUpdated]):
+    name, ordered, batch_size = "Follow", True, 10
+
+    def consume(self, event: KratosIdentityUpdated) -> None:
+        """It is never called here."""
+
+
+def test_an_ordered_consumer_gets_its_fill_although_most_of_what_is_due_has_to_wait(
+    container: Container, engine: Engine, ledger: Ledger, broker: AnyBroker
+) -> None:
+    subscriptions = Subscriptions({KratosIdentityUpdated: [Follow]})
+    PostgresSubscriptions(engine, subscriptions).add_missing()
+    container.subscriptions.override(subscriptions)
+    people = [uuid4() for _ in range(100)]
+    ledger.record(*(new_event(person) for person in people for _ in range(5)))
+
+    container.relay().turn()
+
+    room, looked_at_once = FIRST_BATCHES * Follow.batch_size, FIRST_BATCHES * Follow.batch_size // 5
+    assert 3 * looked_at_once < ledger.count("leased AND consumer = 'Follow'") <= room
+    sent = {each for batch in dispatched(broker, Follow.name) for each in batch}
+    assert len(sent) == ledger.count("leased AND consumer = 'Follow'")
 
 
 @on_each
