@@ -160,11 +160,11 @@ def _consumer_attention(consumer: ConsumerStatus) -> Iterator[tuple[str, About]]
 
 def hooks_attention(hooks: Sequence[HookActivity], now: datetime) -> Iterator[str]:
     """Yield a sentence for each silent hook."""
-    for silence in silent_hooks(hooks, now):
-        what = "any hook" if silence.label is None else f"the hook {hook_name(silence.label)}"
+    for silent in silent_hooks(hooks, now):
+        what = "any hook" if silent.label is None else f"the hook {hook_name(silent.label)}"
         yield (
-            f"No webhook was received from {what} for {duration(now - silence.last_at)}; before"
-            f" that, one came every {duration(silence.usual_gap)} on average. `kratos-sync check`"
+            f"No webhook was received from {what} for {duration(now - silent.last_at)}; before"
+            f" that, one came every {duration(silent.usual_gap)} on average. `kratos-sync check`"
             " reads Kratos' configuration."
         )
 

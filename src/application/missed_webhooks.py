@@ -146,7 +146,7 @@ FEW: Final = 20
 
 
 class SilentHook(NamedTuple):
-    """A hook that calls no more; ``label`` is None if none does."""
+    """A hook that no longer calls; ``label`` is None if none does."""
 
     label: str | None
     last_at: datetime
@@ -162,13 +162,13 @@ def silent_hooks(hooks: Sequence[HookActivity], now: datetime) -> list[SilentHoo
         return []
     first, last = min(hook.first_at for hook in hooks), max(hook.last_at for hook in hooks)
     together = HookActivity("", first, last, sum(hook.calls for hook in hooks))
-    if silence := _silence(together, now):
-        return [silence._replace(label=None)]
-    # Measured up to the last call of any hook: a quiet night is no hook's silence.
-    return [silence for hook in hooks if (silence := _silence(hook, last))]
+    if all_silent := _if_silent(together, now):
+        return [all_silent._replace(label=None)]
+    # Measured up to the last call of any hook: after a quiet night no single hook is silent.
+    return [silent for hook in hooks if (silent := _if_silent(hook, last))]
 
 
-def _silence(hook: HookActivity, now: datetime) -> SilentHook | None:
+def _if_silent(hook: HookActivity, now: datetime) -> SilentHook | None:
     if hook.calls < FEW:
         return None
     gap = (hook.last_at - hook.first_at) / (hook.calls - 1)

@@ -162,7 +162,7 @@ def test_what_is_no_http_is_not_well(answering: Answer) -> None:
     server.close()
 
 
-def test_where_nobody_listens_nobody_is_well() -> None:
+def test_a_port_on_which_nothing_listens_is_unhealthy() -> None:
     port = free_port()
 
     assert answer_to(Question(port=port)) == (

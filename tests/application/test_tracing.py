@@ -18,7 +18,7 @@ def test_what_is_no_traceparent_has_no_trace_id(header: str | None) -> None:
 
 
 @given(st.text())
-def test_no_header_is_too_odd(header: str) -> None:
+def test_any_header_gives_a_trace_id_of_its_own_or_none(header: str) -> None:
     found = trace_id(header)
 
     assert found is None or found in header

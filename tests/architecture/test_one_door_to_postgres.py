@@ -78,7 +78,7 @@ def test_no_other_module_connects_to_postgres() -> None:
     }
 
 
-def test_the_pool_gets_its_connections_at_the_door() -> None:
+def test_the_pool_opens_its_connections_through_open_connection() -> None:
     source = (SOURCE / "infrastructure/postgres/engine.py").read_text()
     assert '"do_connect"' in source
     assert "return open_connection(" in source

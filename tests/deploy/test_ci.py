@@ -29,7 +29,7 @@ def test_the_workflow_is_one_that_github_accepts() -> None:
     assert checked.returncode == 0, checked.stdout
 
 
-def test_ci_goes_through_the_same_door_as_everybody() -> None:
+def test_ci_runs_one_script_of_the_repository() -> None:
     assert STEPS[-1] == {"run": "bash .ci/run"}
     assert (ROOT / ".ci/run").is_file()
 

@@ -419,7 +419,7 @@ def test_a_service_shares_a_network_with_all_that_its_urls_lead_to(
 
 
 @pytest.mark.parametrize("name", ["api", "console"])
-def test_who_faces_the_world_is_an_ordinary_role_and_no_owner(
+def test_services_open_to_the_network_use_a_role_that_owns_nothing(
     checkout: Path, settings_of: Callable[..., dict[str, str]], name: str
 ) -> None:
     password = dotenv(checkout)[f"{name.upper()}_POSTGRES_PASSWORD"]

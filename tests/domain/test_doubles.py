@@ -43,7 +43,7 @@ def test_a_value_without_large_numbers_is_handed_back_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("huge", [10**400, -(10**400), float("inf")])
-def test_what_no_double_can_hold_is_left_alone(huge: Json) -> None:
+def test_numbers_beyond_the_largest_double_are_not_rounded(huge: Json) -> None:
     assert rounded(huge) == huge
 
 

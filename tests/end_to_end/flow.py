@@ -33,7 +33,7 @@ class Flow:
     at_the_broker: dict[str, bytes | str] = field(default_factory=dict)
     statuses: list[int] = field(default_factory=list)
     reported: set[str] = field(default_factory=set)
-    """What Sentry was told of."""
+    """What was reported to Sentry."""
     metrics_ports: dict[str, int] = field(default_factory=dict)
 
     def start(self, name: str) -> None:

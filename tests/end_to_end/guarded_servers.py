@@ -144,7 +144,7 @@ def _joined(value: Any) -> bytes:
 
 
 class Monitor:
-    """Hears every command that a Valkey is sent; listens again when it was away."""
+    """Receives by MONITOR what a Valkey is sent; connects again after an outage."""
 
     def __init__(self, valkey: GuardedValkey) -> None:
         self._valkey = valkey

@@ -10,7 +10,7 @@ from kratos_sync.domain import events
 
 
 def main() -> None:
-    """Forget, and be `kratos-sync`; what it does not know it gives back for a second."""
+    """Run `kratos-sync` without one kind of event, whose deliveries it postpones by a second."""
     unknown = events.KratosIdentityUpdated
     known = {name: kind for name, kind in events.EVENTS.items() if kind is not unknown}
     from kratos_sync.application.pipeline import transaction

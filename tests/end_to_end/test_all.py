@@ -212,20 +212,20 @@ def test_a_process_that_hangs_makes_all_of_it_not_ready(
     assert said.startswith(f"delivery no answer from port {ports[1]}")
 
 
-def test_systemd_hears_of_one_process_and_of_no_replacement(
+def test_systemd_receives_from_one_process_and_nothing_of_a_replacement(
     processes: Processes, ports: tuple[int, int], tmp_path: Path
 ) -> None:
     with closing(Systemd(tmp_path / "notify", 0.4)) as systemd:
         start(processes, ports[0], **systemd.environment)
-        assert systemd.hears() == "READY=1"
+        assert systemd.receive() == "READY=1"
         until(lambda: is_ready(processes, ports[0]))
         for child in psutil.Process(processes.pid_of("all")).children():
             child.kill()
 
-        assert set(systemd.hears_until("READY=1")) <= {"WATCHDOG=1", "READY=1"}
-        assert systemd.hears() == "WATCHDOG=1"
+        assert set(systemd.receive_until("READY=1")) <= {"WATCHDOG=1", "READY=1"}
+        assert systemd.receive() == "WATCHDOG=1"
         assert processes.stop("all") == {"all": 0}
-        assert systemd.hears_until("STOPPING=1")[-1] == "STOPPING=1"
+        assert systemd.receive_until("STOPPING=1")[-1] == "STOPPING=1"
 
 
 @pytest.mark.parametrize("command", ["relay", "worker"])

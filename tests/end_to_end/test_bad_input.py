@@ -319,7 +319,9 @@ def closing() -> Iterator[ExitStack]:
         yield stack
 
 
-def test_slow_senders_are_given_up_and_hold_up_nobody(api: RunningApi, closing: ExitStack) -> None:
+def test_slow_senders_are_disconnected_and_delay_no_other_call(
+    api: RunningApi, closing: ExitStack
+) -> None:
     body = head("Content-Length: 100") + b"{"
     slow = {
         "says nothing": (b"", b"", None),
@@ -349,7 +351,7 @@ def test_slow_senders_are_given_up_and_hold_up_nobody(api: RunningApi, closing: 
     assert all(wire.is_ended() for wire in wires.values())
 
 
-def test_strangers_who_dribble_a_body_are_sent_away(api: RunningApi) -> None:
+def test_callers_without_a_key_who_send_a_body_slowly_are_disconnected(api: RunningApi) -> None:
     with api.wire() as wire:
         assert wire.send(head("Content-Length: 100", key=None)).answer().status == 403
         began = time.monotonic()

@@ -147,7 +147,7 @@ def call(processes: Processes) -> None:
 
 
 class Systemd:
-    """What systemd hears from a service."""
+    """The socket on which systemd receives from a service."""
 
     def __init__(self, path: Path, watchdog_seconds: float) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -157,18 +157,18 @@ class Systemd:
             "WATCHDOG_USEC": str(round(watchdog_seconds * 1e6)),
         }
 
-    def hears(self, within: float = DEADLINE_SECONDS) -> str | None:
+    def receive(self, within: float = DEADLINE_SECONDS) -> str | None:
         self._socket.settimeout(within)
         try:
             return self._socket.recv(1_000).decode()
         except TimeoutError:
             return None
 
-    def hears_until(self, state: str) -> list[str | None]:
-        heard = []
-        while not heard or heard[-1] not in {state, None}:
-            heard.append(self.hears())
-        return heard
+    def receive_until(self, state: str) -> list[str | None]:
+        received = []
+        while not received or received[-1] not in {state, None}:
+            received.append(self.receive())
+        return received
 
     def close(self) -> None:
         self._socket.close()
@@ -181,52 +181,52 @@ def systemd(tmp_path: Path) -> Iterator[Systemd]:
     systemd.close()
 
 
-def test_systemd_hears_of_a_relay_and_nothing_while_it_is_halted(
+def test_systemd_receives_from_a_relay_and_nothing_while_it_is_halted(
     processes: Checked, systemd: Systemd
 ) -> None:
     processes.begin("relay", **systemd.environment)
-    assert systemd.hears() == "READY=1"
-    assert systemd.hears() == "WATCHDOG=1"
+    assert systemd.receive() == "READY=1"
+    assert systemd.receive() == "WATCHDOG=1"
     assert "relay_started" in processes.said("relay")
 
     os.kill(processes.pid_of("relay"), signal.SIGSTOP)
-    until(lambda: systemd.hears(within=1) is None)
+    until(lambda: systemd.receive(within=1) is None)
     os.kill(processes.pid_of("relay"), signal.SIGCONT)
-    assert systemd.hears() == "WATCHDOG=1"
+    assert systemd.receive() == "WATCHDOG=1"
 
     assert processes.stop("relay") == {"relay": 0}
-    assert systemd.hears_until("STOPPING=1")[-1] == "STOPPING=1"
-    assert systemd.hears(within=0.1) is None
+    assert systemd.receive_until("STOPPING=1")[-1] == "STOPPING=1"
+    assert systemd.receive(within=0.1) is None
 
 
-def test_systemd_hears_of_a_worker_from_the_process_that_consumes_and_not_of_its_replacement(
+def test_systemd_receives_from_the_worker_process_that_consumes_and_nothing_of_its_replacement(
     processes: Checked, systemd: Systemd
 ) -> None:
     processes.begin("worker", **systemd.environment)
-    assert systemd.hears() == "READY=1"
+    assert systemd.receive() == "READY=1"
     (child,) = psutil.Process(processes.pid_of("worker")).children()
     child.kill()
 
-    assert set(systemd.hears_until("READY=1")) <= {"WATCHDOG=1", "READY=1"}
-    assert systemd.hears() == "WATCHDOG=1"
+    assert set(systemd.receive_until("READY=1")) <= {"WATCHDOG=1", "READY=1"}
+    assert systemd.receive() == "WATCHDOG=1"
     assert processes.stop("worker") == {"worker": 0}
-    assert systemd.hears_until("STOPPING=1")[-1] == "STOPPING=1"
+    assert systemd.receive_until("STOPPING=1")[-1] == "STOPPING=1"
 
 
-def test_systemd_hears_nothing_of_an_api_whose_event_loop_hangs(
+def test_systemd_receives_nothing_from_an_api_whose_event_loop_hangs(
     tmp_path: Path, settings: dict[str, str], systemd: Systemd
 ) -> None:
     with Checked(tmp_path, settings) as processes:
         processes.begin("api", "--port", str(free_port()), program=HANGING, **systemd.environment)
-        assert systemd.hears() == "READY=1"
-        assert systemd.hears() == "WATCHDOG=1"
+        assert systemd.receive() == "READY=1"
+        assert systemd.receive() == "WATCHDOG=1"
         os.kill(processes.pid_of("api"), signal.SIGUSR1)
         until(lambda: "not_live" in processes.said("api"))
-        until(lambda: systemd.hears(within=1) is None)
+        until(lambda: systemd.receive(within=1) is None)
 
         code, said = processes.check("api", "--live")
         assert code == 1
         assert said.startswith("not live: loop: has not turned for ")
         os.kill(processes.pid_of("api"), signal.SIGUSR2)
-        assert systemd.hears() == "WATCHDOG=1"
+        assert systemd.receive() == "WATCHDOG=1"
         until(lambda: processes.is_ready("api"))

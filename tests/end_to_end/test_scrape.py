@@ -65,13 +65,13 @@ class Observed:
         headers = {"X-Api-Key": key, "X-Kratos-Hook": hook}
         return self.processes.http.post(path, json=body, headers=headers).status_code
 
-    def tell(self, trouble: str = "", **fields: Any) -> str:
+    def send_change(self, trouble: str = "", **fields: Any) -> str:
         """Let a person change, and a consumer get into trouble by it; give the person's id."""
         traits = {"email": CANARIES["an address"], "name": CANARIES["a name"], "trouble": trouble}
         traits |= {CANARIES["a trait"]: CANARIES["a trait"]}
-        told = person(traits=traits, **fields)
-        assert self.post({"identity": told}) == 200
-        return str(told["id"])
+        changed = person(traits=traits, **fields)
+        assert self.post({"identity": changed}) == 200
+        return str(changed["id"])
 
     def until(self, name: str, metric: Metric, least: float, *labels: str) -> None:
         """Wait until a process exports a value of at least that."""
@@ -132,7 +132,7 @@ def test_webhooks_count_by_endpoint_and_result(service: Observed) -> None:
         return service.scrape("api").value(define.WEBHOOKS, endpoint, result) or 0
 
     before = {result: count(result) for result in define.RESULTS}
-    service.tell()
+    service.send_change()
     assert service.post({"identity": {}}) == 422
     assert service.post({}, key=CANARIES["a wrong key"]) == 403
     assert service.post("x" * 2_000_000) == 413
@@ -155,9 +155,9 @@ def test_a_repeated_webhook_is_a_duplicate(service: Observed) -> None:
 
 
 def test_attempts_count_by_outcome_and_type_of_error(service: Observed) -> None:
-    service.tell("raise once")
-    service.tell("final")
-    service.tell("later once")
+    service.send_change("raise once")
+    service.send_change("final")
+    service.send_change("later once")
     for outcome in define.OUTCOMES:
         service.until("worker", define.ATTEMPTS, 1, TROUBLE, outcome)
     worker = service.scrape("worker")
@@ -171,7 +171,7 @@ def test_attempts_count_by_outcome_and_type_of_error(service: Observed) -> None:
 
 
 def test_the_relay_counts_what_it_dispatches_and_shows_the_ledger(service: Observed) -> None:
-    service.tell("final")
+    service.send_change("final")
     service.until("relay", define.DISPATCHED, 1, TROUBLE)
     service.until("relay", define.DELIVERIES, 1, TROUBLE, "dead")
     service.until("relay", define.HOOK_SEEN, 1, HOOK)
@@ -200,7 +200,7 @@ def test_a_worker_that_is_replaced_leaves_its_port_to_the_next_and_is_counted(
     service: Observed, trouble: str, reason: str
 ) -> None:
     before = service.scrape("worker").values(define.REPLACED)
-    service.tell(f"{trouble} once")
+    service.send_change(f"{trouble} once")
     service.until("worker", define.REPLACED, before[reason,] + 1, reason)
     after = service.scrape("worker").values(define.REPLACED)
     assert {labels for labels in after if after[labels] != before[labels]} == {(reason,)}
@@ -249,7 +249,7 @@ def test_while_the_broker_is_away_that_shows(service: Observed) -> None:
 
 
 def test_no_label_says_who_somebody_is_or_what_is_secret(service: Observed) -> None:
-    ids = [service.tell(), service.tell("raise once"), service.tell("final")]
+    ids = [service.send_change(), service.send_change("raise once"), service.send_change("final")]
     service.post({"identity": person()}, hook=CANARIES["a hook's label"])
     service.post({}, path=f"/{CANARIES['a path']}")
     read_at = service.scrape("relay").value(define.LEDGER_READ) or 0

@@ -64,7 +64,7 @@ def service(
         for name, wire in database_wires.items()
     }
     if broker_url is None:
-        # Both are told the api's port, and the other one takes the next.
+        # Both get the api's port, and the other one takes the next.
         del own[DELIVERY]["METRICS_PORT"]
         own = {ALL: {**own[API], program.PARTS: json.dumps(own)}}
     with ServiceProcesses(folder) as processes:

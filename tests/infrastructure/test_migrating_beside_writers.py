@@ -29,7 +29,7 @@ FILL = """
     SELECT gen_random_uuid(), 'kratos_identity.updated', gen_random_uuid(), now(), '{}', 'webhook'
     FROM generate_series(1, %s)
 """
-OWE = """
+ADD_DELIVERIES = """
     INSERT INTO kratos_sync.deliveries (event_id, consumer, subject)
     SELECT id, 'SyncKratosIdentity', subject FROM kratos_sync.events
 """
@@ -67,7 +67,7 @@ def old(
 def fill(url: str, many: int) -> None:
     with psycopg.connect(url) as connection:
         connection.execute(FILL, (many,))
-        connection.execute(OWE)
+        connection.execute(ADD_DELIVERIES)
 
 
 class Writer:

@@ -41,7 +41,7 @@ def test_no_external_id_repeats(kratos: RealKratos) -> None:
     assert len({each["external_id"] for each in people(kratos)}) == 3
 
 
-def test_it_begins_anew_empty(kratos: RealKratos) -> None:
+def test_it_starts_again_empty(kratos: RealKratos) -> None:
     kratos.does("register", 0, 1)
 
     kratos.begin_anew()

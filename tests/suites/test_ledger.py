@@ -439,7 +439,7 @@ def test_an_event_recorded_by_a_unit_of_work_is_gone_without_a_commit(ledger: Le
     assert (ledger.events, ledger.deliveries) == ({}, {})
 
 
-def test_recording_an_event_again_owes_nobody_anything(ledger: Ledger) -> None:
+def test_recording_an_event_again_adds_no_delivery(ledger: Ledger) -> None:
     unit = ledger.unit_of_work()
     for _ in range(2):
         with unit.begin(TIME_LIMIT):

@@ -109,7 +109,7 @@ def test_one_that_is_not_noted_for_long_reads_as_interrupted_until_it_is_again(
     assert outcome_of(record, number) is Outcome.RUNNING
 
 
-def test_a_request_to_cancel_is_told_to_who_carries_it_out(record: Record) -> None:
+def test_a_request_to_cancel_reaches_the_runner_of_the_operation(record: Record) -> None:
     runner = uuid4()
     number = begun(record, runner=runner)
     assert record.operations.request_cancel(number, "grace")

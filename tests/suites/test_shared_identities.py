@@ -121,7 +121,7 @@ def test_no_page_is_requested_after_the_last_identity_that_is_held(world: World)
     assert (found.pages, found.identities) == (3, 4)
 
 
-def test_a_run_that_goes_on_with_fewer_identities_forgets_the_others(world: World) -> None:
+def test_a_run_that_goes_on_with_fewer_identities_drops_the_others(world: World) -> None:
     low, high = people("3", 6), people("c", 6)
     world.copy(*low, *high)
     world.town.remove(UUID(low[0]["id"]))

@@ -308,7 +308,7 @@ class RabbitmqConsumer(Consumer):
     nack = ack  # the ledger knows what failed, and has the dead letters
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
-        """Forget messages that were not begun: RabbitMQ requeues them when we disconnect."""
+        """Drop messages that were not begun: RabbitMQ requeues them when we disconnect."""
         self._share.in_flight.difference_update(map(id, messages))
 
     def close(self) -> None:

@@ -68,7 +68,7 @@ ADD: Final = text("""
     WHERE id = :id AND id = (SELECT max(id) FROM kratos_sync.purges)
 """)
 END: Final = text("UPDATE kratos_sync.purges SET ended_at = clock_timestamp() WHERE id = :id")
-FORGET: Final = text("DELETE FROM kratos_sync.purges WHERE id <= :id - :kept")
+REMOVE_OLDEST: Final = text("DELETE FROM kratos_sync.purges WHERE id <= :id - :kept")
 LAST: Final = text("""
     SELECT started_at, ended_at, events, attempts FROM kratos_sync.purges ORDER BY id DESC LIMIT 1
 """)
@@ -152,7 +152,7 @@ class PostgresPurge:
         finally:
             with self._transaction() as connection:
                 connection.execute(END, {"id": purge_id})
-                connection.execute(FORGET, {"id": purge_id, "kept": KEPT})
+                connection.execute(REMOVE_OLDEST, {"id": purge_id, "kept": KEPT})
 
     def preview(
         self, retention: Retention, stopped: threading.Event, progress: Progress

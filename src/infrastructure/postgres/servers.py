@@ -1,7 +1,7 @@
 """Which of several servers is the primary, so that one that was replaced is not used again.
 
 A standby that is promoted begins a new timeline. A primary that was cut off meanwhile may still
-accept writes: they are on the older timeline, and are thrown away when it becomes a standby.
+accept writes: they are on the older timeline, and are lost when it becomes a standby.
 """
 
 import threading

@@ -123,7 +123,7 @@ def test_without_colours_words_say_what_is_wrong(
         ),
     ],
 )
-def test_a_failover_is_told_with_what_to_run(
+def test_a_failover_is_reported_with_the_command_to_run(
     capsys: pytest.CaptureFixture[str], failover: Failover, sentences: str
 ) -> None:
     output = reported(capsys, GREET, failover=failover)

@@ -126,7 +126,7 @@ def test_a_kratos_that_is_away_is_asked_once_for_a_whole_batch(ledger: InMemoryL
 
 
 @pytest.mark.parametrize("asked_for", [timedelta(seconds=40), timedelta(minutes=10)])
-def test_kratos_is_left_alone_for_as_long_as_it_asks(
+def test_kratos_is_not_called_for_as_long_as_it_asks(
     ledger: InMemoryLedger, asked_for: timedelta
 ) -> None:
     ledger.kratos.fail(error=KratosUnavailable("the test made it rest", asked_for))

@@ -84,9 +84,9 @@ class LooksAtGrace:
             raise TimeLimitExceeded("took longer than a watch says")
 
 
-@pytest.fixture(params=[True, False], ids=["taken back", "rolled back"])
+@pytest.fixture(params=[True, False], ids=["savepoints", "no savepoints"])
 def ledger(request: pytest.FixtureRequest) -> InMemoryLedger:
-    """Owes Ada, Grace, Mary and Hedy; what was done can be taken back, or only rolled back."""
+    """With pending deliveries about Ada, Grace, Mary and Hedy; with savepoints, and without."""
     ledger = InMemoryLedger()
     ledger.has_savepoints = request.param
     with subscribed(ledger, KratosIdentityUpdated, Admit):

@@ -195,7 +195,7 @@ def test_a_thread_that_is_done_while_the_broker_is_away_does_not_wait_for_it(
         until(lambda: worker.work_queue.unfinished_tasks == 0)
 
 
-def test_a_broker_that_hangs_is_unavailable_and_what_was_leased_is_given_back(
+def test_a_broker_that_hangs_is_unavailable_and_leased_deliveries_are_released(
     container: Container, ledger: Ledger, server: Server, its_broker: AnyBroker
 ) -> None:
     container.broker.override(its_broker)

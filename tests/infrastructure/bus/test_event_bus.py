@@ -63,9 +63,7 @@ def test_publishing_wakes_the_relay_and_a_duplicate_does_not(engine: Engine) -> 
     assert len(woken) == 1
 
 
-def test_waking_the_relay_notifies_whoever_listens_next_door(
-    container: Container, database_url: str
-) -> None:
+def test_waking_the_relay_notifies_other_processes(container: Container, database_url: str) -> None:
     import psycopg
 
     with psycopg.connect(database_url, autocommit=True) as listener:

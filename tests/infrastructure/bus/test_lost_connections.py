@@ -118,7 +118,7 @@ def test_a_dead_workers_messages_come_back_after_its_heartbeat_timeout(
         until(lambda: not left_behind(broker))
 
 
-def test_a_living_workers_messages_are_left_to_it(
+def test_messages_of_a_live_worker_are_not_taken_from_it(
     broker: WakefulRedisBroker, broker_url: str
 ) -> None:
     working_elsewhere = broker_at(broker_url, broker.namespace)

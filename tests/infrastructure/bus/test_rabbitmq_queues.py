@@ -1,4 +1,4 @@
-"""The type of RabbitMQ's queues: that which the URL names, or else a word of what to do."""
+"""The type of RabbitMQ's queues: the one that the URL names, or else an error says what to do."""
 
 from collections.abc import Iterator
 from uuid import uuid4

@@ -354,7 +354,7 @@ def test_a_dead_letter_is_not_dispatched(relay: Relay, ledger: Ledger, broker: A
     assert dispatched(broker) == []
 
 
-def test_leases_are_given_back_when_the_broker_is_away(
+def test_leases_are_released_when_the_broker_is_away(
     container: Container, ledger: Ledger, away: AnyBroker
 ) -> None:
     ledger.record(*(new_event() for _ in range(3)))
@@ -473,7 +473,7 @@ def test_two_relays_send_nothing_twice(
 
 
 @on_each
-def test_an_event_published_next_door_is_dispatched_at_once(
+def test_an_event_published_by_another_process_is_dispatched_at_once(
     container: Container, broker: AnyBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kratos_sync.application.ports.event_bus import Provenance

@@ -50,7 +50,7 @@ def erase(engine: Engine, identity_id: UUID, most_events: int = 2_000) -> Erased
 
 
 class SayGoodbye(Consumer[IdentityDeleted]):
-    """Hears that a person is gone, and cannot cope."""
+    """Fails whenever an identity is deleted, with an error that quotes the person."""
 
     name = "SayGoodbye"
     max_attempts = 1

@@ -118,7 +118,7 @@ def test_a_released_delivery_is_due_at_once_and_counts_as_no_expired_lease(
     assert (again.event_ids, again.expired) == ([cause(1)], 0)
 
 
-def test_giving_back_what_has_failed_meanwhile_keeps_its_backoff(
+def test_releasing_a_delivery_that_has_failed_meanwhile_keeps_its_backoff(
     ledger: PostgresLedger, claims: PostgresClaims
 ) -> None:
     ledger.publish(updated(1), WEBHOOK)

@@ -1,4 +1,4 @@
-"""A disk that is full is nobody's failure: on a real one, where we may mount it."""
+"""A full disk counts no attempt as failed: on a real disk, where one may be mounted."""
 
 from pathlib import Path
 

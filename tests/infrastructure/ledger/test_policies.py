@@ -102,7 +102,7 @@ def test_what_was_not_taken_for_long_does_not_pile_up_beyond_a_second(
     assert policies.take("SendMail", 5, 10) == 0
 
 
-def test_what_is_given_back_can_be_taken_again(policies: PostgresConsumerPolicies) -> None:
+def test_returned_tokens_can_be_taken_again(policies: PostgresConsumerPolicies) -> None:
     assert policies.take("SendMail", 0.01, 10) == 1
     policies.return_tokens("SendMail", 1)
 

@@ -1,4 +1,4 @@
-"""A failover is noticed, kept in the ledger, and told until a reconciliation has followed."""
+"""A failover is noticed, kept in the ledger, and shown until a reconciliation has followed."""
 
 from collections.abc import Iterator
 from pathlib import Path

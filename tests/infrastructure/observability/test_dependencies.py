@@ -11,7 +11,7 @@ from tests.waiting import until
 
 
 class Service:
-    """Something that a process needs; it fails or hangs as told."""
+    """Something that a process needs; it fails or hangs as a test wants."""
 
     def __init__(self) -> None:
         self.fails = False

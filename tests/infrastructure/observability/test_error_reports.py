@@ -1,4 +1,4 @@
-"""What Sentry is told of errors, and what it is not."""
+"""What is reported to Sentry of errors, and what is not."""
 
 import logging
 import sys

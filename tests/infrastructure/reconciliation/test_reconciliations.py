@@ -153,7 +153,7 @@ def test_there_is_one_at_a_time_among_all_processes(
         pass
 
 
-def test_one_that_was_interrupted_long_ago_begins_anew(world: World) -> None:
+def test_one_that_was_interrupted_long_ago_starts_again(world: World) -> None:
     changed_and_gone(world)
     run = world.use_case().run(dry_run=False)
     next(run), next(run)

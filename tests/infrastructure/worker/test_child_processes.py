@@ -50,7 +50,7 @@ def test_a_child_ends_with_a_parent_that_is_killed(reaction: str) -> None:
     until(lambda: not lives(child))
 
 
-def test_a_process_without_a_parent_pipe_is_left_alone() -> None:
+def test_a_process_without_a_parent_pipe_does_not_watch_one() -> None:
     environment = {"PATH": "/bin"}
     end_with_parent(environment)
     assert environment == {"PATH": "/bin"}

@@ -169,7 +169,7 @@ def test_who_can_be_interrupted_comes_back_and_the_others_of_its_batch_succeed(
     assert list(watching.watchdog.in_flight) == []
 
 
-def test_what_is_given_back_just_when_its_thread_comes_back_for_it_waits_for_no_lease(
+def test_deliveries_released_just_when_their_thread_returns_wait_for_no_lease(
     ledger: Ledger, watching: Watching, leased: list[UUID], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its transaction is older than that, and leaves it alone."""
@@ -376,7 +376,7 @@ def test_what_cannot_be_recorded_stays_in_flight_for_the_process_after_this_one(
 
 
 @pytest.mark.parametrize("trouble", ["hang", "query_without_timeout"])
-def test_what_is_given_back_counts_no_attempt_and_waits_for_no_lease(
+def test_released_deliveries_count_no_attempt_and_wait_for_no_lease(
     ledger: Ledger,
     watching: Watching,
     leased: list[UUID],

@@ -133,7 +133,7 @@ def test_a_request_without_an_answer_is_named_by_its_error() -> None:
     }
 
 
-def test_kratos_is_told_that_a_trace_is_not_sampled(kratos: AdminStandIn) -> None:
+def test_kratos_receives_that_a_trace_is_not_sampled(kratos: AdminStandIn) -> None:
     traced = Traced(CappedSampler(0))
 
     admin_of(kratos, traced).find(uuid4())

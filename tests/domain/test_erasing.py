@@ -61,7 +61,7 @@ def test_what_kratos_showed_later_does_not_prevent_an_erasure() -> None:
     assert [type(fact) for fact in row.collect_events()] == [IdentityDeleted]
 
 
-def test_forgetting_once_more_changes_nothing() -> None:
+def test_erasing_again_changes_nothing() -> None:
     row = alive()
     row.erase(at=minutes(5), cause=cause(2))
     row.collect_events()
