@@ -101,7 +101,7 @@ class WorkerProcess:
             health.watch_threads(lambda: [*running.workers, *running.consumers.values(), pauses])
             health.started()
         log.info("worker_started", threads=self._threads)
-        requested.wait()
+        self._shutdown.wait()
         log.info("stopping")
         replaced = self._replaced.is_set()
         health.stopping(is_replaced=replaced)

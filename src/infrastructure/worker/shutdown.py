@@ -1,15 +1,20 @@
 """How every process of the service is stopped: gracefully at first, then at once."""
 
+import math
 import os
 import signal
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from time import monotonic
 from typing import Any, Final, Self
 
 from kratos_sync.application.ports.operations import Interrupted
 
 EXIT_SECONDS: Final = 20.0
+LOOK_SECONDS: Final = 1.0
+"""A wait of the main thread is interrupted so often: Python handles a signal there, and one that
+the kernel delivers to another thread wakes nobody."""
 
 
 class ShutdownRequested(Interrupted):
@@ -56,9 +61,17 @@ class ShutdownSignals:
                 self._undo.callback(signal.signal, number, signal.signal(number, self._receive))
         return self
 
+    def wait(self, seconds: float = math.inf) -> bool:
+        """Wait until a shutdown is requested, for so long at most; whether one is."""
+        deadline = monotonic() + seconds
+        while not self.requested.wait(min(LOOK_SECONDS, max(deadline - monotonic(), 0))):
+            if monotonic() >= deadline:
+                return False
+        return True
+
     def pause(self, seconds: float) -> None:
         """Wait. Raises ShutdownRequested as soon as a shutdown is requested."""
-        if self._received or self.requested.wait(seconds):
+        if self._received or self.wait(seconds):
             raise ShutdownRequested
 
     def request(self) -> None:

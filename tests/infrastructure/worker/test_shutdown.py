@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from signal import SIGINT, SIGTERM, SIGUSR2
+from signal import SIGINT, SIGTERM, SIGUSR2, pthread_kill
 
 import pytest
 
@@ -22,6 +22,14 @@ def test_the_first_signal_requests_and_the_second_aborts() -> None:
         assert not shutdown.aborted.is_set()
         os.kill(os.getpid(), SIGTERM)
         assert shutdown.aborted.wait(DEADLINE_SECONDS)
+
+
+def test_a_signal_that_another_thread_receives_ends_a_wait() -> None:
+    """As the kernel chooses one where the main thread is just being resumed."""
+    with ShutdownSignals() as shutdown:
+        assert not shutdown.wait(0)
+        threading.Timer(0.2, lambda: pthread_kill(threading.get_ident(), SIGTERM)).start()
+        assert shutdown.wait(DEADLINE_SECONDS)
 
 
 def test_ctrl_c_is_what_it_was_afterwards() -> None:
