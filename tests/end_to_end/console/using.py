@@ -153,12 +153,18 @@ class Console:
         name: str = "ada",
         second_factor: bool = True,
         scripts: bool = True,
-        width: int = 1440,
+        width: int | None = None,
         height: int = 900,
-        dark: bool = False,
+        dark: bool | None = None,
         **more: Any,
     ) -> Iterator[Person]:
-        """Somebody whom the proxy in front has signed in."""
+        """Somebody whom the proxy in front has signed in.
+
+        Who has no scripts has a phone in the dark, unless something else is said.
+        """
+        small, large = WIDTHS
+        width = width or (large if scripts else small)
+        dark = not scripts if dark is None else dark
         signed_in = {
             "X-Forwarded-User": name,
             "X-Forwarded-Groups": roles,
