@@ -24,8 +24,9 @@ OUTCOMES: Final[Mapping[str, str]] = {"gave_up": "failed"}
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An attempt, an operator's decision, or the delivery as it is now; no text of an error.
+    """An attempt, an operator's decision, or the delivery as it is now.
 
+    ``error`` is an error's type, and the shape of its message where that was kept, never its text.
     ``detail`` says more of a delivery that exists, up to ``at``; ``by`` who decided, and why.
     """
 
@@ -112,18 +113,19 @@ def _outstanding(found: Outstanding, now: datetime) -> Step:
     # The name of an unknown event is no personal data, and what one looks for.
     is_unknown = text.startswith(f"{UNKNOWN_EVENT}: ")
     error = (text if is_unknown else error_type(text)) if text else None
+    described = f"{error}: {found.shape}" if error and found.shape and not is_unknown else error
     tried = f"after {amount(found.attempts, 'attempt')}" if found.attempts else ""
     if found.failed_at is not None:
         return Step(
-            DEAD_LETTER, found.failed_at, error=error, detail=f"{tried}, since".lstrip(", ")
+            DEAD_LETTER, found.failed_at, error=described, detail=f"{tried}, since".lstrip(", ")
         )
     if error == RETRY_LATER:
-        tried, error = "postponed, as its consumer asked", None
+        tried, described = "postponed, as its consumer asked", None
     if found.leased:
         due = f"leased, and its lease {'expired' if due_at <= now else 'expires'}"
     else:
         due = "due since" if due_at <= now else "due"
-    return Step(PENDING, due_at, error=error, detail=f"{tried or 'and not tried yet'}: {due}")
+    return Step(PENDING, due_at, error=described, detail=f"{tried or 'and not tried yet'}: {due}")
 
 
 def summary(identity: IdentitySummary) -> tuple[str, Mapping[str, datetime]]:

@@ -36,7 +36,8 @@ class Attempt:
 class Outstanding:
     """A pending delivery, due at ``due_at``; or a dead letter, since ``failed_at``.
 
-    ``leased`` is whether it is dispatched, ``error`` that of its last attempt.
+    ``leased`` is whether it is dispatched, ``error`` that of its last attempt, and ``shape`` that
+    of the error's message, without personal data.
     """
 
     attempts: int
@@ -44,6 +45,7 @@ class Outstanding:
     leased: bool
     failed_at: datetime | None
     error: str | None
+    shape: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,8 @@ ATTEMPTS = text("""
 """)
 
 OUTSTANDING = text("""
-    SELECT event_id, consumer, attempts, due_at, leased, failed_at, last_error
+    SELECT event_id, consumer, attempts, due_at, leased, failed_at, last_error,
+           error_shape
     FROM kratos_sync.deliveries WHERE event_id = ANY(:event_ids)
 """)
 

@@ -150,6 +150,7 @@ def test_the_json_has_the_documented_keys(engine: Engine) -> None:
         "attempts": 1,
         "leased": False,
         "failed_at": None,
+        "shape": None,
         "error_type": "Rudeness",
         "error": ERROR,
     }

@@ -63,7 +63,7 @@ selfservice:
           hooks: [{{hook: "{0}"}}, {{hook: web_hook, config: {{url: "http://{0}", method: "{0}"}}}}]
 """
 PERSON = "trait, trait's key, address, external id, unknown field, user agent"
-STORY = "hook, source, event, consumer, operator, reason to discard"
+STORY = "hook, source, event, consumer, shape, operator, reason to discard"
 RUNS = "hook, other hook, run"
 SHOWN = {
     "now": "hook, other hook, run, consumer, operator, reason",
@@ -74,8 +74,8 @@ SHOWN = {
     "identity": STORY,
     "a person's data": f"{STORY}, {PERSON}",
     "events": "hook",
-    "event": "hook",
-    "payload and errors": f"hook, error, {PERSON}",
+    "event": "hook, shape",
+    "payload and errors": f"hook, shape, error, {PERSON}",
     "replay": "hook",
     "not subscribed": "event",
     "kratos": RUNS,

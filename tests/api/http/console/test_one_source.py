@@ -89,6 +89,15 @@ def test_a_delivery_is_described_as_history_does(visitor: Visitor, engine: Engin
         assert said in page
 
 
+def test_an_error_is_described_by_its_type_and_shape(visitor: Visitor, engine: Engine) -> None:
+    event_id = fail(engine, shape="no plan for …")
+    said = "ValueError: no plan for …"
+    assert said in printed("history", str(SOMEBODY))
+    assert said in printed("failed", "show", str(event_id))
+    for page in (f"/identity/{SOMEBODY}", f"/events/{event_id}"):
+        assert said in words(visitor.get(page).text)
+
+
 def test_a_refused_dry_run_is_shown_as_refused(visitor: Visitor, container: Container) -> None:
     operations, runner = container.operations(), uuid4()
     number = operations.begin(
