@@ -35,12 +35,16 @@ from benchmarks.model import (
     needs,
 )
 from benchmarks.plots import BLUE, GREEN, GREY, ORANGE, STYLE
+from benchmarks.population import people_for
 from benchmarks.report.scaling import FOLDER, PARTS, RATES, publish, read, sites
 from benchmarks.stage import Stage, raised
 from benchmarks.verdict import WrongResult, require
 from tests.waiting import until
 
 LONGEST_SECONDS: Final = 600.0
+SECONDS_BEFORE: Final = 3
+SECONDS_AFTER: Final = 10
+"""So many that no webhook is sent twice, however late it is delivered."""
 COLOURS: Final = {
     "api": BLUE,
     "relay": GREY,
@@ -75,14 +79,15 @@ FSYNCS: Final = "SELECT sum(fsyncs)::bigint FROM pg_stat_io WHERE object = 'wal'
 
 
 def left_in_postgres(stage: Stage, rate: int, seconds: int) -> dict[str, float]:
-    """Send webhooks at that rate; give each one's bytes of log and on disk, and its rows.
+    """Send recorded webhooks at that rate; give each one's bytes of log and on disk, and its rows.
 
     Raises WrongResult.
     """
     with stage.deployed() as service:
         service.start_all()
-        with load(stage, service, rate, LONGEST_SECONDS):
-            until(lambda: service.ask(LOOK, SYNC)[0]["webhooks"] > 3 * rate)
+        people = people_for((SECONDS_BEFORE + seconds + SECONDS_AFTER) * rate)
+        with load(stage, service, rate, LONGEST_SECONDS, people):
+            until(lambda: service.ask(LOOK, SYNC)[0]["webhooks"] > SECONDS_BEFORE * rate)
             (before,) = service.ask(LOOK, SYNC)
             sleep(seconds)
             (after,) = service.ask(LOOK, SYNC)

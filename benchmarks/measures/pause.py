@@ -111,9 +111,11 @@ def _until(condition: Callable[[], bool], what: str) -> None:
 
 
 @contextmanager
-def load(stage: Stage, service: Deployment, rate: float, seconds: float) -> Iterator[None]:
-    """Send webhooks at a constant rate, from entering to leaving."""
-    bodies = write_bodies(stage.folder, population(PEOPLE).calls)
+def load(
+    stage: Stage, service: Deployment, rate: float, seconds: float, people: int = PEOPLE
+) -> Iterator[None]:
+    """Send webhooks at a constant rate, from entering to leaving; of so many people, in turns."""
+    bodies = write_bodies(stage.folder, population(people).calls)
     port = service.address.rpartition(":")[2]
     command = [sys.executable, "-m", "benchmarks.steady", port, PATH, KEY, str(bodies)]
     written = str(stage.folder / "paused.json")
