@@ -12,12 +12,16 @@ RABBITMQ: Final = "rabbitmq"
 SLOW: Final = (
     "tests/deploy/",
     "tests/end_to_end/",
+    "tests/test_environment.py",
+    "tests/servers/",
+    "tests/architecture/test_typing_of_applications.py",
     "tests/api/cli/test_dev.py",
     "tests/api/cli/test_new.py",
     "tests/docs/test_site.py",
     "tests/infrastructure/bus/",
     "tests/api/cli/",
     "tests/suites/",
+    "tests/odd_settings/",
 )
 """Tests that take longest, or wait most: begun in the end, they would run alone."""
 

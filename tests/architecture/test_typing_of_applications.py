@@ -1,9 +1,13 @@
 """A type checker accepts a right application, and rejects an adapter that does not fit its port."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from tests.api.cli.invoking import kratos_sync
 
 APPLICATION = """
 from typing import Protocol
@@ -196,7 +200,13 @@ INSTEAD = {
 
 
 @pytest.fixture(scope="module")
-def complaints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Where mypy keeps what it knows of the service and its dependencies."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def complaints(cache: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What mypy says of each application, strictly, in one run."""
     folder = tmp_path_factory.mktemp("applications")
     sources = {name: APPLICATION.replace(RIGHT, given) for name, (given, _) in INSTEAD.items()}
@@ -209,8 +219,7 @@ def complaints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     ran = subprocess.run(
         [
             *(sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-error-summary"),
-            *("--follow-imports=silent", "--cache-dir", str(folder / "cache")),
-            *map(str, files.values()),
+            *("--cache-dir", cache, *map(str, files.values())),
         ],
         check=False,
         capture_output=True,
@@ -238,3 +247,21 @@ def test_mypy_accepts_what_fits_and_rejects_what_does_not(
 
 def test_an_application_needs_nothing_but_subscriptions(complaints: dict[str, str]) -> None:
     assert complaints["minimal"] == ""
+
+
+@pytest.mark.usefixtures("complaints")  # the cache is full
+def test_mypy_accepts_a_new_project(cache: str, tmp_path: Path) -> None:
+    written = kratos_sync("new", "shop_events", "--into", str(tmp_path / "project"))
+    assert written.exit_code == 0, written.output
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "mypy"],
+        cwd=tmp_path / "project",
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "project"), "MYPY_CACHE_DIR": cache},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
