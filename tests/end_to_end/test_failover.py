@@ -250,7 +250,12 @@ def test_a_read_only_server_is_an_outage_and_counts_no_attempt(
     make_pair: MakePair, broker_url: str, tmp_path: Path
 ) -> None:
     pair = make_pair()
-    settings = {"BROKER_URL": broker_url, "KRATOS_WEBHOOK_API_KEYS": KEY, "LOG_FORMAT": "json"}
+    settings = {
+        "BROKER_URL": broker_url,
+        "KRATOS_WEBHOOK_API_KEYS": KEY,
+        "LOG_FORMAT": "json",
+        "LEASE_SECONDS": "5",
+    }
     with Processes(tmp_path, {"DATABASE_URL": url_of(pair.primary), **settings}) as before:
         before.start_api()
         with Wire(before.http.base_url.port or 0) as wire:
