@@ -12,7 +12,7 @@ import httpx
 from benchmarks.commands import ROOT
 from benchmarks.wrk import PATH
 from tests.end_to_end.service import KEY
-from tests.infrastructure.bus.waiting import until
+from tests.waiting import until
 
 UVICORN = (
     *(sys.executable, "-m", "uvicorn", "--loop", "uvloop", "--http", "httptools"),

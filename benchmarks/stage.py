@@ -18,7 +18,7 @@ from kratos_sync.infrastructure.migrations import migrate
 from kratos_sync.infrastructure.postgres.engine import connect
 from tests.end_to_end.service import Service
 from tests.infrastructure.bus.servers import ReturningValkey
-from tests.infrastructure.bus.waiting import until
+from tests.waiting import until
 
 DEFAULT_LEASE_SECONDS = 30
 POSTGRES_SETTINGS = {"shared_preload_libraries": "pg_stat_statements"}

@@ -14,8 +14,8 @@ from typing import Any, Final, NamedTuple
 import httpx
 import yaml
 
-from tests.infrastructure.bus.waiting import until
 from tests.ports import free_port
+from tests.waiting import until
 
 RULES: Final = Path(__file__).parents[2] / "deploy/monitoring/alerts.yaml"
 WINDOW: Final = "15s"

@@ -5,7 +5,7 @@ from typing import Final
 
 from tests.faults.schedule import Fault
 from tests.faults.stage import Stage
-from tests.infrastructure.bus.waiting import until
+from tests.waiting import until
 
 HAPPENS_SECONDS: Final = 100.0
 """How long the trouble is waited for: a worker may have to be replaced in between,

@@ -7,7 +7,7 @@ from typing import Final
 from tests.faults.processes import ServiceProcess, signal_all
 from tests.faults.schedule import Fault
 from tests.faults.stage import Stage
-from tests.infrastructure.bus.waiting import until
+from tests.waiting import until
 
 HOUR: Final = 3600
 

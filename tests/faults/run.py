@@ -20,7 +20,7 @@ from tests.faults.outside import Outside
 from tests.faults.recovery import MOST_SECONDS, seconds_to_recover
 from tests.faults.schedule import Fault, Round
 from tests.faults.stage import Stage
-from tests.infrastructure.bus.waiting import until
+from tests.waiting import until
 
 SETTLE_SECONDS = 60.0
 ALERTS_END_SECONDS = 120.0

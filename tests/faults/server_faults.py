@@ -10,7 +10,7 @@ import psycopg
 from tests.faults.outside import Outside
 from tests.faults.schedule import Fault
 from tests.faults.stage import Stage
-from tests.infrastructure.bus.waiting import until
+from tests.waiting import until
 
 NOTICED_SECONDS = 10.0
 OURS = "application_name LIKE 'kratos-sync%%' AND datname = current_database()"

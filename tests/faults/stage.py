@@ -34,9 +34,9 @@ from tests.faults.servers import (
 from tests.faults.service import DATABASE, KEY, service
 from tests.faults.sizes import Size
 from tests.faults.wires import Loop, Wire, tcp_server, unix_server
-from tests.infrastructure.bus.waiting import until
 from tests.ports import free_pair, free_port, free_ports
 from tests.servers.pgbouncer import Pgbouncer
+from tests.waiting import until
 
 STARTS_SECONDS: Final = 60.0
 

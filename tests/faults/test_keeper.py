@@ -3,7 +3,7 @@
 import threading
 
 from tests.faults.keeper import LOOK_SECONDS, Keeper
-from tests.infrastructure.bus.waiting import until
+from tests.waiting import until
 
 
 class Mortal:

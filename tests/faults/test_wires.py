@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from tests.faults.wires import COMMIT, Loop, Wire, tcp_server
-from tests.infrastructure.bus.waiting import until
+from tests.waiting import until
 
 
 class EchoServer:

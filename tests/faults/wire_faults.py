@@ -9,7 +9,7 @@ from tests.faults.kinds import BROKER, RELAY
 from tests.faults.schedule import Fault
 from tests.faults.stage import Stage
 from tests.faults.wires import ANYTHING, COMMIT, Lost, Wire
-from tests.infrastructure.bus.waiting import until
+from tests.waiting import until
 
 DELAY_SECONDS: Final = 0.03
 LOST_AT_ONCE: Final = 3

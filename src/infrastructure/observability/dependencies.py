@@ -10,7 +10,7 @@ from kratos_sync.application.errors import name_of
 LATE_SECONDS: Final = 8.0
 """A check that takes longer has failed, even if it returns."""
 OURS: Final = "kratos_sync."
-"""The errors of this package say in our own words what is wrong, and quote nobody."""
+"""The errors of this package say what is wrong in words without personal data."""
 
 
 class Dependency:

@@ -1,4 +1,4 @@
-"""What the parts of a process report of their work; by default nobody listens."""
+"""What the parts of a process report of their work; by default it is discarded."""
 
 from collections.abc import Callable, Mapping
 from time import monotonic

@@ -40,7 +40,7 @@ from kratos_sync.infrastructure.reconciliation.reconciliation import (
 
 KEPT: Final = 1_000
 RESUMED_WITHIN: Final = timedelta(days=1)
-"""A run that was interrupted longer ago begins anew: too much has changed since."""
+"""A run that was interrupted longer ago starts again: too much has changed since."""
 
 LOCK: Final = text("SELECT pg_try_advisory_lock(:key)")
 UNLOCK: Final = text("SELECT pg_advisory_unlock(:key)")
