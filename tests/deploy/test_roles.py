@@ -223,7 +223,6 @@ FORBIDDEN = {
         "DELETE FROM kratos_answers",
         "DELETE FROM registrations_per_day",
         "UPDATE unseen_identities SET identity_id = gen_random_uuid()",
-        "SELECT id FROM deployment",
         "SELECT value FROM identity_addresses",
         REMOVE_OPERATIONS,
     ],
