@@ -163,7 +163,7 @@ class _Console:
         try:
             operator = await self._sign_in.operator(request)
         except (NoAnswer, NoRole, SecondFactorNeeded) as error:
-            status, text = NOBODY[type(error)]
+            status, text = SIGN_IN_ERRORS[type(error)]
             return self._error(request, None, status, text)
         if operator is None:
             return self._sign_in_first(request)
@@ -223,12 +223,12 @@ class _Console:
 
 SIGN_IN_AWAY: Final = "Who signs operators in does not answer. Try again in a moment."
 NEEDS_SECOND_FACTOR: Final = "You are signed in, and need a second factor."
-NOBODY: Final[Mapping[type[Exception], tuple[HTTPStatus, str]]] = {
+SIGN_IN_ERRORS: Final[Mapping[type[Exception], tuple[HTTPStatus, str]]] = {
     NoAnswer: (HTTPStatus.SERVICE_UNAVAILABLE, SIGN_IN_AWAY),
     NoRole: (HTTPStatus.FORBIDDEN, NO_ROLE),
     SecondFactorNeeded: (HTTPStatus.FORBIDDEN, NEEDS_SECOND_FACTOR),
 }
-"""What who has no page is told, by why he has none."""
+"""The status and sentence of the answer to who may not open a page, by the error."""
 FAILED: Final = "The page failed. The console's log names the error."
 LEDGER_AWAY: Final = (
     "PostgreSQL does not answer. Webhooks wait for it; nothing that was accepted is lost. Is it"
