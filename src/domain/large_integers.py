@@ -1,9 +1,11 @@
 """Restores whole numbers beyond 2**53, which Kratos' webhooks round to doubles.
 
 A register maps the place of a number, a JSON pointer such as "/traits/loyalty_number", to the
-number that the Admin API gave there. (Jsonnet has no integers; recorded in `tests/recordings`.)
+number that the Admin API gave there. A place that is long, such as below a key of 100,000
+characters, goes by its digest. (Jsonnet has no integers; recorded in `tests/recordings`.)
 """
 
+import hashlib
 from collections.abc import Mapping
 from operator import is_
 from typing import Final
@@ -11,6 +13,8 @@ from typing import Final
 from kratos_sync.domain.json_values import WRITTEN_OUT_UP_TO, Json, as_double
 
 EXACT_UP_TO: Final = 2**53
+LONGEST_PLACE: Final = 128
+"""In characters; else a register would take a multiple of the identity."""
 
 
 def large_integers(value: Json, place: str) -> dict[str, int]:
@@ -21,7 +25,7 @@ def large_integers(value: Json, place: str) -> dict[str, int]:
             found |= large_integers(item, _below(place, key))
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            found |= large_integers(item, f"{place}/{index}")
+            found |= large_integers(item, _below(place, str(index)))
     elif isinstance(value, int) and _has_large(value):
         found[place] = value
     return found
@@ -40,7 +44,7 @@ def restored(value: Json, place: str, register: Mapping[str, int]) -> Json:
         items = {key: restored(item, _below(place, key), register) for key, item in value.items()}
         return value if all(map(is_, items.values(), value.values())) else items
     if isinstance(value, list):
-        listed = [restored(item, f"{place}/{i}", register) for i, item in enumerate(value)]
+        listed = [restored(item, _below(place, str(i)), register) for i, item in enumerate(value)]
         return value if all(map(is_, listed, value)) else listed
     return _restored_number(value, place, register) if isinstance(value, int | float) else value
 
@@ -75,4 +79,7 @@ def _restored_number(number: float, place: str, register: Mapping[str, int]) -> 
 
 
 def _below(place: str, key: str) -> str:
-    return f"{place}/{key.replace('~', '~0').replace('/', '~1')}"
+    below = f"{place}/{key.replace('~', '~0').replace('/', '~1')}"
+    if len(below) <= LONGEST_PLACE:
+        return below
+    return f"#{hashlib.sha256(below.encode(errors='surrogatepass')).hexdigest()}"

@@ -1,7 +1,7 @@
 import pytest
 
 from kratos_sync.domain.json_values import Json
-from kratos_sync.domain.large_integers import large_integers, restored, rounded
+from kratos_sync.domain.large_integers import LONGEST_PLACE, large_integers, restored, rounded
 
 LOYAL = 2**53 + 1
 
@@ -13,6 +13,19 @@ def test_large_integers_are_found_wherever_they_stand() -> None:
         "/traits/cards/0/number": LOYAL,
         "/traits/a~1b~0c": -LOYAL,
     }
+
+
+LONG = "k" * 100_000
+NESTED: Json = {"k" * 60: {"k" * 60: [{"n": LOYAL}, [LOYAL + 2]]}}
+
+
+@pytest.mark.parametrize("exact", [{LONG: [LOYAL] * 1000}, {LONG: {LONG: LOYAL}}, NESTED])
+def test_a_register_is_no_larger_for_the_length_of_the_keys_and_restores_all(exact: Json) -> None:
+    said = rounded(exact)
+    register = large_integers(exact, "/traits")
+
+    assert max(map(len, register)) <= LONGEST_PLACE
+    assert said != exact == restored(said, "/traits", register)
 
 
 @pytest.mark.parametrize("value", [True, 1, 1.5, 1e300, "9007199254740993", None, {}, []])
