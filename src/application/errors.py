@@ -14,6 +14,7 @@ from kratos_sync.domain.json_values import Json
 LONGEST_ERROR: Final = 8_000
 LONGEST_SHAPE: Final = 200
 LONGEST_TYPE: Final = 200
+MOST_CAUSES: Final = 20
 _LONGEST_LINE: Final = 1_000
 
 _ABBREVIATIONS: Final = (
@@ -47,15 +48,23 @@ def details(error: BaseException) -> dict[str, Json]:
 
     The texts are left out: a driver's or a parser's message may quote what a person typed.
     """
-    types: list[Json] = []
-    cause: BaseException | None = error
-    while cause is not None:
-        types.append(f"{type(cause).__module__}.{type(cause).__qualname__}")
-        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    types: list[Json] = [
+        f"{type(each).__module__}.{type(each).__qualname__}" for each in with_causes(error)
+    ]
     places: list[Json] = [
         f"{frame.filename}:{frame.lineno} {frame.name}" for frame in extract_tb(error.__traceback__)
     ]
     return {"error": types[0], "causes": types[1:], "places": places}
+
+
+def with_causes(error: BaseException) -> list[BaseException]:
+    """The error and its causes, innermost last, each once: `raise error from error` is a circle."""
+    chain: dict[int, BaseException] = {}
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in chain and len(chain) <= MOST_CAUSES:
+        chain[id(cause)] = cause
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+    return [*chain.values()]
 
 
 def place_of(frames: Sequence[FrameSummary], of: type | None = None) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TextIO
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from kratos_sync.application.errors import name_of, place_of
+from kratos_sync.application.errors import name_of, place_of, with_causes
 from kratos_sync.application.pipeline.outcomes import add_delivery
 
 PACKAGE: Final = "kratos_sync"
@@ -151,7 +151,8 @@ def _log_crash(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
     if not issubclass(kind, KeyboardInterrupt):
-        log.critical("crashed", **_error(kind, traceback), causes=_causes(error))
+        causes = [name_of(type(cause)) for cause in with_causes(error)[1:]]
+        log.critical("crashed", **_error(kind, traceback), causes=causes)
 
 
 def _log_thread_crash(crash: threading.ExceptHookArgs) -> None:
@@ -173,14 +174,6 @@ def _log_warning(  # noqa: PLR0917  # as `warnings` calls it
 ) -> None:
     place = place_of([FrameSummary(filename, lineno, "", lookup_line=False)])
     log.warning("python_warning", category=name_of(category), places=[place])
-
-
-def _causes(error: BaseException) -> list[str]:
-    causes, at = [], error
-    while cause := at.__cause__ or (None if at.__suppress_context__ else at.__context__):
-        causes.append(name_of(type(cause)))
-        at = cause
-    return causes
 
 
 def _error(kind: type[BaseException], traceback: TracebackType | None) -> dict[str, object]:

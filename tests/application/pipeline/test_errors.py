@@ -13,6 +13,7 @@ from kratos_sync.application.errors import (
     name_of,
     shape_of,
     shorten,
+    with_causes,
 )
 from kratos_sync.application.ports.unit_of_work import TimeLimitExceeded
 
@@ -25,6 +26,13 @@ ADDRESSES = st.from_regex(r"[a-z0-9.+_-]{1,20}@[a-z0-9-]{1,20}\.[a-z]{2,5}", ful
 class Unspeakable(Exception):
     def __str__(self) -> str:
         raise RuntimeError("not even this")
+
+
+def test_each_cause_comes_once_and_a_circle_ends() -> None:
+    first, second = LookupError(), KeyError()
+    first.__cause__, second.__cause__ = second, first
+
+    assert with_causes(first) == [first, second]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from traceback import walk_tb
 from types import TracebackType
 from typing import Any, Final
 
-from kratos_sync.application.errors import name_of
+from kratos_sync.application.errors import name_of, with_causes
 
 MOST_FRAMES: Final = 50
 MOST_CAUSES: Final = 5
@@ -16,10 +16,7 @@ _LIBRARIES: Final = "site-packages"
 
 def exceptions_of(error: BaseException) -> list[dict[str, Any]]:
     """The error after its causes, the innermost first."""
-    chain, at = [error], error
-    while (cause := _cause(at)) is not None and len(chain) <= MOST_CAUSES:
-        chain.append(cause)
-        at = cause
+    chain = with_causes(error)[: MOST_CAUSES + 1]
     return [_exception(each) for each in reversed(chain)]
 
 
@@ -27,10 +24,6 @@ def place_of(exception: dict[str, Any]) -> str:
     """Where it was raised, as ``file:function``."""
     frames = exception.get("stacktrace", {}).get("frames", [])
     return f"{frames[-1]['filename']}:{frames[-1]['function']}" if frames else ""
-
-
-def _cause(error: BaseException) -> BaseException | None:
-    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _exception(error: BaseException) -> dict[str, Any]:

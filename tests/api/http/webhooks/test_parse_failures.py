@@ -84,6 +84,18 @@ def test_an_override_that_raises_refuses_with_a_message_for_the_person(
     assert line["places"][-1].endswith(" parse")
 
 
+def test_an_error_that_is_its_own_cause_is_a_failure_like_any_other() -> None:
+    class Kind(KratosIdentityParseHandler):
+        def parse(self, identity: ParsedIdentity) -> IdentityChanges:
+            error = LookupError()
+            raise error from error
+
+    with capture_logs() as logs:
+        answer = Api(parse=Kind(config())).post(PARSE, REGISTRATION.content)
+    assert message(answer) == SORRY
+    assert (logs[0]["error"], logs[0]["causes"]) == ("builtins.LookupError", [])
+
+
 def test_an_application_may_choose_to_let_people_in() -> None:
     with capture_logs() as logs:
         answer = Api(parse=Failing(config(), on_failure="let_in")).post(PARSE, REGISTRATION.content)
