@@ -24,7 +24,17 @@ class RetryLater(Exception):
 
     def __init__(self, delay: timedelta) -> None:
         super().__init__(f"asked to be run again in {delay}")
-        self.delay = min(max(delay, SHORTEST_DELAY), LONGEST_DELAY)
+        self.delay = _in_bounds(delay)
+
+
+def delay_of(error: BaseException) -> timedelta | None:
+    """The delay that an error asks for, in its bounds, whoever set it; None if it asks for none."""
+    delay: object = getattr(error, "delay", None) if isinstance(error, RetryLater) else None
+    return _in_bounds(delay) if isinstance(delay, timedelta) else None
+
+
+def _in_bounds(delay: timedelta) -> timedelta:
+    return min(max(delay, SHORTEST_DELAY), LONGEST_DELAY)
 
 
 class Consumer(Protocol[Event_contra]):

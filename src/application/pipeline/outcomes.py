@@ -11,7 +11,7 @@ from uuid import UUID
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-from kratos_sync.application.consumer import Consumer, RetryLater
+from kratos_sync.application.consumer import Consumer, delay_of
 from kratos_sync.application.errors import explain, name_of, shape_of, shorten, summary
 from kratos_sync.application.pipeline.batch import FAILURES, Batch, CallNext, Failure, Result, Start
 from kratos_sync.application.ports.dead_letters import RETRY_LATER, FailedAttempt, Lost
@@ -117,12 +117,9 @@ def failure(
     consumer: type[Consumer[Any]], started: Start, delivery: PendingDelivery, error: BaseException
 ) -> Failure:
     """The failure of an attempt that ended in this error."""
-    is_postponed = isinstance(error, RetryLater)
-    if isinstance(error, RetryLater):
-        retry_after: timedelta | None = error.delay
-    elif isinstance(error, tuple(consumer.gives_up_on)):
-        retry_after = None
-    else:
+    retry_after = delay_of(error)
+    is_postponed = retry_after is not None
+    if not is_postponed and not isinstance(error, tuple(consumer.gives_up_on)):
         retry_after = backoff(consumer, delivery.attempt)
     attempt = FailedAttempt(
         event_id=delivery.event_id,

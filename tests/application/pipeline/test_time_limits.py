@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
@@ -163,6 +163,48 @@ def test_who_asks_for_more_time_without_saying_how_much_gets_the_shortest_delay(
     assert outcomes(ledger) == graces("postponed")
     (delivery,) = pending(ledger).values()
     assert delivery.due_at == ledger.now + SHORTEST_DELAY
+
+
+class BusyUntil(RetryLater):
+    """Sets its delay itself, as a service asked for it."""
+
+    def __init__(self, delay: Any) -> None:
+        self.delay = delay
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "granted"),
+    [
+        (timedelta(), SHORTEST_DELAY),
+        (timedelta(days=-3), SHORTEST_DELAY),
+        (timedelta(minutes=3), timedelta(minutes=3)),
+        (timedelta.max, LONGEST_DELAY),
+    ],
+)
+def test_a_delay_that_a_subclass_sets_has_the_same_bounds(
+    ledger: InMemoryLedger,
+    monkeypatch: pytest.MonkeyPatch,
+    asked_for: timedelta,
+    granted: timedelta,
+) -> None:
+    get_into(BusyUntil(asked_for), monkeypatch)
+
+    run(ledger)
+
+    assert outcomes(ledger) == graces("postponed")
+    (delivery,) = pending(ledger).values()
+    assert delivery.due_at == ledger.now + granted
+
+
+@pytest.mark.parametrize("asked_for", [30, 0.5, "1 h", None])
+def test_a_delay_that_is_none_is_a_failure_of_its_event_alone(
+    ledger: InMemoryLedger, monkeypatch: pytest.MonkeyPatch, asked_for: object
+) -> None:
+    get_into(BusyUntil(asked_for), monkeypatch)
+
+    run(ledger)
+
+    assert outcomes(ledger) == graces("failed")
 
 
 def test_who_asks_for_more_time_alone_is_not_counted_either(
