@@ -1,10 +1,12 @@
 import os
+import socket
 import subprocess
 import sys
 import tempfile
 from importlib import metadata
 from pathlib import Path
 from signal import SIGKILL, SIGSTOP
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -53,6 +55,25 @@ def test_valkey_finds_its_data_again(tmp_path: Path) -> None:
         client.set("name", "Ada")
     with EmbeddedValkey(tmp_path / "vk") as valkey, redis.Redis.from_url(valkey.url) as client:
         assert client.get("name") == b"Ada"
+
+
+def test_valkey_keeps_its_port_unless_somebody_else_took_it(tmp_path: Path) -> None:
+    with EmbeddedValkey(tmp_path / "vk") as valkey:
+        first = urlsplit(valkey.url)
+    with EmbeddedValkey(tmp_path / "vk") as valkey:
+        assert urlsplit(valkey.url) == first
+    with (
+        socket.create_server((str(first.hostname), first.port or 0)),
+        EmbeddedValkey(tmp_path / "vk") as valkey,
+    ):
+        assert urlsplit(valkey.url).port != first.port
+
+
+@pytest.mark.parametrize("kept", ["", "no number", "-1", "99999999"])
+def test_valkey_takes_another_port_than_one_that_cannot_be(tmp_path: Path, kept: str) -> None:
+    (tmp_path / "port").write_text(kept)
+    with EmbeddedValkey(tmp_path) as valkey:
+        assert valkey.url != f"redis://127.0.0.1:{kept}/0"
 
 
 def test_postgres_takes_sqlalchemy_too(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A real Valkey in a directory, on a free port of the loopback interface."""
+"""A real Valkey in a directory, on a port of the loopback interface that it keeps if it is free."""
 
 import socket
 from contextlib import ExitStack, suppress
@@ -10,6 +10,7 @@ from kratos_sync.infrastructure.embedded.server import EmbeddedServer, program
 
 HOST = "127.0.0.1"
 ANSWER_SECONDS = 1.0
+PORT_FILE = "port"
 
 
 class EmbeddedValkey(EmbeddedServer):
@@ -25,7 +26,7 @@ class EmbeddedValkey(EmbeddedServer):
     def _prepare(self, undo: ExitStack) -> list[str]:  # noqa: ARG002
         valkey = self._program()
         self._pid_file().unlink(missing_ok=True)
-        self._port = _free_port()
+        self._port = _free_port(self._directory / PORT_FILE)
         self.url = f"redis://{HOST}:{self._port}/0"
         # Paths are relative to the directory it runs in: Valkey would split one with a space.
         settings = {
@@ -54,9 +55,20 @@ class EmbeddedValkey(EmbeddedServer):
         return False
 
 
-def _free_port() -> int:
-    """A free port below those that the kernel gives to outgoing connections."""
-    while True:
-        port = randrange(20_000, 32_000)  # noqa: S311
-        with suppress(OSError), socket.create_server((HOST, port)):
+def _free_port(kept: Path) -> int:
+    """The kept port, for settings that somebody has read; if it is taken another, which is kept."""
+    with suppress(OSError, ValueError):
+        if _is_free(port := int(kept.read_text())):
             return port
+    # Below those that the kernel gives to outgoing connections.
+    while not _is_free(port := randrange(20_000, 32_000)):  # noqa: S311
+        pass
+    kept.write_text(str(port))
+    return port
+
+
+def _is_free(port: int) -> bool:
+    if 0 < port < 1 << 16:
+        with suppress(OSError), socket.create_server((HOST, port)):
+            return True
+    return False
