@@ -9,7 +9,7 @@ from uuid import UUID
 
 from kratos_sync.domain import fields
 from kratos_sync.domain.fields import time_to_json
-from kratos_sync.domain.json_values import Json, canonical
+from kratos_sync.domain.json_values import Json, canonical, same
 
 _STATUS_RANKS: Final = {"pending": 1, "sent": 2, "completed": 3}
 _STATUS_RANKS_ONCE_VERIFIED: Final = {"pending": 1, "completed": 2, "sent": 3}
@@ -34,6 +34,20 @@ class VerifiableAddress(NamedTuple):
     created_at: datetime | None
     updated_at: datetime | None
     unknown: Mapping[str, Json] = _NOTHING
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same, however their numbers are spelled."""
+        return (
+            isinstance(other, VerifiableAddress)
+            and self[:-1] == other[:-1]
+            and same(self.unknown, other.unknown)
+        )
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((self.via, self.value))
 
     def __repr__(self) -> str:
         """The id alone: all else is personal."""
@@ -82,6 +96,17 @@ class RecoveryAddress:
     created_at: datetime | None = field(repr=False)
     updated_at: datetime | None = field(repr=False)
     unknown: Mapping[str, Json] = field(repr=False, default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same, however their numbers are spelled."""
+        return (
+            isinstance(other, RecoveryAddress)
+            and _without_unknown(self) == _without_unknown(other)
+            and same(self.unknown, other.unknown)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.via, self.value))
 
     @classmethod
     def from_kratos(cls, source: Mapping[str, Json]) -> Self:
@@ -144,5 +169,6 @@ def _to_kratos(
     return {**{key: value for key, value in shape.items() if value is not None}, **address.unknown}
 
 
+_without_unknown: Final = attrgetter("id", "value", "via", "created_at", "updated_at")
 _RECOVERY_FIELDS: Final = frozenset({"id", "value", "via", "created_at", "updated_at"})
 _VERIFIABLE_FIELDS: Final = _RECOVERY_FIELDS | {"verified", "status", "verified_at"}

@@ -2,6 +2,7 @@
 
 import pytest
 
+from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import Json
 from kratos_sync.domain.merging import ReceivedWebhook
 from tests.domain.people import address, cause, exact, met, minutes, row_of, webhook
@@ -29,6 +30,28 @@ def test_what_differs_is_named_in_order(changes: dict[str, Json], fields: tuple[
 
     assert row_of(row) == before
     assert (row.changed, row.collect_events()) == (frozenset(), [])
+
+
+RECOVERY: dict[str, Json] = {"via": "email", "value": "ada@example.org"}
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"), [(10**23, 1e23), (303092600267511250000, 303092600267511253287.557)]
+)
+def test_a_number_of_an_address_in_another_spelling_is_no_difference(
+    kept: float, said: float
+) -> None:
+    def scored(number: float) -> Identity:
+        return exact(
+            verifiable_addresses=[address(score=[number])],
+            recovery_addresses=[{**RECOVERY, "score": {"it": number}}],
+        )
+
+    row = met(scored(kept))
+
+    assert row.differences(scored(said), at=minutes(70)) == ()
+    other = row.differences(scored(7), at=minutes(70))
+    assert other == ("recovery_addresses", "verifiable_addresses")
 
 
 def test_what_was_asked_for_before_the_copys_answer_is_no_difference() -> None:
