@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Final
 from uuid import UUID, uuid4
 
@@ -175,20 +174,13 @@ def recorded(
     running.end(running.ends_as)
 
 
-def request_stop(
-    operations: Operations,
-    request: OperationRequest,
-    operation_id: int,
-    begun: Callable[[RunningOperation], None] = lambda _: None,
-) -> bool:
+def request_stop(operations: Operations, operation_id: int, stopping: RunningOperation) -> bool:
     """Ask an operation to stop after its step; False where it has ended or was asked before.
 
-    The ``request``, by whom and why, is recorded as an operation, which ``begun`` is given.
+    By whom and why is recorded as an operation of its own: `stopping`.
     """
-    with recorded(operations, replace(request, scope={"operation": operation_id})) as stopping:
-        begun(stopping)
-        is_asked = operations.request_cancel(operation_id, request.by)
-        stopping.advance(int(is_asked))
+    is_asked = operations.request_cancel(operation_id, stopping.request.by)
+    stopping.advance(int(is_asked))
     return is_asked
 
 

@@ -119,7 +119,7 @@ def test_stopping_releases_what_is_in_memory(service: AllInOne) -> None:
         service.signal_alone("all", signal.SIGTERM)
         until(lambda: '"stopping"' in service.log("worker"))
         service.signal_alone("all", signal.SIGTERM)
-        assert service.wait("all") == 0
+        assert service.wait("all") == 0, service.log("all")[-5_000:]
         assert service.count("deliveries", "leased") == 0
     assert service.count("deliveries") > 0
 

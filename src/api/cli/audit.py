@@ -12,7 +12,7 @@ from kratos_sync.api.cli import options
 from kratos_sync.api.cli.output import Line, Styled, echo, echo_json, rows
 from kratos_sync.api.cli.process import Steps, command_container
 from kratos_sync.api.views import operation_about, operation_done, operation_state
-from kratos_sync.application.operations import STOP, request_stop
+from kratos_sync.application.operations import STOP, recorded, request_stop
 from kratos_sync.application.ports.operations import (
     RESUMABLE,
     How,
@@ -92,8 +92,9 @@ def cancel(operation_id: int, by: str, reason: str | None) -> None:
         found = _found(container, operation_id)
         if found.outcome is not Outcome.RUNNING:
             raise click.ClickException(f"Operation {operation_id} is {operation_state(found)}.")
-        request = OperationRequest(STOP, by, How.CLI, reason)
-        is_asked = request_stop(operations, request, operation_id)
+        scope = {"operation": operation_id}
+        with recorded(operations, OperationRequest(STOP, by, How.CLI, reason, scope=scope)) as stop:
+            is_asked = request_stop(operations, operation_id, stop)
     how = "is asked to stop" if is_asked else "was asked before to stop"
     echo(f"Operation {operation_id} ({found.operation} by {found.by}) {how}.")
 

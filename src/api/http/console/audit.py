@@ -4,7 +4,6 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, Final
 from urllib.parse import urlencode
 from uuid import UUID
@@ -134,9 +133,10 @@ class AuditPages:
     def stop(self, call: Call) -> See:
         """Ask an operation to stop at its next step."""
         number = _id(call)
-        if self._changes.begun(call) is None:
-            begun = partial(self._changes.note, call)
-            request_stop(self._operations, requested(call, STOP), number, begun)
+        request = requested(call, STOP, scope={"operation": number})
+        with self._changes.carried_out_here(call, request) as stopping:
+            if stopping is not None:
+                request_stop(self._operations, number, stopping)
         return See(f"/audit/{number}")
 
     def _wanted(self, call: Call) -> OperationFilter:

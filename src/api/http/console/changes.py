@@ -3,9 +3,9 @@
 import secrets
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
@@ -113,10 +113,21 @@ class Changes:
         number = self._begun.get(_sent(call))
         return None if number is None else See(f"/audit/{number}")
 
-    def note(self, call: Call, operation: RunningOperation) -> None:
-        """Note that the form began an operation, which is carried out elsewhere."""
-        with self._lock:
-            self._remember(call, operation)
+    @contextmanager
+    def carried_out_here(
+        self, call: Call, request: OperationRequest
+    ) -> Iterator[RunningOperation | None]:
+        """Begin an operation for whoever sends a form with a ticket, who carries it out.
+
+        None if the form was sent before. Raises as `carry_out`.
+        """
+        with ExitStack() as stack:
+            running = None
+            with self._lock:
+                if self.begun(call) is None:
+                    running = stack.enter_context(recorded(self.operations, request))
+                    self._remember(call, running)
+            yield running
 
     def _run(self, stack: ExitStack, running: RunningOperation, work: Work) -> None:
         self._has_changed()

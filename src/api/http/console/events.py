@@ -168,12 +168,11 @@ class EventPages:
         used = self._effects_elsewhere(consumer)
         if used is not None and call.text("really") != "yes":
             raise WrongInput(f"{name} uses {used}, for real: say so first.")
-        if self._changes.begun(call) is not None:
-            raise WrongInput("It was tried already: open the page again.")
         event = self._event(call)
         request = requested(call, "try", consumer=name, scope={"event": str(event.id)})
-        with recorded(self._changes.operations, request) as operation:
-            self._changes.note(call, operation)
+        with self._changes.carried_out_here(call, request) as operation:
+            if operation is None:
+                raise WrongInput("It was tried already: open the page again.")
             try:
                 trial = self._trials.run(consumer, event.id, self._subscriptions.events_of(name))
             except NoTrial as error:

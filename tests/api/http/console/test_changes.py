@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -11,6 +12,7 @@ from starlette.requests import Request
 from kratos_sync.api.http.console.app import Call, See, WrongInput
 from kratos_sync.api.http.console.changes import AT_ONCE, MOST_WAITING, Changes, requested
 from kratos_sync.application.operations import RunningOperation
+from kratos_sync.application.ports.operations import OperationFilter
 from tests.api.http.console.visiting import EVERYTHING
 from tests.fakes.operations import InMemoryOperations
 from tests.waiting import DEADLINE_SECONDS, until
@@ -69,3 +71,34 @@ def test_the_version_changes_with_each_change(carried: Carried) -> None:
     before = carried.changes.version()
     carried.out("pause", waits=False)
     until(lambda: carried.changes.version() == before + 2)
+
+
+def test_of_forms_that_arrive_at_the_same_moment_one_begins_an_operation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    operations, both = InMemoryOperations(), threading.Barrier(2)
+    changes = Changes(operations)
+    form = FormData({"reason": "a test", "ticket": "t"})
+    began: list[bool] = []
+
+    def send() -> None:
+        call = Call(Request(SCOPE), EVERYTHING, form)
+        both.wait(DEADLINE_SECONDS)
+        with changes.carried_out_here(call, requested(call, "stop")) as operation:
+            began.append(operation is not None)
+
+    begin = operations.begin
+
+    def begin_slowly(*given: Any) -> int:
+        # The other one has time to come this far.
+        threading.Event().wait(0.05)
+        return begin(*given)
+
+    monkeypatch.setattr(operations, "begin", begin_slowly)
+    threads = [threading.Thread(target=send) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_SECONDS)
+    assert sorted(began) == [False, True]
+    assert [each.operation for each in operations.newest(OperationFilter(), 9)] == ["stop"]
