@@ -88,7 +88,9 @@ def _setting(name: str) -> str:
         return ""
     from dotenv import dotenv_values
 
-    return {key.upper(): value for key, value in dotenv_values(".env").items()}.get(name) or ""
+    return {
+        key.upper(): value for key, value in dotenv_values(".env", interpolate=False).items()
+    }.get(name) or ""
 
 
 def _get(host: str, port: int, path: str) -> tuple[int, bytes]:

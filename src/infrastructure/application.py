@@ -16,6 +16,7 @@ from kratos_sync.application.application import (
     Subscriptions,
 )
 from kratos_sync.application.subscriptions import SUBSCRIPTIONS
+from kratos_sync.infrastructure.secret_files import read_literally
 
 GROUP: Final = "kratos_sync.applications"
 """The group of entry points, for a package that is found without a setting."""
@@ -116,7 +117,14 @@ def settings_of(application: Application[Any, Any]) -> object:
     if kind is None:
         return None
     own = {"env_file": ".env", "extra": "ignore", "hide_input_in_errors": True}
-    return type(kind.__name__, (kind,), {"__module__": kind.__module__}, **own)()
+
+    def sources(settings_cls: type[BaseSettings], **given: Any) -> tuple[Any, ...]:
+        read_literally(given["dotenv_settings"])
+        chosen: tuple[Any, ...] = kind.settings_customise_sources(settings_cls, **given)
+        return chosen
+
+    names = {"__module__": kind.__module__, "settings_customise_sources": staticmethod(sources)}
+    return type(kind.__name__, (kind,), names, **own)()
 
 
 def adapters_of(application: Application[Any, Any] | None) -> dict[Any, object]:

@@ -8,6 +8,9 @@ import stat
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
+from dotenv import dotenv_values
+from pydantic_settings import DotEnvSettingsSource
+
 FROM_FILES: Final = (
     "database_url",
     "database_direct_url",
@@ -50,6 +53,21 @@ def from_files(
             else:
                 found[name] = _read(path, variable)
     return found
+
+
+def read_literally(source: object) -> None:
+    """Let a source of `.env` replace no `${NAME}`.
+
+    Who writes the file must not have the environment sent away.
+    """
+    if isinstance(source, DotEnvSettingsSource):
+        written = dotenv_values(".env", interpolate=False)
+        if not source.case_sensitive:
+            written = {name.lower(): value for name, value in written.items()}
+        source.env_vars = {
+            name: None if value is None else written[name]
+            for name, value in source.env_vars.items()
+        }
 
 
 def refused_in_dotenv(variables: Iterable[str]) -> dict[str, Refused]:

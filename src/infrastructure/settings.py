@@ -34,6 +34,7 @@ from kratos_sync.infrastructure.secret_files import (
     FROM_FILES,
     Refused,
     from_files,
+    read_literally,
     refused_in_dotenv,
 )
 
@@ -291,6 +292,7 @@ class Settings(BaseSettings):
             return first
 
         def dotenv() -> dict[str, Any]:
+            read_literally(dotenv_settings)
             found = dotenv_settings()
             if isinstance(dotenv_settings, DotEnvSettingsSource):
                 found |= refused_in_dotenv(dotenv_settings.env_vars)

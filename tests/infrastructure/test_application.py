@@ -157,6 +157,18 @@ def test_they_are_read_from_dot_env_beside_those_of_the_service(folder: Path) ->
     assert mail.host == "mail.acme.example"
 
 
+def test_dot_env_takes_nothing_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.setenv("LOVELACE", "lovelace")
+    (folder / ".env").write_text("SMTP_HOST=${LOVELACE}.evil.example\n")
+
+    mail = adapters_of(app)[Mail]
+
+    assert isinstance(mail, SmtpMail)
+    assert mail.host == "${LOVELACE}.evil.example"
+
+
 def test_an_adapter_that_cannot_be_made_is_refused(
     monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:

@@ -247,6 +247,21 @@ def test_an_admin_url_and_a_token_from_different_places_are_refused(
     assert "lovelace" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("given", ["${LOVELACE}", "${KRATOS_ADMIN_TOKEN}", "${NO:-lovelace}"])
+def test_a_file_takes_nothing_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str
+) -> None:
+    (tmp_path / ".env").write_text(f"{URL}=https://evil.example\n{TOKEN}={given}\n")
+    monkeypatch.setenv("LOVELACE", "lovelace")
+
+    settings = settings_of(monkeypatch)
+
+    assert settings.kratos_admin_token is not None
+    assert settings.kratos_admin_token.get_secret_value() == given
+    with pytest.raises(ValidationError, match="both be in the environment, or both in"):
+        settings_of(monkeypatch, KRATOS_ADMIN_TOKEN="lovelace")
+
+
 @pytest.mark.parametrize(
     ("file", "environment", "sent"),
     [

@@ -249,7 +249,9 @@ def _environment(data: Path, undo: ExitStack, *, no_broker: bool) -> dict[str, s
     from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
     from kratos_sync.infrastructure.secret_files import names_a_file
 
-    given = {k: v for k, v in {**dotenv_values(".env"), **os.environ}.items() if v}
+    given = {
+        k: v for k, v in {**dotenv_values(".env", interpolate=False), **os.environ}.items() if v
+    }
     if given.get(EXPORTED_BY) == str(data.absolute()):
         # From `. .data/env`: its servers ended with the dev that started them.
         given = {k: v for k, v in given.items() if k not in OWN_URLS}

@@ -56,7 +56,7 @@ def _first_key() -> str:
 
 
 def _setting(name: str) -> str | None:
-    return os.environ.get(name) or dotenv_values(".env").get(name)
+    return os.environ.get(name) or dotenv_values(".env", interpolate=False).get(name)
 
 
 class _Dumper(yaml.SafeDumper):
