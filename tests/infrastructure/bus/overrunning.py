@@ -40,7 +40,7 @@ class Overrun(Consumer[KratosIdentityUpdated]):
     """Takes too long over the events that a test names, in the way that a test says."""
 
     name = "Overrun"
-    time_limit = timedelta(seconds=0.5)
+    time_limit = timedelta(seconds=1.5)
     first_backoff = timedelta(minutes=5)
     trouble: ClassVar[str] = ""
     slow: ClassVar[frozenset[UUID]] = frozenset()
