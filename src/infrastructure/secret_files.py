@@ -6,10 +6,10 @@
 import os
 import stat
 from collections.abc import Collection, Iterable, Mapping
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from dotenv import dotenv_values
-from pydantic_settings import DotEnvSettingsSource
+if TYPE_CHECKING:
+    from pydantic_settings import DotEnvSettingsSource
 
 FROM_FILES: Final = (
     "database_url",
@@ -55,19 +55,24 @@ def from_files(
     return found
 
 
-def read_literally(source: object) -> None:
-    """Let a source of `.env` replace no `${NAME}`.
+def written_in_dotenv() -> dict[str, str | None]:
+    """Read `.env` as it is written: no `${NAME}` is replaced.
 
     Who writes the file must not have the environment sent away.
     """
-    if isinstance(source, DotEnvSettingsSource):
-        written = dotenv_values(".env", interpolate=False)
-        if not source.case_sensitive:
-            written = {name.lower(): value for name, value in written.items()}
-        source.env_vars = {
-            name: None if value is None else written[name]
-            for name, value in source.env_vars.items()
-        }
+    from dotenv import dotenv_values
+
+    return dotenv_values(".env", interpolate=False)
+
+
+def read_literally(source: "DotEnvSettingsSource") -> None:
+    """Let a source of `.env` have what `written_in_dotenv` reads."""
+    written = written_in_dotenv()
+    if not source.case_sensitive:
+        written = {name.lower(): value for name, value in written.items()}
+    source.env_vars = {
+        name: None if value is None else written[name] for name, value in source.env_vars.items()
+    }
 
 
 def refused_in_dotenv(variables: Iterable[str]) -> dict[str, Refused]:

@@ -292,10 +292,11 @@ class Settings(BaseSettings):
             return first
 
         def dotenv() -> dict[str, Any]:
-            read_literally(dotenv_settings)
-            found = dotenv_settings()
-            if isinstance(dotenv_settings, DotEnvSettingsSource):
-                found |= refused_in_dotenv(dotenv_settings.env_vars)
+            if not isinstance(dotenv_settings, DotEnvSettingsSource):
+                found = dotenv_settings()
+            else:
+                read_literally(dotenv_settings)
+                found = dotenv_settings() | refused_in_dotenv(dotenv_settings.env_vars)
             for name in ADMIN_URL_AND_TOKEN & found.keys() - first.keys():
                 (other,) = ADMIN_URL_AND_TOKEN - {name}
                 if found[name] and first.get(other) and first[other] != found.get(other):

@@ -244,14 +244,10 @@ def _require_free(name: str, address: Address, seconds: float) -> None:
 
 def _environment(data: Path, undo: ExitStack, *, no_broker: bool) -> dict[str, str]:
     """Return the children's environment; start a server for each URL that is not configured."""
-    from dotenv import dotenv_values
-
     from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
-    from kratos_sync.infrastructure.secret_files import names_a_file
+    from kratos_sync.infrastructure.secret_files import names_a_file, written_in_dotenv
 
-    given = {
-        k: v for k, v in {**dotenv_values(".env", interpolate=False), **os.environ}.items() if v
-    }
+    given = {k: v for k, v in {**written_in_dotenv(), **os.environ}.items() if v}
     if given.get(EXPORTED_BY) == str(data.absolute()):
         # From `. .data/env`: its servers ended with the dev that started them.
         given = {k: v for k, v in given.items() if k not in OWN_URLS}

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import click
 import yaml
-from dotenv import dotenv_values
 
 from kratos_sync.api.cli.output import echo, echo_json, indented
 from kratos_sync.application.kratos_config.hooks import (
@@ -56,7 +55,9 @@ def _first_key() -> str:
 
 
 def _setting(name: str) -> str | None:
-    return os.environ.get(name) or dotenv_values(".env", interpolate=False).get(name)
+    from kratos_sync.infrastructure.secret_files import written_in_dotenv
+
+    return os.environ.get(name) or written_in_dotenv().get(name)
 
 
 class _Dumper(yaml.SafeDumper):
