@@ -2,6 +2,8 @@
 
 import os
 
+from kratos_sync.infrastructure.worker.child_processes import PARENT_PIPE
+
 
 class ParentPipe:
     """A pipe whose reading end processes inherit; they end by themselves once it is closed."""
@@ -12,7 +14,7 @@ class ParentPipe:
     @property
     def environment(self) -> dict[str, str]:
         """What lets a process watch the end that it inherits."""
-        return {"KRATOS_SYNC_PARENT_PIPE": str(self.inherited)}
+        return {PARENT_PIPE: str(self.inherited)}
 
     def close(self) -> None:
         """Close both ends: whatever still runs ends."""

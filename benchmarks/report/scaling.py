@@ -31,9 +31,7 @@ def read(name: str) -> dict[str, Any]:
 
 def sites(large: Figures) -> list[Site]:
     """What the model is asked about; a purge was measured on two cores."""
-    purge = large["large"]["purge"]
-    removed = purge["events"]["removed"] + purge["attempts"]["removed"]
-    rows = removed / purge["seconds"]
+    rows = _purged_rows(large["large"]["purge"])
     return [
         Site("8 cores, network volume", 8, 125, 1.0, rows),
         Site("32 cores, local NVMe", 32, 1_000, 0.1, rows),
@@ -149,10 +147,15 @@ def _full(part: str, full: Mapping[str, int]) -> str:
     return f"**{text}**" if part == next(iter(full)) else text
 
 
+def _purged_rows(purge: Figures) -> float:
+    """Events and attempts that it removed in a second."""
+    removed: int = purge["events"]["removed"] + purge["attempts"]["removed"]
+    return removed / float(purge["seconds"])
+
+
 def _large(large: Figures, reconciling: Figures) -> str:
     small, big = large["small"], large["large"]
     purge, changed = big["purge"], reconciling["changed"]
-    rows = purge["events"]["removed"] + purge["attempts"]["removed"]
     differ = sum(changed[name] for name in ("missing", "stale", "unseen"))
     names = {
         "delivering": "deliveries attempted a second, of a backlog",
@@ -192,7 +195,7 @@ def _large(large: Figures, reconciling: Figures) -> str:
                 f" {purge['attempts_per_second']['meanwhile']:,.0f} webhooks a second",
                 "",
                 f"{purge['seconds']:.0f} s",
-                f"{rows / purge['seconds']:,.0f} rows a second",
+                f"{_purged_rows(purge):,.0f} rows a second",
             ),
             (
                 f"`reconcile`, of which {differ:,} differ",

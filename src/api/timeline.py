@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from kratos_sync.api.amounts import amount
+from kratos_sync.api.views import error_in_short
 from kratos_sync.application.ports.dead_letters import RETRY_LATER, UNKNOWN_EVENT
 from kratos_sync.application.ports.history import (
     DECISIONS,
@@ -113,7 +114,7 @@ def _outstanding(found: Outstanding, now: datetime) -> Step:
     # The name of an unknown event is no personal data, and what one looks for.
     is_unknown = text.startswith(f"{UNKNOWN_EVENT}: ")
     error = (text if is_unknown else error_type(text)) if text else None
-    described = f"{error}: {found.shape}" if error and found.shape and not is_unknown else error
+    described = error and error_in_short(error, None if is_unknown else found.shape)
     tried = f"after {amount(found.attempts, 'attempt')}" if found.attempts else ""
     if found.failed_at is not None:
         return Step(

@@ -30,8 +30,13 @@ def hook_rows(hooks: Sequence[HookActivity], now: datetime) -> list[HookRow]:
 
 
 def failure(failed: DeadLetter | DeadLetterGroup) -> str:
+    """What the deliveries failed with, as `error_in_short` has it."""
+    return error_in_short(failed.exception, failed.shape)
+
+
+def error_in_short(exception: str, shape: str | None) -> str:
     """The type of an error, and the shape of its message if that was kept."""
-    return f"{failed.exception}: {failed.shape}" if failed.shape else failed.exception
+    return f"{exception}: {shape}" if shape else exception
 
 
 def in_short(found: Findings) -> str:

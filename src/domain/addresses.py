@@ -169,6 +169,6 @@ def _to_kratos(
     return {**{key: value for key, value in shape.items() if value is not None}, **address.unknown}
 
 
-_without_unknown: Final = attrgetter("id", "value", "via", "created_at", "updated_at")
 _RECOVERY_FIELDS: Final = frozenset({"id", "value", "via", "created_at", "updated_at"})
+_without_unknown: Final = attrgetter(*_RECOVERY_FIELDS)
 _VERIFIABLE_FIELDS: Final = _RECOVERY_FIELDS | {"verified", "status", "verified_at"}

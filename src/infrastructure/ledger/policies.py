@@ -1,5 +1,6 @@
 """Consumers' policies in PostgreSQL, and the pauses as a process knows them."""
 
+import math
 import threading
 from collections.abc import Callable, Mapping
 from time import monotonic
@@ -114,7 +115,7 @@ class KnownPolicies:
     def __init__(self, policies: PostgresConsumerPolicies) -> None:
         self._policies = policies
         self._known: Mapping[str, ConsumerPolicy] = {}
-        self._read_at = -IDLE_SECONDS
+        self._read_at = -math.inf
 
     def of(self, consumer: str) -> ConsumerPolicy:
         """The policy that was decided on."""

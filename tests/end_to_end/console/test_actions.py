@@ -21,13 +21,12 @@ from tests.end_to_end.console.lives import (
     register,
     rename,
 )
-from tests.end_to_end.console.using import Console, Person
+from tests.end_to_end.console.using import SCRIPTS, Console, Person
 from tests.suites.reconciling import World
 
 ROOT = Path(__file__).parents[3]
 COUNTING = "CountRegistrations"
 REASON = "asked for in ticket 4711"
-SCRIPTS = pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
 
 IDENTITY = f"/identity/{ADA}"
 EMAIL = f"SELECT traits->>'email' FROM kratos_sync.kratos_identities WHERE id = '{ADA}'"

@@ -1,9 +1,7 @@
 """A whole action by the keyboard alone: Tab, Enter and the reason, and one sees where one is."""
 
-import pytest
-
 from tests.end_to_end.console.lives import DEAD, SYNC, live
-from tests.end_to_end.console.using import Console, Person
+from tests.end_to_end.console.using import SCRIPTS, Console, Person
 from tests.suites.reconciling import World
 
 MOST_TABS = 60
@@ -45,7 +43,7 @@ def enter(person: Person, name: str, place: str) -> None:
     person.page.wait_for_url(place)
 
 
-@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+@SCRIPTS
 def test_a_canary_is_retried_by_the_keyboard_alone(
     console: Console, world: World, scripts: bool
 ) -> None:

@@ -12,10 +12,16 @@ from kratos_sync.api.http.console.sign_in import ROLES_FIELD
 from tests.api.http.console.provider import CLIENT_ID, CLIENT_SECRET, providing
 from tests.api.http.sessions.kratos_server import COOKIE, Answer, running_kratos, session
 from tests.end_to_end.console.conftest import Served
-from tests.end_to_end.console.using import SCHEMES, WIDTHS, Console, look_at, running_console
+from tests.end_to_end.console.using import (
+    SCHEMES,
+    SCRIPTS,
+    WIDTHS,
+    Console,
+    look_at,
+    running_console,
+)
 from tests.waiting import until
 
-SCRIPTS = pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
 LOOKS = len(WIDTHS) * len(SCHEMES)
 
 

@@ -4,16 +4,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
 from sqlalchemy import text
 
 from tests.domain.people import ADA
 from tests.end_to_end.console.lives import DEAD, OLD, SYNC, engine_of, live
-from tests.end_to_end.console.using import Console, Person
+from tests.end_to_end.console.using import SCRIPTS, Console, Person
 from tests.suites.reconciling import World
 
 MOST_CLICKS = 3
-SCRIPTS = pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from axe_playwright_python.base import AXE_SCRIPT, AxeResults
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page
 from playwright.sync_api import Error as BrowserError
@@ -22,6 +23,7 @@ EVERY_ROLE = "viewer,operator,privacy"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 WIDTHS = (375, 1440)
 SCHEMES = ("light", "dark")
+SCRIPTS = pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
 RELOAD_MILLISECONDS = 1_000
 
 

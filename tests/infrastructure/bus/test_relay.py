@@ -30,7 +30,7 @@ from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.ledger import backlog
 from kratos_sync.infrastructure.ledger.backlog import Backlog
 from kratos_sync.infrastructure.ledger.claims import PostgresClaims
-from kratos_sync.infrastructure.ledger.policies import FRESH_SECONDS, PostgresConsumerPolicies
+from kratos_sync.infrastructure.ledger.policies import PostgresConsumerPolicies
 from kratos_sync.infrastructure.ledger.subscriptions import PostgresSubscriptions
 from tests.domain.people import ADA
 from tests.infrastructure.bus.conftest import Ledger, Server, names_logged, new_event, on_each
@@ -496,7 +496,7 @@ def policies(container: Container) -> PostgresConsumerPolicies:
 
 
 def known_at_once(relay: Relay) -> Relay:
-    relay._known_policies._read_at = -FRESH_SECONDS
+    relay._known_policies._read_at = -math.inf
     return relay
 
 

@@ -1,8 +1,8 @@
 """Purging beside the relay."""
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -24,7 +24,7 @@ from tests.end_to_end.processes import Processes
 from tests.infrastructure.ledger.rows import add_event
 from tests.infrastructure.ledger.test_purge import A_MONTH, DAY, ids, run
 from tests.suites.operations import make_older
-from tests.waiting import DEADLINE_SECONDS, until
+from tests.waiting import DEADLINE_SECONDS, in_a_thread, until
 
 HOUR = timedelta(hours=1)
 
@@ -34,10 +34,9 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kratos_sync.infrastructure.schedule.FIRST_SECONDS", 0.01)
 
 
-@contextmanager
 def running(
     engine: Engine, every: timedelta | None = HOUR, kept: timedelta | None = None
-) -> Iterator[threading.Thread]:
+) -> AbstractContextManager[threading.Thread]:
     schedule = PurgeSchedule(
         PostgresPurge(engine),
         A_MONTH,
@@ -46,15 +45,7 @@ def running(
         operations_kept=kept,
         look_seconds=0.01,
     )
-    stopped = threading.Event()
-    thread = threading.Thread(target=schedule.run, args=(stopped,), daemon=True)
-    thread.start()
-    try:
-        yield thread
-    finally:
-        stopped.set()
-        thread.join(DEADLINE_SECONDS)
-    assert not thread.is_alive()
+    return in_a_thread(schedule.run)
 
 
 def purges_ended(engine: Engine) -> int:
