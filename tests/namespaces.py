@@ -14,6 +14,8 @@ from typing import Final
 
 import psutil
 
+from tests.waiting import until
+
 CLONE_NEWNET: Final = 0x40000000
 IP_SECONDS: Final = 10
 MOUNTED: Final = Path("/run/netns")
@@ -56,6 +58,10 @@ class Namespace:
     def ip_all(self, lines: Iterable[str]) -> None:
         """Run many commands of `ip` on it at once."""
         _run("ip", "-n", self.name, "-batch", "-", given="\n".join(lines))
+
+    def await_port(self, port: str) -> None:
+        """Wait until its bridge forwards what comes at a port: Linux notices a carrier later."""
+        until(lambda: "state forwarding" in self.ip("-details", "link", "show", port))
 
     def command(self, command: list[str]) -> list[str]:
         """The command that runs another one there."""

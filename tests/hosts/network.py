@@ -76,6 +76,7 @@ class Network:
                 *(_knows(each, each.hardware) for each in self._others(name)),
             ]
         )
+        self._switch.await_port(name)
 
     def disconnect(self, name: str) -> None:
         """Let a host disappear: from one moment to the next nothing more comes from it."""

@@ -82,6 +82,7 @@ class SlowLinks:
                 f"link set {outer} master switch up",
             ]
         )
+        self._switch.await_port(outer)
         with self._switch.entered():
             at_host, at_bridge = _socket(port), _socket(inner)
         with self._changing:
