@@ -96,6 +96,7 @@ def console(host: str, port: int, link: bool) -> None:
 
     from kratos_sync.api.http.console.app import create_console
     from kratos_sync.api.http.console.rates import Rates
+    from kratos_sync.infrastructure.ledger.snapshot import one_moment
     from kratos_sync.infrastructure.worker.shutdown import exit_when_stopped
 
     stopped = exit_when_stopped()
@@ -108,7 +109,8 @@ def console(host: str, port: int, link: bool) -> None:
         sign_in = _link_to(address, settings) if link else _sign_in(settings)
         rates = Rates(container.activity())
         with expected_errors():
-            app = create_console(sign_in, console_routes(container, rates, stopped), origin=origin)
+            routes = console_routes(container, rates, stopped)
+            app = create_console(sign_in, routes, origin=origin, one_moment=one_moment)
         counting = threading.Thread(target=rates.run, args=(stopped,), name="rates", daemon=True)
         counting.start()
         health = container.health()

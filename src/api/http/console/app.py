@@ -1,6 +1,7 @@
 """The console's application: who may open which page, and what happens when something is away."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
@@ -121,12 +122,19 @@ class ConsoleRoute:
 
 
 def create_console(
-    sign_in: SignIn, routes: Sequence[ConsoleRoute], *, origin: str | None = None
+    sign_in: SignIn,
+    routes: Sequence[ConsoleRoute],
+    *,
+    origin: str | None = None,
+    one_moment: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Starlette:
-    """The console with these pages. `origin` is its address in browsers, where that differs."""
+    """The console with these pages. `origin` is its address in browsers, where that differs.
+
+    A page reads within `one_moment`, so that its parts agree.
+    """
     static = StaticFiles()
     templates = Templates(static, can_sign_out=sign_in.can_sign_out)
-    console = _Console(sign_in, templates)
+    console = _Console(sign_in, templates, one_moment)
     served: list[BaseRoute] = [
         Route("/static/{digest}/{name}", static.serve),
         *sign_in.routes(templates),
@@ -140,9 +148,15 @@ def create_console(
 
 
 class _Console:
-    def __init__(self, sign_in: SignIn, templates: Templates) -> None:
+    def __init__(
+        self,
+        sign_in: SignIn,
+        templates: Templates,
+        one_moment: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self._sign_in = sign_in
         self._templates = templates
+        self._one_moment = one_moment
         self._threads = CapacityLimiter(MOST_AT_ONCE)
 
     def endpoint(self, route: ConsoleRoute) -> Callable[[Request], Awaitable[Response]]:
@@ -174,7 +188,7 @@ class _Console:
             form = await request.form(max_files=0, max_fields=MOST_FIELDS)
             _require_text(*request.query_params.values(), *form.values())
             call = Call(request, operator, form)
-            result = await to_thread.run_sync(route.handler, call, limiter=self._threads)
+            result = await to_thread.run_sync(self._run, route, call, limiter=self._threads)
         except (NotFound, WrongInput) as error:
             missing = isinstance(error, NotFound)
             status = HTTPStatus.NOT_FOUND if missing else HTTPStatus.BAD_REQUEST
@@ -183,6 +197,10 @@ class _Console:
             _log.warning("ledger_unavailable", reason=str(error))
             return self._error(request, operator, HTTPStatus.SERVICE_UNAVAILABLE, LEDGER_AWAY)
         return self._response(request, operator, result)
+
+    def _run(self, route: ConsoleRoute, call: Call) -> Page | See | Response:
+        with self._one_moment() if route.method == "GET" else nullcontext():
+            return route.handler(call)
 
     def _response(
         self, request: Request, operator: Operator, result: Page | See | Response
