@@ -34,10 +34,11 @@ from kratos_sync.application.ports.operations import Operation, OperationFilter
 from kratos_sync.application.ports.position import Position
 from kratos_sync.domain.fields import from_text
 
+MOST_SHOWN: Final = 50
 MOST_GROUPS: Final = 200
+"""Of one query that looks for a group."""
 MOST_SEARCHED: Final = 50 * MOST_GROUPS
 """How many groups can be paged through."""
-MOST_SHOWN: Final = 50
 MOST_RUNNING: Final = 20
 MANY: Final = 10_000
 """Decisions about more take long."""
@@ -115,7 +116,7 @@ class FailurePages:
 
     def _asked(self, page: tuple[str | None, int]) -> Groups:
         consumer, skip = page
-        found = self._groups(DeadLetterFilter(consumer=consumer), skip)
+        found = self._groups(DeadLetterFilter(consumer=consumer), MOST_SHOWN, skip)
         return Groups(found, self._dead_letters.consumers())
 
     def _running(self) -> Sequence[Operation]:
@@ -168,8 +169,8 @@ class FailurePages:
         work = partial(self._actions.decide, wanted)
         return self._changes.carry_out(call, request, work, number, is_long=number > MANY)
 
-    def _groups(self, wanted: DeadLetterFilter, skip: int = 0) -> DeadLetterGroups:
-        found = self._dead_letters.groups(wanted, MOST_GROUPS, skip)
+    def _groups(self, wanted: DeadLetterFilter, most: int, skip: int = 0) -> DeadLetterGroups:
+        found = self._dead_letters.groups(wanted, most, skip)
         if wanted == DeadLetterFilter():
             # To find one of them again is quicker than to count them all.
             listed = {group_key(each): replace(each.filter, until=None) for each in found.groups}
@@ -178,7 +179,7 @@ class FailurePages:
 
     def _pages(self) -> Iterator[DeadLetterGroups]:
         for skip in range(0, MOST_SEARCHED, MOST_GROUPS):
-            found = self._groups(DeadLetterFilter(), skip)
+            found = self._groups(DeadLetterFilter(), MOST_GROUPS, skip)
             yield found
             if skip + MOST_GROUPS >= found.groups_in_all:
                 break
@@ -187,7 +188,7 @@ class FailurePages:
         """The group of the page that is asked for, counted now."""
         key = call.request.path_params["key"]
         listed = self._listed.get(key)
-        pages = [] if listed is None else [self._groups(listed)]
+        pages = [] if listed is None else [self._groups(listed, MOST_GROUPS)]
         for found in chain(pages, self._pages()):
             for group in found.groups:
                 if group_key(group) == key:

@@ -23,7 +23,8 @@ def test_all_dead_letters_of_a_group_are_paged(visitor: Visitor, engine: Engine)
 def test_all_groups_are_paged_and_each_is_found(
     visitor: Visitor, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failures, "MOST_GROUPS", 2)
+    monkeypatch.setattr(failures, "MOST_SHOWN", 2)
+    monkeypatch.setattr(failures, "MOST_GROUPS", 3)
     monkeypatch.setattr(failures, "MOST_SEARCHED", 8)
     for number in range(5):
         fail(engine, shape=f"of kind {number}")
