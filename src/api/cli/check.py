@@ -12,7 +12,7 @@ from kratos_sync.api.cli import options
 from kratos_sync.api.cli.hooks import key_header
 from kratos_sync.api.cli.output import Line, Styled, echo, echo_json, harmless, rows
 from kratos_sync.application.kratos_config.check import Coverage, Report
-from kratos_sync.application.kratos_config.check import check as read_through
+from kratos_sync.application.kratos_config.check import check as findings_of
 from kratos_sync.application.kratos_config.findings import Finding, Severity
 from kratos_sync.application.kratos_config.hooks import METHODS, Receiver
 from kratos_sync.application.kratos_config.nodes import ConfigFile, kratos_part, written
@@ -26,8 +26,8 @@ from kratos_sync.infrastructure.kratos.config_file import (
 MOST_FINDINGS: Final = 200
 MOST_PATHS: Final = 3
 _STYLES: Final = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
-_UNSEEN: Final = (
-    "Not looked at: environment variables of Kratos, which override its file, further files, and"
+_NOT_CHECKED: Final = (
+    "Not checked: environment variables of Kratos, which override its file, further files, and"
     " templates that are on another machine."
 )
 
@@ -40,11 +40,11 @@ def print_report(name: str, report: Report) -> None:
     if len(groups) > MOST_FINDINGS:
         echo(f"… and {len(groups) - MOST_FINDINGS:,} more.", "")
     counts = Counter(group[0].severity for group in groups)
-    echo(*_table(report.coverage), "", _UNSEEN, _verdict(counts, passed=report.passed))
+    echo(*_table(report.coverage), "", _NOT_CHECKED, _summary(counts, passed=report.passed))
 
 
 def _groups(findings: Sequence[Finding]) -> list[list[Finding]]:
-    """Put together what is one line of the file, which an alias repeats at many places."""
+    """Group the findings about one line of the file, which an alias repeats at many places."""
     groups: dict[tuple[int, str], list[Finding]] = {}
     for finding in findings:
         groups.setdefault((finding.line, finding.sentence), []).append(finding)
@@ -77,7 +77,7 @@ def _table(coverage: Sequence[Coverage]) -> Iterator[Line]:
     return rows(("FLOW", "COVERED", "NOT COVERED", "OFF"), map(cells, METHODS))
 
 
-def _verdict(counts: Mapping[Severity, int], *, passed: bool) -> Line:
+def _summary(counts: Mapping[Severity, int], *, passed: bool) -> Line:
     found = ", ".join(amount(counts[each], each.value) for each in Severity if counts[each])
     subject, style = (
         ("Every flow that is on", "bold green") if passed else ("Not every flow", "bold red")
@@ -100,13 +100,13 @@ def check(file: str, url: str | None, strict: bool, as_json: bool) -> None:
     """
     name = harmless(file)
     templates = JsonnetTemplates(None if file == "-" else Path(file).resolve().parent)
-    report = read_through(_config(file, name), Receiver(key_header(), url), templates)
+    report = findings_of(_config(file, name), Receiver(key_header(), url), templates)
     if as_json:
         echo_json({"file": name, **to_json(report)})
     else:
         print_report(name, report)
-    doubtful = any(finding.severity is Severity.WARNING for finding in report.findings)
-    if not report.passed or (strict and doubtful):
+    has_warning = any(finding.severity is Severity.WARNING for finding in report.findings)
+    if not report.passed or (strict and has_warning):
         raise SystemExit(1)
 
 

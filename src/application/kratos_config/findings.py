@@ -1,4 +1,4 @@
-"""What a check can find: every judgement with its severity, what happens, and what to do."""
+"""Every finding of a check, in a table: its severity, what happens, and what to do."""
 
 import re
 from dataclasses import dataclass
@@ -36,11 +36,11 @@ class Finding:
 
 
 def finding(name: str, line: int, path: Path, /, **values: str) -> Finding:
-    """A finding by the name of its judgement, with these values in its sentences.
+    """The finding of this name in the table, with these values in its sentences.
 
-    `before:ignored` is one of several judgements of the rule `before`.
+    `before:ignored` is one of several findings of the rule `before`.
     """
-    severity, *texts = _JUDGEMENTS[name]
+    severity, *texts = _FINDINGS[name]
     sentence, remedy = (Template(text).substitute(values) for text in texts)
     return Finding(name.partition(":")[0], Severity(severity), sentence, remedy, line, path)
 
@@ -52,9 +52,9 @@ note not-heard-if-on: $subject not covered once turned on: $why
   -> Add what `kratos-sync hooks` prints.
 note no-common-hook: $flow: a method that a later Kratos adds is not covered.
   -> Put the web_hook directly under `after` too.
-note nobody-for-us: No webhook calls /kratos/sync-identity.
+note nobody-for-us: No webhook of this file calls /kratos/sync-identity.
   -> If this service has another address, name it with --url.
-error stray: Kratos does not look for hooks here: this one never runs.
+error stray: Kratos reads no hooks in this place: this one never runs.
   -> $remedy
 error repeated-key: This key appears twice in the same map: Kratos refuses the file.
   -> Put the contents of both under one key.
@@ -108,6 +108,8 @@ error method: The method is not POST: every call is rejected, and not repeated.
   -> Write `method: POST`.
 error content-type: The body is not application/json: every call is rejected, and not repeated.
   -> Remove the line.
+error content-type:never: Kratos does not know this content type, and never sends the hook.
+  -> Write `application/json`, to the letter, or remove the line.
 warning no-dedupe-key: Calls then have no Ory-Webhook-Trigger-Id: repeats are recorded twice.
   -> Remove the line.
 error no-auth: There is no `auth`: every call is rejected, and not repeated.
@@ -120,6 +122,8 @@ error auth-name: The key is in the wrong header: every call is rejected, and not
   -> Set `auth` with `type: api_key`, `in: header` and `name: $header`.
 error no-key: There is no key: every call is rejected, and not repeated.
   -> Set `value` to a key of KRATOS_WEBHOOK_API_KEYS.
+note variable: Kratos does not expand variables in its file: this value was not checked.
+  -> Make sure that something else puts the value there.
 note key-variable: Kratos does not expand variables in its file: it would send this as the key.
   -> Make sure that something else puts the key there.
 error ignore-and-parse: A response cannot be ignored and parsed: Kratos refuses to call or to start.
@@ -140,7 +144,7 @@ error after-session: Kratos before v1.3.1 may stop here for API clients, and cal
   -> Put `session` last.
 note after-session:perhaps: Kratos before v1.3.1 may stop here, and call nothing after it.
   -> Put `session` last.
-error before: Before $flow there is no identity: null is rejected, and people get no further.
+error before: Before $flow there is no identity: null is rejected, and the flow fails.
   -> Move it under `after`.
 warning before:ignored: Before $flow there is no identity: null is sent, which is rejected.
   -> Move it under `after`.
@@ -149,11 +153,11 @@ error no-body: There is no `body`: without a template Kratos never sends the hoo
 warning body-without-scheme: The body is a path without a scheme, which Kratos has deprecated.
   -> Write file:// before it.
 warning body-from-web: The template is fetched over HTTP and kept for 60 minutes: changes are
-  late, and while its server is away nothing is sent. It was not looked at.
+  late, and while its server cannot be reached nothing is sent. It was not checked.
   -> Use file:// or base64://.
-note body-not-read: The template's folder is not on this machine: it was not looked at.
+note body-not-read: The template's folder is not on this machine: it was not checked.
   -> Put the template beside the configuration to have it checked.
-note body-not-judged: The template takes too much to be run here: it was not judged.
+note body-not-judged: The template is too large or too slow to be run here: it was not checked.
   -> Make sure that it renders for every flow: where it fails, nothing is sent.
 error body-missing: There is no such template: the hook is never sent.
   -> Correct the path, or use what `kratos-sync hooks` prints.
@@ -186,4 +190,4 @@ def _parse(entry: str) -> tuple[str, tuple[str, str, str]]:
     return name, (severity, sentence, remedy)
 
 
-_JUDGEMENTS: Final = dict(map(_parse, re.split(r"\n(?=\S)", _TABLE.strip())))
+_FINDINGS: Final = dict(map(_parse, re.split(r"\n(?=\S)", _TABLE.strip())))

@@ -34,7 +34,8 @@ SESSION_GOES_LAST: Final = (1, 3, 1)
 """The first release that is known to run `session` last wherever it stands."""
 _HTTP: Final = ("clients", "http")
 _PRIVATE_DOMAINS: Final = ("localhost", "local", "internal", "svc", "lan", "test")
-_JSON: Final = re.compile(r"\s*application/json", re.IGNORECASE)
+_JSON: Final = "application/json"
+_SENT_BY_KRATOS: Final = (_JSON, "application/x-www-form-urlencoded")
 _WILD: Final = re.compile(r"(\*+|\?)")
 _MOST_PATTERNS: Final = 200
 _LONGEST: Final = 500
@@ -44,6 +45,24 @@ def findings_of(
     hook: Hook, flow: str, receiver: Receiver, root: Map, templates: Templates
 ) -> Iterator[Finding]:
     """What keeps a webhook after a flow, which is meant for this service, from arriving here."""
+    return _of_known(hook, _of_ours(hook, flow, receiver, root, templates))
+
+
+def _of_known(hook: Hook, found: Iterator[Finding]) -> Iterator[Finding]:
+    """The findings, with a note in place of those about values that another tool fills in."""
+    variables: dict[tuple[str, ...], None] = {}
+    for each in found:
+        keys = tuple(map(str, each.path[len(hook.path) + 1 :]))
+        if each.rule != "key-variable" and (hook.text(*keys) or "").startswith(FILLED_IN):
+            variables[keys] = None
+        else:
+            yield each
+    yield from (hook.finding("variable", *keys) for keys in variables)
+
+
+def _of_ours(
+    hook: Hook, flow: str, receiver: Receiver, root: Map, templates: Templates
+) -> Iterator[Finding]:
     yield from _of_url(hook, receiver, root)
     if hook.text("method") != "POST":
         yield hook.finding("method", "method")
@@ -51,9 +70,10 @@ def findings_of(
         yield from (hook.finding(rule, "body") for rule in judge_ours(body, flow, templates))
     else:
         yield hook.finding("no-body", "body")
-    content_type = hook.text("headers", "Content-Type")
-    if content_type is not None and not _JSON.match(content_type):
-        yield hook.finding("content-type", "headers", "Content-Type")
+    for name, content_type in _content_types(hook):
+        if content_type != _JSON:
+            is_sent = content_type in _SENT_BY_KRATOS
+            yield hook.finding("content-type" if is_sent else "content-type:never", "headers", name)
     if not truth_at(hook.config, "emit_analytics_event", default=True):
         yield hook.finding("no-dedupe-key", "emit_analytics_event")
     yield from _of_auth(hook, receiver)
@@ -62,6 +82,14 @@ def findings_of(
     elif not hook.is_ignored:
         early = _runs_before_storing(hook, flow)
         yield hook.finding("parse" if early else "synchronous", "response")
+
+
+def _content_types(hook: Hook) -> Iterator[tuple[str, str]]:
+    """The headers that Kratos compares, to the letter, with the two types that it can send."""
+    headers = value_at(hook.config, "headers")
+    for name in headers.entries if isinstance(headers, Map) else ():
+        if name.lower() == "content-type":
+            yield name, text_at(headers, name) or ""
 
 
 def _of_url(hook: Hook, receiver: Receiver, root: Map) -> Iterator[Finding]:
@@ -154,14 +182,19 @@ def _spread(ends: set[int], url: str) -> set[int]:
 
 def findings_of_any(hook: Hook, templates: Templates) -> Iterator[Finding]:
     """Why a webhook that is not for this service, or stands before a flow, is never sent."""
-    if hook.config is None:
-        return
+    return _of_known(hook, _of_any(hook, templates)) if hook.config is not None else iter(())
+
+
+def _of_any(hook: Hook, templates: Templates) -> Iterator[Finding]:
     if hook.text("method") != "TRACE":
         body = hook.text("body")
         for rule in judge(body, templates) if body else ["no-body"]:
             yield hook.finding(rule, "body")
+        for name, content_type in _content_types(hook):
+            if content_type not in _SENT_BY_KRATOS:
+                yield hook.finding("content-type:never", "headers", name)
     url = hook.text("url")
-    if url is not None and split(url) is None and not url.startswith(FILLED_IN):
+    if url is not None and split(url) is None:
         yield hook.finding("url", "url")
     if hook.interrupts and hook.is_ignored:
         yield hook.finding("ignore-and-parse", "response")

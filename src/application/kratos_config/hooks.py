@@ -1,5 +1,6 @@
 """Where Kratos runs hooks, what a hook says, and the hooks that call this service."""
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -105,6 +106,7 @@ def is_on(root: Map, place: Place) -> bool:
 
 
 SYNC_PATH: Final = "/kratos/sync-identity"
+_ORIGIN: Final = re.compile(r"https?://[^\s/?#]+(?=[/?#]|$)", re.IGNORECASE)
 FILLED_IN: Final = ("$", "{{")
 """How a value begins that another tool replaces before Kratos reads it."""
 
@@ -179,10 +181,10 @@ def read_hooks(root: Map, keys: tuple[str, ...]) -> Iterator[Hook]:
 
 
 def split(url: str) -> SplitResult | None:
-    """The parts of an http or https URL; None for anything else."""
+    """The parts of an http or https URL; None for anything else, as for blanks in its host."""
     try:
         parts = urlsplit(url)
-        has_host = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        has_host = _ORIGIN.match(url) and url.isprintable() and parts.hostname and parts.port != 0
     except ValueError:
         return None
     return parts if has_host else None

@@ -175,7 +175,7 @@ def test_a_template_is_looked_for_beside_the_file(tmp_path: Path) -> None:
     template.write_text("function(ctx) { identity: ")
     assert kratos_sync("check", beside).exit_code == 1
     assert kratos_sync("check", elsewhere, "--strict").exit_code == 0
-    assert "was not looked at" in kratos_sync("check", elsewhere).stdout
+    assert "was not checked" in kratos_sync("check", elsewhere).stdout
 
 
 def test_the_text_of_a_template_is_not_shown(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@ import pytest
 from kratos_sync.application.kratos_config.hooks import Receiver
 from tests.application.kratos_config.reading import CONFIG, checked, flow, instead, web_hook
 
+OTHERS = instead("kratos/sync-identity", "people")
+"""A webhook that is not for us."""
+
 
 def said_of(config: str, name: str = "recovery") -> list[str]:
     """The rules that a hook after a flow breaks."""
@@ -31,6 +34,11 @@ def test_a_right_hook_has_no_finding() -> None:
         ("value: key", "other: key", "no-key"),
         ("ignore: true", "ignore: true, parse: true", "ignore-and-parse"),
         ("method: POST", "method: POST\nheaders: {Content-Type: text/plain}", "content-type"),
+        ("method: POST", "method: POST\nheaders: {content-type: text/plain}", "content-type"),
+        ("method: POST", "method: POST\nheaders: {Content-Type: Application/JSON}", "content-type"),
+        ("http://api:8000/kratos/sync-identity", "' http://api/kratos/sync-identity'", "url"),
+        ("http://api:8000", "http://a pi:8000", "url"),
+        ("http://api:8000", "http://api :8000", "url"),
     ],
 )
 def test_a_hook_that_never_reaches_us_leaves_its_flow_uncovered(
@@ -60,6 +68,40 @@ def test_a_hook_that_reaches_us_at_a_risk_covers_its_flow(old: str, new: str, ru
 
     assert found.rules == [rule]
     assert found.report.passed
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json; charset=utf-8", "application/json ", "text/plain", ""]
+)
+def test_kratos_sends_two_content_types_only(content_type: str) -> None:
+    headers = f"method: POST\nheaders: {{CONTENT-TYPE: '{content_type}'}}"
+    for config in (instead("method: POST", headers), OTHERS.replace("method: POST", headers)):
+        found = checked(flow("recovery", web_hook() + web_hook(config)))
+        (said,) = (each for each in found.report.findings if each.rule == "content-type")
+        assert "never sends" in said.sentence
+    form = OTHERS.replace(
+        "method: POST", "method: POST\nheaders: {Content-Type: application/x-www-form-urlencoded}"
+    )
+    assert checked(flow("recovery", web_hook() + web_hook(form))).rules == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("http://api:8000", "${SYNC_URL}"),
+        ("file:///etc/mapper.jsonnet", "${MAPPER}"),
+        ("file:///etc/mapper.jsonnet", "'{{ .Values.mapper }}'"),
+        ("method: POST", "method: '{{ .Values.method }}'"),
+        ("name: X-Api-Key", "name: $HEADER"),
+        ("method: POST", "method: POST\nheaders: {Content-Type: $TYPE}"),
+    ],
+)
+def test_a_value_that_something_else_fills_in_is_noted_and_not_checked(old: str, new: str) -> None:
+    for config in (instead(old, new), OTHERS.replace(old, new)):
+        found = checked(flow("recovery", web_hook() + web_hook(config)))
+        assert set(found.rules) <= {"variable", "twice"}
+        assert found.report.passed
+    assert checked(flow("recovery", web_hook(instead(old, new)))).rules == ["variable"]
 
 
 def test_a_missing_setting_is_reported_at_the_settings_around_it() -> None:

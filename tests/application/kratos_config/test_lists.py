@@ -57,7 +57,7 @@ def test_a_hook_for_us_before_a_flow_is_reported() -> None:
 
     assert checked(text).uncovered() == {"recovery.after"}
     assert "before" in checked(text)
-    assert "people get no further" in str(checked(waiting).report.findings)
+    assert "the flow fails" in str(checked(waiting).report.findings)
 
 
 @pytest.mark.parametrize("name", ["Cookie", "authorization", "X-Session-Token"])
