@@ -15,6 +15,7 @@ from kratos_sync.domain.addresses import VerifiableAddress
 from kratos_sync.domain.identity import Identity
 from kratos_sync.domain.json_values import ABSENT, Absent, same_as_doubles
 from kratos_sync.domain.kratos_identity import KratosIdentity
+from kratos_sync.domain.merging import OLDEST
 
 REGISTRATION: Final = "registration"
 """Created since the run before, and not here: a registration, or an administrator."""
@@ -97,9 +98,7 @@ def _kinds(held: KratosIdentity, identity: Identity, fields: Collection[str]) ->
         if name == "traits":
             yield NOT_IN_WEBHOOKS if same_as_doubles(held.traits, identity.traits) else SETTINGS
         elif name == "recovery_addresses":
-            listed = identity.recovery_addresses
-            never_any = held.recovery_addresses is ABSENT and listed in (ABSENT, ())
-            yield NOT_IN_WEBHOOKS if never_any else SETTINGS
+            yield SETTINGS if _is_some(identity.recovery_addresses) else NOT_IN_WEBHOOKS
         elif name == "verifiable_addresses":
             yield _address(held.verifiable_addresses, identity.verifiable_addresses)
         elif name == "metadata_admin":
@@ -121,21 +120,28 @@ def _is_newer(held: KratosIdentity, identity: Identity) -> bool:
 def _address(
     held: tuple[VerifiableAddress, ...] | Absent, listed: tuple[VerifiableAddress, ...] | Absent
 ) -> str:
+    if not _is_some(listed):
+        return NOT_IN_WEBHOOKS
     here, there = _proofs(held), _proofs(listed)
     if here.keys() != there.keys():
         return SETTINGS
-    differ = [there[key] for key in here if here[key] != there[key]]
-    if any(verified for verified, _ in differ):
+    differing = [key for key in here if here[key] != there[key]]
+    if any(there[key] > here[key] for key in differing):
         return VERIFICATION
-    return NEWER if differ else NOT_IN_WEBHOOKS
+    return NEWER if differing else NOT_IN_WEBHOOKS
+
+
+def _is_some(addresses: tuple[object, ...] | Absent) -> bool:
+    """Whether there is an address: where there is none, a webhook leaves the list out."""
+    return addresses is not ABSENT and bool(addresses)
 
 
 def _proofs(
     addresses: tuple[VerifiableAddress, ...] | Absent,
-) -> dict[tuple[str, str], tuple[bool, datetime | None]]:
+) -> dict[tuple[str, str], tuple[bool, datetime]]:
     """By address, whether it is verified, and since when."""
     known = () if addresses is ABSENT else addresses
-    return {(each.via, each.value): (each.verified, each.verified_at) for each in known}
+    return {(each.via, each.value): (each.verified, each.verified_at or OLDEST) for each in known}
 
 
 GAPS: Final = 10

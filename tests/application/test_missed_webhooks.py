@@ -12,7 +12,7 @@ from kratos_sync.application.missed_webhooks import (
 )
 from kratos_sync.application.ports.hook_log import HookActivity
 from kratos_sync.application.ports.reconciliation import Findings
-from kratos_sync.domain.identity import Identity
+from kratos_sync.domain.identity import ADDRESSES, Identity
 from kratos_sync.domain.json_values import Json
 from kratos_sync.domain.kratos_identity import KratosIdentity
 from tests.domain.people import (
@@ -160,6 +160,28 @@ def test_no_webhook_reports_that_an_identity_has_no_addresses() -> None:
         fields = row.differences(identity, at=LATER)
         assert {"verifiable_addresses", "recovery_addresses"} <= set(fields)
         assert if_stale(row, identity, fields) == ("untold",)
+
+
+@pytest.mark.parametrize("listed", ["absent", []])
+def test_nor_that_the_last_address_was_removed(listed: Json) -> None:
+    changed = document(1, traits={"name": "Ada"}, **EXACT)
+    row = held()
+    told = without(changed, "verifiable_addresses", "recovery_addresses")
+    row.update(Identity.from_kratos(told), at=minutes(1), cause=cause(2))
+    row.mark_stored()
+    shown = told if listed == "absent" else {**told, **dict.fromkeys(ADDRESSES, listed)}
+    identity = Identity.from_admin_api(shown)
+    fields = row.differences(identity, at=LATER)
+    assert fields == ("recovery_addresses", "verifiable_addresses")
+    assert if_stale(row, identity, fields) == ("untold",)
+
+
+def test_an_address_verified_again_later_here_than_in_kratos_is_newer_here() -> None:
+    again: Json = [address(verified_at=minutes(9))]
+    assert missed(held(verifiable_addresses=again), verifiable_addresses=VERIFIED) == ("newer",)
+    assert missed(held(verifiable_addresses=VERIFIED), verifiable_addresses=again) == (
+        "verification",
+    )
 
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
