@@ -45,6 +45,9 @@ console=$(value_of CONSOLE_POSTGRES_PASSWORD)
 valkey=$(value_of VALKEY_PASSWORD)
 keys=$(value_of KRATOS_WEBHOOK_API_KEYS)
 
+# Kratos and psql have users of their own too, and a checkout may be for its owner alone.
+chmod -R a+rX deploy/kratos deploy/postgres
+
 mkdir -p secrets
 chmod 700 secrets
 write database_url "postgresql://kratos_sync:$owner@postgres:5432/kratos_sync"

@@ -25,6 +25,12 @@ FROM_FILES: Final = (
     "console_oidc_client_secret",
 )
 """The settings that may be in files: all secrets, and all URLs."""
+SENT_TO: Final[Mapping[str, str]] = {
+    "kratos_admin_token": "kratos_admin_url",
+    "console_oidc_client_secret": "console_oidc_issuer",
+}
+"""By secret the URL that it is sent to: `.env` has both of them, or neither."""
+TOGETHER: Final[Mapping[str, str]] = {**SENT_TO, **{url: secret for secret, url in SENT_TO.items()}}
 SUFFIX: Final = "_file"
 MOST_BYTES: Final = 64 * 1024
 
@@ -83,6 +89,15 @@ def refused_in_dotenv(variables: Iterable[str]) -> dict[str, Refused]:
         )
         for variable in filter(names_a_file, variables)
     }
+
+
+def from_two_sources(name: str) -> Refused:
+    """Refuse a URL or a secret, of which the other is in the environment."""
+    url, secret = sorted((name, TOGETHER[name]), key=SENT_TO.__contains__)
+    return Refused(
+        f"{url.upper()} and {secret.upper()} must both be in the environment, or both in .env: who"
+        " writes one of them must not choose where the other's secret goes"
+    )
 
 
 def names_a_file(variable: str) -> bool:

@@ -32,8 +32,10 @@ from kratos_sync.infrastructure.bus import urls
 from kratos_sync.infrastructure.postgres.connections import parse_database_url
 from kratos_sync.infrastructure.secret_files import (
     FROM_FILES,
+    TOGETHER,
     Refused,
     from_files,
+    from_two_sources,
     read_literally,
     refused_in_dotenv,
 )
@@ -47,7 +49,6 @@ RESERVED_HEADERS: Final = re.compile(
     r"|traceparent|tracestate|baggage|x-request-id|x-kratos-hook",
     re.IGNORECASE,
 )
-ADMIN_URL_AND_TOKEN: Final = frozenset({"kratos_admin_url", "kratos_admin_token"})
 
 
 def _url(parse: Callable[[str], object], *schemes: str) -> AfterValidator:
@@ -111,12 +112,6 @@ def _key_header(header: str) -> str:
     if RESERVED_HEADERS.fullmatch(header):
         raise ValueError("this header has a meaning of its own: choose another, such as X-Api-Key")
     return header
-
-
-FROM_DIFFERENT_SOURCES: Final = Refused(
-    "KRATOS_ADMIN_URL and KRATOS_ADMIN_TOKEN must both be in the environment, or both in"
-    " .env: who writes one of them must not choose where the other's token goes"
-)
 
 
 def _origin(text: str | None) -> str | None:
@@ -284,7 +279,8 @@ class Settings(BaseSettings):
     ) -> tuple[Callable[[], dict[str, Any]], ...]:
         """The environment, and the files that it names, come before `.env`.
 
-        An admin URL or token is taken from `.env` only if the other is not in the environment.
+        A secret, or the URL that it is sent to, is taken from `.env` only if the other is not in
+        the environment.
         """
         first = {**env_settings(), **from_files(os.environ)}
 
@@ -297,10 +293,10 @@ class Settings(BaseSettings):
             else:
                 read_literally(dotenv_settings)
                 found = dotenv_settings() | refused_in_dotenv(dotenv_settings.env_vars)
-            for name in ADMIN_URL_AND_TOKEN & found.keys() - first.keys():
-                (other,) = ADMIN_URL_AND_TOKEN - {name}
+            for name in TOGETHER.keys() & found.keys() - first.keys():
+                other = TOGETHER[name]
                 if found[name] and first.get(other) and first[other] != found.get(other):
-                    found[name] = FROM_DIFFERENT_SOURCES
+                    found[name] = from_two_sources(name)
             return found
 
         return init_settings, environment, dotenv, file_secret_settings

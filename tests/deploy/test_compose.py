@@ -54,6 +54,14 @@ def for_each(names: Callable[[Compose], Iterable[str]]) -> pytest.MarkDecorator:
 of_ours = for_each(ours)
 of_all = for_each(lambda compose: compose["services"])
 in_both = pytest.mark.parametrize("compose", BOTH.values(), ids=FILES)
+MOUNTED = sorted(
+    {
+        volume.split(":")[0]
+        for service in SERVICES.values()
+        for volume in service.get("volumes", ())
+        if volume.startswith(".")
+    }
+)
 REQUIRED = re.compile(r"\$\{([A-Z_]+):\?[^}]+\}")
 UNITS = {"k": 2**10, "m": 2**20, "g": 2**30, "mb": 2**20}
 
@@ -72,9 +80,14 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_secrets(folder: Path) -> "subprocess.CompletedProcess[str]":
-    (folder / "deploy").mkdir(exist_ok=True)
+    for name in MOUNTED:
+        shutil.copytree(ROOT / name, folder / name, dirs_exist_ok=True)
     for name in (".env.example", "deploy/secrets.sh"):
         shutil.copy(ROOT / name, folder / name)
+    return run_script(folder)
+
+
+def run_script(folder: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         ["sh", str(folder / "deploy/secrets.sh")], capture_output=True, text=True, check=False
     )
@@ -250,6 +263,18 @@ def test_secrets_are_random_and_for_nobody_else(checkout: Path) -> None:
     assert declared == {f"./secrets/{each.name}" for each in (checkout / "secrets").iterdir()}
     assert declared >= {secret["file"] for secret in SMALL["secrets"].values()}
     assert "/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_what_is_mounted_can_be_read_by_every_user_whatever_the_umask_was(tmp_path: Path) -> None:
+    make_secrets(tmp_path)
+    mounted = [each for name in MOUNTED for each in (tmp_path / name, *(tmp_path / name).iterdir())]
+    for each in mounted:
+        each.chmod(0o700 if each.is_dir() else 0o600)
+
+    assert run_script(tmp_path).returncode == 0
+    assert {each.name: oct(each.stat().st_mode & 0o777) for each in mounted} == {
+        each.name: "0o755" if each.is_dir() else "0o644" for each in mounted
+    }
 
 
 def test_what_stands_in_dotenv_is_kept_and_used(tmp_path: Path) -> None:

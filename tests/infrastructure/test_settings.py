@@ -247,6 +247,23 @@ def test_an_admin_url_and_a_token_from_different_places_are_refused(
     assert "lovelace" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("written", "given"),
+    [
+        ("CONSOLE_OIDC_ISSUER=https://evil.example", {"CONSOLE_OIDC_CLIENT_SECRET": "lovelace"}),
+        ("CONSOLE_OIDC_CLIENT_SECRET=lovelace", {"CONSOLE_OIDC_ISSUER": "https://a.example"}),
+    ],
+)
+def test_an_issuer_and_the_secret_that_it_gets_are_from_one_place(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, written: str, given: dict[str, str]
+) -> None:
+    (tmp_path / ".env").write_text(written)
+
+    settings_of(monkeypatch)
+    with pytest.raises(ValidationError, match="OIDC_ISSUER and CONSOLE_OIDC_CLIENT_SECRET must"):
+        settings_of(monkeypatch, **given)
+
+
 @pytest.mark.parametrize("given", ["${LOVELACE}", "${KRATOS_ADMIN_TOKEN}", "${NO:-lovelace}"])
 def test_a_file_takes_nothing_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str

@@ -26,7 +26,6 @@ READY_SECONDS: Final = 60.0
 MIGRATE_SECONDS: Final = 300.0
 PORT_SECONDS: Final = 4.0
 POLL_SECONDS: Final = 0.1
-ADMIN_URL_AND_TOKEN: Final = {"KRATOS_ADMIN_URL", "KRATOS_ADMIN_TOKEN"}
 OWN_URLS: Final = {"DATABASE_URL", "BROKER_URL"}
 EXPORTED_BY: Final = "KRATOS_SYNC_DEV"
 """The variable that says which directory the other exported variables are about."""
@@ -245,7 +244,7 @@ def _require_free(name: str, address: Address, seconds: float) -> None:
 def _environment(data: Path, undo: ExitStack, *, no_broker: bool) -> dict[str, str]:
     """Return the children's environment; start a server for each URL that is not configured."""
     from kratos_sync.infrastructure.embedded import EmbeddedPostgres, EmbeddedValkey
-    from kratos_sync.infrastructure.secret_files import names_a_file, written_in_dotenv
+    from kratos_sync.infrastructure.secret_files import TOGETHER, names_a_file, written_in_dotenv
 
     given = {k: v for k, v in {**written_in_dotenv(), **os.environ}.items() if v}
     if given.get(EXPORTED_BY) == str(data.absolute()):
@@ -268,7 +267,7 @@ def _environment(data: Path, undo: ExitStack, *, no_broker: bool) -> dict[str, s
     kept = {
         name: value
         for name, value in given.items()
-        if name not in from_file or not (name.upper() in ADMIN_URL_AND_TOKEN or names_a_file(name))
+        if name not in from_file or not (name.lower() in TOGETHER or names_a_file(name))
     }
     return {"LOG_FORMAT": "console", **kept}
 

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from kratos_sync.infrastructure.worker.child_processes import end_with_parent
 
 LINK = "of-a-stand-in"
+SHOWN = ("DATABASE_", "BROKER_", "KRATOS_ADMIN_", "METRICS_", "CONSOLE_OIDC_")
 
 
 class Ready(BaseHTTPRequestHandler):
@@ -23,7 +24,7 @@ class Ready(BaseHTTPRequestHandler):
 def main(name: str, *options: str) -> None:
     end_with_parent(os.environ)
     for setting in os.environ:
-        if setting.upper().startswith(("DATABASE_", "BROKER_", "KRATOS_ADMIN_", "METRICS_")):
+        if setting.upper().startswith(SHOWN):
             print(f"{setting}={os.environ[setting]}")
     played = os.environ.get("STAND_IN")
     if played == f"{name} dies":

@@ -381,8 +381,8 @@ def test_the_key_that_is_configured_is_shown(started: list[Dev], directory: Path
     assert not (directory / ".data" / "webhook-key").exists()
 
 
-@pytest.mark.parametrize("name", ["KRATOS_ADMIN_URL", "kratos_admin_url"])
-def test_what_an_env_file_says_of_the_admin_api_does_not_become_the_environments(
+@pytest.mark.parametrize("name", ["KRATOS_ADMIN_URL", "kratos_admin_url", "CONSOLE_OIDC_ISSUER"])
+def test_where_an_env_file_has_secrets_sent_does_not_become_the_environments(
     started: list[Dev], directory: Path, name: str
 ) -> None:
     (directory / ".env").write_text(f"{name}=https://evil.example\n")
