@@ -23,6 +23,9 @@ PROGRAM: Final = "/opt/kratos-sync/bin/kratos-sync"
 SERVICES: Final = sorted(path.name for path in FOLDER.glob("*.service"))
 SOCKET: Final = "kratos-sync-api.socket"
 ALL: Final = "kratos-sync-all.service"
+MIGRATE: Final = "kratos-sync-migrate.service"
+PROCESSES: Final = [name for name in SERVICES if name != MIGRATE]
+"""Those that run until they are stopped."""
 MOST_EXPOSED: Final = 20
 """In tenths of systemd's measure, from 0 to 10."""
 
@@ -94,13 +97,22 @@ def test_a_unit_runs_a_command_of_ours_with_options_that_exist(name: str) -> Non
     assert left == []
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", PROCESSES)
 def test_a_unit_is_watched_for_longer_than_a_turn_may_take(name: str) -> None:
     assert last(name, "Type") == "notify"
     assert int(last(name, "WatchdogSec")) >= LONGEST_TURN_SECONDS
     assert last(name, "Restart") == "always"
     # The first start waits for the database, however long that takes.
     assert last(name, "TimeoutStartSec") == "infinity"
+
+
+def test_a_migration_runs_once_and_starting_it_waits_until_it_has_ended() -> None:
+    assert last(MIGRATE, "Type") == "oneshot"
+    assert last(MIGRATE, "Restart") == "no"
+    assert last(MIGRATE, "WatchdogSec") == "0"
+    assert last(MIGRATE, "TimeoutStartSec") == "infinity"
+    (own,) = (FOLDER / f"{MIGRATE}.d").iterdir()
+    assert own.name > Path(COMMON).name
 
 
 @pytest.mark.parametrize("name", ["kratos-sync-worker@.service", ALL])
@@ -150,13 +162,13 @@ def test_the_socket_listens_where_the_api_would() -> None:
 def test_processes_on_a_machine_have_ports_of_their_own() -> None:
     ports = {
         value.replace("%i", number)
-        for name in SERVICES
+        for name in PROCESSES
         for number in ("1", "2", "9")
         for key, value in lines_of(name)
         if key == "Environment" and value.startswith("METRICS_PORT=")
     }
 
-    assert len(ports) == len(SERVICES) - 1 + 3
+    assert len(ports) == len(PROCESSES) - 1 + 3
 
 
 def test_the_target_starts_every_service_but_the_one_that_is_all_of_them() -> None:
@@ -166,8 +178,8 @@ def test_the_target_starts_every_service_but_the_one_that_is_all_of_them() -> No
 
     # The console says who may sign in first, and the other one is all of them: those who want it
     # enable its unit.
-    always = {*SERVICES, SOCKET} - {"kratos-sync-console.service", ALL}
+    always = {*PROCESSES, SOCKET} - {"kratos-sync-console.service", ALL}
     assert {re.sub(r"@\d", "@", each) for each in wanted.split()} == always
-    assert all(last(name, "WantedBy") == "kratos-sync.target" for name in {*SERVICES} - {ALL})
+    assert all(last(name, "WantedBy") == "kratos-sync.target" for name in {*PROCESSES} - {ALL})
     assert last(ALL, "WantedBy") == "multi-user.target"
     assert all(last(name, "PartOf") == "kratos-sync.target" for name in SERVICES)
