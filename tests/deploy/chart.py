@@ -21,6 +21,8 @@ NAMESPACE: Final = "identity"
 CASES: Final = ("default", "everything")
 """Each has its values and what is rendered from them."""
 
+KUBERNETES: Final = ("--kube-version", "1.30")
+"""Helm 3 that was built from its module takes Kubernetes for 1.20."""
 RENDERED_FROM: Final = FOLDER / "rendered-from.sha256"
 
 Manifest = dict[str, Any]
@@ -43,8 +45,7 @@ def helm(*arguments: str, home: Path) -> "subprocess.CompletedProcess[str]":
 
 def rendered(*options: str, home: Path, release: str = RELEASE) -> list[Manifest]:
     """The manifests, without comments, in the order of kinds and names."""
-    # Helm 3 that was built from its module takes Kubernetes for 1.20.
-    where = ("--namespace", NAMESPACE, "--kube-version", "1.30")
+    where = ("--namespace", NAMESPACE, *KUBERNETES)
     made = helm("template", release, str(CHART), *where, *options, home=home)
     assert made.returncode == 0, made.stderr
     return in_order(each for each in yaml.safe_load_all(made.stdout) if each)

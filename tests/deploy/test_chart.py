@@ -6,12 +6,14 @@
 import re
 import tomllib
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import click
 import kubernetes_validate
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from kratos_sync.api.cli import main
 from kratos_sync.infrastructure.observability.health import Health
@@ -25,7 +27,7 @@ ABOUT = yaml.safe_load((CHART / "Chart.yaml").read_text())
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 SUPPORTED = ("1.30", kubernetes_validate.latest_version())
 PROMETHEUS_OPERATOR = "monitoring.coreos.com/v1"
-"""Of another project's definitions, for which no validator brings the schemas."""
+"""Of another project's definitions."""
 KRATOS_ATTEMPTS_SECONDS = 25 + 1 + 25 + 3 + 25
 WITH_PODS = {"Deployment", "Job"}
 
@@ -86,6 +88,19 @@ def test_kubernetes_accepts_every_manifest(case: str, version: str) -> None:
     assert len(validated) >= 18
     for manifest in validated:
         kubernetes_validate.validate(manifest, version, strict=True)
+
+
+@pytest.mark.parametrize("kind", ["PodMonitor", "PrometheusRule"])
+def test_the_operator_of_prometheus_accepts_its_manifests(kind: str) -> None:
+    # Not imported as usual: mypy would read models of two megabytes.
+    models = import_module("cloudcoil.models.prometheus_operator.v1")
+    model: type[BaseModel] = getattr(models, kind)
+    (manifest,) = of_kind("everything", kind).values()
+
+    read = model.model_validate(manifest)
+
+    # A field that does not exist would be left out.
+    assert read.model_dump(mode="json", by_alias=True, exclude_unset=True) == manifest
 
 
 def test_the_chart_says_the_oldest_kubernetes_that_is_validated() -> None:
@@ -202,6 +217,14 @@ def test_only_the_api_has_the_keys_of_webhooks(case: str) -> None:
     assert having == {"api"}
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_only_those_who_ask_the_broker_have_its_url(case: str) -> None:
+    pods = of_kind(case, *WITH_PODS)
+    having = {name for name in pods if "BROKER_URL_FILE" in environment_of(pods[name])}
+
+    assert having == {"relay", "worker", "console"} & pods.keys()
+
+
 def test_a_process_can_have_a_database_role_of_its_own_and_the_others_keep_theirs() -> None:
     keys = {}
     for process, manifest in of_kind("everything", *WITH_PODS).items():
@@ -231,9 +254,12 @@ def test_what_a_process_sets_wins_for_it_alone() -> None:
         "example.org/pool": "front",
     }
     assert pod_of(pods["relay"])["nodeSelector"] == {"kubernetes.io/arch": "arm64"}
-    assert pods["worker"]["spec"]["template"]["metadata"]["annotations"] == {
-        "example.org/log": "text"
-    }
+    worker = pods["worker"]["spec"]["template"]["metadata"]
+    assert worker["annotations"] == {"example.org/log": "text"}
+    added = {"example.org/team": "identity", "example.org/identity": "federated"}
+    assert added.items() <= worker["labels"].items()
+    # A label of ours stays ours, because others select by it.
+    assert worker["labels"]["app.kubernetes.io/component"] == "worker"
 
 
 @pytest.mark.parametrize("manifest", cases_of("Deployment"))
@@ -348,7 +374,7 @@ def test_a_process_reaches_only_what_it_asks_once_that_is_wanted() -> None:
         "migrate": ledger,
         "relay": ledger | broker,
         "reconcile": ledger | kratos,
-        "console": ledger | broker | kratos,
+        "console": ledger | broker | kratos | {443},
         "worker": ledger | broker | kratos | {587},
     }
     for manifest in of_kind("default", "NetworkPolicy").values():
@@ -399,6 +425,9 @@ def test_the_adapter_is_told_of_metrics_and_states_that_exist() -> None:
 
     assert named <= {metric.name for metric in METRICS} | {"kratos_sync_owner"}
     assert "kratos_sync_deliveries" in named
+    # Each is narrowed to what is asked for: a consumer that is paused elsewhere is another one.
+    (query,) = re.findall(r"metricsQuery: >-\n(.*?)```", page, re.DOTALL)
+    assert query.count("<<.LabelMatchers>>") == len(re.findall(r"kratos_sync_\w+", query)) == 2
     assert set(states.split("|")) <= set(STATES)
 
 
@@ -414,6 +443,11 @@ def test_prometheus_scrapes_every_process_as_the_job_that_the_alerts_expect() ->
     assert relabeling["targetLabel"] == "job"
     assert {relabeling["replacement"]} == set(re.findall(r'job="([^"]+)"', alerts))
     assert endpoint["interval"] == "15s"
+    # By which a scaler tells the releases of a namespace apart.
+    (scaler,) = of_kind("everything", "HorizontalPodAutoscaler").values()
+    (metric,) = scaler["spec"]["metrics"]
+    added = {re.sub(r"\W", "_", label) for label in monitor["spec"]["podTargetLabels"]}
+    assert metric["external"]["metric"]["selector"]["matchLabels"].keys() == added
     assert not of_kind("default", "PodMonitor", "PrometheusRule")
 
 

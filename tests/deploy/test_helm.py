@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -16,13 +17,16 @@ from tests.deploy.chart import (
     CASES,
     CHART,
     FOLDER,
+    KUBERNETES,
     ROOT,
+    Manifest,
     golden,
     helm,
     rendered,
     values_of,
     without_copies,
 )
+from tests.programs import installed_program
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -46,9 +50,10 @@ def test_helm_renders_what_is_recorded(case: str, tmp_path: Path) -> None:
     assert made == golden(case)
 
 
-def test_alerts_dashboard_and_grants_are_rendered_as_they_are(tmp_path: Path) -> None:
+def test_alerts_dashboard_and_grants_are_those_that_others_use(tmp_path: Path) -> None:
     made = rendered("--values", str(values_of("everything")), home=tmp_path)
     monitoring = ROOT / "deploy" / "monitoring"
+    alerts = yaml.safe_load((monitoring / "alerts.yaml").read_text())
     (rule,) = [each for each in made if each["kind"] == "PrometheusRule"]
     data = {
         name: content
@@ -57,11 +62,69 @@ def test_alerts_dashboard_and_grants_are_rendered_as_they_are(tmp_path: Path) ->
         for name, content in each["data"].items()
     }
 
-    assert rule["spec"] == yaml.safe_load((monitoring / "alerts.yaml").read_text())
+    of_namespace = re.compile(r'\{namespace="identity"\}|(?<=\{)namespace="identity", ')
+    assert without(of_namespace, rule["spec"]) == alerts
     assert data == {
         "kratos-sync.json": (monitoring / "dashboard.json").read_text(),
         "grants.sql": (ROOT / "deploy" / "postgres" / "grants.sql").read_text(),
     }
+
+
+def without(pattern: re.Pattern[str], rules: Manifest) -> Manifest:
+    for group in rules["groups"]:
+        for each in group["rules"]:
+            each["expr"] = pattern.sub("", each["expr"])
+    return rules
+
+
+def test_the_alerts_of_a_release_are_about_the_processes_of_its_namespace(tmp_path: Path) -> None:
+    """Else an api elsewhere, such as a staging system's, would hide that this one has none."""
+    promtool = installed_program("promtool", "prometheus")
+    made = rendered("--values", str(values_of("everything")), home=tmp_path)
+    (rule,) = [each for each in made if each["kind"] == "PrometheusRule"]
+    other = {
+        "series": 'kratos_sync_build_info{namespace="staging", process="api"}',
+        "values": "1x9",
+    }
+    fires = {
+        "interval": "15s",
+        "input_series": [other],
+        "alert_rule_test": [
+            {
+                "eval_time": "1m",
+                "alertname": "KratosSyncNoApi",
+                "exp_alerts": [
+                    {
+                        "exp_labels": {
+                            "severity": "critical",
+                            "namespace": "identity",
+                            "process": "api",
+                        }
+                    }
+                ],
+            }
+        ],
+    }
+
+    for each in (each for group in rule["spec"]["groups"] for each in group["rules"]):
+        each.pop("annotations")
+        selectors = re.findall(
+            r"\b(?:kratos_sync_\w+|process_\w+_seconds|up)\b(.*?)[,}\s)]", each["expr"]
+        )
+        assert selectors
+        assert {*selectors} == {'{namespace="identity"'}, each["expr"]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]))
+    (tmp_path / "tests.yaml").write_text(
+        yaml.safe_dump({"rule_files": ["rules.yaml"], "tests": [fires]})
+    )
+    tested = subprocess.run(
+        [promtool, "test", "rules", "tests.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
 def test_a_package_of_the_chart_has_what_it_only_links_to(tmp_path: Path) -> None:
@@ -90,6 +153,8 @@ def test_a_package_of_the_chart_has_what_it_only_links_to(tmp_path: Path) -> Non
         ("image.digest=latest", "latest"),
         ("networkPolicy.egress.broker.ports[0]=0", "minimum: got 0, want 1"),
         ("pod.containers=null", "containers"),
+        ("fullnameOverride=1st", "1st"),
+        ("podLabels.team=a team", "a team"),
     ],
 )
 def test_a_value_that_means_nothing_is_refused(option: str, reason: str, tmp_path: Path) -> None:
@@ -102,7 +167,12 @@ def test_a_value_that_means_nothing_is_refused(option: str, reason: str, tmp_pat
 
 @pytest.mark.parametrize(
     ("release", "name"),
-    [("kratos-sync", "kratos-sync-api"), ("prod", "prod-kratos-sync-api")],
+    [
+        ("kratos-sync", "kratos-sync-api"),
+        ("prod", "prod-kratos-sync-api"),
+        ("acme.prod", "acme-prod-kratos-sync-api"),
+        ("x" * 53, "x" * 50 + "-api"),
+    ],
 )
 def test_objects_are_named_after_the_release_and_what_they_are(
     release: str, name: str, tmp_path: Path
@@ -111,6 +181,74 @@ def test_objects_are_named_after_the_release_and_what_they_are(
     services = [each["metadata"]["name"] for each in made if each["kind"] == "Service"]
 
     assert services == [name]
+
+
+@pytest.mark.parametrize("release", ["kratos-sync.2", "y" * 53, "404"])
+def test_names_and_labels_are_such_as_kubernetes_accepts(release: str, tmp_path: Path) -> None:
+    override = ("--set", "fullnameOverride=identities") if release.isdigit() else ()
+    options = ("--values", str(values_of("everything")), "--set", "fullnameOverride=", *override)
+    made = rendered(*options, home=tmp_path, release=release)
+
+    for each in made:
+        # The strictest of all: a Service's.
+        assert re.fullmatch(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", each["metadata"]["name"])
+        template = each["spec"].get("template", {}) if "spec" in each else {}
+        for labels in (each["metadata"]["labels"], template.get("metadata", {}).get("labels", {})):
+            for value in labels.values():
+                assert isinstance(value, str)
+                assert re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", value)
+
+
+@pytest.mark.parametrize(
+    ("release", "options", "reason"),
+    [
+        ("1st", (), "1st-kratos-sync does not: set fullnameOverride"),
+        (
+            "x",
+            ("worker.autoscaling.enabled=true,worker.autoscaling.minReplicas=9",),
+            "minReplicas is more than its maxReplicas",
+        ),
+    ],
+)
+def test_what_a_cluster_would_refuse_is_refused_before(
+    release: str, options: tuple[str, ...], reason: str, tmp_path: Path
+) -> None:
+    given = [word for option in options for word in ("--set", option)]
+    refused = helm("template", release, str(CHART), *KUBERNETES, *given, home=tmp_path)
+
+    assert refused.returncode == 1
+    assert reason in refused.stderr
+
+
+def test_the_chart_may_be_a_dependency_that_is_switched_on(tmp_path: Path) -> None:
+    parent = tmp_path / "parent"
+    shutil.copytree(CHART, parent / "charts" / "kratos-identity-sync")
+    on = {"name": "kratos-identity-sync", "version": "0.1.0", "condition": "identities.enabled"}
+    about = {"apiVersion": "v2", "name": "parent", "version": "0.1.0"}
+    (parent / "Chart.yaml").write_text(
+        yaml.safe_dump({**about, "dependencies": [{**on, "alias": "identities"}]})
+    )
+    made = {}
+    for answer in ("true", "false"):
+        enabled = ("--set", f"identities.enabled={answer}")
+        run = helm("template", "x", str(parent), *KUBERNETES, *enabled, home=tmp_path)
+        assert run.returncode == 0, run.stderr
+        made[answer] = run.stdout.count("kind: Deployment")
+
+    assert made == {"true": 4, "false": 0}
+
+
+def test_without_ids_a_pod_takes_those_that_openshift_gives_it(tmp_path: Path) -> None:
+    unset = ",".join(
+        f"podSecurityContext.{key}=null" for key in ("runAsUser", "runAsGroup", "fsGroup")
+    )
+    made = rendered("--set", unset, home=tmp_path)
+
+    for each in (each for each in made if each["kind"] in {"Deployment", "Job"}):
+        assert each["spec"]["template"]["spec"]["securityContext"] == {
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
 
 
 def test_the_schema_of_the_values_is_a_schema_and_the_values_follow_it(tmp_path: Path) -> None:
@@ -151,7 +289,7 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         return "properties" not in schema
 
     assert [path for path in paths(VALUES) if not known(SCHEMA, path)] == []
-    for name in SCHEMA["properties"].keys() - {"global"}:
+    for name in SCHEMA["properties"].keys() - {"global", "enabled"}:
         assert name in VALUES
         inside = SCHEMA["properties"][name].get("properties", {})
         assert inside.keys() <= VALUES[name].keys() if inside else True

@@ -1,16 +1,19 @@
+{{- /* No longer than leaves room for a process' name, and as names of Services have to be. */ -}}
 {{- define "kratos-sync.fullname" -}}
-{{- if .Values.fullnameOverride -}}
-{{ .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
-{{- else if contains "kratos-sync" .Release.Name -}}
-{{ .Release.Name | trunc 50 | trimSuffix "-" }}
-{{- else -}}
-{{ printf "%s-kratos-sync" .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- $release := .Release.Name -}}
+{{- if not (contains "kratos-sync" $release) -}}
+{{- $release = printf "%s-kratos-sync" $release -}}
 {{- end -}}
+{{- $name := .Values.fullnameOverride | default $release | replace "." "-" | trunc 50 | trimSuffix "-" -}}
+{{- if not (regexMatch "^[a-z]" $name) -}}
+{{- fail (printf "The name of a Service has to begin with a letter, and %s does not: set fullnameOverride." $name) -}}
+{{- end -}}
+{{ $name }}
 {{- end -}}
 
 {{- define "kratos-sync.releaseLabels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "kratos-sync.labels" -}}
@@ -35,8 +38,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "kratos-sync.podTemplate" -}}
 metadata:
   labels:
-    {{- include "kratos-sync.labels" .root | nindent 4 }}
-    app.kubernetes.io/component: {{ .process }}
+    {{- $own := set (fromYaml (include "kratos-sync.labels" .root)) "app.kubernetes.io/component" .process }}
+    {{- merge $own .values.podLabels .root.Values.podLabels | toYaml | nindent 4 }}
   {{- with mergeOverwrite (deepCopy .root.Values.podAnnotations) .values.podAnnotations }}
   annotations:
     {{- toYaml . | nindent 4 }}
@@ -47,7 +50,11 @@ spec:
 {{- end -}}
 
 {{- define "kratos-sync.podSpec" -}}
-{{- $secrets := mergeOverwrite (deepCopy .root.Values.secrets) .values.secrets -}}
+{{- $secrets := deepCopy .root.Values.secrets -}}
+{{- if not (has .process (list "relay" "worker" "console")) -}}
+{{- $secrets = omit $secrets "BROKER_URL" -}}
+{{- end -}}
+{{- $secrets = mergeOverwrite $secrets .values.secrets -}}
 {{- $env := mergeOverwrite (deepCopy .root.Values.env) .values.env -}}
 automountServiceAccountToken: false
 # A Service called `metrics` would set METRICS_PORT.
