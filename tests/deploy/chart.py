@@ -4,10 +4,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 import yaml
 
 from tests.programs import missing
@@ -61,6 +63,55 @@ def values_of(case: str) -> Path:
 
 def golden(case: str) -> list[Manifest]:
     return list(yaml.safe_load_all((FOLDER / f"{case}.yaml").read_text()))
+
+
+@cache
+def all_of(case: str) -> list[Manifest]:
+    """What is recorded, read once."""
+    return golden(case)
+
+
+def of_kind(case: str, *kinds: str) -> dict[str, Manifest]:
+    """By the process that each is of."""
+    return {
+        each["metadata"]["labels"].get("app.kubernetes.io/component", ""): each
+        for each in all_of(case)
+        if each["kind"] in kinds
+    }
+
+
+def cases_of(*kinds: str) -> list[Any]:
+    return [
+        pytest.param(manifest, id=f"{case}-{process}")
+        for case in CASES
+        for process, manifest in of_kind(case, *kinds).items()
+    ]
+
+
+def process_of(manifest: Manifest) -> str:
+    return manifest["metadata"]["labels"]["app.kubernetes.io/component"]
+
+
+def pod_of(manifest: Manifest) -> dict[str, Any]:
+    return manifest["spec"]["template"]["spec"]
+
+
+def container_of(manifest: Manifest) -> dict[str, Any]:
+    (container,) = pod_of(manifest)["containers"]
+    return container
+
+
+def environment_of(manifest: Manifest) -> dict[str, str]:
+    return {each["name"]: each["value"] for each in container_of(manifest)["env"]}
+
+
+def pause_of(manifest: Manifest) -> int:
+    hooks = container_of(manifest).get("lifecycle", {})
+    return hooks["preStop"]["sleep"]["seconds"] if hooks else 0
+
+
+def selects(selector: dict[str, str], manifest: Manifest) -> bool:
+    return selector.items() <= manifest["spec"]["template"]["metadata"]["labels"].items()
 
 
 def without_copies(manifests: list[Manifest]) -> list[Manifest]:

@@ -3,24 +3,35 @@
 `tests/deploy/test_helm.py` compares the records with what helm renders now.
 """
 
-import re
 import tomllib
-from functools import cache
-from importlib import import_module
-from typing import Any
 
 import click
 import kubernetes_validate
 import pytest
 import yaml
-from pydantic import BaseModel
 
 from kratos_sync.api.cli import main
 from kratos_sync.infrastructure.observability.health import Health
 from kratos_sync.infrastructure.observability.observer import Observer
 from kratos_sync.infrastructure.secret_files import FROM_FILES
 from kratos_sync.infrastructure.settings import Settings
-from tests.deploy.chart import CASES, CHART, RENDERED_FROM, ROOT, Manifest, digest, golden
+from tests.deploy.chart import (
+    CASES,
+    CHART,
+    RENDERED_FROM,
+    ROOT,
+    Manifest,
+    all_of,
+    cases_of,
+    container_of,
+    digest,
+    environment_of,
+    of_kind,
+    pause_of,
+    pod_of,
+    process_of,
+    selects,
+)
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ABOUT = yaml.safe_load((CHART / "Chart.yaml").read_text())
@@ -32,54 +43,6 @@ KRATOS_ATTEMPTS_SECONDS = 25 + 1 + 25 + 3 + 25
 WITH_PODS = {"Deployment", "Job"}
 
 
-@cache
-def all_of(case: str) -> list[Manifest]:
-    return golden(case)
-
-
-def of_kind(case: str, *kinds: str) -> dict[str, Manifest]:
-    """By the process that each is of."""
-    return {
-        each["metadata"]["labels"].get("app.kubernetes.io/component", ""): each
-        for each in all_of(case)
-        if each["kind"] in kinds
-    }
-
-
-def cases_of(*kinds: str) -> list[Any]:
-    return [
-        pytest.param(manifest, id=f"{case}-{process}")
-        for case in CASES
-        for process, manifest in of_kind(case, *kinds).items()
-    ]
-
-
-def process_of(manifest: Manifest) -> str:
-    return manifest["metadata"]["labels"]["app.kubernetes.io/component"]
-
-
-def pod_of(manifest: Manifest) -> dict[str, Any]:
-    return manifest["spec"]["template"]["spec"]
-
-
-def container_of(manifest: Manifest) -> dict[str, Any]:
-    (container,) = pod_of(manifest)["containers"]
-    return container
-
-
-def environment_of(manifest: Manifest) -> dict[str, str]:
-    return {each["name"]: each["value"] for each in container_of(manifest)["env"]}
-
-
-def pause_of(manifest: Manifest) -> int:
-    hooks = container_of(manifest).get("lifecycle", {})
-    return hooks["preStop"]["sleep"]["seconds"] if hooks else 0
-
-
-def selects(selector: dict[str, str], manifest: Manifest) -> bool:
-    return selector.items() <= manifest["spec"]["template"]["metadata"]["labels"].items()
-
-
 @pytest.mark.parametrize("version", SUPPORTED)
 @pytest.mark.parametrize("case", CASES)
 def test_kubernetes_accepts_every_manifest(case: str, version: str) -> None:
@@ -88,19 +51,6 @@ def test_kubernetes_accepts_every_manifest(case: str, version: str) -> None:
     assert len(validated) >= 18
     for manifest in validated:
         kubernetes_validate.validate(manifest, version, strict=True)
-
-
-@pytest.mark.parametrize("kind", ["PodMonitor", "PrometheusRule"])
-def test_the_operator_of_prometheus_accepts_its_manifests(kind: str) -> None:
-    # Not imported as usual: mypy would read models of two megabytes.
-    models = import_module("cloudcoil.models.prometheus_operator.v1")
-    model: type[BaseModel] = getattr(models, kind)
-    (manifest,) = of_kind("everything", kind).values()
-
-    read = model.model_validate(manifest)
-
-    # A field that does not exist would be left out.
-    assert read.model_dump(mode="json", by_alias=True, exclude_unset=True) == manifest
 
 
 def test_the_chart_says_the_oldest_kubernetes_that_is_validated() -> None:
@@ -398,57 +348,6 @@ def test_the_schema_is_migrated_before_anything_else(case: str) -> None:
     # Whatever the pod needs has to be there before the chart's own objects are.
     assert pod_of(job)["serviceAccountName"] == "default"
     assert job["spec"]["backoffLimit"] > 0
-
-
-def test_workers_are_scaled_by_the_backlog_that_the_page_tells_the_adapter_to_serve() -> None:
-    (scaler,) = of_kind("everything", "HorizontalPodAutoscaler").values()
-    (metric,) = scaler["spec"]["metrics"]
-    page = (ROOT / "docs" / "kubernetes.md").read_text()
-    (rules,) = [
-        yaml.safe_load(block) for block in re.findall(r"```yaml\n(rules:.*?)```", page, re.DOTALL)
-    ]
-    (rule,) = rules["rules"]["external"]
-
-    assert metric["external"]["metric"]["name"] == rule["name"]["as"]
-    assert metric["external"]["target"]["type"] == "AverageValue"
-    assert "replicas" not in of_kind("everything", "Deployment")["worker"]["spec"]
-    assert "replicas" in of_kind("default", "Deployment")["worker"]["spec"]
-    assert not of_kind("default", "HorizontalPodAutoscaler")
-
-
-def test_the_adapter_is_told_of_metrics_and_states_that_exist() -> None:
-    from kratos_sync.infrastructure.observability.definitions import METRICS, STATES
-
-    page = (ROOT / "docs" / "kubernetes.md").read_text()
-    named = set(re.findall(r"\bkratos_sync_\w+", page)) - {"kratos_sync_backlog"}
-    (states,) = re.findall(r'state=~"([a-z|]+)"', page)
-
-    assert named <= {metric.name for metric in METRICS} | {"kratos_sync_owner"}
-    assert "kratos_sync_deliveries" in named
-    # Each is narrowed to what is asked for: a consumer that is paused elsewhere is another one.
-    (query,) = re.findall(r"metricsQuery: >-\n(.*?)```", page, re.DOTALL)
-    assert query.count("<<.LabelMatchers>>") == len(re.findall(r"kratos_sync_\w+", query)) == 2
-    assert set(states.split("|")) <= set(STATES)
-
-
-def test_prometheus_scrapes_every_process_as_the_job_that_the_alerts_expect() -> None:
-    (monitor,) = of_kind("everything", "PodMonitor").values()
-    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
-    alerts = (ROOT / "deploy/monitoring/alerts.yaml").read_text()
-
-    for manifest in of_kind("everything", "Deployment").values():
-        assert selects(monitor["spec"]["selector"]["matchLabels"], manifest)
-        assert endpoint["port"] in {port["name"] for port in container_of(manifest)["ports"]}
-    (relabeling,) = endpoint["relabelings"]
-    assert relabeling["targetLabel"] == "job"
-    assert {relabeling["replacement"]} == set(re.findall(r'job="([^"]+)"', alerts))
-    assert endpoint["interval"] == "15s"
-    # By which a scaler tells the releases of a namespace apart.
-    (scaler,) = of_kind("everything", "HorizontalPodAutoscaler").values()
-    (metric,) = scaler["spec"]["metrics"]
-    added = {re.sub(r"\W", "_", label) for label in monitor["spec"]["podTargetLabels"]}
-    assert metric["external"]["metric"]["selector"]["matchLabels"].keys() == added
-    assert not of_kind("default", "PodMonitor", "PrometheusRule")
 
 
 def test_what_others_need_too_is_linked_and_not_copied() -> None:

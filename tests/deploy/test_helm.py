@@ -26,7 +26,6 @@ from tests.deploy.chart import (
     values_of,
     without_copies,
 )
-from tests.programs import installed_program
 
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -77,56 +76,6 @@ def without(pattern: re.Pattern[str], rules: Manifest) -> Manifest:
     return rules
 
 
-def test_the_alerts_of_a_release_are_about_the_processes_of_its_namespace(tmp_path: Path) -> None:
-    """Else an api elsewhere, such as a staging system's, would hide that this one has none."""
-    promtool = installed_program("promtool", "prometheus")
-    made = rendered("--values", str(values_of("everything")), home=tmp_path)
-    (rule,) = [each for each in made if each["kind"] == "PrometheusRule"]
-    other = {
-        "series": 'kratos_sync_build_info{namespace="staging", process="api"}',
-        "values": "1x9",
-    }
-    fires = {
-        "interval": "15s",
-        "input_series": [other],
-        "alert_rule_test": [
-            {
-                "eval_time": "1m",
-                "alertname": "KratosSyncNoApi",
-                "exp_alerts": [
-                    {
-                        "exp_labels": {
-                            "severity": "critical",
-                            "namespace": "identity",
-                            "process": "api",
-                        }
-                    }
-                ],
-            }
-        ],
-    }
-
-    for each in (each for group in rule["spec"]["groups"] for each in group["rules"]):
-        each.pop("annotations")
-        selectors = re.findall(
-            r"\b(?:kratos_sync_\w+|process_\w+_seconds|up)\b(.*?)[,}\s)]", each["expr"]
-        )
-        assert selectors
-        assert {*selectors} == {'{namespace="identity"'}, each["expr"]
-    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]))
-    (tmp_path / "tests.yaml").write_text(
-        yaml.safe_dump({"rule_files": ["rules.yaml"], "tests": [fires]})
-    )
-    tested = subprocess.run(
-        [promtool, "test", "rules", "tests.yaml"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert tested.returncode == 0, tested.stdout + tested.stderr
-
-
 def test_a_package_of_the_chart_has_what_it_only_links_to(tmp_path: Path) -> None:
     packed = helm("package", str(CHART), "--destination", str(tmp_path), home=tmp_path / "home")
     assert packed.returncode == 0, packed.stderr
@@ -154,7 +103,11 @@ def test_a_package_of_the_chart_has_what_it_only_links_to(tmp_path: Path) -> Non
         ("networkPolicy.egress.broker.ports[0]=0", "minimum: got 0, want 1"),
         ("pod.containers=null", "containers"),
         ("fullnameOverride=1st", "1st"),
+        ("env.SENTRY_DSN.valueFrom.secretKeyRef.name=x", "'secretKeyRef' not allowed"),
         ("podLabels.team=a team", "a team"),
+        ("worker.volumes[0].name=tmp", "/worker/volumes/0/name"),
+        # The five seconds of its preStop hook are within it.
+        ("api.terminationGracePeriodSeconds=5", "minimum: got 5, want 6"),
     ],
 )
 def test_a_value_that_means_nothing_is_refused(option: str, reason: str, tmp_path: Path) -> None:
@@ -249,6 +202,36 @@ def test_without_ids_a_pod_takes_those_that_openshift_gives_it(tmp_path: Path) -
             "runAsNonRoot": True,
             "seccompProfile": {"type": "RuntimeDefault"},
         }
+
+
+def test_a_setting_may_use_what_kubernetes_knows(tmp_path: Path) -> None:
+    address = {"valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}
+    env = {"HOST_IP": address, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://$(HOST_IP):4318"}
+    made = rendered("--set-json", f"relay.env={json.dumps(env)}", home=tmp_path)
+    (relay,) = [
+        each
+        for each in made
+        if (each["kind"], each["metadata"]["name"]) == ("Deployment", "kratos-sync-relay")
+    ]
+
+    (container,) = relay["spec"]["template"]["spec"]["containers"]
+    names = [each["name"] for each in container["env"]]
+    assert container["env"][names.index("HOST_IP")] == {"name": "HOST_IP", **address}
+    # Kubernetes replaces only what was set before.
+    assert names.index("HOST_IP") < names.index("OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::"])
+def test_every_port_listens_where_it_is_told(address: str, tmp_path: Path) -> None:
+    options = ("--set", f"listenOn={address}", "--set", "console.enabled=true")
+    for each in rendered(*options, home=tmp_path):
+        if each["kind"] != "Deployment":
+            continue
+        (container,) = each["spec"]["template"]["spec"]["containers"]
+        words = container["args"]
+        assert {"name": "METRICS_HOST", "value": address} in container["env"]
+        if words[0] in {"api", "console"}:
+            assert words[words.index("--host") + 1] == address
 
 
 def test_the_schema_of_the_values_is_a_schema_and_the_values_follow_it(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ containers:
     env:
       {{- range $setting, $value := $env }}
       - name: {{ $setting }}
-        value: {{ $value | quote }}
+        {{- kindIs "string" $value | ternary (dict "value" $value) $value | toYaml | nindent 8 }}
       {{- end }}
       {{- range $setting, $_ := $secrets }}
       - name: {{ $setting }}_FILE
