@@ -1,7 +1,7 @@
 """The addresses of an identity: those that can be verified, and those for recovery."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, Self, TypeAlias, TypeVar
@@ -68,6 +68,10 @@ class VerifiableAddress(NamedTuple):
             _others(source, _VERIFIABLE_FIELDS),
         )
 
+    def with_unknown(self, unknown: Mapping[str, Json]) -> Self:
+        """The same address with other unknown fields."""
+        return self._replace(unknown=unknown)
+
     def to_kratos(self) -> dict[str, Json]:
         """The JSON object that Kratos would send for this address."""
         verified_at = time_to_json(self.verified_at)
@@ -119,6 +123,10 @@ class RecoveryAddress:
             fields.time(source, "updated_at"),
             _others(source, _RECOVERY_FIELDS),
         )
+
+    def with_unknown(self, unknown: Mapping[str, Json]) -> Self:
+        """The same address with other unknown fields."""
+        return replace(self, unknown=unknown)
 
     def to_kratos(self) -> dict[str, Json]:
         """The JSON object that Kratos would send for this address."""

@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple, Protocol, Self, cast
 from uuid import UUID
 
-from kratos_sync.domain.addresses import united
+from kratos_sync.domain.addresses import RecoveryAddress, VerifiableAddress, united
 from kratos_sync.domain.fields import from_rfc3339, to_rfc3339
 from kratos_sync.domain.identity import (
     ADDRESSES,
@@ -31,7 +31,7 @@ MERGED: Final = (*PARTS, "unknown", "updated_at", "part_recency", "exact_at", "e
 """The fields that `merge` may change."""
 
 _KNOWN: Final = frozenset(PARTS)
-_NEVER_ROUNDED: Final = frozenset({*SCALARS, *ADDRESSES, *NEVER_IN_WEBHOOKS})
+_NEVER_ROUNDED: Final = frozenset({*SCALARS, *NEVER_IN_WEBHOOKS})
 _parts_of: Final = attrgetter(*PARTS)
 
 
@@ -229,7 +229,25 @@ def _row_recency(current: Current) -> Recency:
 def _restored(part: str, value: Part | Absent, numbers: Mapping[str, int] | None) -> Part | Absent:
     if value is ABSENT or part in _NEVER_ROUNDED:
         return value
-    return restored(cast("Json", value), f"/{part}", numbers or {})
+    if not isinstance(value, tuple):
+        return restored(cast("Json", value), f"/{part}", numbers or {})
+    said = _json_of(value)
+    exact = cast("dict[str, dict[str, Json]]", restored(said, f"/{part}", numbers or {}))
+    if exact is said:
+        return value
+    changed = (each.with_unknown(exact.get(_key(each), {})) for each in value)
+    return cast("Part", tuple(changed))
+
+
+def _json_of(part: Part) -> Json:
+    """What may have large integers in it: of addresses the fields that we do not know."""
+    if isinstance(part, tuple):
+        return {_key(each): dict(each.unknown) for each in part if each.unknown}
+    return cast("Json", part)
+
+
+def _key(address: VerifiableAddress | RecoveryAddress) -> str:
+    return f"{address.via} {address.value}"
 
 
 def _register(
@@ -246,7 +264,7 @@ def _register(
     numbers: dict[str, int] = {}
     for part, value in identity.parts().items():
         if part not in _NEVER_ROUNDED:
-            numbers.update(large_integers(cast("Json", value), f"/{part}"))
+            numbers.update(large_integers(_json_of(value), f"/{part}"))
     if current.exact_numbers is not None and new == old:
         for place, number in current.exact_numbers.items():
             numbers[place] = max(number, numbers.get(place, number))

@@ -42,6 +42,7 @@ ADDRESSES: st.SearchStrategy[Json] = st.lists(
         st.sampled_from(["ada@home.org", "ada@work.org"]),
         status=st.sampled_from(["pending", "sent", "lost"]),
         verified_at=st.none() | st.sampled_from([minutes(1), minutes(2)]),
+        weight=VALUES,
     ),
     max_size=2,
 )

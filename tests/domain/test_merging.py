@@ -295,6 +295,20 @@ def test_a_number_in_public_metadata_and_in_an_unknown_field_stays_exact_too() -
     assert (row.metadata_public, row.unknown) == ([LOYAL], {"shoes": {"size": LOYAL}})
 
 
+@pytest.mark.parametrize("minutes_later", [0, 1])
+@pytest.mark.parametrize("kind", ["verifiable_addresses", "recovery_addresses"])
+def test_a_number_in_a_new_field_of_an_address_stays_exact_too(
+    kind: str, minutes_later: float
+) -> None:
+    number = 2**53 + 3  # rounded up, so that the rounded one sorts after it
+    shown, told = ([address(weight=[each])] for each in (number, 2**53 + 4))
+
+    row = met(exact(**{kind: shown}), webhook(minutes_later, **{kind: told}))
+
+    (kept,) = getattr(row, kind)
+    assert kept.unknown["weight"] == [number]
+
+
 def test_a_number_too_large_for_a_double_stays_exact() -> None:
     row = met(numbered(10**400, 0, exactly=True), numbered(1.5, -1))
 
