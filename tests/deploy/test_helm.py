@@ -152,6 +152,17 @@ def test_names_and_labels_are_such_as_kubernetes_accepts(release: str, tmp_path:
                 assert re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", value)
 
 
+def test_names_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
+    secret = ("--set-string", "secrets.DATABASE_URL.name=7,secrets.DATABASE_URL.key=1e3")
+    made = rendered("--namespace", "2024", *secret, home=tmp_path)
+
+    assert {each["metadata"]["namespace"] for each in made} == {"2024"}
+    for each in (each for each in made if each["kind"] == "Deployment"):
+        volumes = {v["name"]: v for v in each["spec"]["template"]["spec"]["volumes"]}
+        urls = [source["secret"] for source in volumes["secrets"]["projected"]["sources"]]
+        assert {"name": "7", "items": [{"key": "1e3", "path": "database_url"}]} in urls
+
+
 @pytest.mark.parametrize(
     ("release", "options", "reason"),
     [

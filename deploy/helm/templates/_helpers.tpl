@@ -118,8 +118,8 @@ volumes:
       sources:
         {{- range $setting, $secret := $secrets }}
         - secret:
-            name: {{ $secret.name }}
-            items: [{key: {{ $secret.key }}, path: {{ lower $setting }}}]
+            name: {{ $secret.name | quote }}
+            items: [{key: {{ $secret.key | quote }}, path: {{ lower $setting }}}]
         {{- end }}
   {{- with .values.volumes }}
   {{- toYaml . | nindent 2 }}
