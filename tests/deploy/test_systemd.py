@@ -134,7 +134,7 @@ def test_the_settings_of_a_unit_exist_and_its_secrets_are_credentials(name: str)
             assert value == f"%d/{setting.removeprefix('kratos_')}"
             assert value.removeprefix("%d/") in credentials
     needed = {name for name, field in Settings.model_fields.items() if field.is_required()}
-    if {"relay", "worker"} & set(re.split(r"\W", name)):
+    if {"relay", "worker", "console"} & set(re.split(r"\W", name)):
         needed.add("broker_url")
     assert needed <= {variable.removesuffix("_FILE").lower() for variable in given}
 
@@ -144,7 +144,10 @@ def test_the_console_has_a_database_role_of_its_own() -> None:
         value for key, value in lines_of("kratos-sync-console.service") if key == "LoadCredential"
     ]
     # An empty value resets the list.
-    assert given[given.index("") + 1 :] == ["database_url:/etc/kratos-sync/console_database_url"]
+    assert given[given.index("") + 1 :] == [
+        "database_url:/etc/kratos-sync/console_database_url",
+        "broker_url:/etc/kratos-sync/broker_url",
+    ]
     # systemd reads drop-ins by their names, whichever folder they are in, and the last one counts.
     (own,) = (FOLDER / "kratos-sync-console.service.d").iterdir()
     assert own.name > Path(COMMON).name
