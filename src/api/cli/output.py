@@ -53,8 +53,12 @@ def harmless(line: str) -> str:
 
 
 def indented(text: str, margin: int) -> list[str]:
-    """Return the harmless lines of a text, each after a margin of spaces."""
-    return [f"{' ' * margin}{harmless(line)}" for line in text.splitlines()]
+    """Return the harmless lines of a text, each after a margin of spaces.
+
+    They end with a line feed only: what else may end a line can be part of somebody's name.
+    """
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    return [f"{' ' * margin}{harmless(line)}" for line in lines]
 
 
 def is_colourless() -> bool:

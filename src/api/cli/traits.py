@@ -93,7 +93,7 @@ def written(schema: Schema) -> str:
                 formatters=[Formatter.BUILTIN],
                 builtin_format_line_length=88,
             )
-        formatted = black.format_str(str(code), mode=black.Mode())
+        formatted = _escaped(black.format_str(str(code), mode=black.Mode()))
         other_names = _names_beside(formatted, schema)
     except Exception as error:
         raise click.ClickException(
@@ -103,6 +103,14 @@ def written(schema: Schema) -> str:
         listed = ", ".join(other_names)
         raise click.ClickException(f"a type would have other names than in the schema: {listed}.")
     return formatted.replace(DOCSTRING, f"{DOCSTRING}\n\n{UNFORMATTED}", 1)
+
+
+def _escaped(code: str) -> str:
+    """The code with escapes for what is invisible, or a line's end to some: names are literals."""
+    return "".join(
+        each if each.isprintable() or each == "\n" else each.encode("unicode_escape").decode()
+        for each in code
+    )
 
 
 def _names_beside(code: str, schema: Schema) -> list[str]:

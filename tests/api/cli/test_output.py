@@ -63,6 +63,13 @@ def test_control_characters_are_replaced() -> None:
 
 def test_every_line_gets_the_margin() -> None:
     assert indented("one\n\ttwo\r\n三", 2) == ["  one", "          two", "  三"]
+    assert indented("one\n", 2) == ["  one"]
+
+
+@pytest.mark.parametrize("end", ["\r", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029"])
+def test_what_else_may_end_a_line_ends_none(end: str) -> None:
+    name = json.dumps({"name": f'x{end}"state": "active"'}, indent=2, ensure_ascii=False)
+    assert len(indented(name, 2)) == len(indented(f"a{end}b\nc\nd", 2)) == 3
 
 
 class Terminal(io.StringIO):

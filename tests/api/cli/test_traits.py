@@ -250,6 +250,23 @@ def test_a_name_that_a_type_would_change_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_names_that_could_not_be_seen_are_escaped_in_the_file_and_on_the_terminal(
+    tmp_path: Path,
+) -> None:
+    names = ["a\u2028b", "zero\u200bwidth", "bidi\u202eover", "c1\x9b31m"]
+    properties = {name: {"type": "string"} for name in names}
+    traits = {"type": "object", "properties": properties}
+    schema = schema_of(tmp_path, json.dumps({"type": "object", "properties": {"traits": traits}}))
+    printed = kratos_sync("traits", schema).stdout
+    file = tmp_path / "odd_names.py"
+    assert kratos_sync("traits", schema, "--output", str(file)).exit_code == 0
+    assert printed == file.read_text(encoding="utf-8")
+    assert {each for each in printed if not each.isprintable()} == {"\n"}
+    module: dict[str, Any] = {}
+    exec(printed, module)
+    assert list(module["Traits"].__annotations__) == names
+
+
 def test_a_generator_that_fails_is_named_without_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
     def generate(*_: object, **__: object) -> str:
         raise LookupError("a long story")
