@@ -110,21 +110,29 @@ def _of_auth(hook: Hook, receiver: Receiver) -> Iterator[Finding]:
     auth, headers = value_at(hook.config, "auth"), value_at(hook.config, "headers")
     if auth is None:
         names = headers.entries if isinstance(headers, Map) else ()
-        if header.lower() not in map(str.lower, names):
+        given = next((name for name in names if name.lower() == header.lower()), None)
+        if given is None:
             yield hook.finding("no-auth", "auth", header=header)
+        else:
+            yield from _of_key(hook, "headers", given)
         return
     if text_at(auth, "type") != "api_key":
         yield hook.finding("auth-type", "auth", "type", header=header)
         return
-    place, name, key = (text_at(auth, "config", part) or "" for part in ("in", "name", "value"))
+    place, name = (text_at(auth, "config", part) or "" for part in ("in", "name"))
     if place != "header":
         yield hook.finding("auth-in", "auth", "config", "in", header=header)
     if name.lower() != header.lower():
         yield hook.finding("auth-name", "auth", "config", "name", header=header)
+    yield from _of_key(hook, "auth", "config", "value")
+
+
+def _of_key(hook: Hook, *keys: str) -> Iterator[Finding]:
+    key = hook.text(*keys) or ""
     if not key.strip():
-        yield hook.finding("no-key", "auth", "config", "value")
+        yield hook.finding("no-key", *keys)
     elif key.startswith("$"):
-        yield hook.finding("key-variable", "auth", "config", "value")
+        yield hook.finding("key-variable", *keys)
 
 
 @lru_cache(maxsize=1024)

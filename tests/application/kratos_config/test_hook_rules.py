@@ -123,6 +123,8 @@ def test_without_auth_we_refuse() -> None:
 
     assert said_of(instead(auth, "")) == ["no-auth"]
     assert said_of(instead(auth, "headers: {x-api-key: key}\n")) == []
+    assert said_of(instead(auth, "headers: {x-api-key: ' '}\n")) == ["no-key"]
+    assert said_of(instead(auth, "headers: {x-api-key: $KEY}\n")) == ["key-variable"]
 
 
 def test_the_header_is_the_one_that_we_are_set_to() -> None:
