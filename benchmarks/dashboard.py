@@ -142,7 +142,9 @@ def _lines(
 ) -> Iterator[tuple[str, Sequence[tuple[datetime, float]]]]:
     step = max((end - start) / POINTS, 1.0)
     for target in panel["targets"]:
-        query = target["expr"].replace("$__rate_interval", RATE_INTERVAL)
+        query = (
+            target["expr"].replace("$__rate_interval", RATE_INTERVAL).replace("$namespace", ".*")
+        )
         for series in samples.values({"query": query, "start": start, "end": end, "step": step}):
             name = _named(target["legendFormat"], series["metric"])
             values = [(datetime.fromtimestamp(at, UTC), float(v)) for at, v in series["values"]]

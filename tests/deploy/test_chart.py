@@ -53,6 +53,14 @@ def test_kubernetes_accepts_every_manifest(case: str, version: str) -> None:
         kubernetes_validate.validate(manifest, version, strict=True)
 
 
+def test_the_page_says_what_is_validated() -> None:
+    page = " ".join((ROOT / "docs" / "kubernetes.md").read_text().split())
+    numbers = [len(all_of(case)) for case in CASES]
+
+    assert f"schemas of Kubernetes {' and '.join(v[:4] for v in SUPPORTED)}:" in page
+    assert "{} manifests with the default values, and {} with everything".format(*numbers) in page
+
+
 def test_the_chart_says_the_oldest_kubernetes_that_is_validated() -> None:
     assert ABOUT["kubeVersion"] == f">={SUPPORTED[0]}.0-0"
 

@@ -56,6 +56,19 @@ def test_a_rule_and_a_panel_name_only_metrics_that_the_service_has(
     assert metrics_in(expression) or "up{" in expression
 
 
+def test_each_panel_is_about_the_namespaces_that_were_chosen_and_at_first_about_all() -> None:
+    (chosen,) = [each for each in DASHBOARD["templating"]["list"] if each["name"] == "namespace"]
+    shown = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", ())]
+
+    for expression in shown:
+        selectors = re.findall(r"\b(?:kratos_sync|process)_\w+(.*?)[,}\s)\[]", expression)
+        assert selectors
+        assert {*selectors} == {'{namespace=~"$namespace"'}, expression
+    # Also what has no such label, outside of Kubernetes.
+    assert (chosen["current"]["value"], chosen["allValue"]) == ("$__all", ".*")
+    assert metrics_in(chosen["definition"]) == {"kratos_sync_build_info"}
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
 def test_an_alert_names_its_paragraph_in_the_documentation(rule: dict[str, Any]) -> None:
     assert rule["annotations"]["runbook"] == f"docs/alerts.md#{rule['alert'].lower()}"
