@@ -29,7 +29,10 @@ from pydantic_settings import (
 from kratos_sync.application.ports.purge import Retention
 from kratos_sync.domain.id_range import ALL_IDS, IdRange
 from kratos_sync.infrastructure.bus import urls
-from kratos_sync.infrastructure.postgres.connections import parse_database_url
+from kratos_sync.infrastructure.postgres.connections import (
+    BadDatabaseUrl,
+    parse_database_url,
+)
 from kratos_sync.infrastructure.secret_files import (
     FROM_FILES,
     TOGETHER,
@@ -57,7 +60,7 @@ def _url(parse: Callable[[str], object], *schemes: str) -> AfterValidator:
             raise ValueError(f"must be a URL that starts with {' or '.join(schemes)}")
         try:
             parse(url.get_secret_value())
-        except urls.BadBrokerUrl as error:
+        except (urls.BadBrokerUrl, BadDatabaseUrl) as error:
             raise ValueError(str(error)) from None
         except Exception:  # noqa: BLE001  # any error may quote a piece of the password
             raise ValueError("is no URL: in a password, is every @ : / escaped?") from None

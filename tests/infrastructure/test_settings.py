@@ -333,6 +333,36 @@ def test_an_odd_password_is_never_quoted(monkeypatch: pytest.MonkeyPatch, url: s
     assert "lace" not in text
 
 
+@pytest.mark.parametrize(
+    ("host", "parameters", "reason"),
+    [
+        ("db", "sslmode=required", "has a sslmode that is none of disable, allow, prefer, require"),
+        ("a,b", "target_session_attrs=master", "has a target_session_attrs that is none of any,"),
+        ("db", "gssencmode=", "has a gssencmode that is none of disable, prefer, require"),
+        ("db", "channel_binding=on", "has a channel_binding that is none of disable, prefer"),
+        ("a,b", "load_balance_hosts=yes", "has a load_balance_hosts that is none of disable"),
+        ("db", "ssl_mode=require", "has a parameter that libpq does not know"),
+        ("db", "statement_timeout=5", "has a parameter that libpq does not know"),
+        ("db", "prepare_threshold=0", "has a parameter that libpq does not know"),
+        ("db", "autocommit=true", "has a parameter that libpq does not know"),
+        ("db:99999", "", "has a port that is not between 1 and 65535"),
+        ("db", "port=0", "has a port that is not between 1 and 65535"),
+        ("a:1,b:2", "port=1,2,3", "has neither one port nor one for each host"),
+    ],
+)
+def test_what_libpq_would_refuse_at_each_connection_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, host: str, parameters: str, reason: str
+) -> None:
+    url = f"postgresql://ada:lovelace@{host}/kratos?{parameters}"
+
+    with pytest.raises(ValidationError) as refused:
+        settings_of(monkeypatch, DATABASE_URL=url)
+
+    (error,) = refused.value.errors()
+    assert reason in error["msg"]
+    assert "lovelace" not in str(refused.value)
+
+
 def test_a_missing_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValidationError, match=r"\ndatabase_url\n.*Field required"):
         from_environment()

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 from psycopg.abc import AdaptContext
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 from sqlalchemy import make_url
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
@@ -152,6 +152,27 @@ def connection_arguments(
     return Arguments(address, statement_timeout)
 
 
+WORDS: Final = {
+    "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    "target_session_attrs": (
+        "any",
+        "read-write",
+        "read-only",
+        "primary",
+        "standby",
+        "prefer-standby",
+    ),
+    "gssencmode": ("disable", "prefer", "require"),
+    "channel_binding": ("disable", "prefer", "require"),
+    "load_balance_hosts": ("disable", "random"),
+}
+"""What libpq takes for a parameter; it refuses another only when it connects, as any failure."""
+
+
+class BadDatabaseUrl(ValueError):
+    """What is wrong with a URL, in words that hold nothing of it."""
+
+
 def parse_database_url(url: str) -> dict[str, Any]:
     """Read a URL as libpq or SQLAlchemy does: they write several hosts in different ways.
 
@@ -173,6 +194,17 @@ def parse_database_url(url: str) -> dict[str, Any]:
     wrong = [host for host in hosts if "@" in host[1:] and not host.startswith("/")]
     if wrong or any(port and not port.isdecimal() for port in ports):
         raise ValueError("is no URL")
+    if any(port and not 0 < int(port) < 1 << 16 for port in ports):
+        raise BadDatabaseUrl("has a port that is not between 1 and 65535")
+    if len(ports) not in {1, len(hosts)}:
+        raise BadDatabaseUrl("has neither one port nor one for each host")
+    try:
+        make_conninfo("", **address)
+    except psycopg.Error:
+        raise BadDatabaseUrl("has a parameter that libpq does not know") from None
+    for name, words in WORDS.items():
+        if address.get(name, words[0]) not in words:
+            raise BadDatabaseUrl(f"has a {name} that is none of {', '.join(words)}")
     return address
 
 
