@@ -265,7 +265,7 @@ class PostgresUnitOfWork(Transaction):
         return self._consumers(kind, self)
 
     def record(self, events: Sequence[tuple[DomainEvent, Provenance]]) -> None:
-        record_many(self.connection, events)
+        record_many(self._open_connection, events)
         self.has_made_due |= bool(events)
 
     def commit(self) -> None:

@@ -76,6 +76,10 @@ _SINCE: Final = {"idle_session_timeout": 140_000, "transaction_timeout": 170_000
 """Limits to switch off, and the server version that introduced each."""
 
 
+# To what the session began with: the role, too, may have been given then.
+RESET: Final = b"RESET SESSION AUTHORIZATION; RESET ROLE; RESET ALL;"
+
+
 def options(statement_timeout: timedelta) -> str:
     """The settings as libpq's connection option `options`."""
     return " ".join(
@@ -84,14 +88,14 @@ def options(statement_timeout: timedelta) -> str:
     )
 
 
-def pin_session(statement_timeout: timedelta, server_version: int) -> str:
+def pin_session(statement_timeout: timedelta, server_version: int, backend_pid: int) -> str:
     """A statement that makes the settings for the session, and returns whether it did.
 
-    It does not if the server process is not `$1`, to which we had connected: then a pooler shares
-    sessions, and others would get the settings.
+    It does not if the server process is another than that to which we had connected: then a pooler
+    shares sessions, and others would get the settings.
     """
     return f"""
-        SELECT CASE WHEN pg_backend_pid() = $1
+        SELECT CASE WHEN pg_backend_pid() = {backend_pid}
                THEN {_set_all(statement_timeout, server_version)} END IS NOT NULL
     """
 
@@ -215,11 +219,25 @@ class SessionConnection(psycopg.Connection[tuple[Any, ...]]):
     """Whether each transaction may get another session, so that each has to make the settings."""
     server: Server | None = None
     """Unknown where it is not a primary's, and behind a pooler, which may change it."""
+    pin: bytes = b""
+    """The statement that makes the session's settings."""
 
     @property
     def is_behind(self) -> bool:
         """Whether another primary has replaced the server."""
         return is_behind(self.server)
+
+    def make_settings(self) -> bool:
+        """Make the session's settings; False behind a pooler, where none are made."""
+        return self.execute(self.pin).fetchone() == (True,)
+
+    def restore(self) -> None:
+        """Undo what others have set for the session. No transaction may be open."""
+        if self.is_pooled:
+            return
+        self.autocommit = True
+        self.execute(RESET + self.pin)
+        self.autocommit = False
 
 
 class LoopSession(psycopg.AsyncConnection[tuple[Any, ...]]):
@@ -260,10 +278,8 @@ def open_connection(
 
 def _make_settings(connection: SessionConnection, arguments: Arguments) -> None:
     try:
-        pin = _check(connection, arguments)
-        cursor = psycopg.RawCursor(connection)
-        row = cursor.execute(pin, [connection.info.backend_pid]).fetchone()
-        connection.is_pooled = row != (True,)
+        connection.pin = _check(connection, arguments)
+        connection.is_pooled = not connection.make_settings()
         if connection.is_pooled:
             # Sent with BEGIN: later a transaction accepts no other isolation level.
             connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
@@ -298,9 +314,7 @@ async def open_loop_connection(arguments: Arguments) -> LoopSession:
 
 async def _make_loop_settings(connection: LoopSession, arguments: Arguments) -> None:
     try:
-        pin = _check(connection, arguments)
-        cursor = psycopg.AsyncRawCursor(connection)
-        await cursor.execute(pin, [connection.info.backend_pid])
+        cursor = await connection.execute(_check(connection, arguments))
         if await cursor.fetchone() == (True,):
             connection.server = await server_of_loop(connection)
     except BaseException:
@@ -325,4 +339,5 @@ def _check(
             is_refusal=True,
         )
     register_binary_arrays(connection.adapters)
-    return pin_session(arguments.statement_timeout, connection.info.server_version).encode()
+    timeout, server = arguments.statement_timeout, connection.info
+    return pin_session(timeout, server.server_version, server.backend_pid).encode()

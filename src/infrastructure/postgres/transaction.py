@@ -22,7 +22,11 @@ from kratos_sync.application.ports.unit_of_work import (
     TimeLimitExceeded,
 )
 from kratos_sync.domain.events import DomainEvent
-from kratos_sync.infrastructure.postgres.connections import STATEMENT_TIMEOUT, milliseconds
+from kratos_sync.infrastructure.postgres.connections import (
+    STATEMENT_TIMEOUT,
+    SessionConnection,
+    milliseconds,
+)
 from kratos_sync.infrastructure.postgres.engine import (
     CONFLICTS,
     IDLE_IN_TRANSACTION,
@@ -54,6 +58,8 @@ SET_SAVEPOINT = "SAVEPOINT event"
 REPLACE_SAVEPOINT = "RELEASE SAVEPOINT event; SAVEPOINT event"
 ROLL_BACK = "ROLLBACK TO SAVEPOINT event"
 IN_ERROR = TransactionStatus.INERROR
+MAY_SET = ("SET", "DO", "CALL")
+"""Statements, as the server names them, that may change the session."""
 
 CANCEL_SECONDS = 2.0
 BETWEEN_CANCELS_MILLISECONDS = 50
@@ -95,7 +101,7 @@ class Transaction:
         self._participants: list[Participant] = []
         self._session: Session | None = None
         self._connection_was_used = self._abandoned = False
-        self._executed = self._touched = False
+        self._executed = self._touched = self._may_have_set = False
         self._savepoint_wanted = self._savepoint_set = False
         self._open_driver: psycopg.Connection | None = None
         self.subjects: tuple[UUID, ...] = ()
@@ -135,7 +141,7 @@ class Transaction:
     def _open(self, connection: Connection, time_limit: timedelta) -> None:
         self._connection, self._participants = connection, []
         self.subjects = self.event_ids = ()
-        self._connection_was_used = self._abandoned = False
+        self._connection_was_used = self._abandoned = self._may_have_set = False
         self._savepoint_wanted = self._savepoint_set = False
         self._driver = self._open_driver = driver_of(connection)
         self._cursor = psycopg.RawCursor(self._driver)
@@ -151,8 +157,21 @@ class Transaction:
     def _close(self) -> None:
         if self._session is not None:
             self._session.expunge_all()
+        if self._connection_was_used or self._may_have_set:
+            self._restore_session(self._open_connection)
         self._connection, self._participants, self._open_driver = None, [], None
         self._session = None
+
+    def _restore_session(self, connection: Connection) -> None:
+        """Undo what the consumer may have set, and committed: a role, a time-out."""
+        driver = self._driver
+        if driver.info.transaction_status != TransactionStatus.IDLE:
+            return  # rolled back next
+        try:
+            if isinstance(driver, SessionConnection):
+                driver.restore()
+        except psycopg.Error as error:
+            connection.invalidate(error)
 
     def _judge(self, error: BaseException, connection: Connection) -> Exception | None:
         """What an error means if it is not the consumer's failure; else None.
@@ -221,7 +240,9 @@ class Transaction:
     ) -> CursorResult[Any]:
         """Run a statement in the transaction."""
         self._before_statement()
-        return self._open_connection.execute(statement, parameters)
+        result = self._open_connection.execute(statement, parameters)
+        self._may_have_set |= result.context.cursor.statusmessage in MAY_SET
+        return result
 
     def savepoint(self, *, in_database: bool = False) -> None:
         self._savepoint_wanted = in_database
@@ -283,7 +304,9 @@ class Transaction:
         It costs half of what ``execute`` does.
         """
         self._before_statement()
-        return self._cursor.execute(statement, parameters, prepare=True, binary=True).rowcount
+        done = self._cursor.execute(statement, parameters, prepare=True, binary=True)
+        self._may_have_set |= done.statusmessage in MAY_SET
+        return done.rowcount
 
     def fetch(self, statement: Query, parameters: Sequence[object]) -> list[Row]:
         """Run a statement that only reads or locks, likewise; returns its rows."""

@@ -89,6 +89,41 @@ def test_an_error_rolls_back_and_comes_out_as_it_was(
     assert lines(engine) == []
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ROLE pg_monitor",
+        "SESSION AUTHORIZATION pg_monitor",
+        "statement_timeout = '7s'",
+        "synchronous_commit = off",
+        "default_transaction_read_only = on",
+        "client_encoding = 'LATIN1'",
+        "search_path = nowhere",
+        "idle_session_timeout = '1h'",
+    ],
+)
+def test_what_a_consumer_sets_for_the_session_ends_with_its_transaction(
+    engine: Engine, transaction: Transaction, change: str
+) -> None:
+    def session() -> object:
+        asked = "SELECT pg_backend_pid(), current_user, name, setting FROM pg_settings ORDER BY 3"
+        with engine.connect() as connection:
+            return connection.execute(text(asked)).all()
+
+    statement = f"SET {change}"
+    before = session()
+    for run in (
+        lambda: transaction.connection.execute(text(statement)),
+        lambda: transaction.execute(text(statement), {}),
+        lambda: transaction.run(statement.encode(), ()),
+    ):
+        with transaction.begin(TIME_LIMIT):
+            run()
+            transaction.commit()
+
+        assert session() == before
+
+
 def test_a_repository_takes_part_in_one_transaction_only(
     engine: Engine, transaction: Transaction
 ) -> None:
