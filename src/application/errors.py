@@ -57,13 +57,17 @@ def details(error: BaseException) -> dict[str, Json]:
     return {"error": types[0], "causes": types[1:], "places": places}
 
 
-def with_causes(error: BaseException) -> list[BaseException]:
-    """The error and its causes, innermost last, each once: `raise error from error` is a circle."""
+def with_causes(error: BaseException, *, suppressed: bool = False) -> list[BaseException]:
+    """The error and its causes, innermost last, each once: `raise error from error` is a circle.
+
+    With ``suppressed`` also those that a ``from None`` hides.
+    """
     chain: dict[int, BaseException] = {}
     cause: BaseException | None = error
     while cause is not None and id(cause) not in chain and len(chain) <= MOST_CAUSES:
         chain[id(cause)] = cause
-        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+        is_hidden = cause.__suppress_context__ and not suppressed
+        cause = cause.__cause__ or (None if is_hidden else cause.__context__)
     return [*chain.values()]
 
 

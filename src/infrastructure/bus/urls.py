@@ -4,6 +4,8 @@ import ssl
 from typing import Final
 from urllib.parse import urlsplit
 
+from kratos_sync.application.errors import with_causes
+
 IN_MEMORY: Final = "memory://"
 """The URL of a broker in the memory of the process that uses it."""
 SCHEMES: Final = (
@@ -42,13 +44,11 @@ def check(url: str) -> None:
 
 def reason(error: BaseException) -> str:
     """Why a call failed, in words that hold nothing of the URL."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in with_causes(error, suppressed=True):
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is refused: {cause.verify_message}"
         if isinstance(cause, ssl.SSLError):
             return f"no TLS: {cause.reason or type(cause).__name__}"
         if isinstance(cause, FileNotFoundError):
             return "a file of BROKER_URL is missing"
-        cause = cause.__cause__ or cause.__context__
     return type(error).__name__

@@ -15,6 +15,7 @@ from psycopg.pq import Format
 from psycopg.pq.abc import PGconn
 from pydantic import SecretStr
 
+from kratos_sync.application.errors import with_causes
 from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance, Publishable
 from kratos_sync.application.ports.unit_of_work import ConcurrencyConflict
 from kratos_sync.infrastructure.ledger.notifications import LoopWakeUp
@@ -117,7 +118,6 @@ def is_of_the_event(error: psycopg.Error) -> bool:
 
 
 def _for_a_caller(error: Exception) -> Exception:
-    cause: BaseException | None
     if isinstance(error, LedgerUnavailable):
         translated = LedgerUnavailable(*error.args)
     elif isinstance(error, ConcurrencyConflict):
@@ -130,11 +130,10 @@ def _for_a_caller(error: Exception) -> Exception:
         )
     else:
         return error
-    translated.__cause__ = cause = error
+    translated.__cause__ = error
     # The frames of the tracebacks hold the events, which lead back to the error.
-    while cause is not None:
+    for cause in with_causes(error, suppressed=True):
         cause.__traceback__ = None
-        cause = cause.__cause__ or cause.__context__
     return translated
 
 

@@ -35,6 +35,14 @@ def test_each_cause_comes_once_and_a_circle_ends() -> None:
     assert with_causes(first) == [first, second]
 
 
+def test_what_a_from_none_hides_is_a_cause_on_demand() -> None:
+    shown, hidden = KeyError(), LookupError()
+    shown.__context__, shown.__suppress_context__ = hidden, True
+
+    assert with_causes(shown) == [shown]
+    assert with_causes(shown, suppressed=True) == [shown, hidden]
+
+
 @pytest.mark.parametrize(
     ("message", "shape"),
     [

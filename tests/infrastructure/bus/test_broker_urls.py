@@ -1,12 +1,25 @@
 """BROKER_URL: which forms there are, and what is said of one that is wrong."""
 
+import ssl
+
 import pytest
 from pydantic import ValidationError
 
-from kratos_sync.infrastructure.bus import rabbitmq_hosts, redis_clients
+from kratos_sync.infrastructure.bus import rabbitmq_hosts, redis_clients, urls
 from kratos_sync.infrastructure.settings import Settings
 
 SECRET = "s3cr3t"
+
+
+def test_why_a_call_failed_is_found_among_its_causes_however_they_are_chained() -> None:
+    first, second = OSError(), ssl.SSLError()
+    second.reason = "WRONG_VERSION_NUMBER"
+    first.__context__, first.__suppress_context__ = second, True
+    assert urls.reason(first) == "no TLS: WRONG_VERSION_NUMBER"
+
+    circle, other = LookupError(), KeyError()
+    circle.__cause__, other.__cause__ = other, circle
+    assert urls.reason(circle) == "LookupError"
 
 
 def test_sentinels_have_addresses_a_service_and_a_database() -> None:

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, create_engine
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
 from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
 from kratos_sync.infrastructure.ledger import group_commit
+from kratos_sync.infrastructure.ledger.recording import EventRow
 from kratos_sync.infrastructure.postgres import loop_connection
 from tests.domain.people import cause
 from tests.suites.ledgers import PostgresLedger
@@ -296,6 +297,18 @@ def test_a_statement_that_takes_too_long_is_an_unavailable_ledger(
         answer = publishing.run(lambda: publishing.all([publishing.begin(1)]))
     assert isinstance(answer[0], LedgerUnavailable)
     assert str(answer[0]) == "PostgreSQL was too slow"
+
+
+def test_an_error_whose_causes_form_a_circle_comes_to_its_caller() -> None:
+    async def scenario() -> BaseException | None:
+        lost, other = psycopg.OperationalError(), LookupError()
+        lost.__cause__, other.__cause__ = other, lost
+        recorded: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        row = EventRow.of(updated(1), WEBHOOK)
+        group_commit.fail([group_commit.WaitingEvent(row, recorded, 0)], lost)
+        return recorded.exception()
+
+    assert isinstance(asyncio.run(scenario()), LedgerUnavailable)
 
 
 @contextmanager
