@@ -68,6 +68,21 @@ def test_a_later_revision_is_added_to_those_before(engine: Engine, acme: Path) -
     assert {"subscribers", "letters"} < tables(engine)
 
 
+def test_a_schema_may_be_named_by_a_word_of_sql(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "order" / "migrations"
+    folder.mkdir(parents=True)
+    (tmp_path / "order" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    add(folder, "first", None, "CREATE TABLE letters (id uuid)")
+    add(folder, "second", "first", "ALTER TABLE letters ADD COLUMN stamp text")
+
+    assert migrate_application(engine, History.at("order:migrations")) == (None, "second")
+    assert migrate_application(engine, History.at("order:migrations")) == ("second", "second")
+    del sys.modules["order"]
+
+
 def test_a_history_without_revisions_changes_nothing(engine: Engine, acme: Path) -> None:
     assert migrate_application(engine, History.at("acme_sync:migrations")) == (None, None)
     assert tables(engine) == set()

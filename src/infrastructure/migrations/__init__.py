@@ -107,9 +107,11 @@ class History:
 
 RESERVED_SCHEMAS: Final = frozenset({SCHEMA, "public", "information_schema", "pg_catalog"})
 
+# Only ours: somebody may have put a table of their own there.
 TABLES: Final = text("""
-    SELECT string_agg(format('%I.%I', relnamespace::regnamespace, relname), ', ' ORDER BY relname)
-    FROM pg_class WHERE relnamespace = to_regnamespace(:schema) AND relkind IN ('r', 'p')
+    SELECT string_agg(format('%I.%I', CAST(:schema AS text), relname), ', ' ORDER BY relname)
+    FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(:schema))
+      AND relkind IN ('r', 'p') AND pg_has_role(relowner, 'USAGE')
 """)
 # Of the database's name too: a copy of it under another name does not share its queues.
 DEPLOYMENT_ID: Final = text("""
@@ -218,10 +220,10 @@ def current_revision(connection: Connection) -> str | None:
 
 
 def _revision_of(connection: Connection, schema: str) -> str | None:
-    known = connection.execute(text("SELECT to_regclass(:t)"), {"t": f"{schema}.alembic_version"})
+    known = connection.execute(text("SELECT to_regclass(:t)"), {"t": f'"{schema}".alembic_version'})
     if known.scalar_one() is None:
         return None
-    version = connection.execute(text(f"SELECT version_num FROM {schema}.alembic_version"))  # noqa: S608
+    version = connection.execute(text(f'SELECT version_num FROM "{schema}".alembic_version'))  # noqa: S608
     return version.scalar_one_or_none()
 
 
@@ -344,11 +346,13 @@ def _apply(engine: Engine, history: History, revision: str, oldest: str | None =
             connection.execute(text(f"LOCK TABLE {tables} IN SHARE UPDATE EXCLUSIVE MODE"))
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
         # IF NOT EXISTS would need a privilege that an owner of the schema may not have.
-        exists = text("SELECT to_regnamespace(:s)")
+        # It would refuse our functions for the names of their variables.
+        connection.execute(text("SET LOCAL plpgsql.extra_errors = 'none'"))
+        exists = text("SELECT to_regnamespace(quote_ident(:s))")
         if connection.execute(exists, {"s": history.schema}).scalar() is None:
-            connection.execute(text(f"CREATE SCHEMA {history.schema}"))
+            connection.execute(text(f'CREATE SCHEMA "{history.schema}"'))
         if history.schema != SCHEMA:
-            connection.execute(text(f"SET LOCAL search_path = {history.schema}, public"))
+            connection.execute(text(f'SET LOCAL search_path = "{history.schema}", public'))
         config = _config(history)
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
