@@ -51,7 +51,8 @@ NOTE: Final = """
     INSERT INTO kratos_sync.kratos_answers AS answer (identity_id, asked_at)
     SELECT * FROM unnest($1::uuid[], $2::timestamptz[])
     ON CONFLICT (identity_id) DO UPDATE
-    SET asked_at = greatest(answer.asked_at, excluded.asked_at)
+    SET asked_at = greatest(excluded.asked_at,
+                            CASE WHEN answer.asked_at <= clock_timestamp() THEN answer.asked_at END)
 """
 # An answer from the future was asked for before a clock was set back, and counts for nothing.
 # Hints about erased identities need no answer.

@@ -33,7 +33,8 @@ NOTE: Final = f"""
     WHERE is_known OR place <= {MOST_LABELS} - (SELECT count(*) FROM kratos_sync.hooks_heard)
     ORDER BY label
     ON CONFLICT (label) DO UPDATE
-    SET last_at = greatest(hook.last_at, excluded.last_at), calls = hook.calls + excluded.calls
+    SET last_at = greatest(least(hook.last_at, clock_timestamp()), excluded.last_at),
+        calls = hook.calls + excluded.calls
 """.encode()  # noqa: S608  # the number is ours
 
 ACTIVITY: Final = text(f"""

@@ -95,6 +95,8 @@ def test_an_answer_from_the_future_answers_nothing(ledger: PostgresLedger) -> No
     fetch(ledger, 1)
 
     assert ledger.kratos.requests == 1
+    (answer,) = ledger.query("SELECT asked_at <= now() AS counts FROM kratos_sync.kratos_answers")
+    assert answer["counts"]
 
 
 def test_the_answer_is_dated_by_the_database_before_kratos_is_asked(

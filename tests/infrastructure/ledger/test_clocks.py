@@ -8,12 +8,17 @@ from sqlalchemy import Engine
 from structlog.testing import capture_logs
 
 from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIdentity
+from kratos_sync.application.ports.dead_letters import DeadLetterFilter
 from kratos_sync.application.ports.purge import ClocksDiffer, Removed
 from kratos_sync.domain.events import NO_IDENTITY, KratosTemplateFailed
 from kratos_sync.domain.id_range import ALL_IDS
 from kratos_sync.infrastructure.erasure import PostgresErasures
 from kratos_sync.infrastructure.ledger.backlog import LONGEST_SECONDS, SOON, SURVEY
 from kratos_sync.infrastructure.ledger.claims import CLAIM, PostgresClaims
+from kratos_sync.infrastructure.ledger.dead_letters import (
+    PostgresDeadLetterDecisions,
+    PostgresDeadLetters,
+)
 from kratos_sync.infrastructure.ledger.hook_activity import template_failures
 from kratos_sync.infrastructure.ledger.purge import PostgresPurge
 from kratos_sync.infrastructure.ledger.status import PostgresStatus
@@ -145,6 +150,16 @@ def test_an_erasure_is_due_however_far_ahead_the_clock_was(engine: Engine) -> No
     erasures = PostgresErasures(engine)
     assert list(erasures.due(10)) == [SOMEBODY]
     assert list(erasures.due(10)) == []
+
+
+def test_a_dead_letter_of_a_time_to_come_is_found_and_decided_on(engine: Engine) -> None:
+    add_delivery(engine, SYNC, attempts=12, failed_ago=-YEAR, error_type="OSError")
+    letters = PostgresDeadLetters(engine)
+    until_now = DeadLetterFilter(until=letters.now())
+
+    assert letters.count(until_now) == letters.groups(until_now, 1).dead_letters == 1
+    assert list(PostgresDeadLetterDecisions(engine).retry(until_now, "Ada", 10)) == [1]
+    assert PostgresClaims(engine, LEASE).survey([SYNC])[SYNC].is_due
 
 
 @pytest.mark.parametrize("due_in", [LEASE, HOUR, YEAR])

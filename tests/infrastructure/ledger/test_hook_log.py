@@ -73,6 +73,16 @@ def test_a_call_of_before_moves_nothing_back(log: PostgresHookLog, engine: Engin
     assert activity(engine)["login"] == first._replace(calls=2)
 
 
+def test_a_call_at_a_time_to_come_hides_no_later_one(log: PostgresHookLog, engine: Engine) -> None:
+    note(log, Calls("login", 1, NOW))
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE kratos_sync.hooks_heard SET last_at = last_at + '366 d'"))
+    note(log, Calls("login", 1, NOW))
+    with engine.connect() as connection:
+        ((_, age),) = connection.execute(AGE)
+    assert NOW <= age < HOUR
+
+
 def test_the_first_call_is_remembered(log: PostgresHookLog, engine: Engine) -> None:
     note(log, Calls("login", 1, HOUR))
     note(log, Calls("login", 1, NOW))
