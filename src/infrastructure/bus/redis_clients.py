@@ -1,5 +1,6 @@
 """Clients for BROKER_URL: of one Redis, or of the primary that Sentinels know."""
 
+import re
 from copy import copy
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -20,6 +21,8 @@ SENTINEL_SECONDS: Final = 1.0
 CONNECT_SECONDS: Final = 2.0
 """The longest that a primary is waited for: the Sentinels may name another one meanwhile."""
 SENTINEL_USER: Final = {"sentinel_username": "username", "sentinel_password": "password"}
+_CODE: Final = re.compile(r"(?:^|caused error: )([A-Z]{3,20})\b")
+"""Of an error that redis-py has no type for, such as NOREPLICAS or MISCONF."""
 NO_PRIMARY: Final = "no Sentinel answers and knows a working primary of this service"
 
 
@@ -125,7 +128,10 @@ def primary(made: redis.Redis) -> object:
 
 def reason(error: redis.RedisError) -> str:
     """Why a call failed, in words that hold nothing of the URL."""
-    return NO_PRIMARY if isinstance(error, MasterNotFoundError) else urls.reason(error)
+    if isinstance(error, MasterNotFoundError):
+        return NO_PRIMARY
+    code = _CODE.search(str(error)) if type(error) is redis.ResponseError else None
+    return f"{code[1]}, says Redis" if code else urls.reason(error)
 
 
 def _address(host: str) -> tuple[str, int]:

@@ -53,7 +53,11 @@ def forbid_publishing(client: redis.Redis) -> None:
     client.acl_setuser("default", enabled=True, nopass=True, commands=["-publish"])
 
 
-REFUSING = [fill_up, become_a_replica, forbid_writing, forbid_publishing]
+def want_a_replica(client: redis.Redis) -> None:
+    client.config_set("min-replicas-to-write", "1")
+
+
+REFUSING = [fill_up, become_a_replica, forbid_writing, forbid_publishing, want_a_replica]
 
 
 @pytest.fixture
@@ -69,7 +73,9 @@ def test_a_redis_that_takes_no_messages_is_away_and_says_why(
     assert broker_status(refused, [SYNC]).answers
     with redis.Redis.from_url(valkey.url) as client:
         refuse(client)
-        with pytest.raises(BrokerUnavailable, match=r"OutOfMemory|ReadOnly|NoPermission"):
+        with pytest.raises(
+            BrokerUnavailable, match=r"OutOfMemory|ReadOnly|NoPermission|NOREPLICAS"
+        ):
             refused.ping()
         assert not broker_status(refused, [SYNC]).answers
     refused.close()
