@@ -238,9 +238,10 @@ class PostgresEventBus:
             # No event is the cause: most likely the tables do not exist yet.
             state = f"SQLSTATE {error.sqlstate}"
             raise LedgerUnavailable(f"PostgreSQL is not ready for events ({state})") from error
-        except (LedgerUnavailable, TimeoutError) as error:
+        except Exception as error:  # such as a thread that could not be started
             # The others would only wait for another connection that fails.
-            away = LedgerUnavailable(str(error) or "PostgreSQL cannot be reached")
+            known = isinstance(error, LedgerUnavailable)
+            away = LedgerUnavailable(str(error) if known else "PostgreSQL cannot be reached")
             fail(self._waiting.take_all(), away)
             raise away from error
 

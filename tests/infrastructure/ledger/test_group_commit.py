@@ -15,7 +15,7 @@ from kratos_sync.application.consumers.sync_kratos_identity import SyncKratosIde
 from kratos_sync.application.ports.event_bus import LedgerUnavailable, Provenance
 from kratos_sync.infrastructure.ledger import group_commit
 from kratos_sync.infrastructure.ledger.recording import EventRow
-from kratos_sync.infrastructure.postgres import loop_connection
+from kratos_sync.infrastructure.postgres import connections, loop_connection
 from tests.domain.people import cause
 from tests.suites.ledgers import PostgresLedger
 from tests.suites.occurrences import person, updated
@@ -297,6 +297,22 @@ def test_a_statement_that_takes_too_long_is_an_unavailable_ledger(
         answer = publishing.run(lambda: publishing.all([publishing.begin(1)]))
     assert isinstance(answer[0], LedgerUnavailable)
     assert str(answer[0]) == "PostgreSQL was too slow"
+
+
+def test_a_process_that_cannot_connect_for_want_of_threads_has_an_unavailable_ledger(
+    publishing: Publishing, ledger: PostgresLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def scenario() -> list[Any]:
+        with monkeypatch.context() as short_of_threads:
+            short_of_threads.setattr(connections, "best_first", refuse)
+            refused = await publishing.all([publishing.begin(1)])
+        return [*map(type, refused), await publishing.begin(1)]
+
+    assert publishing.run(scenario) == [LedgerUnavailable, True]
+    assert len(ledger.events) == 1
 
 
 def test_an_error_whose_causes_form_a_circle_comes_to_its_caller() -> None:
