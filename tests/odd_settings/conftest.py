@@ -43,8 +43,8 @@ OF_SESSIONS: Final = {
     "statement_timeout": "20ms",
     "lock_timeout": "1ms",
     "idle_in_transaction_session_timeout": "100ms",
-    # They end a session before a statement can set another time, if the machine is that slow.
-    "idle_session_timeout": "10s",
+    "idle_session_timeout": "1ms",
+    # It ends a session before a statement can set another time, if the machine is that slow.
     "transaction_timeout": "10s",
 }
 # What a pooler drops and a transaction of ours cannot set any more fails, and loses nothing.

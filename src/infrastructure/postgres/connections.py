@@ -47,6 +47,7 @@ SETTINGS: Final = {
     "default_transaction_deferrable": "off",
     "lock_timeout": str(milliseconds(LOCK_TIMEOUT)),
     "idle_in_transaction_session_timeout": str(milliseconds(2 * STATEMENT_TIMEOUT)),
+    "idle_session_timeout": "0",
     # A statement of a process that was killed ends, and frees its locks, not after its timeout.
     "client_connection_check_interval": "1000",
     # How values are written and read.
@@ -72,7 +73,7 @@ OF_THE_SERVER: Final = {
     "tcp_keepalives_count": str(keepalive.PROBES),
     "tcp_user_timeout": str(milliseconds(keepalive.UNACKNOWLEDGED)),
 }
-_SINCE: Final = {"idle_session_timeout": 140_000, "transaction_timeout": 170_000}
+_SINCE: Final = {"transaction_timeout": 170_000}
 """Limits to switch off, and the server version that introduced each."""
 
 
@@ -236,7 +237,7 @@ class SessionConnection(psycopg.Connection[tuple[Any, ...]]):
         if self.is_pooled:
             return
         self.autocommit = True
-        self.execute(RESET + self.pin)
+        self.execute(RESET + self.pin, prepare=False)  # several statements
         self.autocommit = False
 
 

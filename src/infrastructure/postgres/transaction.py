@@ -12,7 +12,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Connection, CursorResult, Engine, Executable
+from sqlalchemy import Connection, CursorResult, Engine, Executable, TextClause
 
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from kratos_sync.application.ports.unit_of_work import (
@@ -59,7 +59,7 @@ REPLACE_SAVEPOINT = "RELEASE SAVEPOINT event; SAVEPOINT event"
 ROLL_BACK = "ROLLBACK TO SAVEPOINT event"
 IN_ERROR = TransactionStatus.INERROR
 MAY_SET = ("SET", "DO", "CALL")
-"""Statements, as the server names them, that may change the session."""
+"""The first words of statements that may change the session."""
 
 CANCEL_SECONDS = 2.0
 BETWEEN_CANCELS_MILLISECONDS = 50
@@ -240,9 +240,9 @@ class Transaction:
     ) -> CursorResult[Any]:
         """Run a statement in the transaction."""
         self._before_statement()
-        result = self._open_connection.execute(statement, parameters)
-        self._may_have_set |= result.context.cursor.statusmessage in MAY_SET
-        return result
+        if isinstance(statement, TextClause):
+            self._may_have_set |= statement.text.lstrip().upper().startswith(MAY_SET)
+        return self._open_connection.execute(statement, parameters)
 
     def savepoint(self, *, in_database: bool = False) -> None:
         self._savepoint_wanted = in_database
