@@ -110,7 +110,9 @@ def retry_conflicts(call_next: CallNext, batch: Batch) -> Result:
         if isinstance(error, RoomAgain) and len(batch.event_ids) > 1:
             return result
         log.debug("conflict", consumer=batch.consumer.name, events=len(batch.event_ids))
-    return replace(result, error=error.__cause__) if isinstance(error, RoomAgain) else result
+    if isinstance(error, RoomAgain):
+        return replace(result, error=error.__cause__ or error)
+    return result
 
 
 def failure(

@@ -21,6 +21,7 @@ from kratos_sync.application.consumer import Consumer
 from kratos_sync.application.consumer_factory import ConsumerFactory
 from kratos_sync.application.pipeline import Batch, deliver
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
+from kratos_sync.application.ports.unit_of_work import RoomAgain
 from kratos_sync.domain.events import DomainEvent, KratosIdentityUpdated
 from kratos_sync.infrastructure.bus import wire_format
 from kratos_sync.infrastructure.bus.actor import Actor
@@ -207,6 +208,10 @@ def _find_another_ledger_away_when_collected(_: Surroundings, transaction: Trans
     transaction.join(_AnotherLedger("collect_events"))
 
 
+def _raise_what_only_the_ledger_should(_: Surroundings, __: Transaction) -> None:
+    raise RoomAgain
+
+
 class _Odd(Exception):
     """What a row cannot hold as it is."""
 
@@ -256,6 +261,7 @@ TROUBLES: list[Trouble] = [
     _break_a_rule_that_is_checked_at_commit,
     _find_another_ledger_away_when_flushed,
     _find_another_ledger_away_when_collected,
+    _raise_what_only_the_ledger_should,
     _raise_an_error_of_an_odd_name,
     _raise_an_error_of_no_module,
     _raise_an_error_without_a_text,
