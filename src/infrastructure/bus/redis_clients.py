@@ -84,6 +84,7 @@ def client(url: str, seconds: float, retries: int) -> redis.Redis:
     """
     options, sentinels = parse(url)
     options |= {"health_check_interval": 30, **_limits(seconds, retries)}
+    options["decode_responses"] = False  # messages may be anything
     # Else a subscription to a host that has gone would be kept for a quarter of an hour.
     kept = {"socket_keepalive_options": keepalive.socket_options()}
     if "path" not in options:

@@ -27,6 +27,8 @@ class BadBrokerUrl(ValueError):
 def check(url: str) -> None:
     """Raise ValueError for a URL that no broker can be made for; connects to nothing."""
     scheme = url.partition("://")[0]
+    if "#" in url:  # what follows it would be dropped, and half a password be taken for a port
+        raise ValueError
     if scheme == "memory":
         if url != IN_MEMORY:
             raise ValueError

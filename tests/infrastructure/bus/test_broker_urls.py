@@ -1,12 +1,15 @@
 """BROKER_URL: which forms there are, and what is said of one that is wrong."""
 
 import ssl
+from uuid import uuid4
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from kratos_sync.infrastructure.bus import rabbitmq_hosts, redis_clients, urls
+from kratos_sync.infrastructure.bus.broker import connect
 from kratos_sync.infrastructure.settings import Settings
+from tests.infrastructure.bus.working import declare_listener, message, take, working
 
 SECRET = "s3cr3t"
 
@@ -64,6 +67,18 @@ def test_queues_are_quorum_queues_where_there_are_several_hosts(
     assert rabbitmq_hosts.parse(url).queue_type == queue_type
 
 
+def test_messages_arrive_though_a_url_wants_them_decoded(broker_url: str) -> None:
+    url = SecretStr(f"{broker_url}?decode_responses=true")
+    broker = connect(url, namespace=f"test-{uuid4().hex}")
+    received = declare_listener(broker, "mail")
+
+    with working(broker):
+        for number in (0, 1):  # the second wakes who waits
+            broker.enqueue_many([message("mail", number=number)])
+            assert take(received, 1) == [number]
+    broker.close()
+
+
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
@@ -78,6 +93,8 @@ def test_queues_are_quorum_queues_where_there_are_several_hosts(
         ("amqp://a/?cacertfile=/ca.pem", "has files for TLS, and is no amqps URL"),
         ("amqp://a:1,b:nothing/", "is no URL"),
         ("amqp://a/?nothing=1", "is no URL"),
+        ("redis://:12#3@a/0", "is no URL"),
+        ("amqp://a/#x", "is no URL"),
         ("sentinel://a/", "must be a URL that starts with redis or"),
     ],
 )
