@@ -111,7 +111,9 @@ RESERVED_SCHEMAS: Final = frozenset({SCHEMA, "public", "information_schema", "pg
 TABLES: Final = text("""
     SELECT string_agg(format('%I.%I', CAST(:schema AS text), relname), ', ' ORDER BY relname)
     FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(:schema))
-      AND relkind IN ('r', 'p') AND pg_has_role(relowner, 'USAGE')
+      AND relkind IN ('r', 'p')
+      AND relowner = (SELECT relowner FROM pg_class
+                      WHERE oid = to_regclass(quote_ident(:schema) || '.alembic_version'))
 """)
 # Of the database's name too: a copy of it under another name does not share its queues.
 DEPLOYMENT_ID: Final = text("""
