@@ -20,16 +20,34 @@ from kratos_sync.application.ports.status import (
 )
 
 About = Literal[
-    "broker", "consumer", "paused", "dead letters", "event", "Kratos", "hooks", "database"
+    "broker",
+    "consumer",
+    "paused",
+    "dead letters",
+    "event",
+    "Kratos",
+    "deletions",
+    "drift",
+    "hooks",
+    "database",
 ]
 
 
 class Attention(NamedTuple):
-    """A sentence on what is wrong, and what it is about; a consumer or an event has a name."""
+    """A sentence on what is wrong, and what it is about; a consumer or an event has a name.
+
+    ``command`` is another sentence, on a command for what the console has a page for.
+    """
 
     text: str
     about: About
+    command: str = ""
     name: str | None = None
+
+    @property
+    def with_command(self) -> str:
+        """Both sentences, for whoever has a shell."""
+        return f"{self.text} {self.command}".rstrip()
 
 
 CLOCK_DIFFERENCE: Final = timedelta(minutes=1)
@@ -49,6 +67,7 @@ UNSAFE: Final = {
         " may lose the webhooks answered just before it. `kratos-sync reconcile` finds them."
     ),
 }
+_FINDS_THEM: Final = "`kratos-sync reconcile` finds them."
 
 
 def attention(
@@ -65,6 +84,8 @@ def attention(
             " they are delivered once it is back. Is it running, and is BROKER_URL right?"
         )
         yield Attention(text, "broker")
+    if broker is not None and broker.answers is None and broker.error:
+        yield Attention(f"The broker is not asked. {broker.error}.", "database")
     if (difference := abs(report.clock_ahead)) >= CLOCK_DIFFERENCE:
         how = "ahead of" if report.clock_ahead > timedelta() else "behind"
         no_purge = " Nothing is purged meanwhile." if difference >= MOST_CLOCK_DIFFERENCE else ""
@@ -74,9 +95,9 @@ def attention(
         )
         yield Attention(text, "database")
     if report.failover is not None:
-        yield Attention(_failover(report.failover, report.at), "database")
+        yield Attention(_failover(report.failover, report.at), "Kratos", _FINDS_THEM)
     for consumer in report.consumers:
-        yield from (Attention(text, a, consumer.name) for text, a in _consumer_attention(consumer))
+        yield from (each._replace(name=consumer.name) for each in _consumer_attention(consumer))
     for event in report.unknown_events:
         kept = amount(event.deliveries, "delivery")
         since = "" if event.oldest is None else f", the oldest for {duration(event.oldest)}"
@@ -84,13 +105,10 @@ def attention(
             f"The event {event.name} is not known to this release: {kept} of it kept for a release"
             f" that knows it{since}."
         )
-        yield Attention(text, "event", event.name)
-    kratos = [
-        *drift_attention(report.drift, report.at, can_ask=can_ask),
-        *map(partial(_template_failure, report.at), report.template_failures),
-    ]
-    yield from (Attention(text, "Kratos") for text in kratos)
-    yield from (Attention(text, "hooks") for text in hooks_attention(report.hooks, report.at))
+        yield Attention(text, "event", name=event.name)
+    yield from drift_attention(report.drift, report.at, can_ask=can_ask)
+    yield from map(partial(_template_failure, report.at), report.template_failures)
+    yield from hooks_attention(report.hooks, report.at)
     database = [*map(_holder, report.storage.holders), *(UNSAFE[risk] for risk in report.unsafe)]
     yield from (Attention(text, "database") for text in database)
 
@@ -111,20 +129,21 @@ def _failover(failover: Failover, at: datetime) -> str:
         missing = f"{size(failover.missing_bytes)} of what was committed{since} is missing"
     else:
         missing = f"What was committed{since} there may be missing"
-    return f"{what} {missing}: `kratos-sync reconcile` finds the identities."
+    return f"{what} {missing}."
 
 
-def _template_failure(at: datetime, hook: HookActivity) -> str:
-    return (
+def _template_failure(at: datetime, hook: HookActivity) -> Attention:
+    text = (
         f"Kratos' template failed: {amount(hook.calls, 'call')} of the hook {hook_name(hook.label)}"
         f" had an empty body, the last {ago(hook.last_at, at, 2)}. Identities are missing or stale"
-        " here: `kratos-sync reconcile` finds them. Are there identities of more than some KiB?"
+        " here. Are there any of more than some KiB?"
     )
+    return Attention(text, "Kratos", _FINDS_THEM)
 
 
-def _consumer_attention(consumer: ConsumerStatus) -> Iterator[tuple[str, About]]:
+def _consumer_attention(consumer: ConsumerStatus) -> Iterator[Attention]:
     if (pause := consumer.paused) is not None:
-        yield (
+        yield Attention(
             f"{consumer.name} has been paused by {pause.by} since {moment(pause.since)}:"
             f" {pause.reason}. {amount(consumer.backlog, 'delivery')} pending.",
             "paused",
@@ -132,40 +151,42 @@ def _consumer_attention(consumer: ConsumerStatus) -> Iterator[tuple[str, About]]
     elif consumer.lag is not None and "behind" in consumer.troubles:
         retried = consumer.waiting - consumer.postponed
         waiting = f" ({retried:,} waiting for a retry)" if retried else ""
-        yield (
+        yield Attention(
             f"{consumer.name} is behind: {amount(consumer.backlog, 'delivery')} pending{waiting},"
             f" the oldest for {duration(consumer.lag)}.",
             "consumer",
         )
     if (retried := consumer.waiting - consumer.postponed) > 0 and consumer.last_error:
-        yield (
+        yield Attention(
             f"{consumer.name} is retrying {amount(retried, 'delivery')}, the last error:"
             f" {consumer.last_error}.",
             "consumer",
         )
     if consumer.failed:
-        yield (
+        yield Attention(
             f"{consumer.name} has {amount(consumer.failed, 'dead letter')}, kept until somebody"
-            " retries or discards them: `kratos-sync failed list` shows why.",
+            " retries or discards them.",
             "dead letters",
+            "`kratos-sync failed list` shows why.",
         )
     if not consumer.known:
         receives = " It receives new ones: see docs/consumers.md." if consumer.events else ""
-        yield (
+        yield Attention(
             f"{consumer.name} is not known to this release: its pending deliveries are kept for a"
             f" release that knows it.{receives}",
             "consumer",
         )
 
 
-def hooks_attention(hooks: Sequence[HookActivity], now: datetime) -> Iterator[str]:
+def hooks_attention(hooks: Sequence[HookActivity], now: datetime) -> Iterator[Attention]:
     """Yield a sentence for each silent hook."""
     for silent in silent_hooks(hooks, now):
         what = "any hook" if silent.label is None else f"the hook {hook_name(silent.label)}"
-        yield (
+        yield Attention(
             f"No webhook was received from {what} for {duration(now - silent.last_at)}; before"
-            f" that, one came every {duration(silent.usual_gap)} on average. `kratos-sync check`"
-            " reads Kratos' configuration."
+            f" that, one came every {duration(silent.usual_gap)} on average.",
+            "hooks",
+            "`kratos-sync check` reads Kratos' configuration.",
         )
 
 
@@ -188,7 +209,7 @@ def _holder(holder: Holder) -> str:
     )
 
 
-def drift_attention(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[str]:
+def drift_attention(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[Attention]:
     """Yield a sentence for everything that needs attention.
 
     `can_ask` is whether the address of Kratos' Admin API is known.
@@ -197,29 +218,32 @@ def drift_attention(drift: Drift, now: datetime, *, can_ask: bool) -> Iterator[s
     if can_ask and not drift.is_running:
         yield from _late(drift, now)
     if newest and not newest.ended_at and not drift.is_running:
-        yield (
-            f"The reconciliation that began {ago(newest.started_at, now)} was interrupted:"
-            " `kratos-sync reconcile` resumes it."
+        yield Attention(
+            f"The reconciliation that began {ago(newest.started_at, now)} was interrupted.",
+            "Kratos",
+            "`kratos-sync reconcile` resumes it.",
         )
     if last and last.refusal:
         yield _refused(last, now)
     if rise := drift.rise:
         yield _rise(rise, drift.compared[0], now)
     if last and (newer := last.findings.missed_webhooks.get(NEWER)):
-        yield (
+        yield Attention(
             f"{amount(newer, 'identity')} {'was' if newer == 1 else 'were'} newer here than in"
             f" Kratos at the reconciliation {ago(last.started_at, now)}, and repaired: is the clock"
             " of a Kratos wrong, was Kratos restored from a backup, or does somebody else have a"
-            " webhook key?"
+            " webhook key?",
+            "drift",
         )
     if last and last.findings.unreadable:
-        yield (
+        yield Attention(
             f"{amount(last.findings.unreadable, 'identity')} of Kratos' cannot be read, and so not"
-            " kept right here: numbers beyond a double's range, for example."
+            " kept right here: numbers beyond a double's range, for example.",
+            "drift",
         )
 
 
-def _late(drift: Drift, now: datetime) -> Iterator[str]:
+def _late(drift: Drift, now: datetime) -> Iterator[Attention]:
     since = drift.completed and drift.completed.ended_at
     if not drift.past:
         did = "ever run"
@@ -229,31 +253,35 @@ def _late(drift: Drift, now: datetime) -> Iterator[str]:
         did = f"completed for {duration(now - since)}"
     else:
         return
-    yield (
-        f"No reconciliation with Kratos was {did}: run `kratos-sync reconcile`, or keep it running"
-        " with `--every 1h`."
+    yield Attention(
+        f"No reconciliation with Kratos was {did}.",
+        "Kratos",
+        "Run `kratos-sync reconcile`, or keep it running with `--every 1h`.",
     )
 
 
-def _refused(last: PastReconciliation, now: datetime) -> str:
+def _refused(last: PastReconciliation, now: datetime) -> Attention:
     why = last.refusal or ""
-    remedy = "Is KRATOS_ADMIN_URL right?"
-    if _OF_DELETIONS in why:
-        remedy = (
-            "Is that right? `kratos-sync reconcile --dry-run --verbose` names them, and"
-            " `--allow-deletes N` permits it."
-        )
-    return f"The reconciliation {ago(last.started_at, now)} deleted no identity: {why}. {remedy}"
+    text = f"The reconciliation {ago(last.started_at, now)} deleted no identity: {why}."
+    if _OF_DELETIONS not in why:
+        return Attention(f"{text} Is KRATOS_ADMIN_URL right?", "drift")
+    return Attention(
+        f"{text} Is that right?",
+        "deletions",
+        "`kratos-sync reconcile --dry-run --verbose` names them, and `--allow-deletes N` permits"
+        " it.",
+    )
 
 
-def _rise(rise: Rise, newest: PastReconciliation, now: datetime) -> str:
+def _rise(rise: Rise, newest: PastReconciliation, now: datetime) -> Attention:
     missing = newest.findings.missed_webhooks
     by_hook = ", ".join(f"{hook} {missing[hook]:,}" for hook in HOOKS if missing.get(hook))
-    return (
+    return Attention(
         f"The reconciliation {ago(newest.started_at, now)} repaired {rise.missed:,} missed webhooks"
         f" ({by_hook}); by those before, {rise.usual:,.0f} were expected in"
-        f" {duration(rise.within)}. Does a hook fail? `kratos-sync check` reads Kratos'"
-        " configuration, `kratos-sync status --drift` shows more."
+        f" {duration(rise.within)}. Does a hook fail?",
+        "drift",
+        "`kratos-sync check` reads Kratos' configuration, `kratos-sync status --drift` shows more.",
     )
 
 

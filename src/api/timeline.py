@@ -42,7 +42,12 @@ class Step:
     @property
     def is_broken(self) -> bool:
         """Whether something failed."""
-        return self.outcome in {"failed", DEAD_LETTER}
+        return self.outcome == "failed" or self.is_dead
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether it is a dead letter."""
+        return self.outcome == DEAD_LETTER
 
 
 @dataclass(frozen=True, slots=True)

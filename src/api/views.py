@@ -1,6 +1,6 @@
 """What commands and the console say of operations, hooks and failures, in the same words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -14,6 +14,20 @@ from kratos_sync.domain.json_values import Json
 
 SHAPE_DIGITS_SHOWN: Final = 8
 MOST_NAMED: Final = 5
+
+
+REMEDIES: Final[Mapping[str, str]] = {
+    "AnotherReconciliation": "Another reconciliation was running: there is one at a time.",
+    "ConsumerIsBehind": "The consumer did not keep up for ten minutes: is a worker running?",
+    "ConsumersAreBehind": "Consumers did not keep up for ten minutes: is a worker running?",
+    "KratosNotConfigured": "KRATOS_ADMIN_URL was not set where this was carried out.",
+    "KratosRefused": (
+        "Kratos' Admin API refused: are KRATOS_ADMIN_URL and KRATOS_ADMIN_TOKEN right?"
+    ),
+    "KratosUnavailable": "Kratos' Admin API did not answer: do it again once Kratos is back.",
+    "StillInFlight": "Some of it was in flight: a relay erases the rest within minutes.",
+}
+"""What to do about an error, by its type."""
 
 
 class HookRow(NamedTuple):
@@ -68,6 +82,12 @@ def operation_state(operation: Operation) -> str:
         return f"refused: {refused}"
     error = operation.result.get("error")
     return f"{operation.outcome}: {error}" if error else str(operation.outcome)
+
+
+def why_failed(operation: Operation) -> str | None:
+    """What to do about an operation that failed with an error of those that are expected."""
+    error = operation.result.get("error")
+    return REMEDIES.get(error) if isinstance(error, str) else None
 
 
 def operation_done(operation: Operation) -> str:

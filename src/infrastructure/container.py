@@ -23,7 +23,12 @@ from kratos_sync.infrastructure.application import (
     load_application,
     subscriptions_with,
 )
-from kratos_sync.infrastructure.bus.broker import NAMESPACE, is_in_memory, require_shared
+from kratos_sync.infrastructure.bus.broker import (
+    NAMESPACE,
+    SharedBrokerToAsk,
+    is_in_memory,
+    require_shared,
+)
 from kratos_sync.infrastructure.bus.broker import connect as connect_to_broker
 from kratos_sync.infrastructure.bus.relay import Relay
 from kratos_sync.infrastructure.deletion import PostgresDeletionFinalizer, PostgresDeletions
@@ -110,9 +115,9 @@ def _shared_broker(url: SecretStr, engine: Engine) -> "DramatiqBroker":
 
 def _broker_to_ask(
     settings: Settings, shared: "Callable[[], DramatiqBroker]"
-) -> "DramatiqBroker | MemoryElsewhere":
+) -> "SharedBrokerToAsk | MemoryElsewhere":
     if not is_in_memory(settings.broker_url):
-        return shared()
+        return SharedBrokerToAsk(shared)
     from kratos_sync.infrastructure.bus.memory import MemoryElsewhere
 
     return MemoryElsewhere(settings.metrics_host, settings.second_metrics_port)

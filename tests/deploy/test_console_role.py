@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, make_url, text
 from starlette.applications import Starlette
 
-from kratos_sync.api.http.console.app import ConsoleRoute, create_console
+from kratos_sync.api.http.console.app import ConsoleRoute
 from kratos_sync.api.http.console.rates import Rates
 from kratos_sync.application.consumers.count_registrations import CountRegistrations
 from kratos_sync.application.consumers.delete_kratos_identity import DeleteKratosIdentity
@@ -28,7 +28,7 @@ from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.settings import Settings
 from kratos_sync.testing.kratos import InMemoryDocuments
-from tests.api.http.console.visiting import EVERYTHING, SignedIn, Visitor, open_routes, shown
+from tests.api.http.console.visiting import EVERYTHING, Visitor, console_of, open_routes, shown
 from tests.databases import empty_tables
 from tests.deploy.test_roles import AFTER, BEFORE, BEFORE_OWN
 from tests.domain.people import ADA, GRACE, minutes
@@ -127,6 +127,7 @@ def settings(url: str, kratos_url: str | None = None) -> Settings:
         database_url=url,
         broker_url="redis://127.0.0.1:1",
         kratos_admin_url=kratos_url,
+        console_kept_seconds=0,
     )
 
 
@@ -153,8 +154,8 @@ def routes(container: Container, rates: Rates) -> Iterator[list[ConsoleRoute]]:
 
 
 @pytest.fixture
-def app(routes: list[ConsoleRoute]) -> Starlette:
-    return create_console(SignedIn(EVERYTHING), routes)
+def app(container: Container, routes: list[ConsoleRoute]) -> Starlette:
+    return console_of(container, EVERYTHING, routes)
 
 
 @pytest.fixture
@@ -311,6 +312,45 @@ def test_every_consumer_of_the_service_can_be_tried(
     assert f"{consumer} was tried, and everything was rolled back" in page
     assert "It would fail" not in page
     assert ledger.one("SELECT count(*) FROM kratos_sync.registrations_per_day") == 0
+
+
+@pytest.fixture
+def old_grants(postgres_of_roles: str) -> Iterator[psycopg.Connection]:
+    """The owner, who takes rights away; all are given again in the end."""
+    owner = url_of(postgres_of_roles, "kratos_sync_owner")
+    with psycopg.connect(owner, autocommit=True) as connection:
+        yield connection
+        connection.execute(AFTER.encode())
+
+
+RUN_GRANTS = (
+    "lacks a right (permission denied for table {}): run <code>kratos-sync migrate --grants"
+    " deploy/postgres/grants.sql</code> as the owner of the schema."
+)
+
+
+def test_without_the_newest_grant_the_first_page_works_and_says_what_to_run(
+    visitor: Visitor, old_grants: psycopg.Connection
+) -> None:
+    old_grants.execute("REVOKE SELECT ON kratos_sync.deployment FROM kratos_sync_console")
+    answer = visitor.get("/")
+    assert answer.status_code == HTTPStatus.OK, answer.text
+    assert "The broker is not asked. The database role of this process " in answer.text
+    assert RUN_GRANTS.format("deployment") in answer.text
+    assert f'id="{SYNC}"' in answer.text
+    old_grants.execute(AFTER.encode())
+    assert "lacks a right" not in visitor.get("/").text
+
+
+def test_a_page_whose_grant_is_missing_says_what_to_run(
+    visitor: Visitor, old_grants: psycopg.Connection
+) -> None:
+    old_grants.execute("REVOKE SELECT ON kratos_sync.hooks_heard FROM kratos_sync_console")
+    for path in ("/", "/kratos"):
+        answer = visitor.get(path)
+        assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE
+        assert RUN_GRANTS.format("hooks_heard") in answer.text
+    assert visitor.get("/failures").status_code == HTTPStatus.OK
 
 
 def test_rates_are_counted(container: Container, ledger: Ledger) -> None:

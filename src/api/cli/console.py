@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from socket import socket
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 STOP_SECONDS: Final = 10
 MOST_CONNECTIONS: Final = 100
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-INSTALL: Final = 'pip install "kratos-identity-sync[console]"'
+INSTALL: Final = 'install "kratos-identity-sync[console]", with pip or uv'
 
 log = structlog.get_logger()
 
@@ -97,6 +97,7 @@ def console(host: str, port: int, link: bool) -> None:
     from kratos_sync.api.http.console.app import create_console
     from kratos_sync.api.http.console.rates import Rates
     from kratos_sync.infrastructure.ledger.snapshot import one_moment
+    from kratos_sync.infrastructure.migrations import why_unusable
     from kratos_sync.infrastructure.worker.shutdown import exit_when_stopped
 
     stopped = exit_when_stopped()
@@ -110,7 +111,10 @@ def console(host: str, port: int, link: bool) -> None:
         rates = Rates(container.activity())
         with expected_errors():
             routes = console_routes(container, rates, stopped)
-            app = create_console(sign_in, routes, origin=origin, one_moment=one_moment)
+            why = partial(why_unusable, container.engine())
+            app = create_console(
+                sign_in, routes, origin=origin, one_moment=one_moment, why_unusable=why
+            )
         counting = threading.Thread(target=rates.run, args=(stopped,), name="rates", daemon=True)
         counting.start()
         health = container.health()

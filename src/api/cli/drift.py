@@ -57,7 +57,8 @@ def print_drift(drift: Drift, now: datetime, *, can_ask: bool) -> None:
     if drift.newest is None:
         echo(*(f"{heading} {line}" for heading, line in drift_rows(drift, now, can_ask=can_ask)))
         return
-    if echo_attention(drift_attention(drift, now, can_ask=can_ask)):
+    needed = drift_attention(drift, now, can_ask=can_ask)
+    if echo_attention(each.with_command for each in needed):
         echo("")
     echo(*_table(drift))
     if drift.may_have_older:

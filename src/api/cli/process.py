@@ -196,7 +196,10 @@ def explained(error: Exception) -> click.ClickException | None:
         SchemaTooOld,
     )
     from kratos_sync.infrastructure.observability.http_server import CannotListen
-    from kratos_sync.infrastructure.postgres.connection_failures import DATABASE_ERRORS
+    from kratos_sync.infrastructure.postgres.connection_failures import (
+        DATABASE_ERRORS,
+        missing_right,
+    )
     from kratos_sync.infrastructure.postgres.engine import SessionShared
 
     match error:
@@ -222,7 +225,8 @@ def explained(error: Exception) -> click.ClickException | None:
             | ScopeNotKept()
         ):
             return click.ClickException(f"Not done: {error}.")
-    hint = ": is DATABASE_URL right?" if isinstance(error, DATABASE_ERRORS) else "."
+    is_the_url = isinstance(error, DATABASE_ERRORS) and missing_right(error) is None
+    hint = ": is DATABASE_URL right?" if is_the_url else "."
     reason = _reason(error)
     return None if reason is None else click.ClickException(f"{reason}{hint}")
 

@@ -126,7 +126,7 @@ def print_report(
 ) -> None:
     """Print the report; `can_ask` is whether the address of Kratos' Admin API is known."""
     echo(f"kratos-sync, {moment(report.at)}", "")
-    if not echo_attention(each.text for each in attention(report, broker, can_ask=can_ask)):
+    if not echo_attention(each.with_command for each in attention(report, broker, can_ask=can_ask)):
         echo(Styled("All is well.", "bold green"))
     echo("")
     for heading, line in _overview(report, broker, retention, can_ask=can_ask):
@@ -146,7 +146,8 @@ def _overview(
     waiting = ", ".join(f"{name} {number:,}" for name, number in broker.messages.items() if number)
     answers = f"answers, messages waiting: {waiting or 'none'}"
     if broker.answers is None:
-        answers = "in the memory of `kratos-sync all`; it holds what is LEASED"
+        in_memory = "in the memory of `kratos-sync all`; it holds what is LEASED"
+        answers = "not asked" if broker.error else in_memory
     yield "Broker", f"DOWN ({broker.error})" if broker.answers is False else answers
     yield "Identities", f"{_count(report.alive)} alive, {_count(report.deleted)} deleted"
     yield "Ledger", f"{_count(report.events)} events, {_count(report.attempts)} attempts"

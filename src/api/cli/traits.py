@@ -72,7 +72,8 @@ def written(schema: Schema) -> str:
         from datamodel_code_generator.format import Formatter
     except ModuleNotFoundError:
         raise click.ClickException(
-            "the generator is not installed: pip install 'kratos-identity-sync[traits]'."
+            'the generator is not installed: install "kratos-identity-sync[traits]", with pip or'
+            " uv."
         ) from None
     try:
         with warnings.catch_warnings(action="ignore"):

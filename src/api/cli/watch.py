@@ -84,7 +84,7 @@ def watch_status(as_json: bool) -> None:
             past.add(found)
             can_ask = settings.kratos_admin_url is not None
             troubles = attention(found.report, found.broker, can_ask=can_ask)
-            return screen(found, past, (each.text for each in troubles))
+            return screen(found, past, (each.with_command for each in troubles))
 
         with closing(container.broker_to_ask()) as broker:
             if as_json:

@@ -170,7 +170,8 @@ class BrokerStatus:
     """Whether the broker answers, and the number of waiting ``messages`` for each consumer.
 
     Without an answer, ``error`` is the type of the exception, and there are no messages. One in the
-    memory of another process may not be asked.
+    memory of another process may not be asked, nor one whose queues this role cannot know: then
+    ``error`` says what to run.
     """
 
     messages: Mapping[str, int]

@@ -1,6 +1,6 @@
 """What relay, worker and status need of a broker, and the broker for a URL."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from kratos_sync.application.ports.status import BrokerStatus
 from kratos_sync.infrastructure.bus.urls import IN_MEMORY
+from kratos_sync.infrastructure.postgres.connection_failures import DATABASE_ERRORS, missing_right
 
 if TYPE_CHECKING:
     from kratos_sync.infrastructure.bus.memory import MemoryBroker
@@ -41,6 +42,10 @@ def require_version(product: str, found: str) -> None:
 
 class BrokerOutOfReach(BrokerUnavailable):
     """The broker cannot be asked from this process, and may well work."""
+
+
+class QueuesUnknown(BrokerOutOfReach):
+    """Our role may not read the id of this deployment, which is part of the queues' names."""
 
 
 class BrokerNotShared(Exception):
@@ -125,10 +130,35 @@ class AskedBroker(Protocol):
         """As PointerBroker does."""
 
 
+class SharedBrokerToAsk:
+    """A shared broker, to which `connect` leads when it is first asked."""
+
+    def __init__(self, connect: "Callable[[], DramatiqBroker]") -> None:
+        self._connect = connect
+        self._broker: DramatiqBroker | None = None
+
+    def waiting(self, queue_names: Sequence[str], seconds: float) -> Mapping[str, int]:
+        """As PointerBroker does. Also raises QueuesUnknown, or what `connect` raises."""
+        try:
+            self._broker = self._connect()
+        except DATABASE_ERRORS as error:
+            if (missing := missing_right(error)) is None:
+                raise
+            raise QueuesUnknown(missing) from error
+        return self._broker.waiting(queue_names, seconds)
+
+    def close(self) -> None:
+        """Close the connections, if there are any."""
+        if self._broker is not None:
+            self._broker.close()
+
+
 def broker_status(broker: AskedBroker, consumers: Sequence[str]) -> BrokerStatus:
     """Count the messages that no worker has fetched yet, or say why they cannot be counted."""
     try:
         return BrokerStatus(broker.waiting(consumers, TIMEOUT_SECONDS))
+    except QueuesUnknown as error:
+        return BrokerStatus({}, str(error), is_asked=False)
     except BrokerOutOfReach:
         return BrokerStatus({}, is_asked=False)
     except BrokerUnavailable as error:

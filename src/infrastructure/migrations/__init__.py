@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from kratos_sync.application.application import InvalidApplication
+from kratos_sync.infrastructure.postgres.connection_failures import missing_right
 from kratos_sync.infrastructure.postgres.engine import (
     DEADLOCK,
     LOCK_NOT_AVAILABLE,
@@ -239,6 +240,20 @@ def require_schema(engine: Engine) -> None:
     """Raise SchemaTooOld or SchemaTooNew unless this release can run on the schema."""
     with engine.connect() as connection:
         require_schema_on(connection)
+
+
+def why_unusable(engine: Engine, error: Exception) -> str | None:
+    """Say what to run if the schema, or what our role may do in it, is the reason of an error."""
+    if isinstance(error, DBAPIError | psycopg.Error):
+        try:
+            require_schema(engine)
+        except (SchemaTooOld, SchemaTooNew) as reason:
+            return str(reason)
+        except DBAPIError:  # the first error says why
+            pass
+        missing = missing_right(error)
+        return missing and f"{missing}."
+    return str(error) if isinstance(error, SchemaTooOld | SchemaTooNew) else None
 
 
 def require_schema_on(connection: Connection) -> None:

@@ -37,6 +37,7 @@ REFUSALS: Final[Mapping[str, str]] = {
     "42501": "this user may not connect to the database",
 }
 """What waiting does not change."""
+INSUFFICIENT_PRIVILEGE: Final = "42501"
 TROUBLES: Final[Mapping[str, str]] = {
     "53300": "it has as many connections as it takes",
     "57P03": "it is starting up, shutting down or recovering",
@@ -75,10 +76,25 @@ def why_unavailable(error: BaseException) -> str:
     found = _driver_error(error)
     if isinstance(found, ConnectFailed):
         return str(found)
+    if (missing := missing_right(error)) is not None:
+        return missing
     return f"PostgreSQL did not answer as it should ({type(found or error).__name__})"
 
 
-def _driver_error(error: BaseException) -> BaseException | None:
+def missing_right(error: BaseException) -> str | None:
+    """Say what to run if PostgreSQL refused our role something; None for any other error."""
+    found = _driver_error(error)
+    if isinstance(found, ConnectFailed) or found is None:
+        return None
+    if found.sqlstate != INSUFFICIENT_PRIVILEGE:
+        return None
+    return (
+        f"The database role of this process lacks a right ({found.diag.message_primary}): run"
+        " `kratos-sync migrate --grants deploy/postgres/grants.sql` as the owner of the schema"
+    )
+
+
+def _driver_error(error: BaseException) -> psycopg.Error | None:
     for each in (error, error.__cause__):
         found = getattr(each, "orig", each)
         if isinstance(found, psycopg.Error):

@@ -40,6 +40,16 @@ def test_openid_connect_needs_https_except_on_this_machine(
     assert "Traceback" not in result.output
 
 
+def test_without_its_extra_it_says_what_to_install_whoever_installs_it(
+    addresses: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kratos_sync.api.cli.console.is_installed", lambda: False)
+    result = kratos_sync("console", **addresses)
+    assert result.exit_code == 1
+    said = 'The console needs an extra: install "kratos-identity-sync[console]", with pip or uv.'
+    assert said in result.output
+
+
 def test_the_settings_of_openid_connect_are_enough() -> None:
     given = {name.lower(): value for name, value in OIDC.items()}
     settings = Settings(

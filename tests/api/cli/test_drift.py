@@ -53,7 +53,8 @@ def past(
 
 
 def needs(*reconciliations: PastReconciliation, running: bool = False, can_ask: bool = True) -> str:
-    return "\n".join(drift_attention(Drift(reconciliations, running), NOON, can_ask=can_ask))
+    needed = drift_attention(Drift(reconciliations, running), NOON, can_ask=can_ask)
+    return "\n".join(each.with_command for each in needed)
 
 
 def rows(*reconciliations: PastReconciliation, running: bool = False) -> dict[str, str]:
@@ -66,7 +67,7 @@ def test_a_comparison_of_today_that_found_little_needs_nothing() -> None:
 
 def test_a_missing_reconciliation_needs_attention_where_kratos_is_configured() -> None:
     assert needs().startswith(
-        "No reconciliation with Kratos was ever run: run `kratos-sync reconcile`"
+        "No reconciliation with Kratos was ever run. Run `kratos-sync reconcile`"
     )
     assert needs(can_ask=False) == ""
     assert needs(running=True) == ""
@@ -74,7 +75,7 @@ def test_a_missing_reconciliation_needs_attention_where_kratos_is_configured() -
 
 def test_no_comparison_for_more_than_a_day_needs_attention() -> None:
     assert needs(past(24)) == ""
-    assert "was completed for 1 d 1 h: run `kratos-sync reconcile`" in needs(past(25))
+    assert "was completed for 1 d 1 h. Run `kratos-sync reconcile`" in needs(past(25))
     assert needs(past(25), can_ask=False) == ""
 
 

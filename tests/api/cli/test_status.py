@@ -111,7 +111,7 @@ def test_without_colours_words_say_what_is_wrong(
         (
             Failover(NOW - HOUR, 2, 1, is_same_cluster=True),
             "PostgreSQL failed over 1 h ago, or was restored: it is on timeline 2 after 1. What was"
-            " committed there may be missing: `kratos-sync reconcile` finds the identities.",
+            " committed there may be missing. `kratos-sync reconcile` finds them.",
         ),
         (
             Failover(NOW - HOUR, 3, 2, True, NOW - HOUR, 12_345),
@@ -159,6 +159,15 @@ def test_a_broker_in_the_memory_of_another_process_is_not_taken_for_one_that_is_
     output = reported(capsys, GREET, broker=BrokerStatus({}, is_asked=False))
     assert "does not answer" not in output
     assert "Broker       in the memory of `kratos-sync all`; it holds what is LEASED" in output
+
+
+def test_a_broker_whose_queues_are_not_known_is_not_taken_for_one_that_is_down(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    unknown = BrokerStatus({}, "The role lacks a right: run `kratos-sync migrate`", is_asked=False)
+    output = reported(capsys, GREET, broker=unknown)
+    assert "The broker is not asked. The role lacks a right: run" in output
+    assert "Broker       not asked" in output
 
 
 def test_messages_waiting_at_the_broker_are_listed(

@@ -38,7 +38,7 @@ def note(database_url: str, *calls: Calls) -> None:
 def test_a_hook_that_is_silent_needs_attention() -> None:
     hooks = [activity("login", silent_for=timedelta()), activity(LABEL, silent_for=12 * DAY)]
     (sentence,) = hooks_attention(hooks, NOON)
-    assert sentence.startswith(
+    assert sentence.text.startswith(
         f"No webhook was received from the hook {LABEL} for 12 d; before that, one came every 1 d"
     )
 
@@ -46,7 +46,7 @@ def test_a_hook_that_is_silent_needs_attention() -> None:
 def test_all_hooks_being_silent_is_reported_once() -> None:
     hooks = [activity("login", silent_for=12 * DAY), activity("", silent_for=12 * DAY)]
     (sentence,) = hooks_attention(hooks, NOON)
-    assert sentence.startswith("No webhook was received from any hook for 12 d; before that,")
+    assert sentence.text.startswith("No webhook was received from any hook for 12 d; before that,")
 
 
 def test_each_hook_is_listed_with_its_last_call(database_url: str, broker_url: str) -> None:

@@ -295,5 +295,6 @@ def test_without_the_generator_it_says_what_to_install(monkeypatch: pytest.Monke
 
     assert result.exit_code == 1
     assert result.stderr == (
-        "Error: the generator is not installed: pip install 'kratos-identity-sync[traits]'.\n"
+        'Error: the generator is not installed: install "kratos-identity-sync[traits]", with pip'
+        " or uv.\n"
     )

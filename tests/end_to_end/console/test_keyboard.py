@@ -1,5 +1,6 @@
 """A whole action by the keyboard alone: Tab, Enter and the reason, and one sees where one is."""
 
+from tests.domain.people import ADA
 from tests.end_to_end.console.lives import DEAD, SYNC, live
 from tests.end_to_end.console.using import SCRIPTS, Console, Person
 from tests.suites.reconciling import World
@@ -41,6 +42,33 @@ def enter(person: Person, name: str, place: str) -> None:
     tab_to(person, name)
     person.page.keyboard.press("Enter")
     person.page.wait_for_url(place)
+
+
+@SCRIPTS
+def test_what_was_asked_for_has_the_focus(console: Console, world: World, scripts: bool) -> None:
+    live(world)
+    focused = "document.activeElement"
+    with console.person(scripts=scripts) as person:
+        person.open(f"/identity/{ADA}")
+        person.unfold("Show the person's data")
+        person.send("Show it", "she asked")
+        person.sees("schema_id")
+        assert person.page.evaluate(f"{focused}.ariaLabel") == "The person's data"
+        person.open("/kratos")
+        person.send("Check it", configuration="selfservice: {}")
+        person.sees("By what was pasted")
+        assert person.page.evaluate(f"{focused}.ariaLabel") == "Coverage"
+        person.open(f"/identity/{ADA}")
+        person.unfold("Ask Kratos now")
+        person.send("Sync identity", " ")
+        person.sees("Say why")
+        assert person.page.evaluate(f"{focused}.role") == "alert"
+        person.page.keyboard.press("Tab")
+        assert person.page.evaluate(f"{focused}.textContent") == "Open the page again"
+    # The browser's own line on a page that is not 200.
+    (complaint,) = console.complaints
+    assert "status of 400" in complaint
+    console.complaints.clear()
 
 
 @SCRIPTS

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 from kratos_sync.api.http.console.sign_in import ROLES_FIELD
 from tests.api.http.console.provider import CLIENT_ID, CLIENT_SECRET, providing
@@ -23,6 +23,8 @@ from tests.end_to_end.console.using import (
 from tests.waiting import until
 
 LOOKS = len(WIDTHS) * len(SCHEMES)
+ONE_LINE = 60
+"""Pixels: a header with two lines is higher."""
 
 
 @pytest.fixture
@@ -67,6 +69,10 @@ def test_who_came_by_a_new_link_signs_out_and_is_out(
             assert look_at(page) == LOOKS
         person.click("button:has-text('Sign in')")
         page.wait_for_selector("nav")
+        for wide in (1200, 1440):
+            page.set_viewport_size({"width": wide, "height": 900})
+            assert header_of(page) < ONE_LINE, wide
+        page.set_viewport_size({"width": 375, "height": 900})
         person.click("button:has-text('Sign out')")
         page.wait_for_url(f"{address}/sign-in")
         person.open("/")
@@ -84,6 +90,13 @@ def test_a_link_that_was_used_is_refused_on_a_page_that_everybody_can_read(
         person.sees("This link was used already")
         assert look_at(person.page) == LOOKS
     assert ["status of 403" in each for each in console.complaints] == [True]
+
+
+def header_of(page: Page) -> float:
+    """How high the header is."""
+    box = page.locator("header").bounding_box()
+    assert box is not None
+    return box["height"]
 
 
 @SCRIPTS
@@ -104,6 +117,10 @@ def test_who_came_by_kratos_is_led_to_its_logout(
         cookie = {"name": "ory_kratos_session", "value": COOKIE, "url": address}
         person.page.context.add_cookies([cookie])  # type: ignore[list-item]  # a typed dict
         person.open("/audit")
+        # The name is the identity's id, and the longest there is.
+        for width in (1200, 1440):
+            person.page.set_viewport_size({"width": width, "height": 900})
+            assert header_of(person.page) < ONE_LINE, width
         person.click("button:has-text('Sign out')")
         person.page.wait_for_url(f"{kratos.url}/logged-out")
     assert "/self-service/logout/browser?" in kratos.paths[1]

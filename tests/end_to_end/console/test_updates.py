@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page
 from sqlalchemy import Engine
 
-from kratos_sync.application.ports.operations import How, OperationRequest, Progress
+from kratos_sync.application.ports.operations import How, OperationRequest, Outcome, Progress
 from kratos_sync.infrastructure.ledger.operations import PostgresOperations
 from tests.end_to_end.console.using import Console
 
@@ -34,6 +34,12 @@ class Running:
     def goes_on(self, done: int) -> None:
         """It has done so much, and the page's time comes to ask for it."""
         self._operations.note(self._number, self._runner, Progress(done, 10))
+        self.page.clock.run_for(EVERY)
+
+    def ends(self) -> None:
+        """It has completed, and the page's time comes to ask for it."""
+        progress = Progress(10, 10)
+        self._operations.note(self._number, self._runner, progress, Outcome.COMPLETED)
         self.page.clock.run_for(EVERY)
 
 
@@ -70,6 +76,15 @@ def test_an_update_keeps_the_focus(running: Running) -> None:
     running.goes_on(4)
     page.wait_for_selector("text=4 of 10")
     assert page.evaluate("document.activeElement.textContent") == "All operations"
+
+
+def test_what_became_of_it_is_read_out_and_its_progress_is_not(running: Running) -> None:
+    page = running.page
+    running.goes_on(4)
+    page.wait_for_selector("text=4 of 10")
+    assert page.text_content("#said") == ""
+    running.ends()
+    page.wait_for_selector("#said:text-is('replay by cleo: completed')", state="attached")
 
 
 def test_what_is_typed_meanwhile_stays(running: Running) -> None:

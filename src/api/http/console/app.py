@@ -1,5 +1,6 @@
 """The console's application: who may open which page, and what happens when something is away."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, compile_path
 
 from kratos_sync.api.http.console.access import (
     NO_ROLE,
@@ -72,16 +73,19 @@ class Call:
             raise WrongInput(NO_PAGE)
         return position
 
-    def earlier(self, position: Position, **changed: object) -> str:
+    def earlier(self, position: Position, *, path: str | None = None, **changed: object) -> str:
         """The address of the page of this list that goes on at a position."""
         before = f"{position.recorded_at.isoformat()} {position.event_id}"
-        return self.with_query(before=before, **changed)
+        return self.with_query(path=path, before=before, **changed)
 
-    def with_query(self, **changed: object) -> str:
-        """The address of this page with other parameters, and without those that are empty."""
+    def with_query(self, *, path: str | None = None, **changed: object) -> str:
+        """The address of this page with other parameters, and without those that are empty.
+
+        `path` is that of the list, where a form shows it under another one.
+        """
         asked = {**self.request.query_params, **changed}
-        given = {name: value for name, value in asked.items() if value}
-        return f"{self.request.url.path}?{urlencode(given)}"
+        query = urlencode({name: value for name, value in asked.items() if value})
+        return (path or self.request.url.path) + (f"?{query}" if query else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +131,17 @@ def create_console(
     *,
     origin: str | None = None,
     one_moment: Callable[[], AbstractContextManager[None]] = nullcontext,
+    why_unusable: Callable[[Exception], str | None] = lambda _: None,
 ) -> Starlette:
     """The console with these pages. `origin` is its address in browsers, where that differs.
 
-    A page reads within `one_moment`, so that its parts agree.
+    A page reads within `one_moment`, so that its parts agree. `why_unusable` says, in any thread,
+    what to run after an error that lasts until somebody does; it is None for all others.
     """
     static = StaticFiles()
     templates = Templates(static, can_sign_out=sign_in.can_sign_out)
-    console = _Console(sign_in, templates, one_moment)
+    pages = [compile_path(each.path)[0] for each in routes if each.method == "GET"]
+    console = _Console(sign_in, templates, pages, one_moment, why_unusable)
     served: list[BaseRoute] = [
         Route("/static/{digest}/{name}", static.serve),
         *sign_in.routes(templates),
@@ -152,11 +159,15 @@ class _Console:
         self,
         sign_in: SignIn,
         templates: Templates,
+        pages: Sequence[re.Pattern[str]],
         one_moment: Callable[[], AbstractContextManager[None]],
+        why_unusable: Callable[[Exception], str | None],
     ) -> None:
         self._sign_in = sign_in
         self._templates = templates
+        self._pages = pages
         self._one_moment = one_moment
+        self._why_unusable = why_unusable
         self._threads = CapacityLimiter(MOST_AT_ONCE)
 
     def endpoint(self, route: ConsoleRoute) -> Callable[[Request], Awaitable[Response]]:
@@ -184,6 +195,9 @@ class _Console:
         if not operator.may(route.role):
             text = f"This needs the role {route.role}. You have: {_names(operator)}."
             return self._error(request, operator, HTTPStatus.FORBIDDEN, text)
+        return await self._handled(route, request, operator)
+
+    async def _handled(self, route: ConsoleRoute, request: Request, operator: Operator) -> Response:
         try:
             form = await request.form(max_files=0, max_fields=MOST_FIELDS)
             _require_text(*request.query_params.values(), *form.values())
@@ -196,6 +210,12 @@ class _Console:
         except LedgerUnavailable as error:
             _log.warning("ledger_unavailable", reason=str(error))
             return self._error(request, operator, HTTPStatus.SERVICE_UNAVAILABLE, LEDGER_AWAY)
+        except Exception as error:
+            why = await to_thread.run_sync(self._why_unusable, error, limiter=self._threads)
+            if why is None:
+                raise
+            _log.warning("ledger_unusable", reason=why)
+            return self._error(request, operator, HTTPStatus.SERVICE_UNAVAILABLE, why)
         return self._response(request, operator, result)
 
     def _run(self, route: ConsoleRoute, call: Call) -> Page | See | Response:
@@ -216,30 +236,50 @@ class _Console:
         page = self._sign_in.page(request)
         if page is not None and request.method == "GET" and "hx-request" not in request.headers:
             return RedirectResponse(page, HTTPStatus.SEE_OTHER)
-        answer = self._error(request, None, HTTPStatus.UNAUTHORIZED, "Nobody is signed in.")
+        answer = self._error(request, None, HTTPStatus.UNAUTHORIZED, NOT_SIGNED_IN)
         # A page that updates itself would go on to show what was true when the session ended.
         answer.headers["hx-refresh"] = "true"
         return answer
 
     async def http_error(self, request: Request, error: Exception) -> Response:
         status = HTTPStatus(error.status_code if isinstance(error, HTTPException) else 500)
+        if status is HTTPStatus.METHOD_NOT_ALLOWED and request.method == "GET":
+            # The address that a form left in the browser.
+            return RedirectResponse(self._page_of_form(request), HTTPStatus.SEE_OTHER)
         try:
             operator = await self._sign_in.operator(request)
         except (NoAnswer, NoRole, SecondFactorNeeded):
             operator = None
-        return self._error(request, operator, status, f"{status.phrase}.")
+        text = NO_PAGE if status is HTTPStatus.NOT_FOUND else f"{status.phrase}."
+        return self._error(request, operator, status, text)
 
     def _ways_in(self, request: Request) -> Mapping[str, str | None]:
         return {"second_factor_page": self._sign_in.second_factor_page(request)}
 
+    def _page_of_form(self, request: Request) -> str:
+        """The page that has the form which was sent."""
+        path = request.url.path
+        asked = (path, path.rpartition("/")[0])
+        return next((each for each in asked if any(page.match(each) for page in self._pages)), "/")
+
     def _error(
         self, request: Request, operator: Operator | None, status: HTTPStatus, text: str
     ) -> Response:
-        page = self._sign_in.second_factor_page(request) if text == NEEDS_SECOND_FACTOR else None
-        return self._templates.error(request, operator, status, text, second_factor_page=page)
+        """A page that says what is wrong, and leads to where one goes on."""
+        links = {}
+        if text == NEEDS_SECOND_FACTOR and (page := self._sign_in.second_factor_page(request)):
+            links["Sign in with a second factor"] = page
+        elif text == NOT_SIGNED_IN and self._sign_in.page(request) is not None:
+            links["Sign in"] = self._page_of_form(request)
+        elif request.method == "POST" and operator is not None:
+            links["Open the page again"] = self._page_of_form(request)
+        return self._templates.error(request, operator, status, text, links)
 
 
 SIGN_IN_AWAY: Final = "Who signs operators in does not answer. Try again in a moment."
+NOT_SIGNED_IN: Final = (
+    "You are not signed in, or your session has ended: nothing was shown or changed."
+)
 NEEDS_SECOND_FACTOR: Final = "You are signed in, and need a second factor."
 SIGN_IN_ERRORS: Final[Mapping[type[Exception], tuple[HTTPStatus, str]]] = {
     NoAnswer: (HTTPStatus.SERVICE_UNAVAILABLE, SIGN_IN_AWAY),

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -37,6 +38,25 @@ SHOWN: Final = 50
 MOST_EXPORTED: Final = 100_000
 STEP: Final = 1_000
 PERIODS: Final = {"1": "the last day", "7": "the last 7 days", "90": "the last 90 days", "": "ever"}
+FILTERS: Final = ("by", "operation", "days", "running")
+NAMES: Final = (
+    "delete",
+    "discard",
+    "erase",
+    "limit",
+    "migrate",
+    "pause",
+    "purge",
+    "reconcile",
+    "replay",
+    "resume",
+    "retry",
+    "stop",
+    "sync",
+    "try",
+    "view",
+)
+"""Of operations, to choose from."""
 COLUMNS: Final = (
     "id",
     "operation",
@@ -56,6 +76,7 @@ COLUMNS: Final = (
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet would calculate."""
 LARGEST_ID: Final = 2**63 - 1
+GROUP: Final = re.compile("[0-9a-f]{16}")
 NO_OPERATION: Final = "There is no such operation."
 
 
@@ -91,6 +112,8 @@ class AuditPages:
                 "operations": found[:SHOWN],
                 "at": self._operations.now(),
                 "query": query,
+                "is_filtered": any(query.get(each) for each in FILTERS),
+                "names": NAMES,
                 "periods": PERIODS,
                 "more": more,
                 "export": "/audit.csv" + (f"?{urlencode(kept)}" if kept else ""),
@@ -117,6 +140,9 @@ class AuditPages:
         is_running = operation.outcome is Outcome.RUNNING
         event_id = _event(operation)
         event = None if event_id is None else self._dead_letters.event(event_id)
+        group = call.request.query_params.get("group", "")
+        if not GROUP.fullmatch(group):
+            group = ""
         entry = None if event is None else entry_of(event, event.at)
         return Page(
             "operation.html",
@@ -126,7 +152,8 @@ class AuditPages:
                 "ticket": new_ticket(),
                 "is_followed": is_running or (entry is not None and entry.is_pending),
                 "entry": entry,
-                "see_also": _see_also(operation),
+                "here": call.with_query(group=group),
+                "see_also": _see_also(operation, group),
             },
         )
 
@@ -173,11 +200,12 @@ def _event(operation: Operation) -> UUID | None:
     return from_text(written) if isinstance(written, str) else None
 
 
-def _see_also(operation: Operation) -> Mapping[str, str]:
-    """The pages where one goes on, by what is there."""
+def _see_also(operation: Operation, group: str) -> Mapping[str, str]:
+    """The pages where one goes on, by what is there; `group` is that of a dead letter."""
     if operation.operation in {RETRY, DISCARD} and operation.consumer:
         query = urlencode({"consumer": operation.consumer})
-        return {f"Dead letters of {operation.consumer}": f"/failures?{query}"}
+        others = {"The others of this group": f"/failures/{group}"} if group else {}
+        return {**others, f"Dead letters of {operation.consumer}": f"/failures?{query}"}
     if operation.operation == "reconcile":
         return {"What was found": "/kratos"}
     return {}

@@ -161,6 +161,12 @@ class FailurePages:
         return replay(self._changes, self._actions, call, wanted)
 
     def _decide(self, call: Call, operation: str) -> See:
+        see = self._decided(call, operation)
+        is_one_of_many = call.text("which") == ONE and call.text("number") not in {"", "1"}
+        key = call.request.path_params["key"]
+        return See(f"{see.path}?group={key}") if is_one_of_many else see
+
+    def _decided(self, call: Call, operation: str) -> See:
         if (begun := self._changes.begun(call)) is not None:
             return begun
         wanted, number = self._chosen(call)

@@ -50,7 +50,7 @@ class IdentityPages:
 
     def ask(self, call: Call) -> Page:  # noqa: ARG002
         """The form to search with."""
-        return Page("identity_search.html", {"found": None})
+        return Page("identity_search.html", {"found": None, "known": ""})
 
     def find(self, call: Call) -> Page | See:
         """Go to the identity that was searched for, or list those found.
@@ -64,7 +64,8 @@ class IdentityPages:
         if len(found) == 1:
             return See(f"/identity/{found[0]}")
         is_cut = len(found) > MOST_FOUND
-        return Page("identity_search.html", {"found": found[:MOST_FOUND], "is_cut": is_cut})
+        context = {"found": found[:MOST_FOUND], "is_cut": is_cut, "known": known}
+        return Page("identity_search.html", context)
 
     def show(self, call: Call) -> Page:
         """The story of an identity, without personal data."""
@@ -119,7 +120,10 @@ class IdentityPages:
             "found": found,
             "state": found.identity and summary(found.identity),
             "entries": [entry_of(e, found.at, cause_of.get(e.id)) for e in reversed(shown)],
-            "more": last and call.earlier(Position(last.recorded_at, last.id)),
+            "more": last
+            and call.earlier(
+                Position(last.recorded_at, last.id), path=f"/identity/{found.identity_id}"
+            ),
             "consumers": sorted(self._actions.subscriptions.consumers),
             "copy": None if copy is None else json.dumps(copy, indent=2, ensure_ascii=False),
             "ticket": new_ticket(),

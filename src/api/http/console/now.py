@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 
 from kratos_sync.api.attention import About, Attention, attention
@@ -17,15 +17,28 @@ from kratos_sync.application.actions import Actions
 from kratos_sync.application.application import Subscriptions
 from kratos_sync.application.ports.status import BrokerStatus, ConsumerStatus, Status, StatusReport
 
-ACTIONS: Final[Mapping[About, tuple[str, str]]] = {
-    "consumer": ("See what is pending", "/events?outcome=pending&consumer={}"),
-    "paused": ("Resume it", "/#pauses"),
-    "dead letters": ("Retry or discard", "/failures?consumer={}"),
-    "event": ("See these events", "/events?name={}"),
-    "Kratos": ("Reconcile", "/kratos"),
-    "hooks": ("Check the hooks", "/kratos#hooks"),
+PENDING: Final = "/events?outcome=pending&consumer={}"
+
+
+class Action(NamedTuple):
+    """What an operator can do about something, what others can see of it, and where."""
+
+    does: str
+    shows: str | None
+    page: str
+
+
+ACTIONS: Final[Mapping[About, Action]] = {
+    "consumer": Action("See what is pending", "See what is pending", PENDING),
+    "paused": Action("Resume it", None, "/#pauses"),
+    "dead letters": Action("Retry or discard", "See why", "/failures?consumer={}"),
+    "event": Action("See these events", "See these events", "/events?name={}"),
+    "Kratos": Action("Reconcile", "See reconciliations", "/kratos"),
+    "deletions": Action("Decide about them", "See which", "/kratos#deletions"),
+    "drift": Action("See what was found", "See what was found", "/kratos#reconciliations"),
+    "hooks": Action("Check the hooks", "Check the hooks", "/kratos#hooks"),
 }
-"""What can be done about what needs attention, and where, by what it is about."""
+"""What can be done about what needs attention, by what it is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +122,7 @@ class NowPage:
                 "compared": report.drift.completed,
                 "refused": last if last and last.refusal else None,
                 "backlog": sum(each.backlog for each in report.consumers),
-                "attention": [(each.text, _action(each, call.operator)) for each in needed],
+                "attention": [_with_action(each, call.operator) for each in needed],
                 "consumers": [self._row(each) for each in report.consumers],
                 "recorded": self._rates.a_minute(RECORDED),
                 "recorded_points": sparkline(self._rates.a_minute(RECORDED), 600, 60),
@@ -129,10 +142,15 @@ class NowPage:
         )
 
 
-def _action(needed: Attention, operator: Operator) -> tuple[str, str] | None:
-    """What the operator can do about it, and where."""
+def _with_action(needed: Attention, operator: Operator) -> tuple[str, tuple[str, str] | None]:
+    """What needs attention, and what the operator can do or see, and where.
+
+    What no page is for is put right by a command.
+    """
     action = ACTIONS.get(needed.about)
-    if action is None or (needed.about == "paused" and not operator.may(Role.OPERATOR)):
-        return None
-    name, page = action
-    return name, page.format(quote(needed.name or "", safe=""))
+    if action is None:
+        return needed.with_command, None
+    name = action.does if operator.may(Role.OPERATOR) else action.shows
+    if name is None:
+        return needed.text, None
+    return needed.text, (name, action.page.format(quote(needed.name or "", safe="")))

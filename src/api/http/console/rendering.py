@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from http import HTTPStatus
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -82,6 +83,7 @@ class Templates:
             "about": views.operation_about,
             "done": views.operation_done,
             "state": views.operation_state,
+            "why_failed": views.why_failed,
         }
         self._environment.globals |= {
             "static": static.urls,
@@ -113,11 +115,10 @@ class Templates:
         operator: Operator | None,
         status: HTTPStatus,
         text: str,
-        *,
-        second_factor_page: str | None = None,
+        links: Mapping[str, str] = MappingProxyType({}),
     ) -> HTMLResponse:
-        """A page that says what is wrong, and where to give a second factor if one is missing."""
-        context = {"status": status, "text": text, "second_factor_page": second_factor_page}
+        """A page that says what is wrong, and by its links where one goes on."""
+        context = {"status": status, "text": text, "links": links}
         return self.page(request, operator, "error.html", context, status)
 
 

@@ -3,11 +3,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from kratos_sync.api.http.console.access import Operator
-from kratos_sync.api.http.console.app import create_console
 from kratos_sync.infrastructure.container import Container
 from tests.api.http.console.provider import Provider, providing
 from tests.api.http.console.signing_in import Browser, Console
-from tests.api.http.console.visiting import EVERYTHING, SignedIn, Visitor, open_routes
+from tests.api.http.console.visiting import EVERYTHING, Visitor, console_of, open_routes
 
 Visit = Callable[[Operator], Visitor]
 
@@ -24,7 +23,7 @@ def visit(container: Container, kept_seconds: int) -> Iterator[Visit]:
     kept = {"console_kept_seconds": kept_seconds}
     container.settings.override(container.settings().model_copy(update=kept))
     with open_routes(container) as routes:
-        yield lambda operator: Visitor(create_console(SignedIn(operator), routes))
+        yield lambda operator: Visitor(console_of(container, operator, routes))
 
 
 @pytest.fixture

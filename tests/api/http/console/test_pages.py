@@ -122,8 +122,8 @@ def test_the_first_page_names_what_needs_attention_and_leads_to_it(
     fail(engine)
     page = visitor.get("/").text
     assert f"{SYNC} has 1 dead letter" in page
-    assert "<code>kratos-sync failed list</code> shows why" in page
-    assert f'href="/failures?consumer={SYNC}"' in page
+    assert f'href="/failures?consumer={SYNC}">Retry or discard</a>' in page
+    assert "kratos-sync failed list" not in page
 
 
 def test_an_identity_is_found_by_id_external_id_and_address(
@@ -597,6 +597,36 @@ def test_an_operation_is_asked_to_stop(visitor: Visitor, container: Container) -
     assert [(each.reason, each.scope) for each in stopped] == [
         ("the wrong hook", {"operation": number})
     ]
+
+
+@pytest.mark.parametrize(
+    ("revision", "oldest", "said"),
+    [
+        ("0000", "0000", "run <code>kratos-sync migrate</code> first."),
+        ("9999", "9999", "run a newer release."),
+    ],
+)
+def test_pages_say_what_to_run_on_the_schema_of_another_release(
+    visitor: Visitor, engine: Engine, revision: str, oldest: str, said: str
+) -> None:
+    add_identity(engine)
+    other = text("UPDATE kratos_sync.alembic_version SET version_num = :r, oldest_release = :o")
+    with engine.begin() as connection:
+        connection.execute(other, {"r": revision, "o": oldest})
+    for path in (*set(PAGES) - {"/identity"}, f"/identity/{SOMEBODY}"):
+        answer = visitor.get(path)
+        assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE, path
+        assert f"The database schema is at {revision}" in answer.text
+        assert said in answer.text
+
+
+def test_pages_say_what_to_run_where_there_is_no_schema(visitor: Visitor, engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("ALTER SCHEMA kratos_sync RENAME TO elsewhere"))
+    for path in set(PAGES) - {"/identity"}:
+        answer = visitor.get(path)
+        assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE, path
+        assert "The database schema is at no revision" in answer.text
 
 
 def test_pages_say_so_when_postgresql_is_away() -> None:

@@ -20,7 +20,9 @@ from kratos_sync.api.http.console.sign_in import NoAnswer
 from kratos_sync.application.ports.event_bus import LedgerUnavailable
 from tests.api.http.console.visiting import OWN, VIEWER, SignedIn, Visitor
 
-PAGE = Page("error.html", {"status": HTTPStatus.OK, "text": "<script>alert(1)</script>"})
+PAGE = Page(
+    "error.html", {"status": HTTPStatus.OK, "text": "<script>alert(1)</script>", "links": {}}
+)
 
 
 def console(

@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 import httpx
@@ -16,10 +17,11 @@ from starlette.routing import BaseRoute
 
 from kratos_sync.api.cli.console import console_routes
 from kratos_sync.api.http.console.access import Operator, Role
-from kratos_sync.api.http.console.app import ConsoleRoute
+from kratos_sync.api.http.console.app import ConsoleRoute, create_console
 from kratos_sync.api.http.console.rates import Rates
 from kratos_sync.api.http.console.rendering import Templates
 from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.migrations import why_unusable
 from tests.infrastructure.ledger.rows import add_delivery, add_event, log_attempt
 from tests.waiting import until
 
@@ -66,6 +68,14 @@ class SignedIn:
 
     def second_factor_page(self, connection: HTTPConnection) -> str | None:
         return "https://sign-in.example/second"
+
+
+def console_of(
+    container: Container, operator: Operator | Exception | None, routes: Sequence[ConsoleRoute]
+) -> Starlette:
+    """The whole console as somebody who is signed in, as `kratos-sync console` makes it."""
+    why = partial(why_unusable, container.engine())
+    return create_console(SignedIn(operator), routes, why_unusable=why)
 
 
 class Visitor:

@@ -36,6 +36,21 @@ function say(text) {
   state.className = text && !isPaused ? "bad" : "";
 }
 
+// What is marked with data-say is read out once it changes; the rest changes in silence.
+let said = "";
+
+function marked() {
+  const parts = [...document.querySelectorAll("[data-say]")];
+  return parts.map((each) => each.textContent.replace(/\s+/g, " ").trim()).join(" ");
+}
+
+function readOut() {
+  if (marked() !== said) {
+    said = marked();
+    document.getElementById("said").textContent = said;
+  }
+}
+
 function showUpdates() {
   const button = document.getElementById("pause");
   button.closest("p").hidden = !document.querySelector(LIVE);
@@ -75,6 +90,7 @@ function restore(part) {
 
 document.addEventListener("DOMContentLoaded", () => {
   localTimes(document);
+  said = marked();
   showUpdates();
 });
 document.addEventListener("htmx:beforeRequest", (event) => {
@@ -85,6 +101,7 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 document.addEventListener("htmx:beforeSwap", keep);
 document.addEventListener("htmx:afterSwap", (event) => {
   localTimes(event.target);
+  readOut();
   restore(event.target);
   if (!isPaused) {
     say("");
