@@ -21,6 +21,7 @@ from kratos_sync.api.http.console.app import ConsoleRoute, create_console
 from kratos_sync.api.http.console.rates import Rates
 from kratos_sync.api.http.console.rendering import Templates
 from kratos_sync.infrastructure.container import Container
+from kratos_sync.infrastructure.ledger.snapshot import one_moment
 from kratos_sync.infrastructure.migrations import why_unusable
 from tests.infrastructure.ledger.rows import add_delivery, add_event, log_attempt
 from tests.waiting import until
@@ -75,7 +76,7 @@ def console_of(
 ) -> Starlette:
     """The whole console as somebody who is signed in, as `kratos-sync console` makes it."""
     why = partial(why_unusable, container.engine())
-    return create_console(SignedIn(operator), routes, why_unusable=why)
+    return create_console(SignedIn(operator), routes, one_moment=one_moment, why_unusable=why)
 
 
 class Visitor:
