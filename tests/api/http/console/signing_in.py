@@ -90,7 +90,7 @@ class Console:
 def _who(call: Call) -> Page:
     operator = call.operator
     text = f"{operator.name}, second factor: {operator.second_factor}"
-    return Page("error.html", {"status": HTTPStatus.OK, "text": text})
+    return Page("error.html", {"status": HTTPStatus.OK, "text": text, "links": {}})
 
 
 def lead_back(browser: Browser, to: str = "/") -> str:

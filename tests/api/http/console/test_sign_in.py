@@ -35,7 +35,7 @@ from tests.api.http.console.visiting import Visitor
 
 ADA = "e52e75c7-afbb-4316-a4ef-3977a428a2ca"
 LOGOUT = "https://kratos.example/self-service/logout?token=of-no-worth"
-PAGE = Page("error.html", {"status": HTTPStatus.OK, "text": "inside"})
+PAGE = Page("error.html", {"status": HTTPStatus.OK, "text": "inside", "links": {}})
 
 
 def connection(headers: Mapping[str, str] | None = None, peer: str = "10.0.0.7") -> HTTPConnection:
