@@ -109,6 +109,15 @@ def test_who_may_not_do_it_is_told_which_role_may(visit: Visit, engine: Engine) 
         assert said in viewer.get(page).text
 
 
+def test_a_reconciliation_names_all_that_it_compares_not_only_those_listed(
+    visitor: Visitor, engine: Engine
+) -> None:
+    add_identity(engine)
+    with engine.begin() as connection:
+        connection.execute(RUN, {"outcome": REFUSED})
+    assert "Reconcile 200 identities now" in visitor.get("/kratos").text
+
+
 @pytest.mark.parametrize(("form", "page"), FORMS.items())
 def test_a_form_that_is_refused_leads_back_to_its_page(
     visitor: Visitor, engine: Engine, form: str, page: str
