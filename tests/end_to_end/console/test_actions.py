@@ -267,7 +267,6 @@ def test_a_consumer_is_paused_and_resumed(console: Console, world: World, script
         assert rows(world, paused) == [(COUNTING, "ada", REASON)]
         person.open("/")
         person.sees(f"by ada: {REASON}", within=f"#{COUNTING}")
-        person.unfold("Pause or resume a consumer")
         person.send(f"Resume {COUNTING}", REASON, twice=True)
         person.sees("completed")
     assert rows(world, paused) == [(COUNTING, None, None)]
