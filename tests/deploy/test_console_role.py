@@ -28,6 +28,7 @@ from kratos_sync.infrastructure.ledger.recording import record_many
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.settings import Settings
 from kratos_sync.testing.kratos import InMemoryDocuments
+from tests.api.cli.invoking import kratos_sync
 from tests.api.http.console.visiting import EVERYTHING, Visitor, console_of, open_routes, shown
 from tests.databases import empty_tables
 from tests.deploy.test_roles import AFTER, BEFORE, BEFORE_OWN
@@ -351,6 +352,22 @@ def test_a_page_whose_grant_is_missing_says_what_to_run(
         assert answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE
         assert RUN_GRANTS.format("hooks_heard") in answer.text
     assert visitor.get("/failures").status_code == HTTPStatus.OK
+
+
+def test_commands_say_the_same_of_a_missing_grant(
+    ledger: Ledger, old_grants: psycopg.Connection
+) -> None:
+    addresses = {"DATABASE_URL": ledger.url, "BROKER_URL": "redis://127.0.0.1:1"}
+    run = "run `kratos-sync migrate --grants deploy/postgres/grants.sql` as the owner"
+    old_grants.execute("REVOKE SELECT ON kratos_sync.deployment FROM kratos_sync_console")
+    report = kratos_sync("status", **addresses)
+    assert report.exit_code == 0
+    assert run in " ".join(report.stdout.split())
+    old_grants.execute("REVOKE SELECT ON kratos_sync.hooks_heard FROM kratos_sync_console")
+    refused = kratos_sync("status", **addresses)
+    assert refused.exit_code == 1
+    assert run in " ".join(refused.output.split())
+    assert "DATABASE_URL" not in refused.output
 
 
 def test_rates_are_counted(container: Container, ledger: Ledger) -> None:
