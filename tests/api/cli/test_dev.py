@@ -344,7 +344,7 @@ def test_without_the_extra_everything_else_runs_and_a_line_says_how_to_get_it(
     dev = stand_in_dev(started, directory, WITHOUT_CONSOLE + DEV_WITH_STAND_INS)
     dev.shows("See what became of it")
     assert dev.printed_line("Console:") == (
-        'Console:   not installed: pip install "kratos-identity-sync[console]"'
+        'Console:   not installed: install "kratos-identity-sync[console]", with pip or uv'
     )
     assert "console |" not in dev.text
 
