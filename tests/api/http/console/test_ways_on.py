@@ -86,6 +86,18 @@ def test_no_command_is_named_beside_a_link_to_the_page_that_does_it(
     assert 'id="deletions"' in visitor.get("/kratos").text or outcome is None
 
 
+def test_a_silent_hook_leads_to_the_configuration_that_should_have_it(
+    visitor: Visitor, engine: Engine
+) -> None:
+    leads = '<a href="#flows">'
+    assert leads not in visitor.get("/kratos").text
+    with engine.begin() as connection:
+        connection.execute(SILENT)
+    page = visitor.get("/kratos").text
+    assert leads in page
+    assert 'id="flows"' in page
+
+
 def test_who_may_not_change_it_is_offered_to_see_it(visit: Visit, engine: Engine) -> None:
     add_identity(engine)
     fail(engine)
