@@ -15,6 +15,7 @@ from kratos_sync.application.operations import recorded
 from kratos_sync.application.ports.history import History, IdentitySearch, causes
 from kratos_sync.application.ports.kratos import HeldElsewhere
 from kratos_sync.application.ports.position import Position
+from kratos_sync.domain.fields import from_text
 from kratos_sync.domain.json_values import Json
 
 MOST_FOUND: Final = 20
@@ -64,7 +65,13 @@ class IdentityPages:
         if len(found) == 1:
             return See(f"/identity/{found[0]}")
         is_cut = len(found) > MOST_FOUND
-        context = {"found": found[:MOST_FOUND], "is_cut": is_cut, "known": known}
+        context = {
+            "found": found[:MOST_FOUND],
+            "is_cut": is_cut,
+            "known": known,
+            "id": from_text(known.lower()),
+            "ticket": new_ticket(),
+        }
         return Page("identity_search.html", context)
 
     def show(self, call: Call) -> Page:

@@ -57,6 +57,20 @@ def refused(visitor: Visitor) -> str:
     return visitor.get("/kratos").text
 
 
+def test_whom_kratos_has_and_nothing_is_recorded_of_is_fetched_from_where_he_was_searched(
+    visit: Visit, visitor: Visitor, world: World
+) -> None:
+    (missing,) = many(1)
+    world.town.put(missing)
+    known, place = {"known": missing["id"]}, f"/identity/{missing['id']}"
+    offered = f'action="{place}/sync"'
+    assert offered not in visit(VIEWER).post("/identity", known).text
+    assert offered in visitor.post("/identity", known).text
+    assert offered not in visitor.post("/identity", {"known": "she@example.org"}).text
+    assert "completed" in ended(visitor, sent(visitor, f"{place}/sync"))
+    assert visitor.post("/identity", known).headers["location"] == place
+
+
 def test_they_are_listed_without_personal_data(
     visit: Visit, visitor: Visitor, world: World
 ) -> None:
