@@ -1,10 +1,12 @@
 """What the console shows is what the commands print: in the same words, from the same places."""
 
+import ast
 import re
 import socket
 import time
 from datetime import timedelta
 from html import unescape
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -12,6 +14,9 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from kratos_sync.api.http.console.app import create_console
+from kratos_sync.api.http.console.audit import NAMES
+from kratos_sync.application.actions import DISCARD, RETRY
+from kratos_sync.application.operations import STOP
 from kratos_sync.application.ports.operations import How, OperationRequest, Outcome, Progress
 from kratos_sync.infrastructure.bus.broker import connect
 from kratos_sync.infrastructure.container import Container
@@ -26,6 +31,7 @@ from tests.infrastructure.ledger.rows import (
     log_attempt,
 )
 
+SOURCE = Path(__file__).parents[4] / "src"
 UPDATE_SECONDS = 10
 """So long does a page wait for its update."""
 
@@ -128,3 +134,16 @@ def test_a_reconciliation_ended_as_status_says(visitor: Visitor, engine: Engine)
 def test_an_event_without_a_consumer_has_no_steps(visitor: Visitor, engine: Engine) -> None:
     event_id = add_event(engine)
     assert "No consumer was subscribed to it." in visitor.get(f"/events/{event_id}").text
+
+
+def test_every_operation_can_be_chosen_in_the_audit() -> None:
+    named = {
+        argument.value
+        for file in SOURCE.rglob("*.py")
+        for call in ast.walk(ast.parse(file.read_text()))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+        if call.func.id in {"OperationRequest", "requested"}
+        for argument in call.args[:2]
+        if isinstance(argument, ast.Constant)
+    }
+    assert named | {RETRY, DISCARD, STOP} == set(NAMES)
