@@ -376,7 +376,7 @@ def test_a_decision_that_is_cancelled_stops_after_its_step_and_is_resumed(
     assert (cancelled.outcome, cancelled.done, cancelled.total) == (Outcome.CANCELLED, 2, 5)
     assert "cancelled by grace" in done("audit").stdout
 
-    late = fail(engine, ago=-A_MINUTE)
+    late = fail(engine, ago=timedelta())
     resumed = kratos_sync("audit", "resume", str(cancelled.id), "--by", "hedy", "--yes")
     assert resumed.exit_code == 0, resumed.output
     assert "was resumed: 3 done." in resumed.stdout
