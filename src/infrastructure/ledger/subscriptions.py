@@ -6,6 +6,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from kratos_sync.application.application import Subscriptions
+from kratos_sync.infrastructure.postgres.connection_failures import INSUFFICIENT_PRIVILEGE
 from kratos_sync.infrastructure.postgres.engine import sqlstates_of, translate_errors
 
 KEPT: Final = text("""
@@ -16,7 +17,6 @@ ADD: Final = text("""
     VALUES (:event, :consumer, :ordered)
     ON CONFLICT (event, consumer) DO UPDATE SET ordered = excluded.ordered
 """)
-INSUFFICIENT_PRIVILEGE: Final = "42501"
 
 
 class MayNotSubscribe(Exception):

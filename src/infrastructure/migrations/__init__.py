@@ -362,9 +362,9 @@ def _apply(engine: Engine, history: History, revision: str, oldest: str | None =
             # Conflicts with neither writers nor a dump, and keeps autovacuum away until the end.
             connection.execute(text(f"LOCK TABLE {tables} IN SHARE UPDATE EXCLUSIVE MODE"))
         connection.execute(text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'"))
-        # IF NOT EXISTS would need a privilege that an owner of the schema may not have.
         # It would refuse our functions for the names of their variables.
         connection.execute(text("SET LOCAL plpgsql.extra_errors = 'none'"))
+        # IF NOT EXISTS would need a privilege that an owner of the schema may not have.
         exists = text("SELECT to_regnamespace(quote_ident(:s))")
         if connection.execute(exists, {"s": history.schema}).scalar() is None:
             connection.execute(text(f'CREATE SCHEMA "{history.schema}"'))

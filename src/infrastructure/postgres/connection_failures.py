@@ -30,14 +30,14 @@ PROBE_SECONDS: Final = 3.0
 MOST_KEPT, MOST_TRACED = 32, 65_536
 _NOT_REACHED: Final = {pq.ConnStatus.BAD, pq.ConnStatus.STARTED, pq.ConnStatus.NEEDED}
 
+INSUFFICIENT_PRIVILEGE: Final = "42501"
 REFUSALS: Final[Mapping[str, str]] = {
     "28P01": "it refused the user or the password",
     "28000": "it does not let this user in: by its pg_hba.conf, or for want of such a role",
     "3D000": "there is no such database",
-    "42501": "this user may not connect to the database",
+    INSUFFICIENT_PRIVILEGE: "this user may not connect to the database",
 }
 """What waiting does not change."""
-INSUFFICIENT_PRIVILEGE: Final = "42501"
 TROUBLES: Final[Mapping[str, str]] = {
     "53300": "it has as many connections as it takes",
     "57P03": "it is starting up, shutting down or recovering",
