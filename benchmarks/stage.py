@@ -54,9 +54,9 @@ class Deployment(Service):
         """Start one of each, and wait until all are ready."""
         _at_once([self.start_workers, self.start_relay, self.start_api])
 
-    def start_without_broker(self) -> None:
+    def start_without_broker(self, program: Sequence[str] | None = None) -> None:
         """Start `kratos-sync all` with a broker in memory, and wait until it delivers."""
-        self.start("all", "all", "--port", self._port)
+        self.start("all", "all", "--port", self._port, program=program)
 
     @property
     def address(self) -> str:

@@ -22,6 +22,8 @@ class Watch:
         self._left = Event()
         self._thread = Thread(target=self._sample_until_left, daemon=True)
         self.seconds = 0.0
+        self.together_mb = 0.0
+        """The highest proportional size of all that are measured, at one moment."""
         self.cpu_seconds: dict[str, float] = {}
         """By process, with all its children; there when left."""
 
@@ -56,6 +58,7 @@ class Watch:
             self._sample()
 
     def _sample(self) -> None:
+        together = 0.0
         for name, peaks in self._peaks.items():
             with suppress(psutil.NoSuchProcess):
                 process = self._processes[name]
@@ -65,6 +68,8 @@ class Watch:
                 rss, pss = sum(each.rss for each in memory), sum(each.pss for each in memory)
                 peaks["rss_mb"] = max(peaks["rss_mb"], rss / MEGABYTE)
                 peaks["pss_mb"] = max(peaks["pss_mb"], pss / MEGABYTE)
+                together += pss / MEGABYTE
+        self.together_mb = max(self.together_mb, together)
 
     def _cpu(self) -> dict[str, float]:
         return {name: _with_children(process) for name, process in self._processes.items()}

@@ -1,10 +1,6 @@
 """The processes of a `kratos-sync all`."""
 
-import json
-
 import psutil
-
-from kratos_sync.infrastructure.worker.supervisor import SUPERVISED
 
 API, DELIVERY = "api", "delivery"
 
@@ -12,6 +8,7 @@ API, DELIVERY = "api", "delivery"
 def part_of(child: psutil.Process) -> str | None:
     """Which part a child of the supervisor is; None while it is being started, or has ended."""
     try:
-        return str(json.loads(child.environ()[SUPERVISED])[-1])
-    except (KeyError, psutil.Error):
+        prefix, _, part = child.name().partition("kratos-")
+    except psutil.Error:
         return None
+    return part if not prefix and part in {API, DELIVERY} else None

@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import time
 from contextlib import suppress
 from datetime import date, timedelta
@@ -128,7 +129,7 @@ def main() -> None:
         from kratos_sync.infrastructure.observability import ledger_exporter
 
         reconcile.POLL_SECONDS = ledger_exporter.READ_SECONDS = 1.0
-    if supervisor.SUPERVISED in os.environ:
+    if sys.argv[1] in {"all", "worker"}:
         from kratos_sync.application.pipeline import concurrently
         from kratos_sync.infrastructure.worker import process, watchdog
 

@@ -146,11 +146,11 @@ class Wire:
 
     async def _write(self, to: StreamWriter, data: bytes) -> None:
         if not self._delay:
-            to.write(data)
+            _send(to, data)
         else:
             await asyncio.sleep(self._delay)
             for start in range(0, len(data), DRIP_BYTES):
-                to.write(data[start : start + DRIP_BYTES])
+                _send(to, data[start : start + DRIP_BYTES])
                 await asyncio.sleep(0)
         await to.drain()
 
@@ -165,6 +165,12 @@ class Wire:
         for end in line:
             with suppress(OSError):
                 end.transport.abort()
+
+
+def _send(to: StreamWriter, data: bytes) -> None:
+    if to.transport.is_closing():
+        raise ConnectionResetError  # uvloop would raise RuntimeError
+    to.write(data)
 
 
 def unix_server(path: Path) -> Connect:

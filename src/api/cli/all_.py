@@ -6,7 +6,7 @@ from datetime import timedelta
 import click
 
 from kratos_sync.api.cli import options
-from kratos_sync.infrastructure.worker.supervisor import supervise, taken_over
+from kratos_sync.infrastructure.worker.supervisor import supervise
 
 API, DELIVERY = "api", "delivery"
 
@@ -30,17 +30,16 @@ def all_(host: str, port: int, threads: int | None, every: timedelta) -> None:
     BROKER_URL names a broker. A process that dies or hangs is replaced, and the other one works on.
     METRICS_PORT is the api's port for metrics and health, and the one after it the other's.
     """
-    supervised = taken_over(os.environ)
-    if supervised is None:
-        raise SystemExit(supervise(API, DELIVERY))
-    # Imported late, so that the supervising process stays small.
-    if supervised.part == DELIVERY:
-        from kratos_sync.api.cli.delivery import deliver
-
-        deliver(supervised, threads, every)
-        return
+    # Imported here and now, so that both processes share the memory.
     from kratos_sync.api.cli.api import serve_api
+    from kratos_sync.api.cli.delivery import deliver
+    from kratos_sync.api.cli.process import freeze_garbage_collector
     from kratos_sync.infrastructure.observability.service_manager import ServiceManager
 
+    freeze_garbage_collector()
+    supervised = supervise(API, DELIVERY)
+    if supervised.part == DELIVERY:
+        deliver(supervised, threads, every)
+        return
     ServiceManager(os.environ)  # taken, and not used: the other process notifies systemd
     serve_api(host, port, supervised)

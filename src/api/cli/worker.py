@@ -1,10 +1,8 @@
 """`kratos-sync worker`."""
 
-import os
-
 import click
 
-from kratos_sync.infrastructure.worker.supervisor import ABORT, supervise, taken_over
+from kratos_sync.infrastructure.worker.supervisor import ABORT, supervise
 
 
 @click.command()
@@ -14,9 +12,7 @@ def worker(threads: int | None) -> None:
 
     They run in a process beside this one, which replaces it when it dies or hangs.
     """
-    supervised = taken_over(os.environ)
-    if supervised is None:
-        raise SystemExit(supervise())
+    supervised = supervise()
     # Imported late, so that the supervising process stays small.
     from kratos_sync.api.cli.process import freeze_garbage_collector, opened_container
     from kratos_sync.api.cli.worker_process import exit_to_be_replaced, prepared

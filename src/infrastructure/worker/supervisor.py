@@ -1,29 +1,30 @@
 """Supervises processes, each of which is replaced when it dies or hangs.
 
-A child runs the same command as its supervisor. They share a little memory, where the child notes
-its in-flight deliveries, so that its successor can record them as lost.
+A child is forked, so that it shares what its supervisor has imported. Both share a little memory,
+where the child notes its in-flight deliveries, so that its successor can record them as lost.
 """
 
-import json
 import os
+import select
 import signal
 import struct
-import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import MutableMapping
-from contextlib import ExitStack, suppress
-from typing import IO, Final, NamedTuple
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from time import monotonic
+from typing import Final, NamedTuple, Self
 from uuid import uuid4
 
 from kratos_sync.application.footprint import remaining
-from kratos_sync.infrastructure.worker.child_processes import PARENT_PIPE, parent_pipe
+from kratos_sync.infrastructure.worker.child_processes import (
+    PARENT_PIPE,
+    end_with_parent,
+    parent_pipe,
+)
 from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 
-SUPERVISED: Final = "KRATOS_SYNC_SUPERVISED"
-"""The environment variable with a child's `Supervised`, as JSON."""
 MEMORY_SIZE: Final = 512 * 1024
 ABORT: Final = signal.SIGUSR2
 """Aborts a child, which may get SIGTERM both from here and with its process group."""
@@ -43,6 +44,8 @@ POLL_SECONDS: Final = 0.05
 _PULSE: Final = struct.Struct("=Q")
 # By a signal itself: the child was still loading, and had nothing in flight.
 _ENDED_AS_ASKED: Final = frozenset({0, REPLACE_ME, -signal.SIGTERM, -ABORT})
+# Those that a child would treat as its supervisor does, until it has handlers of its own.
+_HANDLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, ABORT)
 
 
 class Supervised(NamedTuple):
@@ -73,159 +76,224 @@ class Supervised(NamedTuple):
         return self.predecessor not in {None, GIVEN_UP}
 
 
-def taken_over(environment: MutableMapping[str, str]) -> Supervised | None:
-    """Take what the supervisor of this process passed on; None if it has no supervisor."""
-    passed_on = environment.pop(SUPERVISED, None)
-    return None if passed_on is None else Supervised(*json.loads(passed_on))
+def supervise(*parts: str) -> Supervised:
+    """Run a child for each part until this process is stopped; return in each child only.
 
-
-def supervise(*parts: str) -> int:
-    """Run this command again as a child for each part, until this process is stopped.
-
-    A part is started when the one before it beats, or after some seconds: that one is wanted first.
-    Returns the exit code. A request to stop is passed on as SIGTERM, an abort as ABORT; a child
-    that has not ended after a minute is killed. A first child that ends before its first heartbeat
-    is not replaced, and ends everything: it has said why.
+    What is imported before is shared by the children; no thread and no connection may have been
+    opened. A part is started when the one before it beats, or after some seconds: that one is
+    wanted first. A request to stop is passed on as SIGTERM, an abort as ABORT; a child that has not
+    ended after a minute is killed. A first child that ends before its first heartbeat is not
+    replaced, and ends everything: it has said why.
+    Raises SystemExit in the supervisor.
     """
-    supervisors: list[_Supervisor] = []
-
-    def pass_on(number: signal.Signals) -> None:
-        for each in supervisors:
-            each.pass_on(number)
-
-    shutdown = ShutdownSignals(lambda: pass_on(signal.SIGTERM), lambda: pass_on(ABORT))
-    codes: list[int] = []
-
-    def run(supervisor: _Supervisor) -> None:
-        code = 1
-        try:
-            code = supervisor.run()
-        finally:
-            codes.append(code)
-            if not shutdown.requested.is_set():
-                shutdown.request()
-
-    with parent_pipe() as pipe, ExitStack() as undo:
-        for part in parts or ("",):
-            memory = undo.enter_context(_memory())
-            memory.truncate(MEMORY_SIZE)
-            supervisors.append(_Supervisor(memory.fileno(), pipe, part, shutdown))
-        with shutdown:
-            threads = [threading.Thread(target=run, args=(each,)) for each in supervisors]
-            for thread, before in zip(threads, [None, *supervisors], strict=False):
-                if before is not None:
-                    before.await_beat()
-                thread.start()
-            for thread in threads:
-                while thread.is_alive():
-                    # Handlers run here, also of a signal that woke another thread.
-                    thread.join(TICK_SECONDS)
-    return max(codes)
+    with parent_pipe() as pipe, ExitStack() as undo, _Wakeups() as wakeups:
+        with ShutdownSignals(wakeups.cause, wakeups.cause) as shutdown:
+            family = []
+            for index, name in enumerate(parts or ("",)):
+                memory = undo.enter_context(_memory())
+                family.append(_Part(name, memory, shutdown, monotonic() + index * FIRST_SECONDS))
+            child = _child_of(family, shutdown, wakeups)
+        # The child's own, for what was opened here is closed.
+        parent, child = os.dup(pipe), child._replace(memory=os.dup(child.memory))
+    os.setpgid(0, 0)  # Out of the terminal's foreground group: Ctrl-C comes once, from there.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+    end_with_parent({PARENT_PIPE: str(parent)})
+    if child.part:
+        with suppress(OSError):  # for `ps` and `top`; Linux only
+            Path("/proc/self/comm").write_text(f"kratos-{child.part}")
+    return child
 
 
-class _Supervisor:
-    """Runs one child after the other."""
+def _child_of(family: "list[_Part]", shutdown: ShutdownSignals, wakeups: "_Wakeups") -> Supervised:
+    """Supervise; return in a child, with signals blocked. Raises SystemExit in the end."""
+    while True:
+        for part, before in zip(family, [None, *family], strict=False):
+            part.follow()
+            if part.is_due(before) and part.start():
+                return part.supervised
+        codes = [part.exit_code for part in family]
+        if None not in codes:
+            raise SystemExit(max(filter(None, codes), default=0))
+        if any(code is not None for code in codes) and not shutdown.requested.is_set():
+            shutdown.request()
+        wakeups.wait(min(part.seconds_to_wait for part in family))
 
-    def __init__(self, memory: int, pipe: int, part: str, shutdown: ShutdownSignals) -> None:
-        self._memory = memory
-        self._pipe = pipe
-        self._part = part
-        self._child: subprocess.Popen[bytes] | None = None
-        self._is_silent = False
+
+class _Part:
+    """Has one child after the other, until its `exit_code` is known."""
+
+    def __init__(self, name: str, memory: int, shutdown: ShutdownSignals, due: float) -> None:
+        self.supervised = Supervised(memory, str(uuid4()), None, 0, {}, name)
+        self.exit_code: int | None = None
         self._shutdown = shutdown
+        self._child: _Child | None = None
+        self._due = due
+        self._pause = SHORTEST_PAUSE
 
-    def await_beat(self) -> None:
-        """Wait until a child has beaten, but not for long."""
-        deadline = time.monotonic() + FIRST_SECONDS
-        while not self._pulse() and time.monotonic() < deadline:
-            if self._shutdown.requested.is_set():
-                break
-            time.sleep(POLL_SECONDS)
-
-    def run(self) -> int:
-        """Supervise until stopped; returns the exit code."""
-        supervised = Supervised(self._memory, str(uuid4()), None, 0, {}, self._part)
-        pause = SHORTEST_PAUSE
-        while True:
-            began = time.monotonic()
-            code = self._run_child(supervised)
-            if self._shutdown.requested.is_set():
-                return 0 if code in _ENDED_AS_ASKED else 1
-            if not self._pulse():
-                return code if code > 0 else 1
-            lived = time.monotonic() - began
-            replaced = self._why_replaced(code)
-            counts = supervised.replacements
-            supervised = supervised._replace(
-                predecessor=_how_it_ended(code),
-                deaths=remaining(supervised.deaths, lived) + (code != REPLACE_ME),
-                replacements={**counts, replaced: counts.get(replaced, 0) + 1},
-            )
-            pause = min(2 * pause, LONGEST_PAUSE)
-            if code == REPLACE_ME or lived > LIVED_WELL_SECONDS:
-                pause = SHORTEST_PAUSE
-            if self._shutdown.requested.wait(pause):
-                return 0
-
-    def _run_child(self, supervised: Supervised) -> int:
-        passed_on = {SUPERVISED: json.dumps(supervised), PARENT_PIPE: str(self._pipe)}
-        child = self._child = subprocess.Popen(  # noqa: S603
-            [sys.executable, *sys.orig_argv[1:]],
-            env={**os.environ, **passed_on},
-            pass_fds=[self._memory, self._pipe],
-            # Out of the terminal's foreground group: Ctrl-C comes once, from here.
-            process_group=0,
-        )
-        self._is_silent = False
-        if self._shutdown.requested.is_set():
-            child.terminate()
-        ended = threading.Event()
-
-        def wait_for_child() -> None:
-            child.wait()
-            ended.set()
-
-        threading.Thread(target=wait_for_child, daemon=True).start()
-        first = pulse = self._pulse()
-        ticks = stopping = 0
-        while not ended.wait(TICK_SECONDS):
-            # Counted in our own ticks: while this process is halted, they do not pass.
-            ticks = ticks + 1 if self._pulse() == pulse != first else 0
-            pulse = self._pulse()
-            stopping += self._shutdown.requested.is_set()
-            self._is_silent = ticks > MOST_TICKS_WITHOUT_PULSE
-            if self._is_silent or stopping > MOST_TICKS_TO_STOP:
-                self._kill(child)
-        return child.wait()
-
-    def _why_replaced(self, code: int) -> str:
-        if self._is_silent:
-            return "silent"
-        if code == REPLACE_ME:
-            return "hung"
-        return "killed" if code < 0 else "crashed"
-
-    def _kill(self, child: "subprocess.Popen[bytes]") -> None:
-        """Kill a child that does not respond; first it writes the stacks of its threads."""
-        child.send_signal(signal.SIGABRT)
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(STACKS_SECONDS)
-        child.kill()
-
-    def pass_on(self, number: signal.Signals) -> None:
-        """Send a signal to the child, if there is one."""
-        if self._child is not None:
-            self._child.send_signal(number)
-
-    def _pulse(self) -> int:
-        pulse: int = _PULSE.unpack(os.pread(self._memory, _PULSE.size, 0))[0]
+    @property
+    def pulse(self) -> int:
+        pulse: int = _PULSE.unpack(os.pread(self.supervised.memory, _PULSE.size, 0))[0]
         return pulse
 
+    @property
+    def seconds_to_wait(self) -> float:
+        """How long nothing has to be done here, if no signal comes."""
+        if self._child is not None:
+            return self._child.due - monotonic()
+        if self.exit_code is not None:
+            return TICK_SECONDS
+        # The first one also waits for a heartbeat.
+        return self._due - monotonic() if self.supervised.is_successor else POLL_SECONDS
 
-def _memory() -> IO[bytes]:
+    def is_due(self, before: "_Part | None") -> bool:
+        """Whether a child is to be started; the first one when the part before beats."""
+        if self._child is not None or self.exit_code is not None:
+            return False
+        is_wanted = before is not None and before.pulse and not self.supervised.is_successor
+        return bool(is_wanted) or monotonic() >= self._due
+
+    def start(self) -> bool:
+        """Fork a child. Returns whether this process is it; signals are blocked there."""
+        pulse = self.pulse
+        sys.stdout.flush()
+        sys.stderr.flush()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+        pid = os.fork()
+        if pid == 0:
+            return True
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
+        self._child = _Child(pid, pulse)
+        return False
+
+    def follow(self) -> None:
+        """Pass requests on to the child, and see how it is or how it ended."""
+        stopping, child = self._shutdown.requested.is_set(), self._child
+        if child is None:
+            if stopping and self.exit_code is None:
+                self.exit_code = 0
+            return
+        if (code := child.exit_code()) is None:
+            child.follow(self.pulse, stopping, self._shutdown.aborted.is_set())
+            return
+        self._child = None
+        if stopping:
+            self.exit_code = 0 if code in _ENDED_AS_ASKED else 1
+        elif not self.pulse:
+            self.exit_code = code if code > 0 else 1
+        else:
+            self._replace(child, code)
+
+    def _replace(self, child: "_Child", code: int) -> None:
+        lived = monotonic() - child.began
+        before, reason = self.supervised, _why_replaced(code, child.is_silent)
+        self.supervised = before._replace(
+            predecessor=_how_it_ended(code),
+            deaths=remaining(before.deaths, lived) + (code != REPLACE_ME),
+            replacements={**before.replacements, reason: before.replacements.get(reason, 0) + 1},
+        )
+        self._pause = pause_after(self._pause, code, lived)
+        self._due = monotonic() + self._pause
+
+
+class _Child:
+    """A process, and for how long it has not beaten."""
+
+    def __init__(self, pid: int, pulse: int) -> None:
+        self.began = monotonic()
+        self.due = self.began + TICK_SECONDS
+        self.is_silent = False
+        self._pid = pid
+        self._first = self._pulse = pulse
+        self._ticks = self._ticks_stopping = 0
+        self._sent: set[signal.Signals] = set()
+
+    def exit_code(self) -> int | None:
+        """How it ended: minus the signal's number, if that was one; None while it runs."""
+        pid, status = os.waitpid(self._pid, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if pid else None
+
+    def follow(self, pulse: int, stopping: bool, aborting: bool) -> None:
+        """Pass on what is asked; kill one that does not beat any more, or does not end."""
+        for number, is_asked in ((signal.SIGTERM, stopping), (ABORT, aborting)):
+            if is_asked:
+                self._send(number)
+        if monotonic() < self.due:
+            return
+        self.due = monotonic() + TICK_SECONDS
+        if signal.SIGABRT in self._sent:
+            self._send(signal.SIGKILL)
+            return
+        # Counted in our own ticks: while this process is halted, they do not pass.
+        self._ticks = self._ticks + 1 if pulse == self._pulse != self._first else 0
+        self._pulse = pulse
+        self._ticks_stopping += stopping
+        self.is_silent = self._ticks > MOST_TICKS_WITHOUT_PULSE
+        if self.is_silent or self._ticks_stopping > MOST_TICKS_TO_STOP:
+            self._send(signal.SIGABRT)  # it writes the stacks of its threads
+            self.due = monotonic() + STACKS_SECONDS
+
+    def _send(self, number: signal.Signals) -> None:
+        """Send it once."""
+        if number not in self._sent:
+            self._sent.add(number)
+            os.kill(self._pid, number)
+
+
+class _Wakeups:
+    """Ends a wait at any signal, whichever thread it came to: also when a child has ended."""
+
+    def __enter__(self) -> Self:
+        self._read_end, self._write_end = os.pipe()
+        for end in (self._read_end, self._write_end):
+            os.set_blocking(end, False)
+        self._fd_before = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        self._handler_before = signal.signal(signal.SIGCHLD, lambda *_: None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGCHLD, self._handler_before)
+        signal.set_wakeup_fd(self._fd_before)
+        for end in (self._read_end, self._write_end):
+            os.close(end)
+
+    def cause(self) -> None:
+        """End the wait, or the next one."""
+        with suppress(OSError):
+            os.write(self._write_end, bytes(1))
+
+    def wait(self, seconds: float) -> None:
+        """Wait for a signal, for so long at most."""
+        select.select([self._read_end], [], [], max(seconds, 0))
+        with suppress(BlockingIOError):
+            os.read(self._read_end, 4096)
+
+
+@contextmanager
+def _memory() -> Iterator[int]:
     # In memory where possible: the disk may be full, or read-only.
     create = getattr(os, "memfd_create", None)
-    return tempfile.TemporaryFile() if create is None else os.fdopen(create("in-flight"), "r+b")
+    with (
+        tempfile.TemporaryFile()
+        if create is None
+        else os.fdopen(create("in-flight"), "r+b") as file
+    ):
+        file.truncate(MEMORY_SIZE)
+        yield file.fileno()
+
+
+def pause_after(before: float, code: int, lived: float) -> float:
+    """How many seconds to pause after a child, and so many before it: longer if deaths repeat."""
+    if code == REPLACE_ME or lived > LIVED_WELL_SECONDS:
+        return SHORTEST_PAUSE
+    return min(2 * before, LONGEST_PAUSE)
+
+
+def _why_replaced(code: int, is_silent: bool) -> str:
+    if is_silent:
+        return "silent"
+    if code == REPLACE_ME:
+        return "hung"
+    return "killed" if code < 0 else "crashed"
 
 
 def _how_it_ended(code: int) -> str:

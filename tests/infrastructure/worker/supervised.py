@@ -19,7 +19,6 @@ from pathlib import Path
 
 from kratos_sync.infrastructure.worker import child_processes, supervisor
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
-from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 
 supervisor.TICK_SECONDS = 0.05
 supervisor.MOST_TICKS_WITHOUT_PULSE = 10
@@ -29,23 +28,20 @@ supervisor.LIVED_WELL_SECONDS = 120.0
 child_processes.GRACE_SECONDS = 0.3
 
 
-class Pauses(threading.Event):
-    """The request to stop that a supervisor waits for between two children."""
+def noting_pauses(pause_after: Callable[..., float]) -> Callable[..., float]:
+    """Note what it returns; what is too long does not end."""
 
-    def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None
+    def noting(before: float, code: int, lived: float) -> float:
+        pause = pause_after(before, code, lived)
         with (Path(sys.argv[1]) / "pauses").open("a") as file:
-            file.write(f"{timeout}\n")
-        return super().wait(timeout / 10 if timeout <= 3 else None)
+            file.write(f"{10 * pause:.1f}\n")
+        return pause if pause <= 0.3 else 3_600.0
+
+    return noting
 
 
-class QuickShutdownSignals(ShutdownSignals):
-    def __init__(self, *callbacks: Callable[[], object]) -> None:
-        super().__init__(*callbacks)
-        self.requested = Pauses()
-
-
-supervisor.ShutdownSignals = QuickShutdownSignals
+supervisor.SHORTEST_PAUSE, supervisor.LONGEST_PAUSE = 0.01, 1.0
+supervisor.pause_after = noting_pauses(supervisor.pause_after)
 
 
 def child(given: supervisor.Supervised, folder: Path, behaviours: list[str]) -> None:
@@ -86,11 +82,8 @@ def receive(folder: Path, caught: int, behaviour: str, received: threading.Event
 
 
 def main(folder: str, *behaviours: str) -> None:
-    child_processes.end_with_parent(os.environ)
-    given = supervisor.taken_over(os.environ)
     words = [word.rpartition(":") for word in behaviours]
-    if given is None:
-        sys.exit(supervisor.supervise(*dict.fromkeys(part for part, _, _ in words if part)))
+    given = supervisor.supervise(*dict.fromkeys(part for part, _, _ in words if part))
     child(given, Path(folder), [behaviour for part, _, behaviour in words if part == given.part])
 
 

@@ -13,12 +13,7 @@ from typing import NamedTuple, Self
 import psutil
 import pytest
 
-from kratos_sync.infrastructure.worker.supervisor import (
-    FIRST_SECONDS,
-    REPLACE_ME,
-    SUPERVISED,
-    taken_over,
-)
+from kratos_sync.infrastructure.worker.supervisor import FIRST_SECONDS, REPLACE_ME
 from tests.infrastructure.worker import supervised
 from tests.waiting import DEADLINE_SECONDS, lives, until
 
@@ -255,18 +250,6 @@ def test_a_machine_that_was_halted_costs_no_child_its_life(folder: Path) -> None
         supervisor.ask()
         assert supervisor.ends_with() == 0
         assert (supervisor.received, len(supervisor.children)) == (["SIGTERM"], 1)
-
-
-def test_a_process_without_a_supervisor_was_given_nothing() -> None:
-    assert taken_over({"PATH": "/bin"}) is None
-
-
-def test_what_a_child_was_given_is_passed_on_to_nobody() -> None:
-    passed_on = '[7, "a name", "exited with code 1", 2, {"hung": 3}]'
-    environment = {"PATH": "/bin", SUPERVISED: passed_on}
-
-    assert taken_over(environment) == (7, "a name", "exited with code 1", 2, {"hung": 3}, "")
-    assert environment == {"PATH": "/bin"}
 
 
 def test_a_part_that_dies_is_replaced_and_the_other_lives_on(folder: Path) -> None:
