@@ -54,8 +54,9 @@ sbom: $(READY)  ## List what the image installs, as CycloneDX, in .data/sbom.cdx
 CORE := tests/suites/test_ledger.py tests/odd_settings tests/end_to_end/test_any_identity.py \
 	tests/end_to_end/test_replays.py tests/end_to_end/test_refetch.py
 
-test-servers: $(READY)  ## Run the core of the tests on installed servers, and break broker clusters (tests/servers/install)
+test-servers: $(READY)  ## Run tests on installed servers and a pooler, and break broker clusters (tests/servers/install)
 	@$(PYTEST) --server postgresql --server pgbouncer --server redis $(CORE)
+	@$(PYTEST) --server pgbouncer tests/end_to_end
 	@$(VENV)/bin/python -m pytest --server clusters tests/infrastructure/bus/test_tls.py tests/end_to_end/test_broker_clusters.py
 
 faults: $(READY)  ## Break whatever runs, and count what is lost (SIZE=small, SEED=2, POOLER=1, BROKER=memory or rabbitmq)

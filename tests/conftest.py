@@ -6,7 +6,9 @@ imported before a test asks for it: the domain's tests need only pytest and hypo
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from kratos_sync.infrastructure.container import Container
     from tests.certificates import Certificates
+    from tests.databases import MigratedDatabase
     from tests.infrastructure.bus.peeking import AnyBroker
     from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
 
@@ -158,28 +161,39 @@ def migrated_template(postgres_url: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def to_service(
-    tmp_path_factory: pytest.TempPathFactory, postgres_url: str, servers: frozenset[str]
-) -> Iterator[Callable[[str], str]]:
-    """Turns a database's URL into the one that the service is given: by way of a pooler, or not."""
+def migrated_database(
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres_url: str,
+    migrated_template: str,
+    servers: frozenset[str],
+) -> "Iterator[MigratedDatabase]":
+    """Databases that begin as the template is."""
+    from tests.databases import database
+    from tests.environment import DIRECT_URLS
+
+    direct = partial(database, postgres_url, migrated_template)
     if "pgbouncer" not in servers:
-        yield str
+        yield direct
         return
     from tests.servers.pgbouncer import Pgbouncer
 
     with Pgbouncer(tmp_path_factory.mktemp("pgbouncer"), postgres_url) as pooler:
-        yield pooler.leading_to
+
+        @contextmanager
+        def pooled() -> Iterator[str]:
+            with direct() as url:
+                through = pooler.leading_to(url)
+                DIRECT_URLS[through] = url
+                yield through
+
+        yield pooled
 
 
 @pytest.fixture
-def database_url(
-    postgres_url: str, migrated_template: str, to_service: Callable[[str], str]
-) -> Iterator[str]:
+def database_url(migrated_database: "MigratedDatabase") -> Iterator[str]:
     """A fresh, migrated database of the test's own."""
-    from tests.databases import database
-
-    with database(postgres_url, migrated_template) as url:
-        yield to_service(url)
+    with migrated_database() as url:
+        yield url
 
 
 @pytest.fixture
@@ -199,6 +213,19 @@ def engine(database_url: str) -> "Iterator[Engine]":
     from kratos_sync.infrastructure.postgres.engine import connect
 
     engine = connect(SecretStr(database_url), pool_size=8)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def direct_engine(database_url: str) -> "Iterator[Engine]":
+    """Connections to the test's database that share their session with nobody."""
+    from pydantic import SecretStr
+
+    from kratos_sync.infrastructure.postgres.engine import connect
+    from tests.environment import DIRECT_URLS
+
+    engine = connect(SecretStr(DIRECT_URLS.get(database_url, database_url)), pool_size=2)
     yield engine
     engine.dispose()
 

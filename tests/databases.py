@@ -1,8 +1,8 @@
 """Databases of a test's own, on a server that is there."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Final, TypeAlias
 from uuid import uuid4
 
 import psycopg
@@ -10,6 +10,8 @@ from sqlalchemy import make_url
 
 from tests.waiting import until
 
+MigratedDatabase: TypeAlias = Callable[[], AbstractContextManager[str]]
+"""Makes a fresh, migrated database: gives its URL, which leads through a pooler if the run does."""
 COPIES_FILES: Final = 15_00_00
 """The version from which PostgreSQL can copy a template's files, twice as quickly."""
 

@@ -1,7 +1,8 @@
 """The environment of a test run: it may name an application, whose consumers are subscribed."""
 
 import os
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from pydantic import SecretStr
 
@@ -15,6 +16,16 @@ from kratos_sync.infrastructure.ledger.subscriptions import PostgresSubscription
 from kratos_sync.infrastructure.migrations import History, migrate, migrate_application
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.settings import Settings
+
+DIRECT_URLS: Final[dict[str, str]] = {}
+"""Of databases that are used through a pooler: the URL past it, by the one that leads through."""
+_OF_THEIR_OWN: Final = frozenset({"all", "console", "migrate", "reconcile", "relay"})
+
+
+def past_the_pooler(command: str, settings: Mapping[str, str | None]) -> dict[str, str]:
+    """What a command is given beside its settings, if they lead through a pooler, as docs say."""
+    direct = DIRECT_URLS.get(settings.get("DATABASE_URL") or "")
+    return {"DATABASE_DIRECT_URL": direct} if direct and command in _OF_THEIR_OWN else {}
 
 
 def environment(**settings: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Self
 
 import httpx
 
-from tests.environment import environment
+from tests.environment import environment, past_the_pooler
 from tests.parent_pipe import ParentPipe
 from tests.ports import free_port
 from tests.waiting import DEADLINE_SECONDS, until
@@ -66,7 +66,7 @@ class Processes:
             self._running[name] = subprocess.Popen(
                 [*program, *command],
                 cwd=self.folder,
-                env={**self._settings, **settings, **self._parent_pipe.environment},
+                env={**self._environment_of(command, settings), **self._parent_pipe.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -80,7 +80,7 @@ class Processes:
         done = subprocess.run(
             [*program, *command],
             cwd=self.folder,
-            env={**self._settings, **settings},
+            env=self._environment_of(command, settings),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -116,6 +116,12 @@ class Processes:
     def wait_for(self, name: str, words: str) -> None:
         """Wait until a process of that name has said this."""
         until(lambda: words in self.said(name))
+
+    def _environment_of(
+        self, command: Sequence[str], settings: Mapping[str, str]
+    ) -> dict[str, str]:
+        given = {**self._settings, **settings}
+        return {**past_the_pooler(command[0], given), **given}
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.log"

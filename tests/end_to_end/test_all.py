@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from kratos_sync.testing.kratos import InMemoryDocuments
-from tests.databases import database
+from tests.databases import MigratedDatabase
 from tests.end_to_end.processes import Processes
 from tests.end_to_end.service import AllInOne, assert_the_books_are_right, differences
 from tests.end_to_end.test_faults import HELD, a_thousand_calls, introduce, lives
@@ -36,11 +36,11 @@ def dated_now() -> None:
 
 @pytest.fixture(scope="module")
 def running(
-    postgres_url: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+    migrated_database: MigratedDatabase, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[AllInOne]:
     folder = tmp_path_factory.mktemp("all")
     with (
-        database(postgres_url, migrated_template) as url,
+        migrated_database() as url,
         AllInOne(folder, url, lease_seconds=LEASE_SECONDS) as service,
     ):
         yield service
@@ -143,8 +143,8 @@ def test_all_of_it_fits_into_250_megabytes(service: AllInOne) -> None:
 
 
 @pytest.fixture
-def settings(postgres_url: str, migrated_template: str) -> Iterator[dict[str, str]]:
-    with database(postgres_url, migrated_template) as url:
+def settings(migrated_database: MigratedDatabase) -> Iterator[dict[str, str]]:
+    with migrated_database() as url:
         yield {"DATABASE_URL": url, "KRATOS_WEBHOOK_API_KEYS": KEY, "LOG_FORMAT": "json"}
 
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from tests.databases import database
+from tests.databases import MigratedDatabase
 from tests.end_to_end import hanging
 from tests.end_to_end.hanging import BEGAN, GOES_ON, SECONDS
 from tests.end_to_end.processes import KRATOS_SYNC, Processes
@@ -48,10 +48,8 @@ class Checked(Processes):
 
 
 @pytest.fixture
-def settings(
-    postgres_url: str, migrated_template: str, broker_url: str
-) -> Iterator[dict[str, str]]:
-    with database(postgres_url, migrated_template) as url:
+def settings(migrated_database: MigratedDatabase, broker_url: str) -> Iterator[dict[str, str]]:
+    with migrated_database() as url:
         yield {"DATABASE_URL": url, "BROKER_URL": broker_url, "KRATOS_WEBHOOK_API_KEYS": KEY}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.databases import database
+from tests.databases import MigratedDatabase
 from tests.end_to_end import long_waiting_api
 from tests.end_to_end.running_api import RunningApi
 from tests.end_to_end.wire import Wire, call, head, identity
@@ -26,13 +26,13 @@ ENDED = 0
 
 @pytest.fixture(scope="module")
 def api(
-    postgres_url: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+    migrated_database: MigratedDatabase, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningApi]:
     """It gives up no connection for being slow: to open so many takes its time."""
     program = [sys.executable, str(Path(long_waiting_api.__file__))]
     folder = tmp_path_factory.mktemp("api")
     with (
-        database(postgres_url, migrated_template) as url,
+        migrated_database() as url,
         RunningApi.started(folder, url, program) as running,
     ):
         yield running

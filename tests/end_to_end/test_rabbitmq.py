@@ -7,7 +7,7 @@ from time import perf_counter
 
 import pytest
 
-from tests.databases import database
+from tests.databases import MigratedDatabase
 from tests.end_to_end.service import Service
 from tests.infrastructure.bus.rabbitmq_server import ReturningRabbitmq
 from tests.recorded import two_hundred_lives
@@ -21,13 +21,12 @@ LEASE_SECONDS = 3_600
 
 @pytest.fixture
 def service(
-    postgres_url: str,
-    migrated_template: str,
+    migrated_database: MigratedDatabase,
     rabbitmq_server: ReturningRabbitmq,
     tmp_path: Path,
 ) -> Iterator[Service]:
     with (
-        database(postgres_url, migrated_template) as url,
+        migrated_database() as url,
         Service(tmp_path, url, rabbitmq_server, LEASE_SECONDS) as service,
     ):
         yield service

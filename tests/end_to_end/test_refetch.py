@@ -14,7 +14,7 @@ import pytest
 from psycopg.rows import dict_row
 
 from kratos_sync.testing.kratos import InMemoryDocuments
-from tests.databases import database, empty_tables
+from tests.databases import MigratedDatabase, empty_tables
 from tests.end_to_end.processes import Processes
 from tests.kratos.admin_stand_in import AdminStandIn
 from tests.kratos.persons import person
@@ -64,8 +64,7 @@ class Refetching:
 
 @pytest.fixture(scope="module")
 def running(
-    postgres_url: str,
-    migrated_template: str,
+    migrated_database: MigratedDatabase,
     broker_url: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Refetching]:
@@ -80,7 +79,7 @@ def running(
     }
     folder = tmp_path_factory.mktemp("refetching")
     with (
-        database(postgres_url, migrated_template) as url,
+        migrated_database() as url,
         Processes(folder, {"DATABASE_URL": url, **settings}) as processes,
     ):
         for name in ("relay", "worker"):

@@ -18,7 +18,7 @@ import pytest
 from kratos_sync.domain.id_range import IdRange
 from kratos_sync.testing.kratos import InMemoryDocuments
 from tests.api.cli.invoking import kratos_sync
-from tests.databases import database
+from tests.databases import MigratedDatabase
 from tests.end_to_end.service import CONNECTIONS, KEY, Service, differences
 from tests.infrastructure.bus.servers import ReturningValkey
 from tests.kratos.admin_stand_in import AdminStandIn
@@ -127,7 +127,7 @@ def is_ready(http: httpx.Client) -> bool:
 
 @pytest.fixture(scope="module")
 def running(
-    postgres_url: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+    migrated_database: MigratedDatabase, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Deployments]:
     lives, folder = two_hundred_lives(), tmp_path_factory.mktemp("shares")
     with ExitStack() as undo:
@@ -136,7 +136,7 @@ def running(
         shares = []
         for ids in ("0-7", "8-f"):
             (folder / ids).mkdir()
-            url = undo.enter_context(database(postgres_url, migrated_template))
+            url = undo.enter_context(migrated_database())
             shares.append(Share(folder / ids, url, valkey, ids))
         with ThreadPoolExecutor(2) as together:
             low, high = together.map(undo.enter_context, shares)

@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 
 from kratos_sync.infrastructure.observability.tracing import names
 from kratos_sync.testing.kratos import InMemoryDocuments
-from tests.databases import database
+from tests.databases import MigratedDatabase
 from tests.end_to_end.planted import EVERYTHING, PEOPLE
 from tests.end_to_end.processes import Processes
 from tests.end_to_end.steps import body_about
@@ -63,8 +63,7 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(
-    postgres_url: str,
-    migrated_template: str,
+    migrated_database: MigratedDatabase,
     broker_url: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Story]:
@@ -73,7 +72,7 @@ def story(
     with (
         OtlpReceiver() as receiver,
         AdminStandIn(InMemoryDocuments()) as kratos,
-        database(postgres_url, migrated_template) as url,
+        migrated_database() as url,
         psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection,
         Processes(
             tmp_path_factory.mktemp("traced"),

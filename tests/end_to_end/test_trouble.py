@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from kratos_sync.infrastructure.application import subscriptions_with
-from tests.databases import database
+from tests.databases import MigratedDatabase
 from tests.end_to_end import troublemaker
 from tests.end_to_end.service import AllInOne, Service
 from tests.infrastructure.bus.servers import ReturningValkey
@@ -30,15 +30,14 @@ ATTEMPTS_OF = "kratos_sync.attempts a JOIN kratos_sync.events e ON e.id = a.even
 @pytest.fixture(scope="module", params=["valkey", "memory"])
 def troubled(
     request: pytest.FixtureRequest,
-    postgres_url: str,
-    migrated_template: str,
+    migrated_database: MigratedDatabase,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
     """The service, with a consumer that gets into trouble."""
     folder: Path = tmp_path_factory.mktemp("trouble")
     program = [sys.executable, str(Path(troublemaker.__file__))]
     with ExitStack() as undo:
-        url = undo.enter_context(database(postgres_url, migrated_template))
+        url = undo.enter_context(migrated_database())
         if request.param == "memory":
             yield undo.enter_context(AllInOne(folder, url, program=program))
             return

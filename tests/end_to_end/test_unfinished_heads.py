@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.databases import database
+from tests.databases import MigratedDatabase
 from tests.end_to_end.processes import KRATOS_SYNC
 from tests.end_to_end.running_api import RunningApi
 from tests.end_to_end.wire import call, head, identity
@@ -57,11 +57,11 @@ def test_heads_without_an_end_have_a_bound_together(api: RunningApi, wires: Exit
 
 @pytest.fixture(scope="module")
 def small_api(
-    postgres_url: str, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+    migrated_database: MigratedDatabase, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RunningApi]:
     limited = ("bash", "-c", f'ulimit -n {ROOM + OTHER_FILES}; exec "$@"', "-", *KRATOS_SYNC)
     with (
-        database(postgres_url, migrated_template) as url,
+        migrated_database() as url,
         RunningApi.started(tmp_path_factory.mktemp("small"), url, limited) as running,
     ):
         yield running

@@ -195,8 +195,9 @@ def world_in_memory() -> World:
     return World(ledger, InMemoryReconciliations(ledger))
 
 
-def world_on_postgres(engine: Engine) -> World:
-    return World(PostgresLedger(engine), PostgresReconciliations(engine))
+def world_on_postgres(engine: Engine, direct_engine: Engine | None = None) -> World:
+    """Behind a pooler reconciliations need connections past it."""
+    return World(PostgresLedger(engine), PostgresReconciliations(direct_engine or engine))
 
 
 def share(world: World, ids: IdRange) -> None:

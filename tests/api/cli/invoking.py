@@ -15,6 +15,7 @@ import structlog
 from click.testing import CliRunner, Result
 
 from kratos_sync.api.cli import main
+from tests.environment import past_the_pooler
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -50,5 +51,6 @@ def kratos_sync(*arguments: str, typed: str | None = None, **settings: str | Non
 
     ``typed`` is what is answered to its questions.
     """
+    given = {**past_the_pooler(arguments[0], settings), **settings}
     with process_state_kept():
-        return CliRunner(catch_exceptions=False).invoke(main, arguments, typed, settings)
+        return CliRunner(catch_exceptions=False).invoke(main, arguments, typed, given)

@@ -1,7 +1,7 @@
 """A browser and a console for the tests of a process; what is recorded is each test's own."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
     from sqlalchemy import Engine
 
+    from tests.databases import MigratedDatabase
     from tests.end_to_end.console.using import Console
     from tests.kratos.admin_stand_in import AdminStandIn
     from tests.suites.reconciling import World
@@ -44,30 +45,27 @@ def browser() -> "Iterator[Browser]":
 
 @pytest.fixture(scope="package")
 def served(
-    postgres_url: str,
-    migrated_template: str,
-    to_service: Callable[[str], str],
+    migrated_database: "MigratedDatabase",
     broker_url: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Served]:
     from kratos_sync.testing.kratos import InMemoryDocuments
-    from tests.databases import database
     from tests.end_to_end.console.using import running_console
     from tests.kratos.admin_stand_in import AdminStandIn
 
     with (
-        database(postgres_url, migrated_template) as url,
+        migrated_database() as url,
         AdminStandIn(InMemoryDocuments()) as kratos,
         running_console(
             tmp_path_factory.mktemp("console"),
-            DATABASE_URL=to_service(url),
+            DATABASE_URL=url,
             BROKER_URL=broker_url,
             KRATOS_ADMIN_URL=kratos.url,
             CONSOLE_SIGN_IN="proxy",
             CONSOLE_PROXY_ADDRESSES="127.0.0.1",
         ) as (address, _),
     ):
-        yield Served(address, to_service(url), kratos)
+        yield Served(address, url, kratos)
 
 
 @pytest.fixture
@@ -86,12 +84,12 @@ def database_url(served: Served, postgres_url: str) -> str:
 
 
 @pytest.fixture
-def world(served: Served, engine: "Engine") -> "World":
+def world(served: Served, engine: "Engine", direct_engine: "Engine") -> "World":
     """Kratos and our copy of it, both empty; whoever consumes is in this process."""
     from tests.suites.ledgers import PostgresLedger
     from tests.suites.reconciling import world_on_postgres
 
-    world = world_on_postgres(engine)
+    world = world_on_postgres(engine, direct_engine)
     served.kratos.people = world.town
     assert isinstance(world.ledger, PostgresLedger)
     world.ledger.kratos = world.kratos

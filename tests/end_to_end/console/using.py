@@ -15,7 +15,7 @@ from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import TimeoutError as NotShown
 
 from tests.end_to_end.processes import KRATOS_SYNC
-from tests.environment import environment
+from tests.environment import environment, past_the_pooler
 from tests.ports import free_port
 from tests.waiting import DEADLINE_SECONDS, until
 
@@ -39,7 +39,9 @@ def running_console(
         process = subprocess.Popen(
             [*KRATOS_SYNC, "console", *options, "--port", str(port)],
             cwd=folder,
-            env=environment(CONSOLE_ORIGIN=address, **settings),
+            env=environment(
+                CONSOLE_ORIGIN=address, **{**past_the_pooler("console", settings), **settings}
+            ),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
