@@ -25,6 +25,7 @@ import psycopg
 from pydantic import SecretStr
 from uuid_utils.compat import uuid7
 
+from benchmarks.filling import SYNC
 from benchmarks.stage import Deployment, Stage, raised
 from kratos_sync.application.ports.event_bus import Provenance, UnreadEvent
 from kratos_sync.domain.events import KratosIdentityUpdated
@@ -41,7 +42,6 @@ SAMPLE_SECONDS: Final = 0.02
 ORDINARY_PER_SECOND: Final = 10
 LONGEST_SECONDS: Final = 120.0
 MANY: Final = 500
-SYNC: Final = "SyncKratosIdentity"
 
 
 def _filled(opening: str, item: Callable[[int], str], closing: str, size: int) -> str:

@@ -16,7 +16,7 @@ from typing import Final
 import psutil
 import yaml
 
-from benchmarks.filling import fill
+from benchmarks.filling import SYNC, fill
 from benchmarks.measures.deliver import Backlog, backlog, check, until_none_is_left
 from benchmarks.population import population
 from benchmarks.stage import Deployment, Stage, raised
@@ -25,7 +25,6 @@ from benchmarks.wrk import load, require_wrk, write_bodies
 from tests.parts import part_of
 
 COMPOSE: Final = Path(__file__).parents[1] / "deploy/compose.small.yml"
-SYNC: Final = "SyncKratosIdentity"
 EVENTS: Final = 50_000
 PEOPLE: Final = 2_000
 SECONDS: Final = 15
