@@ -210,7 +210,7 @@ def schema_of(tmp_path: Path, text: str) -> str:
     [
         ("{", "cannot be read: it is not JSON."),
         ("properties: {}", "cannot be read: it is not JSON."),
-        ("[" * 1_000, "cannot be read: it is nested too deeply."),
+        ("[" * 100_000, "cannot be read: it is nested too deeply."),
         (" " * 1_048_577, "has more than 1 MiB."),
         ("[]", "has no traits to write types of: it has no properties.traits."),
         (
