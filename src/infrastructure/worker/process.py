@@ -1,7 +1,6 @@
 """The worker process: consumes until it is stopped, and releases what it did not finish."""
 
 import ctypes
-import faulthandler
 import threading
 import time
 from collections.abc import Sequence
@@ -60,7 +59,6 @@ class WorkerProcess:
 
         Raises InvalidApplication for a consumer that cannot be made.
         """
-        faulthandler.enable()
         return_freed_memory()
         self._in_flight = InFlightDeliveries(supervised.memory)
         container.in_flight.override(self._in_flight)

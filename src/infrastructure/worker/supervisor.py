@@ -4,11 +4,11 @@ A child is forked, so that it shares what its supervisor has imported. Both shar
 where the child notes its in-flight deliveries, so that its successor can record them as lost.
 """
 
+import faulthandler
 import os
 import select
 import signal
 import struct
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -41,6 +41,7 @@ LIVED_WELL_SECONDS: Final = 10.0
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 FIRST_SECONDS: Final = 5.0
 POLL_SECONDS: Final = 0.05
+STDERR: Final = 2
 _PULSE: Final = struct.Struct("=Q")
 # By a signal itself: the child was still loading, and had nothing in flight.
 _ENDED_AS_ASKED: Final = frozenset({0, REPLACE_ME, -signal.SIGTERM, -ABORT})
@@ -83,7 +84,8 @@ def supervise(*parts: str) -> Supervised:
     opened. A part is started when the one before it beats, or after some seconds: that one is
     wanted first. A request to stop is passed on as SIGTERM, an abort as ABORT; a child that has not
     ended after a minute is killed. A first child that ends before its first heartbeat is not
-    replaced, and ends everything: it has said why.
+    replaced, and ends everything: it has said why. So does one that cannot be forked; a successor
+    is forked later.
     Raises SystemExit in the supervisor.
     """
     with parent_pipe() as pipe, ExitStack() as undo, _Wakeups() as wakeups:
@@ -96,6 +98,10 @@ def supervise(*parts: str) -> Supervised:
         # The child's own, for what was opened here is closed.
         parent, child = os.dup(pipe), child._replace(memory=os.dup(child.memory))
     os.setpgid(0, 0)  # Out of the terminal's foreground group: Ctrl-C comes once, from there.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        # What came before that was for the supervisor: ignored for a moment, it is dropped.
+        signal.signal(number, signal.signal(number, signal.SIG_IGN))
+    faulthandler.enable()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
     end_with_parent({PARENT_PIPE: str(parent)})
     if child.part:
@@ -154,16 +160,28 @@ class _Part:
 
     def start(self) -> bool:
         """Fork a child. Returns whether this process is it; signals are blocked there."""
-        pulse = self.pulse
-        sys.stdout.flush()
-        sys.stderr.flush()
+        pulse, pid = self.pulse, None
         signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # too many processes, or too little memory
+            self._not_forked(error)
         if pid == 0:
             return True
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
-        self._child = _Child(pid, pulse)
+        if pid is not None:
+            self._child = _Child(pid, pulse)
         return False
+
+    def _not_forked(self, error: OSError) -> None:
+        """Say so, and try again later in place of a child that worked."""
+        with suppress(OSError):
+            os.write(STDERR, f"No process could be forked: {error.strerror}.\n".encode())
+        if not self.supervised.is_successor:
+            self.exit_code = 1
+            return
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._due = monotonic() + self._pause
 
     def follow(self) -> None:
         """Pass requests on to the child, and see how it is or how it ended."""

@@ -4,11 +4,13 @@
 
 The first child behaves as the first word says, the second as the second, and so on; each writes
 what it knows of its predecessor into a file named after its turn. The last word is for all the
-further ones. Words such as `one:live` are for a part of that name, which has turns of its own. The
-supervisor writes its pauses; they are ten times as short, and those of more than three seconds do
-not end.
+further ones. With `unforked` a child cannot be forked, and the next word is for the next try; with
+`interrupted=2` it gets that signal before it has left its supervisor's group. Words such as
+`one:live` are for a part of that name, which has turns of its own. The supervisor writes its
+pauses; they are ten times as short, and those of more than three seconds do not end.
 """
 
+import errno
 import os
 import re
 import signal
@@ -42,6 +44,22 @@ def noting_pauses(pause_after: Callable[..., float]) -> Callable[..., float]:
 
 supervisor.SHORTEST_PAUSE, supervisor.LONGEST_PAUSE = 0.01, 1.0
 supervisor.pause_after = noting_pauses(supervisor.pause_after)
+
+
+def forking(fork: Callable[[], int], behaviours: list[str]) -> Callable[[], int]:
+    """Fork as the words say, whichever part they are for."""
+    words = iter(behaviours)
+
+    def played() -> int:
+        behaviour, _, number = next(words, "").partition("=")
+        if behaviour == "unforked":
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        pid = fork()
+        if pid == 0 and behaviour == "interrupted":
+            os.kill(os.getpid(), int(number))
+        return pid
+
+    return played
 
 
 def child(given: supervisor.Supervised, folder: Path, behaviours: list[str]) -> None:
@@ -83,6 +101,8 @@ def receive(folder: Path, caught: int, behaviour: str, received: threading.Event
 
 def main(folder: str, *behaviours: str) -> None:
     words = [word.rpartition(":") for word in behaviours]
+    os.fork = forking(os.fork, [behaviour for _, _, behaviour in words])
+    words = [word for word in words if word[-1] != "unforked"]
     given = supervisor.supervise(*dict.fromkeys(part for part, _, _ in words if part))
     child(given, Path(folder), [behaviour for part, _, behaviour in words if part == given.part])
 

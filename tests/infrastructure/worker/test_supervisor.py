@@ -1,7 +1,9 @@
 """A worker process is supervised: replaced when it dies or hangs, ended when it should be."""
 
+import errno
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,9 +32,11 @@ class Child(NamedTuple):
 class Supervised:
     """A supervisor, and children that behave as a test wants."""
 
-    def __init__(self, folder: Path, *behaviours: str) -> None:
+    def __init__(self, folder: Path, *behaviours: str, closing: str = "") -> None:
         self._folder = folder
         command = [sys.executable, str(Path(supervised.__file__)), str(folder), *behaviours]
+        if closing:
+            command = ["sh", "-c", f'exec "$@" {closing}', "sh", *command]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE)
 
     def __enter__(self) -> Self:
@@ -142,6 +146,11 @@ def test_a_child_that_holds_the_interpreter_is_ended_with_its_stacks_and_replace
     with Supervised(folder, "hold", "live") as supervisor:
         assert supervisor.child(1).predecessor == "was ended by SIGABRT"
         assert not lives(supervisor.child(0).pid)
+        supervisor.ask()
+        assert supervisor.ends_with() == 0
+        assert re.search(
+            r"Fatal Python error: Aborted\n.*\bin child\n", supervisor.said(), re.DOTALL
+        )
 
 
 def test_a_child_without_a_heartbeat_that_ignores_sigabrt_is_killed(folder: Path) -> None:
@@ -204,6 +213,43 @@ def test_a_child_that_does_not_end_when_asked_to_is_killed_in_the_end(folder: Pa
 
         assert supervisor.ends_with() == 1
         assert not lives(child.pid)
+
+
+def test_a_successor_that_cannot_be_forked_is_forked_later(folder: Path) -> None:
+    with Supervised(folder, "exit=3", "unforked", "unforked", "live") as supervisor:
+        assert supervisor.child(1).predecessor == "exited with code 3"
+        supervisor.ask()
+
+        assert supervisor.ends_with() == 0
+        sentence = f"No process could be forked: {os.strerror(errno.EAGAIN)}.\n"
+        assert supervisor.said() == 2 * sentence
+
+
+def test_a_part_that_cannot_be_forked_at_first_ends_the_other_and_says_why(folder: Path) -> None:
+    with Supervised(folder, "one:live", "two:unforked", "two:live") as supervisor:
+        assert supervisor.ends_with() == 1
+        assert supervisor.received == ["SIGTERM"]
+        assert "No process could be forked" in supervisor.said()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_what_a_terminal_sends_while_a_child_is_forked_is_for_the_supervisor_alone(
+    folder: Path, number: signal.Signals
+) -> None:
+    with Supervised(folder, f"interrupted={number:d}") as supervisor:
+        supervisor.child(0)
+        supervisor.ask()
+
+        assert supervisor.ends_with() == 0
+        assert supervisor.received == ["SIGTERM"]
+
+
+def test_a_command_whose_output_is_closed_is_supervised_too(folder: Path) -> None:
+    with Supervised(folder, "live", closing="1>&-") as supervisor:
+        supervisor.child(0)
+        supervisor.ask()
+
+        assert supervisor.ends_with() == 0
 
 
 def test_a_request_between_two_children_starts_no_other(folder: Path) -> None:
