@@ -20,8 +20,10 @@ from tests.deploy.chart import (
     KUBERNETES,
     ROOT,
     Manifest,
+    environment_of,
     golden,
     helm,
+    process_of,
     rendered,
     values_of,
     without_copies,
@@ -101,12 +103,20 @@ def test_a_package_of_the_chart_has_what_it_only_links_to(tmp_path: Path) -> Non
         ("secrets.PASSWORD.name=x", "PASSWORD"),
         ("console.replicas=2", "maximum: got 2, want 1"),
         ("reconcile.every=hourly", "hourly"),
+        ("reconcile.every=59s", "59s"),
         ("image.digest=latest", "latest"),
+        ("image.repository=an image", "an image"),
+        ("image.tag=1 2", "1 2"),
+        ("env.DATABASE_URL=postgresql://x", "DATABASE_URL"),
+        ("api.env.DATABASE_URL_FILE=/x", "DATABASE_URL_FILE"),
+        ("api.resources.limits.memory=256MiB", "256MiB"),
         ("networkPolicy.egress.broker.ports[0]=0", "minimum: got 0, want 1"),
         ("pod.containers=null", "containers"),
         ("fullnameOverride=1st", "1st"),
         ("env.SENTRY_DSN.valueFrom.secretKeyRef.name=x", "'secretKeyRef' not allowed"),
         ("podLabels.team=a team", "a team"),
+        ("monitoring.rules.labels.team=a team", "a team"),
+        ("worker.autoscaling.metricLabels.team=a team", "a team"),
         ("worker.volumes[0].name=tmp", "/worker/volumes/0/name"),
         # The five seconds of its preStop hook are within it.
         ("api.terminationGracePeriodSeconds=5", "minimum: got 5, want 6"),
@@ -118,6 +128,48 @@ def test_a_value_that_means_nothing_is_refused(option: str, reason: str, tmp_pat
     assert refused.returncode == 1
     assert "don't meet the specifications of the schema" in refused.stderr
     assert reason in refused.stderr
+
+
+def test_a_block_of_addresses_is_a_peer_by_itself(tmp_path: Path) -> None:
+    peer = "networkPolicy.ingress.api[0]"
+    options = f"{peer}.ipBlock.cidr=10.0.0.0/8,{peer}.podSelector.matchLabels.app=kratos"
+    refused = helm("template", "x", str(CHART), "--set", options, home=tmp_path)
+
+    assert refused.returncode == 1
+    assert "/networkPolicy/ingress/api/0" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "from_files"),
+    [
+        (["secrets"], {"api", "relay", "worker", "reconcile", "migrate"}),
+        (["relay.secrets"], {"relay"}),
+        (["secrets", "worker.env"], {"api", "relay", "reconcile", "migrate"}),
+        (["worker.env", "worker.secrets"], {"worker"}),
+    ],
+)
+def test_a_setting_comes_from_a_secret_or_as_it_stands_and_never_both(
+    options: list[str], from_files: set[str], tmp_path: Path
+) -> None:
+    ways = {"env": "=http://kratos", "secrets": ".name=x,{0}.key=y"}
+    given = [
+        f"{setting}{ways[option.rpartition('.')[2]].format(setting)}"
+        for option in options
+        for setting in [f"{option}.KRATOS_ADMIN_URL"]
+    ]
+    made = rendered("--set", ",".join(given), home=tmp_path)
+
+    taken = {
+        process_of(each): {
+            variable for variable in environment_of(each) if variable.startswith("KRATOS_ADMIN_URL")
+        }
+        for each in made
+        if each["kind"] in {"Deployment", "Job"}
+    }
+    assert {
+        name for name, found in taken.items() if found == {"KRATOS_ADMIN_URL_FILE"}
+    } == from_files
+    assert all(len(variables) == 1 for variables in taken.values())
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,13 @@ spec:
 {{- if not (has .process (list "relay" "worker" "console")) -}}
 {{- $secrets = omit $secrets "BROKER_URL" -}}
 {{- end -}}
+{{- /* No process takes a setting twice: its own goes before the one for all, and then a secret before env. */ -}}
+{{- $env := deepCopy .root.Values.env -}}
+{{- range $setting, $_ := $secrets }}{{ $_ := unset $env $setting }}{{ end -}}
+{{- range $setting, $_ := .values.env }}{{ $_ := unset $secrets $setting }}{{ end -}}
 {{- $secrets = mergeOverwrite $secrets .values.secrets -}}
-{{- $env := mergeOverwrite (deepCopy .root.Values.env) .values.env -}}
+{{- $env = mergeOverwrite $env .values.env -}}
+{{- range $setting, $_ := .values.secrets }}{{ $_ := unset $env $setting }}{{ end -}}
 automountServiceAccountToken: false
 # A Service called `metrics` would set METRICS_PORT.
 enableServiceLinks: false
