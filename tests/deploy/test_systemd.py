@@ -116,9 +116,13 @@ def test_a_migration_runs_once_and_starting_it_waits_until_it_has_ended() -> Non
 
 
 @pytest.mark.parametrize("name", ["kratos-sync-worker@.service", ALL])
-def test_the_process_that_consumes_may_notify_and_its_supervisor_is_stopped(name: str) -> None:
+def test_the_process_that_consumes_may_notify_and_its_supervisor_is_stopped_and_replaces_it(
+    name: str,
+) -> None:
     assert last(name, "NotifyAccess") == "all"
     assert last(name, "KillMode") == "mixed"
+    # By default systemd stops all of a service when the kernel kills one of its processes.
+    assert last(name, "OOMPolicy") == "continue"
 
 
 @pytest.mark.parametrize("name", SERVICES)
