@@ -203,7 +203,7 @@ async def _turn(
         observer.turned("api")
         if beat is not None and server.started:
             beat()
-        await asyncio.sleep(TURN_SECONDS)
+        await asyncio.sleep(TURN_SECONDS if server.started else POLL_SECONDS)
 
 
 def _require_database(container: Container) -> None:

@@ -175,8 +175,7 @@ class _Part:
 
     def _not_forked(self, error: OSError) -> None:
         """Say so, and try again later in place of a child that worked."""
-        with suppress(OSError):
-            os.write(STDERR, f"No process could be forked: {error.strerror}.\n".encode())
+        _say(f"No process could be forked: {error.strerror}.")
         if not self.supervised.is_successor:
             self.exit_code = 1
             return
@@ -198,6 +197,8 @@ class _Part:
             self.exit_code = 0 if code in _ENDED_AS_ASKED else 1
         elif not self.pulse:
             self.exit_code = code if code > 0 else 1
+            if code < 0:
+                _say(f"A process {_how_it_ended(code)} while it was starting.")
         else:
             self._replace(child, code)
 
@@ -304,6 +305,11 @@ def pause_after(before: float, code: int, lived: float) -> float:
     if code == REPLACE_ME or lived > LIVED_WELL_SECONDS:
         return SHORTEST_PAUSE
     return min(2 * before, LONGEST_PAUSE)
+
+
+def _say(sentence: str) -> None:
+    with suppress(OSError):
+        os.write(STDERR, f"{sentence}\n".encode())
 
 
 def _why_replaced(code: int, is_silent: bool) -> str:

@@ -135,6 +135,14 @@ def test_a_first_child_without_a_heartbeat_has_said_why_and_is_not_replaced(
         assert len(supervisor.children) == 1
 
 
+def test_a_first_child_that_is_killed_while_it_starts_is_named(folder: Path) -> None:
+    with Supervised(folder, "unready") as supervisor:
+        os.kill(supervisor.child(0).pid, signal.SIGKILL)
+
+        assert supervisor.ends_with() == 1
+        assert supervisor.said() == "A process was ended by SIGKILL while it was starting.\n"
+
+
 def test_a_later_child_without_a_heartbeat_is_replaced(folder: Path) -> None:
     with Supervised(folder, "exit=1", "refuse=2", "live") as supervisor:
         assert supervisor.child(2).predecessor == "exited with code 2"
