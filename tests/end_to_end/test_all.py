@@ -109,6 +109,8 @@ def test_an_api_that_was_killed_is_replaced_and_the_other_process_works_on(
     assert service.post(lives().calls[:5]) == [200] * 5
     service.settle()
     assert service.children("worker") == [delivery]
+    assert '"api_replaced"' in service.log("all")
+    assert service.log("all").count('"api_started"') > 1
 
 
 def test_stopping_releases_what_is_in_memory(service: AllInOne) -> None:
@@ -192,6 +194,20 @@ def test_it_says_how_both_processes_are_and_what_waits_in_memory(
     assert (code, "answers, messages waiting: none" in said) == (0, True)
     code, said = processes.run("status")
     assert (code, "in the memory of `kratos-sync all`" in said) == (0, True)
+
+
+def test_it_can_be_started_at_once_after_its_supervisor_was_killed(
+    processes: Processes, ports: tuple[int, int]
+) -> None:
+    start(processes, ports[0])
+    until(lambda: is_ready(processes, ports[0]))
+    left = psutil.Process(processes.pid_of("all")).children()
+    psutil.Process(processes.pid_of("all")).kill()
+
+    processes.start("another", "all", "--port", str(processes._port), METRICS_PORT=str(ports[0]))
+    until(lambda: not any(child.is_running() for child in left))
+    until(lambda: is_ready(processes, ports[0]))
+    assert processes.stop("another") == {"another": 0}
 
 
 def test_a_process_that_hangs_makes_all_of_it_not_ready(

@@ -8,8 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from signal import Signals
-from socket import AF_INET, AF_INET6, create_server, socket
-from time import monotonic, sleep
+from socket import socket
 from typing import Final
 
 import click
@@ -37,6 +36,7 @@ from kratos_sync.infrastructure.observability.observer import Observer
 from kratos_sync.infrastructure.observability.service_manager import listening_socket
 from kratos_sync.infrastructure.postgres.connection_failures import is_refusal, why_unavailable
 from kratos_sync.infrastructure.postgres.engine import translate_errors
+from kratos_sync.infrastructure.worker.child_processes import wait_until_free
 from kratos_sync.infrastructure.worker.in_flight import InFlightDeliveries
 from kratos_sync.infrastructure.worker.shutdown import ShutdownSignals
 from kratos_sync.infrastructure.worker.supervisor import ABORT, Supervised
@@ -44,8 +44,6 @@ from kratos_sync.infrastructure.worker.supervisor import ABORT, Supervised
 ABORT_AFTER_SECONDS: Final = 26.0
 """Process managers usually wait half a minute before they kill."""
 STOP_SECONDS: Final = 29
-PORT_SECONDS: Final = 4.0
-"""How long an api whose supervisor was killed may have the port; then it is ended."""
 POLL_SECONDS: Final = 0.05
 TURN_SECONDS: Final = 1.0
 MOST_CONNECTIONS: Final = 8_192
@@ -85,6 +83,7 @@ class DrainingServer(uvicorn.Server):
         """Listen, and say so."""
         await super().startup(sockets)
         if self.started:
+            log.info("api_started", address=_address_of(self.servers[0].sockets[0]))
             self._health.started()
 
     def _drain(self) -> None:
@@ -122,8 +121,9 @@ def api(host: str, port: int) -> None:
 def serve_api(host: str, port: int, supervised: Supervised | None = None) -> None:
     """Serve until a signal; a supervisor sees that it works while its event loop turns."""
     beat = None if supervised is None else InFlightDeliveries(supervised.memory).beat
-    is_successor = supervised is not None and supervised.is_successor
-    with opened_container(migrated=False, process="api", is_successor=is_successor) as container:
+    with opened_container(migrated=False, process="api", supervised=supervised) as container:
+        if supervised is not None and supervised.is_successor:
+            log.error("api_replaced", predecessor=supervised.predecessor)
         _require_database(container)
         limits = ConnectionLimits(most_connections())
         hooks = HookActivityRecorder(container.hook_log())
@@ -151,7 +151,7 @@ def serve_api(host: str, port: int, supervised: Supervised | None = None) -> Non
         )
         listening = listening_socket(os.environ)
         if supervised is not None:
-            _wait_until_free(host, port)
+            wait_until_free(host, port)
         observer = container.observer()
         observer.watch(define.HELD, lambda: float(sync.held_calls))
         observer.watch(define.CONNECTIONS, lambda: float(len(server.server_state.connections)))
@@ -165,14 +165,12 @@ def serve_api(host: str, port: int, supervised: Supervised | None = None) -> Non
         raise click.ClickException(f"{host}:{port} is taken or cannot be listened on: set --port.")
 
 
-def _wait_until_free(host: str, port: int) -> None:
-    """Wait while the port is taken, but not for long: then uvicorn says so."""
-    deadline = monotonic() + PORT_SECONDS
-    while monotonic() < deadline:
-        with suppress(OSError):
-            create_server((host, port), family=AF_INET6 if ":" in host else AF_INET).close()
-            return
-        sleep(POLL_SECONDS)
+def _address_of(listening: socket) -> str:
+    match listening.getsockname():
+        case (host, port, *_):
+            return f"{host}:{port}"
+        case path:
+            return str(path)
 
 
 async def _serve(

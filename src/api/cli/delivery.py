@@ -44,7 +44,7 @@ def deliver(supervised: Supervised, threads: int | None, every: timedelta) -> No
     with opened_container(
         stopped=stopped,
         process=DELIVERY,
-        is_successor=supervised.is_successor,
+        supervised=supervised,
         adapt=partial(_adapted, threads),
     ) as container:
         if is_in_memory(url := container.settings().broker_url):
@@ -82,6 +82,7 @@ def _relay(relay: Relay, supervised: Supervised, stopped: threading.Event) -> No
     if supervised.predecessor_died:
         # Until its last leases are old enough to be known as lost.
         stopped.wait(MOMENT.total_seconds())
+    log.info("relay_started")
     relay.run(stopped)
 
 

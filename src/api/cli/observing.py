@@ -19,9 +19,11 @@ from kratos_sync.infrastructure.observability.health import LONGEST_TURN_SECONDS
 from kratos_sync.infrastructure.observability.http_server import ObservabilityServer, Response
 from kratos_sync.infrastructure.observability.service_manager import ServiceManager
 from kratos_sync.infrastructure.observability.tracing.start import started
+from kratos_sync.infrastructure.worker.child_processes import wait_until_free
 
 if TYPE_CHECKING:
     from kratos_sync.infrastructure.container import Container
+    from kratos_sync.infrastructure.worker.supervisor import Supervised
 
 OTLP_SECONDS: Final = 60.0
 """How often metrics are exported by OTLP, unless OTEL_METRIC_EXPORT_INTERVAL says otherwise."""
@@ -36,12 +38,15 @@ log = structlog.get_logger()
 
 
 @contextmanager
-def observed(container: "Container", process: str, *, is_successor: bool = False) -> Iterator[None]:
+def observed(
+    container: "Container", process: str, supervised: "Supervised | None" = None
+) -> Iterator[None]:
     """Count and trace what this process does, and serve or export it, as far as it is configured.
 
     Its errors are reported likewise, and what leaves the context as a crash.
-    To be entered before what is to be observed is taken from the container. The port of a process
-    that replaces another one is taken once it is free. Raises CannotListen.
+    To be entered before what is to be observed is taken from the container. A process that replaces
+    another one takes the port once it is free. The first one of a supervisor waits some seconds for
+    it: a child whose supervisor was killed may still have it. Raises CannotListen.
     """
     settings = container.settings()
     with ExitStack() as undo:
@@ -74,7 +79,12 @@ def observed(container: "Container", process: str, *, is_successor: bool = False
                 routes[ROUTE] = partial(_waiting, container)
             server = ObservabilityServer(host, port, routes)
             undo.callback(server.stop)
-            (server.start_when_free if is_successor else server.start)()
+            if supervised is not None and supervised.is_successor:
+                server.start_when_free()
+            else:
+                if supervised is not None:
+                    wait_until_free(host, port)
+                server.start()
         yield
 
 

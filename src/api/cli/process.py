@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from kratos_sync.application.ports.operations import OperationRequest, Progress
     from kratos_sync.infrastructure.container import Container
     from kratos_sync.infrastructure.settings import Settings
+    from kratos_sync.infrastructure.worker.supervisor import Supervised
 
 GARBAGE_THRESHOLD = 20_000
 POLL_SECONDS = 1.0
@@ -37,13 +38,13 @@ def opened_container(
     migrated: bool = True,
     stopped: threading.Event | None = None,
     process: str | None = None,
-    is_successor: bool = False,
+    supervised: "Supervised | None" = None,
     adapt: "Callable[[Settings], Settings] | None" = None,
 ) -> "Iterator[Container]":
     """Set up logging and yield a container; its database has the schema, unless not `migrated`.
 
     With `stopped`, a database that is unavailable or not migrated is waited for until then. A
-    long-running `process` is observed, if that is configured; a successor has replaced another one.
+    long-running `process` is observed, if that is configured; it may be `supervised`.
     `adapt` makes other settings of those that are given.
     Raises click.ClickException for wrong settings and for a database that cannot be used.
     """
@@ -69,7 +70,7 @@ def opened_container(
         undo.callback(_dispose, container)
         if process is not None:
             with expected_errors():
-                undo.enter_context(observed(container, process, is_successor=is_successor))
+                undo.enter_context(observed(container, process, supervised))
         if migrated:
             require = partial(require_schema, engine)
             with expected_errors():

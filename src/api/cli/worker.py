@@ -20,7 +20,7 @@ def worker(threads: int | None) -> None:
 
     shutdown = ShutdownSignals(abort_signal=ABORT).install()
     with opened_container(
-        stopped=shutdown.requested, process="worker", is_successor=supervised.is_successor
+        stopped=shutdown.requested, process="worker", supervised=supervised
     ) as container:
         process = prepared(container, supervised, threads, shutdown)
         if process is None:

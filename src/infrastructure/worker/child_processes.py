@@ -11,12 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from errno import EADDRINUSE
+from socket import AF_INET, AF_INET6, create_server
 from typing import IO, Self
 
 PARENT_PIPE = "KRATOS_SYNC_PARENT_PIPE"
 """The environment variable with the child's end of the pipe."""
 GRACE_SECONDS = 3.0
 """How long a child may take to end after SIGTERM."""
+PORT_SECONDS = GRACE_SECONDS + 1
+"""How long a child whose supervisor was killed may have a port; then it is ended."""
 POLL_SECONDS = 0.05
 
 
@@ -32,6 +36,20 @@ def _watch(end: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wait_until_free(host: str, port: int) -> None:
+    """Wait while the port is taken, but not for long: then whoever listens says so."""
+    deadline = time.monotonic() + PORT_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            create_server((host, port), family=AF_INET6 if ":" in host else AF_INET).close()
+        except OSError as error:
+            if error.errno != EADDRINUSE:
+                return
+        else:
+            return
+        time.sleep(POLL_SECONDS)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -14,7 +15,7 @@ from uuid import UUID
 import structlog
 
 from kratos_sync.application.consumer import Consumer, is_async
-from kratos_sync.application.errors import place_of, summary
+from kratos_sync.application.errors import place_of, shape_of, summary
 from kratos_sync.application.pipeline.outcomes import describe, lost_attempt
 from kratos_sync.application.ports.dead_letters import Failures, Lost
 from kratos_sync.application.ports.unit_of_work import (
@@ -286,10 +287,13 @@ class Watchdog:
         watched.unit_of_work.abandon()
         began = datetime.now(UTC) - timedelta(seconds=time.monotonic() - watched.since)
         lost = Lost(consumer.name, delivery.event_id, delivery.attempt, began)
-        message = f"took longer than {consumer.time_limit}"
+        overrun = TimeLimitExceeded(f"took longer than {consumer.time_limit}")
         written = f"The thread's stack:\n{''.join(stack.format())}"
         try:
-            attempt = lost_attempt(consumer, lost, TimeLimitExceeded.__name__, message, written)
+            attempt = replace(
+                lost_attempt(consumer, lost, TimeLimitExceeded.__name__, str(overrun), written),
+                error_shape=shape_of(overrun),
+            )
             self._failures.record(attempt)
             self._observer.attempt_lost(attempt)
             watched.settle(delivery)

@@ -1,6 +1,8 @@
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from signal import SIGKILL
@@ -9,7 +11,11 @@ import pytest
 
 from kratos_sync.api.cli.dev import show_line
 from kratos_sync.infrastructure.worker import child_processes
-from kratos_sync.infrastructure.worker.child_processes import ChildProcesses, end_with_parent
+from kratos_sync.infrastructure.worker.child_processes import (
+    ChildProcesses,
+    end_with_parent,
+    wait_until_free,
+)
 from tests.waiting import DEADLINE_SECONDS, lives, until
 
 CHILD = """
@@ -114,3 +120,24 @@ def test_a_child_that_ignores_sigterm_is_killed_at_once_when_aborted(
         until((tmp_path / "here").exists)
         began = time.monotonic()
     assert time.monotonic() - began < DEADLINE_SECONDS
+
+
+def test_a_port_is_waited_for_while_it_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        threading.Timer(0.3, taken.close).start()
+        wait_until_free("127.0.0.1", taken.getsockname()[1])
+        assert taken.fileno() == -1
+
+
+def test_a_port_that_stays_taken_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_processes, "PORT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        began = time.monotonic()
+        wait_until_free("127.0.0.1", taken.getsockname()[1])
+    assert time.monotonic() - began >= 0.2
+
+
+def test_an_address_that_is_not_ours_is_not_waited_for() -> None:
+    began = time.monotonic()
+    wait_until_free("192.0.2.1", 9100)
+    assert time.monotonic() - began < 1

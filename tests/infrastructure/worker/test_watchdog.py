@@ -245,6 +245,7 @@ def test_a_hanging_consumer_is_cut_off_recorded_and_given_up(
     assert kind == "TimeLimitExceeded"
     assert "in _hang" in error
     assert "self.wire.recv(1)" in error
+    assert ledger.count("error_shape = 'took longer than #'") == 1
     until(lambda: ledger.count("leased") == 0)
     assert all(is_free(ledger, event_id) for event_id in leased)
     assert ledger.count("attempts = 0 AND due_at <= now()") == 3
