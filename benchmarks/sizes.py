@@ -51,7 +51,7 @@ class Size:
 
 FULL = Size(
     name="full",
-    minutes=15,
+    minutes=25,
     events=100_000,
     runs=3,
     events_of_pairs=30_000,

@@ -21,7 +21,7 @@ FOLDER: Final = ROOT / "deploy" / "systemd"
 COMMON: Final = "kratos-sync-.service.d/common.conf"
 PROGRAM: Final = "/opt/kratos-sync/bin/kratos-sync"
 SERVICES: Final = sorted(path.name for path in FOLDER.glob("*.service"))
-SOCKET: Final = "kratos-sync-api.socket"
+SOCKETS: Final = sorted(path.name for path in FOLDER.glob("*.socket"))
 ALL: Final = "kratos-sync-all.service"
 MIGRATE: Final = "kratos-sync-migrate.service"
 PROCESSES: Final = [name for name in SERVICES if name != MIGRATE]
@@ -68,7 +68,7 @@ def run(analyze: str, folder: Path, *arguments: str) -> "subprocess.CompletedPro
     )
 
 
-@pytest.mark.parametrize("name", [*SERVICES, SOCKET, "kratos-sync.target"])
+@pytest.mark.parametrize("name", [*SERVICES, *SOCKETS, "kratos-sync.target"])
 def test_systemd_finds_nothing_wrong(analyze: str, installed: Path, name: str) -> None:
     verified = run(analyze, installed, "verify", "--man=no", f"./{name.replace('@.', '@1.')}")
 
@@ -157,13 +157,14 @@ def test_the_console_has_a_database_role_of_its_own() -> None:
     assert own.name > Path(COMMON).name
 
 
-def test_the_socket_listens_where_the_api_would() -> None:
-    _, _, *words = shlex.split(last(SOCKET.replace("socket", "service"), "ExecStart"))
+@pytest.mark.parametrize("name", SOCKETS)
+def test_a_socket_listens_where_its_service_would(name: str) -> None:
+    _, _, *words = shlex.split(last(name.replace("socket", "service"), "ExecStart"))
     given = dict(zip(words[::2], words[1::2], strict=True))
 
-    assert last(SOCKET, "ListenStream") == f"{given['--host']}:{given['--port']}"
+    assert last(name, "ListenStream") == f"{given['--host']}:{given['--port']}"
     # It stays when the services are stopped and started again.
-    assert "PartOf" not in (FOLDER / SOCKET).read_text()
+    assert "PartOf" not in (FOLDER / name).read_text()
 
 
 def test_processes_on_a_machine_have_ports_of_their_own() -> None:
@@ -185,7 +186,8 @@ def test_the_target_starts_every_service_but_the_one_that_is_all_of_them() -> No
 
     # The console says who may sign in first, and the other one is all of them: those who want it
     # enable its unit.
-    always = {*PROCESSES, SOCKET} - {"kratos-sync-console.service", ALL}
+    those_who_want = {"kratos-sync-console.service", ALL, ALL.replace("service", "socket")}
+    always = {*PROCESSES, *SOCKETS} - those_who_want
     assert {re.sub(r"@\d", "@", each) for each in wanted.split()} == always
     assert all(last(name, "WantedBy") == "kratos-sync.target" for name in {*PROCESSES} - {ALL})
     assert last(ALL, "WantedBy") == "multi-user.target"

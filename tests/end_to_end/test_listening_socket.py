@@ -1,7 +1,9 @@
-"""An api that is given its socket by systemd: calls wait in it while the api is restarted."""
+"""A process that systemd gives its socket: calls wait in it while the process is restarted."""
 
 import socket
 from pathlib import Path
+
+import pytest
 
 from tests.end_to_end.processes import KRATOS_SYNC, Processes
 from tests.end_to_end.test_outage import Sending
@@ -13,8 +15,9 @@ RATE = 50
 ACTIVATE = 'exec 3<&"$1"; shift; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
 
 
-def test_no_call_is_refused_while_the_only_api_is_restarted(
-    database_url: str, tmp_path: Path
+@pytest.mark.parametrize("command", ["api", "all"])
+def test_no_call_is_refused_while_the_only_process_is_restarted(
+    database_url: str, tmp_path: Path, command: str
 ) -> None:
     settings = {"DATABASE_URL": database_url, "KRATOS_WEBHOOK_API_KEYS": KEY, "LOG_FORMAT": "json"}
     with socket.create_server(("127.0.0.1", 0)) as listening, Processes(tmp_path, settings) as own:
@@ -22,7 +25,9 @@ def test_no_call_is_refused_while_the_only_api_is_restarted(
         program = ["bash", "-c", ACTIVATE, "activate", passed, *KRATOS_SYNC]
 
         def start() -> None:
-            own.start("api", "api", "--port", "1", program=program, pass_fds=[listening.fileno()])
+            own.start(
+                command, command, "--port", "1", program=program, pass_fds=[listening.fileno()]
+            )
 
         sending = Sending(listening.getsockname()[1], RATE)
         sender = sending.start()
@@ -30,10 +35,10 @@ def test_no_call_is_refused_while_the_only_api_is_restarted(
         for restarts in range(1, 3):
             accepted = len(sender.accepted)
             until(lambda wanted=accepted + RATE: len(sender.accepted) >= wanted)
-            assert own.stop("api") == {"api": 0}, restarts
+            assert own.stop(command) == {command: 0}, restarts
             start()
         sending.finish()
 
         print(f"{len(sender.sent)} calls, longest {sender.longest:.1f} s, answers {sender.answers}")
         assert sender.answers == {"200": len(sender.sent)}
-        assert own.stop("api") == {"api": 0}
+        assert own.stop(command) == {command: 0}

@@ -28,18 +28,26 @@ def all_(host: str, port: int, threads: int | None, every: timedelta) -> None:
 
     The api is a process of its own; the others share one, and pointers in its memory, unless
     BROKER_URL names a broker. A process that dies or hangs is replaced, and the other one works on.
-    METRICS_PORT is the api's port for metrics and health, and the one after it the other's.
+    METRICS_PORT is the api's port for metrics and health, and the one after it the other's. With a
+    socket from systemd it listens there, and not on a port.
     """
     # Imported here and now, so that both processes share the memory.
     from kratos_sync.api.cli.api import serve_api
     from kratos_sync.api.cli.delivery import deliver
     from kratos_sync.api.cli.process import freeze_garbage_collector
-    from kratos_sync.infrastructure.observability.service_manager import ServiceManager
+    from kratos_sync.infrastructure.observability.service_manager import (
+        ServiceManager,
+        listening_socket,
+    )
 
     freeze_garbage_collector()
+    # Given to the supervisor, by its process id: each api inherits it.
+    listening = listening_socket(os.environ)
     supervised = supervise(API, DELIVERY)
     if supervised.part == DELIVERY:
+        if listening is not None:
+            listening.close()
         deliver(supervised, threads, every)
         return
     ServiceManager(os.environ)  # taken, and not used: the other process notifies systemd
-    serve_api(host, port, supervised)
+    serve_api(host, port, listening, supervised)

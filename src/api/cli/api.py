@@ -115,11 +115,16 @@ def api(host: str, port: int) -> None:
     While PostgreSQL is unavailable each call waits up to 25 s for it. With a socket from systemd
     it listens there, and not on a port.
     """
-    serve_api(host, port)
+    serve_api(host, port, listening_socket(os.environ))
 
 
-def serve_api(host: str, port: int, supervised: Supervised | None = None) -> None:
-    """Serve until a signal; a supervisor sees that it works while its event loop turns."""
+def serve_api(
+    host: str, port: int, listening: socket | None, supervised: Supervised | None = None
+) -> None:
+    """Serve until a signal, on a socket that listens already if there is one.
+
+    A supervisor sees that it works while its event loop turns.
+    """
     beat = None if supervised is None else InFlightDeliveries(supervised.memory).beat
     with opened_container(migrated=False, process="api", supervised=supervised) as container:
         if supervised is not None and supervised.is_successor:
@@ -149,8 +154,7 @@ def serve_api(host: str, port: int, supervised: Supervised | None = None) -> Non
             container.health(),
             None if supervised is None else ABORT,
         )
-        listening = listening_socket(os.environ)
-        if supervised is not None:
+        if supervised is not None and listening is None:
             wait_until_free(host, port)
         observer = container.observer()
         observer.watch(define.HELD, lambda: float(sync.held_calls))

@@ -109,15 +109,19 @@ def wait_for_database(query: Callable[[], T], stopped: threading.Event) -> T | N
         why_unavailable,
     )
 
+    said = None
     while True:
         try:
             return query()
         except DATABASE_ERRORS as error:
             if is_refusal(error):
                 raise
-            log.warning("ledger_unavailable", reason=why_unavailable(error))
+            found = "ledger_unavailable", why_unavailable(error)
         except SchemaTooOld as error:
-            log.warning("schema_too_old", reason=str(error))
+            found = "schema_too_old", str(error)
+        if found != said:
+            log.warning(found[0], reason=found[1])
+            said = found
         if stopped.wait(POLL_SECONDS):
             return None
 

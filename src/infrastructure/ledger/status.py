@@ -28,7 +28,13 @@ from kratos_sync.infrastructure.ledger.operations import unended_operations
 from kratos_sync.infrastructure.ledger.purge import last_purge
 from kratos_sync.infrastructure.ledger.snapshot import snapshot
 from kratos_sync.infrastructure.ledger.timelines import failover
-from kratos_sync.infrastructure.migrations import current_revision, newest_revision, require_schema
+from kratos_sync.infrastructure.migrations import (
+    SchemaTooNew,
+    SchemaTooOld,
+    current_revision,
+    newest_revision,
+    require_schema,
+)
 from kratos_sync.infrastructure.postgres.engine import (
     IS_READ_ONLY,
     how_far_ahead,
@@ -315,9 +321,12 @@ class DatabaseReadiness:
         self._engine = engine
 
     def check(self) -> None:
-        """Return when ready. Raises SchemaTooOld, SchemaTooNew, LedgerUnavailable or DBAPIError."""
+        """Return when ready. Raises LedgerUnavailable, which says why, or DBAPIError."""
         with translate_errors():
-            require_schema(self._engine)
+            try:
+                require_schema(self._engine)
+            except (SchemaTooOld, SchemaTooNew) as error:
+                raise LedgerUnavailable(str(error)) from error
             with self._engine.connect() as connection:
                 if not connection.execute(IS_WRITABLE).scalar_one():
                     raise LedgerUnavailable(IS_READ_ONLY)

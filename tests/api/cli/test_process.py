@@ -15,10 +15,10 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from kratos_sync.api.cli import process
-from kratos_sync.api.cli.process import opened_container
+from kratos_sync.api.cli.process import opened_container, wait_for_database
 from kratos_sync.infrastructure.container import Container
 from kratos_sync.infrastructure.embedded import EmbeddedPostgres
-from kratos_sync.infrastructure.migrations import migrate
+from kratos_sync.infrastructure.migrations import SchemaTooOld, migrate
 from kratos_sync.infrastructure.postgres.engine import connect
 from tests.waiting import DEADLINE_SECONDS, until
 
@@ -96,13 +96,27 @@ def test_an_unavailable_postgresql_is_waited_for(
             migrate(container.engine())
 
     with capture_logs() as logged, opening() as waiting:
-        until(lambda: len(logged_reasons(logged)) > 2)
+        until(lambda: logged_reasons(logged))
         assert not waiting.opened.is_set()
         with server:
             assert waiting.opened.wait(DEADLINE_SECONDS)
             until(waiting.is_over)
 
     assert waiting.refused is None
+
+
+def test_why_it_waits_is_logged_again_only_when_the_reason_changes() -> None:
+    reasons = iter(["of 0001", "of 0001", "of 0002", "of 0001"])
+
+    def query() -> str:
+        for reason in reasons:
+            raise SchemaTooOld(reason)
+        return "there"
+
+    with capture_logs() as logged:
+        assert wait_for_database(query, threading.Event()) == "there"
+
+    assert [line["reason"] for line in logged] == ["of 0001", "of 0002", "of 0001"]
 
 
 def test_an_unavailable_postgresql_is_an_error_without_waiting(
