@@ -1,7 +1,7 @@
 """The schema's history."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -256,8 +256,13 @@ def test_a_newer_schema_that_lacks_what_this_release_uses_is_refused_in_one_line
     set_revision(engine, "9999")
     remove_what_releases_before_use(engine, "9998")
 
-    for use in (require_schema, migrate, lambda engine: DatabaseReadiness(engine).check()):
-        with pytest.raises((SchemaTooNew, LedgerUnavailable)) as refusal:
+    uses: list[tuple[Callable[[Engine], object], type[Exception]]] = [
+        (require_schema, SchemaTooNew),
+        (migrate, SchemaTooNew),
+        (lambda engine: DatabaseReadiness(engine).check(), LedgerUnavailable),
+    ]
+    for use, error in uses:
+        with pytest.raises(error) as refusal:
             use(engine)
         assert str(refusal.value) == (
             "The database schema is at 9999, which needs a release of 9998 or newer, and this one"
