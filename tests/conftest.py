@@ -223,9 +223,9 @@ def direct_engine(database_url: str) -> "Iterator[Engine]":
     from pydantic import SecretStr
 
     from kratos_sync.infrastructure.postgres.engine import connect
-    from tests.environment import DIRECT_URLS
+    from tests.environment import direct
 
-    engine = connect(SecretStr(DIRECT_URLS.get(database_url, database_url)), pool_size=2)
+    engine = connect(SecretStr(direct(database_url)), pool_size=2)
     yield engine
     engine.dispose()
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from pydantic import SecretStr
 
@@ -17,15 +17,24 @@ from kratos_sync.infrastructure.migrations import History, migrate, migrate_appl
 from kratos_sync.infrastructure.postgres.engine import connect
 from kratos_sync.infrastructure.settings import Settings
 
+Value = TypeVar("Value", bound=str | None)
+
 DIRECT_URLS: Final[dict[str, str]] = {}
 """Of databases that are used through a pooler: the URL past it, by the one that leads through."""
 _OF_THEIR_OWN: Final = frozenset({"all", "console", "migrate", "reconcile", "relay"})
 
 
-def past_the_pooler(command: str, settings: Mapping[str, str | None]) -> dict[str, str]:
-    """What a command is given beside its settings, if they lead through a pooler, as docs say."""
-    direct = DIRECT_URLS.get(settings.get("DATABASE_URL") or "")
-    return {"DATABASE_DIRECT_URL": direct} if direct and command in _OF_THEIR_OWN else {}
+def direct(database_url: str) -> str:
+    """The URL of the same database past the pooler, if there is one."""
+    return DIRECT_URLS.get(database_url, database_url)
+
+
+def with_direct_url(command: str, settings: Mapping[str, Value]) -> dict[str, Value | str]:
+    """A command's settings; if they lead through a pooler, the URL past it where docs give one."""
+    url = DIRECT_URLS.get(settings.get("DATABASE_URL") or "")
+    if url is None or command not in _OF_THEIR_OWN:
+        return {**settings}
+    return {"DATABASE_DIRECT_URL": url, **settings}
 
 
 def environment(**settings: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Self
 
 import httpx
 
-from tests.environment import environment, past_the_pooler
+from tests.environment import environment, with_direct_url
 from tests.parent_pipe import ParentPipe
 from tests.ports import free_port
 from tests.waiting import DEADLINE_SECONDS, until
@@ -120,8 +120,7 @@ class Processes:
     def _environment_of(
         self, command: Sequence[str], settings: Mapping[str, str]
     ) -> dict[str, str]:
-        given = {**self._settings, **settings}
-        return {**past_the_pooler(command[0], given), **given}
+        return with_direct_url(command[0], {**self._settings, **settings})
 
     def _file(self, name: str) -> Path:
         return self.folder / f"{name}.log"

@@ -19,7 +19,7 @@ import psycopg
 import redis
 from psycopg.rows import dict_row
 
-from tests.environment import environment, past_the_pooler
+from tests.environment import environment, with_direct_url
 from tests.infrastructure.bus.servers import ReturningValkey
 from tests.parent_pipe import ParentPipe
 from tests.parts import API, DELIVERY, part_of
@@ -99,13 +99,12 @@ class Service:
         """
         line = '"worker_started"' if command[0] == "all" else f'"{command[0]}_started"'
         path = self._folder / f"{name}.log"
-        given = self.environment_of(name)
         before = path.read_text().count(line) if path.exists() else 0
         with path.open("ab") as log:
             self._running[name] = subprocess.Popen(
                 [*(program or self._program), *command],
                 cwd=self._folder,
-                env={**past_the_pooler(command[0], given), **given},
+                env=with_direct_url(command[0], self.environment_of(name)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -15,7 +15,7 @@ import structlog
 from click.testing import CliRunner, Result
 
 from kratos_sync.api.cli import main
-from tests.environment import past_the_pooler
+from tests.environment import with_direct_url
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -51,6 +51,6 @@ def kratos_sync(*arguments: str, typed: str | None = None, **settings: str | Non
 
     ``typed`` is what is answered to its questions.
     """
-    given = {**past_the_pooler(arguments[0], settings), **settings}
+    given = with_direct_url(arguments[0], settings)
     with process_state_kept():
         return CliRunner(catch_exceptions=False).invoke(main, arguments, typed, given)

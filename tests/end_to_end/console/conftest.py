@@ -69,16 +69,14 @@ def served(
 
 
 @pytest.fixture
-def database_url(served: Served, postgres_url: str) -> str:
+def database_url(served: Served) -> str:
     """The console's database, with nothing in it."""
     import psycopg
-    from sqlalchemy import make_url
 
     from tests.databases import empty_tables
+    from tests.environment import direct
 
-    name = make_url(served.database_url).database
-    url = make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    with psycopg.connect(url, autocommit=True) as administrator:
+    with psycopg.connect(direct(served.database_url), autocommit=True) as administrator:
         empty_tables(administrator)
     return served.database_url
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import TimeoutError as NotShown
 
 from tests.end_to_end.processes import KRATOS_SYNC
-from tests.environment import environment, past_the_pooler
+from tests.environment import environment, with_direct_url
 from tests.ports import free_port
 from tests.waiting import DEADLINE_SECONDS, until
 
@@ -39,9 +39,7 @@ def running_console(
         process = subprocess.Popen(
             [*KRATOS_SYNC, "console", *options, "--port", str(port)],
             cwd=folder,
-            env=environment(
-                CONSOLE_ORIGIN=address, **{**past_the_pooler("console", settings), **settings}
-            ),
+            env=environment(CONSOLE_ORIGIN=address, **with_direct_url("console", settings)),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
