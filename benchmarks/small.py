@@ -44,7 +44,7 @@ def watched(stage: Stage, service: Deployment) -> Watch:
 
 
 def idle(stage: Stage, program: Sequence[str]) -> Watch:
-    """Nothing happens, and a little has happened before."""
+    """Nothing happens."""
     with stage.deployed() as service:
         service.start_without_broker(program)
         sleep(IDLE_SECONDS)

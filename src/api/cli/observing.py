@@ -79,11 +79,12 @@ def observed(
                 routes[ROUTE] = partial(_waiting, container)
             server = ObservabilityServer(host, port, routes)
             undo.callback(server.stop)
-            if supervised is not None and supervised.is_successor:
+            if supervised is None:
+                server.start()
+            elif supervised.is_successor:
                 server.start_when_free()
             else:
-                if supervised is not None:
-                    wait_until_free(host, port)
+                wait_until_free(host, port)
                 server.start()
         yield
 

@@ -139,9 +139,18 @@ def failure(
 
 
 def lost_attempt(
-    consumer: type[Consumer[Any]], lost: Lost, error_type: str, message: str, stack: str = ""
+    consumer: type[Consumer[Any]],
+    lost: Lost,
+    error_type: str,
+    message: str,
+    *,
+    shape: str | None = None,
+    stack: str = "",
 ) -> FailedAttempt:
-    """The failed attempt of a delivery whose thread or process did not come back."""
+    """The failed attempt of a delivery whose thread or process did not come back.
+
+    The error's shape is its message, unless another one is given.
+    """
     return FailedAttempt(
         event_id=lost.event_id,
         consumer=consumer.name,
@@ -151,7 +160,7 @@ def lost_attempt(
         error=shorten(f"{stack}{error_type}: {message}"),
         retry_after=backoff(consumer, lost.attempt),
         error_type=error_type,
-        error_shape=message,
+        error_shape=message if shape is None else shape,
     )
 
 

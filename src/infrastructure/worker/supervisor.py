@@ -155,8 +155,8 @@ class _Part:
         """Whether a child is to be started; the first one when the part before beats."""
         if self._child is not None or self.exit_code is not None:
             return False
-        is_wanted = before is not None and before.pulse and not self.supervised.is_successor
-        return bool(is_wanted) or monotonic() >= self._due
+        is_wanted = before is not None and before.pulse > 0 and not self.supervised.is_successor
+        return is_wanted or monotonic() >= self._due
 
     def start(self) -> bool:
         """Fork a child. Returns whether this process is it; signals are blocked there."""
@@ -179,8 +179,7 @@ class _Part:
         if not self.supervised.is_successor:
             self.exit_code = 1
             return
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
-        self._due = monotonic() + self._pause
+        self._wait(is_well=False)
 
     def follow(self) -> None:
         """Pass requests on to the child, and see how it is or how it ended."""
@@ -210,7 +209,10 @@ class _Part:
             deaths=remaining(before.deaths, lived) + (code != REPLACE_ME),
             replacements={**before.replacements, reason: before.replacements.get(reason, 0) + 1},
         )
-        self._pause = pause_after(self._pause, code, lived)
+        self._wait(is_well=code == REPLACE_ME or lived > LIVED_WELL_SECONDS)
+
+    def _wait(self, *, is_well: bool) -> None:
+        self._pause = next_pause(self._pause, is_well=is_well)
         self._due = monotonic() + self._pause
 
 
@@ -300,11 +302,9 @@ def _memory() -> Iterator[int]:
         yield file.fileno()
 
 
-def pause_after(before: float, code: int, lived: float) -> float:
-    """How many seconds to pause after a child, and so many before it: longer if deaths repeat."""
-    if code == REPLACE_ME or lived > LIVED_WELL_SECONDS:
-        return SHORTEST_PAUSE
-    return min(2 * before, LONGEST_PAUSE)
+def next_pause(before: float, *, is_well: bool) -> float:
+    """How many seconds to pause, and so many the last time: longer while nothing ends well."""
+    return SHORTEST_PAUSE if is_well else min(2 * before, LONGEST_PAUSE)
 
 
 def _say(sentence: str) -> None:

@@ -7,7 +7,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -290,9 +289,13 @@ class Watchdog:
         overrun = TimeLimitExceeded(f"took longer than {consumer.time_limit}")
         written = f"The thread's stack:\n{''.join(stack.format())}"
         try:
-            attempt = replace(
-                lost_attempt(consumer, lost, TimeLimitExceeded.__name__, str(overrun), written),
-                error_shape=shape_of(overrun),
+            attempt = lost_attempt(
+                consumer,
+                lost,
+                TimeLimitExceeded.__name__,
+                str(overrun),
+                shape=shape_of(overrun),
+                stack=written,
             )
             self._failures.record(attempt)
             self._observer.attempt_lost(attempt)

@@ -30,11 +30,11 @@ supervisor.LIVED_WELL_SECONDS = 120.0
 child_processes.GRACE_SECONDS = 0.3
 
 
-def noting_pauses(pause_after: Callable[..., float]) -> Callable[..., float]:
+def noting_pauses(next_pause: Callable[..., float]) -> Callable[..., float]:
     """Note what it returns; what is too long does not end."""
 
-    def noting(before: float, code: int, lived: float) -> float:
-        pause = pause_after(before, code, lived)
+    def noting(before: float, *, is_well: bool) -> float:
+        pause = next_pause(before, is_well=is_well)
         with (Path(sys.argv[1]) / "pauses").open("a") as file:
             file.write(f"{10 * pause:.1f}\n")
         return pause if pause <= 0.3 else 3_600.0
@@ -43,7 +43,7 @@ def noting_pauses(pause_after: Callable[..., float]) -> Callable[..., float]:
 
 
 supervisor.SHORTEST_PAUSE, supervisor.LONGEST_PAUSE = 0.01, 1.0
-supervisor.pause_after = noting_pauses(supervisor.pause_after)
+supervisor.next_pause = noting_pauses(supervisor.next_pause)
 
 
 def forking(fork: Callable[[], int], behaviours: list[str]) -> Callable[[], int]:
